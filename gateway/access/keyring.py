@@ -1,0 +1,138 @@
+"""The keys in force, as requests see them: an immutable snapshot that is replaced when the store or the key file changes.
+
+A look-up is two hashes and a dictionary; no request waits for a database. A change shows within `REFRESH_SECONDS`, so a revoked key
+stops within 2 s in every process. While the store cannot be read the last snapshot goes on, for `max_snapshot_age_seconds`.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from gateway.access.keys import (
+    ANONYMOUS,
+    MIN_PLAIN_KEY_CHARS,
+    NOBODY,
+    Caller,
+    Key,
+    candidate_ids,
+    masked,
+    matches,
+    plain_key,
+)
+from gateway.access.store import KeyStore
+from gateway.config import AuthSettings, secret_value
+from gateway.errors import ConfigurationError, InvalidKey, OperatorError, StoreUnavailable
+from gateway.log import get_logger
+
+REFRESH_SECONDS = 0.5
+
+log = get_logger()
+
+Snapshot = dict[str, Key]
+
+
+class Keyring:
+    """Configured keys and stored ones, together. Made with `store` None only where nobody needs a key."""
+
+    def __init__(self, settings: AuthSettings, store: KeyStore | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.settings = settings
+        self.store = store
+        self.clock = clock
+        self.snapshot: Snapshot = {}
+        self.seen: tuple[int, float] | None = None  # the store's revision and the key file's time when the snapshot was made
+        self.read_at = clock()
+        self.task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Reads all keys once, then keeps watch. Raises OperatorError where they cannot be read."""
+        if self.store is None:
+            return
+        await asyncio.to_thread(self.store.open)
+        await asyncio.to_thread(self.refresh)
+        self.task = asyncio.create_task(self.watch(), name="keyring")
+
+    def caller(self, text: str) -> Caller:
+        """Who `text` is the key of. Raises InvalidKey, or StoreUnavailable when the snapshot is too old to be believed."""
+        if self.store is None:
+            return ANONYMOUS
+        if self.clock() - self.read_at > self.settings.max_snapshot_age_seconds:
+            raise StoreUnavailable
+        for public_id in candidate_ids(text):
+            if matches(text, self.snapshot.get(public_id, NOBODY)):
+                return Caller(public_id)
+        raise InvalidKey(f"Incorrect API key provided: {masked(text)}.")
+
+    @property
+    def is_empty(self) -> bool:
+        return self.store is not None and not self.snapshot
+
+    @property
+    def is_watching(self) -> bool:
+        """Whether changes are noticed; False means that the watch died, which `/livez` tells."""
+        return self.store is None or (self.task is not None and not self.task.done())
+
+    async def watch(self) -> None:
+        was_away = False
+        while True:
+            await asyncio.sleep(REFRESH_SECONDS)
+            try:
+                await asyncio.to_thread(self.refresh)
+                was_away = False
+            except OperatorError as error:
+                if not was_away:
+                    log.warning("key_store_unavailable", reason=str(error))
+                was_away = True
+
+    def refresh(self) -> None:
+        store = self.store
+        if store is None:
+            return
+        started = self.clock()
+        seen = (store.revision(), changed_at(self.settings.keys_file))
+        if seen != self.seen:
+            keys = [*configured_keys(self.settings), *store.in_force()]
+            self.snapshot, self.seen = {key.public_id: key for key in keys}, seen
+        self.read_at = started
+
+    async def close(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
+        if self.store is not None:
+            self.store.close()
+
+
+def configured_keys(settings: AuthSettings) -> list[Key]:
+    """The keys of the environment and of the key file. Raises ConfigurationError for one that is too short, saying which line."""
+    keys: list[Key] = []
+    if settings.keys is not None:
+        origin = settings.keys.env or settings.keys.file or ""
+        keys += checked(secret_value(settings.keys).replace(",", "\n").splitlines(), origin)
+    if settings.keys_file is not None:
+        try:
+            lines = Path(settings.keys_file).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError):
+            raise ConfigurationError(f"auth.keys_file: {settings.keys_file} cannot be read") from None
+        keys += checked(lines, settings.keys_file)
+    return keys
+
+
+def checked(lines: Iterable[str], origin: str) -> Iterable[Key]:
+    for number, line in enumerate(lines, start=1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        if len(text) < MIN_PLAIN_KEY_CHARS or not text.isascii() or not text.isprintable() or " " in text:
+            raise ConfigurationError(
+                f"key {number} of {origin} is not usable: it must be at least {MIN_PLAIN_KEY_CHARS}"
+                " printable ASCII characters without spaces"
+            )
+        yield plain_key(text)
+
+
+def changed_at(path: str | None) -> float:
+    try:
+        return Path(path).stat().st_mtime_ns if path else 0
+    except OSError:
+        return -1  # a file that went away is a change too; reading it then says so

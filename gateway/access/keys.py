@@ -1,0 +1,71 @@
+"""API keys: how one is made, known again, and shown without being told.
+
+`sk-gw-<public id>-<secret>`, both parts base62. A key is 256 random bits, so its SHA-256 can be kept and compared as it is: a slow
+hash is for passwords, which people choose, and would be a way to overload us.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+import string
+from dataclasses import dataclass
+
+PREFIX = "sk-gw-"
+BASE62 = string.digits + string.ascii_letters
+PUBLIC_ID_CHARS = 10  # 59 bits: among a million keys two alike once in a million
+SECRET_CHARS = 43  # 62 ** 43 > 2 ** 256
+MIN_PLAIN_KEY_CHARS = 24
+OWN_SHAPE = re.compile(rf"^{PREFIX}([0-9A-Za-z]{{1,64}})-[0-9A-Za-z]+$")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What is kept of a key: `digest` is the SHA-256 of all of it."""
+
+    public_id: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sends a request, by public id. Scopes and limits will stand here."""
+
+    public_id: str
+
+
+ANONYMOUS = Caller("anonymous")
+NOBODY = Key("", bytes(hashlib.sha256().digest_size))  # compared with when an id is unknown, so that both cost the same
+
+
+def new_key() -> tuple[str, Key]:
+    """A fresh key in full, for its owner's eyes, and what is kept of it."""
+    public_id = "".join(secrets.choice(BASE62) for _ in range(PUBLIC_ID_CHARS))
+    text = f"{PREFIX}{public_id}-" + "".join(secrets.choice(BASE62) for _ in range(SECRET_CHARS))
+    return text, Key(public_id, digest_of(text))
+
+
+def plain_key(text: str) -> Key:
+    """What is kept of a key that somebody else made: its id tells its digest's first 8 hex digits."""
+    digest = digest_of(text)
+    return Key(f"env-{digest.hex()[:8]}", digest)
+
+
+def digest_of(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
+
+
+def candidate_ids(text: str) -> list[str]:
+    """The public ids a presented key may have: the one written in it, and the one of a plain key."""
+    shape = OWN_SHAPE.match(text)
+    return [*([shape[1]] if shape else []), plain_key(text).public_id]
+
+
+def matches(text: str, key: Key) -> bool:
+    """Whether `text` is the key, in constant time."""
+    return hmac.compare_digest(digest_of(text), key.digest)
+
+
+def masked(text: str) -> str:
+    """A presented key as a message may show it: `sk-gw-ab***yz`; of a short one nothing."""
+    return f"{text[:8]}***{text[-2:]}" if len(text) >= MIN_PLAIN_KEY_CHARS and text.isascii() and text.isprintable() else "***"

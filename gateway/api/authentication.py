@@ -1,0 +1,53 @@
+"""Keys at the door: every route needs one unless it says that it does not."""
+
+from litestar.connection import ASGIConnection
+from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
+from litestar.types import ASGIApp
+
+from gateway.access.keyring import Keyring
+from gateway.access.keys import ANONYMOUS, Caller
+from gateway.api.record import record_of
+from gateway.errors import GatewayError, InvalidKey, MissingKey
+from gateway.metrics import Metrics
+
+KEY_HEADERS = ("api-key", "x-api-key")
+
+
+class Authentication(AbstractAuthenticationMiddleware):
+    """`request.user` is the Caller; `keyring` None lets everybody in as one caller."""
+
+    def __init__(self, app: ASGIApp, *, keyring: Keyring | None, metrics: Metrics) -> None:
+        super().__init__(app)
+        self.keyring = keyring
+        self.metrics = metrics
+
+    async def authenticate_request(self, connection: ASGIConnection) -> AuthenticationResult:  # type: ignore[type-arg]
+        try:
+            caller = self.caller(connection)
+        except GatewayError as error:
+            self.metrics.auth_failures.labels(error.outcome).inc()
+            raise
+        record_of(connection.scope).caller = caller.public_id
+        return AuthenticationResult(user=caller, auth=None)
+
+    def caller(self, connection: ASGIConnection) -> Caller:  # type: ignore[type-arg]
+        if self.keyring is None:
+            return ANONYMOUS
+        keys = presented_keys(connection)
+        if not keys:
+            raise MissingKey
+        if len(keys) > 1:
+            raise InvalidKey("Incorrect API key provided: this request carries different keys in its headers.")
+        return self.keyring.caller(keys.pop())
+
+
+def presented_keys(connection: ASGIConnection) -> set[str]:  # type: ignore[type-arg]
+    """The distinct keys of a request's headers: `Authorization: Bearer`, its scheme in any case, `api-key` and `x-api-key`."""
+    keys = set()
+    for value in connection.headers.getall("authorization", []):
+        scheme, _, key = value.strip().partition(" ")
+        if scheme.lower() == "bearer":
+            keys.add(key.strip())
+    for header in KEY_HEADERS:
+        keys.update(value.strip() for value in connection.headers.getall(header, []))
+    return keys - {""}

@@ -1,0 +1,106 @@
+"""The outermost layer, plain ASGI: request ids, the clock, metrics, one log line, and what must be said before Litestar is asked.
+
+Litestar's own middleware sees neither a 404 nor a 405 and counts a 401 as a 200, so the counting stands here.
+"""
+
+from collections.abc import Callable, Collection
+from typing import cast
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+
+from gateway.api import failures
+from gateway.api.record import Record, request_id_from
+from gateway.config import ServerSettings
+from gateway.errors import GatewayError, HeadersTooLarge, InternalError, Overloaded
+from gateway.log import get_logger
+from gateway.metrics import Metrics
+
+OPENAI_VERSION = b"2020-10-01"
+PROBES = frozenset({"/livez", "/readyz", "/health", "/metrics"})
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+MILLISECONDS = 1000
+
+log = get_logger()
+
+
+class Edge:
+    """Wraps the application. `is_draining` says whether new work is refused; `paths` are the routes without parameters."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        settings: ServerSettings,
+        metrics: Metrics,
+        is_draining: Callable[[], bool],
+        paths: Collection[str],
+    ) -> None:
+        self.app = app
+        self.settings = settings
+        self.metrics = metrics
+        self.is_draining = is_draining
+        self.paths = frozenset(paths)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == ScopeType.HTTP:
+            await self.answer(cast("HTTPScope", scope), receive, send)
+        else:
+            await self.app(scope, receive, send)  # a websocket, which Litestar refuses
+
+    async def answer(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        headers = scope["headers"]
+        client_id = next((value.decode("latin-1") for name, value in headers if name == b"x-request-id"), None)
+        record = Record(request_id_from(client_id))
+        scope["state"] = {**(scope.get("state") or {}), "record": record}
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                record.status = message["status"]
+                message["headers"] = [*message["headers"], *self.own_headers(record)]
+            await send(message)
+
+        self.metrics.http_in_flight.inc()
+        try:
+            self.refuse(scope)
+            await self.app(scope, receive, send_with_headers)
+        except GatewayError as error:
+            await self.fail(error, record, send_with_headers)
+        except Exception:
+            log.exception("internal_error", request_id=record.request_id)
+            if not record.status:
+                await self.fail(InternalError(record.request_id), record, send_with_headers)
+        finally:
+            self.metrics.http_in_flight.dec()
+            self.tell(scope, record)
+
+    def refuse(self, scope: HTTPScope) -> None:
+        """Raises what can be said without looking further than the headers."""
+        if self.is_draining() and scope["path"] not in PROBES:
+            raise Overloaded("It is shutting down.")
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > self.settings.max_header_bytes:
+            raise HeadersTooLarge(self.settings.max_header_bytes)
+
+    async def fail(self, error: GatewayError, record: Record, send: Send) -> None:
+        record.outcome = error.outcome
+        body = failures.body(error)
+        headers = [("content-type", failures.JSON), ("content-length", str(len(body))), *error.headers().items()]
+        if isinstance(error, Overloaded | HeadersTooLarge):
+            headers.append(("connection", "close"))
+        raw = [(name.lower().encode(), value.encode()) for name, value in headers]
+        await send({"type": "http.response.start", "status": error.status, "headers": raw})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+
+    def own_headers(self, record: Record) -> list[tuple[bytes, bytes]]:
+        headers = [(b"x-request-id", record.request_id.encode()), (b"openai-version", OPENAI_VERSION)]
+        if record.outcome == "ok":
+            headers.append((b"openai-processing-ms", str(round(MILLISECONDS * record.seconds)).encode()))
+        return headers
+
+    def tell(self, scope: HTTPScope, record: Record) -> None:
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        route = str(scope.get("path_template") or (scope["path"] if scope["path"] in self.paths else "unmatched"))
+        self.metrics.http_requests.labels(route, method, str(record.status)).inc()
+        self.metrics.http_seconds.labels(route).observe(record.seconds)
+        write = log.debug if route in PROBES else log.info
+        write("request", method=method, route=route, **record.line())

@@ -1,0 +1,136 @@
+"""POST /v1/embeddings: the road of one request, told once."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
+
+from litestar import Request, Response, post
+from litestar.datastructures import State
+from litestar.handlers import HTTPRouteHandler
+
+from gateway.access.admission import Admission
+from gateway.access.keys import Caller
+from gateway.api import body
+from gateway.api.failures import JSON
+from gateway.api.record import Record, record_of
+from gateway.config import ServerSettings
+from gateway.embedding.catalog import Catalog
+from gateway.embedding.embedder import Inputs, Prepared
+from gateway.embedding.vectors import cut
+from gateway.errors import ClientGone, DeadlinePassed, GatewayError, InvalidValue, Unavailable
+from gateway.metrics import Metrics
+from gateway.wire import request as wire_request
+from gateway.wire import response as wire_response
+from gateway.wire.request import EmbeddingsRequest
+
+MAX_ON_LOOP_BYTES = 64 * 1024  # larger bodies are decoded, and larger replies encoded, off the event loop
+BYTES_PER_NUMBER = 12  # of a float in a reply, at most
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+class Road:
+    """What a request passes on its way; `pool` decodes large bodies and encodes large replies."""
+
+    def __init__(self, *, catalog: Catalog, admission: Admission, settings: ServerSettings, metrics: Metrics) -> None:
+        self.catalog = catalog
+        self.admission = admission
+        self.settings = settings
+        self.metrics = metrics
+        self.pool = ThreadPoolExecutor(2, thread_name_prefix="wire")
+
+    async def embeddings(self, request: Request[Caller, None, State]) -> Response[bytes]:
+        record = record_of(request.scope)
+        try:
+            with self.admission.enter() as stay:
+                raw = await body.read(request.scope, request.receive, stay, self.settings)
+                async with (
+                    body.until_client_leaves(request.receive),
+                    asyncio.timeout(self.settings.request_timeout_seconds),
+                ):
+                    asked = await self.off_loop(len(raw), wire_request.decode, raw)
+                    return await self.answer(asked, request.user, record)
+        except TimeoutError:
+            raise self.counted(DeadlinePassed(), record) from None
+        except GatewayError as error:
+            raise self.counted(error, record) from None
+        except ClientGone:
+            self.metrics.requests.labels(record.model or "unknown", "client_gone").inc()
+            raise
+
+    async def answer(self, asked: EmbeddingsRequest, caller: Caller, record: Record) -> Response[bytes]:
+        model = self.catalog.find(asked.model)
+        about = model.embedder.describe()
+        record.model, record.num_inputs = model.name, len(asked.texts)
+        if asked.dimensions is not None and asked.dimensions > about.dimensions:
+            raise InvalidValue(
+                f"Invalid value for 'dimensions'. Must be less than or equal to {about.dimensions}.", param="dimensions"
+            )
+        prepared = await model.embedder.prepare(inputs_of(asked, caller, self.settings.request_timeout_seconds))
+        record.num_tokens = prepared.num_tokens
+        vectors = await model.embedder.embed(prepared)
+        started = time.perf_counter()
+        rows = cut(vectors.rows, asked.dimensions, normalize=asked.normalize)
+        content = await self.off_loop(
+            rows.size * BYTES_PER_NUMBER, wire_response.encode, rows,
+            model=asked.model, encoding_format=asked.encoding_format, num_tokens=prepared.num_tokens,
+        )  # fmt: skip
+        record.stages = {**prepared.stages, **vectors.stages, "encode": time.perf_counter() - started}
+        self.metrics.requests.labels(model.name, "ok").inc()
+        self.metrics.of_model(model.name).embedded(prepared.token_counts, record.stages)
+        headers = {
+            "openai-model": ascii_only(asked.model),
+            "Server-Timing": ", ".join(f"{stage};dur={1000 * seconds:.1f}" for stage, seconds in record.stages.items()),
+            "x-gateway-fingerprint": about.fingerprint,
+            **long_inputs_header(prepared),
+        }
+        return Response(content, media_type=JSON, headers=headers)
+
+    async def off_loop(
+        self, num_bytes: int, work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Result:
+        """Runs `work` here if it is small, in a thread if it is not."""
+        if num_bytes <= MAX_ON_LOOP_BYTES:
+            return work(*args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self.pool, lambda: work(*args, **kwargs))
+
+    def counted(self, error: GatewayError, record: Record) -> GatewayError:
+        self.metrics.requests.labels(record.model or "unknown", error.outcome).inc()
+        if isinstance(error, Unavailable):
+            self.metrics.rejections.labels(error.outcome).inc()
+        return error
+
+    def close(self) -> None:
+        self.pool.shutdown(wait=False, cancel_futures=True)
+
+    def route(self) -> HTTPRouteHandler:
+        async def create_embeddings(request: Request[Caller, None, State]) -> Response[bytes]:
+            return await self.embeddings(request)
+
+        return post("/v1/embeddings", status_code=200)(create_embeddings)
+
+
+def inputs_of(asked: EmbeddingsRequest, caller: Caller, timeout_seconds: float) -> Inputs:
+    return Inputs(
+        texts=asked.texts,
+        is_array=asked.is_array,
+        caller=caller.public_id,
+        deadline=time.monotonic() + timeout_seconds,
+        long_input=asked.long_input,
+        input_type=asked.input_type,
+        normalize=asked.normalize,
+    )
+
+
+def long_inputs_header(prepared: Prepared) -> dict[str, Any]:
+    num_long = sum(prepared.is_long)
+    treatment = "chunked" if prepared.rule == "chunk" else "shortened"
+    return {"x-gateway-long-inputs": f"{treatment}={num_long}"} if num_long else {}
+
+
+def ascii_only(name: str) -> str:
+    """A model's name as a header may carry it."""
+    return name.encode("ascii", errors="replace").decode()

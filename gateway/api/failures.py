@@ -1,0 +1,45 @@
+"""Every failure, translated to a response in one place. The shape is contract.md's, section 4."""
+
+import orjson
+from litestar import Request, Response
+from litestar.datastructures import State
+from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
+
+from gateway.api.record import record_of
+from gateway.errors import ClientGone, GatewayError, InternalError, InvalidValue, MethodNotAllowed, UnknownURL
+from gateway.log import get_logger
+
+CLIENT_GONE_STATUS = 499  # nginx's number; nobody reads it but the log and the metrics
+JSON = "application/json"
+
+log = get_logger()
+
+
+def answer(request: Request[object, object, State], error: Exception) -> Response[bytes]:
+    """Litestar's one exception handler."""
+    record = record_of(request.scope)
+    if isinstance(error, ClientGone):
+        record.outcome = "client_gone"
+        return Response(b"", status_code=CLIENT_GONE_STATUS, media_type=JSON)
+    failure = translated(error, request)
+    record.outcome = failure.outcome
+    return Response(body(failure), status_code=failure.status, headers=failure.headers(), media_type=JSON)
+
+
+def translated(error: Exception, request: Request[object, object, State]) -> GatewayError:
+    if isinstance(error, GatewayError):
+        return error
+    method, path = request.method, request.scope["path"]
+    if isinstance(error, NotFoundException):
+        return UnknownURL(method, path)
+    if isinstance(error, MethodNotAllowedException):
+        return MethodNotAllowed(method, path, allow=(error.headers or {}).get("allow", ""))
+    if isinstance(error, HTTPException) and error.status_code < InternalError.status:
+        return InvalidValue("Your request could not be understood.")
+    record = record_of(request.scope)
+    log.error("internal_error", request_id=record.request_id, exc_info=error)
+    return InternalError(record.request_id)
+
+
+def body(error: GatewayError) -> bytes:
+    return orjson.dumps({"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}})

@@ -1,0 +1,56 @@
+"""What is told of one request: the edge counts it and logs it, whoever answers it fills it in. Never text, vectors or keys."""
+
+import re
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from litestar.types import Scope
+
+CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+@dataclass(slots=True)
+class Record:
+    request_id: str
+    started: float = field(default_factory=time.perf_counter)
+    status: int = 0
+    outcome: str = "ok"
+    caller: str | None = None
+    model: str | None = None
+    num_inputs: int | None = None
+    num_tokens: int | None = None
+    stages: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+    def line(self) -> dict[str, Any]:
+        """The fields of its log line; what does not apply is left out."""
+        fields = {
+            "request_id": self.request_id,
+            "status": self.status,
+            "code": None if self.outcome == "ok" else self.outcome,
+            "duration_ms": round(1000 * self.seconds, 1),
+            "key": self.caller,
+            "model": self.model,
+            "inputs": self.num_inputs,
+            "tokens": self.num_tokens,
+            **{f"{stage}_ms": round(1000 * seconds, 1) for stage, seconds in self.stages.items()},
+        }
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+def record_of(scope: Scope) -> Record:
+    """The record the edge put into the request's scope."""
+    record: Record = scope["state"]["record"]
+    return record
+
+
+def request_id_from(client_id: str | None) -> str:
+    """The client's own id where it is harmless, else a new one."""
+    if client_id is not None and CLIENT_REQUEST_ID.fullmatch(client_id):
+        return client_id
+    return f"req_{secrets.token_hex(16)}"

@@ -1,0 +1,109 @@
+"""`gateway config check|show|example`."""
+
+import textwrap
+from collections.abc import Iterator
+from typing import Any, get_args, get_type_hints
+
+import click
+import msgspec
+import tomli_w
+
+from gateway.app import BUILTIN_BACKENDS, Gateway
+from gateway.cli.options import config_option
+from gateway.config import Config, ModelRow, load
+
+WIDTH = 120
+SECRET_WORDS = ("key", "secret", "password", "credential")
+
+
+@click.group()
+def config() -> None:
+    """Check, show and explain the configuration."""
+
+
+@config.command()
+@config_option
+def check(path: str | None) -> None:
+    """Say whether the gateway could start with this configuration."""
+    gateway = Gateway(load(path))
+    click.echo(f"ok: {', '.join(model.name for model in gateway.catalog.models)}")
+
+
+@config.command()
+@config_option
+def show(path: str | None) -> None:
+    """Print the configuration in effect, as TOML. Secrets are shown as where they are kept."""
+    click.echo(tomli_w.dumps(as_tables(load(path))), nl=False)
+
+
+@config.command()
+def example() -> None:
+    """Print every setting with its default and what it does, as a TOML file to begin from."""
+    click.echo("\n".join(documented()))
+
+
+def as_tables(settings: Config) -> dict[str, Any]:
+    tables: dict[str, Any] = msgspec.to_builtins(settings)
+    tables["models"] = [row_table(row) for row in settings.models]
+    return {name: without_none(table) if isinstance(table, dict) else table for name, table in tables.items()}
+
+
+def row_table(row: ModelRow) -> dict[str, Any]:
+    own = {"name": row.name, "aliases": list(row.aliases), "backend": row.backend, "fingerprint": row.fingerprint}
+    return without_none({**own, **{name: masked(name, value) for name, value in row.settings.items()}})
+
+
+def masked(name: str, value: Any) -> Any:
+    """A backend's own setting that looks like a secret written out; ours are never written so."""
+    is_secret = any(word in name.lower() for word in SECRET_WORDS)
+    return "***" if is_secret and isinstance(value, str) else value
+
+
+def without_none(table: dict[str, Any]) -> dict[str, Any]:
+    """TOML has no null: what is not set is left out."""
+    return {name: without_none(value) if isinstance(value, dict) else value for name, value in table.items() if value is not None}
+
+
+def documented() -> Iterator[str]:
+    yield "# Every setting of the gateway, with its default. A flag goes before the environment, the environment before this file."
+    yield "# In the environment [server] port is GATEWAY__SERVER__PORT; lists and tables are JSON, such as GATEWAY__MODELS='[…]'."
+    yield '# A secret is never written here: it is { env = "NAME" } or { file = "PATH" }.'
+    for name, section in get_type_hints(Config).items():
+        if name != "models":
+            yield f"\n[{name}]"
+            yield from documented_fields(section)
+    yield "\n# What stands here replaces the built-in model, which is this one."
+    yield "[[models]]"
+    yield from commented("The name clients send.")
+    yield from ('name = "all-MiniLM-L6-v2"',)
+    yield from commented("Other names it is served by. A name OpenAI's clients know takes part in their defaults.")
+    yield 'aliases = ["sentence-transformers/all-MiniLM-L6-v2", "text-embedding-3-small"]'
+    yield from commented(
+        f"What serves it: {', '.join(backend.name for backend in BUILTIN_BACKENDS)}, or one that an installed package adds."
+    )
+    yield 'backend = "sentence-transformers"'
+    yield from commented("Refuse to start with other vectors than these; `/v1/models` and every reply tell the fingerprint.")
+    yield '# fingerprint = "…"'
+    for backend in BUILTIN_BACKENDS:
+        yield f'\n# backend = "{backend.name}":'
+        yield from documented_fields(backend.settings)
+
+
+def documented_fields(struct: Any) -> Iterator[str]:
+    hints = get_type_hints(struct, include_extras=True)
+    for field in msgspec.structs.fields(struct):
+        meta = next(part for part in get_args(hints[field.name]) if isinstance(part, msgspec.Meta))
+        yield from commented(str(meta.description))
+        default = field.default if field.default is not msgspec.NODEFAULT else None
+        if field.default_factory is not msgspec.NODEFAULT:
+            default = field.default_factory()
+        if field.required:
+            yield f'{field.name} = "sentence-transformers/all-MiniLM-L6-v2"'
+        elif default is None or default == {}:
+            yield f"# {field.name} ="
+        else:
+            yield tomli_w.dumps({field.name: default}).strip()
+
+
+def commented(text: str) -> Iterator[str]:
+    return (f"# {line}" for line in textwrap.wrap(text, WIDTH))

@@ -1,0 +1,32 @@
+"""Settings: what can be set, and how it is read. Knows the file, the environment and the flags; knows no room that uses them."""
+
+from gateway.config.loading import load, secret_value
+from gateway.config.settings import (
+    AuthSettings,
+    Config,
+    EngineSettings,
+    LimitSettings,
+    LogSettings,
+    MetricsSettings,
+    ModelRow,
+    Secret,
+    ServerSettings,
+    StoreSettings,
+)
+from gateway.config.typed import typed
+
+__all__ = [
+    "AuthSettings",
+    "Config",
+    "EngineSettings",
+    "LimitSettings",
+    "LogSettings",
+    "MetricsSettings",
+    "ModelRow",
+    "Secret",
+    "ServerSettings",
+    "StoreSettings",
+    "load",
+    "secret_value",
+    "typed",
+]

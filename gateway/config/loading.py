@@ -1,0 +1,158 @@
+"""Flag > environment > file > default, whole or not at all.
+
+The environment names a setting `GATEWAY__SECTION__FIELD`. The doubled underscore is there because Kubernetes injects
+`GATEWAY_PORT=tcp://…` beside a Service named gateway.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import msgspec
+
+from gateway.config.settings import Config, ModelRow, Secret, Settings
+from gateway.config.typed import readable, refuse_unknown, typed
+from gateway.errors import ConfigurationError
+
+PREFIX = "GATEWAY__"
+DEFAULT_FILE = Path("gateway.toml")
+SECTIONS = {name: hint for name, hint in get_type_hints(Config).items() if isinstance(hint, type) and issubclass(hint, Settings)}
+
+# Short names, and the setting each one is. GATEWAY_CONFIG names the file itself.
+EFFECTIVE_SHORT_NAMES = {
+    "GATEWAY_DATA_DIR": ("store", "data_dir"),
+    "GATEWAY_API_KEYS": ("auth", "keys"),
+    "GATEWAY_API_KEYS_FILE": ("auth", "keys_file"),
+}
+
+Tables = dict[str, Any]
+
+
+def load(
+    path: str | Path | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    flags: Mapping[tuple[str, str], Any] | None = None,
+) -> Config:
+    """The whole configuration. `path` None means GATEWAY_CONFIG, else ./gateway.toml if it is there, else defaults.
+
+    `flags` are (section, field) -> value; ("models", "") -> sources to serve instead of the configured models.
+    Raises ConfigurationError naming the setting, or the file, that is wrong.
+    """
+    environ = os.environ if environ is None else environ
+    tables = merged(from_file(path or environ.get("GATEWAY_CONFIG")), from_environment(environ))
+    for (section, name), value in (flags or {}).items():
+        if section != "models":
+            tables.setdefault(section, {})[name] = value
+    if sources := (flags or {}).get(("models", "")):
+        tables["models"] = [{"name": model_name(source), "source": source} for source in sources]
+    return built(tables)
+
+
+def secret_value(secret: Secret) -> str:
+    """The secret itself. Raises ConfigurationError where it cannot be read; the message never holds it."""
+    if secret.env is not None:
+        if secret.env not in os.environ:
+            raise ConfigurationError(f"the environment variable {secret.env}, named as a secret, is not set")
+        return os.environ[secret.env]
+    path = Path(secret.file or "")
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"the secret file {path} cannot be read: {reason_of(error)}") from None
+
+
+def from_file(path: str | Path | None) -> Tables:
+    if path is None and not DEFAULT_FILE.exists():
+        return {}
+    path = Path(path or DEFAULT_FILE)
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path} is not valid TOML: {error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"the configuration file {path} cannot be read: {reason_of(error)}") from None
+    return tables
+
+
+def from_environment(environ: Mapping[str, str]) -> Tables:
+    tables: Tables = {}
+    for name, (section, setting) in EFFECTIVE_SHORT_NAMES.items():
+        if environ.get(name):
+            is_secret = (section, setting) == ("auth", "keys")
+            tables.setdefault(section, {})[setting] = {"env": name} if is_secret else environ[name]
+    for variable in sorted(name for name in environ if name.startswith(PREFIX)):
+        section, _, setting = variable.removeprefix(PREFIX).lower().partition("__")
+        if section == "models" and not setting:
+            tables["models"] = json_value(variable, environ[variable])
+        elif section == "auth" and not setting:
+            tables.setdefault("auth", {})["mode"] = environ[variable]
+        else:
+            refuse_unknown([section], [*SECTIONS, "models"], where="")
+            tables.setdefault(section, {})[setting] = environment_value(variable, environ[variable], section, setting)
+    return tables
+
+
+def environment_value(variable: str, text: str, section: str, setting: str) -> Any:
+    """The text as the setting's type: "9000" is a port, "true" a switch, JSON a list or a table."""
+    hints = get_type_hints(SECTIONS[section], include_extras=True)
+    refuse_unknown([setting], hints, where=section)
+    value = json_value(variable, text) if text.startswith(("{", "[")) else text
+    try:
+        return msgspec.to_builtins(msgspec.convert(value, hints[setting], strict=False))
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"{variable} ({readable(error, where=f'{section}.{setting}')})") from None
+
+
+def json_value(variable: str, text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        raise ConfigurationError(f"{variable} is not valid JSON") from None
+
+
+def merged(file: Tables, environment: Tables) -> Tables:
+    tables = {name: dict(value) if isinstance(value, dict) else value for name, value in file.items()}
+    if isinstance(tables.get("auth"), str):
+        tables["auth"] = {"mode": tables["auth"]}
+    for section, settings in environment.items():
+        if isinstance(settings, dict) and isinstance(tables.get(section), dict):
+            tables[section].update(settings)
+        else:
+            tables[section] = settings
+    return tables
+
+
+def built(tables: Tables) -> Config:
+    refuse_unknown(tables, [*SECTIONS, "models"], where="")
+    for name in SECTIONS:
+        if not isinstance(tables.get(name, {}), dict):
+            raise ConfigurationError(f"{name}: expected a table, [{name}]")
+    parts: dict[str, Any] = {name: typed(tables[name], section, where=name) for name, section in SECTIONS.items() if name in tables}
+    if "models" in tables:
+        parts["models"] = model_rows(tables["models"])
+    return Config(**parts)
+
+
+def model_rows(rows: Any) -> tuple[ModelRow, ...]:
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ConfigurationError("models: expected a list of tables, [[models]]")
+    common = {"name", "backend", "aliases", "fingerprint"}
+    typed_rows = []
+    for number, row in enumerate(rows):
+        own = {key: value for key, value in row.items() if key in common}
+        own["settings"] = {key: value for key, value in row.items() if key not in common}
+        typed_rows.append(typed(own, ModelRow, where=f"models[{row.get('name', number)}]"))
+    return tuple(typed_rows)
+
+
+def model_name(source: str) -> str:
+    """The name a model is served by where nobody gave one: the hub id as it is, or the folder's own name."""
+    path = Path(source)
+    return path.resolve().name if path.is_dir() else source
+
+
+def reason_of(error: OSError | UnicodeDecodeError) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else "it is not UTF-8 text"

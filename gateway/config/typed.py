@@ -1,0 +1,44 @@
+"""A table from a file or the environment, checked against a Struct: every refusal names the setting and the nearest known one."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from gateway.errors import ConfigurationError
+
+Typed = TypeVar("Typed", bound=msgspec.Struct)
+
+
+def typed(table: Mapping[str, Any], struct: type[Typed], *, where: str) -> Typed:
+    """Converts `table` to `struct`; `where` is the table's name in messages.
+
+    Raises ConfigurationError for an unknown name, a wrong type or a value out of range.
+    """
+    refuse_unknown(table, (field.encode_name for field in msgspec.structs.fields(struct)), where=where)
+    try:
+        return msgspec.convert(table, struct)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(readable(error, where=where)) from None
+
+
+def refuse_unknown(names: Iterable[str], known: Iterable[str], *, where: str) -> None:
+    known = list(known)
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(sorted(known))}"
+            raise ConfigurationError(f"unknown setting '{joined(where, name)}': {hint}")
+
+
+def readable(error: msgspec.ValidationError, *, where: str) -> str:
+    """msgspec says "Expected `int`, got `str` - at `$.port`": the same with the setting's full name first."""
+    reason, _, path = str(error).partition(" - at ")
+    inner = re.sub(r"^\$\.?", "", path.strip("`"))
+    return f"{joined(where, inner)}: {reason.replace('`', '')}".replace(": E", ": e", 1)
+
+
+def joined(where: str, name: str) -> str:
+    return ".".join(part for part in (where, name) if part)

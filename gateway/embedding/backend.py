@@ -1,0 +1,73 @@
+"""A backend makes embedders from model rows. Backends are rows in a table; a third party adds one by the entry-point group
+`gateway.backends`, naming an object like `Backend`, without touching this repository."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from gateway.config import EngineSettings, LimitSettings, ModelRow, typed
+from gateway.embedding.embedder import Embedder
+from gateway.errors import ConfigurationError
+from gateway.metrics import ModelMetrics
+
+GROUP = "gateway.backends"
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What an embedder is given beside the settings of its own row."""
+
+    name: str
+    limits: LimitSettings
+    engine: EngineSettings
+    metrics: ModelMetrics
+
+
+class Backend(Protocol):
+    """`settings` types what a row may hold beside name, aliases, backend and fingerprint."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def settings(self) -> type[Struct]: ...
+
+    def build(self, settings: Any, context: Context) -> Embedder:
+        """Cheap: no file is opened and nothing is loaded before `Embedder.start`."""
+
+
+def installed_backends(builtin: Iterable[Backend]) -> dict[str, Backend]:
+    """The built-in backends and those of installed packages, by name. Raises ConfigurationError where one is broken."""
+    backends = {backend.name: backend for backend in builtin}
+    for point in entry_points(group=GROUP):
+        if point.name in backends:
+            raise ConfigurationError(f"two backends are named '{point.name}'; one comes from {origin(point)}")
+        backends[point.name] = loaded(point)
+    return backends
+
+
+def loaded(point: EntryPoint) -> Backend:
+    try:
+        backend: Backend = point.load()
+    except Exception as error:
+        raise ConfigurationError(f"the backend '{point.name}' of {origin(point)} cannot be loaded: {error!r}") from error
+    if not (isinstance(getattr(backend, "settings", None), type) and callable(getattr(backend, "build", None))):
+        raise ConfigurationError(f"the backend '{point.name}' of {origin(point)} has no `settings` Struct or no `build`")
+    return backend
+
+
+def origin(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else point.value
+
+
+def backend_of(row: ModelRow, backends: dict[str, Backend]) -> tuple[Backend, Struct]:
+    """The backend of a row and the row's settings as it types them. Raises ConfigurationError."""
+    if row.backend not in backends:
+        raise ConfigurationError(
+            f"models[{row.name}].backend: no backend is named '{row.backend}'; there are {', '.join(backends)}"
+        )
+    backend = backends[row.backend]
+    return backend, typed(row.settings, backend.settings, where=f"models[{row.name}]")

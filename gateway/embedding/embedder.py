@@ -1,0 +1,109 @@
+"""The seam everything hangs on: what goes into an embedder, what comes out, and what it tells about itself."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.embedding.long_input import Rule
+
+InputType = Literal["query", "document"]
+State = Literal["loading", "ready", "failed"]
+StageSeconds = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The inputs of one request, and for whom and until when they are wanted.
+
+    `deadline` is on the clock of `time.monotonic`, in seconds. `long_input` and `input_type` None leave the choice to the model.
+    A client that leaves cancels the task that awaits the embedder; nothing else needs to be told.
+    """
+
+    texts: list[str]
+    is_array: bool
+    caller: str
+    deadline: float
+    long_input: Rule | None = None
+    input_type: InputType | None = None
+    normalize: bool = True
+
+    def where(self, index: int) -> str:
+        """The name of an input as the client knows it."""
+        return f"input[{index}]" if self.is_array else "input"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Inputs that were checked and counted, before any work is done.
+
+    `token_counts[i]` are the tokens of input i, special tokens included, long inputs in full; `is_long[i]` says that input i is
+    more than the model reads at once and that `rule` was applied. `work` is the embedder's own.
+    """
+
+    inputs: Inputs
+    token_counts: list[int]
+    is_long: list[bool]
+    rule: Rule
+    work: Any = None
+    stages: StageSeconds = field(default_factory=dict)
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(self.token_counts)
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """`rows` has shape (n, dimensions) and dtype float32, in input order; of length 1 unless `normalize` was false."""
+
+    rows: NDArray[np.float32]
+    stages: StageSeconds = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a loaded model is. `max_tokens` is what it reads at once, special tokens included; `created` is in Unix seconds."""
+
+    backend: str
+    source: str
+    dimensions: int
+    max_tokens: int
+    long_input: Rule
+    fingerprint: str
+    runtime: str
+    device: str
+    precision: str
+    created: int
+    fidelity: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """`detail` is for operators: what is loading, or why it failed. It never goes to a client."""
+
+    state: State
+    detail: str = ""
+
+
+class Embedder(Protocol):
+    """Turns inputs into vectors. Local, cached, remote and clustered embedders all look like this."""
+
+    async def start(self) -> None:
+        """Loads and warms up. Raises OperatorError saying what is missing."""
+
+    async def prepare(self, inputs: Inputs) -> Prepared:
+        """Tokenises or estimates, checks and counts. Raises InputTooLong, RequestTooLong or DeadlinePassed."""
+
+    async def embed(self, prepared: Prepared) -> Vectors:
+        """Does the work. Raises Unavailable when full, late or broken, Unembeddable for an input without a vector."""
+
+    def describe(self) -> Description:
+        """What was loaded; only asked once `start` has returned."""
+
+    def health(self) -> Health:
+        """Cheap: asked by every probe and every request."""
+
+    async def close(self) -> None:
+        """Ends threads and connections; what still waits fails with Unavailable. May be called twice, or before `start`."""

@@ -1,0 +1,36 @@
+"""What is done with vectors, wherever they were made: windows joined, dimensions cut, length 1."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float32 = NDArray[np.float32]
+
+TINY = np.float32(1e-12)  # torch's own floor in `normalize`: a zero vector stays zero instead of becoming NaN
+
+
+def normalized(rows: Float32) -> Float32:
+    """Each row divided by its Euclidean length. Shape (n, d), dtype float32, as it came."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit: Float32 = rows / np.maximum(lengths, TINY)
+    return unit
+
+
+def joined(windows: Float32, *, counts: list[int], weights: list[int]) -> Float32:
+    """One row an input from its windows' rows, averaged by `weights`; inputs of one window keep their row bit for bit.
+
+    `windows` has shape (sum(counts), d), `counts[i]` >= 1 windows belong to input i, `weights` has one token count a window.
+    """
+    if len(counts) == len(windows):
+        return windows
+    starts = np.cumsum([0, *counts[:-1]])
+    weight = np.maximum(np.asarray(weights, dtype=np.float32), 1)[:, None]
+    means = np.add.reduceat(windows * weight, starts, axis=0) / np.add.reduceat(weight, starts, axis=0)
+    is_single = np.asarray(counts)[:, None] == 1
+    return np.where(is_single, windows[starts], means).astype(np.float32, copy=False)
+
+
+def cut(rows: Float32, dimensions: int | None, *, normalize: bool) -> Float32:
+    """The first `dimensions` components, made length 1 again where `normalize` says so. None or all of them changes nothing."""
+    if dimensions is None or dimensions == rows.shape[1]:
+        return rows
+    return normalized(rows[:, :dimensions]) if normalize else rows[:, :dimensions]

@@ -1,0 +1,10 @@
+"""This machine: models that are loaded here, and the one road their inputs share. Knows no HTTP and no keys.
+
+local       the Embedder: tokenise, cut into windows, queue, join
+tokenizer   text -> token ids
+job         one window that waits; the work of one request
+batcher     which jobs run next, together
+device      the thread that runs them
+encoder     token ids -> vectors; torch_encoder is one
+weights     where a model's files are
+"""

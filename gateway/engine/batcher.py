@@ -1,0 +1,150 @@
+"""Which jobs run next, together. No timer: a device thread that is free takes the best batch there is at that moment.
+
+The caller, then its request, that has been served least goes first, so a short query passes a 2,048-input bulk and one key's flood
+leaves the others their share. Every fourth batch starts with the oldest request instead, so bulk never starves. A batch is filled
+from all requests with inputs near the first one's length, as far as `max_batch_tokens`, padding included, allows.
+"""
+
+import threading
+import time
+from bisect import bisect_right
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from gateway.engine.job import Job, Work
+from gateway.errors import GatewayError, Overloaded
+from gateway.metrics import ModelMetrics
+
+OLDEST_EVERY = 4  # batches
+MIN_LENGTH_RATIO = 0.75  # a job shorter than this share of the batch's longest would be mostly padding
+MIN_FILL_RATIO = 0.85  # real over padded tokens of a whole batch
+MAX_REMEMBERED_CALLERS = 1024
+RATE_WEIGHT = 0.2  # of the newest batch in the measured tokens a second
+FIRST_RATE = 2000.0  # tokens a second, assumed until the first batch has run
+
+
+@dataclass(slots=True, eq=False)
+class Caller:
+    """`served` counts tokens; it starts level with the least served, so that nobody saves up by staying away."""
+
+    served: float
+    works: dict[Work, None] = field(default_factory=dict)
+
+
+class Batcher:
+    """Thread-safe: requests submit from the event loop, device threads take batches."""
+
+    def __init__(self, *, max_batch_tokens: int, max_queue_tokens: int, metrics: ModelMetrics) -> None:
+        self.max_batch_tokens = max_batch_tokens
+        self.max_queue_tokens = max_queue_tokens
+        self.metrics = metrics
+        self.changed = threading.Condition()
+        self.callers: dict[str, Caller] = {}
+        self.remembered: OrderedDict[str, float] = OrderedDict()  # what callers without work were served, least recent first
+        self.works: dict[Work, Caller] = {}  # in order of arrival
+        self.num_tokens = 0
+        self.num_inputs = 0
+        self.num_batches = 0
+        self.tokens_per_second = FIRST_RATE
+        self.closed_by: GatewayError | None = None
+
+    @property
+    def backlog_seconds(self) -> float:
+        return self.num_tokens / self.tokens_per_second
+
+    def submit(self, work: Work) -> None:
+        """Raises Overloaded when the queue is full, or what `close` was given. An empty queue takes any request."""
+        with self.changed:
+            if self.closed_by is not None:
+                raise self.closed_by
+            if self.num_tokens and self.num_tokens + work.num_tokens > self.max_queue_tokens:
+                raise Overloaded(retry_after_seconds=self.backlog_seconds)
+            if work.caller not in self.callers:
+                level = min((caller.served for caller in self.callers.values()), default=0.0)
+                self.callers[work.caller] = Caller(max(level, self.remembered.pop(work.caller, 0.0)))
+            caller = self.callers[work.caller]
+            caller.works[work] = None
+            self.works[work] = caller
+            self.count(work.num_tokens, len(work.pending))
+            self.changed.notify()
+
+    def forget(self, work: Work) -> None:
+        """Takes back what has not begun; its client left, or its request failed."""
+        with self.changed:
+            if work in self.works:
+                self.count(-work.num_tokens, -len(work.pending))
+                work.pending.clear()
+                self.remove(work)
+
+    def next_batch(self) -> list[Job]:
+        """Waits for work. An empty list means that the batcher was closed."""
+        with self.changed:
+            while not self.works:
+                if self.closed_by is not None:
+                    return []
+                self.changed.wait()
+            batch = self.batch()
+            now = time.perf_counter()
+            for job in batch:
+                job.work.started_at = job.work.started_at or now
+            return batch
+
+    def measured(self, num_tokens: int, seconds: float) -> None:
+        """A batch of so many tokens took so long: the figure behind every Retry-After."""
+        rate = num_tokens / max(seconds, 1e-6)
+        is_first = self.tokens_per_second == FIRST_RATE
+        self.tokens_per_second = rate if is_first else self.tokens_per_second + RATE_WEIGHT * (rate - self.tokens_per_second)
+
+    def close(self, error: GatewayError) -> None:
+        """Fails what waits, and whatever is submitted from now on, with `error`; wakes the device threads."""
+        with self.changed:
+            self.closed_by = error
+            for work in list(self.works):
+                work.end(error)
+                self.forget(work)
+            self.changed.notify_all()
+
+    def batch(self) -> list[Job]:
+        self.num_batches += 1
+        order = sorted(self.works, key=lambda work: (self.works[work].served, work.served_tokens))  # stable: then by arrival
+        if self.num_batches % OLDEST_EVERY == 0:
+            order.insert(0, next(iter(self.works)))
+        lead = self.taken(order[0], len(order[0].pending) - 1)
+        batch, longest, real_tokens = [lead], lead.num_tokens, lead.num_tokens
+        for work in order:
+            while len(batch) < self.max_batch_tokens // longest:
+                position = bisect_right(work.pending, longest, key=lambda job: job.num_tokens) - 1
+                if position < 0 or not fits(work.pending[position].num_tokens, longest, real_tokens, len(batch) + 1):
+                    break
+                batch.append(self.taken(work, position))
+                real_tokens += batch[-1].num_tokens
+        return batch
+
+    def taken(self, work: Work, position: int) -> Job:
+        job = work.pending.pop(position)
+        work.num_tokens -= job.num_tokens
+        work.served_tokens += job.num_tokens
+        self.works[work].served += job.num_tokens
+        self.count(-job.num_tokens, -1)
+        if not work.pending:
+            self.remove(work)
+        return job
+
+    def remove(self, work: Work) -> None:
+        caller = self.works.pop(work)
+        del caller.works[work]
+        if not caller.works:
+            del self.callers[work.caller]
+            self.remembered[work.caller] = caller.served
+            if len(self.remembered) > MAX_REMEMBERED_CALLERS:
+                self.remembered.popitem(last=False)
+
+    def count(self, num_tokens: int, num_inputs: int) -> None:
+        self.num_tokens += num_tokens
+        self.num_inputs += num_inputs
+        self.metrics.waiting(num_inputs=self.num_inputs, num_tokens=self.num_tokens, backlog_seconds=self.backlog_seconds)
+
+
+def fits(num_tokens: int, longest: int, real_tokens: int, num_jobs: int) -> bool:
+    """Whether a job keeps the batch's padding small."""
+    return num_tokens >= MIN_LENGTH_RATIO * longest and real_tokens + num_tokens >= MIN_FILL_RATIO * longest * num_jobs

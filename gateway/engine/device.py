@@ -1,0 +1,100 @@
+"""The thread that runs batches on one device, and its replacement when it dies."""
+
+import threading
+import time
+from collections import deque
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.engine.batcher import Batcher
+from gateway.engine.encoder import Encoder
+from gateway.engine.job import Job, NotFinite
+from gateway.errors import Overloaded
+from gateway.log import get_logger
+from gateway.metrics import ModelMetrics
+
+MAX_RESTARTS = 3
+RESTART_WINDOW_SECONDS = 60.0
+
+log = get_logger()
+
+
+class Device:
+    """One device thread. If it dies, what it held fails with 503 and another takes its place, three times a minute at most."""
+
+    def __init__(self, *, encoder: Encoder, batcher: Batcher, metrics: ModelMetrics) -> None:
+        self.encoder = encoder
+        self.batcher = batcher
+        self.metrics = metrics
+        self.in_hand: list[Job] = []
+        self.deaths: deque[float] = deque(maxlen=MAX_RESTARTS + 1)
+        self.failed = False
+        self.thread = self.new_thread()
+
+    def start(self) -> None:
+        self.thread.start()
+
+    def join(self, timeout_seconds: float) -> None:
+        if self.thread.is_alive() and self.thread is not threading.current_thread():
+            self.thread.join(timeout_seconds)
+
+    def new_thread(self) -> threading.Thread:
+        return threading.Thread(target=self.live, name=f"device-{self.metrics.name}", daemon=True)
+
+    def live(self) -> None:
+        is_over = False
+        try:
+            while batch := self.batcher.next_batch():
+                self.in_hand = batch
+                self.run(batch)
+                self.in_hand = []
+            is_over = True
+        finally:
+            if not is_over:
+                self.died()
+
+    def died(self) -> None:
+        """Called by the dying thread: nobody waits for what it held, and another thread goes on."""
+        for work in {job.work for job in self.in_hand}:
+            self.batcher.forget(work)
+            work.end(Overloaded("A part of it failed and is being restarted.", retry_after_seconds=1))
+        self.in_hand = []
+        self.deaths.append(time.monotonic())
+        self.metrics.device_restarts.inc()
+        if len(self.deaths) > MAX_RESTARTS and self.deaths[-1] - self.deaths[0] < RESTART_WINDOW_SECONDS:
+            self.failed = True
+            log.error("device_failed", model=self.metrics.name, restarts=MAX_RESTARTS)
+            self.batcher.close(Overloaded("This model's device failed.", retry_after_seconds=30))
+            return
+        log.error("device_died", model=self.metrics.name)
+        self.thread = self.new_thread()
+        self.thread.start()
+
+    def run(self, batch: list[Job]) -> None:
+        """Embeds a batch. One that fails is halved until the bad inputs are found; only their requests fail."""
+        started = time.perf_counter()
+        try:
+            rows = self.encoder.embed([job.token_ids for job in batch])
+        except Exception as error:  # noqa: BLE001 - whatever a network raises, it costs no other request its answer
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                self.run(batch[:middle])
+                self.run(batch[middle:])
+            else:
+                self.batcher.forget(batch[0].work)
+                batch[0].work.end(error)
+            return
+        real_tokens = sum(job.num_tokens for job in batch)
+        self.batcher.measured(real_tokens, time.perf_counter() - started)
+        longest = max(job.num_tokens for job in batch)
+        self.metrics.ran(num_inputs=len(batch), padded_tokens=longest * len(batch), real_tokens=real_tokens)
+        self.deliver(batch, rows)
+
+    def deliver(self, batch: list[Job], rows: NDArray[np.float32]) -> None:
+        for job, row in zip(batch, rows, strict=True):
+            if np.isfinite(row).all():
+                job.work.deliver(job, row)
+            else:
+                self.batcher.forget(job.work)
+                job.work.end(NotFinite(job.position))

@@ -1,0 +1,84 @@
+"""What waits for the device: the windows of one request, each a job."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class NotFinite(Exception):
+    """The network gave a vector with NaN or infinity for window `position` of a work."""
+
+    def __init__(self, position: int) -> None:
+        super().__init__(position)
+        self.position = position
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One window: `token_ids` with special tokens, `position` its row in its work."""
+
+    work: "Work"
+    position: int
+    token_ids: list[int]
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.token_ids)
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """The windows of one request: embedded in any order and any company, answered together.
+
+    `rows` has shape (number of windows, dimensions), float32. Made on the event loop; delivered to from device threads.
+    """
+
+    caller: str
+    windows: list[list[int]]
+    rows: NDArray[np.float32]
+    loop: asyncio.AbstractEventLoop
+    done: asyncio.Future[None]
+    pending: list[Job] = field(init=False)  # shortest first, so that the batcher finds lengths by bisection
+    remaining: int = field(init=False)
+    num_tokens: int = field(init=False)  # that wait, of all pending jobs
+    served_tokens: int = 0
+    submitted_at: float = field(default_factory=time.perf_counter)
+    started_at: float = 0
+    finished_at: float = 0
+
+    def __post_init__(self) -> None:
+        self.pending = sorted((Job(self, *item) for item in enumerate(self.windows)), key=lambda job: job.num_tokens)
+        self.remaining = len(self.pending)
+        self.num_tokens = sum(map(len, self.windows))
+
+    def deliver(self, job: Job, row: NDArray[np.float32]) -> None:
+        self.rows[job.position] = row
+        self.remaining -= 1
+        if self.remaining == 0:
+            self.finished_at = time.perf_counter()
+            self.end(None)
+
+    def end(self, error: BaseException | None) -> None:
+        """Wakes whoever waits; a second end, or one after the client left, changes nothing."""
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(settle, self.done, error)
+
+    @property
+    def queue_seconds(self) -> float:
+        return self.started_at - self.submitted_at
+
+    @property
+    def compute_seconds(self) -> float:
+        return self.finished_at - self.started_at
+
+
+def settle(done: asyncio.Future[None], error: BaseException | None) -> None:
+    if done.done():
+        return
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(error)

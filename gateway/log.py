@@ -1,0 +1,80 @@
+"""One pipe for every log line: ours, uvicorn's, the libraries'. Texts, vectors and keys never enter it.
+
+An exception is told by its type and the lines of code it passed, without its message: a message may quote what a client sent.
+"""
+
+import logging
+import sys
+import threading
+import traceback
+from collections.abc import MutableMapping
+from typing import Any
+
+import orjson
+import structlog
+import structlog.typing
+
+Event = MutableMapping[str, Any]
+
+
+def get_logger() -> Any:
+    return structlog.get_logger()
+
+
+def configure(*, level: str, line_format: str) -> None:
+    """Console lines, JSON, or with "auto" whichever suits standard error: a person on a terminal or a collector."""
+    is_console = line_format == "console" or (line_format == "auto" and sys.stderr.isatty())
+    renderer = structlog.dev.ConsoleRenderer() if is_console else structlog.processors.JSONRenderer(serializer=as_json)
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        error_without_message,
+    ]
+    formatter = structlog.stdlib.ProcessorFormatter(
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer], foreign_pre_chain=shared
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())
+    for noisy in (
+        "uvicorn",
+        "uvicorn.error",
+        "uvicorn.asgi",
+        "sentence_transformers",
+        "transformers",
+        "httpx",
+        "huggingface_hub",
+        "filelock",
+    ):
+        logger = logging.getLogger(noisy)
+        logger.handlers, logger.propagate = [], True
+        logger.setLevel(max(logging.WARNING, root.level))
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    threading.excepthook = thread_died
+
+
+def as_json(event: Event, **_: Any) -> str:
+    return orjson.dumps(event, default=str).decode()
+
+
+def error_without_message(_logger: Any, _method: str, event: Event) -> Event:
+    """`exc_info` becomes `error`, its type, and `at`, where it went."""
+    error = event.pop("exc_info", None)
+    error = sys.exc_info()[1] if error is True else error[1] if isinstance(error, tuple) else error
+    if isinstance(error, BaseException):
+        event["error"] = type(error).__qualname__
+        event["at"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
+    return event
+
+
+def thread_died(arguments: threading.ExceptHookArgs) -> None:
+    structlog.get_logger().error(
+        "thread_died", thread=arguments.thread.name if arguments.thread else None, exc_info=arguments.exc_value
+    )

@@ -1,0 +1,128 @@
+"""Every metric, told once: its name, its labels, what it means. Durations are in seconds, sizes in bytes or tokens.
+
+Labels are bounded whatever clients send: `model` is a configured model's name or "unknown", `route` a route's template or
+"unmatched", `code` a code of errors.py. Each gateway has a registry of its own, so that tests may run many.
+"""
+
+from functools import partial
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, start_http_server
+
+from gateway import __version__
+
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+
+CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+TOKENS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+RATIOS = (1.0, 1.05, 1.1, 1.15, 1.2, 1.3, 1.5, 2, 4)
+MODEL_INFO = ["model", "source", "runtime", "device", "precision", "dimensions", "fingerprint"]
+STAGES = ("tokenize", "queue", "compute", "encode")
+
+
+class Metrics:
+    """All of a gateway's metrics, and the text Prometheus reads."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        count = partial(Counter, registry=self.registry)
+        gauge = partial(Gauge, registry=self.registry)
+        histogram = partial(Histogram, registry=self.registry)
+        http, model = ["route", "method", "status"], ["model"]
+
+        self.http_requests = count("gateway_http_requests_total", "Responses, by what was asked and how it ended.", http)
+        self.http_seconds = histogram(
+            "gateway_http_request_duration_seconds", "From first byte in to last byte out.", ["route"], buckets=SECONDS
+        )
+        self.http_in_flight = gauge("gateway_http_requests_in_flight", "Requests being answered.")
+        self.requests = count(
+            "gateway_requests_total",
+            "Embedding requests; outcome is ok, client_gone or an error's code.",
+            ["model", "outcome"],
+        )
+        self.stage_seconds = histogram(
+            "gateway_stage_duration_seconds", "What a request's time went to.", ["model", "stage"], buckets=SECONDS
+        )
+        self.inputs = count("gateway_inputs_total", "Inputs embedded.", model)
+        self.input_tokens_total = count("gateway_input_tokens_total", "Tokens embedded, as charged.", model)
+        # design.md calls this gateway_input_tokens, which OpenMetrics cannot hold beside the counter of that name with _total.
+        self.input_tokens = histogram("gateway_input_length_tokens", "Tokens an input.", model, buckets=TOKENS)
+        self.batch_inputs = histogram("gateway_batch_inputs", "Texts a batch.", model, buckets=COUNTS)
+        self.batch_tokens = histogram("gateway_batch_tokens", "Tokens a batch, padding included.", model, buckets=TOKENS)
+        self.batch_padding = histogram(
+            "gateway_batch_padding_ratio", "Padded tokens over real tokens of a batch.", model, buckets=RATIOS
+        )
+        self.queue_inputs = gauge("gateway_queue_inputs", "Texts waiting for a batch.", model)
+        self.queue_tokens = gauge("gateway_queue_tokens", "Tokens waiting for a batch.", model)
+        self.backlog_seconds = gauge(
+            "gateway_backlog_seconds",
+            "Waiting tokens over the measured tokens a second: the autoscaling signal.",
+            model,
+        )
+        self.device_restarts = count("gateway_device_restarts_total", "Device threads that died and were replaced.", model)
+        self.rejections = count("gateway_rejections_total", "Requests refused for want of room or time.", ["reason"])
+        self.auth_failures = count("gateway_auth_failures_total", "Requests without a valid key.", ["reason"])
+        self.loop_lag = gauge("gateway_event_loop_lag_seconds", "How late the event loop was when last looked at.")
+        self.model_info = gauge("gateway_model_info", "1 for each loaded model.", MODEL_INFO)
+        gauge("gateway_build_info", "1 for the running version.", ["version"]).labels(__version__).set(1)
+        self.models: dict[str, ModelMetrics] = {}
+
+    def exposition(self) -> bytes:
+        """The text of /metrics."""
+        return generate_latest(self.registry)
+
+    def serve(self, port: int, host: str) -> None:
+        """Serves /metrics on a port of its own, from a thread of its own, as long as the process lives."""
+        start_http_server(port, addr=host, registry=self.registry)
+
+    def of_model(self, name: str) -> "ModelMetrics":
+        """The metrics of a configured model; clients' own names never come here."""
+        if name not in self.models:
+            self.models[name] = ModelMetrics(name, self)
+        return self.models[name]
+
+
+class ModelMetrics:
+    """A model's own metrics, their labels looked up once."""
+
+    def __init__(self, name: str, metrics: Metrics) -> None:
+        self.name = name
+        self.requests = metrics.requests
+        self.stages = {stage: metrics.stage_seconds.labels(name, stage) for stage in STAGES}
+        self.inputs = metrics.inputs.labels(name)
+        self.input_tokens_total = metrics.input_tokens_total.labels(name)
+        self.input_tokens = metrics.input_tokens.labels(name)
+        self.batch_inputs = metrics.batch_inputs.labels(name)
+        self.batch_tokens = metrics.batch_tokens.labels(name)
+        self.batch_padding = metrics.batch_padding.labels(name)
+        self.queue_inputs = metrics.queue_inputs.labels(name)
+        self.queue_tokens = metrics.queue_tokens.labels(name)
+        self.backlog_seconds = metrics.backlog_seconds.labels(name)
+        self.device_restarts = metrics.device_restarts.labels(name)
+        self.info = metrics.model_info
+
+    def loaded(self, **labels: str) -> None:
+        """The model can serve. `labels` are those of MODEL_INFO beside `model`."""
+        self.info.labels(model=self.name, **labels).set(1)
+
+    def embedded(self, token_counts: list[int], stages: dict[str, float]) -> None:
+        """One request's inputs were embedded."""
+        self.inputs.inc(len(token_counts))
+        self.input_tokens_total.inc(sum(token_counts))
+        for count in token_counts:
+            self.input_tokens.observe(count)
+        for stage, seconds in stages.items():
+            self.stages[stage].observe(seconds)
+
+    def ran(self, *, num_inputs: int, padded_tokens: int, real_tokens: int) -> None:
+        """One batch ran on the device."""
+        self.batch_inputs.observe(num_inputs)
+        self.batch_tokens.observe(padded_tokens)
+        self.batch_padding.observe(padded_tokens / real_tokens)
+
+    def waiting(self, *, num_inputs: int, num_tokens: int, backlog_seconds: float) -> None:
+        self.queue_inputs.set(num_inputs)
+        self.queue_tokens.set(num_tokens)
+        self.backlog_seconds.set(backlog_seconds)

@@ -1,0 +1,152 @@
+"""The body of POST /v1/embeddings, from bytes to one shape. Source: contract.md, section 1; OpenAI's OpenAPI 2.3.0."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from gateway.errors import ClientError, InvalidJSON, InvalidType, InvalidValue, MissingParameter, TooManyInputs
+from gateway.wire.token_ids import texts_of
+
+MAX_INPUTS = 2048
+
+LongInput = Literal["chunk", "end", "error"]
+InputType = Literal["query", "document"]
+EncodingFormat = Literal["float", "base64"]
+
+CHOICES = {
+    "encoding_format": ("float", "base64"),
+    "long_input": ("chunk", "end", "error"),
+    "input_type": ("query", "document"),
+}
+EXPECTED = {
+    "input": "a string, an array of strings, an array of integers or an array of arrays of integers",
+    "model": "a string",
+    "encoding_format": "a string",
+    "dimensions": "an integer",
+    "user": "a string",
+    "normalize": "a boolean",
+    "long_input": "a string",
+    "input_type": "a string",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingsRequest:
+    """What a client asked for. `texts` holds every form of `input`, token ids decoded; `is_array` says how it was sent."""
+
+    texts: list[str]
+    model: str
+    is_array: bool
+    encoding_format: EncodingFormat = "float"
+    dimensions: int | None = None
+    normalize: bool = True
+    long_input: LongInput | None = None
+    input_type: InputType | None = None
+
+
+class Body(Struct):
+    """The body as JSON types it. `null` equals absent, and unknown fields are passed over."""
+
+    input: str | list[str | int | list[int]] | UnsetType | None = UNSET
+    model: str | None = None
+    encoding_format: str | None = None
+    dimensions: int | None = None
+    user: str | None = None
+    normalize: bool | None = None
+    long_input: str | None = None
+    input_type: str | None = None
+
+
+decoder = msgspec.json.Decoder(Body)
+
+
+def decode(raw: bytes) -> EmbeddingsRequest:
+    """Raises a ClientError that names what is wrong; any bytes at all give a request or one of those."""
+    body = parse(raw)
+    if body.input is None or body.input is UNSET:
+        raise MissingParameter("input")
+    if body.model is None or not body.model:
+        raise MissingParameter("model")
+    for param, choices in CHOICES.items():
+        value = getattr(body, param)
+        if value is not None and value not in choices:
+            supported = ", ".join(f"'{choice}'" for choice in choices)
+            raise InvalidValue(f"Invalid value for '{param}'. Supported values: {supported}.", param=param)
+    if body.dimensions is not None and body.dimensions < 1:
+        raise InvalidValue("Invalid value for 'dimensions'. Must be greater than or equal to 1.", param="dimensions")
+    return EmbeddingsRequest(
+        texts=one_shape(body.input),
+        model=body.model,
+        is_array=not is_one_input(body.input),
+        encoding_format=cast("EncodingFormat", body.encoding_format or "float"),
+        dimensions=body.dimensions,
+        normalize=body.normalize is not False,
+        long_input=cast("LongInput | None", body.long_input),
+        input_type=cast("InputType | None", body.input_type),
+    )
+
+
+def parse(raw: bytes) -> Body:
+    try:
+        # msgspec does not look into the fields it passes over; the contract wants the whole body to be UTF-8.
+        raw.isascii() or raw.decode()
+        return decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        raise wrong_type(error) from None
+    except RecursionError:
+        raise InvalidJSON("it is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise InvalidJSON("it is not UTF-8") from None
+    except msgspec.DecodeError:
+        raise InvalidJSON from None
+
+
+def wrong_type(error: msgspec.ValidationError) -> ClientError:
+    """msgspec names the place as `$.input[0]` and what it got; what was expected is said in the contract's words."""
+    text = str(error)
+    place = re.search(r" - at `\$\.(.+)`$", text)
+    got = re.search(r"got `(\w+)`", text)
+    param = re.split(r"[.\[]", place[1])[0] if place else None
+    if place is None or param not in EXPECTED:
+        return InvalidType("The body of your request must be a JSON object.")
+    found = f", but got {named(got[1])} instead" if got else ""
+    return InvalidType(f"Invalid type for '{place[1]}': expected {EXPECTED[param]}{found}.", param=param)
+
+
+def named(json_type: str) -> str:
+    return {
+        "str": "a string", "int": "an integer", "float": "a number", "bool": "a boolean", "null": "null", "array": "an array",
+        "object": "an object",
+    }.get(json_type, "another type")  # fmt: skip
+
+
+def is_one_input(sent: str | list[str | int | list[int]]) -> bool:
+    return isinstance(sent, str) or (bool(sent) and type(sent[0]) is int)
+
+
+def one_shape(sent: str | list[str | int | list[int]]) -> list[str]:
+    """The four forms of `input` as a list of texts, each of at least one character."""
+    if isinstance(sent, str):
+        return checked_texts([sent], is_array=False)
+    kinds = set(map(type, sent))
+    if not kinds:
+        raise InvalidValue("Invalid 'input': the array must not be empty.", param="input")
+    if len(kinds) > 1:
+        raise InvalidType(f"Invalid type for 'input': expected {EXPECTED['input']}, not a mixture of them.", param="input")
+    if kinds == {int}:
+        return texts_of([cast("list[int]", sent)], is_array=False)
+    if len(sent) > MAX_INPUTS:
+        raise TooManyInputs(len(sent), MAX_INPUTS)
+    if kinds == {list}:
+        return texts_of(cast("list[list[int]]", sent), is_array=True)
+    return checked_texts(cast("list[str]", sent), is_array=True)
+
+
+def checked_texts(texts: list[str], *, is_array: bool) -> list[str]:
+    if not all(texts):
+        where = f"input[{texts.index('')}]" if is_array else "input"
+        raise InvalidValue(f"Invalid '{where}': input cannot be an empty string.", param="input")
+    return texts
