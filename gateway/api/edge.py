@@ -4,7 +4,6 @@ Litestar's own middleware sees neither a 404 nor a 405 and counts a 401 as a 200
 """
 
 from collections.abc import Callable, Collection
-from typing import cast
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
