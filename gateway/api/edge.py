@@ -43,7 +43,7 @@ class Edge:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == ScopeType.HTTP:
-            await self.answer(cast("HTTPScope", scope), receive, send)
+            await self.answer(scope, receive, send)
         else:
             await self.app(scope, receive, send)  # a websocket, which Litestar refuses
 
