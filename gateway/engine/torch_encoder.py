@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 
 from gateway.engine.encoder import EncoderInfo
@@ -77,6 +78,6 @@ def chosen_device(name: str) -> torch.device:
 def read(folder: Path, device: torch.device) -> SentenceTransformer:
     try:
         return SentenceTransformer(str(folder), device=str(device), local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, SafetensorError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise OperatorError(f"the model in {folder} cannot be loaded: {reason}") from error

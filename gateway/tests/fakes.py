@@ -1,11 +1,15 @@
 """The two fakes the tests use: an embedder and a clock. Everything else in them is real."""
 
+import asyncio
 import hashlib
 import struct
 
 import numpy as np
+from msgspec import Struct
 
+from gateway.embedding.backend import Context
 from gateway.embedding.embedder import Description, Health, Inputs, Prepared, Vectors
+from gateway.engine.encoder import EncoderInfo
 from gateway.errors import OperatorError
 
 
@@ -25,10 +29,16 @@ class FakeClock:
 class FakeEmbedder:
     """Embeds each text as a unit vector made of its hash; a word is a token. Follows the Embedder protocol."""
 
-    def __init__(self, *, dimensions: int = 8, fingerprint: str = "f" * 24 + ".fake-float32", fails_with: str | None = None) -> None:
+    def __init__(
+        self, *, dimensions: int = 8, fingerprint: str = "f" * 24 + ".fake-float32", fails_with: str | None = None
+    ) -> None:
         self.dimensions = dimensions
         self.fingerprint = fingerprint
         self.fails_with = fails_with
+        self.raises: Exception | None = None  # what `embed` raises instead of answering
+        self.gate: asyncio.Event | None = None  # what `embed` waits for before it answers
+        self.is_waiting = asyncio.Event()
+        self.num_cancelled = 0
         self.state = Health("loading")
         self.prepared: list[Inputs] = []
         self.is_closed = False
@@ -45,6 +55,15 @@ class FakeEmbedder:
         return Prepared(inputs, counts, [False] * len(counts), inputs.long_input or "chunk", stages={"tokenize": 0.0})
 
     async def embed(self, prepared: Prepared) -> Vectors:
+        if self.raises is not None:
+            raise self.raises
+        if self.gate is not None:
+            try:
+                self.is_waiting.set()
+                await self.gate.wait()
+            except asyncio.CancelledError:
+                self.num_cancelled += 1
+                raise
         rows = np.stack([hashed(text, self.dimensions) for text in prepared.inputs.texts])
         return Vectors(rows, {"queue": 0.0, "compute": 0.0})
 
@@ -74,3 +93,54 @@ def hashed(text: str, dimensions: int) -> np.ndarray:
     digest = hashlib.shake_256(text.encode()).digest(4 * dimensions)
     row = np.array(struct.unpack(f"<{dimensions}I", digest), dtype=np.float32) - np.float32(2**31)
     return row / np.linalg.norm(row)
+
+
+class FakeSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """A row of the fake backend has no settings of its own."""
+
+
+class FakeBackend:
+    """The registry's way to embedders that exist already, by the name of their row."""
+
+    name = "fake"
+    settings = FakeSettings
+
+    def __init__(self, **embedders: FakeEmbedder) -> None:
+        self.embedders = embedders
+
+    def build(self, settings: FakeSettings, context: Context) -> FakeEmbedder:
+        return self.embedders[context.name]
+
+
+class FakeEncoder:
+    """The innermost part of a fake embedder: a row that only its token ids have; misbehaves on the ids it is told to.
+
+    `batches` are the lengths of every batch that ran.
+    """
+
+    def __init__(self, *, dimensions: int = 4, max_tokens: int = 16) -> None:
+        self.info = EncoderInfo(
+            dimensions=dimensions,
+            max_tokens=max_tokens,
+            tokenizer_json="",
+            prompts={},
+            default_prompt="",
+            is_normalized=True,
+            runtime="fake",
+            device="cpu",
+            precision="float32",
+            default_max_batch_tokens=64,
+        )
+        self.batches: list[list[int]] = []
+        self.fails_on: dict[int, BaseException] = {}
+        self.nan_on: set[int] = set()
+
+    def embed(self, token_ids: list[list[int]]) -> np.ndarray:
+        self.batches.append([len(ids) for ids in token_ids])
+        for ids in token_ids:
+            for token_id in ids:
+                if token_id in self.fails_on:
+                    raise self.fails_on[token_id]
+        rows = np.stack([hashed(str(ids), self.info.dimensions) for ids in token_ids])
+        rows[[bool(self.nan_on & set(ids)) for ids in token_ids]] = np.nan
+        return rows

@@ -1,0 +1,105 @@
+"""The real model, loaded once, and small ones of other shapes, made on the spot."""
+
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from gateway.config import EngineSettings, LimitSettings
+from gateway.embedding.backend import Context
+from gateway.embedding.embedder import Inputs
+from gateway.engine.local import Local, LocalSettings
+from gateway.engine.weights import folder_of
+from gateway.errors import Overloaded
+from gateway.metrics import Metrics
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+WORDS = [
+    "the",
+    "a",
+    "of",
+    "and",
+    "to",
+    "in",
+    "is",
+    "it",
+    "on",
+    "we",
+    "you",
+    "server",
+    "model",
+    "vector",
+    "text",
+    "word",
+    "query",
+    "passage",
+    "long",
+    "short",
+    "red",
+    "green",
+    "blue",
+]
+
+
+def local_of(source, *, engine=None, limits=None, **settings):
+    context = Context("m", limits or LimitSettings(), engine or EngineSettings(warmup_seconds=0), Metrics().of_model("m"))
+    return Local(LocalSettings(source=str(source), download=False, **settings), context)
+
+
+def inputs_of(*texts, **more):
+    return Inputs(list(texts), is_array=True, caller="a", deadline=time.monotonic() + 60, **more)
+
+
+async def embedded(local, *texts, **more):
+    """The rows of some texts, and what was prepared."""
+    prepared = await local.prepare(inputs_of(*texts, **more))
+    return (await local.embed(prepared)).rows, prepared
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """sentence-transformers itself, float32 on the CPU."""
+    return SentenceTransformer(str(folder_of(MINILM, download=False)), device="cpu", local_files_only=True)
+
+
+@pytest.fixture(scope="session")
+def loaded():
+    """MiniLM as an embedder, loaded once for all tests; each test's loop may await it."""
+    local = local_of(MINILM)
+    local.load()
+    yield local
+    local.batcher.close(Overloaded())
+    local.device.join(5)
+    local.pool.shutdown()
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory) -> Path:
+    """A BERT of two layers with random weights, CLS pooling, no Normalize and two prompts, as sentence-transformers saves it."""
+    folder = tmp_path_factory.mktemp("small") / "transformer"
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocabulary = {word: number for number, word in enumerate([*special, *WORDS, ":"])}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_max_length=32, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+    )
+    torch.manual_seed(7)
+    config = BertConfig(
+        vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
+        max_position_embeddings=64,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(folder)
+    fast.save_pretrained(folder)
+    transformer = Transformer(str(folder), max_seq_length=32)
+    pooling = Pooling(32, pooling_mode="cls")
+    whole = SentenceTransformer(modules=[transformer, pooling], prompts={"query": "query: ", "document": "passage: "}, device="cpu")
+    whole.save(str(folder.parent / "whole"), create_model_card=False)
+    return folder.parent / "whole"

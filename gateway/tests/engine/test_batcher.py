@@ -1,0 +1,171 @@
+"""Which jobs run next: bounds, closeness, fairness, and who is forgotten."""
+
+import asyncio
+import random
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.engine.batcher import OLDEST_EVERY, Batcher
+from gateway.engine.job import Work
+from gateway.errors import Overloaded
+from gateway.metrics import Metrics
+
+
+@pytest.fixture
+async def loop():
+    return asyncio.get_running_loop()
+
+
+def batcher_of(*, max_batch_tokens=64, max_queue_tokens=10_000):
+    return Batcher(max_batch_tokens=max_batch_tokens, max_queue_tokens=max_queue_tokens, metrics=Metrics().of_model("m"))
+
+
+def work_of(lengths, *, caller="a", loop):
+    windows = [[7] * length for length in lengths]
+    return Work(caller, windows, np.empty((len(lengths), 2), np.float32), loop, loop.create_future())
+
+
+def drained(batcher):
+    """All the batches there are, in order."""
+    batches = []
+    while batcher.works:
+        batches.append(batcher.next_batch())
+    return batches
+
+
+@given(st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=12), min_size=1, max_size=8), st.integers(1, 128))
+@settings(max_examples=200, deadline=None)
+def test_every_job_runs_once_in_a_batch_within_its_bounds(requests, max_batch_tokens):
+    loop = asyncio.new_event_loop()
+    try:
+        batcher = batcher_of(max_batch_tokens=max_batch_tokens)
+        works = [work_of(lengths, caller=str(number % 3), loop=loop) for number, lengths in enumerate(requests)]
+        for work in works:
+            batcher.submit(work)
+        seen = Counter()
+        for batch in drained(batcher):
+            longest = max(job.num_tokens for job in batch)
+            assert len(batch) == 1 or longest * len(batch) <= max_batch_tokens
+            seen.update((id(job.work), job.position) for job in batch)
+        assert seen == Counter((id(work), position) for work in works for position in range(len(work.windows)))
+        assert batcher.num_tokens == batcher.num_inputs == 0
+    finally:
+        loop.close()
+
+
+async def test_padding_stays_under_15_percent_in_a_mixture_of_lengths(loop):
+    batcher = batcher_of(max_batch_tokens=2048, max_queue_tokens=10**9)
+    lengths = random.Random(1).choices(range(4, 128), k=2000)
+    batcher.submit(work_of(lengths, loop=loop))
+    batches = drained(batcher)
+    padded = sum(len(batch) * max(job.num_tokens for job in batch) for batch in batches)
+    assert padded / sum(lengths) < 1.15
+
+
+async def test_requests_share_a_batch(loop):
+    batcher = batcher_of()
+    for _ in range(4):
+        batcher.submit(work_of([8], loop=loop))
+    assert len({job.work for job in batcher.next_batch()}) == 4
+
+
+async def test_a_short_query_passes_a_bulk(loop):
+    batcher = batcher_of()
+    batcher.submit(work_of([16] * 100, caller="bulk", loop=loop))
+    batcher.next_batch()
+    query = work_of([5], caller="query", loop=loop)
+    batcher.submit(query)
+    assert query in {job.work for job in batcher.next_batch()}
+
+
+async def test_a_short_query_of_the_same_caller_passes_its_own_bulk(loop):
+    batcher = batcher_of()
+    batcher.submit(work_of([16] * 100, loop=loop))
+    batcher.next_batch()
+    query = work_of([5], loop=loop)
+    batcher.submit(query)
+    assert query in {job.work for job in batcher.next_batch()}
+
+
+async def test_one_callers_flood_leaves_the_other_its_share(loop):
+    batcher = batcher_of(max_queue_tokens=10**9)
+    for _ in range(50):
+        batcher.submit(work_of([8] * 40, caller="flood", loop=loop))
+    batcher.submit(work_of([8] * 400, caller="other", loop=loop))
+    served = Counter()
+    for _ in range(60):
+        served.update(job.work.caller for job in batcher.next_batch())
+    assert served["other"] == pytest.approx(served["flood"], rel=0.1)
+
+
+async def test_the_oldest_keeps_a_share_against_a_stream_of_new_requests(loop):
+    batcher = batcher_of(max_queue_tokens=10**9)
+    bulk = work_of([16] * 40, loop=loop)
+    batcher.submit(bulk)
+    turns = 0
+    for _ in range(10 * OLDEST_EVERY):
+        batcher.submit(work_of([5] * 12, loop=loop))  # fills a batch of its own each time
+        turns += any(job.work is bulk for job in batcher.next_batch())
+    assert turns >= 10
+
+
+async def test_staying_away_saves_nothing_up(loop):
+    batcher = batcher_of(max_queue_tokens=10**9)
+    batcher.submit(work_of([8] * 400, caller="steady", loop=loop))
+    for _ in range(20):
+        batcher.next_batch()
+    batcher.submit(work_of([8] * 400, caller="late", loop=loop))
+    served = Counter()
+    for _ in range(20):
+        served.update(job.work.caller for job in batcher.next_batch())
+    assert served["steady"] == pytest.approx(served["late"], rel=0.15)
+
+
+async def test_a_full_queue_says_when_to_come_back(loop):
+    batcher = batcher_of(max_queue_tokens=100)
+    batcher.measured(50, 1.0)
+    batcher.submit(work_of([90], loop=loop))
+    with pytest.raises(Overloaded) as caught:
+        batcher.submit(work_of([20], loop=loop))
+    assert caught.value.headers()["Retry-After"] == "2"  # 90 tokens at 50 a second
+
+
+async def test_an_empty_queue_takes_what_is_larger_than_itself(loop):
+    batcher = batcher_of(max_queue_tokens=100)
+    batcher.submit(work_of([40] * 10, loop=loop))
+    assert batcher.num_tokens == 400
+
+
+async def test_a_client_who_left_is_not_computed_for(loop):
+    batcher = batcher_of()
+    gone, stays = work_of([8] * 100, loop=loop), work_of([8], loop=loop)
+    batcher.submit(gone)
+    batcher.submit(stays)
+    batcher.forget(gone)
+    assert [job.work for batch in drained(batcher) for job in batch] == [stays]
+    assert batcher.num_tokens == 0
+
+
+async def test_closing_wakes_everybody_who_waits(loop):
+    batcher = batcher_of()
+    work = work_of([8], loop=loop)
+    batcher.submit(work)
+    batcher.close(Overloaded("It is shutting down."))
+    with pytest.raises(Overloaded):
+        await asyncio.wait_for(work.done, 1)
+    with pytest.raises(Overloaded):
+        batcher.submit(work_of([8], loop=loop))
+    assert batcher.next_batch() == []
+
+
+async def test_remembered_callers_are_bounded(loop):
+    batcher = batcher_of()
+    for number in range(3000):
+        batcher.submit(work_of([1], caller=str(number), loop=loop))
+        batcher.next_batch()
+    assert len(batcher.remembered) <= 1024
+    assert not batcher.callers
