@@ -11,7 +11,7 @@ from litestar.middleware import DefineMiddleware
 from gateway.access.admission import Admission
 from gateway.access.keyring import Keyring
 from gateway.access.store import KeyStore
-from gateway.api import models, probes
+from gateway.api import docs, models, probes
 from gateway.api.authentication import Authentication
 from gateway.api.edge import Edge
 from gateway.api.embeddings import Road
@@ -58,14 +58,18 @@ class Gateway:
             settings=self.config.metrics,
             is_draining=lambda: self.is_draining,
         )
+        told = docs.routes(default_model=self.config.server.default_model) if self.config.server.docs else []
         litestar = Litestar(
-            [self.road.route(), *models.routes(self.catalog), *watched],
+            [self.road.route(), *models.routes(self.catalog), *watched, *told],
             middleware=[DefineMiddleware(Authentication, keyring=self.keyring, metrics=self.metrics)],
             exception_handlers={Exception: answer},
             openapi_config=None,
             logging_config=None,
         )
         paths = [route.path for route in litestar.routes]
+        default = self.config.server.default_model
+        if default is not None and default not in self.catalog.by_name:
+            raise ConfigurationError(f"server.default_model: no model has the name or alias '{default}'")
         return Edge(
             litestar,
             settings=self.config.server,

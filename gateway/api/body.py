@@ -1,6 +1,8 @@
-"""The bytes of a request: bounded in size and in time, counted while they are held, and the client watched once they are here."""
+"""The bytes of a request: bounded in size and in time, counted while they are held, unpacked if they are gzip; and the client
+watched once they are here."""
 
 import asyncio
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -8,7 +10,9 @@ from litestar.types import Receive, Scope
 
 from gateway.access.admission import Stay
 from gateway.config import ServerSettings
-from gateway.errors import BodyTooLarge, ClientGone, SlowBody
+from gateway.errors import BodyTooLarge, ClientGone, InvalidJSON, InvalidValue, SlowBody
+
+GZIP = zlib.MAX_WBITS | 16  # zlib's way to say: with a gzip header
 
 
 async def read(scope: Scope, receive: Receive, stay: Stay, settings: ServerSettings) -> bytes:
@@ -33,6 +37,33 @@ async def read(scope: Scope, receive: Receive, stay: Stay, settings: ServerSetti
     except TimeoutError:
         raise SlowBody(settings.body_timeout_seconds) from None
     return bytes(chunks)
+
+
+def encoding_of(scope: Scope) -> str:
+    """The Content-Encoding, "" for none. Raises InvalidValue for one we do not read."""
+    value = next((value for name, value in scope["headers"] if name == b"content-encoding"), b"").decode("latin-1").strip().lower()
+    if value in {"", "identity"}:
+        return ""
+    if value in {"gzip", "x-gzip"}:
+        return "gzip"
+    raise InvalidValue("Unsupported Content-Encoding: send the body as it is, or as gzip.")
+
+
+def unpacked(raw: bytes, *, max_bytes: int) -> bytes:
+    """A gzip body's content, of any number of members. Raises BodyTooLarge before more than `max_bytes` are held, InvalidJSON."""
+    content = bytearray()
+    try:
+        while raw:
+            member = zlib.decompressobj(GZIP)
+            content += member.decompress(raw, max_bytes + 1 - len(content))
+            if len(content) > max_bytes:
+                raise BodyTooLarge(max_bytes)
+            if not member.eof:
+                raise InvalidJSON("its gzip encoding is cut short")
+            raw = member.unused_data
+    except zlib.error:
+        raise InvalidJSON("its gzip encoding is broken") from None
+    return bytes(content)
 
 
 @asynccontextmanager

@@ -9,6 +9,8 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from gateway.api import failures
+from gateway.api.cors import Cors, Headers, value_of
+from gateway.api.paths import target_of
 from gateway.api.record import Record, request_id_from
 from gateway.config import ServerSettings
 from gateway.errors import GatewayError, HeadersTooLarge, InternalError, Overloaded
@@ -37,6 +39,7 @@ class Edge:
     ) -> None:
         self.app = app
         self.settings = settings
+        self.cors = Cors(settings.cors_origins)
         self.metrics = metrics
         self.is_draining = is_draining
         self.paths = frozenset(paths)
@@ -48,21 +51,36 @@ class Edge:
             await self.app(scope, receive, send)  # a websocket, which Litestar refuses
 
     async def answer(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
-        headers = scope["headers"]
-        client_id = next((value.decode("latin-1") for name, value in headers if name == b"x-request-id"), None)
-        record = Record(request_id_from(client_id))
+        sent = list(scope["headers"])
+        client_id = value_of(sent, b"x-request-id")
+        target = target_of(scope["path"])
+        record = Record(
+            request_id_from(client_id.decode("latin-1") if client_id is not None else None),
+            method=scope["method"],
+            path=scope["path"],
+            path_model=target.model,
+        )
         scope["state"] = {**(scope.get("state") or {}), "record": record}
+        scope["path"], scope["raw_path"] = target.path, target.path.encode()
+        if record.method == "HEAD":
+            scope["method"] = "GET"
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
-                message["headers"] = [*message["headers"], *self.own_headers(record)]
+                message["headers"] = [*message["headers"], *self.own_headers(record), *self.cors.response_headers(sent)]
+            elif message["type"] == "http.response.body" and record.method == "HEAD":
+                message["body"] = b""
             await send(message)
 
         self.metrics.http_in_flight.inc()
         try:
             self.refuse(scope)
-            await self.app(scope, receive, send_with_headers)
+            preflight = self.cors.preflight_headers(record.method, sent)
+            if preflight is None:
+                await self.app(scope, receive, send_with_headers)
+            else:
+                await respond(send_with_headers, 204, preflight)
         except GatewayError as error:
             await self.fail(error, record, send_with_headers)
         except Exception:
@@ -86,9 +104,7 @@ class Edge:
         headers = [("content-type", failures.JSON), ("content-length", str(len(body))), *error.headers().items()]
         if isinstance(error, Overloaded | HeadersTooLarge):
             headers.append(("connection", "close"))
-        raw = [(name.lower().encode(), value.encode()) for name, value in headers]
-        await send({"type": "http.response.start", "status": error.status, "headers": raw})
-        await send({"type": "http.response.body", "body": body, "more_body": False})
+        await respond(send, error.status, [(name.lower().encode(), value.encode()) for name, value in headers], body)
 
     def own_headers(self, record: Record) -> list[tuple[bytes, bytes]]:
         headers = [(b"x-request-id", record.request_id.encode()), (b"openai-version", OPENAI_VERSION)]
@@ -97,9 +113,14 @@ class Edge:
         return headers
 
     def tell(self, scope: HTTPScope, record: Record) -> None:
-        method = scope["method"] if scope["method"] in METHODS else "other"
+        method = record.method if record.method in METHODS else "other"
         route = str(scope.get("path_template") or (scope["path"] if scope["path"] in self.paths else "unmatched"))
         self.metrics.http_requests.labels(route, method, str(record.status)).inc()
         self.metrics.http_seconds.labels(route).observe(record.seconds)
         write = log.debug if route in PROBES else log.info
         write("request", method=method, route=route, **record.line())
+
+
+async def respond(send: Send, status: int, headers: Headers, body: bytes = b"") -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

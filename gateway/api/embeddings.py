@@ -1,6 +1,7 @@
 """POST /v1/embeddings: the road of one request, told once."""
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from gateway.wire import request as wire_request
 from gateway.wire import response as wire_response
 from gateway.wire.request import EmbeddingsRequest
 
+ALWAYS = sys.maxsize
 MAX_ON_LOOP_BYTES = 64 * 1024  # larger bodies are decoded, and larger replies encoded, off the event loop
 BYTES_PER_NUMBER = 12  # of a float in a reply, at most
 
@@ -46,12 +48,18 @@ class Road:
         record = record_of(request.scope)
         try:
             with self.admission.enter() as stay:
+                encoding = body.encoding_of(request.scope)
                 raw = await body.read(request.scope, request.receive, stay, self.settings)
                 async with (
                     body.until_client_leaves(request.receive),
                     asyncio.timeout(self.settings.request_timeout_seconds),
                 ):
-                    asked = await self.off_loop(len(raw), wire_request.decode, raw)
+                    if encoding:
+                        raw = await self.off_loop(ALWAYS, body.unpacked, raw, max_bytes=self.settings.max_body_bytes)
+                        stay.hold(len(raw))
+                    asked = await self.off_loop(
+                        len(raw), wire_request.decode, raw, path_model=record.path_model, default_model=self.settings.default_model
+                    )
                     return await self.answer(asked, request.user, record)
         except TimeoutError:
             raise self.counted(DeadlinePassed(), record) from None

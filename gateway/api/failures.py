@@ -29,14 +29,14 @@ def answer(request: Request[object, object, State], error: Exception) -> Respons
 def translated(error: Exception, request: Request[object, object, State]) -> GatewayError:
     if isinstance(error, GatewayError):
         return error
-    method, path = request.method, request.scope["path"]
+    record = record_of(request.scope)
     if isinstance(error, NotFoundException):
-        return UnknownURL(method, path)
+        return UnknownURL(record.method, record.path)
     if isinstance(error, MethodNotAllowedException):
-        return MethodNotAllowed(method, path, allow=(error.headers or {}).get("allow", ""))
+        allow = (error.headers or {}).get("allow", "").replace("GET", "GET, HEAD")  # the edge answers HEAD by GET
+        return MethodNotAllowed(record.method, record.path, allow=allow)
     if isinstance(error, HTTPException) and error.status_code < InternalError.status:
         return InvalidValue("Your request could not be understood.")
-    record = record_of(request.scope)
     log.error("internal_error", request_id=record.request_id, exc_info=error)
     return InternalError(record.request_id)
 

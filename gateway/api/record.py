@@ -14,6 +14,9 @@ CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 @dataclass(slots=True)
 class Record:
     request_id: str
+    method: str
+    path: str  # as the client sent it, before it was made one of ours
+    path_model: str | None = None
     started: float = field(default_factory=time.perf_counter)
     status: int = 0
     outcome: str = "ok"

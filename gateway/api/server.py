@@ -9,12 +9,26 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gateway.api import failures
+from gateway.api.record import request_id_from
 from gateway.config import ServerSettings
-from gateway.errors import OperatorError
+from gateway.errors import InvalidValue, OperatorError
 
 BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 75  # longer than the 60 s of common proxies, which would else reuse a connection as it closes
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn answers what is no HTTP in plain text; here too in the contract's shape."""
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words, which clients need not read
+        body = failures.body(InvalidValue("Your request is not valid HTTP."))
+        head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: {failures.JSON}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n"
+        request_id = f"x-request-id: {request_id_from(None)}\r\n\r\n"
+        self.transport.write((head + request_id).encode() + body)
+        self.transport.close()
 
 
 class Server(uvicorn.Server):
@@ -25,6 +39,7 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 lifespan="off",
+                http=Protocol,
                 log_config=None,
                 access_log=False,
                 server_header=False,

@@ -55,6 +55,14 @@ class ServerSettings(Settings, frozen=True):
         256 * MB
     )
 
+    default_model: Annotated[
+        str | None, Meta(description="The model of requests that name none. Without it they are refused with 400.")
+    ] = None
+    cors_origins: Annotated[
+        tuple[str, ...], Meta(description='Origins whose pages may call this server from a browser; ["*"] is every origin.')
+    ] = ()
+    docs: Annotated[bool, Meta(description="Whether /docs, /redoc and /openapi.json are served.")] = True
+
     def __post_init__(self) -> None:
         if self.max_buffered_bytes < self.max_body_bytes:
             raise ValueError("max_buffered_bytes must be at least max_body_bytes")

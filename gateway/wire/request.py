@@ -63,12 +63,16 @@ class Body(Struct):
 decoder = msgspec.json.Decoder(Body)
 
 
-def decode(raw: bytes) -> EmbeddingsRequest:
-    """Raises a ClientError that names what is wrong; any bytes at all give a request or one of those."""
+def decode(raw: bytes, *, path_model: str | None = None, default_model: str | None = None) -> EmbeddingsRequest:
+    """`path_model` is a model the path named, which wins; `default_model` stands in where nobody named one.
+
+    Raises a ClientError that names what is wrong; any bytes at all give a request or one of those.
+    """
     body = parse(raw)
     if body.input is None or body.input is UNSET:
         raise MissingParameter("input")
-    if body.model is None or not body.model:
+    model = path_model or body.model or default_model
+    if not model:
         raise MissingParameter("model")
     for param, choices in CHOICES.items():
         value = getattr(body, param)
@@ -79,7 +83,7 @@ def decode(raw: bytes) -> EmbeddingsRequest:
         raise InvalidValue("Invalid value for 'dimensions'. Must be greater than or equal to 1.", param="dimensions")
     return EmbeddingsRequest(
         texts=one_shape(body.input),
-        model=body.model,
+        model=model,
         is_array=not is_one_input(body.input),
         encoding_format=cast("EncodingFormat", body.encoding_format or "float"),
         dimensions=body.dimensions,

@@ -39,7 +39,8 @@ BAD_REQUESTS = {
     "an id out of range": (body(input=[[1], [100_256]]), 400, INVALID, "input", "invalid_value", "input[1]"),
     "too many": (body(input=["a"] * 2049), 400, INVALID, "input", "array_above_max_length", "array length must be 2048 or less."),
     "an input too long": (
-        body(input=[[1], [1] * 8193]), 400, INVALID, "input", "context_length_exceeded", "Invalid 'input[1]': maximum input length is 8192 tokens.",
+        body(input=[[1], [1] * 8193]), 400, INVALID, "input", "context_length_exceeded",
+        "Invalid 'input[1]': maximum input length is 8192 tokens.",
     ),
     "too large dimensions": (body(dimensions=9), 400, INVALID, "dimensions", "invalid_value", "Must be less than or equal to 8"),
     "no dimensions": (body(dimensions=0), 400, INVALID, "dimensions", "invalid_value", "greater than or equal to 1"),

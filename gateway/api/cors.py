@@ -1,0 +1,46 @@
+"""Browsers from other origins: off unless configured. On every response, errors of the edge included, unlike Litestar's own."""
+
+from collections.abc import Collection
+
+Headers = list[tuple[bytes, bytes]]
+
+EVERY_ORIGIN = "*"
+METHODS = b"GET, HEAD, POST, OPTIONS"
+EXPOSED = (
+    b"x-request-id, openai-model, openai-processing-ms, retry-after, server-timing, x-gateway-fingerprint, x-gateway-long-inputs"
+)
+MAX_AGE_SECONDS = b"600"
+
+
+class Cors:
+    """`origins` are whole origins, such as https://app.example, or "*" for all."""
+
+    def __init__(self, origins: Collection[str]) -> None:
+        self.allows_all = EVERY_ORIGIN in origins
+        self.origins = frozenset(origin.encode() for origin in origins)
+
+    def response_headers(self, request: Headers) -> Headers:
+        """What a browser must be told so that its page may read the response."""
+        origin = value_of(request, b"origin")
+        if not self.origins or origin is None:
+            return []
+        if self.allows_all:
+            return [(b"access-control-allow-origin", b"*"), (b"access-control-expose-headers", EXPOSED)]
+        allowed = [(b"access-control-allow-origin", origin)] if origin in self.origins else []
+        return [*allowed, (b"access-control-expose-headers", EXPOSED), (b"vary", b"origin")]
+
+    def preflight_headers(self, method: str, request: Headers) -> Headers | None:
+        """The answer to a preflight; None for what is none. Asked headers are allowed as asked: the SDKs send their own."""
+        is_preflight = method == "OPTIONS" and value_of(request, b"access-control-request-method") is not None
+        if not is_preflight or not self.origins:
+            return None
+        asked = value_of(request, b"access-control-request-headers")
+        return [
+            (b"access-control-allow-methods", METHODS),
+            (b"access-control-max-age", MAX_AGE_SECONDS),
+            *([(b"access-control-allow-headers", asked)] if asked else []),
+        ]
+
+
+def value_of(headers: Headers, name: bytes) -> bytes | None:
+    return next((value for found, value in headers if found == name), None)

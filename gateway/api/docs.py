@@ -1,0 +1,72 @@
+"""/docs, /redoc and /openapi.json, with no byte from outside: the assets are an installed package's files, never imported."""
+
+import asyncio
+from functools import cache
+from importlib.metadata import distribution
+from pathlib import Path
+
+import orjson
+from litestar import Response, get
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
+
+from gateway.api.failures import JSON
+from gateway.api.openapi import document
+from gateway.errors import UnknownURL
+
+PACKAGE = "fastapi-offline"  # a well-kept wheel that carries Swagger UI 5 and ReDoc 2 together; nothing of FastAPI is used
+FOLDER = "fastapi_offline/static"
+ASSETS = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css", "redoc.standalone.js": "text/javascript"}
+SCRIPTS = {
+    "swagger.js": 'SwaggerUIBundle({url: "/openapi.json", dom_id: "#page", deepLinking: true, persistAuthorization: false});',
+    "redoc.js": 'Redoc.init("/openapi.json", {hideDownloadButton: true}, document.getElementById("page"));',
+}
+# Both set style attributes, and ReDoc searches in a worker made of a blob; all else comes from here.
+POLICY = (
+    "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
+    " font-src 'self' data:; worker-src blob:; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+HTML = "text/html; charset=utf-8"
+PAGE = """<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Embeddings gateway</title>{style}</head>
+<body><div id="page"></div><script src="/docs/assets/{bundle}"></script><script src="/docs/assets/{script}"></script></body>
+</html>
+"""
+SWAGGER = PAGE.format(
+    style='<link rel="stylesheet" href="/docs/assets/swagger-ui.css">', bundle="swagger-ui-bundle.js", script="swagger.js"
+)
+REDOC = PAGE.format(style="", bundle="redoc.standalone.js", script="redoc.js")
+
+
+def routes(*, default_model: str | None) -> list[HTTPRouteHandler]:
+    described = orjson.dumps(document(default_model=default_model))
+
+    @get("/openapi.json", exclude_from_auth=True)
+    async def openapi() -> Response[bytes]:
+        return Response(described, media_type=JSON)
+
+    @get("/docs", exclude_from_auth=True)
+    async def swagger() -> Response[str]:
+        return Response(SWAGGER, media_type=HTML, headers=HEADERS)
+
+    @get("/redoc", exclude_from_auth=True)
+    async def redoc() -> Response[str]:
+        return Response(REDOC, media_type=HTML, headers=HEADERS)
+
+    @get("/docs/assets/{name:str}", exclude_from_auth=True)
+    async def asset(name: FromPath[str]) -> Response[bytes]:
+        if name in SCRIPTS:
+            return Response(SCRIPTS[name].encode(), media_type="text/javascript", headers=HEADERS)
+        if name not in ASSETS:
+            raise UnknownURL("GET", f"/docs/assets/{name}")
+        return Response(await asyncio.to_thread(content_of, name), media_type=ASSETS[name], headers=HEADERS)
+
+    return [openapi, swagger, redoc, asset]
+
+
+@cache
+def content_of(name: str) -> bytes:
+    return Path(str(distribution(PACKAGE).locate_file(f"{FOLDER}/{name}"))).read_bytes()

@@ -1,0 +1,36 @@
+"""The paths clients really send, each to the one route that answers it. In process: a redirect would lose the body or the key.
+
+//v1//embeddings/                          /v1/embeddings
+/embeddings, /models, /models/x            /v1/…
+/v1/v1/models                              /v1/models                (n8n)
+/openai/deployments/{model}/embeddings     /v1/embeddings, model from the path (Azure; models with slashes too)
+/openai/models, /openai/v1/embeddings      /v1/…
+"""
+
+import re
+from dataclasses import dataclass
+
+SLASHES = re.compile(r"/{2,}")
+DOUBLED_VERSION = re.compile(r"^(/v1)+(?=/)")
+WITHOUT_VERSION = re.compile(r"^/(?:openai/)?(?=(?:embeddings|models)(?:/|$))")
+AZURE_VERSION = re.compile(r"^/openai(?=/v1/)")
+AZURE_DEPLOYMENT = re.compile(r"^/openai/deployments/(?P<model>.+)/embeddings$")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a request goes. `model` is the one its path names, where the path names one."""
+
+    path: str
+    model: str | None = None
+
+
+def target_of(sent: str) -> Target:
+    """`sent` is the path as ASGI gives it: percent-decoded, without the query."""
+    path = SLASHES.sub("/", sent)
+    path = path.rstrip("/") or "/"
+    if deployment := AZURE_DEPLOYMENT.match(path):
+        return Target("/v1/embeddings", deployment["model"])
+    path = AZURE_VERSION.sub("", path)
+    path = WITHOUT_VERSION.sub("/v1/", path)
+    return Target(DOUBLED_VERSION.sub("/v1", path))

@@ -1,0 +1,146 @@
+"""Keys come, go, and cannot be read for a while: what a keyring notices, and for how long it believes what it knows."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from gateway.access.keyring import Keyring
+from gateway.access.store import KeyStore
+from gateway.config import AuthSettings
+from gateway.errors import ConfigurationError, GatewayError, InvalidKey, OperatorError, StoreUnavailable
+from gateway.tests.access.conftest import add, opened
+from gateway.tests.fakes import FakeClock
+
+ONE_KEY, ANOTHER_KEY = "a-key-of-the-file-of-keys", "another-key-of-that-file"
+REVOKED_WITHIN_SECONDS = 2.0
+
+
+def put_away(store: KeyStore) -> None:
+    """What a reader of the store meets when its disk is gone."""
+    store.close()
+    store.path.rename(store.path.with_suffix(".away"))
+    store.path.mkdir()
+
+
+def bring_back(store: KeyStore) -> None:
+    store.path.rmdir()
+    store.path.with_suffix(".away").rename(store.path)
+
+
+async def until(condition: Callable[[], bool], *, within_seconds: float) -> None:
+    async with asyncio.timeout(within_seconds):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+def answer(keyring: Keyring, key: str) -> type[GatewayError] | None:
+    """How a caller with this key fares: None is well."""
+    try:
+        keyring.caller(key)
+    except GatewayError as error:
+        return type(error)
+    return None
+
+
+def test_keys_made_and_revoked_are_noticed_by_a_refresh(store):
+    keyring = opened(store)
+    assert keyring.is_empty
+    text, key = add(store)
+    with pytest.raises(InvalidKey):
+        keyring.caller(text)
+    keyring.refresh()
+    assert keyring.caller(text).public_id == key.public_id
+    store.revoke(key.public_id)
+    keyring.refresh()
+    with pytest.raises(InvalidKey):
+        keyring.caller(text)
+
+
+def test_a_changed_key_file_is_noticed_by_a_refresh(store, tmp_path):
+    path = tmp_path / "keys"
+    path.write_text(ONE_KEY)
+    keyring = opened(store, keys_file=str(path))
+    path.write_text(ANOTHER_KEY)
+    keyring.refresh()
+    assert keyring.caller(ANOTHER_KEY)
+    with pytest.raises(InvalidKey):
+        keyring.caller(ONE_KEY)
+
+
+def test_a_key_file_that_went_away_is_told_and_the_known_keys_go_on(store, tmp_path):
+    path = tmp_path / "keys"
+    path.write_text(ONE_KEY)
+    keyring = opened(store, keys_file=str(path))
+    path.unlink()
+    with pytest.raises(ConfigurationError, match=r"^auth\.keys_file: .* cannot be read$"):
+        keyring.refresh()
+    assert keyring.caller(ONE_KEY)
+
+
+def test_while_the_store_is_away_the_known_keys_go_on_for_so_long_and_no_longer(store):
+    clock = FakeClock()
+    text, _ = add(store)
+    keyring = opened(store, clock, max_snapshot_age_seconds=60)
+    put_away(store)
+    clock.advance(60)
+    with pytest.raises(OperatorError):
+        keyring.refresh()
+    assert keyring.caller(text)
+    clock.advance(0.001)
+    for key in (text, "a-wrong-key-of-some-length"):
+        with pytest.raises(StoreUnavailable) as caught:
+            keyring.caller(key)
+        assert (caught.value.status, caught.value.code) == (503, "store_unavailable")
+    bring_back(store)
+    keyring.refresh()
+    assert keyring.caller(text)
+
+
+def test_a_refresh_without_changes_renews_the_snapshots_age(store):
+    clock = FakeClock()
+    text, _ = add(store)
+    keyring = opened(store, clock, max_snapshot_age_seconds=60)
+    for _ in range(3):
+        clock.advance(50)
+        keyring.refresh()
+        assert keyring.caller(text)
+
+
+async def test_the_watch_notices_a_revocation_in_time(store):
+    text, key = add(store)
+    keyring = Keyring(AuthSettings(), KeyStore(store.path.parent))
+    await keyring.start()
+    assert answer(keyring, text) is None
+    store.revoke(key.public_id)
+    await until(lambda: answer(keyring, text) is InvalidKey, within_seconds=REVOKED_WITHIN_SECONDS)
+    await keyring.close()
+
+
+async def test_the_watch_outlives_a_store_that_is_away(store):
+    keyring = Keyring(AuthSettings(max_snapshot_age_seconds=0.8), store)
+    text, _ = add(store)
+    await keyring.start()
+    put_away(store)
+    await until(lambda: answer(keyring, text) is StoreUnavailable, within_seconds=10)
+    assert keyring.is_watching
+    bring_back(store)
+    await until(lambda: answer(keyring, text) is None, within_seconds=10)
+    await keyring.close()
+
+
+async def test_closing_ends_the_watch(store):
+    keyring = Keyring(AuthSettings(), store)
+    await keyring.start()
+    assert keyring.is_watching
+    await keyring.close()
+    assert not keyring.is_watching
+    assert [task for task in asyncio.all_tasks() if task.get_name() == "keyring"] == []
+
+
+async def test_a_keyring_that_cannot_read_its_keys_does_not_start(store, tmp_path):
+    keyring = Keyring(AuthSettings(keys_file=str(tmp_path / "missing")), store)
+    with pytest.raises(OperatorError, match=r"^auth\.keys_file: .*missing cannot be read$"):
+        await keyring.start()
+    assert not keyring.is_watching
+    await keyring.close()

@@ -1,0 +1,94 @@
+"""`gateway config`: checked, shown without secrets, explained."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from gateway.config import Config, load
+from gateway.tests.cli.conftest import Command, told
+
+PLAIN = "a-key-somebody-else-made"
+EVERYTHING = """
+auth = "keys"
+[server]
+port = 9001
+host = "::1"
+[limits]
+max_input_tokens = 100
+[[models]]
+name = "mine"
+aliases = ["yours"]
+source = "some/where"
+prompts = { query = "query: " }
+"""
+
+
+def written(tmp_path: Path, text: str) -> str:
+    (tmp_path / "some.toml").write_text(text)
+    return "some.toml"
+
+
+def test_what_would_start_is_ok(gateway: Command, tmp_path: Path):
+    ended = gateway("config", "check")
+    assert (ended.code, ended.out, ended.err) == (0, "ok: all-MiniLM-L6-v2\n", "")
+    assert gateway("config", "check", "--config", written(tmp_path, EVERYTHING)).out == "ok: mine\n"
+    assert not (tmp_path / "data").exists()  # checking makes nothing
+
+
+@pytest.mark.parametrize("text", ["", EVERYTHING, '[auth]\nkeys = { env = "SOME_KEYS" }\nkeys_file = "keys.txt"'])
+def test_what_is_shown_can_be_read_back_and_is_the_same(gateway: Command, tmp_path: Path, text: str):
+    shown = gateway("config", "show", "--config", written(tmp_path, text))
+    assert (shown.code, shown.err) == (0, "")
+    (tmp_path / "shown.toml").write_text(shown.out)
+    assert gateway("config", "show", "--config", "shown.toml", GATEWAY_DATA_DIR="") == shown
+    environ = {"GATEWAY_DATA_DIR": str(tmp_path / "data")}
+    assert load(tmp_path / "shown.toml", environ={}) == load(tmp_path / "some.toml", environ=environ)
+
+
+def test_a_secret_is_shown_as_where_it_is_kept(gateway: Command):
+    ended = gateway("config", "show", GATEWAY_API_KEYS=PLAIN)
+    assert tomllib.loads(ended.out)["auth"]["keys"] == {"env": "GATEWAY_API_KEYS"}
+    assert PLAIN not in ended.out + ended.err
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        'api_key = "hidden"',
+        'Password = "hidden"',
+        'client_secret = "hidden"',
+        'headers = { api-key = "hidden" }',
+        'servers = [{ password = "hidden" }]',
+        'api_keys = ["hidden"]',
+    ],
+)
+def test_a_backends_secret_that_was_written_out_is_masked(gateway: Command, tmp_path: Path, setting: str):
+    ended = gateway("config", "show", "--config", written(tmp_path, f'[[models]]\nname = "m"\nbackend = "b"\n{setting}'))
+    assert ended.code == 0
+    assert "hidden" not in ended.out
+    assert "***" in ended.out
+
+
+def test_the_example_is_a_configuration_of_defaults(gateway: Command, tmp_path: Path):
+    example = gateway("config", "example").out
+    config = load(tmp_path / written(tmp_path, example), environ={})
+    assert config == Config()
+    assert gateway("config", "check", "--config", "some.toml").out == "ok: all-MiniLM-L6-v2\n"
+
+
+def test_commands_refuse_a_wrong_configuration_alike(gateway: Command, tmp_path: Path):
+    path = written(tmp_path, "[server]\nprot = 1")
+    lines = {
+        told(gateway(*command, "--config", path))
+        for command in (
+            ["config", "check"],
+            ["config", "show"],
+            ["serve"],
+            ["keys", "list"],
+            ["keys", "create"],
+            ["keys", "revoke", "x"],
+        )
+    }
+    assert lines == {"gateway: unknown setting 'server.prot': did you mean 'port'?"}
+    assert not (tmp_path / "data").exists()

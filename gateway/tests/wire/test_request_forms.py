@@ -1,0 +1,96 @@
+"""What a client may send, and the one shape it becomes."""
+
+import json
+
+import pytest
+
+from gateway.wire.request import EmbeddingsRequest, decode
+
+HELLO_WORLD = [15339, 1917]
+
+FORMS = [
+    ("hello world", ["hello world"], False),
+    (["hello world"], ["hello world"], True),
+    (["hello world", "\n", "日本語 🦜"], ["hello world", "\n", "日本語 🦜"], True),
+    (HELLO_WORLD, ["hello world"], False),
+    ([HELLO_WORLD], ["hello world"], True),
+    ([HELLO_WORLD, [15339], [100257]], ["hello world", "hello", "<|endoftext|>"], True),
+]
+
+OPTIONAL = {
+    "encoding_format": ("base64", "float"),
+    "dimensions": (8, None),
+    "normalize": (False, True),
+    "long_input": ("end", None),
+    "input_type": ("query", None),
+}
+
+
+def decoded(**fields: object) -> EmbeddingsRequest:
+    return decode(json.dumps({"input": "a", "model": "m", **fields}).encode())
+
+
+@pytest.mark.parametrize(("sent", "texts", "is_array"), FORMS)
+def test_all_forms_of_input_become_one_list_of_texts(sent, texts, is_array):
+    request = decoded(input=sent)
+    assert (request.texts, request.is_array, request.model) == (texts, is_array, "m")
+
+
+def test_a_text_escaped_in_the_body_is_the_text_itself():
+    raw = rb'{"model":"m","input":"a\u00e9\ud83e\udd9c\n\u0000"}'
+    assert decode(raw).texts == ["aé🦜\n\0"]
+
+
+@pytest.mark.parametrize(("field", "value", "default"), [(name, *values) for name, values in OPTIONAL.items()])
+def test_null_equals_absent_for_every_optional_field(field, value, default):
+    assert getattr(decoded(**{field: value}), field) == value
+    assert getattr(decoded(**{field: None}), field) == default
+    assert decoded(**{field: None}) == decoded()
+
+
+def test_all_optional_fields_may_be_null_at_once():
+    assert decoded(**dict.fromkeys([*OPTIONAL, "user"])) == decoded()
+
+
+def test_the_user_is_accepted():
+    assert decoded(user="somebody") == decoded()
+
+
+@pytest.mark.parametrize(
+    "unknown",
+    [
+        {"truncate": True},
+        {"task": "retrieval"},
+        {"modality": {"deep": [1, 2.5, None, {"x": []}]}},
+        {"Input": 5, "INPUT": [], "input ": None},
+        {"": 1e308, "🦜": -0.0},
+    ],
+)
+def test_unknown_fields_are_ignored(unknown):
+    assert decoded(**unknown) == decoded()
+
+
+@pytest.mark.parametrize("field", ["long_input", "input_type", "encoding_format"])
+def test_every_choice_of_a_field_is_kept(field):
+    choices = {
+        "long_input": ["chunk", "end", "error"],
+        "input_type": ["query", "document"],
+        "encoding_format": ["float", "base64"],
+    }[field]
+    assert [getattr(decoded(**{field: choice}), field) for choice in choices] == choices
+
+
+@pytest.mark.parametrize("dimensions", [1, 384, 2**31])
+def test_dimensions_of_one_and_more_are_kept(dimensions):
+    assert decoded(dimensions=dimensions).dimensions == dimensions
+
+
+def test_2048_inputs_of_either_kind_are_accepted():
+    assert len(decoded(input=["x"] * 2048).texts) == 2048
+    assert len(decoded(input=[[15339]] * 2048).texts) == 2048
+
+
+def test_one_array_of_8191_ids_is_one_input():
+    request = decoded(input=[15339] * 8191)
+    assert request.texts == ["hello" * 8191]
+    assert not request.is_array
