@@ -39,6 +39,8 @@ class Gateway:
         """Raises ConfigurationError for anything that cannot work."""
         self.config = config
         self.is_draining = False
+        self.server: Server | None = None
+        self.address = ""  # once it listens
         self.metrics = Metrics()
         self.keyring = Keyring(config.auth, KeyStore(config.store.folder)) if config.auth.mode == "keys" else None
         self.catalog = built_catalog(config, installed_backends(backends), self.metrics)
@@ -110,9 +112,10 @@ class Gateway:
     async def serve(self) -> None:
         """Listens, loads, and serves until a signal. Raises OperatorError where it cannot begin."""
         settings = self.config.server
-        server = Server(self.door, settings, on_stop=self.drain)
+        self.server = server = Server(self.door, settings, on_stop=self.drain)
         listening = bound_socket(settings)
-        address = f"http://{settings.host}:{listening.getsockname()[1]}"
+        host, port = listening.getsockname()[:2]
+        self.address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         tasks: list[asyncio.Task[None]] = []
         try:
             await self.start()
@@ -120,7 +123,7 @@ class Gateway:
                 self.serve_metrics()
             tasks = [
                 asyncio.create_task(self.watch_lag(), name="lag-watch"),
-                asyncio.create_task(self.announce(server, address), name="load"),
+                asyncio.create_task(self.announce(server), name="load"),
             ]
             await server.serve(sockets=[listening])
             if tasks[1].done():
@@ -138,14 +141,14 @@ class Gateway:
         except OSError as error:
             raise OperatorError(f"metrics.port: cannot listen on port {self.config.metrics.port}: {error.strerror}") from None
 
-    async def announce(self, server: Server, address: str) -> None:
+    async def announce(self, server: Server) -> None:
         """Loads the models and says so; a model that cannot be loaded ends the server."""
         try:
             await self.load()
         except BaseException:
             server.stop()
             raise
-        log.info("ready", url=f"{address}/v1", models=[model.name for model in self.catalog.models])
+        log.info("ready", url=f"{self.address}/v1", models=[model.name for model in self.catalog.models])
 
     async def watch_lag(self) -> None:
         loop = asyncio.get_running_loop()
@@ -153,6 +156,11 @@ class Gateway:
             due = loop.time() + LAG_INTERVAL_SECONDS
             await asyncio.sleep(LAG_INTERVAL_SECONDS)
             self.metrics.loop_lag.set(max(0.0, loop.time() - due))
+
+    def stop(self) -> None:
+        """What SIGTERM does: finish what runs, then end `serve`. Only on the loop that serves."""
+        if self.server is not None:
+            self.server.stop()
 
     def drain(self) -> None:
         """From now on new requests are refused; those under way go on."""

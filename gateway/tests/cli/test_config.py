@@ -4,8 +4,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from gateway.config import Config, load
+from gateway.app import BUILTIN_BACKENDS
+from gateway.config import Config, ModelRow, load
+from gateway.embedding.backend import backend_of
 from gateway.tests.cli.conftest import Command, told
 
 PLAIN = "a-key-somebody-else-made"
@@ -70,25 +73,24 @@ def test_a_backends_secret_that_was_written_out_is_masked(gateway: Command, tmp_
     assert "***" in ended.out
 
 
-def test_the_example_is_a_configuration_of_defaults(gateway: Command, tmp_path: Path):
-    example = gateway("config", "example").out
-    config = load(tmp_path / written(tmp_path, example), environ={})
-    assert config == Config()
-    assert gateway("config", "check", "--config", "some.toml").out == "ok: all-MiniLM-L6-v2\n"
+def test_the_example_is_a_configuration_of_defaults(tmp_path: Path, gateway: Command):
+    path = written(tmp_path, gateway("config", "example").out)
+    example, builtin = load(tmp_path / path, environ={}), Config()
+    assert replace(example, models=builtin.models) == builtin
+    assert [settled(row) for row in example.models] == [settled(row) for row in builtin.models]
+    assert gateway("config", "check", "--config", path).out == "ok: all-MiniLM-L6-v2\n"
+
+
+def settled(row: ModelRow) -> tuple[ModelRow, object]:
+    """A row with what its backend makes of its settings, defaults included."""
+    return replace(row, settings={}), backend_of(row, {backend.name: backend for backend in BUILTIN_BACKENDS})[1]
+
+
+COMMANDS = ["config check", "config show", "serve", "keys list", "keys create", "keys revoke x"]
 
 
 def test_commands_refuse_a_wrong_configuration_alike(gateway: Command, tmp_path: Path):
     path = written(tmp_path, "[server]\nprot = 1")
-    lines = {
-        told(gateway(*command, "--config", path))
-        for command in (
-            ["config", "check"],
-            ["config", "show"],
-            ["serve"],
-            ["keys", "list"],
-            ["keys", "create"],
-            ["keys", "revoke", "x"],
-        )
-    }
+    lines = {told(gateway(*command.split(), "--config", path)) for command in COMMANDS}
     assert lines == {"gateway: unknown setting 'server.prot': did you mean 'port'?"}
     assert not (tmp_path / "data").exists()

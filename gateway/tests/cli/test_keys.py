@@ -25,11 +25,11 @@ def listed(gateway: Command) -> list[dict]:
 
 
 def test_a_key_is_shown_once_with_a_curl_line_to_paste(gateway: Command, tmp_path: Path):
-    ended = gateway("keys", "create", GATEWAY__SERVER__PORT="9123", GATEWAY__SERVER__HOST="0.0.0.0")
+    ended = gateway("keys", "create", GATEWAY__SERVER__PORT="9123", GATEWAY__SERVER__HOST="::")
     (key,) = {match[0] for match in KEY.finditer(ended.out)}
     (line,) = [line for line in ended.out.splitlines() if line.strip().startswith("curl ")]
     words = shlex.split(line)
-    assert words[1] == "http://127.0.0.1:9123/v1/embeddings"
+    assert words[1] == "http://[::1]:9123/v1/embeddings"
     assert f"Authorization: Bearer {key}" in words
     assert json.loads(words[words.index("-d") + 1])["model"] == "all-MiniLM-L6-v2"
     secret = key.rpartition("-")[2]

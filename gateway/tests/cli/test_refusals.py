@@ -32,7 +32,6 @@ WRONG_AT_START = {
 
 @pytest.mark.parametrize(("environ", "words"), WRONG.values(), ids=WRONG)
 def test_a_configuration_that_cannot_work_is_refused_in_one_line(gateway: Command, environ: dict[str, str], words: str):
-    assert words in told(gateway("config", "check", **environ))
     assert words in told(gateway("serve", **environ))
 
 
@@ -51,7 +50,7 @@ def test_a_port_in_use_is_refused_in_one_line(gateway: Command):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         line = told(gateway("serve", "--port", str(port), GATEWAY__AUTH="none"))
-    assert line == f"gateway: cannot listen on 127.0.0.1:{port}: Address already in use"
+    assert line.startswith(f"gateway: cannot listen on 127.0.0.1:{port}: Address already in use")
 
 
 @pytest.mark.parametrize("download", [True, False])

@@ -1,0 +1,64 @@
+"""A gateway on a real socket, in a thread with a loop of its own, for what only bytes on a wire can show."""
+
+import asyncio
+import socket
+import threading
+from contextlib import contextmanager
+
+WAIT_SECONDS = 30
+
+
+@contextmanager
+def served(gateway):
+    """Yields (host, port) once the gateway is ready; afterwards its `serve` must have ended by itself."""
+    ready = threading.Event()
+    loops, errors = [], []
+
+    async def run():
+        loops.append(asyncio.get_running_loop())
+        serving = asyncio.create_task(gateway.serve())
+        while not (gateway.address and gateway.catalog.ready) and not serving.done():
+            await asyncio.sleep(0.01)
+        ready.set()
+        await serving
+
+    def live():
+        try:
+            asyncio.run(run())
+        except BaseException as error:  # noqa: BLE001 - told in the test's own thread
+            errors.append(error)
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=live, name="served")
+    thread.start()
+    assert ready.wait(WAIT_SECONDS)
+    assert not errors, errors
+    host, _, port = gateway.address.removeprefix("http://").rpartition(":")
+    try:
+        yield host, int(port)
+    finally:
+        loops[0].call_soon_threadsafe(gateway.stop)
+        thread.join(WAIT_SECONDS)
+        assert not thread.is_alive()
+        assert not errors, errors
+
+
+def exchanged(address, content, *, timeout_seconds=10.0):
+    """What comes back for some bytes, until the server closes or has answered one request. Raises TimeoutError if it hangs."""
+    with socket.create_connection(address, timeout=timeout_seconds) as connection:
+        try:
+            connection.sendall(content)
+            connection.shutdown(socket.SHUT_WR)
+        except (BrokenPipeError, ConnectionResetError, OSError):
+            pass  # it has answered and closed already
+        received = bytearray()
+        while True:
+            try:
+                chunk = connection.recv(65536)
+            except ConnectionResetError:
+                break
+            if not chunk:
+                break
+            received += chunk
+    return bytes(received)
