@@ -181,7 +181,7 @@ def built_catalog(config: Config, backends: dict[str, Backend], metrics: Metrics
     for row in config.models:
         refuse_misread_names(row)
         backend, settings = backend_of(row, backends)
-        context = Context(row.name, config.limits, config.engine, metrics.of_model(row.name))
+        context = Context(row.name, config.limits, config.engine, metrics.of_model(row.name), config.store.folder)
         built.append(Model(row, backend.build(settings, context)))
     return Catalog(built)
 

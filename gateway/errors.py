@@ -170,6 +170,9 @@ class SlowBody(ClientError):
     def __init__(self, timeout_seconds: float) -> None:
         super().__init__(f"The body of your request did not arrive within {timeout_seconds:g} seconds.")
 
+    def headers(self) -> dict[str, str]:
+        return {**super().headers(), "Connection": "close"}  # or it could trickle on for ever
+
 
 class BodyTooLarge(ClientError):
     status = 413

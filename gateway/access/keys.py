@@ -16,7 +16,7 @@ BASE62 = string.digits + string.ascii_letters
 PUBLIC_ID_CHARS = 10  # 59 bits: among a million keys two alike once in a million
 SECRET_CHARS = 43  # 62 ** 43 > 2 ** 256
 MIN_PLAIN_KEY_CHARS = 24
-OWN_SHAPE = re.compile(rf"^{PREFIX}([0-9A-Za-z]{{1,64}})-[0-9A-Za-z]+$")
+OWN_SHAPE = re.compile(rf"{PREFIX}([0-9A-Za-z]{{1,64}})-[0-9A-Za-z]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def digest_of(text: str) -> bytes:
 
 def candidate_ids(text: str) -> list[str]:
     """The public ids a presented key may have: the one written in it, and the one of a plain key."""
-    shape = OWN_SHAPE.match(text)
+    shape = OWN_SHAPE.fullmatch(text)
     return [*([shape[1]] if shape else []), plain_key(text).public_id]
 
 

@@ -11,14 +11,14 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from gateway.api import failures
 from gateway.api.cors import Cors, Headers, value_of
 from gateway.api.paths import target_of
-from gateway.api.record import Record, request_id_from
+from gateway.api.record import OPENAI_VERSION, Record, request_id_from
 from gateway.config import ServerSettings
-from gateway.errors import GatewayError, HeadersTooLarge, InternalError, Overloaded
+from gateway.errors import GatewayError, HeadersTooLarge, InternalError, Overloaded, Unavailable
 from gateway.log import get_logger
 from gateway.metrics import Metrics
 
-OPENAI_VERSION = b"2020-10-01"
 PROBES = frozenset({"/livez", "/readyz", "/health", "/metrics"})
+EMBEDDINGS = ("/v1/embeddings", "POST")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 MILLISECONDS = 1000
 
@@ -107,7 +107,7 @@ class Edge:
         await respond(send, error.status, [(name.lower().encode(), value.encode()) for name, value in headers], body)
 
     def own_headers(self, record: Record) -> list[tuple[bytes, bytes]]:
-        headers = [(b"x-request-id", record.request_id.encode()), (b"openai-version", OPENAI_VERSION)]
+        headers = [(b"x-request-id", record.request_id.encode()), (b"openai-version", OPENAI_VERSION.encode())]
         if record.outcome == "ok":
             headers.append((b"openai-processing-ms", str(round(MILLISECONDS * record.seconds)).encode()))
         return headers
@@ -117,6 +117,10 @@ class Edge:
         route = str(scope.get("path_template") or (scope["path"] if scope["path"] in self.paths else "unmatched"))
         self.metrics.http_requests.labels(route, method, str(record.status)).inc()
         self.metrics.http_seconds.labels(route).observe(record.seconds)
+        if (route, method) == EMBEDDINGS:
+            self.metrics.requests.labels(record.model or "unknown", record.outcome).inc()
+        if record.status == Unavailable.status and record.outcome != "ok":  # a probe that says no refuses nobody
+            self.metrics.rejections.labels(record.outcome).inc()
         write = log.debug if route in PROBES else log.info
         write("request", method=method, route=route, **record.line())
 

@@ -20,7 +20,7 @@ from gateway.config import ServerSettings
 from gateway.embedding.catalog import Catalog
 from gateway.embedding.embedder import Inputs, Prepared
 from gateway.embedding.vectors import cut
-from gateway.errors import ClientGone, DeadlinePassed, GatewayError, InvalidValue, Unavailable
+from gateway.errors import DeadlinePassed, InvalidValue
 from gateway.metrics import Metrics
 from gateway.wire import request as wire_request
 from gateway.wire import response as wire_response
@@ -46,14 +46,11 @@ class Road:
 
     async def embeddings(self, request: Request[Caller, None, State]) -> Response[bytes]:
         record = record_of(request.scope)
-        try:
-            with self.admission.enter() as stay:
-                encoding = body.encoding_of(request.scope)
-                raw = await body.read(request.scope, request.receive, stay, self.settings)
-                async with (
-                    body.until_client_leaves(request.receive),
-                    asyncio.timeout(self.settings.request_timeout_seconds),
-                ):
+        with self.admission.enter() as stay:
+            encoding = body.encoding_of(request.scope)
+            raw = await body.read(request.scope, request.receive, stay, self.settings)
+            try:
+                async with body.until_client_leaves(request.receive), asyncio.timeout(self.settings.request_timeout_seconds):
                     if encoding:
                         raw = await self.off_loop(ALWAYS, body.unpacked, raw, max_bytes=self.settings.max_body_bytes)
                         stay.hold(len(raw))
@@ -61,13 +58,8 @@ class Road:
                         len(raw), wire_request.decode, raw, path_model=record.path_model, default_model=self.settings.default_model
                     )
                     return await self.answer(asked, request.user, record)
-        except TimeoutError:
-            raise self.counted(DeadlinePassed(), record) from None
-        except GatewayError as error:
-            raise self.counted(error, record) from None
-        except ClientGone:
-            self.metrics.requests.labels(record.model or "unknown", "client_gone").inc()
-            raise
+            except TimeoutError:
+                raise DeadlinePassed from None
 
     async def answer(self, asked: EmbeddingsRequest, caller: Caller, record: Record) -> Response[bytes]:
         model = self.catalog.find(asked.model)
@@ -87,7 +79,6 @@ class Road:
             model=asked.model, encoding_format=asked.encoding_format, num_tokens=prepared.num_tokens,
         )  # fmt: skip
         record.stages = {**prepared.stages, **vectors.stages, "encode": time.perf_counter() - started}
-        self.metrics.requests.labels(model.name, "ok").inc()
         self.metrics.of_model(model.name).embedded(prepared.token_counts, record.stages)
         headers = {
             "openai-model": ascii_only(asked.model),
@@ -104,12 +95,6 @@ class Road:
         if num_bytes <= MAX_ON_LOOP_BYTES:
             return work(*args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self.pool, lambda: work(*args, **kwargs))
-
-    def counted(self, error: GatewayError, record: Record) -> GatewayError:
-        self.metrics.requests.labels(record.model or "unknown", error.outcome).inc()
-        if isinstance(error, Unavailable):
-            self.metrics.rejections.labels(error.outcome).inc()
-        return error
 
     def close(self) -> None:
         self.pool.shutdown(wait=False, cancel_futures=True)

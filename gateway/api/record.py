@@ -8,6 +8,7 @@ from typing import Any
 
 from litestar.types import Scope
 
+OPENAI_VERSION = "2020-10-01"
 CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 

@@ -3,6 +3,7 @@
 uvicorn alone stops accepting, finishes, and then ends by the very signal, which looks like a crash to whoever started it.
 """
 
+import os
 import socket
 from collections.abc import Callable
 from types import FrameType
@@ -12,7 +13,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.api import failures
-from gateway.api.record import request_id_from
+from gateway.api.record import OPENAI_VERSION, request_id_from
 from gateway.config import ServerSettings
 from gateway.errors import InvalidValue, OperatorError
 
@@ -26,7 +27,7 @@ class Protocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words, which clients need not read
         body = failures.body(InvalidValue("Your request is not valid HTTP."))
         head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: {failures.JSON}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n"
-        request_id = f"x-request-id: {request_id_from(None)}\r\n\r\n"
+        request_id = f"x-request-id: {request_id_from(None)}\r\nopenai-version: {OPENAI_VERSION}\r\n\r\n"
         self.transport.write((head + request_id).encode() + body)
         self.transport.close()
 
@@ -66,5 +67,6 @@ def bound_socket(settings: ServerSettings) -> socket.socket:
     try:
         return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
     except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not a valid address"
+        errno = getattr(error, "errno", None)
+        reason = os.strerror(errno) if errno and errno > 0 else "it is not a valid address"
         raise OperatorError(f"cannot listen on {settings.host}:{settings.port}: {reason}") from None

@@ -10,7 +10,7 @@ import tomli_w
 
 from gateway.app import BUILTIN_BACKENDS, Gateway
 from gateway.cli.options import config_option
-from gateway.config import Config, ModelRow, load
+from gateway.config import BUILTIN_MODELS, Config, ModelRow, load
 
 WIDTH = 120
 SECRET_WORDS = ("key", "secret", "password", "credential")
@@ -54,7 +54,12 @@ def row_table(row: ModelRow) -> dict[str, Any]:
 
 
 def masked(name: str, value: Any) -> Any:
-    """A backend's own setting that looks like a secret written out; ours are never written so."""
+    """A backend's own setting that looks like a secret written out, however deep; ours are never written so."""
+    if isinstance(value, dict):
+        is_place = set(value) <= {"env", "file"}  # of a secret: that may be shown
+        return {inner: each if is_place else masked(f"{name}.{inner}", each) for inner, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [masked(name, each) for each in value]
     is_secret = any(word in name.lower() for word in SECRET_WORDS)
     return "***" if is_secret and isinstance(value, str) else value
 
@@ -90,6 +95,7 @@ def documented() -> Iterator[str]:
 
 
 def documented_fields(struct: Any) -> Iterator[str]:
+    [builtin] = BUILTIN_MODELS
     hints = get_type_hints(struct, include_extras=True)
     for field in msgspec.structs.fields(struct):
         meta = next(part for part in get_args(hints[field.name]) if isinstance(part, msgspec.Meta))
@@ -97,8 +103,8 @@ def documented_fields(struct: Any) -> Iterator[str]:
         default = field.default if field.default is not msgspec.NODEFAULT else None
         if field.default_factory is not msgspec.NODEFAULT:
             default = field.default_factory()
-        if field.required:
-            yield f'{field.name} = "sentence-transformers/all-MiniLM-L6-v2"'
+        if field.name in builtin.settings:
+            yield tomli_w.dumps({field.name: builtin.settings[field.name]}).strip()
         elif default is None or default == {}:
             yield f"# {field.name} ="
         else:

@@ -2,6 +2,7 @@
 
 from gateway.config.loading import load, secret_value
 from gateway.config.settings import (
+    BUILTIN_MODELS,
     AuthSettings,
     Config,
     EngineSettings,
@@ -16,6 +17,7 @@ from gateway.config.settings import (
 from gateway.config.typed import typed
 
 __all__ = [
+    "BUILTIN_MODELS",
     "AuthSettings",
     "Config",
     "EngineSettings",

@@ -91,6 +91,7 @@ def from_environment(environ: Mapping[str, str]) -> Tables:
             tables.setdefault("auth", {})["mode"] = environ[variable]
         else:
             refuse_unknown([section], [*SECTIONS, "models"], where="")
+            refuse_unknown([f"{section}.{setting}"] if section == "models" else [], ["models"], where="")
             tables.setdefault(section, {})[setting] = environment_value(variable, environ[variable], section, setting)
     return tables
 
@@ -99,17 +100,24 @@ def environment_value(variable: str, text: str, section: str, setting: str) -> A
     """The text as the setting's type: "9000" is a port, "true" a switch, JSON a list or a table."""
     hints = get_type_hints(SECTIONS[section], include_extras=True)
     refuse_unknown([setting], hints, where=section)
-    value = json_value(variable, text) if text.startswith(("{", "[")) else text
+    if any("\udc80" <= char <= "\udcff" for char in text):  # how Python shows bytes that are no UTF-8
+        raise ConfigurationError(f"{variable} is not UTF-8 text")
     try:
-        return msgspec.to_builtins(msgspec.convert(value, hints[setting], strict=False))
+        return msgspec.to_builtins(msgspec.convert(text, hints[setting], strict=False))
     except msgspec.ValidationError as error:
-        raise ConfigurationError(f"{variable} ({readable(error, where=f'{section}.{setting}')})") from None
+        refused = error
+    if text.startswith(("{", "[")):  # only where the text itself is no value: a path or an address may begin so too
+        try:
+            return msgspec.to_builtins(msgspec.convert(json_value(variable, text), hints[setting], strict=False))
+        except msgspec.ValidationError as error:
+            refused = error
+    raise ConfigurationError(f"{variable} ({readable(refused, where=f'{section}.{setting}')})")
 
 
 def json_value(variable: str, text: str) -> Any:
     try:
         return msgspec.json.decode(text)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeError):
         raise ConfigurationError(f"{variable} is not valid JSON") from None
 
 

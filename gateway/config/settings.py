@@ -16,7 +16,9 @@ KB = 1024
 MB = 1024 * KB
 MINUTES = 60
 
-positive = partial(Meta, gt=0)
+YEAR = 365 * 24 * 60 * MINUTES
+
+positive = partial(Meta, gt=0, le=YEAR)
 count = partial(Meta, ge=1)
 
 
@@ -40,14 +42,14 @@ class ServerSettings(Settings, frozen=True):
     port: Annotated[int, Meta(ge=0, le=65535, description="The port to listen on; 0 takes a free one and says which.")] = 8000
     max_body_bytes: Annotated[int, count(description="Larger request bodies are refused with 413.")] = 16 * MB
     max_header_bytes: Annotated[int, count(description="Larger request headers, all together, are refused with 431.")] = 32 * KB
-    body_timeout_seconds: Annotated[float, positive(description="A body that takes longer to arrive is refused with 408.")] = 30
+    body_timeout_seconds: Annotated[float, positive(description="A body that takes longer to arrive is refused with 408.")] = 30.0
     request_timeout_seconds: Annotated[
         float, positive(description="A request that has waited and run longer than this is answered 503.")
     ] = 5.0 * MINUTES
     drain_timeout_seconds: Annotated[
         float,
         positive(description="After SIGTERM, how long requests under way may take to finish before they are cut."),
-    ] = 30
+    ] = 30.0
     max_concurrent_requests: Annotated[
         int, count(description="Embedding requests held at once, from their first byte to their reply; beyond it 503.")
     ] = 1024
@@ -83,7 +85,7 @@ class AuthSettings(Settings, frozen=True):
     max_snapshot_age_seconds: Annotated[
         float,
         positive(description="How long the known keys go on working while the key store cannot be read; then 503."),
-    ] = 60
+    ] = 60.0
 
 
 class LimitSettings(Settings, frozen=True):
@@ -98,6 +100,9 @@ class LimitSettings(Settings, frozen=True):
 
 class EngineSettings(Settings, frozen=True):
     threads: Annotated[int, Meta(ge=0, description="CPU threads a model computes with; 0 takes all the cores there are.")] = 0
+    streams: Annotated[
+        int, Meta(ge=0, le=64, description="Batches a compiled model runs at once on the CPU; 0 chooses by the number of cores.")
+    ] = 0
     max_batch_tokens: Annotated[
         int,
         Meta(ge=0, description="A batch holds at most this many tokens, its padding included; 0 chooses by device."),
@@ -108,14 +113,16 @@ class EngineSettings(Settings, frozen=True):
     ] = 1_000_000
     warmup_seconds: Annotated[
         float,
-        Meta(ge=0, description="The most time spent on trying common batch shapes before a model is called ready."),
-    ] = 5
+        Meta(ge=0, le=YEAR, description="The most time spent on trying common batch shapes before a model is called ready."),
+    ] = 5.0
 
 
 class StoreSettings(Settings, frozen=True):
     data_dir: Annotated[
         str | None,
-        Meta(description="The folder of the key database. By default the user's data folder. Also GATEWAY_DATA_DIR."),
+        Meta(
+            description="The folder of the key database and of compiled models; by default the user's own. Also GATEWAY_DATA_DIR."
+        ),
     ] = None
 
     @property

@@ -34,8 +34,8 @@ def refuse_unknown(names: Iterable[str], known: Iterable[str], *, where: str) ->
 
 
 def readable(error: msgspec.ValidationError, *, where: str) -> str:
-    """msgspec says "Expected `int`, got `str` - at `$.port`": the same with the setting's full name first."""
-    reason, _, path = str(error).partition(" - at ")
+    """msgspec says "Expected `int`, got `str` - at `$.port`", or "- at `key` in `$.table`": the setting's full name first."""
+    reason, _, path = str(error).replace("`key` in ", "").partition(" - at ")
     inner = re.sub(r"^\$\.?", "", path.strip("`"))
     return f"{joined(where, inner)}: {reason.replace('`', '')}".replace(": E", ": e", 1)
 

@@ -4,6 +4,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -24,6 +25,7 @@ class Context:
     limits: LimitSettings
     engine: EngineSettings
     metrics: ModelMetrics
+    data_dir: Path
 
 
 class Backend(Protocol):

@@ -2,7 +2,8 @@
 
 The caller, then its request, that has been served least goes first, so a short query passes a 2,048-input bulk and one key's flood
 leaves the others their share. Every fourth batch starts with the oldest request instead, so bulk never starves. A batch is filled
-from all requests with inputs near the first one's length, as far as `max_batch_tokens`, padding included, allows.
+from all requests with inputs near the first one's length, as far as `max_batch_tokens`, padding included,
+and the ladder of shapes allow.
 """
 
 import threading
@@ -10,8 +11,10 @@ import time
 from bisect import bisect_right
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from gateway.engine.job import Job, Work
+from gateway.engine.shapes import FREE, Shapes
 from gateway.errors import GatewayError, Overloaded
 from gateway.metrics import ModelMetrics
 
@@ -34,7 +37,11 @@ class Caller:
 class Batcher:
     """Thread-safe: requests submit from the event loop, device threads take batches."""
 
-    def __init__(self, *, max_batch_tokens: int, max_queue_tokens: int, metrics: ModelMetrics) -> None:
+    def __init__(
+        self, *, max_batch_tokens: int, max_queue_tokens: int, metrics: ModelMetrics, shapes: Shapes = FREE, num_devices: int = 1
+    ) -> None:
+        self.shapes = shapes
+        self.num_devices = num_devices
         self.max_batch_tokens = max_batch_tokens
         self.max_queue_tokens = max_queue_tokens
         self.metrics = metrics
@@ -50,7 +57,7 @@ class Batcher:
 
     @property
     def backlog_seconds(self) -> float:
-        return self.num_tokens / self.tokens_per_second
+        return self.num_tokens / (self.tokens_per_second * self.num_devices)
 
     def submit(self, work: Work) -> None:
         """Raises Overloaded when the queue is full, or what `close` was given. An empty queue takes any request."""
@@ -65,16 +72,20 @@ class Batcher:
             caller = self.callers[work.caller]
             caller.works[work] = None
             self.works[work] = caller
-            self.count(work.num_tokens, len(work.pending))
-            self.changed.notify()
+            self.num_tokens += work.num_tokens
+            self.num_inputs += len(work.pending)
+            self.tell()
+            self.changed.notify_all()
 
     def forget(self, work: Work) -> None:
         """Takes back what has not begun; its client left, or its request failed."""
         with self.changed:
             if work in self.works:
-                self.count(-work.num_tokens, -len(work.pending))
+                self.num_tokens -= work.num_tokens
+                self.num_inputs -= len(work.pending)
                 work.pending.clear()
                 self.remove(work)
+                self.tell()
 
     def next_batch(self) -> list[Job]:
         """Waits for work. An empty list means that the batcher was closed."""
@@ -87,6 +98,7 @@ class Batcher:
             now = time.perf_counter()
             for job in batch:
                 job.work.started_at = job.work.started_at or now
+            self.tell()
             return batch
 
     def measured(self, num_tokens: int, seconds: float) -> None:
@@ -109,26 +121,42 @@ class Batcher:
         order = sorted(self.works, key=lambda work: (self.works[work].served, work.served_tokens))  # stable: then by arrival
         if self.num_batches % OLDEST_EVERY == 0:
             order.insert(0, next(iter(self.works)))
-        lead = self.taken(order[0], len(order[0].pending) - 1)
-        batch, longest, real_tokens = [lead], lead.num_tokens, lead.num_tokens
-        for work in order:
-            while len(batch) < self.max_batch_tokens // longest:
-                position = bisect_right(work.pending, longest, key=lambda job: job.num_tokens) - 1
-                if position < 0 or not fits(work.pending[position].num_tokens, longest, real_tokens, len(batch) + 1):
+        longest = self.shapes.length(order[0].pending[-1].num_tokens)
+        picks: list[tuple[Work, int, int]] = []  # from each request a run of neighbours in length: [bottom, top)
+        num_jobs = real_tokens = 0
+        max_jobs = self.shapes.worth(max(1, self.max_batch_tokens // longest))
+        for work in dict.fromkeys(order):
+            top = bottom = bisect_right(work.pending, longest, key=num_tokens_of)
+            while bottom and num_jobs < max_jobs:
+                num_tokens = work.pending[bottom - 1].num_tokens
+                if num_jobs and not self.fits(num_tokens, longest, real_tokens, num_jobs + 1):
                     break
-                batch.append(self.taken(work, position))
-                real_tokens += batch[-1].num_tokens
+                bottom, num_jobs, real_tokens = bottom - 1, num_jobs + 1, real_tokens + num_tokens
+            picks.append((work, bottom, top))
+            if num_jobs == max_jobs:
+                break
+        surplus = num_jobs - self.shapes.worth(num_jobs)
+        batch = [job for work, bottom, top in picks for job in reversed(work.pending[bottom:top])]
+        batch = batch[: len(batch) - surplus]
+        for job in batch:
+            self.take(job)
         return batch
 
-    def taken(self, work: Work, position: int) -> Job:
-        job = work.pending.pop(position)
+    def fits(self, num_tokens: int, longest: int, real_tokens: int, num_jobs: int) -> bool:
+        """Whether a job keeps the batch's padding small."""
+        is_near = num_tokens >= MIN_LENGTH_RATIO * longest and real_tokens + num_tokens >= MIN_FILL_RATIO * longest * num_jobs
+        return is_near or self.shapes.length(num_tokens) == longest
+
+    def take(self, job: Job) -> None:
+        work = job.work
+        del work.pending[bisect_right(work.pending, job.num_tokens, key=num_tokens_of) - 1]
         work.num_tokens -= job.num_tokens
         work.served_tokens += job.num_tokens
         self.works[work].served += job.num_tokens
-        self.count(-job.num_tokens, -1)
+        self.num_tokens -= job.num_tokens
+        self.num_inputs -= 1
         if not work.pending:
             self.remove(work)
-        return job
 
     def remove(self, work: Work) -> None:
         caller = self.works.pop(work)
@@ -139,12 +167,8 @@ class Batcher:
             if len(self.remembered) > MAX_REMEMBERED_CALLERS:
                 self.remembered.popitem(last=False)
 
-    def count(self, num_tokens: int, num_inputs: int) -> None:
-        self.num_tokens += num_tokens
-        self.num_inputs += num_inputs
+    def tell(self) -> None:
         self.metrics.waiting(num_inputs=self.num_inputs, num_tokens=self.num_tokens, backlog_seconds=self.backlog_seconds)
 
 
-def fits(num_tokens: int, longest: int, real_tokens: int, num_jobs: int) -> bool:
-    """Whether a job keeps the batch's padding small."""
-    return num_tokens >= MIN_LENGTH_RATIO * longest and real_tokens + num_tokens >= MIN_FILL_RATIO * longest * num_jobs
+num_tokens_of = attrgetter("num_tokens")

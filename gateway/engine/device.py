@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +24,9 @@ log = get_logger()
 class Device:
     """One device thread. If it dies, what it held fails with 503 and another takes its place, three times a minute at most."""
 
-    def __init__(self, *, encoder: Encoder, batcher: Batcher, metrics: ModelMetrics) -> None:
+    def __init__(self, *, encoder: Encoder, batcher: Batcher, metrics: ModelMetrics, on_failed: Callable[[], None]) -> None:
         self.encoder = encoder
+        self.on_failed = on_failed
         self.batcher = batcher
         self.metrics = metrics
         self.in_hand: list[Job] = []
@@ -65,7 +67,7 @@ class Device:
         if len(self.deaths) > MAX_RESTARTS and self.deaths[-1] - self.deaths[0] < RESTART_WINDOW_SECONDS:
             self.failed = True
             log.error("device_failed", model=self.metrics.name, restarts=MAX_RESTARTS)
-            self.batcher.close(Overloaded("This model's device failed.", retry_after_seconds=30))
+            self.on_failed()
             return
         log.error("device_died", model=self.metrics.name)
         self.thread = self.new_thread()
@@ -87,8 +89,9 @@ class Device:
             return
         real_tokens = sum(job.num_tokens for job in batch)
         self.batcher.measured(real_tokens, time.perf_counter() - started)
-        longest = max(job.num_tokens for job in batch)
-        self.metrics.ran(num_inputs=len(batch), padded_tokens=longest * len(batch), real_tokens=real_tokens)
+        shapes = self.encoder.info.shapes
+        padded_tokens = shapes.rows(len(batch)) * shapes.length(max(job.num_tokens for job in batch))
+        self.metrics.ran(num_inputs=len(batch), padded_tokens=padded_tokens, real_tokens=real_tokens)
         self.deliver(batch, rows)
 
     def deliver(self, batch: list[Job], rows: NDArray[np.float32]) -> None:

@@ -6,6 +6,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.engine.shapes import FREE, Shapes
+
 
 @dataclass(frozen=True, slots=True)
 class EncoderInfo:
@@ -25,6 +27,7 @@ class EncoderInfo:
     device: str
     precision: str
     default_max_batch_tokens: int
+    shapes: Shapes = FREE
 
 
 class Encoder(Protocol):

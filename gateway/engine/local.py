@@ -3,13 +3,10 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
-import msgspec
 import numpy as np
 from msgspec import Meta, Struct
 
@@ -18,18 +15,20 @@ from gateway.embedding.embedder import Description, Health, Inputs, Prepared, Ve
 from gateway.embedding.fingerprint import Fingerprint, digest
 from gateway.embedding.long_input import Rule, windows
 from gateway.embedding.vectors import joined, normalized
+from gateway.engine import runtime
+from gateway.engine.artifact import Shelf
 from gateway.engine.batcher import Batcher
 from gateway.engine.device import Device
 from gateway.engine.encoder import Encoder
 from gateway.engine.job import NotFinite, Work
+from gateway.engine.runtime import Loaded
 from gateway.engine.tokenizer import Tokenizer
-from gateway.engine.weights import folder_of, sha256_of, weights_files
 from gateway.errors import GatewayError, InputTooLong, OperatorError, Overloaded, RequestTooLong, Unembeddable
 from gateway.log import get_logger
 
 TOKENIZER_THREADS = 4  # so that a short query's tokenising does not wait behind three bulks'
 JOIN_SECONDS = 10.0
-WARMUP_LENGTHS = (8, 16, 32, 64, 128, 256)
+WARMUP_LENGTHS = (8, 16, 24, 32, 40, 48, 64, 96, 128, 256)
 
 log = get_logger()
 
@@ -37,7 +36,10 @@ log = get_logger()
 class LocalSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     source: Annotated[str, Meta(min_length=1, description="A folder with the model's files, or its id on the Hugging Face hub.")]
     download: Annotated[bool, Meta(description="Whether files that are nowhere on this machine are fetched from the hub.")] = True
-    runtime: Annotated[Literal["auto", "torch"], Meta(description="What the model runs on. torch is the only one so far.")] = "auto"
+    runtime: Annotated[
+        Literal["auto", "openvino", "torch"],
+        Meta(description='"auto" compiles the model with OpenVINO on a CPU, and runs it through torch on CUDA.'),
+    ] = "auto"
     device: Annotated[
         str,
         Meta(
@@ -47,7 +49,7 @@ class LocalSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     ] = "auto"
     precision: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"],
-        Meta(description='"auto" is float16 on CUDA and float32 on a CPU.'),
+        Meta(description='"auto" is bfloat16 on a CPU that has it, else float32; float16 on CUDA.'),
     ] = "auto"
     long_input: Annotated[
         Rule,
@@ -80,30 +82,19 @@ class SentenceTransformers:
         return Local(settings, context)
 
 
-def load_torch(folder: Path, settings: LocalSettings, threads: int) -> Encoder:
-    from gateway.engine.torch_encoder import TorchEncoder  # noqa: PLC0415 - torch is imported where it is used
-
-    return TorchEncoder(folder, device=settings.device, precision=settings.precision, threads=threads)
-
-
 class Local:
-    """An Embedder over one encoder. `load_encoder` turns the model's folder into it; tests put their own in its place."""
+    """An Embedder over the encoders of one model, a device thread each, all fed by one batcher."""
 
-    def __init__(
-        self,
-        settings: LocalSettings,
-        context: Context,
-        load_encoder: Callable[[Path, LocalSettings, int], Encoder] = load_torch,
-    ) -> None:
+    def __init__(self, settings: LocalSettings, context: Context) -> None:
         self.settings = settings
         self.name = context.name
         self.limits = context.limits
         self.engine = context.engine
         self.metrics = context.metrics
-        self.load_encoder = load_encoder
+        self.shelf = Shelf(context.data_dir / "models")
         self.state = Health("loading", f"{settings.source}: not started")
         self.pool = ThreadPoolExecutor(TOKENIZER_THREADS, thread_name_prefix=f"tokenizer-{self.name}")
-        self.device: Device | None = None
+        self.devices: list[Device] = []
 
     async def start(self) -> None:
         try:
@@ -114,34 +105,40 @@ class Local:
         self.state = Health("ready")
 
     def load(self) -> None:
-        folder = folder_of(self.settings.source, download=self.settings.download)
-        encoder = self.load_encoder(folder, self.settings, self.engine.threads)
-        self.info = encoder.info
+        loaded = runtime.load(self.name, self.settings, self.engine, self.shelf)
+        self.info = loaded.encoders[0].info
         self.tokenizer = Tokenizer(self.info.tokenizer_json)
         self.window_tokens = self.info.max_tokens - self.tokenizer.num_special
         if self.window_tokens < 1:
             raise OperatorError(f"the model reads {self.info.max_tokens} tokens at once, which leaves none for a text")
         self.prompts: dict[str, str] = self.info.prompts | dict(self.settings.prompts)
-        self.description = self.described(folder)
-        warm_up(encoder, seconds=self.engine.warmup_seconds)
+        self.description = self.described(loaded)
         self.batcher = Batcher(
             max_batch_tokens=self.engine.max_batch_tokens or self.info.default_max_batch_tokens,
             max_queue_tokens=self.engine.max_queue_tokens,
             metrics=self.metrics,
+            shapes=self.info.shapes,
+            num_devices=len(loaded.encoders),
         )
-        self.device = Device(encoder=encoder, batcher=self.batcher, metrics=self.metrics)
-        self.device.start()
+        warm_up(loaded.encoders, max_batch_tokens=self.batcher.max_batch_tokens, seconds=self.engine.warmup_seconds)
+        self.devices = [
+            Device(encoder=encoder, batcher=self.batcher, metrics=self.metrics, on_failed=self.device_failed)
+            for encoder in loaded.encoders
+        ]
+        for device in self.devices:
+            device.start()
 
-    def described(self, folder: Path) -> Description:
-        weights = weights_files(folder)
-        tokenizer_file = folder / "tokenizer.json"
-        tokenizer = sha256_of(tokenizer_file) if tokenizer_file.is_file() else digest(self.info.tokenizer_json)
-        module_files = [path for path in (folder / "modules.json", *sorted(folder.glob("*/config.json"))) if path.is_file()]
-        rule = self.settings.long_input
+    def device_failed(self) -> None:
+        """The others go on; without any, nobody is left to wait for."""
+        if all(device.failed for device in self.devices):
+            self.batcher.close(Overloaded("This model's device failed.", retry_after_seconds=30))
+
+    def described(self, loaded: Loaded) -> Description:
+        identity, rule = loaded.identity, self.settings.long_input
         fingerprint = Fingerprint(
-            weights=sha256_of(*weights),
-            tokenizer=tokenizer,
-            pooling=digest(*(msgspec.json.decode(path.read_bytes()) for path in module_files)),
+            weights=identity.weights,
+            tokenizer=identity.tokenizer,
+            pooling=identity.pooling,
             prompts=digest(self.prompts, self.info.default_prompt),
             long_input=digest(rule, self.info.max_tokens),
             runtime=f"{self.info.runtime}-{self.info.precision}",
@@ -156,7 +153,8 @@ class Local:
             runtime=self.info.runtime,
             device=self.info.device,
             precision=self.info.precision,
-            created=int(weights[0].stat().st_mtime) if weights else 0,
+            created=identity.created,
+            fidelity=loaded.fidelity,
         )
 
     async def prepare(self, inputs: Inputs) -> Prepared:
@@ -228,28 +226,33 @@ class Local:
         return self.description
 
     def health(self) -> Health:
-        if self.device is not None and self.device.failed:
-            return Health("failed", f"{self.settings.source}: its device thread died too often")
+        if self.devices and all(device.failed for device in self.devices):
+            return Health("failed", f"{self.settings.source}: its device threads died too often")
         return self.state
 
     async def close(self) -> None:
         self.state = Health("failed", "closed")
         self.pool.shutdown(wait=False, cancel_futures=True)
-        if self.device is not None:
+        if self.devices:
             self.batcher.close(closed())
-            await asyncio.to_thread(self.device.join, JOIN_SECONDS)
+        for device in self.devices:
+            await asyncio.to_thread(device.join, JOIN_SECONDS)
 
 
 def closed() -> GatewayError:
     return Overloaded("It is shutting down.", retry_after_seconds=1)
 
 
-def warm_up(encoder: Encoder, *, seconds: float) -> None:
-    """Runs common shapes once, shortest first, while there is time."""
+def warm_up(encoders: list[Encoder], *, max_batch_tokens: int, seconds: float) -> None:
+    """Runs common shapes once in each encoder, single texts first, while there is time: a new shape costs a compilation."""
     deadline = time.monotonic() + seconds
-    for length in WARMUP_LENGTHS:
-        if time.monotonic() < deadline and length <= encoder.info.max_tokens:
-            encoder.embed([[0] * length])
+    info = encoders[0].info
+    lengths = [length for length in WARMUP_LENGTHS if length <= info.max_tokens]
+    shapes = [(1, length) for length in lengths] + [(info.shapes.worth(max_batch_tokens // length), length) for length in lengths]
+    for num_rows, length in shapes:
+        for encoder in encoders:
+            if time.monotonic() < deadline and num_rows:
+                encoder.embed([[0] * length] * num_rows)
 
 
 def input_of_window(counts: list[int], position: int) -> int:

@@ -3,7 +3,9 @@
 Imported when a model is loaded and not before: torch takes seconds and hundreds of megabytes.
 """
 
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,6 +48,15 @@ class TorchEncoder:
             default_max_batch_tokens=CUDA_BATCH_TOKENS if self.device.type == "cuda" else CPU_BATCH_TOKENS,
         )
 
+    def traced(self, openvino: Any) -> Any:
+        """The whole pipeline as an OpenVINO model of (input_ids, attention_mask), of any number of rows and columns."""
+        input_ids = torch.full((2, 16), self.pad_id)
+        attention_mask = torch.ones_like(input_ids)
+        attention_mask[1, 9:] = 0
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the tracer's, of shapes that it makes dynamic all the same
+            return openvino.convert_model(Pipeline(self.model), example_input=(input_ids, attention_mask))
+
     def embed(self, token_ids: list[list[int]]) -> NDArray[np.float32]:
         longest = max(map(len, token_ids))
         input_ids = np.full((len(token_ids), longest), self.pad_id, dtype=np.int64)
@@ -60,6 +71,18 @@ class TorchEncoder:
                 "attention_mask": torch.from_numpy(attention_mask).to(self.device),
             }
             vectors: NDArray[np.float32] = self.model(features)["sentence_embedding"].float().cpu().numpy()
+        return vectors
+
+
+class Pipeline(torch.nn.Module):
+    """All of a model's modules as one function of two tensors."""
+
+    def __init__(self, model: SentenceTransformer) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        vectors: torch.Tensor = self.model({"input_ids": input_ids, "attention_mask": attention_mask})["sentence_embedding"]
         return vectors
 
 

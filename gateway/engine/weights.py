@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-import huggingface_hub
+import msgspec
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from msgspec import Struct
 
+from gateway.embedding.fingerprint import digest
 from gateway.errors import OperatorError
 
 # Other formats of the same weights: what the hub holds beside the files that are read.
@@ -47,11 +49,52 @@ PACKAGES = {
 }
 
 
+class Identity(Struct, frozen=True):
+    """What a model's files are, as SHA-256: the parts of a fingerprint. `created` is the weights' time, in Unix seconds."""
+
+    weights: str
+    tokenizer: str
+    pooling: str
+    created: int
+
+
+def identity_of(folder: Path) -> Identity:
+    """Reads every byte of the weights. Raises OperatorError for a folder without any."""
+    weights = weights_files(folder)
+    if not weights:
+        raise OperatorError(f"the folder {folder} holds no weights: there is neither a .safetensors nor a .bin file in it")
+    tokenizers = [
+        path for path in (folder / "tokenizer.json", folder / "tokenizer_config.json", folder / "vocab.txt") if path.is_file()
+    ]
+    modules = [path for path in (folder / "modules.json", *sorted(folder.glob("*/config.json"))) if path.is_file()]
+    return Identity(
+        weights=sha256_of(*weights),
+        tokenizer=sha256_of(*tokenizers[:1]),
+        pooling=digest(*(parsed(path) for path in modules)),
+        created=int(weights[0].stat().st_mtime),
+    )
+
+
 def folder_of(source: str, *, download: bool) -> Path:
     """The folder with the model's files; only `download` reaches the network, and only for what is nowhere on this machine.
 
     Raises OperatorError naming what is missing and how to provide it, or an installed package whose weights are not the known ones.
     """
+    found = local_folder_of(source)
+    if found:
+        return found
+    if not download:
+        raise OperatorError(missing(source, "and this row may not download it"))
+    import huggingface_hub  # noqa: PLC0415 - half a second that only a download needs to spend
+
+    try:
+        return Path(huggingface_hub.snapshot_download(source, ignore_patterns=NOT_NEEDED))
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise OperatorError(missing(source, f"and the hub did not give it ({type(error).__name__})")) from error
+
+
+def local_folder_of(source: str) -> Path | None:
+    """The folder where it is on this machine already, else None. Raises OperatorError for a folder that is not a model's."""
     path = Path(source).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file() and not (path / "modules.json").is_file():
@@ -59,15 +102,7 @@ def folder_of(source: str, *, download: bool) -> Path:
         return path
     if source.startswith((".", "/", "~")):
         raise OperatorError(f"the model folder {path} does not exist")
-    found = packaged(source) or cached(source)
-    if found:
-        return found
-    if not download:
-        raise OperatorError(missing(source, "and this row may not download it"))
-    try:
-        return Path(huggingface_hub.snapshot_download(source, ignore_patterns=NOT_NEEDED))
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        raise OperatorError(missing(source, f"and the hub did not give it ({type(error).__name__})")) from error
+    return packaged(source) or cached(source)
 
 
 def packaged(source: str) -> Path | None:
@@ -88,6 +123,8 @@ def packaged(source: str) -> Path | None:
 
 
 def cached(source: str) -> Path | None:
+    import huggingface_hub  # noqa: PLC0415 - as above
+
     try:
         folder = Path(huggingface_hub.snapshot_download(source, local_files_only=True))
     except (LocalEntryNotFoundError, ValueError):  # ValueError: `source` cannot be a hub id
@@ -120,3 +157,12 @@ def sha256_of(*paths: Path) -> str:
         except OSError as error:
             raise OperatorError(f"the file {path} cannot be read: {error.strerror}") from None
     return digest.hexdigest()
+
+
+def parsed(path: Path) -> object:
+    """A JSON file's content: its layout makes no other model."""
+    try:
+        content: object = msgspec.json.decode(path.read_bytes())
+    except (OSError, msgspec.DecodeError):
+        raise OperatorError(f"the file {path} cannot be read as JSON") from None
+    return content

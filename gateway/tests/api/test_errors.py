@@ -145,6 +145,7 @@ async def test_a_body_sent_too_slowly(gateway):
     slow = Connection({"type": "http.request", "body": b'{"model"', "more_body": True}, never)
     await gateway.door(slow.scope, slow.receive, slow.send)
     assert slow.status == 408
+    assert (b"connection", b"close") in slow.sent[0]["headers"]
     assert b'"code":"request_timeout"' in slow.body
 
 

@@ -20,6 +20,10 @@ WRONG = {
     "an unknown backend": ({"GATEWAY__MODELS": '[{"name":"m","backend":"olama"}]'}, "no backend is named 'olama'"),
     "a row's setting": ({"GATEWAY__MODELS": '[{"name":"m","source":"x","devise":"cpu"}]'}, "did you mean 'device'?"),
     "a name used twice": ({"GATEWAY__MODELS": '[{"name":"m","source":"x","aliases":["m"]}]'}, "the name 'm' is used twice"),
+    "a default that is not served": (
+        {"GATEWAY__SERVER__DEFAULT_MODEL": "gone"},
+        "server.default_model: no model has the name",
+    ),
     "a name of another encoding": ({"GATEWAY__MODELS": '[{"name":"gpt-4o","source":"x"}]'}, "o200k_base"),
 }
 WRONG_AT_START = {

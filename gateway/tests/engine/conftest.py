@@ -1,5 +1,8 @@
 """The real model, loaded once, and small ones of other shapes, made on the spot."""
 
+import atexit
+import shutil
+import tempfile
 import time
 from pathlib import Path
 
@@ -46,8 +49,14 @@ WORDS = [
 ]
 
 
-def local_of(source, *, engine=None, limits=None, **settings):
-    context = Context("m", limits or LimitSettings(), engine or EngineSettings(warmup_seconds=0), Metrics().of_model("m"))
+# Compiled models of this run, kept among its tests: each takes ten seconds to make.
+DATA = Path(tempfile.mkdtemp(prefix="gateway-tests-"))
+atexit.register(shutil.rmtree, DATA, ignore_errors=True)
+
+
+def local_of(source, *, engine=None, limits=None, data_dir=DATA, **settings):
+    engine = engine or EngineSettings(warmup_seconds=0)
+    context = Context("m", limits or LimitSettings(), engine, Metrics().of_model("m"), data_dir)
     return Local(LocalSettings(source=str(source), download=False, **settings), context)
 
 
@@ -67,15 +76,20 @@ def reference():
     return SentenceTransformer(str(folder_of(MINILM, download=False)), device="cpu", local_files_only=True)
 
 
-@pytest.fixture(scope="session")
-def loaded():
-    """MiniLM as an embedder, loaded once for all tests; each test's loop may await it."""
-    local = local_of(MINILM)
+def unload(local):
+    local.batcher.close(Overloaded())
+    for device in local.devices:
+        device.join(5)
+    local.pool.shutdown()
+
+
+@pytest.fixture(scope="session", params=["openvino", "torch"])
+def loaded(request):
+    """MiniLM in float32 as an embedder, through either runtime, loaded once for all tests; each test's loop may await it."""
+    local = local_of(MINILM, runtime=request.param, precision="float32")
     local.load()
     yield local
-    local.batcher.close(Overloaded())
-    local.device.join(5)
-    local.pool.shutdown()
+    unload(local)
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,10 @@ class Rig:
         metrics = Metrics().of_model("m")
         self.encoder = FakeEncoder()
         self.batcher = Batcher(max_batch_tokens=64, max_queue_tokens=1000, metrics=metrics)
-        self.device = Device(encoder=self.encoder, batcher=self.batcher, metrics=metrics)
+        self.device = Device(encoder=self.encoder, batcher=self.batcher, metrics=metrics, on_failed=self.failed)
+
+    def failed(self):
+        self.batcher.close(Overloaded("This model's device failed."))
 
     def work(self, *windows):
         loop = asyncio.get_running_loop()

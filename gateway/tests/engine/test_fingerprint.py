@@ -6,16 +6,14 @@ import shutil
 import pytest
 
 from gateway.embedding.fingerprint import changes
-from gateway.errors import OperatorError, Overloaded
-from gateway.tests.engine.conftest import local_of
+from gateway.errors import OperatorError
+from gateway.tests.engine.conftest import local_of, unload
 
 
 def fingerprint(folder, **settings):
-    local = local_of(folder, **settings)
+    local = local_of(folder, **{"runtime": "torch", **settings})
     local.load()
-    local.batcher.close(Overloaded())
-    local.device.join(5)
-    local.pool.shutdown()
+    unload(local)
     return local.describe().fingerprint
 
 

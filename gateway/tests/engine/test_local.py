@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from gateway.config import LimitSettings
-from gateway.engine.device import Device
 from gateway.errors import InputTooLong, Overloaded, RequestTooLong, Unembeddable
 from gateway.tests.engine.conftest import embedded, inputs_of, local_of
 
@@ -51,7 +50,7 @@ async def test_a_long_text_is_the_weighted_mean_of_its_windows(loaded, reference
     rows, prepared = await embedded(loaded, LONG, "short")
     content = reference.tokenizer(LONG, add_special_tokens=False)["input_ids"]
     windows = [content[start : start + 254] for start in range(0, len(content), 254)]
-    parts = loaded.device.encoder.embed([[101, *window, 102] for window in windows])
+    parts = loaded.devices[0].encoder.embed([[101, *window, 102] for window in windows])
     mean = np.average(parts, axis=0, weights=[len(window) for window in windows])
     np.testing.assert_allclose(rows[0], mean / np.linalg.norm(mean), atol=1e-5)
     assert prepared.is_long == [True, False]
@@ -121,7 +120,7 @@ async def test_prompts_and_models_without_normalize(small_model):
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(str(small_model), device="cpu", local_files_only=True)
-    local = local_of(small_model)
+    local = local_of(small_model, precision="float32")
     await local.start()
     try:
         texts = ["the red server", "a blue vector and a text"]
@@ -139,10 +138,10 @@ async def test_prompts_and_models_without_normalize(small_model):
 async def test_a_vector_that_is_not_finite_names_its_input(small_model):
     import torch
 
-    local = local_of(small_model)
+    local = local_of(small_model, runtime="torch")
     await local.start()
     try:
-        embeddings = local.device.encoder.model[0].auto_model.embeddings.word_embeddings
+        embeddings = local.devices[0].encoder.model[0].auto_model.embeddings.word_embeddings
         with torch.no_grad():
             embeddings.weight[local.tokenizer.fast.token_to_id("red")] = float("nan")
         with pytest.raises(Unembeddable, match=r"input\[1\]"):
@@ -163,6 +162,6 @@ async def test_closing_fails_what_waits_and_ends_the_thread(small_model):
     await local.close()
     with pytest.raises(Overloaded):
         await task
-    assert isinstance(local.device, Device)
-    assert not local.device.thread.is_alive()
+    assert local.devices
+    assert not any(device.thread.is_alive() for device in local.devices)
     await local.close()

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from gateway.errors import InvalidType
 from gateway.wire.request import EmbeddingsRequest, decode
 
 HELLO_WORLD = [15339, 1917]
@@ -94,3 +95,23 @@ def test_one_array_of_8191_ids_is_one_input():
     request = decoded(input=[15339] * 8191)
     assert request.texts == ["hello" * 8191]
     assert not request.is_array
+
+
+@pytest.mark.parametrize(
+    ("sent", "named", "model"),
+    [
+        ({"model": "m"}, {"default_model": "d"}, "m"),
+        ({}, {"default_model": "d"}, "d"),
+        ({"model": None}, {"default_model": "d"}, "d"),
+        ({"model": ""}, {"default_model": "d"}, "d"),
+        ({"model": "m"}, {"path_model": "p"}, "p"),
+        ({}, {"path_model": "p", "default_model": "d"}, "p"),
+    ],
+)
+def test_the_paths_model_goes_before_the_bodys_and_that_before_the_default(sent, named, model):
+    assert decode(json.dumps({"input": "a", **sent}).encode(), **named).model == model
+
+
+def test_a_model_of_a_wrong_type_is_refused_though_another_would_serve():
+    with pytest.raises(InvalidType):
+        decode(b'{"input":"a","model":5}', path_model="p", default_model="d")

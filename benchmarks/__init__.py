@@ -1,0 +1,1 @@
+"""What the gateway does on this machine, beside its bars: `python -m benchmarks`."""

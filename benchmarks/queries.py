@@ -1,0 +1,64 @@
+"""Requests that must all be answered, one by one: by Python, because their number is small and no throughput is told from them."""
+
+import http.client
+import itertools
+import json
+import math
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from benchmarks.server import HOST, KEY, MODEL, Server
+
+NUM_THREADS = 32
+
+
+class Client:
+    """Keeps a connection a thread."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.local = threading.local()
+
+    def embed(self, texts: str | list[str]) -> None:
+        """Raises RuntimeError for any reply but 200."""
+        if not hasattr(self.local, "connection"):
+            self.local.connection = http.client.HTTPConnection(HOST, self.server.port, timeout=120)
+        body = json.dumps({"model": MODEL, "input": texts, "encoding_format": "base64"})
+        headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+        self.local.connection.request("POST", "/v1/embeddings", body, headers)
+        reply = self.local.connection.getresponse()
+        content = reply.read()
+        if reply.status != 200:
+            raise RuntimeError(f"the gateway answered {reply.status}: {content[:300]!r}")
+
+
+def embed_all(server: Server, requests: list[list[str]], *, clients: int) -> None:
+    """Sends each request once and waits for all the replies."""
+    client = Client(server)
+    with ThreadPoolExecutor(clients) as pool:
+        for _ in pool.map(client.embed, requests):
+            pass
+
+
+def latencies(server: Server, texts: list[str], *, rate: float, seconds: float) -> list[float]:
+    """In seconds, from the moment each query was due: `rate` a second, whether or not the one before was answered."""
+    client = Client(server)
+    began = time.monotonic()
+
+    def ask(due: float, text: str) -> float:
+        client.embed(text)
+        return time.monotonic() - due
+
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        asked = []
+        for number, text in zip(range(math.ceil(rate * seconds)), itertools.cycle(texts)):
+            due = began + number / rate
+            time.sleep(max(0.0, due - time.monotonic()))
+            asked.append(pool.submit(ask, due, text))
+    return [query.result() for query in asked]
+
+
+def percentile(values: list[float], share: float) -> float:
+    """Nearest rank: a value that was measured."""
+    return sorted(values)[math.ceil(share * len(values)) - 1]

@@ -1,0 +1,120 @@
+"""Each thing that is run for a while, told once: the two sides of the ratios of measures.py. A side gives its figures by name."""
+
+import itertools
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from benchmarks import load, queries
+from benchmarks.corpus import INPUTS, Corpus
+from benchmarks.server import Server
+from benchmarks.worker import Worker
+
+CLIENTS, CROWD, BULK_CLIENTS = 4, 32, 2
+BULK_INPUTS = 512
+QUERIES_A_SECOND = 5
+SETTLE_SECONDS = 1.0  # the batch of a client that was cut off runs to its end
+PADDING_REQUESTS = 8  # 512 texts
+
+Figures = dict[str, float]
+
+
+@dataclass
+class Sides:
+    """`seconds` is how long a side runs. Workers are there if some measure needs them."""
+
+    corpus: Corpus
+    folder: Path
+    seconds: float
+    server: Server
+    workers: dict[str, Worker]
+
+    def run(self, name: str) -> Figures:
+        figures: Figures = getattr(self, name)()
+        time.sleep(SETTLE_SECONDS)
+        return figures
+
+    @cached_property
+    def bulk_bodies(self) -> Path:
+        return load.bodies_file(self.folder / "bulk.jsonl", self.corpus.requests)
+
+    @cached_property
+    def short_bodies(self) -> Path:
+        return load.bodies_file(self.folder / "short.jsonl", self.corpus.short)
+
+    @cached_property
+    def large_bodies(self) -> Path:
+        texts = list(itertools.chain.from_iterable(self.corpus.requests))
+        large = [texts[start : start + BULK_INPUTS] for start in range(0, len(texts), BULK_INPUTS)]
+        return load.bodies_file(self.folder / "large.jsonl", large)
+
+    def bulk_http(self) -> Figures:
+        seen = load.load(self.server, self.bulk_bodies, clients=CLIENTS, seconds=self.seconds)
+        texts = INPUTS * seen.requests_per_second
+        return {"texts_per_second": texts, "tokens_per_second": texts * self.corpus.mean_tokens, **milliseconds(seen)}
+
+    def bulk_encode(self) -> Figures:
+        return self.workers["encode"].ask("bulk", self.seconds)
+
+    def bulk_engine(self) -> Figures:
+        return self.workers["engine"].ask("bulk", self.seconds)
+
+    def single_http(self) -> Figures:
+        seen = load.load(self.server, self.short_bodies, clients=1, seconds=self.seconds / 2)
+        return {"texts_per_second": seen.requests_per_second, **milliseconds(seen)}
+
+    def single_encode(self) -> Figures:
+        return self.workers["encode"].ask("single", self.seconds / 2)
+
+    def crowd_http(self) -> Figures:
+        seen = load.load(self.server, self.short_bodies, clients=CROWD, seconds=self.seconds)
+        texts = seen.requests_per_second
+        return {"texts_per_second": texts, "tokens_per_second": texts * self.corpus.mean_short_tokens, **milliseconds(seen)}
+
+    def large_alone(self) -> Figures:
+        return {"tokens_per_second": self.large(self.seconds)[0]}
+
+    def large_with_queries(self) -> Figures:
+        """Runs twice as long as the others: 5 queries a second are few to tell a p99 from."""
+        tokens, taken = self.large(2 * self.seconds, rate=QUERIES_A_SECOND)
+        tokens -= QUERIES_A_SECOND * self.corpus.mean_short_tokens
+        percentiles = {f"p{share}_ms": 1000 * queries.percentile(taken, share / 100) for share in (50, 95, 99)}
+        return {"tokens_per_second": tokens, "queries": float(len(taken)), **percentiles}
+
+    def large(self, seconds: float, rate: float = 0) -> tuple[float, list[float]]:
+        """Tokens a second, and what queries took. A request of 512 takes seconds, so what the device did is asked of /metrics."""
+        process = load.started(self.server, self.large_bodies, clients=BULK_CLIENTS)
+        time.sleep(SETTLE_SECONDS)
+        began, before = time.monotonic(), self.real_tokens()
+        taken = queries.latencies(self.server, self.corpus.short, rate=rate, seconds=seconds) if rate else []
+        time.sleep(max(0.0, began + seconds - time.monotonic()))
+        tokens, elapsed = self.real_tokens() - before, time.monotonic() - began
+        load.finished(process, clients=BULK_CLIENTS)
+        return tokens / elapsed, taken
+
+    def real_tokens(self) -> float:
+        """Tokens the device ran, without the padding; batches are of nearly one size, so the mean of their ratios will do."""
+        ratios, batches = (self.server.counted(f"gateway_batch_padding_ratio_{part}") for part in ("sum", "count"))
+        return self.server.counted("gateway_batch_tokens_sum") * batches / ratios
+
+    def padding(self) -> Figures:
+        """All of it is answered, so what ran and what was asked for are the same inputs."""
+        names = ("gateway_batch_tokens_sum", "gateway_input_tokens_total")
+        before = [self.server.counted(name) for name in names]
+        queries.embed_all(self.server, self.corpus.requests[:PADDING_REQUESTS], clients=CLIENTS)
+        padded, real = (self.server.counted(name) - was for name, was in zip(names, before, strict=True))
+        return {"ratio": padded / real}
+
+    def start(self) -> Figures:
+        folder = self.folder / "start"
+        folder.mkdir(exist_ok=True)
+        with Server(folder) as server:
+            return {"seconds": server.start_seconds}
+
+    def memory(self) -> Figures:
+        return {f"{name}_mb": self.server.memory_bytes(field) / 1e6 for name, field in (("resident", "VmRSS"), ("peak", "VmHWM"))}
+
+
+def milliseconds(seen: load.Load) -> Figures:
+    return {"p50_ms": 1000 * seen.p50, "p95_ms": 1000 * seen.p95, "p99_ms": 1000 * seen.p99}

@@ -1,0 +1,1 @@
+"""The installed gateway as a process, spoken to by real clients only. Nothing here imports `gateway`."""

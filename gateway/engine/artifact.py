@@ -1,0 +1,136 @@
+"""A compiled model on disk: the network as OpenVINO's IR, the tokenizer, and a manifest that says what they were made from.
+
+Written whole or not at all, kept under the key of what made it, refused when a byte of it changed. Reading one needs openvino and
+tokenizers alone; making one is `compiler`'s, in a process of its own.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from gateway.embedding.fingerprint import digest
+from gateway.engine.weights import Identity, sha256_of
+from gateway.errors import OperatorError
+
+FORMAT = 1
+NETWORK, TOKENIZER, MANIFEST = "model.xml", "tokenizer.json", "manifest.json"
+CONTENT = (NETWORK, "model.bin", TOKENIZER)
+LIBRARIES = ("openvino", "sentence-transformers", "torch", "transformers", "tokenizers")
+
+
+class Manifest(Struct, frozen=True, kw_only=True):
+    """`fidelity` is the worst cosine to sentence-transformers in float32 over the probe texts; `files` are digests."""
+
+    format: int
+    source: str
+    asked_precision: str
+    precision: str
+    identity: Identity
+    libraries: dict[str, str]
+    dimensions: int
+    max_tokens: int
+    prompts: dict[str, str]
+    default_prompt: str
+    is_normalized: bool
+    pad_id: int
+    pads_left: bool
+    fidelity: float
+    files: dict[str, str]
+
+
+def installed_libraries() -> dict[str, str]:
+    """The versions of those that are here; an image that only serves has no torch."""
+    versions = {}
+    for name in LIBRARIES:
+        try:
+            versions[name] = version(name).partition("+")[0]
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+class Shelf:
+    """The folder of compiled models."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def place(self, identity: Identity, precision: str) -> Path:
+        """Where the artifact of these files in this precision is or would be."""
+        return self.folder / digest(FORMAT, msgspec.to_builtins(identity), precision)[:24]
+
+    def find(self, identity: Identity, precision: str) -> Path | None:
+        """The artifact's folder; None where there is none, or it is damaged, or made by other versions than those installed."""
+        place = self.place(identity, precision)
+        return place if read(place) is not None else None
+
+    def find_by_source(self, source: str, precision: str) -> Path | None:
+        """For machines that hold the artifact but not the files it was made from."""
+        for place in sorted(self.folder.glob("*/")):
+            manifest = read(place)
+            if manifest is not None and (manifest.source, manifest.asked_precision) == (source, precision):
+                return place
+        return None
+
+    def put(self, place: Path, make: Callable[[Path], None]) -> None:
+        """`make` fills a temporary folder, which becomes `place` in one step. Of two that build at once, the last one stays.
+
+        Raises OperatorError where the disk will not have it.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            making = Path(tempfile.mkdtemp(prefix=".making-", dir=self.folder))
+        except OSError as error:
+            raise OperatorError(f"the folder of compiled models {self.folder} cannot be written: {error.strerror}") from None
+        try:
+            make(making)
+            replace(making, place)
+        except OSError as error:
+            raise OperatorError(f"the compiled model cannot be written to {self.folder}: {error.strerror}") from None
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
+
+
+def replace(new: Path, place: Path) -> None:
+    """A folder cannot be renamed over a full one: what is there steps aside first."""
+    aside = Path(f"{new}-old")
+    for _ in range(2):
+        try:
+            new.rename(place)
+            break
+        except OSError:
+            place.rename(aside)
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def read(place: Path) -> Manifest | None:
+    """The manifest of a whole, current artifact, else None."""
+    try:
+        manifest = msgspec.json.decode((place / MANIFEST).read_bytes(), type=Manifest)
+    except (OSError, msgspec.MsgspecError):
+        return None
+    installed = installed_libraries()
+    is_current = manifest.format == FORMAT and all(
+        installed.get(name, made_with) == made_with for name, made_with in manifest.libraries.items()
+    )
+    if not is_current or set(manifest.files) != set(CONTENT):
+        return None
+    try:
+        is_whole = all(sha256_of(place / name) == expected for name, expected in manifest.files.items())
+    except OperatorError:
+        return None
+    return manifest if is_whole else None
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """The last file of an artifact; synced, so that a manifest that is there says that all before it is."""
+    with (folder / MANIFEST).open("wb") as file:
+        file.write(msgspec.json.format(msgspec.json.encode(manifest), indent=2))
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,148 @@
+"""Makes an artifact: the whole sentence-transformers pipeline traced into OpenVINO once, measured, and written.
+
+Runs as `python -m gateway.engine.compiler`, in a process of its own, so that the gateway never holds torch's 500 MB:
+`compile_model` starts it, and passes on what it says of its progress.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from gateway.engine import artifact
+from gateway.engine.artifact import FORMAT, NETWORK, TOKENIZER, Manifest, Shelf
+from gateway.engine.fidelity import MIN_COSINE, worst_cosine
+from gateway.engine.weights import Identity, identity_of, sha256_of
+from gateway.errors import OperatorError
+
+STEPS = ("loading", "converting", "measuring", "writing")
+TIMEOUT_SECONDS = 1800.0
+
+Progress = Callable[[str], None]
+
+
+class Order(Struct, frozen=True):
+    """What to compile, and where to."""
+
+    folder: str
+    source: str
+    precision: str
+    shelf: str
+
+
+class Report(Struct, frozen=True):
+    """A line the child prints: a step begun, or what went wrong."""
+
+    step: str = ""
+    error: str = ""
+
+
+def compile_model(folder: Path, *, source: str, precision: str, shelf: Shelf, progress: Progress) -> None:
+    """Blocks until the artifact is in its place. Raises OperatorError with the reason where it cannot be made."""
+    order = msgspec.json.encode(Order(str(folder), source, precision, str(shelf.folder)))
+    command = [sys.executable, "-m", "gateway.engine.compiler", order.decode()]
+    error = ""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:  # noqa: S603 - our own
+        try:
+            for line in child.stdout or ():
+                report = reported(line)
+                error = report.error or error
+                if report.step:
+                    progress(report.step)
+            child.wait(TIMEOUT_SECONDS)
+        finally:
+            child.kill()
+    if child.returncode != 0:
+        raise OperatorError(error or f"compiling the model ended with exit code {child.returncode}")
+
+
+def reported(line: str) -> Report:
+    """Libraries print to standard output too; what is no report is passed over."""
+    try:
+        return msgspec.json.decode(line, type=Report)
+    except msgspec.MsgspecError:
+        return Report()
+
+
+def tell(report: Report) -> None:
+    sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
+    sys.stdout.flush()
+
+
+def compiled(order: Order) -> None:
+    """The child's whole work."""
+    # The package that sends usage data to Intel; without it OpenVINO takes a stub of its own.
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    import openvino  # noqa: PLC0415 - after the line above, and in the child alone
+
+    from gateway.engine.torch_encoder import TorchEncoder  # noqa: PLC0415
+
+    folder, shelf = Path(order.folder), Shelf(Path(order.shelf))
+    tell(Report("loading"))
+    identity = identity_of(folder)
+    reference = TorchEncoder(folder, device="cpu", precision="float32", threads=0)
+    tell(Report("converting"))
+    network = reference.traced(openvino)
+
+    def make(making: Path) -> None:
+        manifest = made(network, reference, identity, order, making, order.precision)
+        if manifest.fidelity < MIN_COSINE and order.precision != "float32":
+            manifest = made(network, reference, identity, order, making, "float32")
+        tell(Report("writing"))
+        artifact.write_manifest(making, manifest)
+
+    shelf.put(shelf.place(identity, order.precision), make)
+
+
+def made(network: object, reference: Any, identity: Identity, order: Order, making: Path, precision: str) -> Manifest:  # noqa: PLR0913, PLR0917
+    """Writes all but the manifest, in `precision`, and measures it."""
+    import openvino  # noqa: PLC0415
+
+    from gateway.engine import openvino_encoder  # noqa: PLC0415
+    from gateway.engine.tokenizer import Tokenizer  # noqa: PLC0415
+
+    # Weights in float16 are right for bfloat16 (the same worst cosine, half the disk) and wrong for float32 (3e-4 off).
+    openvino.save_model(network, making / NETWORK, compress_to_fp16=precision != "float32")
+    (making / TOKENIZER).write_text(reference.info.tokenizer_json, encoding="utf-8")
+    info = reference.info
+    manifest = Manifest(
+        format=FORMAT,
+        source=order.source,
+        asked_precision=order.precision,
+        precision=precision,
+        identity=identity,
+        libraries=artifact.installed_libraries(),
+        dimensions=info.dimensions,
+        max_tokens=info.max_tokens,
+        prompts=info.prompts,
+        default_prompt=info.default_prompt,
+        is_normalized=info.is_normalized,
+        pad_id=reference.pad_id,
+        pads_left=reference.pads_left,
+        fidelity=0,
+        files={name: sha256_of(making / name) for name in artifact.CONTENT},
+    )
+    tell(Report("measuring"))
+    [encoder] = openvino_encoder.load(making, manifest, threads=0, streams=1)
+    return msgspec.structs.replace(manifest, fidelity=worst_cosine(encoder, reference, Tokenizer(info.tokenizer_json)))
+
+
+def main() -> None:
+    order = msgspec.json.decode(sys.argv[1], type=Order)
+    try:
+        compiled(order)
+    except OperatorError as error:
+        tell(Report(error=str(error)))
+        sys.exit(1)
+    except (RuntimeError, ValueError, TypeError, OSError, AttributeError, KeyError) as error:
+        first = (str(error).splitlines() or [""])[0]
+        tell(Report(error=f"OpenVINO cannot compile the model in {order.folder}: {type(error).__name__}: {first}"))
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Which encoders serve a model on this machine, and getting them: compiled on the CPU, through torch on CUDA."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gateway.config import EngineSettings
+from gateway.engine import artifact
+from gateway.engine.artifact import Shelf
+from gateway.engine.compiler import compile_model
+from gateway.engine.encoder import Encoder
+from gateway.engine.weights import Identity, folder_of, identity_of, local_folder_of
+from gateway.errors import OperatorError
+from gateway.log import get_logger
+
+if TYPE_CHECKING:
+    from gateway.engine.local import LocalSettings
+
+DRIVERS = ("/proc/driver/nvidia/version", "/usr/lib/wsl/lib/libcuda.so.1")  # looked for instead of importing torch to ask it
+STREAMS_PER_CORES = 4  # two streams were best on two cores; on many, each has four to itself
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The encoders of one model, one a device thread, and what they were made from."""
+
+    encoders: list[Encoder]
+    identity: Identity
+    fidelity: float | None = None
+
+
+def load(name: str, settings: "LocalSettings", engine: EngineSettings, shelf: Shelf) -> Loaded:
+    """Raises OperatorError naming what is missing. Blocks, the first time for as long as compiling takes."""
+    wants_cuda = settings.device.startswith("cuda") or (settings.device == "auto" and any(map(os.path.exists, DRIVERS)))
+    if settings.runtime == "torch" or (settings.runtime == "auto" and (wants_cuda or settings.precision == "float16")):
+        return through_torch(settings, engine)
+    if settings.device.startswith("cuda") or settings.precision == "float16":
+        raise OperatorError(
+            f"models[{name}]: runtime 'openvino' is for the CPU, in float32 or bfloat16; device is '{settings.device}', precision"
+            f" '{settings.precision}'"
+        )
+    try:
+        return compiled(name, settings, engine, shelf)
+    except OperatorError as error:
+        if settings.runtime == "openvino" or local_folder_of(settings.source) is None:
+            raise
+        log.warning("not_compiled", model=name, reason=str(error), hint="served through torch instead, several times slower")
+        return through_torch(settings, engine)
+
+
+def compiled(name: str, settings: "LocalSettings", engine: EngineSettings, shelf: Shelf) -> Loaded:
+    from gateway.engine import openvino_encoder  # noqa: PLC0415 - openvino is imported where it is used
+
+    precision = settings.precision if settings.precision != "auto" else openvino_encoder.native_precision()
+    place = artifact_for(name, settings, precision, shelf)
+    manifest = artifact.read(place)
+    if manifest is None:
+        raise OperatorError(f"the compiled model in {place} cannot be read")
+    if manifest.precision != manifest.asked_precision:
+        log.warning("precision_fell_back", model=name, asked=manifest.asked_precision, used=manifest.precision)
+    encoders = openvino_encoder.load(place, manifest, threads=engine.threads, streams=engine.streams or default_streams())
+    return Loaded(list(encoders), manifest.identity, manifest.fidelity)
+
+
+def artifact_for(name: str, settings: "LocalSettings", precision: str, shelf: Shelf) -> Path:
+    """The artifact's folder: found, or made now."""
+    folder = local_folder_of(settings.source)
+    if folder is None:
+        known = shelf.find_by_source(settings.source, precision)
+        if known is not None:
+            return known
+        folder = folder_of(settings.source, download=settings.download)
+    identity = identity_of(folder)
+    found = shelf.find(identity, precision)
+    if found is None:
+        log.info("compiling_model", model=name, precision=precision, hint="once; later starts read what it makes")
+        compile_model(
+            folder,
+            source=settings.source,
+            precision=precision,
+            shelf=shelf,
+            progress=lambda step: log.info("compiling_model", model=name, step=step),
+        )
+    return shelf.place(identity, precision)
+
+
+def through_torch(settings: "LocalSettings", engine: EngineSettings) -> Loaded:
+    folder = folder_of(settings.source, download=settings.download)
+    from gateway.engine.torch_encoder import TorchEncoder  # noqa: PLC0415 - torch is imported where it is used
+
+    encoder = TorchEncoder(folder, device=settings.device, precision=settings.precision, threads=engine.threads)
+    return Loaded([encoder], identity_of(folder))
+
+
+def default_streams() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, max(2, cores // STREAMS_PER_CORES))
