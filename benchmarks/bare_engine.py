@@ -20,8 +20,8 @@ FAR_SECONDS = 3600.0
 
 
 class BareEngine:
-    def __init__(self, corpus: Corpus) -> None:
-        context = Context("bench", LimitSettings(), EngineSettings(), Metrics().of_model("bench"))
+    def __init__(self, corpus: Corpus, data_dir: Path) -> None:
+        context = Context("bench", LimitSettings(), EngineSettings(), Metrics().of_model("bench"), data_dir)
         self.local = Local(LocalSettings(source=MODEL, download=False), context)
         self.requests = itertools.cycle(corpus.requests)
         self.runner = asyncio.Runner()
@@ -51,7 +51,8 @@ class BareEngine:
 
 
 if __name__ == "__main__":
-    engine = BareEngine(read(Path(sys.argv[1])))
+    file = Path(sys.argv[1])
+    engine = BareEngine(read(file), file.parent / "data")  # the server's: it has compiled the model already
     engine.runner.run(engine.calls(seconds=0))  # warm-up
     about = engine.local.describe()
     answer({"bulk": engine.bulk}, runtime=about.runtime, precision=about.precision, device=about.device)

@@ -4,9 +4,10 @@ import sys
 
 import click
 
-from gateway import __version__
+from gateway import __version__, log
 from gateway.cli.config import config
 from gateway.cli.keys import keys
+from gateway.cli.models import models
 from gateway.cli.serve import serve
 from gateway.errors import OperatorError
 
@@ -17,9 +18,10 @@ EXIT_WRONG = 2
 @click.version_option(__version__, prog_name="gateway")
 def cli() -> None:
     """An OpenAI-compatible embeddings gateway."""
+    log.configure(level="warning", line_format="console")  # a command's own words are its output; `serve` logs as configured
 
 
-for command in (serve, keys, config):
+for command in (serve, keys, models, config):
     cli.add_command(command)
 
 

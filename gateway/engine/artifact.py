@@ -7,6 +7,7 @@ tokenizers alone; making one is `compiler`'s, in a process of its own.
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,6 +20,7 @@ from gateway.engine.weights import Identity, sha256_of
 from gateway.errors import OperatorError
 
 FORMAT = 1
+MAKING, ABANDONED_SECONDS = ".making-", 24 * 3600
 NETWORK, TOKENIZER, MANIFEST = "model.xml", "tokenizer.json", "manifest.json"
 CONTENT = (NETWORK, "model.bin", TOKENIZER)
 LIBRARIES = ("openvino", "sentence-transformers", "torch", "transformers", "tokenizers")
@@ -85,7 +87,10 @@ class Shelf:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            making = Path(tempfile.mkdtemp(prefix=".making-", dir=self.folder))
+            for left in self.folder.glob(f"{MAKING}*"):  # by a build that was killed
+                if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
+                    shutil.rmtree(left, ignore_errors=True)
+            making = Path(tempfile.mkdtemp(prefix=MAKING, dir=self.folder))
         except OSError as error:
             raise OperatorError(f"the folder of compiled models {self.folder} cannot be written: {error.strerror}") from None
         try:

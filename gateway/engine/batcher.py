@@ -124,7 +124,7 @@ class Batcher:
         longest = self.shapes.length(order[0].pending[-1].num_tokens)
         picks: list[tuple[Work, int, int]] = []  # from each request a run of neighbours in length: [bottom, top)
         num_jobs = real_tokens = 0
-        max_jobs = self.shapes.worth(max(1, self.max_batch_tokens // longest))
+        max_jobs = self.shapes.rows(max(1, self.max_batch_tokens // longest))
         for work in dict.fromkeys(order):
             top = bottom = bisect_right(work.pending, longest, key=num_tokens_of)
             while bottom and num_jobs < max_jobs:
@@ -135,7 +135,7 @@ class Batcher:
             picks.append((work, bottom, top))
             if num_jobs == max_jobs:
                 break
-        surplus = num_jobs - self.shapes.worth(num_jobs)
+        surplus = num_jobs - self.shapes.rows(num_jobs)
         batch = [job for work, bottom, top in picks for job in reversed(work.pending[bottom:top])]
         batch = batch[: len(batch) - surplus]
         for job in batch:

@@ -90,7 +90,7 @@ class Device:
         real_tokens = sum(job.num_tokens for job in batch)
         self.batcher.measured(real_tokens, time.perf_counter() - started)
         shapes = self.encoder.info.shapes
-        padded_tokens = shapes.rows(len(batch)) * shapes.length(max(job.num_tokens for job in batch))
+        padded_tokens = len(batch) * shapes.length(max(job.num_tokens for job in batch))
         self.metrics.ran(num_inputs=len(batch), padded_tokens=padded_tokens, real_tokens=real_tokens)
         self.deliver(batch, rows)
 

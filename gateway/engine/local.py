@@ -248,10 +248,12 @@ def warm_up(encoders: list[Encoder], *, max_batch_tokens: int, seconds: float) -
     deadline = time.monotonic() + seconds
     info = encoders[0].info
     lengths = [length for length in WARMUP_LENGTHS if length <= info.max_tokens]
-    shapes = [(1, length) for length in lengths] + [(info.shapes.worth(max_batch_tokens // length), length) for length in lengths]
+    shapes = [(1, length) for length in lengths] + [
+        (info.shapes.rows(max(1, max_batch_tokens // length)), length) for length in lengths
+    ]
     for num_rows, length in shapes:
         for encoder in encoders:
-            if time.monotonic() < deadline and num_rows:
+            if time.monotonic() < deadline:
                 encoder.embed([[0] * length] * num_rows)
 
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from gateway.config import EngineSettings
 from gateway.engine import artifact
-from gateway.engine.artifact import Shelf
-from gateway.engine.compiler import compile_model
+from gateway.engine.artifact import Manifest, Shelf
+from gateway.engine.compiler import Progress, compile_model
 from gateway.engine.encoder import Encoder
 from gateway.engine.weights import Identity, folder_of, identity_of, local_folder_of
-from gateway.errors import OperatorError
+from gateway.errors import ConfigurationError, OperatorError
 from gateway.log import get_logger
 
 if TYPE_CHECKING:
@@ -34,14 +34,8 @@ class Loaded:
 
 def load(name: str, settings: "LocalSettings", engine: EngineSettings, shelf: Shelf) -> Loaded:
     """Raises OperatorError naming what is missing. Blocks, the first time for as long as compiling takes."""
-    wants_cuda = settings.device.startswith("cuda") or (settings.device == "auto" and any(map(os.path.exists, DRIVERS)))
-    if settings.runtime == "torch" or (settings.runtime == "auto" and (wants_cuda or settings.precision == "float16")):
+    if not compiles(settings):
         return through_torch(settings, engine)
-    if settings.device.startswith("cuda") or settings.precision == "float16":
-        raise OperatorError(
-            f"models[{name}]: runtime 'openvino' is for the CPU, in float32 or bfloat16; device is '{settings.device}', precision"
-            f" '{settings.precision}'"
-        )
     try:
         return compiled(name, settings, engine, shelf)
     except OperatorError as error:
@@ -51,11 +45,22 @@ def load(name: str, settings: "LocalSettings", engine: EngineSettings, shelf: Sh
         return through_torch(settings, engine)
 
 
+def compiles(settings: "LocalSettings") -> bool:
+    """Whether a model of these settings is compiled. Raises ConfigurationError for a runtime that cannot do what is asked."""
+    needs_torch = settings.device.startswith("cuda") or settings.precision == "float16"
+    if settings.runtime == "openvino" and needs_torch:
+        raise ConfigurationError(
+            f"runtime 'openvino' is for the CPU, in float32 or bfloat16: device is '{settings.device}', precision"
+            f" '{settings.precision}'"
+        )
+    has_cuda = settings.device == "auto" and any(map(os.path.exists, DRIVERS))
+    return settings.runtime == "openvino" or (settings.runtime == "auto" and not needs_torch and not has_cuda)
+
+
 def compiled(name: str, settings: "LocalSettings", engine: EngineSettings, shelf: Shelf) -> Loaded:
     from gateway.engine import openvino_encoder  # noqa: PLC0415 - openvino is imported where it is used
 
-    precision = settings.precision if settings.precision != "auto" else openvino_encoder.native_precision()
-    place = artifact_for(name, settings, precision, shelf)
+    place = artifact_for(name, settings, shelf, progress=lambda step: log.info("compiling_model", model=name, step=step))
     manifest = artifact.read(place)
     if manifest is None:
         raise OperatorError(f"the compiled model in {place} cannot be read")
@@ -65,8 +70,9 @@ def compiled(name: str, settings: "LocalSettings", engine: EngineSettings, shelf
     return Loaded(list(encoders), manifest.identity, manifest.fidelity)
 
 
-def artifact_for(name: str, settings: "LocalSettings", precision: str, shelf: Shelf) -> Path:
+def artifact_for(name: str, settings: "LocalSettings", shelf: Shelf, *, progress: Progress) -> Path:
     """The artifact's folder: found, or made now."""
+    precision = effective_precision(settings)
     folder = local_folder_of(settings.source)
     if folder is None:
         known = shelf.find_by_source(settings.source, precision)
@@ -74,17 +80,24 @@ def artifact_for(name: str, settings: "LocalSettings", precision: str, shelf: Sh
             return known
         folder = folder_of(settings.source, download=settings.download)
     identity = identity_of(folder)
-    found = shelf.find(identity, precision)
-    if found is None:
+    if shelf.find(identity, precision) is None:
         log.info("compiling_model", model=name, precision=precision, hint="once; later starts read what it makes")
-        compile_model(
-            folder,
-            source=settings.source,
-            precision=precision,
-            shelf=shelf,
-            progress=lambda step: log.info("compiling_model", model=name, step=step),
-        )
+        compile_model(folder, source=settings.source, precision=precision, shelf=shelf, progress=progress)
     return shelf.place(identity, precision)
+
+
+def known_artifact(settings: "LocalSettings", shelf: Shelf) -> Manifest | None:
+    """What is known of a model without loading or making anything."""
+    precision = effective_precision(settings)
+    folder = local_folder_of(settings.source)
+    place = shelf.find(identity_of(folder), precision) if folder else shelf.find_by_source(settings.source, precision)
+    return artifact.read(place) if place else None
+
+
+def effective_precision(settings: "LocalSettings") -> str:
+    from gateway.engine import openvino_encoder  # noqa: PLC0415 - as above
+
+    return settings.precision if settings.precision != "auto" else openvino_encoder.native_precision()
 
 
 def through_torch(settings: "LocalSettings", engine: EngineSettings) -> Loaded:

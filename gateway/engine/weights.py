@@ -9,7 +9,6 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import msgspec
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from msgspec import Struct
 
 from gateway.embedding.fingerprint import digest
@@ -85,11 +84,11 @@ def folder_of(source: str, *, download: bool) -> Path:
         return found
     if not download:
         raise OperatorError(missing(source, "and this row may not download it"))
-    import huggingface_hub  # noqa: PLC0415 - half a second that only a download needs to spend
+    import huggingface_hub  # noqa: PLC0415 - half a second that a start from files at hand need not spend
 
     try:
         return Path(huggingface_hub.snapshot_download(source, ignore_patterns=NOT_NEEDED))
-    except (HfHubHTTPError, OSError, ValueError) as error:
+    except (huggingface_hub.errors.HfHubHTTPError, OSError, ValueError) as error:
         raise OperatorError(missing(source, f"and the hub did not give it ({type(error).__name__})")) from error
 
 
@@ -127,7 +126,7 @@ def cached(source: str) -> Path | None:
 
     try:
         folder = Path(huggingface_hub.snapshot_download(source, local_files_only=True))
-    except (LocalEntryNotFoundError, ValueError):  # ValueError: `source` cannot be a hub id
+    except (huggingface_hub.errors.LocalEntryNotFoundError, ValueError):  # ValueError: `source` cannot be a hub id
         return None
     return folder if (folder / "config.json").is_file() and weights_files(folder) else None
 

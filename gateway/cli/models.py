@@ -1,0 +1,91 @@
+"""`gateway models` and `gateway models build`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gateway.app import Gateway
+from gateway.cli.options import config_option
+from gateway.config import load
+from gateway.embedding.catalog import Model
+from gateway.engine import runtime
+from gateway.engine.compiler import STEPS
+from gateway.engine.local import Local
+from gateway.errors import OperatorError
+
+COLUMNS = ("name", "aliases", "source", "runtime", "device", "precision", "dimensions", "max_tokens", "fidelity", "state")
+
+
+@click.group(invoke_without_command=True)
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.pass_context
+def models(context: click.Context, path: str | None, as_json: bool) -> None:
+    """List the configured models, and what is known of them before they are loaded."""
+    context.obj = path
+    if context.invoked_subcommand is not None:
+        return
+    rows = [row(model) for model in Gateway(load(path)).catalog.models]
+    if as_json:
+        click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
+        return
+    table = [[shown(each[column]) for column in COLUMNS] for each in rows]
+    widths = [max(map(len, column)) for column in zip(COLUMNS, *table, strict=True)]
+    for line in [[column.upper() for column in COLUMNS], *table]:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+@models.command()
+@config_option
+@click.argument("name", required=False)
+@click.pass_obj
+def build(outer_path: str | None, path: str | None, name: str | None) -> None:
+    """Compile a model ahead of time, or all of them: for images, and for machines that will be offline."""
+    catalog = Gateway(load(path or outer_path)).catalog
+    if name is not None and name not in catalog.by_name:
+        raise OperatorError(f"no model has the name or alias '{name}'")
+    chosen = [catalog.by_name[name]] if name else catalog.models
+    for model in chosen:
+        place = built(model)
+        click.echo(f"{model.name}: {place}")
+
+
+def built(model: Model) -> Path | str:
+    """The artifact's folder, made if it was not there."""
+    embedder = model.embedder
+    if not isinstance(embedder, Local):
+        return "nothing to compile: it is not served on this machine"
+    if not runtime.compiles(embedder.settings):
+        return "nothing to compile: it runs through torch"
+    with click.progressbar(length=len(STEPS), label=f"compiling {model.name}", item_show_func=lambda step: step or "") as bar:
+        return runtime.artifact_for(model.name, embedder.settings, embedder.shelf, progress=lambda step: bar.update(1, step))
+
+
+def row(model: Model) -> dict[str, Any]:
+    known = dict.fromkeys(COLUMNS) | {"name": model.name, "aliases": list(model.row.aliases), "state": "not compiled"}
+    embedder = model.embedder
+    if not isinstance(embedder, Local):
+        return known | {"source": model.row.backend, "state": "known once it is loaded"}
+    known["source"] = embedder.settings.source
+    if not runtime.compiles(embedder.settings):
+        return known | {"runtime": "torch", "device": embedder.settings.device, "state": "known once it is loaded"}
+    manifest = runtime.known_artifact(embedder.settings, embedder.shelf)
+    if manifest is None:
+        return known | {"runtime": "openvino", "device": "cpu"}
+    return known | {
+        "runtime": "openvino",
+        "device": "cpu",
+        "precision": manifest.precision,
+        "dimensions": manifest.dimensions,
+        "max_tokens": manifest.max_tokens,
+        "fidelity": round(manifest.fidelity, 6),
+        "state": "compiled",
+    }
+
+
+def shown(value: Any) -> str:
+    if value is None or value == []:
+        return "-"
+    return ", ".join(value) if isinstance(value, list) else str(value)

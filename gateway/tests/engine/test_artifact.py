@@ -1,0 +1,221 @@
+"""Compiled models: made once, read without torch, refused when damaged, never half written, never sent about."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from gateway.engine import artifact, compiler
+from gateway.engine.artifact import Shelf
+from gateway.engine.compiler import compile_model
+from gateway.engine.fidelity import MIN_COSINE, cosines
+from gateway.engine.weights import identity_of
+from gateway.errors import OperatorError
+from gateway.tests.engine.conftest import embedded, local_of
+from gateway.tests.engine.test_weights import run
+
+
+def build(model, shelf, *, precision="float32"):
+    steps = []
+    compile_model(model, source=str(model), precision=precision, shelf=shelf, progress=steps.append)
+    return shelf.place(identity_of(model), precision), steps
+
+
+@pytest.fixture(scope="module")
+def made(small_model, tmp_path_factory):
+    """An artifact of the small model in float32, on a shelf of its own."""
+    shelf = Shelf(tmp_path_factory.mktemp("shelf"))
+    place, steps = build(small_model, shelf)
+    assert steps == ["loading", "converting", "measuring", "writing"]
+    return shelf, place
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    """That artifact on a shelf that a test may spoil."""
+    shelf = Shelf(tmp_path / "shelf")
+    return shelf, shutil.copytree(made[1], shelf.folder / made[1].name)
+
+
+def test_the_manifest_says_what_it_was_made_from(made, small_model):
+    manifest = artifact.read(made[1])
+    assert manifest.identity == identity_of(small_model)
+    assert manifest.libraries == artifact.installed_libraries()
+    assert (manifest.precision, manifest.dimensions, manifest.max_tokens) == ("float32", 32, 32)
+    assert manifest.prompts == {"query": "query: ", "document": "passage: "}
+    assert manifest.fidelity > 0.999999
+
+
+def test_only_whole_artifacts_are_left_on_the_shelf(made):
+    assert [path.name for path in made[0].folder.iterdir()] == [made[1].name]
+
+
+@pytest.mark.parametrize("name", [artifact.NETWORK, "model.bin", artifact.TOKENIZER, artifact.MANIFEST])
+def test_a_damaged_or_missing_file_is_noticed(copy, small_model, name):
+    shelf, place = copy
+    content = (place / name).read_bytes()
+    (place / name).write_bytes(content[: len(content) // 2] + b"\x00" + content[len(content) // 2 + 1 :])
+    assert shelf.find(identity_of(small_model), "float32") is None
+    (place / name).unlink()
+    assert shelf.find(identity_of(small_model), "float32") is None
+
+
+def test_an_artifact_of_other_versions_is_not_used(copy, small_model):
+    shelf, place = copy
+    manifest = json.loads((place / artifact.MANIFEST).read_text())
+    manifest["libraries"]["openvino"] = "2020.1.0"
+    (place / artifact.MANIFEST).write_text(json.dumps(manifest))
+    assert shelf.find(identity_of(small_model), "float32") is None
+
+
+async def test_a_damaged_artifact_is_made_again(copy, small_model):
+    shelf, place = copy
+    (place / "model.bin").write_bytes(b"")
+    local = local_of(small_model, data_dir=shelf.folder.parent / "data", precision="float32", runtime="openvino")
+    local.shelf = shelf
+    await local.start()
+    rows, _ = await embedded(local, "the red server")
+    await local.close()
+    assert np.isfinite(rows).all()
+    assert artifact.read(place) is not None
+
+
+def test_two_builds_at_once_leave_one_whole_artifact(small_model, tmp_path):
+    shelf = Shelf(tmp_path)
+    threads = [threading.Thread(target=build, args=(small_model, shelf)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert shelf.find(identity_of(small_model), "float32") is not None
+    assert len(list(shelf.folder.iterdir())) == 1
+
+
+def test_what_a_killed_build_left_is_cleared_away_a_day_later(small_model, tmp_path):
+    shelf = Shelf(tmp_path)
+    old, young = tmp_path / ".making-old", tmp_path / ".making-young"
+    for folder in (old, young):
+        folder.mkdir()
+    os.utime(old, (0, 0))
+    shelf.put(tmp_path / "place", lambda making: (making / "file").write_text("x"))
+    assert {path.name for path in tmp_path.iterdir()} == {".making-young", "place"}
+
+
+def test_a_full_disk_leaves_nothing_behind(made, tmp_path):
+    shelf = Shelf(tmp_path / "shelf")
+
+    def fills_the_disk(making):
+        (making / artifact.NETWORK).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OperatorError, match="No space left on device"):
+        shelf.put(shelf.folder / "place", fills_the_disk)
+    assert list(shelf.folder.iterdir()) == []
+
+
+def test_a_shelf_that_cannot_be_written_is_one_clear_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OperatorError, match="cannot be written"):
+        Shelf(tmp_path / "file" / "shelf").put(tmp_path / "file" / "shelf" / "place", lambda _: None)
+
+
+async def test_what_openvino_cannot_compile_is_served_through_torch_with_a_warning(small_model, tmp_path, capfd):
+    (tmp_path / "models").write_text("a file where the shelf should be")
+    local = local_of(small_model, data_dir=tmp_path)
+    await local.start()
+    assert local.describe().runtime == "torch"
+    assert "not_compiled" in "".join(capfd.readouterr())
+    await local.close()
+    insisting = local_of(small_model, data_dir=tmp_path, runtime="openvino")
+    with pytest.raises(OperatorError, match="cannot be written"):
+        await insisting.start()
+
+
+def test_below_the_least_fidelity_float32_is_taken(small_model, tmp_path, monkeypatch):
+    """Forced: in this process no cosine is good enough, so bfloat16 is given up and what is measured is float32."""
+    monkeypatch.setattr(compiler, "MIN_COSINE", 2.0)
+    monkeypatch.setitem(sys.modules, "openvino_telemetry", None)
+    order = compiler.Order(str(small_model), "small", "bfloat16", str(tmp_path))
+    compiler.compiled(order)
+    manifest = artifact.read(Shelf(tmp_path).place(identity_of(small_model), "bfloat16"))
+    assert (manifest.asked_precision, manifest.precision) == ("bfloat16", "float32")
+
+
+async def test_bfloat16_is_faithful(loaded):
+    from gateway.tests.engine.conftest import MINILM
+
+    local = local_of(MINILM, precision="bfloat16", runtime="openvino")
+    await local.start()
+    texts = ["the quick brown fox", "你好", "def f(): pass", "word " * 150]
+    exact, _ = await embedded(loaded, *texts)
+    rows, _ = await embedded(local, *texts)
+    assert cosines(rows, exact).min() >= MIN_COSINE
+    assert MIN_COSINE <= local.describe().fidelity < 1
+    alone = np.concatenate([(await embedded(local, text))[0] for text in texts])
+    assert cosines(rows, alone).min() >= 0.9999
+    await local.close()
+
+
+def test_starting_from_an_artifact_imports_no_torch_and_reaches_for_no_network(copy, small_model):
+    code = f"""
+        import asyncio, sys, time
+        from pathlib import Path
+        from gateway.app import Gateway
+        from gateway.config import load
+        from gateway.embedding.embedder import Inputs
+
+        rows = '[{{"name": "m", "source": "{small_model}", "precision": "float32", "download": false}}]'
+        environ = {{"GATEWAY__AUTH": "none", "GATEWAY__MODELS": rows, "GATEWAY_DATA_DIR": "{copy[0].folder.parent}"}}
+
+        async def main():
+            gateway = Gateway(load(environ=environ))
+            embedder = gateway.catalog.models[0].embedder
+            embedder.shelf.folder = Path("{copy[0].folder}")
+            await gateway.load()
+            prepared = await embedder.prepare(Inputs(["hello"], False, "a", time.monotonic() + 60))
+            print((await embedder.embed(prepared)).rows.shape, embedder.describe().runtime)
+            await gateway.close()
+
+        asyncio.run(main())
+        print(sorted({{"torch", "transformers", "sentence_transformers", "huggingface_hub"}} & set(sys.modules)))
+    """
+    ended = run(code, HF_HUB_OFFLINE="1", HOME=str(copy[0].folder.parent))
+    assert ended.returncode == 0, ended.stderr
+    assert "(1, 32) openvino" in ended.stdout
+    assert ended.stdout.splitlines()[-1] == "[]"
+
+
+def test_compiling_sends_no_usage_data(small_model, tmp_path):
+    code = f"""
+        import sys
+        from gateway.engine import compiler
+        compiler.compiled(compiler.Order("{small_model}", "small", "float32", "{tmp_path}"))
+        import openvino.tools.ovc.telemetry_utils as telemetry
+        print(telemetry.tm.__name__)
+    """
+    ended = run(code, HF_HUB_OFFLINE="1", HOME=str(tmp_path))
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[-1] == "openvino.tools.ovc.telemetry_stub"
+
+
+def test_the_compiler_says_in_one_line_what_is_wrong(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(OperatorError) as caught:
+        compile_model(tmp_path, source="x", precision="float32", shelf=Shelf(tmp_path / "shelf"), progress=lambda _: None)
+    assert "cannot be loaded" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_compiler_that_is_killed_is_an_error_and_not_a_hang(small_model, tmp_path):
+    order = json.dumps({"folder": str(small_model), "source": "s", "precision": "float32", "shelf": str(tmp_path)})
+    child = subprocess.Popen([sys.executable, "-m", "gateway.engine.compiler", order], stdout=subprocess.PIPE, text=True)
+    assert child.stdout.readline()
+    child.kill()
+    child.communicate(timeout=10)
+    assert [path for path in tmp_path.iterdir() if not path.name.startswith(".")] == []
