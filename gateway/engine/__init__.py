@@ -5,6 +5,9 @@ tokenizer   text -> token ids
 job         one window that waits; the work of one request
 batcher     which jobs run next, together
 device      the thread that runs them
-encoder     token ids -> vectors; torch_encoder is one
+encoder     token ids -> vectors: openvino_encoder on a CPU, torch_encoder on CUDA
+shapes      the ladder of batch shapes
+runtime     which encoders serve a model here
 weights     where a model's files are
+artifact    a compiled model on disk; compiler makes it, fidelity measures it
 """
