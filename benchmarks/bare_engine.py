@@ -12,7 +12,8 @@ from benchmarks.worker import answer
 from gateway.config import EngineSettings, LimitSettings
 from gateway.embedding.backend import Context
 from gateway.embedding.embedder import Inputs
-from gateway.engine.local import Local, LocalSettings
+from gateway.engine.local import Local
+from gateway.engine.settings import LocalSettings
 from gateway.metrics import Metrics
 
 NUM_CALLERS = 4

@@ -1,6 +1,8 @@
 """This machine: models that are loaded here, and the one road their inputs share. Knows no HTTP and no keys.
 
-local       the Embedder: tokenise, cut into windows, queue, join
+local       the Embedder: plan, queue, join
+settings    what a model row may hold
+plan        texts into counted, checked windows of token ids
 tokenizer   text -> token ids
 job         one window that waits; the work of one request
 batcher     which jobs run next, together

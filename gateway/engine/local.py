@@ -4,16 +4,12 @@ import asyncio
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Annotated, Literal
 
 import numpy as np
-from msgspec import Meta, Struct
 
 from gateway.embedding.backend import Context
 from gateway.embedding.embedder import Description, Health, Inputs, Prepared, Vectors
 from gateway.embedding.fingerprint import Fingerprint, digest
-from gateway.embedding.long_input import Rule, windows
 from gateway.embedding.vectors import joined, normalized
 from gateway.engine import runtime
 from gateway.engine.artifact import Shelf
@@ -21,9 +17,11 @@ from gateway.engine.batcher import Batcher
 from gateway.engine.device import Device
 from gateway.engine.encoder import Encoder
 from gateway.engine.job import NotFinite, Work
+from gateway.engine.plan import Planner
 from gateway.engine.runtime import Loaded
+from gateway.engine.settings import LocalSettings
 from gateway.engine.tokenizer import Tokenizer
-from gateway.errors import GatewayError, InputTooLong, OperatorError, Overloaded, RequestTooLong, Unembeddable
+from gateway.errors import GatewayError, OperatorError, Overloaded, Unembeddable
 from gateway.log import get_logger
 
 TOKENIZER_THREADS = 4  # so that a short query's tokenising does not wait behind three bulks'
@@ -31,45 +29,6 @@ JOIN_SECONDS = 10.0
 WARMUP_LENGTHS = (8, 16, 24, 32, 40, 48, 64, 96, 128, 256)
 
 log = get_logger()
-
-
-class LocalSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    source: Annotated[str, Meta(min_length=1, description="A folder with the model's files, or its id on the Hugging Face hub.")]
-    download: Annotated[bool, Meta(description="Whether files that are nowhere on this machine are fetched from the hub.")] = True
-    runtime: Annotated[
-        Literal["auto", "openvino", "torch"],
-        Meta(description='"auto" compiles the model with OpenVINO on a CPU, and runs it through torch on CUDA.'),
-    ] = "auto"
-    device: Annotated[
-        str,
-        Meta(
-            pattern=r"^(auto|cpu|cuda(:\d+)?)$",
-            description='"auto" is the first CUDA device, or the CPU where there is none.',
-        ),
-    ] = "auto"
-    precision: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16"],
-        Meta(description='"auto" is bfloat16 on a CPU that has it, else float32; float16 on CUDA.'),
-    ] = "auto"
-    long_input: Annotated[
-        Rule,
-        Meta(
-            description="Texts longer than the model reads: embedded in windows and averaged (chunk), cut after the first (end), or"
-            " refused (error). A request may choose otherwise."
-        ),
-    ] = "chunk"
-    prompts: Annotated[
-        dict[Literal["query", "document"], str],
-        Meta(description="Put before a text whose request says input_type query or document. They replace the model's own."),
-    ] = {}
-
-
-@dataclass(frozen=True, slots=True)
-class Windows:
-    """Token ids ready for the device, and how many of them belong to each input."""
-
-    token_ids: list[list[int]]
-    counts: list[int]
 
 
 class SentenceTransformers:
@@ -108,10 +67,8 @@ class Local:
         loaded = runtime.load(self.name, self.settings, self.engine, self.shelf)
         self.info = loaded.encoders[0].info
         self.tokenizer = Tokenizer(self.info.tokenizer_json)
-        self.window_tokens = self.info.max_tokens - self.tokenizer.num_special
-        if self.window_tokens < 1:
-            raise OperatorError(f"the model reads {self.info.max_tokens} tokens at once, which leaves none for a text")
         self.prompts: dict[str, str] = self.info.prompts | dict(self.settings.prompts)
+        self.planner = Planner(self.info, self.tokenizer, prompts=self.prompts, rule=self.settings.long_input, limits=self.limits)
         self.description = self.described(loaded)
         self.batcher = Batcher(
             max_batch_tokens=self.engine.max_batch_tokens or self.info.default_max_batch_tokens,
@@ -159,42 +116,14 @@ class Local:
 
     async def prepare(self, inputs: Inputs) -> Prepared:
         started = time.perf_counter()
-        self.refuse_too_many_characters(inputs)
+        self.planner.refuse_too_many_characters(inputs)
         abandoned = threading.Event()
         try:
-            prepared = await asyncio.get_running_loop().run_in_executor(self.pool, self.tokenised, inputs, abandoned)
+            prepared = await asyncio.get_running_loop().run_in_executor(self.pool, self.planner.planned, inputs, abandoned)
         finally:
             abandoned.set()  # a client that left needs no more tokens
         prepared.stages["tokenize"] = time.perf_counter() - started
         return prepared
-
-    def refuse_too_many_characters(self, inputs: Inputs) -> None:
-        """Texts that cannot fit are refused before any time is spent on them."""
-        max_chars = self.tokenizer.max_token_chars
-        longest = max(range(len(inputs.texts)), key=lambda index: len(inputs.texts[index]))
-        if len(inputs.texts[longest]) > self.limits.max_input_tokens * max_chars:
-            raise InputTooLong(inputs.where(longest), self.limits.max_input_tokens)
-        if sum(map(len, inputs.texts)) > self.limits.max_request_tokens * max_chars:
-            raise RequestTooLong(f"more than {self.limits.max_request_tokens}", self.limits.max_request_tokens)
-
-    def tokenised(self, inputs: Inputs, abandoned: threading.Event) -> Prepared:
-        prompt = self.prompts.get(inputs.input_type, "") if inputs.input_type else self.info.default_prompt
-        contents = self.tokenizer.content_ids([prompt + text for text in inputs.texts] if prompt else inputs.texts, abandoned)
-        counts = [len(content) + self.tokenizer.num_special for content in contents]
-        rule = inputs.long_input or self.settings.long_input
-        is_long = [count > self.info.max_tokens for count in counts]
-        for index, count in enumerate(counts):
-            if is_long[index] and rule == "error":
-                raise InputTooLong(inputs.where(index), self.info.max_tokens)
-            if count > self.limits.max_input_tokens:
-                raise InputTooLong(inputs.where(index), self.limits.max_input_tokens)
-        if sum(counts) > self.limits.max_request_tokens:
-            raise RequestTooLong(str(sum(counts)), self.limits.max_request_tokens)
-        cuts = [windows(len(content), max_tokens=self.window_tokens, rule=rule) for content in contents]
-        token_ids = [
-            self.tokenizer.with_special(content[cut]) for content, slices in zip(contents, cuts, strict=True) for cut in slices
-        ]
-        return Prepared(inputs, counts, is_long, rule, work=Windows(token_ids, [len(slices) for slices in cuts]))
 
     async def embed(self, prepared: Prepared) -> Vectors:
         inputs, plan = prepared.inputs, prepared.work

@@ -3,19 +3,16 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gateway.config import EngineSettings
 from gateway.engine import artifact
 from gateway.engine.artifact import Manifest, Shelf
 from gateway.engine.compiler import Progress, compile_model
 from gateway.engine.encoder import Encoder
+from gateway.engine.settings import LocalSettings
 from gateway.engine.weights import Identity, folder_of, identity_of, local_folder_of
 from gateway.errors import ConfigurationError, OperatorError
 from gateway.log import get_logger
-
-if TYPE_CHECKING:
-    from gateway.engine.local import LocalSettings
 
 DRIVERS = ("/proc/driver/nvidia/version", "/usr/lib/wsl/lib/libcuda.so.1")  # looked for instead of importing torch to ask it
 STREAMS_PER_CORES = 4  # two streams were best on two cores; on many, each has four to itself
@@ -32,7 +29,7 @@ class Loaded:
     fidelity: float | None = None
 
 
-def load(name: str, settings: "LocalSettings", engine: EngineSettings, shelf: Shelf) -> Loaded:
+def load(name: str, settings: LocalSettings, engine: EngineSettings, shelf: Shelf) -> Loaded:
     """Raises OperatorError naming what is missing. Blocks, the first time for as long as compiling takes."""
     if not compiles(settings):
         return through_torch(settings, engine)
@@ -45,7 +42,7 @@ def load(name: str, settings: "LocalSettings", engine: EngineSettings, shelf: Sh
         return through_torch(settings, engine)
 
 
-def compiles(settings: "LocalSettings") -> bool:
+def compiles(settings: LocalSettings) -> bool:
     """Whether a model of these settings is compiled. Raises ConfigurationError for a runtime that cannot do what is asked."""
     needs_torch = settings.device.startswith("cuda") or settings.precision == "float16"
     if settings.runtime == "openvino" and needs_torch:
@@ -57,7 +54,7 @@ def compiles(settings: "LocalSettings") -> bool:
     return settings.runtime == "openvino" or (settings.runtime == "auto" and not needs_torch and not has_cuda)
 
 
-def compiled(name: str, settings: "LocalSettings", engine: EngineSettings, shelf: Shelf) -> Loaded:
+def compiled(name: str, settings: LocalSettings, engine: EngineSettings, shelf: Shelf) -> Loaded:
     from gateway.engine import openvino_encoder  # noqa: PLC0415 - openvino is imported where it is used
 
     place = artifact_for(name, settings, shelf, progress=lambda step: log.info("compiling_model", model=name, step=step))
@@ -70,7 +67,7 @@ def compiled(name: str, settings: "LocalSettings", engine: EngineSettings, shelf
     return Loaded(list(encoders), manifest.identity, manifest.fidelity)
 
 
-def artifact_for(name: str, settings: "LocalSettings", shelf: Shelf, *, progress: Progress) -> Path:
+def artifact_for(name: str, settings: LocalSettings, shelf: Shelf, *, progress: Progress) -> Path:
     """The artifact's folder: found, or made now."""
     precision = effective_precision(settings)
     folder = local_folder_of(settings.source)
@@ -86,7 +83,7 @@ def artifact_for(name: str, settings: "LocalSettings", shelf: Shelf, *, progress
     return shelf.place(identity, precision)
 
 
-def known_artifact(settings: "LocalSettings", shelf: Shelf) -> Manifest | None:
+def known_artifact(settings: LocalSettings, shelf: Shelf) -> Manifest | None:
     """What is known of a model without loading or making anything."""
     precision = effective_precision(settings)
     folder = local_folder_of(settings.source)
@@ -94,13 +91,13 @@ def known_artifact(settings: "LocalSettings", shelf: Shelf) -> Manifest | None:
     return artifact.read(place) if place else None
 
 
-def effective_precision(settings: "LocalSettings") -> str:
+def effective_precision(settings: LocalSettings) -> str:
     from gateway.engine import openvino_encoder  # noqa: PLC0415 - as above
 
     return settings.precision if settings.precision != "auto" else openvino_encoder.native_precision()
 
 
-def through_torch(settings: "LocalSettings", engine: EngineSettings) -> Loaded:
+def through_torch(settings: LocalSettings, engine: EngineSettings) -> Loaded:
     folder = folder_of(settings.source, download=settings.download)
     from gateway.engine.torch_encoder import TorchEncoder  # noqa: PLC0415 - torch is imported where it is used
 

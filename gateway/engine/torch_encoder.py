@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 
-from gateway.engine.encoder import EncoderInfo
+from gateway.engine.encoder import EncoderInfo, padded
 from gateway.errors import OperatorError
 
 CPU_BATCH_TOKENS = 2048  # measured: 512 to 2,048 are both the fastest and the fairest on a CPU, 16,384 loses a third
@@ -59,12 +59,7 @@ class TorchEncoder:
 
     def embed(self, token_ids: list[list[int]]) -> NDArray[np.float32]:
         longest = max(map(len, token_ids))
-        input_ids = np.full((len(token_ids), longest), self.pad_id, dtype=np.int64)
-        attention_mask = np.zeros_like(input_ids)
-        for row, ids in enumerate(token_ids):
-            columns = slice(longest - len(ids), longest) if self.pads_left else slice(0, len(ids))
-            input_ids[row, columns] = ids
-            attention_mask[row, columns] = 1
+        input_ids, attention_mask = padded(token_ids, length=longest, pad_id=self.pad_id, pads_left=self.pads_left)
         with torch.inference_mode():
             features = {
                 "input_ids": torch.from_numpy(input_ids).to(self.device),

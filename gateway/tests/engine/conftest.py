@@ -16,7 +16,8 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from gateway.config import EngineSettings, LimitSettings
 from gateway.embedding.backend import Context
 from gateway.embedding.embedder import Inputs
-from gateway.engine.local import Local, LocalSettings
+from gateway.engine.local import Local
+from gateway.engine.settings import LocalSettings
 from gateway.engine.weights import folder_of
 from gateway.errors import Overloaded
 from gateway.metrics import Metrics
