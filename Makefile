@@ -4,6 +4,8 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 VENV := .venv
 BIN := $(VENV)/bin
 COMPAT_VENV := .venv-compat
+LITELLM_VENV := .venv-litellm
+NODE_CLIENTS := compat_tests/node/node_modules/.package-lock.json
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar on
 # On Linux PyPI's torch is the CUDA build. TORCH_INDEX_URL=https://… takes another, such as the CPU build of PyTorch's own index.
 TORCH_INDEX_URL ?=
@@ -21,7 +23,7 @@ run: $(VENV)/.gateway ## Start a gateway with all-MiniLM-L6-v2 on http://127.0.0
 	@$(BIN)/gateway keys create --if-none
 	@exec $(BIN)/gateway serve
 
-test: $(VENV)/.dev $(COMPAT_VENV)/.clients ## Run all tests: the rooms', then real clients against a real server
+test: $(VENV)/.dev compat-setup ## Run all tests: the rooms', then real clients against a real server
 	$(BIN)/python -m pytest
 	$(COMPAT_VENV)/bin/python -m pytest -c compat_tests/pytest.ini compat_tests
 
@@ -38,10 +40,10 @@ format: $(VENV)/.dev ## Format the code
 bench: $(VENV)/.dev ## Measure this machine and print the table
 	$(BIN)/python -m benchmarks
 
-compat-setup: $(COMPAT_VENV)/.clients
+compat-setup: $(COMPAT_VENV)/.clients $(LITELLM_VENV)/.clients $(NODE_CLIENTS)
 
 clean: ## Remove what the targets made
-	rm -rf $(VENV) $(COMPAT_VENV)
+	rm -rf $(VENV) $(COMPAT_VENV) $(LITELLM_VENV) $(dir $(NODE_CLIENTS))
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed and was not found: set PYTHON=/path/to/python3"; exit 2; }
@@ -63,3 +65,13 @@ $(COMPAT_VENV)/.clients: deploy/constraints-compat.txt compat_tests/requirements
 	@test -x $(COMPAT_VENV)/bin/python || $(BIN)/python -m venv $(COMPAT_VENV)
 	@$(COMPAT_VENV)/bin/python -m pip install --disable-pip-version-check -q -c deploy/constraints-compat.txt -r compat_tests/requirements.txt
 	@touch $@
+
+$(LITELLM_VENV)/.clients: compat_tests/matrix/litellm-requirements.txt $(VENV)/.gateway
+	@test -x $(LITELLM_VENV)/bin/python || $(BIN)/python -m venv $(LITELLM_VENV)
+	@$(LITELLM_VENV)/bin/python -m pip install --disable-pip-version-check -q -r compat_tests/matrix/litellm-requirements.txt
+	@touch $@
+
+# Without npm nothing is installed here: the tests of these clients say so.
+$(NODE_CLIENTS): compat_tests/node/package.json compat_tests/node/package-lock.json
+	@if command -v npm >/dev/null; then npm ci --prefix compat_tests/node --silent --no-audit --no-fund && touch $@; \
+		else echo "npm is missing: the Node clients are not installed"; fi

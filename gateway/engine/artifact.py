@@ -41,7 +41,6 @@ class Manifest(Struct, frozen=True, kw_only=True):
     default_prompt: str
     is_normalized: bool
     pad_id: int
-    pads_left: bool
     fidelity: float
     files: dict[str, str]
 

@@ -122,7 +122,6 @@ def made(network: object, reference: Any, identity: Identity, order: Order, maki
         default_prompt=info.default_prompt,
         is_normalized=info.is_normalized,
         pad_id=reference.pad_id,
-        pads_left=reference.pads_left,
         fidelity=0,
         files={name: sha256_of(making / name) for name in artifact.CONTENT},
     )

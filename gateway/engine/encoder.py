@@ -30,14 +30,17 @@ class EncoderInfo:
     shapes: Shapes = FREE
 
 
-def padded(token_ids: list[list[int]], *, length: int, pad_id: int, pads_left: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """`(input_ids, attention_mask)`, each of shape (len(token_ids), length); the mask is 1 where a row's own ids stand."""
+def padded(token_ids: list[list[int]], *, length: int, pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """`(input_ids, attention_mask)`, each of shape (len(token_ids), length); the mask is 1 where a row's own ids stand.
+
+    Padding is always on the right, whatever the model's tokenizer says. On the left it would shift the positions of a short row by
+    its neighbours' length; pooling finds the last token by the mask.
+    """
     input_ids = np.full((len(token_ids), length), pad_id, dtype=np.int64)
     attention_mask = np.zeros_like(input_ids)
     for row, ids in enumerate(token_ids):
-        columns = slice(length - len(ids), length) if pads_left else slice(0, len(ids))
-        input_ids[row, columns] = ids
-        attention_mask[row, columns] = 1
+        input_ids[row, : len(ids)] = ids
+        attention_mask[row, : len(ids)] = 1
     return input_ids, attention_mask
 
 

@@ -54,10 +54,9 @@ class OpenVINOEncoder:
         self.info = info
         self.request = compiled.create_infer_request()
         self.pad_id = manifest.pad_id
-        self.pads_left = manifest.pads_left
 
     def embed(self, token_ids: list[list[int]]) -> NDArray[np.float32]:
         length = self.info.shapes.length(max(map(len, token_ids)))
-        input_ids, attention_mask = padded(token_ids, length=length, pad_id=self.pad_id, pads_left=self.pads_left)
+        input_ids, attention_mask = padded(token_ids, length=length, pad_id=self.pad_id)
         result = self.request.infer({0: input_ids, 1: attention_mask})  # copied in: the request outlives these arrays
         return np.array(result[0], dtype=np.float32)

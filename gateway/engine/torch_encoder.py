@@ -34,7 +34,6 @@ class TorchEncoder:
             raise OperatorError(f"the model in {folder} leaves its prompt out of pooling, which is not supported yet")
         self.model = model.to(DTYPES[precision]).eval()
         self.pad_id = int(model.tokenizer.pad_token_id or 0)
-        self.pads_left = model.tokenizer.padding_side == "left"
         self.info = EncoderInfo(
             dimensions=int(model.get_embedding_dimension() or 0),
             max_tokens=int(model.max_seq_length or model.tokenizer.model_max_length),
@@ -59,7 +58,7 @@ class TorchEncoder:
 
     def embed(self, token_ids: list[list[int]]) -> NDArray[np.float32]:
         longest = max(map(len, token_ids))
-        input_ids, attention_mask = padded(token_ids, length=longest, pad_id=self.pad_id, pads_left=self.pads_left)
+        input_ids, attention_mask = padded(token_ids, length=longest, pad_id=self.pad_id)
         with torch.inference_mode():
             features = {
                 "input_ids": torch.from_numpy(input_ids).to(self.device),

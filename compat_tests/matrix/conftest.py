@@ -1,0 +1,42 @@
+"""Every client's program, each started when it is first asked."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from compat_tests.matrix.cells import Client
+from compat_tests.matrix.program import NODE_FOLDER, Program
+
+ProgramOf = Callable[[Client], Program]
+
+
+@pytest.fixture(scope="session")
+def program_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProgramOf]:
+    folder = tmp_path_factory.mktemp("clients")
+    started: dict[str, Program] = {}
+
+    def program(client: Client) -> Program:
+        if client.name not in started:
+            if client.is_node:
+                ask_for_node()
+            started[client.name] = Program(client, folder)
+        return started[client.name]
+
+    yield program
+    for each in started.values():
+        each.close()
+
+
+def ask_for_node() -> None:
+    """Without Node a user's machine skips, and CI fails."""
+    if shutil.which("node") is None:
+        missing = "Node.js is not installed: the Node clients were not tried"
+    elif not (NODE_FOLDER / "node_modules").is_dir():
+        missing = "the Node clients are not installed: `npm ci` in compat_tests/node"
+    else:
+        return
+    if os.environ.get("CI") == "true":
+        pytest.fail(missing)
+    pytest.skip(missing)
