@@ -60,7 +60,7 @@ class Gateway:
             settings=self.config.metrics,
             is_draining=lambda: self.is_draining,
         )
-        told = docs.routes(default_model=self.config.server.default_model) if self.config.server.docs else []
+        told = docs.routes(self.catalog, default_model=self.config.server.default_model) if self.config.server.docs else []
         litestar = Litestar(
             [self.road.route(), *models.routes(self.catalog), *watched, *told],
             middleware=[DefineMiddleware(Authentication, keyring=self.keyring, metrics=self.metrics)],

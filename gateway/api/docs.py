@@ -12,6 +12,7 @@ from litestar.params import FromPath
 
 from gateway.api.failures import JSON
 from gateway.api.openapi import document
+from gateway.embedding.catalog import Catalog
 from gateway.errors import UnknownURL
 
 PACKAGE = "fastapi-offline"  # a well-kept wheel that carries Swagger UI 5 and ReDoc 2 together; nothing of FastAPI is used
@@ -27,7 +28,7 @@ POLICY = (
     " font-src 'self' data:; worker-src blob:; base-uri 'none'; frame-ancestors 'none'"
 )
 HEADERS = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
-HTML = "text/html; charset=utf-8"
+HTML = "text/html"  # Litestar adds the charset
 PAGE = """<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -41,12 +42,12 @@ SWAGGER = PAGE.format(
 REDOC = PAGE.format(style="", bundle="redoc.standalone.js", script="redoc.js")
 
 
-def routes(*, default_model: str | None) -> list[HTTPRouteHandler]:
-    described = orjson.dumps(document(default_model=default_model))
-
+def routes(catalog: Catalog, *, default_model: str | None) -> list[HTTPRouteHandler]:
     @get("/openapi.json", exclude_from_auth=True)
     async def openapi() -> Response[bytes]:
-        return Response(described, media_type=JSON)
+        ready = [model.embedder for model in catalog.models if model.embedder.health().state == "ready"]
+        max_dimensions = max((embedder.describe().dimensions for embedder in ready), default=None)
+        return Response(orjson.dumps(document(default_model=default_model, max_dimensions=max_dimensions)), media_type=JSON)
 
     @get("/docs", exclude_from_auth=True)
     async def swagger() -> Response[str]:

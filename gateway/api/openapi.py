@@ -149,9 +149,12 @@ HEADERS: Schema = {
 }
 
 
-def document(*, default_model: str | None) -> Schema:
-    """The whole document. With a default model, a request need not name one."""
-    request = REQUEST if default_model is None else {**REQUEST, "required": ["input"]}
+def document(*, default_model: str | None, max_dimensions: int | None) -> Schema:
+    """The whole document. With a default model, a request need not name one; `max_dimensions` is the largest loaded model's."""
+    properties: Schema = {**REQUEST["properties"]}
+    if max_dimensions is not None:
+        properties["dimensions"] = {**properties["dimensions"], "maximum": max_dimensions}
+    request = {**REQUEST, "properties": properties, "required": ["input", "model"] if default_model is None else ["input"]}
     model_id = {
         "name": "model",
         "in": "path",

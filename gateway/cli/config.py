@@ -8,9 +8,12 @@ import click
 import msgspec
 import tomli_w
 
+from gateway.access.keyring import configured_keys
 from gateway.app import BUILTIN_BACKENDS, Gateway
 from gateway.cli.options import config_option
-from gateway.config import BUILTIN_MODELS, Config, ModelRow, load
+from gateway.config import BUILTIN_MODELS, Config, ModelRow, Secret, load
+from gateway.engine import runtime
+from gateway.engine.local import Local
 
 WIDTH = 120
 SECRET_WORDS = ("key", "secret", "password", "credential")
@@ -24,8 +27,13 @@ def config() -> None:
 @config.command()
 @config_option
 def check(path: str | None) -> None:
-    """Say whether the gateway could start with this configuration."""
-    gateway = Gateway(load(path))
+    """Say whether this configuration is right: its settings, its keys, and where its models are."""
+    settings = load(path)
+    gateway = Gateway(settings)
+    configured_keys(settings.auth)
+    for model in gateway.catalog.models:
+        if isinstance(model.embedder, Local):
+            runtime.found(model.embedder.settings, model.embedder.shelf)
     click.echo(f"ok: {', '.join(model.name for model in gateway.catalog.models)}")
 
 
@@ -105,6 +113,8 @@ def documented_fields(struct: Any) -> Iterator[str]:
             default = field.default_factory()
         if field.name in builtin.settings:
             yield tomli_w.dumps({field.name: builtin.settings[field.name]}).strip()
+        elif default is None and Secret in get_args(field.type.__origin__ if hasattr(field.type, "__origin__") else field.type):
+            yield f'# {field.name} = {{ env = "NAME" }}'
         elif default is None or default == {}:
             yield f"# {field.name} ="
         else:

@@ -21,7 +21,7 @@ from gateway.config import load
     "models",
     multiple=True,
     metavar="HUB_ID_OR_FOLDER",
-    help="Serve this model. Repeatable; replaces the configured ones.",
+    help="Serve this model, by its hub id or its folder's name. Repeatable; replaces the configured ones.",
 )
 def serve(path: str | None, host: str | None, port: int | None, models: tuple[str, ...]) -> None:
     """Start the gateway."""

@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -21,7 +21,14 @@ def typed(table: Mapping[str, Any], struct: type[Typed], *, where: str) -> Typed
     try:
         return msgspec.convert(table, struct)
     except msgspec.ValidationError as error:
-        raise ConfigurationError(readable(error, where=where)) from None
+        raise ConfigurationError(readable(error, where=where) + choices_named(error, struct)) from None
+
+
+def choices_named(error: msgspec.ValidationError, struct: type[msgspec.Struct]) -> str:
+    """What a field may be, where only certain words will do: msgspec does not say."""
+    field = re.search(r"\$\.(\w+)`?$", str(error))
+    hint = get_type_hints(struct).get(field[1]) if field and "enum value" in str(error) else None
+    return f": choose from {', '.join(map(repr, get_args(hint)))}" if get_origin(hint) is Literal else ""
 
 
 def refuse_unknown(names: Iterable[str], known: Iterable[str], *, where: str) -> None:

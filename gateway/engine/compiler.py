@@ -75,10 +75,7 @@ def tell(report: Report) -> None:
 
 def compiled(order: Order) -> None:
     """The child's whole work."""
-    # The package that sends usage data to Intel; without it OpenVINO takes a stub of its own.
-    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
-    import openvino  # noqa: PLC0415 - after the line above, and in the child alone
-
+    from gateway.engine.quiet_openvino import openvino  # noqa: PLC0415 - in the child alone
     from gateway.engine.torch_encoder import TorchEncoder  # noqa: PLC0415
 
     folder, shelf = Path(order.folder), Shelf(Path(order.shelf))
@@ -100,9 +97,8 @@ def compiled(order: Order) -> None:
 
 def made(network: object, reference: Any, identity: Identity, order: Order, making: Path, precision: str) -> Manifest:  # noqa: PLR0913, PLR0917
     """Writes all but the manifest, in `precision`, and measures it."""
-    import openvino  # noqa: PLC0415
-
     from gateway.engine import openvino_encoder  # noqa: PLC0415
+    from gateway.engine.quiet_openvino import openvino  # noqa: PLC0415
     from gateway.engine.tokenizer import Tokenizer  # noqa: PLC0415
 
     # Weights in float16 are right for bfloat16 (the same worst cosine, half the disk) and wrong for float32 (3e-4 off).

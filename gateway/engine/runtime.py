@@ -91,6 +91,13 @@ def known_artifact(settings: LocalSettings, shelf: Shelf) -> Manifest | None:
     return artifact.read(place) if place else None
 
 
+def found(settings: LocalSettings, shelf: Shelf) -> None:
+    """Raises OperatorError where a model's files are nowhere and may not be fetched."""
+    is_here = local_folder_of(settings.source) is not None
+    if not is_here and not settings.download and not (compiles(settings) and known_artifact(settings, shelf)):
+        folder_of(settings.source, download=False)
+
+
 def effective_precision(settings: LocalSettings) -> str:
     from gateway.engine import openvino_encoder  # noqa: PLC0415 - as above
 

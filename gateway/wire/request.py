@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -97,7 +97,7 @@ def parse(raw: bytes) -> Body:
     try:
         # msgspec does not look into the fields it passes over; the contract wants the whole body to be UTF-8.
         raw.isascii() or raw.decode()
-        return decoder.decode(raw)
+        return decoded(raw)
     except msgspec.ValidationError as error:
         raise wrong_type(error) from None
     except RecursionError:
@@ -106,6 +106,24 @@ def parse(raw: bytes) -> Body:
         raise InvalidJSON("it is not UTF-8") from None
     except msgspec.DecodeError:
         raise InvalidJSON from None
+
+
+def decoded(raw: bytes) -> Body:
+    try:
+        return decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        if "got `float`" not in str(error):
+            raise
+    # An integer may be written 128.0: to JSON Schema, and so to /openapi.json, it is one. Only such bodies are read twice.
+    fields = msgspec.json.decode(raw)
+    fields["dimensions"] = whole(fields.get("dimensions"))
+    if isinstance(fields.get("input"), list):
+        fields["input"] = [[whole(each) for each in item] if isinstance(item, list) else whole(item) for item in fields["input"]]
+    return msgspec.convert(fields, Body)
+
+
+def whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def wrong_type(error: msgspec.ValidationError) -> ClientError:

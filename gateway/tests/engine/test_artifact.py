@@ -139,7 +139,6 @@ async def test_what_openvino_cannot_compile_is_served_through_torch_with_a_warni
 def test_below_the_least_fidelity_float32_is_taken(small_model, tmp_path, monkeypatch):
     """Forced: in this process no cosine is good enough, so bfloat16 is given up and what is measured is float32."""
     monkeypatch.setattr(compiler, "MIN_COSINE", 2.0)
-    monkeypatch.setitem(sys.modules, "openvino_telemetry", None)
     order = compiler.Order(str(small_model), "small", "bfloat16", str(tmp_path))
     compiler.compiled(order)
     manifest = artifact.read(Shelf(tmp_path).place(identity_of(small_model), "bfloat16"))
@@ -182,6 +181,7 @@ def test_starting_from_an_artifact_imports_no_torch_and_reaches_for_no_network(c
             await gateway.close()
 
         asyncio.run(main())
+        assert sys.modules["openvino_telemetry"] is None
         print(sorted({{"torch", "transformers", "sentence_transformers", "huggingface_hub"}} & set(sys.modules)))
     """
     ended = run(code, HF_HUB_OFFLINE="1", HOME=str(copy[0].folder.parent))

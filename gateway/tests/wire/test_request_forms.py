@@ -115,3 +115,10 @@ def test_the_paths_model_goes_before_the_bodys_and_that_before_the_default(sent,
 def test_a_model_of_a_wrong_type_is_refused_though_another_would_serve():
     with pytest.raises(InvalidType):
         decode(b'{"input":"a","model":5}', path_model="p", default_model="d")
+
+
+def test_an_integer_may_be_written_with_a_point():
+    body = b'{"model": "m", "input": [[15339.0, 1917], [15339]], "dimensions": 8.0, "unknown": 1.5}'
+    request = decode(body)
+    assert request.texts == ["hello world", "hello"]
+    assert request.dimensions == 8
