@@ -128,6 +128,7 @@ class Gateway:
             await server.serve(sockets=[listening])
             if tasks[1].done():
                 tasks[1].result()
+            log.info("stopped")
         finally:
             for task in tasks:
                 task.cancel()
@@ -146,7 +147,7 @@ class Gateway:
         try:
             await self.load()
         except BaseException:
-            server.stop()
+            self.is_draining = server.should_exit = True
             raise
         log.info("ready", url=f"{self.address}/v1", models=[model.name for model in self.catalog.models])
 
@@ -173,7 +174,6 @@ class Gateway:
         if self.keyring is not None:
             await self.keyring.close()
         self.road.close()
-        log.info("stopped")
 
 
 def built_catalog(config: Config, backends: dict[str, Backend], metrics: Metrics) -> Catalog:

@@ -32,7 +32,7 @@ def opened(config: Config) -> Iterator[KeyStore]:
 
 @keys.command()
 @config_option
-@click.option("--name", default="", help="What the key is for.")
+@click.option("--name", default="default", help="What the key is for.")
 @click.option("--if-none", is_flag=True, help="Only where no key exists yet, configured ones included.")
 def create(path: str | None, name: str, if_none: bool) -> None:
     """Make a key and show it, this once."""
@@ -45,9 +45,9 @@ def create(path: str | None, name: str, if_none: bool) -> None:
         if if_none and (store.in_force() or configured_keys(config.auth)):
             return
         text, key = new_key()
-        store.add(key, name=name or "default")
+        store.add(key, name=name)
     click.echo(f"Your API key, shown this once and kept only as a hash:\n\n    {text}\n")
-    click.echo("When the server is ready, try it in another terminal:\n")
+    click.echo("Try it, once a server is ready:\n")
     click.echo(f"    {curl(config, text)}\n")
 
 
