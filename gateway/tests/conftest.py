@@ -1,0 +1,16 @@
+"""What holds for every test: logging as a process begins with it, whatever the test before has configured."""
+
+import logging
+import threading
+
+import pytest
+import structlog
+
+
+@pytest.fixture(autouse=True)
+def untouched_logging():
+    root, hook = logging.getLogger(), threading.excepthook
+    handlers, level = root.handlers, root.level
+    yield
+    root.handlers, root.level, threading.excepthook = handlers, level, hook
+    structlog.reset_defaults()
