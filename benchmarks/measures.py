@@ -52,7 +52,7 @@ class Result:
     @property
     def verdict(self) -> str:
         if not self.measure.bar.is_due:
-            return "not a bar of this issue"
+            return "to come"
         return "met" if self.measure.bar.is_met(self.value) else "missed"
 
 
