@@ -19,6 +19,8 @@ from gateway.api.failures import answer
 from gateway.api.server import Server, bound_socket
 from gateway.config import Config, ModelRow
 from gateway.embedding.backend import Backend, Context, backend_of, installed_backends
+from gateway.embedding.cache import VectorCache
+from gateway.embedding.cached import Cached
 from gateway.embedding.catalog import Catalog, Model
 from gateway.engine.local import SentenceTransformers
 from gateway.errors import ConfigurationError, OperatorError
@@ -43,7 +45,9 @@ class Gateway:
         self.address = ""  # once it listens
         self.metrics = Metrics()
         self.keyring = Keyring(config.auth, KeyStore(config.store.folder)) if config.auth.mode == "keys" else None
-        self.catalog = built_catalog(config, installed_backends(backends), self.metrics)
+        self.cache = VectorCache(config.cache.max_bytes)
+        self.metrics.cache_bytes.set_function(lambda: self.cache.num_bytes)
+        self.catalog = built_catalog(config, installed_backends(backends), self.cache, self.metrics)
         self.road = Road(
             catalog=self.catalog,
             admission=Admission(max_requests=config.server.max_concurrent_requests, max_bytes=config.server.max_buffered_bytes),
@@ -102,7 +106,7 @@ class Gateway:
             about = model.embedder.describe()
             self.metrics.of_model(model.name).loaded(
                 source=about.source, runtime=about.runtime, device=about.device, precision=about.precision,
-                dimensions=str(about.dimensions), fingerprint=about.fingerprint,
+                dimensions=str(about.dimensions), fingerprint=about.fingerprint, fidelity=about.fidelity,
             )  # fmt: skip
             log.info(
                 "model_loaded", model=model.name, runtime=about.runtime, device=about.device, precision=about.precision,
@@ -176,13 +180,15 @@ class Gateway:
         self.road.close()
 
 
-def built_catalog(config: Config, backends: dict[str, Backend], metrics: Metrics) -> Catalog:
+def built_catalog(config: Config, backends: dict[str, Backend], cache: VectorCache, metrics: Metrics) -> Catalog:
     built = []
     for row in config.models:
         refuse_misread_names(row)
         backend, settings = backend_of(row, backends)
-        context = Context(row.name, config.limits, config.engine, metrics.of_model(row.name), config.store.folder)
-        built.append(Model(row, backend.build(settings, context)))
+        of_model = metrics.of_model(row.name)
+        context = Context(row.name, config.limits, config.engine, of_model, config.store.folder)
+        embedder = backend.build(settings, context)
+        built.append(Model(row, Cached(embedder, cache, max_request_tokens=config.limits.max_request_tokens, metrics=of_model)))
     return Catalog(built)
 
 

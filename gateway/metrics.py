@@ -19,6 +19,7 @@ TOKENS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 RATIOS = (1.0, 1.05, 1.1, 1.15, 1.2, 1.3, 1.5, 2, 4)
 MODEL_INFO = ["model", "source", "runtime", "device", "precision", "dimensions", "fingerprint"]
+LOOKUP_RESULTS = ("hit", "miss", "joined", "repeated")
 STAGES = ("tokenize", "queue", "compute", "encode")
 
 
@@ -61,6 +62,13 @@ class Metrics:
             "Waiting tokens over the measured tokens a second: the autoscaling signal.",
             model,
         )
+        self.cache_lookups = count(
+            "gateway_cache_lookups_total", "Inputs looked up; result is hit, miss, joined or repeated.", ["model", "result"]
+        )
+        self.cache_bytes = gauge("gateway_cache_bytes", "Memory held by cached vectors.")
+        self.fidelity = gauge(
+            "gateway_model_fidelity_cosine", "The worst cosine to sentence-transformers in float32 over the probe texts.", model
+        )
         self.device_restarts = count("gateway_device_restarts_total", "Device threads that died and were replaced.", model)
         self.rejections = count("gateway_rejections_total", "Requests refused for want of room or time.", ["reason"])
         self.auth_failures = count("gateway_auth_failures_total", "Requests without a valid key.", ["reason"])
@@ -101,11 +109,21 @@ class ModelMetrics:
         self.queue_tokens = metrics.queue_tokens.labels(name)
         self.backlog_seconds = metrics.backlog_seconds.labels(name)
         self.device_restarts = metrics.device_restarts.labels(name)
+        self.lookups = {result: metrics.cache_lookups.labels(name, result) for result in LOOKUP_RESULTS}
+        self.fidelity = metrics.fidelity
         self.info = metrics.model_info
 
-    def loaded(self, **labels: str) -> None:
-        """The model can serve. `labels` are those of MODEL_INFO beside `model`."""
+    def loaded(self, *, fidelity: float | None, **labels: str) -> None:
+        """The model can serve. `labels` are those of MODEL_INFO beside `model`; a fidelity nobody measured is not shown."""
         self.info.labels(model=self.name, **labels).set(1)
+        if fidelity is not None:
+            self.fidelity.labels(self.name).set(fidelity)
+
+    def looked_up(self, **results: int) -> None:
+        """So many inputs had each of LOOKUP_RESULTS."""
+        for result, num_inputs in results.items():
+            if num_inputs:
+                self.lookups[result].inc(num_inputs)
 
     def embedded(self, token_counts: list[int], stages: dict[str, float]) -> None:
         """One request's inputs were embedded."""

@@ -7,7 +7,8 @@ Headers = list[tuple[bytes, bytes]]
 EVERY_ORIGIN = "*"
 METHODS = b"GET, HEAD, POST, OPTIONS"
 EXPOSED = (
-    b"x-request-id, openai-model, openai-processing-ms, retry-after, server-timing, x-gateway-fingerprint, x-gateway-long-inputs"
+    b"x-request-id, openai-model, openai-processing-ms, retry-after, server-timing, x-gateway-fingerprint, x-gateway-long-inputs,"
+    b" x-gateway-cache"
 )
 MAX_AGE_SECONDS = b"600"
 

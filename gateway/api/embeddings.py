@@ -72,6 +72,7 @@ class Road:
         prepared = await model.embedder.prepare(inputs_of(asked, caller, self.settings.request_timeout_seconds))
         record.num_tokens = prepared.num_tokens
         vectors = await model.embedder.embed(prepared)
+        record.num_hits = vectors.num_hits
         started = time.perf_counter()
         rows = cut(vectors.rows, asked.dimensions, normalize=asked.normalize)
         content = await self.off_loop(
@@ -85,6 +86,7 @@ class Road:
             "Server-Timing": ", ".join(f"{stage};dur={1000 * seconds:.1f}" for stage, seconds in record.stages.items()),
             "x-gateway-fingerprint": about.fingerprint,
             **long_inputs_header(prepared),
+            **({} if vectors.num_hits is None else {"x-gateway-cache": f"hits={vectors.num_hits}"}),
         }
         return Response(content, media_type=JSON, headers=headers)
 

@@ -25,6 +25,7 @@ class Record:
     model: str | None = None
     num_inputs: int | None = None
     num_tokens: int | None = None
+    num_hits: int | None = None
     stages: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -42,6 +43,7 @@ class Record:
             "model": self.model,
             "inputs": self.num_inputs,
             "tokens": self.num_tokens,
+            "cache_hits": self.num_hits,
             **{f"{stage}_ms": round(1000 * seconds, 1) for stage, seconds in self.stages.items()},
         }
         return {name: value for name, value in fields.items() if value is not None}

@@ -1,9 +1,10 @@
 """Settings: what can be set, and how it is read. Knows the file, the environment and the flags; knows no room that uses them."""
 
-from gateway.config.loading import load, secret_value
+from gateway.config.loading import first_set, load, secret_value
 from gateway.config.settings import (
     BUILTIN_MODELS,
     AuthSettings,
+    CacheSettings,
     Config,
     EngineSettings,
     LimitSettings,
@@ -19,6 +20,7 @@ from gateway.config.typed import typed
 __all__ = [
     "BUILTIN_MODELS",
     "AuthSettings",
+    "CacheSettings",
     "Config",
     "EngineSettings",
     "LimitSettings",
@@ -28,6 +30,7 @@ __all__ = [
     "Secret",
     "ServerSettings",
     "StoreSettings",
+    "first_set",
     "load",
     "secret_value",
     "typed",

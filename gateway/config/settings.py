@@ -117,6 +117,16 @@ class EngineSettings(Settings, frozen=True):
     ] = 1.0
 
 
+class CacheSettings(Settings, frozen=True):
+    max_bytes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Memory for vectors made before, which are given again to whoever sends the same text; 0 turns it off.",
+        ),
+    ] = 256 * MB
+
+
 class StoreSettings(Settings, frozen=True):
     data_dir: Annotated[
         str | None,
@@ -185,6 +195,7 @@ class Config(Settings, frozen=True):
     auth: AuthSettings = AuthSettings()
     limits: LimitSettings = LimitSettings()
     engine: EngineSettings = EngineSettings()
+    cache: CacheSettings = CacheSettings()
     store: StoreSettings = StoreSettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()

@@ -1,6 +1,6 @@
 """The seam everything hangs on: what goes into an embedder, what comes out, and what it tells about itself."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -18,6 +18,7 @@ class Inputs:
     """The inputs of one request, and for whom and until when they are wanted.
 
     `deadline` is on the clock of `time.monotonic`, in seconds. `long_input` and `input_type` None leave the choice to the model.
+    `positions` are the client's own, where some of its inputs were taken out.
     A client that leaves cancels the task that awaits the embedder; nothing else needs to be told.
     """
 
@@ -28,10 +29,19 @@ class Inputs:
     long_input: Rule | None = None
     input_type: InputType | None = None
     normalize: bool = True
+    positions: tuple[int, ...] | None = None
 
     def where(self, index: int) -> str:
         """The name of an input as the client knows it."""
-        return f"input[{index}]" if self.is_array else "input"
+        position = self.positions[index] if self.positions else index
+        return f"input[{position}]" if self.is_array else "input"
+
+    def only(self, indices: list[int]) -> "Inputs":
+        """Some of the inputs, which keep their names. All of them, in order, are the same inputs."""
+        if len(indices) == len(self.texts):
+            return self
+        positions = tuple(self.positions[index] for index in indices) if self.positions else tuple(indices)
+        return replace(self, texts=[self.texts[index] for index in indices], positions=positions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +66,14 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """`rows` has shape (n, dimensions) and dtype float32, in input order; of length 1 unless `normalize` was false."""
+    """`rows` has shape (n, dimensions) and dtype float32, in input order; of length 1 unless `normalize` was false.
+
+    `num_hits` counts the inputs that a cache had; None where there is no cache.
+    """
 
     rows: NDArray[np.float32]
     stages: StageSeconds = field(default_factory=dict)
+    num_hits: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from msgspec import Struct
 from gateway.embedding.backend import Context
 from gateway.embedding.embedder import Description, Health, Inputs, Prepared, Vectors
 from gateway.engine.encoder import EncoderInfo
-from gateway.errors import OperatorError
+from gateway.errors import OperatorError, Unembeddable
 
 
 class FakeClock:
@@ -38,7 +38,9 @@ class FakeEmbedder:
         self.raises: Exception | None = None  # what `embed` raises instead of answering
         self.gate: asyncio.Event | None = None  # what `embed` waits for before it answers
         self.is_waiting = asyncio.Event()
+        self.poison: str | None = None  # a text that has no vector
         self.num_cancelled = 0
+        self.num_embedded = 0
         self.state = Health("loading")
         self.prepared: list[Inputs] = []
         self.is_closed = False
@@ -64,6 +66,9 @@ class FakeEmbedder:
             except asyncio.CancelledError:
                 self.num_cancelled += 1
                 raise
+        self.num_embedded += 1
+        if self.poison in prepared.inputs.texts:
+            raise Unembeddable(prepared.inputs.where(prepared.inputs.texts.index(self.poison)))
         rows = np.stack([hashed(text, self.dimensions) for text in prepared.inputs.texts])
         return Vectors(rows, {"queue": 0.0, "compute": 0.0})
 

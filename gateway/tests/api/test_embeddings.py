@@ -6,6 +6,9 @@ import re
 import numpy as np
 import pytest
 
+from gateway.config import CacheSettings
+from gateway.embedding.cache import ENTRY_BYTES
+from gateway.tests.api.conftest import KEY, client_of
 from gateway.tests.fakes import hashed
 
 
@@ -97,3 +100,44 @@ async def test_the_content_type_is_not_policed(client, content_type):
     body = '{"model": "m", "input": "grüße"}'.encode()
     reply = await client.post("/v1/embeddings", content=body, headers={"content-type": content_type})
     assert reply.status_code == 200
+
+
+class TestTheCache:
+    async def test_a_header_tells_how_many_inputs_were_known(self, client, embedder):
+        for _ in range(2):
+            reply = await posted(client, input=["a", "b"])
+        assert reply.headers["x-gateway-cache"] == "hits=2"
+        assert (await posted(client, input=["a", "c", "a"])).headers["x-gateway-cache"] == "hits=2"
+        assert [inputs.texts for inputs in embedder.prepared] == [["a", "b"], ["c"]]
+
+    async def test_one_entry_serves_every_size_and_encoding(self, client, embedder):
+        await posted(client)
+        row = np.array((await posted(client, dimensions=3)).json()["data"][0]["embedding"], np.float32)
+        packed = (await posted(client, encoding_format="base64", input=[15339, 1917])).json()["data"][0]["embedding"]
+        whole = hashed("hello world", 8)
+        np.testing.assert_allclose(row, whole[:3] / np.linalg.norm(whole[:3]), atol=1e-7)
+        np.testing.assert_array_equal(np.frombuffer(base64.b64decode(packed), "<f4"), whole)
+        assert len(embedder.prepared) == 1
+
+    async def test_a_reply_from_the_cache_is_the_same_reply(self, client):
+        first, again = await posted(client, input=["one", "two words"]), await posted(client, input=["one", "two words"])
+        assert first.content == again.content
+
+    async def test_off_there_is_no_header_and_every_request_is_work(self, make, embedder):
+        gateway = make(cache=CacheSettings(max_bytes=0))
+        await gateway.start()
+        await gateway.load()
+        async with client_of(gateway, authorization=f"Bearer {KEY}") as client:
+            replies = [await posted(client) for _ in range(2)]
+        assert all("x-gateway-cache" not in reply.headers for reply in replies)
+        assert len(embedder.prepared) == 2
+        await gateway.close()
+
+    async def test_what_it_holds_and_what_was_found_are_counted(self, client, stranger):
+        for _ in range(3):
+            await posted(client)
+        told = (await stranger.get("/metrics")).text
+        assert 'gateway_cache_lookups_total{model="m",result="hit"} 2.0' in told
+        assert 'gateway_cache_lookups_total{model="m",result="miss"} 1.0' in told
+        [held] = re.findall(r"^gateway_cache_bytes ([\d.]+)$", told, re.MULTILINE)
+        assert float(held) == ENTRY_BYTES + 8 * 4

@@ -1,0 +1,61 @@
+"""Vectors that were made already, by what they depend on; bounded in bytes, used on the event loop alone.
+
+A key is a digest of the model's fingerprint, the exact text, `long_input`, `input_type` and `normalize`. What is cut or encoded for
+a client is no part of it, so one entry serves every `dimensions` and every `encoding_format`.
+"""
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from gateway.embedding.embedder import Description, Inputs
+
+KEY_BYTES = 32
+# What an entry costs beside its row: key, table slot, three small objects. A test holds it against what Python allocates.
+ENTRY_BYTES = 330
+
+Key = bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A vector's float32 bytes, and what its input counts."""
+
+    row: bytes
+    num_tokens: int
+    is_long: bool
+
+
+class VectorCache:
+    """The entry longest unused goes first. 0 bytes hold nothing."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.num_bytes = 0
+        self.entries: OrderedDict[Key, Entry] = OrderedDict()
+
+    def get(self, key: Key) -> Entry | None:
+        entry = self.entries.get(key)
+        if entry is not None:
+            self.entries.move_to_end(key)
+        return entry
+
+    def put(self, key: Key, entry: Entry) -> None:
+        size = ENTRY_BYTES + len(entry.row)
+        if key in self.entries or size > self.max_bytes:
+            return
+        self.entries[key] = entry
+        self.num_bytes += size
+        while self.num_bytes > self.max_bytes:
+            _, oldest = self.entries.popitem(last=False)
+            self.num_bytes -= ENTRY_BYTES + len(oldest.row)
+
+
+def seed_of(inputs: Inputs, about: Description) -> bytes:
+    """What all the keys of a request share. A rule that is asked for and the same rule as the model's own are one."""
+    parts = (about.fingerprint, inputs.long_input or about.long_input, inputs.input_type or "", str(inputs.normalize))
+    return hashlib.blake2b("\0".join(parts).encode(), digest_size=KEY_BYTES).digest()
+
+
+def keys_of(texts: list[str], seed: bytes) -> list[Key]:
+    return [hashlib.blake2b(text.encode("utf-8", "surrogatepass"), key=seed, digest_size=KEY_BYTES).digest() for text in texts]

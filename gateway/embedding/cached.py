@@ -1,0 +1,193 @@
+"""`Cached(embedder)`: each distinct input is embedded once, and shared among requests for as long as the cache holds it.
+
+Also while it is being embedded: who asks for the same input then waits for the same work. Nothing of a request's own is shared: its
+limits, its deadline and the names of its inputs stay its own.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from gateway.embedding.cache import Entry, Key, VectorCache, keys_of, seed_of
+from gateway.embedding.embedder import Description, Embedder, Health, Inputs, Prepared, StageSeconds, Vectors
+from gateway.errors import RequestTooLong
+from gateway.metrics import ModelMetrics
+
+# Digests of more are made in a thread: 100,000 characters, or 100 inputs, take about 0.1 ms.
+MAX_ON_LOOP_CHARS = 64 * 1024
+MAX_ON_LOOP_INPUTS = 256
+
+
+class Flight:
+    """Inputs being embedded. It lasts as long as somebody waits for it: who began it may leave before another does."""
+
+    def __init__(self, task: asyncio.Task[Vectors], keys: list[Key]) -> None:
+        self.task = task
+        self.positions = {key: position for position, key in enumerate(keys)}
+        self.num_waiting = 0
+
+    @contextmanager
+    def awaited(self) -> Iterator[None]:
+        self.num_waiting += 1
+        try:
+            yield
+        finally:
+            self.num_waiting -= 1
+            if self.num_waiting == 0:
+                self.task.cancel()
+
+    @property
+    def has_failed(self) -> bool:
+        return self.task.cancelled() or self.task.exception() is not None
+
+    def row(self, key: Key) -> bytes:
+        row: bytes = self.task.result().rows[self.positions[key]].tobytes()
+        return row
+
+
+@dataclass(frozen=True, slots=True)
+class Distinct:
+    """A request's inputs without repetitions. Input i is the one at `places[i]`; that one is first met at `first[place]`.
+
+    `entries` are what the cache had when the request was prepared; `prepared` holds the others, `missing`, in that order.
+    """
+
+    keys: list[Key]
+    places: list[int]
+    first: list[int]
+    entries: list[Entry | None]
+    missing: list[int]
+    prepared: Prepared | None
+
+
+class Cached:
+    """An Embedder over another. A `cache` of 0 bytes shares nothing; repetitions inside a request are still embedded once."""
+
+    def __init__(self, embedder: Embedder, cache: VectorCache, *, max_request_tokens: int, metrics: ModelMetrics) -> None:
+        self.embedder = embedder
+        self.cache = cache
+        self.max_request_tokens = max_request_tokens
+        self.metrics = metrics
+        self.is_shared = cache.max_bytes > 0
+        self.flights: dict[Key, Flight] = {}
+        self.tasks: set[asyncio.Task[Vectors]] = set()
+
+    async def start(self) -> None:
+        await self.embedder.start()
+
+    async def prepare(self, inputs: Inputs) -> Prepared:
+        """As the embedder, whose own limits see the missing inputs alone; hits and repetitions are counted like the rest."""
+        keys = await self.keys(inputs)
+        distinct: dict[Key, int] = {}
+        places = [distinct.setdefault(key, len(distinct)) for key in keys]
+        first = first_met(places)
+        entries = [self.cache.get(key) for key in distinct]
+        missing = [place for place, entry in enumerate(entries) if entry is None]
+        prepared = await self.embedder.prepare(inputs.only([first[place] for place in missing])) if missing else None
+        counts = [(entry.num_tokens, entry.is_long) if entry else (0, False) for entry in entries]
+        if prepared is not None:
+            for place, num_tokens, is_long in zip(missing, prepared.token_counts, prepared.is_long, strict=True):
+                counts[place] = (num_tokens, is_long)
+        whole = Prepared(
+            inputs,
+            [counts[place][0] for place in places],
+            [counts[place][1] for place in places],
+            inputs.long_input or self.describe().long_input,
+            work=Distinct(list(distinct), places, first, entries, missing, prepared),
+            stages=prepared.stages if prepared else {},
+        )
+        if whole.num_tokens > self.max_request_tokens:
+            raise RequestTooLong(str(whole.num_tokens), self.max_request_tokens)
+        return whole
+
+    async def keys(self, inputs: Inputs) -> list[Key]:
+        seed = seed_of(inputs, self.describe())
+        if len(inputs.texts) > MAX_ON_LOOP_INPUTS or sum(map(len, inputs.texts)) > MAX_ON_LOOP_CHARS:
+            return await asyncio.to_thread(keys_of, inputs.texts, seed)
+        return keys_of(inputs.texts, seed)
+
+    async def embed(self, prepared: Prepared) -> Vectors:
+        distinct: Distinct = prepared.work
+        entries = [entry or self.cache.get(key) for key, entry in zip(distinct.keys, distinct.entries, strict=True)]
+        rows = {place: entry.row for place, entry in enumerate(entries) if entry}
+        num_hits = sum(place in rows for place in distinct.places)
+        self.metrics.looked_up(hit=num_hits, repeated=len(distinct.places) - num_hits - (len(entries) - len(rows)))
+        stages = await self.fill(rows, prepared) if len(rows) < len(entries) else {}
+        content = b"".join([rows[place] for place in distinct.places])
+        array = np.frombuffer(content, dtype=np.float32).reshape(len(distinct.places), -1)
+        return Vectors(array, stages, num_hits=num_hits if self.is_shared else None)
+
+    async def fill(self, rows: dict[int, bytes], prepared: Prepared) -> StageSeconds:
+        """Gets the rows that are missing: from those who are making them, and by making the rest."""
+        distinct: Distinct = prepared.work
+        missing = [place for place in distinct.missing if place not in rows]
+        flights = {place: flight for place in missing if (flight := self.flights.get(distinct.keys[place]))}
+        own = [place for place in missing if place not in flights]
+        self.metrics.looked_up(miss=len(own), joined=len(flights))
+        if own:
+            flights |= dict.fromkeys(own, self.take_off(prepared, own))
+        with ExitStack() as waiting:
+            for flight in set(flights.values()):
+                waiting.enter_context(flight.awaited())
+            await asyncio.wait([flight.task for flight in flights.values()])
+        stages = flights[own[0]].task.result().stages if own else {}
+        lost = [place for place, flight in flights.items() if flight.has_failed]
+        rows |= {place: flight.row(distinct.keys[place]) for place, flight in flights.items() if not flight.has_failed}
+        if lost:  # with somebody else's inputs, which may be to blame: these are tried without them
+            vectors = await self.embed_missing(prepared, lost)
+            rows |= {place: row.tobytes() for place, row in zip(lost, vectors.rows, strict=True)}
+            stages = vectors.stages
+        return stages
+
+    def take_off(self, prepared: Prepared, places: list[int]) -> Flight:
+        """Begins to embed what nobody is embedding."""
+        task = asyncio.create_task(self.embed_missing(prepared, places), name="embed")
+        flight = Flight(task, [prepared.work.keys[place] for place in places])
+        self.tasks.add(task)
+        if self.is_shared:
+            self.flights.update(dict.fromkeys(flight.positions, flight))
+        task.add_done_callback(lambda _: self.landed(flight))
+        return flight
+
+    def landed(self, flight: Flight) -> None:
+        self.tasks.discard(flight.task)
+        for key in flight.positions:
+            self.flights.pop(key, None)
+        if not flight.task.cancelled():
+            flight.task.exception()  # those who wait raise it; where nobody is left, it counts as seen here
+
+    async def embed_missing(self, prepared: Prepared, places: list[int]) -> Vectors:
+        """The vectors of some distinct inputs, which go into the cache."""
+        distinct: Distinct = prepared.work
+        inner = distinct.prepared
+        if inner is None or places != distinct.missing:
+            inner = await self.embedder.prepare(prepared.inputs.only([distinct.first[place] for place in places]))
+        vectors = await self.embedder.embed(inner)
+        if self.is_shared:
+            for place, row, num_tokens, is_long in zip(places, vectors.rows, inner.token_counts, inner.is_long, strict=True):
+                self.cache.put(distinct.keys[place], Entry(row.tobytes(), num_tokens, is_long))
+        return vectors
+
+    def describe(self) -> Description:
+        return self.embedder.describe()
+
+    def health(self) -> Health:
+        return self.embedder.health()
+
+    async def close(self) -> None:
+        """The embedder fails what still waits, and with it the flights end."""
+        await self.embedder.close()
+        if self.tasks:
+            await asyncio.wait(self.tasks)
+
+
+def first_met(places: list[int]) -> list[int]:
+    """For places numbered in order of appearance, the index at which each appears first."""
+    first: list[int] = []
+    for index, place in enumerate(places):
+        if place == len(first):
+            first.append(index)
+    return first
