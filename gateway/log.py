@@ -26,7 +26,7 @@ def configure(*, level: str, line_format: str) -> None:
     is_console = line_format == "console" or (line_format == "auto" and sys.stderr.isatty())
     renderer = structlog.dev.ConsoleRenderer() if is_console else structlog.processors.JSONRenderer(serializer=as_json)
     shared: list[structlog.typing.Processor] = [
-        structlog.stdlib.add_log_level,
+        structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         error_without_message,
     ]
@@ -51,10 +51,10 @@ def configure(*, level: str, line_format: str) -> None:
         logger = logging.getLogger(noisy)
         logger.handlers, logger.propagate = [], True
         logger.setLevel(max(logging.WARNING, root.level))
-    structlog.configure(
-        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+    structlog.configure(  # our own lines do not pass through `logging`: that would double what a line costs
+        processors=[*shared, renderer],
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
     )
     threading.excepthook = thread_died
 

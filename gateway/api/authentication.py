@@ -1,5 +1,7 @@
 """Keys at the door: every route needs one unless it says that it does not."""
 
+from collections.abc import Iterable
+
 from litestar.connection import ASGIConnection
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 from litestar.types import ASGIApp
@@ -10,7 +12,7 @@ from gateway.api.record import record_of
 from gateway.errors import GatewayError, InvalidKey, MissingKey
 from gateway.metrics import Metrics
 
-KEY_HEADERS = ("api-key", "x-api-key")
+KEY_HEADERS = (b"api-key", b"x-api-key")
 
 
 class Authentication(AbstractAuthenticationMiddleware):
@@ -33,7 +35,7 @@ class Authentication(AbstractAuthenticationMiddleware):
     def caller(self, connection: ASGIConnection) -> Caller:  # type: ignore[type-arg]
         if self.keyring is None:
             return ANONYMOUS
-        keys = presented_keys(connection)
+        keys = presented_keys(connection.scope["headers"])
         if not keys:
             raise MissingKey
         if len(keys) > 1:
@@ -41,13 +43,14 @@ class Authentication(AbstractAuthenticationMiddleware):
         return self.keyring.caller(keys.pop())
 
 
-def presented_keys(connection: ASGIConnection) -> set[str]:  # type: ignore[type-arg]
+def presented_keys(headers: Iterable[tuple[bytes, bytes]]) -> set[str]:
     """The distinct keys of a request's headers: `Authorization: Bearer`, its scheme in any case, `api-key` and `x-api-key`."""
     keys = set()
-    for value in connection.headers.getall("authorization", []):
-        scheme, _, key = value.strip().partition(" ")
-        if scheme.lower() == "bearer":
-            keys.add(key.strip())
-    for header in KEY_HEADERS:
-        keys.update(value.strip() for value in connection.headers.getall(header, []))
+    for name, value in headers:
+        if name == b"authorization":
+            scheme, _, key = value.decode("latin-1").strip().partition(" ")
+            if scheme.lower() == "bearer":
+                keys.add(key.strip())
+        elif name in KEY_HEADERS:
+            keys.add(value.decode("latin-1").strip())
     return keys - {""}

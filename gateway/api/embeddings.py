@@ -7,9 +7,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
-from litestar import Request, Response, post
+from litestar import Request, post
 from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gateway.access.admission import Admission
 from gateway.access.keys import Caller
@@ -34,6 +35,19 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
+class Reply:
+    """A whole 200 of JSON as an ASGI application. Litestar's Response does more, and takes 20 times as long: 25 microseconds."""
+
+    def __init__(self, content: bytes, headers: dict[str, str]) -> None:
+        self.content = content
+        self.headers = {**headers, "content-type": JSON, "content-length": str(len(content))}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
+        headers = [(name.encode(), value.encode()) for name, value in self.headers.items()]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": self.content, "more_body": False})
+
+
 class Road:
     """What a request passes on its way; `pool` decodes large bodies and encodes large replies."""
 
@@ -44,7 +58,7 @@ class Road:
         self.metrics = metrics
         self.pool = ThreadPoolExecutor(2, thread_name_prefix="wire")
 
-    async def embeddings(self, request: Request[Caller, None, State]) -> Response[bytes]:
+    async def embeddings(self, request: Request[Caller, None, State]) -> Reply:
         record = record_of(request.scope)
         with self.admission.enter() as stay:
             encoding = body.encoding_of(request.scope)
@@ -61,7 +75,7 @@ class Road:
             except TimeoutError:
                 raise DeadlinePassed from None
 
-    async def answer(self, asked: EmbeddingsRequest, caller: Caller, record: Record) -> Response[bytes]:
+    async def answer(self, asked: EmbeddingsRequest, caller: Caller, record: Record) -> Reply:
         model = self.catalog.find(asked.model)
         about = model.embedder.describe()
         record.model, record.num_inputs = model.name, len(asked.texts)
@@ -83,12 +97,12 @@ class Road:
         self.metrics.of_model(model.name).embedded(prepared.token_counts, record.stages)
         headers = {
             "openai-model": ascii_only(asked.model),
-            "Server-Timing": ", ".join(f"{stage};dur={1000 * seconds:.1f}" for stage, seconds in record.stages.items()),
+            "server-timing": ", ".join(f"{stage};dur={1000 * seconds:.1f}" for stage, seconds in record.stages.items()),
             "x-gateway-fingerprint": about.fingerprint,
             **long_inputs_header(prepared),
             **({} if vectors.num_hits is None else {"x-gateway-cache": f"hits={vectors.num_hits}"}),
         }
-        return Response(content, media_type=JSON, headers=headers)
+        return Reply(content, headers)
 
     async def off_loop(
         self, num_bytes: int, work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
@@ -102,7 +116,7 @@ class Road:
         self.pool.shutdown(wait=False, cancel_futures=True)
 
     def route(self) -> HTTPRouteHandler:
-        async def create_embeddings(request: Request[Caller, None, State]) -> Response[bytes]:
+        async def create_embeddings(request: Request[Caller, None, State]) -> ASGIApp:
             return await self.embeddings(request)
 
         return post("/v1/embeddings", status_code=200)(create_embeddings)
