@@ -6,7 +6,7 @@ The environment names a setting `GATEWAY__SECTION__FIELD`. The doubled underscor
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -62,6 +62,11 @@ def secret_value(secret: Secret) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"the secret file {path} cannot be read: {reason_of(error)}") from None
+
+
+def first_set(names: Iterable[str]) -> str | None:
+    """What the first of these environment variables holds that has more than white space, without that."""
+    return next((value for name in names if (value := os.environ.get(name, "").strip())), None)
 
 
 def from_file(path: str | Path | None) -> Tables:

@@ -93,6 +93,6 @@ def test_the_version_is_the_installed_one(gateway: Command):
 def test_help_lists_the_commands(gateway: Command):
     ended = gateway("--help")
     assert ended.code == 0
-    for command in ("serve", "keys", "config"):
+    for command in ("serve", "keys", "models", "config", "bench"):
         assert f"\n  {command} " in ended.out
     assert gateway("-h") == ended

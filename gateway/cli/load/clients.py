@@ -1,0 +1,64 @@
+"""A closed loop: each client sends its next request when the former is answered."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import msgspec
+
+from gateway.cli.load.peer import Peer, Request
+from gateway.cli.load.tally import Tally
+from gateway.cli.load.texts import Texts
+from gateway.cli.load.window import Window
+
+TICK_SECONDS = 0.2
+BROKEN_PAUSE_SECONDS = 0.1  # before a server that is not there is asked again
+
+
+class Clients:
+    """All clients of one run. `tally` holds what they were answered while `window` was open."""
+
+    def __init__(self, peer: Peer, request: Request, texts: Texts, *, num_inputs: int, window: Window) -> None:
+        self.peer = peer
+        self.request = request
+        self.texts = texts
+        self.num_inputs = num_inputs
+        self.window = window
+        self.tally = Tally()
+        self.cpu_share = 0.0  # of one core, that this process took
+        self.is_over = asyncio.Event()
+
+    def next_request(self) -> Request:
+        return msgspec.structs.replace(self.request, input=self.texts.take(self.num_inputs))
+
+    async def run(self, show: Callable[[], None]) -> None:
+        """Until the window closes, or this is cancelled: what was counted until then stands. Calls `show` every tick.
+
+        Requests under way at the end are given up, and were not counted.
+        """
+        began, cpu_began = time.perf_counter(), time.process_time()
+        self.window.start(began)
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self.client(number)) for number in range(self.window.num_clients)]
+                while not self.is_over.is_set():
+                    show()
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self.is_over.wait(), TICK_SECONDS)
+                for task in tasks:
+                    task.cancel()
+        finally:
+            now = time.perf_counter()
+            self.window.close(now)
+            self.cpu_share = (time.process_time() - cpu_began) / (now - began)
+
+    async def client(self, number: int) -> None:
+        while not self.is_over.is_set():
+            answer = await self.peer.embed(self.next_request())
+            if self.window.takes(number, time.perf_counter()):
+                self.tally.add(answer, num_inputs=self.num_inputs)
+            if self.window.is_closed:
+                self.is_over.set()
+            elif answer.is_broken:
+                await asyncio.sleep(BROKEN_PAUSE_SECONDS)

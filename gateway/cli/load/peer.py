@@ -1,0 +1,124 @@
+"""The server that is measured, spoken to as an OpenAI client would."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+import httpx2
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from gateway.cli.load import reply
+from gateway.errors import OperatorError
+
+OK, UNAUTHORIZED = 200, 401
+MIN_KEY_CHARS = 8
+NO_KEY = " (no key was sent: `gateway bench --help` says where one is looked for)"
+LASTING = range(300, 500)  # redirects among them: a key is not carried to another address
+MAY_PASS = {408, 409, 425, 429}  # the same request may succeed later
+
+
+class Request(Struct, kw_only=True):
+    """What every request asks for; `input` is each one's own."""
+
+    model: str
+    input: list[str] = []
+    encoding_format: str
+    dimensions: int | UnsetType = UNSET
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`error` is the kind that is counted, such as "429 rate_limit_exceeded"; without one the reply was good."""
+
+    seconds: float
+    num_tokens: int = 0
+    error: str | None = None
+    is_broken: bool = False  # nobody answered
+
+
+class Peer:
+    """`http` knows the address and the key. A request that is not answered in `timeout_seconds` is an error."""
+
+    def __init__(self, http: httpx2.AsyncClient, *, key: str | None, timeout_seconds: float) -> None:
+        self.http = http
+        self.key = key
+        self.timeout_seconds = timeout_seconds
+        self.dimensions: int | None = None  # of the first vectors that came: later ones may not differ
+
+    async def first_model(self) -> str:
+        """Raises OperatorError where the server does not tell."""
+        response = await self.reached("GET", "models")
+        name = reply.first_model(response.content) if response.status_code == OK else None
+        if name is None:
+            raise OperatorError(f"{self.http.base_url}models names no model: choose one with --model")
+        return name
+
+    async def try_out(self, request: Request) -> None:
+        """One request ahead of the load. Raises OperatorError for what would fail every time."""
+        await self.reached("POST", "embeddings", content=msgspec.json.encode(request))
+
+    async def reached(self, method: str, path: str, *, content: bytes = b"") -> httpx2.Response:
+        try:
+            response = await self.response(method, path, content=content)
+        except TimeoutError:
+            raise OperatorError(f"{self.http.base_url}{path} did not answer within {self.timeout_seconds:g} seconds") from None
+        except httpx2.RequestError as error:
+            reason = self.without_key(reply.one_line(str(error))) or type(error).__name__
+            raise OperatorError(f"{self.http.base_url}{path} cannot be reached: {reason}") from None
+        if response.status_code in LASTING and response.status_code not in MAY_PASS:
+            told = reply.refusal(response.content)
+            words = " ".join(part for part in (str(response.status_code), told.code, told.message) if part)
+            hint = NO_KEY if response.status_code == UNAUTHORIZED and self.key is None else ""
+            raise OperatorError(self.without_key(f"{self.http.base_url}{path} answered {words}{hint}"))
+        return response
+
+    async def embed(self, request: Request) -> Answer:
+        content = msgspec.json.encode(request)
+        began = time.perf_counter()
+        try:
+            response = await self.response("POST", "embeddings", content=content)
+        except TimeoutError:
+            return Answer(time.perf_counter() - began, error="timeout")
+        except httpx2.RequestError as error:
+            return Answer(time.perf_counter() - began, error=f"connection {type(error).__name__}", is_broken=True)
+        seconds = time.perf_counter() - began
+        if response.status_code != OK:
+            code = reply.refusal(response.content).code
+            return Answer(seconds, error=self.without_key(f"{response.status_code} {code}".strip()))
+        try:
+            self.dimensions, num_tokens = reply.checked(
+                response.content,
+                num_inputs=len(request.input),
+                encoding_format=request.encoding_format,
+                dimensions=self.dimensions if request.dimensions is UNSET else request.dimensions,
+            )
+        except reply.WrongReply as wrong:
+            return Answer(seconds, error=f"{OK} {wrong}")
+        return Answer(seconds, num_tokens)
+
+    async def response(self, method: str, path: str, *, content: bytes) -> httpx2.Response:
+        async with asyncio.timeout(self.timeout_seconds):  # of the whole exchange; a client's own timeouts are those of its steps
+            return await self.http.request(method, path, content=content, headers={"Content-Type": "application/json"})
+
+    def without_key(self, text: str) -> str:
+        """A server may quote a key. What is shorter than any real one would only spoil the words."""
+        return text.replace(self.key, "***") if self.key and len(self.key) >= MIN_KEY_CHARS else text
+
+
+def opened(base_url: str, *, key: str | None, num_connections: int) -> httpx2.AsyncClient:
+    """An HTTP client that keeps a connection for each of the load's clients."""
+    limits = httpx2.Limits(max_connections=num_connections, max_keepalive_connections=num_connections, keepalive_expiry=None)
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    return httpx2.AsyncClient(base_url=base_url, headers=headers, timeout=None, limits=limits)
+
+
+def base_url(text: str) -> str:
+    """What an SDK calls base_url: with /v1 where the address has no path at all. Raises OperatorError, which does not repeat it."""
+    try:
+        url = httpx2.URL(text)
+    except httpx2.InvalidURL:
+        url = httpx2.URL()
+    if url.scheme not in {"http", "https"} or not url.host or url.userinfo or url.query or url.fragment:
+        raise OperatorError("--url must be http[s]://HOST[:PORT][/PATH], without a user, a password or a query")
+    return str(url.copy_with(path=url.path.rstrip("/").removesuffix("/embeddings") or "/v1"))
