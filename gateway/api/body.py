@@ -3,8 +3,7 @@ watched once they are here."""
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from types import TracebackType
 
 from litestar.types import Receive, Scope
 
@@ -66,26 +65,34 @@ def unpacked(raw: bytes, *, max_bytes: int) -> bytes:
     return bytes(content)
 
 
-@asynccontextmanager
-async def until_client_leaves(receive: Receive) -> AsyncIterator[None]:
-    """Cancels what runs inside when the client closes its connection, and raises ClientGone. Only after the whole body was read."""
-    worker = asyncio.current_task()
-    has_left = False
+class UntilClientLeaves:
+    """Cancels what runs inside when the client closes its connection, and raises ClientGone. Only after the whole body was read.
 
-    async def watch() -> None:
-        nonlocal has_left
-        while (await receive())["type"] != "http.disconnect":
+    The watch begins in the loop's next turn: what is answered within this one, from the cache, is never watched.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self.receive = receive
+        self.has_left = False
+        self.watcher: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> None:
+        self.worker = asyncio.current_task()
+        self.start = asyncio.get_running_loop().call_soon(self.begin)
+
+    def begin(self) -> None:
+        self.watcher = asyncio.create_task(self.watch(), name="client-watch")
+
+    async def watch(self) -> None:
+        while (await self.receive())["type"] != "http.disconnect":
             pass
-        has_left = True
-        if worker is not None:
-            worker.cancel()
+        self.has_left = True
+        if self.worker is not None:
+            self.worker.cancel()
 
-    watcher = asyncio.create_task(watch(), name="client-watch")
-    try:
-        yield
-    except asyncio.CancelledError:
-        if has_left and worker is not None and worker.uncancel() == 0:
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.start.cancel()
+        if self.watcher is not None:
+            self.watcher.cancel()
+        if isinstance(error, asyncio.CancelledError) and self.has_left and self.worker is not None and self.worker.uncancel() == 0:
             raise ClientGone from None
-        raise
-    finally:
-        watcher.cancel()

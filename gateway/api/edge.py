@@ -115,10 +115,9 @@ class Edge:
     def tell(self, scope: HTTPScope, record: Record) -> None:
         method = record.method if record.method in METHODS else "other"
         route = str(scope.get("path_template") or (scope["path"] if scope["path"] in self.paths else "unmatched"))
-        self.metrics.http_requests.labels(route, method, str(record.status)).inc()
-        self.metrics.http_seconds.labels(route).observe(record.seconds)
+        self.metrics.answered(route, method, str(record.status), seconds=record.seconds)
         if (route, method) == EMBEDDINGS:
-            self.metrics.requests.labels(record.model or "unknown", record.outcome).inc()
+            self.metrics.ended(record.model or "unknown", record.outcome)
         if record.status == Unavailable.status and record.outcome != "ok":  # a probe that says no refuses nobody
             self.metrics.rejections.labels(record.outcome).inc()
         write = log.debug if route in PROBES else log.info

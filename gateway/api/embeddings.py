@@ -64,7 +64,7 @@ class Road:
             encoding = body.encoding_of(request.scope)
             raw = await body.read(request.scope, request.receive, stay, self.settings)
             try:
-                async with body.until_client_leaves(request.receive), asyncio.timeout(self.settings.request_timeout_seconds):
+                async with body.UntilClientLeaves(request.receive), asyncio.timeout(self.settings.request_timeout_seconds):
                     if encoding:
                         raw = await self.off_loop(ALWAYS, body.unpacked, raw, max_bytes=self.settings.max_body_bytes)
                         stay.hold(len(raw))
