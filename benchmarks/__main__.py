@@ -1,25 +1,29 @@
-"""One run: warm up, play the sides of every ratio in turns, print the table, keep it as JSON."""
+"""One run: warm up, play the sides of every ratio in turns, print the table, keep it as JSON and draw throughput and latency."""
 
 import argparse
 import contextlib
-import json
+import statistics
 import sys
 import tempfile
 import time
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from benchmarks import corpus, load, queries
-from benchmarks.machine import machine, versions
-from benchmarks.measures import MEASURES, Result, result
+from benchmarks import chart, corpus, load, queries
+from benchmarks.machine import cores, machine, place, programs, versions
+from benchmarks.measures import MEASURES, ONCE, Result, chosen, result
+from benchmarks.program import CACHED, FLOAT32, GATEWAY
+from benchmarks.rounds import add_options, kept, now, played
 from benchmarks.server import Server
-from benchmarks.sides import CLIENTS, Figures, Sides
+from benchmarks.sides import CLIENTS, LEVELS, Figures, Sides
 from benchmarks.table import table
 from benchmarks.worker import Worker
 
-RESULTS = Path(__file__).with_name("results")
 WORKERS = {"encode": "benchmarks.reference", "engine": "benchmarks.bare_engine"}
+VARIANTS = {"float32": FLOAT32, "cached": CACHED}
+ON_ONE_CORE = {"cached"}
+LEVEL_SIDES = [f"level:{clients}" for clients in LEVELS]
 
 
 def main() -> None:
@@ -28,65 +32,75 @@ def main() -> None:
         print(load.HINT, file=sys.stderr)
         sys.exit(2)
     began = time.monotonic()
-    measures = [measure for measure in MEASURES if not options.only or measure.name in options.only]
+    measures = chosen(options.only, options.growth_minutes)
     names = list(dict.fromkeys(side for measure in measures for side in measure.sides))
-    at = datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ")
-    about = {"at": at, "command": sys.argv, "machine": machine(), "versions": versions()}
+    names += LEVEL_SIDES if not options.only or "levels" in options.only else []
+    about: dict[str, Any] = {"at": now(), "options": vars(options), "machine": machine(), "versions": versions()}
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gateway-bench-")))
-        sentences = corpus.corpus()
-        server = stack.enter_context(Server(folder))
-        workers = {
-            name: stack.enter_context(Worker(module, corpus.written(sentences, folder / "corpus.json")))
-            for name, module in WORKERS.items()
-            if any(side.endswith(f"_{name}") for side in names)
-        }
-        queries.embed_all(server, sentences.requests[-CLIENTS:], clients=CLIENTS)  # warm-up
-        rounds = played(Sides(sentences, folder, options.seconds, server, workers), names, options.rounds)
-        about["corpus"] = sentences.about
-        about["workers"] = {name: worker.about for name, worker in workers.items()}
+        sides = started(stack, names, options)
+        rounds = played(sides.run, [name for name in names if name not in ONCE], options.rounds)
+        rounds |= played(sides.run, [name for name in names if name in ONCE], 1)
+        about["corpus"] = sides.corpus.about
+        about["workers"] = {name: worker.about for name, worker in sides.workers.items()}
     results = [result(measure, rounds) for measure in measures]
     about["seconds"] = round(time.monotonic() - began)
     print(report(about, results))
-    print(f"\n{kept(about, results, rounds)}")
+    for path in written(about, results, rounds):
+        print(path)
 
 
 def parsed(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="how often each side is run; the median counts (default 3)")
-    parser.add_argument("--seconds", type=float, default=6, help="how long a side runs in a round (default 6)")
-    parser.add_argument("--only", action="append", choices=[measure.name for measure in MEASURES], help="this measure; repeatable")
+    add_options(parser)
+    parser.add_argument(
+        "--growth-minutes", type=float, default=2, help="how long the growth of memory is watched; its bar is one of 60 (default 2)"
+    )
+    names = [measure.name for measure in MEASURES if measure.top]
+    parser.add_argument("--only", action="append", choices=[*names, "levels"], help="this measure, or the chart's; repeatable")
     return parser.parse_args(arguments)
 
 
-def played(sides: Sides, names: list[str], num_rounds: int) -> dict[str, list[Figures]]:
-    """Every other round goes backwards, so that a machine that slows down favours no side."""
-    rounds: dict[str, list[Figures]] = {name: [] for name in names}
-    for number in range(num_rounds):
-        for name in names if number % 2 == 0 else reversed(names):
-            figures = sides.run(name)
-            rounds[name].append(figures)
-            shown = ", ".join(f"{figure} {value:.4g}" for figure, value in figures.items())
-            print(f"round {number + 1}: {name}: {shown}", file=sys.stderr, flush=True)
-    return rounds
+def started(stack: contextlib.ExitStack, names: list[str], options: argparse.Namespace) -> Sides:
+    """The gateways and the processes the sides need, warm."""
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gateway-bench-")))
+    sentences = corpus.corpus()
+    server = stack.enter_context(Server(GATEWAY, folder / "gateway"))
+    variants = {
+        name: stack.enter_context(Server(program, folder / name, core=cores()[0] if name in ON_ONE_CORE else None))
+        for name, program in VARIANTS.items()
+        if any(side.endswith(f"_{name}") for side in names)
+    }
+    workers = {
+        name: stack.enter_context(Worker(module, corpus.written(sentences, folder / "gateway" / "corpus.json")))
+        for name, module in WORKERS.items()
+        if any(side.endswith(f"_{name}") for side in names)
+    }
+    for warmed in (server, *variants.values()):
+        queries.embed_all(warmed, sentences.requests[-CLIENTS:], clients=CLIENTS)
+    return Sides(sentences, folder, options.seconds, server, workers, variants, options.growth_minutes)
 
 
-def report(about: dict, results: list[Result]) -> str:
-    place = "{cpu}, {cores} cores, {memory_gb} GB, load {load_before} before".format(**about["machine"])
-    programs = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+def report(about: dict[str, Any], results: list[Result]) -> str:
     texts = "sentences of {mean_tokens} tokens on average, short ones of {mean_short_tokens}".format(**about["corpus"])
     encode = about["workers"].get("encode")
     reference = f"; encode's best batch size: {encode['batch_size']}" if encode else ""
-    return f"\n{place}\n{programs}\n{texts}{reference}; {about['seconds']} s in all\n\n{table(results)}"
+    return f"\n{place(about)}\n{programs(about)}\n{texts}{reference}; {about['seconds']} s in all\n\n{table(results)}\n"
 
 
-def kept(about: dict, results: list[Result], rounds: dict[str, list[Figures]]) -> Path:
-    """The same as JSON, with the figures of every round."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{about['at']}.json"
+def written(about: dict[str, Any], results: list[Result], rounds: dict[str, list[Figures]]) -> list[Path]:
+    """The same as JSON, with the figures of every round; the chart, if its levels were run."""
+    levels = [median_level(clients, rounds) for clients in LEVELS if f"level:{clients}" in rounds]
     measured = [{**asdict(row), "value": row.value, "verdict": row.verdict} for row in results]
-    path.write_text(json.dumps({**about, "results": measured, "rounds": rounds}, indent=2), encoding="utf-8")
-    return path
+    path = kept(about["at"], {**about, "results": measured, "levels": levels, "rounds": rounds})
+    if not levels:
+        return [path]
+    caption = f"{place(about)}; {about['at']}\n{programs(about)}"
+    return [path, chart.of_load(levels, "all-MiniLM-L6-v2 through the gateway", caption, path.with_suffix(".png"))]
+
+
+def median_level(clients: int, rounds: dict[str, list[Figures]]) -> Figures:
+    levels = rounds[f"level:{clients}"]
+    return {"clients": clients, **{name: statistics.median(level[name] for level in levels) for name in levels[0]}}
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -56,8 +57,14 @@ class Corpus:
         }
 
 
+@cache
+def model_folder() -> Path:
+    """The weights all sides read."""
+    return folder_of(MODEL, download=False)
+
+
 def corpus() -> Corpus:
-    tokenizer = Tokenizer.from_file(str(folder_of(MODEL, download=False) / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(model_folder() / "tokenizer.json"))
     tokenizer.no_truncation()
     tokenizer.no_padding()
     texts = sorted({text for part in documentation() for text in sentences(part)}, key=digest)[:NUM_SENTENCES]

@@ -1,5 +1,6 @@
 -- Sends the bodies of a file, one a line, in turn; prints what came back as one line of JSON.
--- Run as: wrk … -s load.lua URL -- BODIES_FILE API_KEY
+-- Run as: wrk … -s load.lua URL -- BODIES_FILE API_KEY SECONDS REPLIES
+-- It says "enough" once it has run for SECONDS and had REPLIES replies, and goes on until it is ended.
 local ffi = require("ffi")
 ffi.cdef("typedef struct { long seconds; long nanoseconds; } timespec; int clock_gettime(int clock, timespec *time);")
 local MONOTONIC = 1
@@ -17,7 +18,8 @@ end
 
 function init(args)
   local headers = { ["Content-Type"] = "application/json", ["Authorization"] = "Bearer " .. args[2], ["Host"] = wrk.headers["Host"] }
-  requests, next_request, times, not_ok = {}, 0, {}, 0
+  requests, next_request, times, not_ok, is_enough = {}, 0, {}, 0, false
+  min_seconds, min_replies = tonumber(args[3]), tonumber(args[4])
   for body in io.lines(args[1]) do
     requests[#requests + 1] = wrk.format("POST", wrk.path, headers, body)
   end
@@ -30,8 +32,14 @@ function request()
 end
 
 function response(status)
-  times[#times + 1] = now()
+  local at = now()
+  times[#times + 1] = at
   if status ~= 200 then not_ok = not_ok + 1 end
+  if not is_enough and #times >= min_replies and at - began >= min_seconds then
+    is_enough = true
+    io.write("enough\n")
+    io.flush()
+  end
 end
 
 function done(summary, latency)

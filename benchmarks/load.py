@@ -1,19 +1,22 @@
 """wrk as the load: cheap beside the server it shares two cores with, which no Python client is."""
 
 import json
+import math
 import shutil
 import signal
 import subprocess
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from benchmarks.server import KEY, MODEL, Server
+from benchmarks.machine import cores, on_cores
+from benchmarks.program import KEY, MODEL
+from benchmarks.server import Server
 from benchmarks.throughput import requests_per_second
 
-MAX_SECONDS, POLL_SECONDS = 120, 0.2
-ANSWERED = "gateway_requests_total"
+MAX_LATE_SECONDS = 120
 SCRIPT = Path(__file__).with_name("load.lua")
 HINT = "wrk, the load program, was not found. Install it (apt-get install wrk, brew install wrk) and run this again."
 
@@ -40,23 +43,28 @@ def is_installed() -> bool:
     return shutil.which("wrk") is not None
 
 
-def bodies_file(path: Path, requests: list[Any]) -> Path:
-    """One request body a line: `requests` are what stands under `input`."""
-    lines = (json.dumps({"model": MODEL, "input": texts, "encoding_format": "base64"}) for texts in requests)
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
+def bodies_file(path: Path, requests: Sequence[Any], formats: Sequence[str] = ("base64",)) -> Path:
+    """One request body a line: `requests` are what stands under `input`, and ask for one of `formats` after another."""
+    bodies = ({"model": MODEL, "input": texts, "encoding_format": form} for texts, form in zip(requests, cycle(formats)))
+    path.write_text("".join(f"{json.dumps(body)}\n" for body in bodies), encoding="ascii")
     return path
 
 
-def started(server: Server, bodies: Path, *, clients: int) -> "subprocess.Popen[str]":
-    command = ["wrk", "-t1", f"-c{clients}", f"-d{MAX_SECONDS}s", f"--timeout={MAX_SECONDS}s", "-s", str(SCRIPT)]
-    return subprocess.Popen([*command, f"{server.url}/v1/embeddings", "--", str(bodies), KEY], stdout=subprocess.PIPE, text=True)
+def started(server: Server, bodies: Path, *, clients: int, seconds: float) -> "subprocess.Popen[str]":
+    """Goes on until `finished`, at most MAX_LATE_SECONDS beyond `seconds`. A server on one core leaves it the others."""
+    longest = math.ceil(seconds) + MAX_LATE_SECONDS
+    command = ["wrk", "-t1", f"-c{clients}", f"-d{longest}s", f"--timeout={MAX_LATE_SECONDS}s", "-s", str(SCRIPT)]
+    arguments = [str(bodies), KEY, str(seconds), str(2 * clients)]
+    with on_cores(set(cores()) - {server.core}):
+        return subprocess.Popen([*command, f"{server.url}/v1/embeddings", "--", *arguments], stdout=subprocess.PIPE, text=True)
 
 
 def finished(process: "subprocess.Popen[str]", *, clients: int) -> Load:
     """Ends the load. Raises RuntimeError if any reply was not 200, or any connection broke: a figure of failures is none."""
+    assert process.stdout
     process.send_signal(signal.SIGINT)  # wrk stops and reports
-    output, _ = process.communicate()
-    if process.returncode:
+    output = process.stdout.read()
+    if process.wait():
         raise RuntimeError(f"wrk ended with {process.returncode}: {output}")
     report = json.loads(output.splitlines()[-1])
     if report["not_ok"] or report["broken"]:
@@ -73,9 +81,9 @@ def finished(process: "subprocess.Popen[str]", *, clients: int) -> Load:
 
 def load(server: Server, bodies: Path, *, clients: int, seconds: float) -> Load:
     """Goes on beyond `seconds` until each client was answered twice: to drop a slow window would flatter the server."""
-    ends = time.monotonic() + seconds
-    answered = server.counted(ANSWERED)
-    process = started(server, bodies, clients=clients)
-    while process.poll() is None and (time.monotonic() < ends or server.counted(ANSWERED) - answered < 2 * clients):
-        time.sleep(max(POLL_SECONDS, ends - time.monotonic()))
+    process = started(server, bodies, clients=clients, seconds=seconds)
+    assert process.stdout
+    said = iter(process.stdout.readline, "")
+    if not any(line == "enough\n" for line in said):
+        raise RuntimeError(f"{clients} clients were not answered twice each in {seconds + MAX_LATE_SECONDS:.0f} s")
     return finished(process, clients=clients)

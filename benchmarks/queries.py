@@ -8,7 +8,8 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from benchmarks.server import HOST, KEY, MODEL, Server
+from benchmarks.program import HOST, KEY, MODEL
+from benchmarks.server import Server
 
 NUM_THREADS = 32
 

@@ -1,47 +1,45 @@
-"""A gateway process of our own, as an operator would start it: a free port, an empty data folder, one key, no model hub."""
+"""A server process of our own: a free port, a folder to itself, no model hub, and on 127.0.0.1 alone."""
 
 import os
 import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 from types import TracebackType
 
-HOST = "127.0.0.1"
-KEY = "benchmark-key-of-24-characters-or-more"
-MODEL = "all-MiniLM-L6-v2"
-GATEWAY = Path(sys.executable).with_name("gateway")
+from benchmarks.corpus import model_folder
+from benchmarks.machine import on_cores
+from benchmarks.program import HOST, Program
+
 MAX_START_SECONDS, MAX_STOP_SECONDS = 120, 40
 
 
 class Server:
-    """A context: started and ready inside, ended by SIGTERM after. `start_seconds` is from exec to the first 200 of /readyz."""
+    """A context: started and ready inside, ended by SIGTERM after. With a `core` it runs on that one alone.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.log = folder / "gateway.log"
+    `start_seconds` is from exec to the first 200 of its ready path. If it does not start, the RuntimeError says what it said.
+    """
+
+    def __init__(self, program: Program, folder: Path, *, core: int | None = None) -> None:
+        folder.mkdir(exist_ok=True)
+        self.program, self.folder, self.core = program, folder, core
         self.port = free_port()
         self.url = f"http://{HOST}:{self.port}"
+        self.log = folder / f"{self.port}.log"
         self.start_seconds = 0.0
 
     def __enter__(self) -> "Server":
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY")}
-        environment = {
-            **inherited,
-            "HF_HUB_OFFLINE": "1",
-            "GATEWAY_API_KEYS": KEY,
-            "GATEWAY_DATA_DIR": str(self.folder / "data"),
-            "GATEWAY__SERVER__HOST": HOST,
-            "GATEWAY__SERVER__PORT": str(self.port),
-        }
+        program = self.program.filled(port=str(self.port), folder=str(self.folder), model=str(model_folder()))
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("GATEWAY", "INFINITY"))}
+        environment = {**inherited, "HF_HUB_OFFLINE": "1", **program.environment}
         began = time.monotonic()
-        with self.log.open("w") as log:  # its folder has no gateway.toml, so the defaults are what is measured
-            self.process = subprocess.Popen([GATEWAY, "serve"], cwd=self.folder, env=environment, stdout=log, stderr=log)
+        # Its folder has no gateway.toml, so the defaults are what is measured.
+        with self.log.open("w") as log, on_cores(None if self.core is None else {self.core}):
+            self.process = subprocess.Popen(program.command, cwd=self.folder, env=environment, stdout=log, stderr=log)
         try:
             self.wait_until_ready()
         except BaseException:
@@ -57,12 +55,12 @@ class Server:
         deadline = time.monotonic() + MAX_START_SECONDS
         while not self.is_ready():
             if self.process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"the gateway did not become ready:\n{self.log.read_text()}")
+                raise RuntimeError(f"{self.program.name} did not become ready:\n{self.log.read_text()}")
             time.sleep(0.02)
 
     def is_ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/readyz", timeout=1) as reply:
+            with urllib.request.urlopen(f"{self.url}{self.program.ready_path}", timeout=1) as reply:
                 return bool(reply.status == 200)
         except (urllib.error.URLError, OSError):
             return False
@@ -83,7 +81,9 @@ class Server:
         return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if re.match(rf"{metric}[ {{]", line))
 
     def memory_bytes(self, field: str) -> int:
-        """VmRSS, resident now, or VmHWM, the most there ever was."""
+        """VmRSS, resident now, or VmHWM, the most there ever was. Raises RuntimeError if the process has ended."""
+        if self.process.poll() is not None:
+            raise RuntimeError(f"{self.program.name} ended:\n{self.log.read_text()}")
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return 1024 * int(status.split(f"{field}:")[1].split()[0])
 

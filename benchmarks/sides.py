@@ -2,16 +2,19 @@
 
 import itertools
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from benchmarks import load, queries
 from benchmarks.corpus import INPUTS, Corpus
+from benchmarks.growth import grown
+from benchmarks.mixture import mixture
 from benchmarks.server import Server
 from benchmarks.worker import Worker
 
-CLIENTS, CROWD, BULK_CLIENTS = 4, 32, 2
+CLIENTS, CROWD, BULK_CLIENTS, CACHED_CLIENTS = 4, 32, 2, 16
+LEVELS = (1, 2, 4, 8, 16, 32, 64)  # clients
 BULK_INPUTS = 512
 QUERIES_A_SECOND = 5
 SETTLE_SECONDS = 1.0  # the batch of a client that was cut off runs to its end
@@ -22,16 +25,20 @@ Figures = dict[str, float]
 
 @dataclass
 class Sides:
-    """`seconds` is how long a side runs. Workers are there if some measure needs them."""
+    """`seconds` is how long a side runs. Workers, and servers with other settings, are there if some measure needs them."""
 
     corpus: Corpus
     folder: Path
     seconds: float
     server: Server
-    workers: dict[str, Worker]
+    workers: dict[str, Worker] = field(default_factory=dict)
+    variants: dict[str, Server] = field(default_factory=dict)
+    growth_minutes: float = 0
 
     def run(self, name: str) -> Figures:
-        figures: Figures = getattr(self, name)()
+        """`name` is a method here, or a method and its number: level:16."""
+        side, _, number = name.partition(":")
+        figures: Figures = getattr(self, side)(*([int(number)] if number else []))
         time.sleep(SETTLE_SECONDS)
         return figures
 
@@ -49,8 +56,22 @@ class Sides:
         large = [texts[start : start + BULK_INPUTS] for start in range(0, len(texts), BULK_INPUTS)]
         return load.bodies_file(self.folder / "large.jsonl", large)
 
+    @cached_property
+    def same_body(self) -> Path:
+        return load.bodies_file(self.folder / "same.jsonl", self.corpus.short[:1])
+
+    @cached_property
+    def mixed_bodies(self) -> Path:
+        return load.bodies_file(self.folder / "mixed.jsonl", mixture(self.corpus), formats=("base64", "float"))
+
     def bulk_http(self) -> Figures:
-        seen = load.load(self.server, self.bulk_bodies, clients=CLIENTS, seconds=self.seconds)
+        return self.bulk(self.server)
+
+    def bulk_float32(self) -> Figures:
+        return self.bulk(self.variants["float32"])
+
+    def bulk(self, server: Server) -> Figures:
+        seen = load.load(server, self.bulk_bodies, clients=CLIENTS, seconds=self.seconds)
         texts = INPUTS * seen.requests_per_second
         return {"texts_per_second": texts, "tokens_per_second": texts * self.corpus.mean_tokens, **milliseconds(seen)}
 
@@ -72,6 +93,14 @@ class Sides:
         texts = seen.requests_per_second
         return {"texts_per_second": texts, "tokens_per_second": texts * self.corpus.mean_short_tokens, **milliseconds(seen)}
 
+    def level(self, clients: int) -> Figures:
+        seen = load.load(self.server, self.short_bodies, clients=clients, seconds=self.seconds / 2)
+        return {"texts_per_second": seen.requests_per_second, **milliseconds(seen)}
+
+    def same_cached(self) -> Figures:
+        seen = load.load(self.variants["cached"], self.same_body, clients=CACHED_CLIENTS, seconds=self.seconds)
+        return {"requests_per_second": seen.requests_per_second, **milliseconds(seen)}
+
     def large_alone(self) -> Figures:
         return {"tokens_per_second": self.large(self.seconds)[0]}
 
@@ -84,7 +113,7 @@ class Sides:
 
     def large(self, seconds: float, rate: float = 0) -> tuple[float, list[float]]:
         """Tokens a second, and what queries took. A request of 512 takes seconds, so what the device did is asked of /metrics."""
-        process = load.started(self.server, self.large_bodies, clients=BULK_CLIENTS)
+        process = load.started(self.server, self.large_bodies, clients=BULK_CLIENTS, seconds=seconds)
         time.sleep(SETTLE_SECONDS)
         began, before = time.monotonic(), self.real_tokens()
         taken = queries.latencies(self.server, self.corpus.short, rate=rate, seconds=seconds) if rate else []
@@ -107,13 +136,16 @@ class Sides:
         return {"ratio": padded / real}
 
     def start(self) -> Figures:
-        folder = self.folder / "start"
-        folder.mkdir(exist_ok=True)
-        with Server(folder) as server:
+        """Another of the same, in the same folder: what the first one compiled is there."""
+        with Server(self.server.program, self.server.folder) as server:
             return {"seconds": server.start_seconds}
 
     def memory(self) -> Figures:
-        return {f"{name}_mb": self.server.memory_bytes(field) / 1e6 for name, field in (("resident", "VmRSS"), ("peak", "VmHWM"))}
+        kinds = {"resident_mb": "VmRSS", "peak_mb": "VmHWM"}
+        return {name: self.server.memory_bytes(kind) / 1e6 for name, kind in kinds.items()}
+
+    def growth(self) -> Figures:
+        return grown(self.server, self.mixed_bodies, minutes=self.growth_minutes)
 
 
 def milliseconds(seen: load.Load) -> Figures:

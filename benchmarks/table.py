@@ -1,12 +1,18 @@
 """Results as people read them."""
 
-from benchmarks.measures import Result
+from collections.abc import Sequence
 
-COLUMNS = ("measure", "what", "sides", "value", "spread", "bar", "verdict")
+from benchmarks.measures import Bar, Result
+
+COLUMNS = ("measure", "what", "sides", "value", "spread", "bar", "aim", "verdict")
 
 
 def table(results: list[Result]) -> str:
-    rows = [COLUMNS, *(cells(result) for result in results)]
+    return aligned([COLUMNS, *(cells(result) for result in results)])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Columns under their names, which are the first row."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
@@ -14,22 +20,20 @@ def table(results: list[Result]) -> str:
 
 def cells(result: Result) -> tuple[str, ...]:
     measure = result.measure
-    low, high = min(result.values), max(result.values)
-    note = f" ({measure.note})" if measure.note else ""
-    return (
-        measure.name,
-        measure.what,
-        "" if result.bottom is None else f"{short(result.top)} / {short(result.bottom)}",
-        written(result.value, measure.unit),
-        f"{written(low, measure.unit)} .. {written(high, measure.unit)}",
-        f"{measure.bar.direction} {written(measure.bar.reach, measure.unit)}{note}",
-        result.verdict,
-    )
+    sides = "" if result.top is None or result.bottom is None else f"{short(result.top)} / {short(result.bottom)}"
+    spread = " .. ".join(written(edge(result.values), measure.unit) for edge in (min, max) if result.values)
+    value = "" if result.value is None else written(result.value, measure.unit)
+    return (measure.name, measure.what, sides, value, spread, *targets(measure.bar, measure.unit), result.verdict)
+
+
+def targets(bar: Bar, unit: str) -> tuple[str, str]:
+    note = f" {bar.note}" if bar.note else ""
+    return f"{bar.direction} {written(bar.reach, unit)}{note}", written(bar.aim, unit)
 
 
 def written(value: float, unit: str) -> str:
     if unit == "%":
-        return f"{100 * value:.0f} %"
+        return f"{100 * value:.1f} %" if abs(value) < 0.1 else f"{100 * value:.0f} %"
     return f"{value:.2f}x" if unit == "x" else f"{short(value)} {unit}"
 
 

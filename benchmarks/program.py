@@ -1,0 +1,75 @@
+"""Every server that is measured, told once: how it is started, with its defaults unless a measure says otherwise.
+
+In the words of a command and of its environment `{port}`, `{folder}` and `{model}`, the folder of the weights, are filled in.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+HOST = "127.0.0.1"
+KEY = "benchmark-key-of-24-characters-or-more"
+MODEL = "all-MiniLM-L6-v2"
+HERE = Path(__file__).parent
+BIN = Path(sys.executable).parent
+PEERS_BIN = HERE.parent / ".venv-peers" / "bin"
+
+
+@dataclass(frozen=True)
+class Program:
+    """`ready_path` answers 200 once texts can be embedded."""
+
+    name: str
+    command: tuple[str, ...]
+    ready_path: str
+    environment: Mapping[str, str]
+
+    def configured(self, **environment: str) -> "Program":
+        return replace(self, environment={**self.environment, **environment})
+
+    def filled(self, **words: str) -> "Program":
+        """With words for the names in braces."""
+
+        def fill(text: str) -> str:
+            for name, word in words.items():
+                text = text.replace(f"{{{name}}}", word)
+            return text
+
+        environment = {name: fill(value) for name, value in self.environment.items()}
+        return replace(self, command=tuple(map(fill, self.command)), environment=environment)
+
+
+CACHED = Program(
+    "gateway",
+    (str(BIN / "gateway"), "serve"),
+    "/readyz",
+    {
+        "GATEWAY_API_KEYS": KEY,
+        "GATEWAY_DATA_DIR": "{folder}/data",
+        "GATEWAY__SERVER__HOST": HOST,
+        "GATEWAY__SERVER__PORT": "{port}",
+    },
+)
+GATEWAY = CACHED.configured(GATEWAY__CACHE__MAX_BYTES="0")  # a text known already would be no work
+FLOAT32_ROW = {"name": MODEL, "source": f"sentence-transformers/{MODEL}", "download": False, "precision": "float32"}
+FLOAT32 = GATEWAY.configured(GATEWAY__MODELS=json.dumps([FLOAT32_ROW]))
+
+INFINITY = Program(
+    "infinity",
+    (
+        str(PEERS_BIN / "infinity_emb"), "v2", "--model-id", "{model}", "--served-model-name", MODEL,
+        "--host", HOST, "--port", "{port}", "--url-prefix", "/v1", "--api-key", KEY,
+    ),
+    "/health",
+    {"DO_NOT_TRACK": "1"},
+)  # fmt: skip
+TUTORIAL = Program(
+    "fastapi, def",
+    (str(PEERS_BIN / "uvicorn"), "--app-dir", str(HERE), "--host", HOST, "--port", "{port}", "tutorial_server:app"),
+    "/health",
+    {"MODEL_FOLDER": "{model}"},
+)
+ASYNC_TUTORIAL = replace(TUTORIAL, name="fastapi, async def", command=(*TUTORIAL.command[:-1], "tutorial_server:async_app"))
+PEERS = (INFINITY, TUTORIAL, ASYNC_TUTORIAL)
