@@ -229,8 +229,8 @@ class Unembeddable(GatewayError):
     code = "unembeddable_input"
     should_retry = False
 
-    def __init__(self, where: str) -> None:
-        super().__init__(f"The model cannot embed '{where}': it gave a vector with values that are not numbers.", param="input")
+    def __init__(self, where: str, reason: str = "it gave a vector with values that are not numbers") -> None:
+        super().__init__(f"The model cannot embed '{where}': {reason}.", param="input")
 
 
 class InternalError(GatewayError):

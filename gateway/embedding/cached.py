@@ -19,6 +19,7 @@ from gateway.metrics import ModelMetrics
 # Digests of more are made in a thread: 100,000 characters, or 100 inputs, take about 0.1 ms.
 MAX_ON_LOOP_CHARS = 64 * 1024
 MAX_ON_LOOP_INPUTS = 256
+CLOSE_SECONDS = 1.0  # for flights to end once their embedder is closed
 
 
 class Flight:
@@ -178,10 +179,13 @@ class Cached:
         return self.embedder.health()
 
     async def close(self) -> None:
-        """The embedder fails what still waits, and with it the flights end."""
+        """The embedder fails what still waits, and with it the flights end. One that does not is a device's that hangs."""
         await self.embedder.close()
         if self.tasks:
-            await asyncio.wait(self.tasks)
+            _, hanging = await asyncio.wait(self.tasks, timeout=CLOSE_SECONDS)
+            for task in hanging:
+                task.cancel()
+            await asyncio.gather(*hanging, return_exceptions=True)
 
 
 def first_met(places: list[int]) -> list[int]:

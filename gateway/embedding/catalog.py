@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from gateway.config import ModelRow
 from gateway.embedding.embedder import Embedder
 from gateway.embedding.fingerprint import changes
-from gateway.errors import ConfigurationError, ModelLoading, OperatorError, UnknownModel
+from gateway.errors import ConfigurationError, ModelLoading, OperatorError, Overloaded, UnknownModel
+
+FAILED_SECONDS = 30  # about what a restart takes, which /livez then asks for
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +49,14 @@ class Catalog:
         return iter(self.by_name.items())
 
     def find(self, name: str) -> Model:
-        """The model that serves `name`. Raises UnknownModel, or ModelLoading while it cannot serve yet."""
+        """The model that serves `name`. Raises UnknownModel, ModelLoading while it cannot serve yet, Overloaded once it failed."""
         model = self.by_name.get(name)
         if model is None:
             raise UnknownModel(name)
-        if model.embedder.health().state != "ready":
+        state = model.embedder.health().state
+        if state == "failed":
+            raise Overloaded("This model has failed.", retry_after_seconds=FAILED_SECONDS)
+        if state != "ready":
             raise ModelLoading(name)
         return model
 

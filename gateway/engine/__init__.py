@@ -6,8 +6,10 @@ plan        texts into counted, checked windows of token ids
 tokenizer   text -> token ids
 job         one window that waits; the work of one request
 batcher     which jobs run next, together
+budget      how large a batch may be
 device      the thread that runs them
 encoder     token ids -> vectors: openvino_encoder on a CPU, torch_encoder on CUDA
+unpadded    batches without padding, where FlashAttention is installed
 shapes      the ladder of batch shapes
 runtime     which encoders serve a model here
 weights     where a model's files are

@@ -19,7 +19,7 @@ from gateway.embedding.fingerprint import digest
 from gateway.engine.weights import Identity, sha256_of
 from gateway.errors import OperatorError
 
-FORMAT = 1
+FORMAT = 2
 MAKING, ABANDONED_SECONDS = ".making-", 24 * 3600
 NETWORK, TOKENIZER, MANIFEST = "model.xml", "tokenizer.json", "manifest.json"
 CONTENT = (NETWORK, "model.bin", TOKENIZER)
@@ -27,7 +27,10 @@ LIBRARIES = ("openvino", "sentence-transformers", "torch", "transformers", "toke
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
-    """`fidelity` is the worst cosine to sentence-transformers in float32 over the probe texts; `files` are digests."""
+    """`fidelity` is the worst cosine to sentence-transformers in float32 over the probe texts; `files` are digests.
+
+    `leaves_prompt_out` says that the network reads a third input, the mask of what is pooled.
+    """
 
     format: int
     source: str
@@ -40,6 +43,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     prompts: dict[str, str]
     default_prompt: str
     is_normalized: bool
+    leaves_prompt_out: bool
     pad_id: int
     fidelity: float
     files: dict[str, str]

@@ -2,8 +2,7 @@
 
 The caller, then its request, that has been served least goes first, so a short query passes a 2,048-input bulk and one key's flood
 leaves the others their share. Every fourth batch starts with the oldest request instead, so bulk never starves. A batch is filled
-from all requests with inputs near the first one's length, as far as `max_batch_tokens`, padding included,
-and the ladder of shapes allow.
+from all requests with inputs near the first one's length, as far as the budget of tokens and the ladder of shapes allow.
 """
 
 import threading
@@ -13,6 +12,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from operator import attrgetter
 
+from gateway.engine.budget import Budget
 from gateway.engine.job import Job, Work
 from gateway.engine.shapes import FREE, Shapes
 from gateway.errors import GatewayError, Overloaded
@@ -38,11 +38,11 @@ class Batcher:
     """Thread-safe: requests submit from the event loop, device threads take batches."""
 
     def __init__(
-        self, *, max_batch_tokens: int, max_queue_tokens: int, metrics: ModelMetrics, shapes: Shapes = FREE, num_devices: int = 1
+        self, *, budget: Budget, max_queue_tokens: int, metrics: ModelMetrics, shapes: Shapes = FREE, num_devices: int = 1
     ) -> None:
         self.shapes = shapes
         self.num_devices = num_devices
-        self.max_batch_tokens = max_batch_tokens
+        self.budget = budget
         self.max_queue_tokens = max_queue_tokens
         self.metrics = metrics
         self.changed = threading.Condition()
@@ -124,7 +124,7 @@ class Batcher:
         longest = self.shapes.length(order[0].pending[-1].num_tokens)
         picks: list[tuple[Work, int, int]] = []  # from each request a run of neighbours in length: [bottom, top)
         num_jobs = real_tokens = 0
-        max_jobs = self.shapes.rows(max(1, self.max_batch_tokens // longest))
+        max_jobs = self.shapes.rows(max(1, self.budget.max_tokens // longest))
         for work in dict.fromkeys(order):
             top = bottom = bisect_right(work.pending, longest, key=num_tokens_of)
             while bottom and num_jobs < max_jobs:

@@ -6,7 +6,8 @@ Runs as `python -m gateway.engine.compiler`, in a process of its own, so that th
 
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from gateway.engine.weights import Identity, identity_of, sha256_of
 from gateway.errors import OperatorError
 
 STEPS = ("loading", "converting", "measuring", "writing")
+COMMAND = (sys.executable, "-m", "gateway.engine.compiler")
 TIMEOUT_SECONDS = 1800.0
 
 Progress = Callable[[str], None]
@@ -41,22 +43,42 @@ class Report(Struct, frozen=True):
     error: str = ""
 
 
-def compile_model(folder: Path, *, source: str, precision: str, shelf: Shelf, progress: Progress) -> None:
-    """Blocks until the artifact is in its place. Raises OperatorError with the reason where it cannot be made."""
-    order = msgspec.json.encode(Order(str(folder), source, precision, str(shelf.folder)))
-    command = [sys.executable, "-m", "gateway.engine.compiler", order.decode()]
+def compile_model(  # noqa: PLR0913 - the last two are for tests
+    folder: Path,
+    *,
+    source: str,
+    precision: str,
+    shelf: Shelf,
+    progress: Progress,
+    command: Sequence[str] = COMMAND,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+) -> None:
+    """Blocks until the artifact is in its place. Raises OperatorError with the reason where it cannot be made, or not in time."""
+    order = msgspec.json.encode(Order(str(folder), source, precision, str(shelf.folder))).decode()
     error = ""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:  # noqa: S603 - our own
+    is_late = threading.Event()
+    with subprocess.Popen([*command, order], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:  # noqa: S603 - our own
+
+        def give_up() -> None:
+            is_late.set()
+            child.kill()  # which closes what is read below
+
+        watchdog = threading.Timer(timeout_seconds, give_up)
+        watchdog.daemon = True
+        watchdog.start()
         try:
             for line in child.stdout or ():
                 report = reported(line)
                 error = report.error or error
                 if report.step:
                     progress(report.step)
-            child.wait(TIMEOUT_SECONDS)
+            child.wait()
         finally:
+            watchdog.cancel()
             child.kill()
     if child.returncode != 0:
+        if is_late.is_set():
+            raise OperatorError(f"compiling the model was given up: it had not ended after {timeout_seconds:g} seconds")
         raise OperatorError(error or f"compiling the model ended with exit code {child.returncode}")
 
 
@@ -117,6 +139,7 @@ def made(network: object, reference: Any, identity: Identity, order: Order, maki
         prompts=info.prompts,
         default_prompt=info.default_prompt,
         is_normalized=info.is_normalized,
+        leaves_prompt_out=info.leaves_prompt_out,
         pad_id=reference.pad_id,
         fidelity=0,
         files={name: sha256_of(making / name) for name in artifact.CONTENT},

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.engine.batcher import Batcher
-from gateway.engine.encoder import Encoder
-from gateway.engine.job import Job, NotFinite
+from gateway.engine.encoder import Encoder, OutOfMemory
+from gateway.engine.job import Job, NotFinite, TooLarge
 from gateway.errors import Overloaded
 from gateway.log import get_logger
 from gateway.metrics import ModelMetrics
@@ -74,30 +74,44 @@ class Device:
         self.thread.start()
 
     def run(self, batch: list[Job]) -> None:
-        """Embeds a batch. One that fails is halved until the bad inputs are found; only their requests fail."""
-        started = time.perf_counter()
-        try:
-            rows = self.encoder.embed([job.token_ids for job in batch])
-        except Exception as error:  # noqa: BLE001 - whatever a network raises, it costs no other request its answer
-            if len(batch) > 1:
-                middle = len(batch) // 2
-                self.run(batch[:middle])
-                self.run(batch[middle:])
-            else:
-                self.batcher.forget(batch[0].work)
-                batch[0].work.end(error)
-            return
-        real_tokens = sum(job.num_tokens for job in batch)
-        self.batcher.measured(real_tokens, time.perf_counter() - started)
+        """Embeds a batch, or what of it can be embedded.
+
+        One that fails is halved until what is left runs, or is one input alone: that one's request fails, and no other. Want of
+        memory makes all later batches smaller besides.
+        """
         shapes = self.encoder.info.shapes
         padded_tokens = len(batch) * shapes.length(max(job.num_tokens for job in batch))
-        self.metrics.ran(num_inputs=len(batch), padded_tokens=padded_tokens, real_tokens=real_tokens)
-        self.deliver(batch, rows)
+        started = time.perf_counter()
+        try:
+            rows = self.encoder.embed([job.window for job in batch])
+        except (OutOfMemory, MemoryError):
+            self.batcher.budget.shrink(padded_tokens)
+            self.halve(batch, TooLarge(batch[0].position))
+        except Exception as error:  # noqa: BLE001 - whatever a network raises, it costs no other request its answer
+            self.halve(batch, error)
+        else:
+            real_tokens = sum(job.num_tokens for job in batch)
+            self.batcher.budget.fitted()
+            self.batcher.measured(real_tokens, time.perf_counter() - started)
+            self.metrics.ran(num_inputs=len(batch), padded_tokens=padded_tokens, real_tokens=real_tokens)
+            self.deliver(batch, rows)
+
+    def halve(self, batch: list[Job], error: Exception) -> None:
+        """Runs the halves of a batch that failed. Of one input alone, the request fails with `error`."""
+        if len(batch) == 1:
+            self.fail(batch[0], error)
+            return
+        middle = len(batch) // 2
+        self.run(batch[:middle])
+        self.run(batch[middle:])
 
     def deliver(self, batch: list[Job], rows: NDArray[np.float32]) -> None:
         for job, row in zip(batch, rows, strict=True):
             if np.isfinite(row).all():
                 job.work.deliver(job, row)
             else:
-                self.batcher.forget(job.work)
-                job.work.end(NotFinite(job.position))
+                self.fail(job, NotFinite(job.position))
+
+    def fail(self, job: Job, error: Exception) -> None:
+        self.batcher.forget(job.work)
+        job.work.end(error)

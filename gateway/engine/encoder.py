@@ -9,12 +9,30 @@ from numpy.typing import NDArray
 from gateway.engine.shapes import FREE, Shapes
 
 
+class OutOfMemory(Exception):
+    """The device has no memory for a batch. A smaller one may fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What becomes one row: token ids, special ones included.
+
+    The first `num_prompt_tokens` are read like the others, but left out of pooling, by models that do so.
+    """
+
+    token_ids: list[int]
+    num_prompt_tokens: int = 0
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+
 @dataclass(frozen=True, slots=True)
 class EncoderInfo:
     """What a loaded network tells of itself.
 
     `max_tokens` is what it reads at once, special tokens included. `tokenizer_json` is its tokenizer as `tokenizers` reads it.
-    `is_normalized` says that its own modules give rows of length 1. `pooling` and `prompts` go into the fingerprint.
+    `is_normalized` says that its own modules give rows of length 1, `leaves_prompt_out` that the tokens of a prompt are not pooled.
     """
 
     dimensions: int
@@ -27,21 +45,28 @@ class EncoderInfo:
     device: str
     precision: str
     default_max_batch_tokens: int
+    leaves_prompt_out: bool = False
     shapes: Shapes = FREE
 
 
-def padded(token_ids: list[list[int]], *, length: int, pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """`(input_ids, attention_mask)`, each of shape (len(token_ids), length); the mask is 1 where a row's own ids stand.
+def padded(windows: list[Window], *, length: int, pad_id: int, leaves_prompt_out: bool) -> list[NDArray[np.int64]]:
+    """What a network reads: input ids, attention mask, and where prompts are left out the mask that pooling sees instead.
 
-    Padding is always on the right, whatever the model's tokenizer says. On the left it would shift the positions of a short row by
-    its neighbours' length; pooling finds the last token by the mask.
+    Each has shape (len(windows), length); a mask is 1 where a row's own ids stand. Padding is always on the right, whatever the
+    model's tokenizer says. On the left it would shift the positions of a short row by its neighbours' length; pooling finds the
+    last token by the mask.
     """
-    input_ids = np.full((len(token_ids), length), pad_id, dtype=np.int64)
+    input_ids = np.full((len(windows), length), pad_id, dtype=np.int64)
     attention_mask = np.zeros_like(input_ids)
-    for row, ids in enumerate(token_ids):
-        input_ids[row, : len(ids)] = ids
-        attention_mask[row, : len(ids)] = 1
-    return input_ids, attention_mask
+    for row, window in enumerate(windows):
+        input_ids[row, : len(window)] = window.token_ids
+        attention_mask[row, : len(window)] = 1
+    if not leaves_prompt_out:
+        return [input_ids, attention_mask]
+    pooling_mask = attention_mask.copy()
+    for row, window in enumerate(windows):
+        pooling_mask[row, : window.num_prompt_tokens] = 0
+    return [input_ids, attention_mask, pooling_mask]
 
 
 class Encoder(Protocol):
@@ -49,5 +74,5 @@ class Encoder(Protocol):
 
     info: EncoderInfo
 
-    def embed(self, token_ids: list[list[int]]) -> NDArray[np.float32]:
-        """One row a list of ids, special tokens included, none longer than `max_tokens`. Shape (n, dimensions), float32."""
+    def embed(self, windows: list[Window]) -> NDArray[np.float32]:
+        """One row a window, none longer than `max_tokens`. Shape (n, dimensions), float32. Raises OutOfMemory."""

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.engine.encoder import Encoder
+from gateway.engine.encoder import Encoder, EncoderInfo, Window
 from gateway.engine.tokenizer import Tokenizer
 
 MIN_COSINE = 0.999  # below it, reduced precision is refused
@@ -40,14 +40,19 @@ PROBES = (
 
 
 def worst_cosine(encoder: Encoder, reference: Encoder, tokenizer: Tokenizer) -> float:
-    """Over the probes, each cut to what the model reads; one at a time and all together in batches of eight."""
-    room = encoder.info.max_tokens - tokenizer.num_special
-    contents = [tokenizer.fast.encode(probe, add_special_tokens=False).ids for probe in PROBES]
-    ids = [tokenizer.with_special(content[:room]) for content in contents]
-    expected = np.concatenate([reference.embed([each]) for each in ids])
-    alone = np.concatenate([encoder.embed([each]) for each in ids])
-    together = np.concatenate([encoder.embed(ids[start : start + 8]) for start in range(0, len(ids), 8)])
+    """Over the probes, one at a time and all together in batches of eight."""
+    windows = probe_windows(encoder.info, tokenizer)
+    expected = np.concatenate([reference.embed([window]) for window in windows])
+    alone = np.concatenate([encoder.embed([window]) for window in windows])
+    together = np.concatenate([encoder.embed(windows[start : start + 8]) for start in range(0, len(windows), 8)])
     return float(min(cosines(alone, expected).min(), cosines(together, expected).min()))
+
+
+def probe_windows(info: EncoderInfo, tokenizer: Tokenizer) -> list[Window]:
+    """Each probe cut to what the model reads. Where prompts are left out, the first third of every other probe is taken for one."""
+    room = info.max_tokens - tokenizer.num_special
+    ids = [tokenizer.with_special(tokenizer.fast.encode(probe, add_special_tokens=False).ids[:room]) for probe in PROBES]
+    return [Window(each, len(each) // 3 if info.leaves_prompt_out and number % 2 else 0) for number, each in enumerate(ids)]
 
 
 def cosines(rows: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:

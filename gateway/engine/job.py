@@ -7,26 +7,36 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.engine.encoder import Window
 
-class NotFinite(Exception):
-    """The network gave a vector with NaN or infinity for window `position` of a work."""
+
+class NoVector(Exception):
+    """Window `position` of a work got no vector."""
 
     def __init__(self, position: int) -> None:
         super().__init__(position)
         self.position = position
 
 
+class NotFinite(NoVector):
+    """The network gave one with NaN or infinity."""
+
+
+class TooLarge(NoVector):
+    """The device has no memory for this window, all alone."""
+
+
 @dataclass(slots=True, eq=False)
 class Job:
-    """One window: `token_ids` with special tokens, `position` its row in its work."""
+    """One window that waits; `position` is its row in its work."""
 
     work: "Work"
     position: int
-    token_ids: list[int]
+    window: Window
 
     @property
     def num_tokens(self) -> int:
-        return len(self.token_ids)
+        return len(self.window)
 
 
 @dataclass(slots=True, eq=False)
@@ -37,7 +47,7 @@ class Work:
     """
 
     caller: str
-    windows: list[list[int]]
+    windows: list[Window]
     rows: NDArray[np.float32]
     loop: asyncio.AbstractEventLoop
     done: asyncio.Future[None]

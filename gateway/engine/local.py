@@ -14,9 +14,10 @@ from gateway.embedding.vectors import joined, normalized
 from gateway.engine import runtime
 from gateway.engine.artifact import Shelf
 from gateway.engine.batcher import Batcher
+from gateway.engine.budget import Budget
 from gateway.engine.device import Device
-from gateway.engine.encoder import Encoder
-from gateway.engine.job import NotFinite, Work
+from gateway.engine.encoder import Encoder, OutOfMemory, Window
+from gateway.engine.job import NotFinite, TooLarge, Work
 from gateway.engine.plan import Planner
 from gateway.engine.runtime import Loaded
 from gateway.engine.settings import LocalSettings
@@ -64,20 +65,24 @@ class Local:
         self.state = Health("ready")
 
     def load(self) -> None:
-        loaded = runtime.load(self.name, self.settings, self.engine, self.shelf)
+        self.serve(runtime.load(self.name, self.settings, self.engine, self.shelf))
+
+    def serve(self, loaded: Loaded) -> None:
+        """Warms the encoders up, and starts a device thread for each of them."""
         self.info = loaded.encoders[0].info
         self.tokenizer = Tokenizer(self.info.tokenizer_json)
         self.prompts: dict[str, str] = self.info.prompts | dict(self.settings.prompts)
         self.planner = Planner(self.info, self.tokenizer, prompts=self.prompts, rule=self.settings.long_input, limits=self.limits)
         self.description = self.described(loaded)
+        budget = Budget(self.engine.max_batch_tokens or self.info.default_max_batch_tokens, self.metrics)
         self.batcher = Batcher(
-            max_batch_tokens=self.engine.max_batch_tokens or self.info.default_max_batch_tokens,
+            budget=budget,
             max_queue_tokens=self.engine.max_queue_tokens,
             metrics=self.metrics,
             shapes=self.info.shapes,
             num_devices=len(loaded.encoders),
         )
-        warm_up(loaded.encoders, max_batch_tokens=self.batcher.max_batch_tokens, seconds=self.engine.warmup_seconds)
+        warm_up(loaded.encoders, budget, seconds=self.engine.warmup_seconds)
         self.devices = [
             Device(encoder=encoder, batcher=self.batcher, metrics=self.metrics, on_failed=self.device_failed)
             for encoder in loaded.encoders
@@ -108,7 +113,7 @@ class Local:
             long_input=rule,
             fingerprint=str(fingerprint),
             runtime=self.info.runtime,
-            device=self.info.device,
+            device=",".join(dict.fromkeys(encoder.info.device for encoder in loaded.encoders)),
             precision=self.info.precision,
             created=identity.created,
             fidelity=loaded.fidelity,
@@ -130,8 +135,8 @@ class Local:
         loop = asyncio.get_running_loop()
         work = Work(
             caller=inputs.caller,
-            windows=plan.token_ids,
-            rows=np.empty((len(plan.token_ids), self.info.dimensions), dtype=np.float32),
+            windows=plan.windows,
+            rows=np.empty((len(plan.windows), self.info.dimensions), dtype=np.float32),
             loop=loop,
             done=loop.create_future(),
         )
@@ -140,10 +145,13 @@ class Local:
             await work.done
         except NotFinite as error:
             raise Unembeddable(inputs.where(input_of_window(plan.counts, error.position))) from None
+        except TooLarge as error:
+            where = inputs.where(input_of_window(plan.counts, error.position))
+            raise Unembeddable(where, "its device has too little memory for it") from None
         finally:
             self.batcher.forget(work)  # of a client that left; finished work is long out
-        rows = joined(work.rows, counts=plan.counts, weights=[len(ids) - self.tokenizer.num_special for ids in plan.token_ids])
-        if self.must_normalize(inputs, was_joined=len(plan.token_ids) > len(plan.counts)):
+        rows = joined(work.rows, counts=plan.counts, weights=plan.weights)
+        if self.must_normalize(inputs, was_joined=len(plan.windows) > len(plan.counts)):
             rows = normalized(rows)
         return Vectors(rows, {"queue": work.queue_seconds, "compute": work.compute_seconds})
 
@@ -172,18 +180,26 @@ def closed() -> GatewayError:
     return Overloaded("It is shutting down.", retry_after_seconds=1)
 
 
-def warm_up(encoders: list[Encoder], *, max_batch_tokens: int, seconds: float) -> None:
-    """Runs common shapes once in each encoder, single texts first, while there is time: a new shape costs a compilation."""
+def warm_up(encoders: list[Encoder], budget: Budget, *, seconds: float) -> None:
+    """Runs common shapes once in each encoder, while there is time: a new shape costs a compilation, a larger batch new memory."""
     deadline = time.monotonic() + seconds
-    info = encoders[0].info
-    lengths = [length for length in WARMUP_LENGTHS if length <= info.max_tokens]
-    shapes = [(1, length) for length in lengths] + [
-        (info.shapes.rows(max(1, max_batch_tokens // length)), length) for length in lengths
-    ]
-    for num_rows, length in shapes:
-        for encoder in encoders:
-            if time.monotonic() < deadline:
-                encoder.embed([[0] * length] * num_rows)
+    warm_up_one(encoders[0], budget, deadline, is_full=False)  # while the others rest: as a text that comes alone will find it
+    with ThreadPoolExecutor(len(encoders), thread_name_prefix="warm-up") as pool:
+        for is_full in (False, True):
+            list(pool.map(lambda encoder: warm_up_one(encoder, budget, deadline, is_full=is_full), encoders))  # noqa: B023 - at once
+
+
+def warm_up_one(encoder: Encoder, budget: Budget, deadline: float, *, is_full: bool) -> None:
+    """Single texts, or full batches, the longest last. Want of memory makes batches smaller before anybody waits."""
+    longest = min(encoder.info.max_tokens, budget.max_tokens)
+    for length in [*(length for length in WARMUP_LENGTHS if length < longest), longest]:
+        if time.monotonic() >= deadline:
+            return
+        num_rows = encoder.info.shapes.rows(max(1, budget.max_tokens // length)) if is_full else 1
+        try:
+            encoder.embed([Window([0] * length)] * num_rows)
+        except (OutOfMemory, MemoryError):
+            budget.shrink(num_rows * length)
 
 
 def input_of_window(counts: list[int], position: int) -> int:

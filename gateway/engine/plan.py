@@ -1,22 +1,35 @@
 """What is to be done for a request, before any of it is done: texts into counted, checked windows of token ids."""
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.config import LimitSettings
 from gateway.embedding.embedder import Inputs, Prepared
 from gateway.embedding.long_input import Rule, windows
-from gateway.engine.encoder import EncoderInfo
+from gateway.engine.encoder import EncoderInfo, Window
 from gateway.engine.tokenizer import Tokenizer
-from gateway.errors import InputTooLong, OperatorError, RequestTooLong
+from gateway.errors import InputTooLong, InvalidValue, OperatorError, RequestTooLong
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What is put before a text. `num_tokens` are those of a window that belong to it, the special ones before it included."""
+
+    text: str = ""
+    ids: list[int] = field(default_factory=list)
+    num_tokens: int = 0
+
+
+NO_PROMPT = Prompt()
 
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """Token ids ready for the device, special tokens included, and how many of them belong to each input."""
+    """What the device is to embed. `counts[i]` windows belong to input i; each weighs as much as it holds tokens of the text."""
 
-    token_ids: list[list[int]]
+    windows: list[Window]
     counts: list[int]
+    weights: list[int]
 
 
 class Planner:
@@ -27,12 +40,19 @@ class Planner:
     ) -> None:
         self.info = info
         self.tokenizer = tokenizer
-        self.prompts = prompts
         self.rule = rule
         self.limits = limits
         self.window_tokens = info.max_tokens - tokenizer.num_special
         if self.window_tokens < 1:
             raise OperatorError(f"the model reads {info.max_tokens} tokens at once, which leaves none for a text")
+        self.prompts = {name: self.prompt(text) for name, text in prompts.items()}
+        self.default_prompt = self.prompt(info.default_prompt)
+
+    def prompt(self, text: str) -> Prompt:
+        if not text:
+            return NO_PROMPT
+        ids = self.tokenizer.fast.encode(text, add_special_tokens=False).ids[: self.window_tokens]
+        return Prompt(text, ids, self.tokenizer.num_prompt_tokens(ids))
 
     def refuse_too_many_characters(self, inputs: Inputs) -> None:
         """Texts that cannot fit are refused before any time is spent on them."""
@@ -44,20 +64,43 @@ class Planner:
             raise RequestTooLong(f"more than {self.limits.max_request_tokens}", self.limits.max_request_tokens)
 
     def planned(self, inputs: Inputs, abandoned: threading.Event) -> Prepared:
-        prompt = self.prompts.get(inputs.input_type, "") if inputs.input_type else self.info.default_prompt
-        contents = self.tokenizer.content_ids([prompt + text for text in inputs.texts] if prompt else inputs.texts, abandoned)
+        prompt = self.prompts.get(inputs.input_type, NO_PROMPT) if inputs.input_type else self.default_prompt
+        texts = [prompt.text + text for text in inputs.texts] if prompt.text else inputs.texts
+        contents = self.tokenizer.content_ids(texts, abandoned)
         counts = [len(content) + self.tokenizer.num_special for content in contents]
         rule = inputs.long_input or self.rule
         is_long = [count > self.info.max_tokens for count in counts]
         for index, count in enumerate(counts):
+            if count == 0:  # of a model without special tokens
+                raise InvalidValue(f"Invalid '{inputs.where(index)}': the model reads no token in it.", param="input")
             if is_long[index] and rule == "error":
                 raise InputTooLong(inputs.where(index), self.info.max_tokens)
             if count > self.limits.max_input_tokens:
                 raise InputTooLong(inputs.where(index), self.limits.max_input_tokens)
         if sum(counts) > self.limits.max_request_tokens:
             raise RequestTooLong(str(sum(counts)), self.limits.max_request_tokens)
-        cuts = [windows(len(content), max_tokens=self.window_tokens, rule=rule) for content in contents]
-        token_ids = [
-            self.tokenizer.with_special(content[cut]) for content, slices in zip(contents, cuts, strict=True) for cut in slices
-        ]
-        return Prepared(inputs, counts, is_long, rule, work=Windows(token_ids, [len(slices) for slices in cuts]))
+        cuts = [self.cut(content, prompt, rule) for content in contents]
+        flat = [window for cut in cuts for window in cut]
+        work = Windows(flat, [len(cut) for cut in cuts], [self.num_text_tokens(window) for window in flat])
+        return Prepared(inputs, counts, is_long, rule, work=work)
+
+    def cut(self, content: list[int], prompt: Prompt, rule: Rule) -> list[Window]:
+        """A text, its prompt before it, window by window: the first as sentence-transformers cuts it, the others prompted again.
+
+        So each is what the model was trained to read. A prompt of more than half a window stands in the first one alone: it would
+        leave the text too little room.
+        """
+        first, rest = content[: self.window_tokens], content[self.window_tokens :]
+        parts = [self.window(first, prompt)]
+        if rest and rule == "chunk":
+            again = prompt if 2 * len(prompt.ids) <= self.window_tokens else NO_PROMPT
+            slices = windows(len(rest), max_tokens=self.window_tokens - len(again.ids), rule=rule)
+            parts += [self.window(again.ids + rest[each], again) for each in slices]
+        return parts
+
+    def window(self, content: list[int], prompt: Prompt) -> Window:
+        return Window(self.tokenizer.with_special(content), prompt.num_tokens)
+
+    def num_text_tokens(self, window: Window) -> int:
+        """How many tokens of a window are neither special nor its prompt's."""
+        return len(window) - max(window.num_prompt_tokens, len(self.tokenizer.prefix)) - len(self.tokenizer.suffix)

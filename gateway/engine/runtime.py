@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from gateway.config import EngineSettings
@@ -50,8 +51,16 @@ def compiles(settings: LocalSettings) -> bool:
             f"runtime 'openvino' is for the CPU, in float32 or bfloat16: device is '{settings.device}', precision"
             f" '{settings.precision}'"
         )
-    has_cuda = settings.device == "auto" and any(map(os.path.exists, DRIVERS))
+    has_cuda = settings.device == "auto" and torch_is_for_cuda() and any(map(os.path.exists, DRIVERS))
     return settings.runtime == "openvino" or (settings.runtime == "auto" and not needs_torch and not has_cuda)
+
+
+def torch_is_for_cuda() -> bool:
+    """Told from its version, which costs no import of it. An image that only serves has no torch."""
+    try:
+        return "+cpu" not in version("torch")
+    except PackageNotFoundError:
+        return False
 
 
 def compiled(name: str, settings: LocalSettings, engine: EngineSettings, shelf: Shelf) -> Loaded:
@@ -106,10 +115,13 @@ def effective_precision(settings: LocalSettings) -> str:
 
 def through_torch(settings: LocalSettings, engine: EngineSettings) -> Loaded:
     folder = folder_of(settings.source, download=settings.download)
-    from gateway.engine.torch_encoder import TorchEncoder  # noqa: PLC0415 - torch is imported where it is used
+    from gateway.engine.torch_encoder import TorchEncoder, chosen_devices  # noqa: PLC0415 - torch is imported where it is used
 
-    encoder = TorchEncoder(folder, device=settings.device, precision=settings.precision, threads=engine.threads)
-    return Loaded([encoder], identity_of(folder))
+    encoders: list[Encoder] = [
+        TorchEncoder(folder, device=device, precision=settings.precision, threads=engine.threads)
+        for device in chosen_devices(settings.device)
+    ]
+    return Loaded(encoders, identity_of(folder))
 
 
 def default_streams() -> int:

@@ -17,8 +17,9 @@ class LocalSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     device: Annotated[
         str,
         Meta(
-            pattern=r"^(auto|cpu|cuda(:\d+)?)$",
-            description='"auto" is the first CUDA device, or the CPU where there is none.',
+            pattern=r"^(auto|cpu|cuda|cuda:\d+(,cuda:\d+)*)$",
+            description='"auto" is every CUDA device there is, or else the CPU; "cuda:1" is that one, "cuda:0,cuda:2" are these.'
+            " Each has its own copy of the model, and one queue feeds them all.",
         ),
     ] = "auto"
     precision: Annotated[

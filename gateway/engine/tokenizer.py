@@ -21,6 +21,7 @@ class Tokenizer:
         self.prefix: list[int] = probe.ids[: len(list(takewhile(bool, is_special)))]
         self.suffix: list[int] = probe.ids[len(probe.ids) - len(list(takewhile(bool, reversed(is_special)))) :]
         self.num_special = len(self.prefix) + len(self.suffix)
+        self.special_ids = {number for number, token in self.fast.get_added_tokens_decoder().items() if token.special}
         # No token covers more characters than the longest word of the vocabulary has; runs of white space, and words that are no
         # words to the model, can. So a text longer than this times the limit in tokens is refused without being read.
         self.max_token_chars = max(map(len, self.fast.get_vocab()))
@@ -37,6 +38,15 @@ class Tokenizer:
                 encoding.ids for encoding in self.fast.encode_batch_fast(texts[start : start + SLICE], add_special_tokens=False)
             ]
         return ids
+
+    def num_prompt_tokens(self, prompt: list[int]) -> int:
+        """How many tokens at the start of a text are those of its prompt, given the prompt's own content ids.
+
+        Counted as sentence-transformers does: of the prompt alone, with special tokens, less one if the last is special. So the
+        special tokens before a text belong to its prompt, and the one after it does not.
+        """
+        ids = self.with_special(prompt)
+        return len(ids) - sum(last in self.special_ids for last in ids[-1:])
 
     def with_special(self, content: list[int]) -> list[int]:
         return [*self.prefix, *content, *self.suffix]

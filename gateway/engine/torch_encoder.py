@@ -4,6 +4,7 @@ Imported when a model is loaded and not before: torch takes seconds and hundreds
 """
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +14,39 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 
-from gateway.engine.encoder import EncoderInfo, padded
+from gateway.engine import unpadded
+from gateway.engine.encoder import EncoderInfo, OutOfMemory, Window, padded
+from gateway.engine.fidelity import MIN_COSINE, cosines, probe_windows
+from gateway.engine.shapes import FREE, Shapes
+from gateway.engine.tokenizer import Tokenizer
 from gateway.errors import OperatorError
+from gateway.log import get_logger
 
 CPU_BATCH_TOKENS = 2048  # measured: 512 to 2,048 are both the fastest and the fairest on a CPU, 16,384 loses a third
 CUDA_BATCH_TOKENS = 32_768
+CUDA_LENGTH_STEP = 8  # attention's kernels want their masks aligned to it, and copy others
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# In the text of a RuntimeError: the CPU's allocator and cuBLAS have no error of their own for it.
+NO_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+log = get_logger()
 
 
 class TorchEncoder:
-    """Raises OperatorError for a folder without a readable model, a device that is not there, or a module we cannot feed."""
+    """Raises OperatorError for a folder without a readable model, or for a module that cannot be fed with token ids and masks."""
 
     def __init__(self, folder: Path, *, device: str, precision: str, threads: int) -> None:
-        self.device = chosen_device(device)
-        precision = precision if precision != "auto" else ("float16" if self.device.type == "cuda" else "float32")
-        if self.device.type == "cpu" and threads:
+        self.device = torch.device(device)
+        is_cuda = self.device.type == "cuda"
+        precision = precision if precision != "auto" else ("float16" if is_cuda else "float32")
+        if not is_cuda and threads:
             torch.set_num_threads(threads)
         model = read(folder, self.device)
-        if not getattr(model[1] if len(model) > 1 else None, "include_prompt", True) and any(model.prompts.values()):
-            raise OperatorError(f"the model in {folder} leaves its prompt out of pooling, which is not supported yet")
+        refuse_what_cannot_be_fed(model, folder)
         self.model = model.to(DTYPES[precision]).eval()
+        self.pipeline = Pipeline(self.model)
         self.pad_id = int(model.tokenizer.pad_token_id or 0)
+        self.is_unpadded = False
         self.info = EncoderInfo(
             dimensions=int(model.get_embedding_dimension() or 0),
             max_tokens=int(model.max_seq_length or model.tokenizer.model_max_length),
@@ -42,54 +55,124 @@ class TorchEncoder:
             default_prompt=model.prompts.get(model.default_prompt_name or "") or "",
             is_normalized=type(model[len(model) - 1]).__name__ == "Normalize",
             runtime="torch",
-            device=str(self.device),
+            device=device,
             precision=precision,
-            default_max_batch_tokens=CUDA_BATCH_TOKENS if self.device.type == "cuda" else CPU_BATCH_TOKENS,
+            default_max_batch_tokens=CUDA_BATCH_TOKENS if is_cuda else CPU_BATCH_TOKENS,
+            leaves_prompt_out=any(map(leaves_prompt_out, model)),
+            shapes=Shapes(length_step=CUDA_LENGTH_STEP) if is_cuda else FREE,
         )
+        implementation = unpadded.installed_flash_attention() if unpadded.is_possible(self.info) else None
+        if implementation is not None:
+            self.unpad(implementation)
+
+    def unpad(self, implementation: str) -> None:
+        """Goes over to batches without padding, if they give this model's vectors: not every architecture can do without."""
+        transformer: Any = self.model[0]
+        before = transformer.config._attn_implementation  # noqa: SLF001 - it has no public name
+        probes = probe_windows(self.info, Tokenizer(self.info.tokenizer_json))
+        expected = self.embed(probes)
+        try:
+            transformer.auto_model.set_attn_implementation(implementation)
+            transformer.unpad_inputs = None  # sentence-transformers looks again whether it can
+            self.is_unpadded = transformer.can_flatten_inputs
+            worst = float(cosines(self.embed(probes), expected).min())
+        except (ImportError, AttributeError, TypeError, ValueError, RuntimeError, OutOfMemory) as error:
+            worst, reason = -1.0, str(error)
+        else:
+            reason = f"the worst cosine to padded batches is {worst:.4f}"
+        self.is_unpadded = self.is_unpadded and worst >= MIN_COSINE
+        if self.is_unpadded:
+            self.info = replace(self.info, shapes=FREE)
+            log.info("batches_without_padding", device=self.info.device, attention=implementation)
+        else:
+            transformer.auto_model.set_attn_implementation(before)
+            log.warning("batches_with_padding", device=self.info.device, attention=before, reason=reason)
 
     def traced(self, openvino: Any) -> Any:
-        """The whole pipeline as an OpenVINO model of (input_ids, attention_mask), of any number of rows and columns."""
-        input_ids = torch.full((2, 16), self.pad_id)
-        attention_mask = torch.ones_like(input_ids)
-        attention_mask[1, 9:] = 0
+        """The whole pipeline as an OpenVINO model of what `padded` gives, of any number of rows and columns."""
+        windows = [Window([self.pad_id] * 16, 3), Window([self.pad_id] * 9)]
         with torch.inference_mode(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the tracer's, of shapes that it makes dynamic all the same
-            return openvino.convert_model(Pipeline(self.model), example_input=(input_ids, attention_mask))
+            return openvino.convert_model(self.pipeline, example_input=self.tensors(windows))
 
-    def embed(self, token_ids: list[list[int]]) -> NDArray[np.float32]:
-        longest = max(map(len, token_ids))
-        input_ids, attention_mask = padded(token_ids, length=longest, pad_id=self.pad_id)
-        with torch.inference_mode():
-            features = {
-                "input_ids": torch.from_numpy(input_ids).to(self.device),
-                "attention_mask": torch.from_numpy(attention_mask).to(self.device),
-            }
-            vectors: NDArray[np.float32] = self.model(features)["sentence_embedding"].float().cpu().numpy()
+    def embed(self, windows: list[Window]) -> NDArray[np.float32]:
+        try:
+            with torch.inference_mode():
+                vectors: NDArray[np.float32] = self.vectors(windows).float().cpu().numpy()
+                return vectors
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        if self.device.type == "cuda":  # and here, where the error is gone, nothing holds what the attempt had taken
+            torch.cuda.empty_cache()
+        raise OutOfMemory
+
+    def vectors(self, windows: list[Window]) -> torch.Tensor:
+        vectors: torch.Tensor
+        if self.is_unpadded:
+            features = unpadded.end_to_end(self.model[0], windows)
+            on_device = {name: value.to(self.device) if torch.is_tensor(value) else value for name, value in features.items()}
+            vectors = self.model(on_device)["sentence_embedding"]
+        else:
+            vectors = self.pipeline(*self.tensors(windows))
         return vectors
+
+    def tensors(self, windows: list[Window]) -> tuple[torch.Tensor, ...]:
+        """On the device. Copied as they are: pinned memory for half a megabyte a batch would cost more than it saves."""
+        length = self.info.shapes.length(max(map(len, windows)))
+        arrays = padded(windows, length=length, pad_id=self.pad_id, leaves_prompt_out=self.info.leaves_prompt_out)
+        return tuple(torch.from_numpy(array).to(self.device) for array in arrays)
 
 
 class Pipeline(torch.nn.Module):
-    """All of a model's modules as one function of two tensors."""
+    """All of a model's modules as one function of tensors."""
 
     def __init__(self, model: SentenceTransformer) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        vectors: torch.Tensor = self.model({"input_ids": input_ids, "attention_mask": attention_mask})["sentence_embedding"]
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, pooling_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """With a `pooling_mask`, pooling that leaves prompts out sees it instead of the attention mask."""
+        features: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}
+        for module in self.model:
+            if pooling_mask is not None and leaves_prompt_out(module):
+                features["attention_mask"] = pooling_mask
+            features = module(features)
+        vectors: torch.Tensor = features["sentence_embedding"]
         return vectors
 
 
-def chosen_device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise OperatorError(f"the device '{name}' is none that torch knows: use auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise OperatorError(f"the device '{name}' is not on this machine: torch sees {torch.cuda.device_count()} CUDA devices")
-    return device
+def leaves_prompt_out(module: torch.nn.Module) -> bool:
+    return not getattr(module, "include_prompt", True)
+
+
+def refuse_what_cannot_be_fed(model: SentenceTransformer, folder: Path) -> None:
+    if not hasattr(model.tokenizer, "backend_tokenizer"):
+        kind = type(model.tokenizer).__name__
+        raise OperatorError(f"the model in {folder} has a tokenizer that cannot be run apart from it, a {kind}")
+    if any(leaves_prompt_out(module) and "weightedmean" in getattr(module, "pooling_mode", "") for module in model):
+        raise OperatorError(
+            f"the model in {folder} weights tokens by their position and leaves its prompt out, which is not supported"
+        )
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in NO_MEMORY)
+
+
+def chosen_devices(name: str) -> list[str]:
+    """The devices a setting names, each with its number: "auto" and "cuda" are all there are. Raises OperatorError for others."""
+    num_cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "cpu" or (name == "auto" and not num_cuda):
+        return ["cpu"]
+    names = [f"cuda:{number}" for number in range(num_cuda)]
+    asked = names if name in {"auto", "cuda"} else list(dict.fromkeys(name.split(",")))
+    missing = [each for each in asked if each not in names]
+    if missing or not asked:
+        raise OperatorError(f"the device '{', '.join(missing) or name}' is not on this machine: torch sees {num_cuda} CUDA devices")
+    return asked
 
 
 def read(folder: Path, device: torch.device) -> SentenceTransformer:

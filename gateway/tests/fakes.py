@@ -3,13 +3,14 @@
 import asyncio
 import hashlib
 import struct
+import threading
 
 import numpy as np
 from msgspec import Struct
 
 from gateway.embedding.backend import Context
 from gateway.embedding.embedder import Description, Health, Inputs, Prepared, Vectors
-from gateway.engine.encoder import EncoderInfo
+from gateway.engine.encoder import EncoderInfo, OutOfMemory, Window
 from gateway.errors import OperatorError, Unembeddable
 
 
@@ -120,7 +121,7 @@ class FakeBackend:
 class FakeEncoder:
     """The innermost part of a fake embedder: a row that only its token ids have; misbehaves on the ids it is told to.
 
-    `batches` are the lengths of every batch that ran.
+    `batches` are the lengths of every batch that was tried.
     """
 
     def __init__(self, *, dimensions: int = 4, max_tokens: int = 16) -> None:
@@ -139,13 +140,19 @@ class FakeEncoder:
         self.batches: list[list[int]] = []
         self.fails_on: dict[int, BaseException] = {}
         self.nan_on: set[int] = set()
+        self.room: int | None = None  # tokens, padding included, beyond which it is out of memory
+        self.meeting: threading.Barrier | None = None  # where each batch waits for those of other encoders
 
-    def embed(self, token_ids: list[list[int]]) -> np.ndarray:
-        self.batches.append([len(ids) for ids in token_ids])
-        for ids in token_ids:
-            for token_id in ids:
+    def embed(self, windows: list[Window]) -> np.ndarray:
+        self.batches.append([len(window) for window in windows])
+        if self.meeting is not None:
+            self.meeting.wait()
+        if self.room is not None and len(windows) * max(map(len, windows)) > self.room:
+            raise OutOfMemory
+        for window in windows:
+            for token_id in window.token_ids:
                 if token_id in self.fails_on:
                     raise self.fails_on[token_id]
-        rows = np.stack([hashed(str(ids), self.info.dimensions) for ids in token_ids])
-        rows[[bool(self.nan_on & set(ids)) for ids in token_ids]] = np.nan
+        rows = np.stack([hashed(str(window.token_ids), self.info.dimensions) for window in windows])
+        rows[[bool(self.nan_on & set(window.token_ids)) for window in windows]] = np.nan
         return rows

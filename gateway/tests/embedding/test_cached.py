@@ -244,6 +244,15 @@ class TestOneFlight:
         assert embedder.is_closed
         assert not cached.tasks
 
+    async def test_closing_cuts_what_does_not_end_by_itself(self, cached, embedder):
+        embedder.gate = asyncio.Event()
+        request = asyncio.create_task(embedded(cached, "a"))
+        await embedder.is_waiting.wait()
+        await asyncio.wait_for(cached.close(), 30)
+        with pytest.raises(asyncio.CancelledError):
+            await request
+        assert not cached.tasks
+
 
 class TestBytes:
     def test_the_oldest_unused_goes_first(self):

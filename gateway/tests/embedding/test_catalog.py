@@ -4,7 +4,7 @@ import pytest
 
 from gateway.config import ModelRow
 from gateway.embedding.catalog import Catalog, Model
-from gateway.errors import ConfigurationError, ModelLoading, OperatorError, UnknownModel
+from gateway.errors import ConfigurationError, ModelLoading, OperatorError, Overloaded, UnknownModel
 from gateway.tests.fakes import FakeEmbedder
 
 FOUND = "f" * 24 + ".fake-float32"
@@ -67,15 +67,16 @@ async def test_a_model_that_is_not_ready_says_so_and_the_others_serve():
     assert catalog.ready
 
 
-async def test_a_model_that_failed_is_not_served():
+async def test_a_model_that_failed_is_not_served_and_not_called_loading():
     failing = model("failing", fails_with="its weights are missing")
     with pytest.raises(OperatorError, match="its weights are missing"):
         await failing.start()
     catalog = Catalog([failing])
     assert not catalog.ready
-    with pytest.raises(ModelLoading) as caught:
+    with pytest.raises(Overloaded, match="This model has failed") as caught:
         catalog.find("failing")
     assert "weights" not in caught.value.message
+    assert caught.value.headers()["Retry-After"] == "30"
 
 
 @pytest.mark.parametrize("pinned", [None, FOUND])

@@ -93,22 +93,27 @@ def loaded(request):
     unload(local)
 
 
-@pytest.fixture(scope="session")
-def small_model(tmp_path_factory) -> Path:
-    """A BERT of two layers with random weights, CLS pooling, no Normalize and two prompts, as sentence-transformers saves it."""
-    folder = tmp_path_factory.mktemp("small") / "transformer"
+def small_tokenizer():
+    """A token a word, for WORDS."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     vocabulary = {word: number for number, word in enumerate([*special, *WORDS, ":"])}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
-    fast = PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, model_max_length=32, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
     )
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory) -> Path:
+    """A BERT of two layers with random weights, CLS pooling, no Normalize and two prompts, as sentence-transformers saves it."""
+    folder = tmp_path_factory.mktemp("small") / "transformer"
+    fast = small_tokenizer()
     torch.manual_seed(7)
     config = BertConfig(
-        vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
+        vocab_size=len(fast), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
         max_position_embeddings=64,
     )  # fmt: skip
     BertModel(config).save_pretrained(folder)

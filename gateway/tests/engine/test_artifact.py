@@ -46,6 +46,7 @@ def test_the_manifest_says_what_it_was_made_from(made, small_model):
     manifest = artifact.read(made[1])
     assert manifest.identity == identity_of(small_model)
     assert manifest.libraries == artifact.installed_libraries()
+    assert not manifest.leaves_prompt_out
     assert (manifest.precision, manifest.dimensions, manifest.max_tokens) == ("float32", 32, 32)
     assert manifest.prompts == {"query": "query: ", "document": "passage: "}
     assert manifest.fidelity > 0.999999
@@ -70,6 +71,13 @@ def test_an_artifact_of_other_versions_is_not_used(copy, small_model):
     manifest = json.loads((place / artifact.MANIFEST).read_text())
     manifest["libraries"]["openvino"] = "2020.1.0"
     (place / artifact.MANIFEST).write_text(json.dumps(manifest))
+    assert shelf.find(identity_of(small_model), "float32") is None
+
+
+def test_an_artifact_of_an_older_format_is_not_used(copy, small_model):
+    shelf, place = copy
+    manifest = json.loads((place / artifact.MANIFEST).read_text())
+    (place / artifact.MANIFEST).write_text(json.dumps(manifest | {"format": artifact.FORMAT - 1}))
     assert shelf.find(identity_of(small_model), "float32") is None
 
 
@@ -174,7 +182,7 @@ def test_starting_from_an_artifact_imports_no_torch_and_reaches_for_no_network(c
         async def main():
             gateway = Gateway(load(environ=environ))
             embedder = gateway.catalog.models[0].embedder
-            embedder.shelf.folder = Path("{copy[0].folder}")
+            embedder.embedder.shelf.folder = Path("{copy[0].folder}")
             await gateway.load()
             prepared = await embedder.prepare(Inputs(["hello"], False, "a", time.monotonic() + 60))
             print((await embedder.embed(prepared)).rows.shape, embedder.describe().runtime)
@@ -219,3 +227,12 @@ def test_a_compiler_that_is_killed_is_an_error_and_not_a_hang(small_model, tmp_p
     child.kill()
     child.communicate(timeout=10)
     assert [path for path in tmp_path.iterdir() if not path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("first", ["", "os.close(1)"], ids=["with its output open", "with its output closed"])
+def test_a_compiler_that_stands_still_is_given_up(first, tmp_path):
+    command = [sys.executable, "-c", f"import os, threading; {first or 'pass'}; threading.Event().wait()"]
+    with pytest.raises(OperatorError, match=r"given up: it had not ended after 0\.5 seconds"):
+        compile_model(
+            tmp_path, source="x", precision="float32", shelf=Shelf(tmp_path), progress=print, command=command, timeout_seconds=0.5
+        )

@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.engine.batcher import OLDEST_EVERY, Batcher
+from gateway.engine.budget import Budget
+from gateway.engine.encoder import Window
 from gateway.engine.job import Work
 from gateway.errors import Overloaded
 from gateway.metrics import Metrics
@@ -21,11 +23,12 @@ async def loop():
 
 
 def batcher_of(*, max_batch_tokens=64, max_queue_tokens=10_000):
-    return Batcher(max_batch_tokens=max_batch_tokens, max_queue_tokens=max_queue_tokens, metrics=Metrics().of_model("m"))
+    metrics = Metrics().of_model("m")
+    return Batcher(budget=Budget(max_batch_tokens, metrics), max_queue_tokens=max_queue_tokens, metrics=metrics)
 
 
 def work_of(lengths, *, caller="a", loop):
-    windows = [[7] * length for length in lengths]
+    windows = [Window([7] * length) for length in lengths]
     return Work(caller, windows, np.empty((len(lengths), 2), np.float32), loop, loop.create_future())
 
 

@@ -39,12 +39,11 @@ def test_it_changes_with_what_changes_vectors(small_model, original, settings, c
     assert changes(original, fingerprint(small_model, **settings)) == changed
 
 
-def test_another_pooling_is_another_fingerprint(small_model, original, tmp_path):
+@pytest.mark.parametrize("changed", [{"pooling_mode": "mean"}, {"include_prompt": False}])
+def test_another_pooling_is_another_fingerprint(small_model, original, changed, tmp_path):
     copy = shutil.copytree(small_model, tmp_path / "copy")
     file = next(path for path in copy.glob("*/config.json") if "pooling" in path.read_text())
-    settings = json.loads(file.read_text())
-    settings["pooling_mode"] = "mean"
-    file.write_text(json.dumps(settings))
+    file.write_text(json.dumps(json.loads(file.read_text()) | changed))
     assert changes(original, fingerprint(copy)) == ["pooling"]
 
 

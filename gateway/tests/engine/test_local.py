@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from gateway.config import LimitSettings
+from gateway.engine.encoder import Window
 from gateway.errors import InputTooLong, Overloaded, RequestTooLong, Unembeddable
 from gateway.tests.engine.conftest import embedded, inputs_of, local_of
 
@@ -50,7 +51,7 @@ async def test_a_long_text_is_the_weighted_mean_of_its_windows(loaded, reference
     rows, prepared = await embedded(loaded, LONG, "short")
     content = reference.tokenizer(LONG, add_special_tokens=False)["input_ids"]
     windows = [content[start : start + 254] for start in range(0, len(content), 254)]
-    parts = loaded.devices[0].encoder.embed([[101, *window, 102] for window in windows])
+    parts = loaded.devices[0].encoder.embed([Window([101, *window, 102]) for window in windows])
     mean = np.average(parts, axis=0, weights=[len(window) for window in windows])
     np.testing.assert_allclose(rows[0], mean / np.linalg.norm(mean), atol=1e-5)
     assert prepared.is_long == [True, False]

@@ -1,0 +1,87 @@
+"""Streams apart, and their cores together for what runs alone."""
+
+import numpy as np
+import pytest
+
+from gateway.engine import artifact, openvino_encoder
+from gateway.engine.artifact import Shelf
+from gateway.engine.encoder import OutOfMemory, Window
+from gateway.engine.openvino_encoder import ALONE_TOKENS, Crew
+from gateway.engine.runtime import artifact_for
+from gateway.engine.settings import LocalSettings
+from gateway.tests.engine.conftest import DATA
+
+SHORT = [Window([2, 7, 8, 9, 3]), Window([2, 11, 3])]
+
+
+@pytest.fixture(scope="module")
+def place(small_model):
+    settings = LocalSettings(source=str(small_model), runtime="openvino", precision="float32", download=False)
+    return artifact_for("m", settings, Shelf(DATA / "models"), progress=lambda _: None)
+
+
+def loaded(place, *, threads, streams):
+    return openvino_encoder.load(place, artifact.read(place), threads=threads, streams=streams)
+
+
+def test_only_one_at_a_time_is_alone():
+    crew = Crew()
+    with crew.working() as first:
+        with crew.working() as second:
+            pass
+        with crew.working() as third:
+            pass
+    with crew.working() as fourth:
+        pass
+    assert (first, second, third, fourth) == (True, False, False, True)
+
+
+@pytest.mark.parametrize(
+    ("threads", "streams", "has_more_together"), [(2, 2, True), (8, 4, True), (1, 1, False), (2, 1, False), (1, 2, False)]
+)
+def test_there_is_a_request_of_all_cores_where_a_stream_has_few(place, threads, streams, has_more_together):
+    encoders = loaded(place, threads=threads, streams=streams)
+    assert len(encoders) == streams
+    assert {encoder.crew for encoder in encoders} == {encoders[0].crew}
+    assert (encoders[0].crew.network is not None) is has_more_together
+
+
+def test_alone_and_in_company_the_vectors_are_the_same(place):
+    encoder, _ = loaded(place, threads=2, streams=2)
+    alone = encoder.embed(SHORT)
+    with encoder.crew.working():
+        in_company = encoder.embed(SHORT)
+    np.testing.assert_allclose(alone, in_company, atol=1e-5)
+
+
+def test_a_small_batch_alone_runs_on_all_cores_and_no_other_does(place):
+    encoder, other = loaded(place, threads=2, streams=2)
+    together = encoder.crew.network.request
+    encoder.embed(SHORT)
+    assert together.input_tensors[0].shape[0] == len(SHORT)
+    other.embed(SHORT * (ALONE_TOKENS // len(SHORT)))
+    with encoder.crew.working():
+        other.embed(SHORT[:1])
+    assert together.input_tensors[0].shape[0] == len(SHORT)
+
+
+class Forgetful:
+    """A request that is asked once more, and does nothing: what OpenVINO was seen to do when it had no memory left."""
+
+    def __init__(self, request):
+        self.request = request
+        self.answers = [True, False, True]
+
+    def infer(self, arrays, **options):
+        if self.answers.pop(0):
+            return self.request.infer(arrays, **options)
+        return [self.request.output_tensors[0].data]
+
+
+def test_rows_that_were_given_before_are_not_given_again(place):
+    [encoder] = loaded(place, threads=1, streams=1)
+    encoder.network.request = Forgetful(encoder.network.request)
+    first = encoder.embed(SHORT)
+    with pytest.raises(OutOfMemory):
+        encoder.embed(SHORT)
+    np.testing.assert_array_equal(encoder.embed(SHORT), first)

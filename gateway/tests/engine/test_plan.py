@@ -1,0 +1,105 @@
+"""What becomes of a prompt: what of it is pooled, and where it stands in a text of several windows."""
+
+import threading
+
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+from tokenizers import Tokenizer as FastTokenizer
+from tokenizers import models, pre_tokenizers
+
+from gateway.config import LimitSettings
+from gateway.engine.encoder import EncoderInfo
+from gateway.engine.plan import Planner
+from gateway.engine.tokenizer import Tokenizer
+from gateway.tests.engine.conftest import embedded, inputs_of, local_of
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+MAX_TOKENS = 12
+
+
+def planner_of(tokenizer, **prompts):
+    info = EncoderInfo(
+        dimensions=4, max_tokens=MAX_TOKENS, tokenizer_json="", prompts={}, default_prompt="", is_normalized=False, runtime="fake",
+        device="cpu", precision="float32", default_max_batch_tokens=64,
+    )  # fmt: skip
+    return Planner(info, tokenizer, prompts=prompts, rule="chunk", limits=LimitSettings())
+
+
+def spelled(planner, text, **more):
+    """Each window as its letters, with how many tokens are its prompt's and what it weighs."""
+    work = planner.planned(inputs_of(text, **more), threading.Event()).work
+    letters = [
+        planner.tokenizer.fast.decode(window.token_ids, skip_special_tokens=False).replace(" ", "") for window in work.windows
+    ]
+    return list(zip(letters, [window.num_prompt_tokens for window in work.windows], work.weights, strict=True))
+
+
+@pytest.fixture(params=[False, True], ids=["without special tokens", "with special tokens"])
+def tokenizer(request):
+    """A letter is a token; special tokens are a bracket before and one after the text."""
+    from tokenizers import processors
+
+    fast = FastTokenizer(models.WordLevel({letter: number for number, letter in enumerate(LETTERS + "[]")}, unk_token="a"))
+    fast.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    if request.param:
+        fast.add_special_tokens(["[", "]"])
+        fast.post_processor = processors.TemplateProcessing("[ $A ]", special_tokens=[("[", 26), ("]", 27)])
+    return Tokenizer(fast.to_str())
+
+
+def test_a_prompt_stands_in_every_window_and_weighs_nothing(tokenizer):
+    planner = planner_of(tokenizer, query="xyz")
+    if tokenizer.num_special:
+        expected = [("[xyzabcdefg]", 4, 7), ("[xyzhijklmn]", 4, 7), ("[xyzop]", 4, 2)]
+    else:
+        expected = [("xyzabcdefghi", 3, 9), ("xyzjklmnop", 3, 7)]
+    assert spelled(planner, "abcdefghijklmnop", input_type="query") == expected
+
+
+def test_a_prompt_of_more_than_half_a_window_stands_in_the_first_alone(tokenizer):
+    planner = planner_of(tokenizer, query="tuvwxyz")
+    if tokenizer.num_special:
+        expected = [("[tuvwxyzabc]", 8, 3), ("[defghijklm]", 0, 10), ("[n]", 0, 1)]
+    else:
+        expected = [("tuvwxyzabcde", 7, 5), ("fghijklmn", 0, 9)]
+    assert spelled(planner, "abcdefghijklmn", input_type="query") == expected
+
+
+def test_what_fits_and_what_is_cut_holds_the_prompt_once(tokenizer):
+    planner = planner_of(tokenizer, query="xyz")
+    room = MAX_TOKENS - tokenizer.num_special - 3
+    for text, more in ((LETTERS[:room], {}), (LETTERS, {"long_input": "end"})):
+        [(letters, _, weight)] = spelled(planner, text, input_type="query", **more)
+        assert letters.strip("[]") == "xyz" + text[:room]
+        assert weight == room
+
+
+def test_texts_without_a_prompt_are_cut_as_ever(tokenizer):
+    planner = planner_of(tokenizer, query="xyz")
+    room = MAX_TOKENS - tokenizer.num_special
+    windows = spelled(planner, LETTERS)
+    assert [letters.strip("[]") for letters, _, _ in windows] == [LETTERS[start : start + room] for start in range(0, 26, room)]
+    assert [weight for _, _, weight in windows] == [len(letters.strip("[]")) for letters, _, _ in windows]
+    assert {num_prompt_tokens for _, num_prompt_tokens, _ in windows} == {0}
+
+
+def test_a_prompt_that_fills_the_window_leaves_nothing_but_itself(tokenizer):
+    planner = planner_of(tokenizer, query="z" * 40)
+    [(letters, num_prompt_tokens, _)] = spelled(planner, "abc", input_type="query", long_input="end")
+    assert letters.strip("[]") == "z" * (MAX_TOKENS - tokenizer.num_special)
+    assert num_prompt_tokens == MAX_TOKENS - len(tokenizer.suffix)
+
+
+async def test_a_long_prompted_text_is_the_mean_of_its_prompted_pieces(small_model):
+    """Each window is what `encode` makes of that piece with its prompt."""
+    model = SentenceTransformer(str(small_model), device="cpu", local_files_only=True)
+    words = ["red", "green", "blue", "server", "text"] * 15
+    pieces = [" ".join(words[start : start + 28]) for start in range(0, 75, 28)]  # 32 tokens: two special, two of the prompt
+    parts = model.encode(pieces, prompt_name="query")
+    local = local_of(small_model, runtime="torch", precision="float32")
+    await local.start()
+    rows, prepared = await embedded(local, " ".join(words), input_type="query", normalize=False)
+    np.testing.assert_allclose(rows[0], np.average(parts, axis=0, weights=[28, 28, 19]), atol=1e-5)
+    assert prepared.token_counts == [75 + 4]
+    await local.close()
