@@ -21,6 +21,7 @@ from gateway.metrics import ModelMetrics
 OLDEST_EVERY = 4  # batches
 MIN_LENGTH_RATIO = 0.75  # a job shorter than this share of the batch's longest would be mostly padding
 MIN_FILL_RATIO = 0.85  # real over padded tokens of a whole batch
+MIN_REQUESTS_SEEN = 64  # for one batch: of a thousand that wait with one text each, this many hold enough of any length
 MAX_REMEMBERED_CALLERS = 1024
 RATE_WEIGHT = 0.2  # of the newest batch in the measured tokens a second
 FIRST_RATE = 2000.0  # tokens a second, assumed until the first batch has run
@@ -32,6 +33,24 @@ class Caller:
 
     served: float
     works: dict[Work, None] = field(default_factory=dict)
+
+
+class Run:
+    """Of one request's jobs, which are sorted by length, neighbours [bottom, top) that go into a batch; none to begin with."""
+
+    def __init__(self, work: Work, longest: int) -> None:
+        self.work = work
+        self.top = self.bottom = bisect_right(work.pending, longest, key=num_tokens_of)
+
+    @property
+    def next_tokens(self) -> int:
+        """How long the next one is; 0 where there is none."""
+        return self.work.pending[self.bottom - 1].num_tokens if self.bottom else 0
+
+
+def is_near(num_tokens: int, longest: int, real_tokens: int, num_jobs: int) -> bool:
+    """Whether a shorter job keeps the padding of a batch small that holds `real_tokens` without it, and `num_jobs` with it."""
+    return num_tokens >= MIN_LENGTH_RATIO * longest and real_tokens + num_tokens >= MIN_FILL_RATIO * longest * num_jobs
 
 
 class Batcher:
@@ -122,30 +141,23 @@ class Batcher:
         if self.num_batches % OLDEST_EVERY == 0:
             order.insert(0, next(iter(self.works)))
         longest = self.shapes.length(order[0].pending[-1].num_tokens)
-        picks: list[tuple[Work, int, int]] = []  # from each request a run of neighbours in length: [bottom, top)
-        num_jobs = real_tokens = 0
         max_jobs = self.shapes.rows(max(1, self.budget.max_tokens // longest))
-        for work in dict.fromkeys(order):
-            top = bottom = bisect_right(work.pending, longest, key=num_tokens_of)
-            while bottom and num_jobs < max_jobs:
-                num_tokens = work.pending[bottom - 1].num_tokens
-                if num_jobs and not self.fits(num_tokens, longest, real_tokens, num_jobs + 1):
-                    break
-                bottom, num_jobs, real_tokens = bottom - 1, num_jobs + 1, real_tokens + num_tokens
-            picks.append((work, bottom, top))
-            if num_jobs == max_jobs:
-                break
+        seen = dict.fromkeys(order[: max(max_jobs, MIN_REQUESTS_SEEN)])  # once, though the oldest may stand in it twice
+        runs = [Run(work, longest) for work in seen]
+        num_jobs = real_tokens = 0
+        for is_same in (True, False):  # of all requests what needs no more padding first, then what is near in length
+            for run in runs:
+                while num_jobs < max_jobs and (num_tokens := run.next_tokens):
+                    is_longest = self.shapes.length(num_tokens) == longest
+                    if not is_longest and (is_same or not is_near(num_tokens, longest, real_tokens, num_jobs + 1)):
+                        break
+                    run.bottom, num_jobs, real_tokens = run.bottom - 1, num_jobs + 1, real_tokens + num_tokens
         surplus = num_jobs - self.shapes.rows(num_jobs)
-        batch = [job for work, bottom, top in picks for job in reversed(work.pending[bottom:top])]
+        batch = [job for run in runs for job in reversed(run.work.pending[run.bottom : run.top])]
         batch = batch[: len(batch) - surplus]
         for job in batch:
             self.take(job)
         return batch
-
-    def fits(self, num_tokens: int, longest: int, real_tokens: int, num_jobs: int) -> bool:
-        """Whether a job keeps the batch's padding small."""
-        is_near = num_tokens >= MIN_LENGTH_RATIO * longest and real_tokens + num_tokens >= MIN_FILL_RATIO * longest * num_jobs
-        return is_near or self.shapes.length(num_tokens) == longest
 
     def take(self, job: Job) -> None:
         work = job.work

@@ -1,5 +1,7 @@
 """Streams apart, and their cores together for what runs alone."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from gateway.engine.openvino_encoder import ALONE_TOKENS, Crew
 from gateway.engine.runtime import artifact_for
 from gateway.engine.settings import LocalSettings
 from gateway.tests.engine.conftest import DATA
+from gateway.tests.engine.test_weights import run
 
 SHORT = [Window([2, 7, 8, 9, 3]), Window([2, 11, 3])]
 
@@ -85,3 +88,30 @@ def test_rows_that_were_given_before_are_not_given_again(place):
     with pytest.raises(OutOfMemory):
         encoder.embed(SHORT)
     np.testing.assert_array_equal(encoder.embed(SHORT), first)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="address space can be limited on Linux alone")
+def test_want_of_memory_is_said_so_and_is_no_end(place):
+    """For real, in a process whose address space may grow by 200 MB."""
+    code = f"""
+        import resource
+        from pathlib import Path
+        from gateway.engine import artifact, openvino_encoder
+        from gateway.engine.encoder import OutOfMemory, Window
+
+        place = Path("{place}")
+        [encoder] = openvino_encoder.load(place, artifact.read(place), threads=1, streams=1)
+        encoder.embed([Window([2, 3])])
+        [size] = [line.split()[1] for line in open("/proc/self/status") if line.startswith("VmSize")]
+        resource.setrlimit(resource.RLIMIT_AS, (int(size) * 1024 + 200 * 2**20, resource.RLIM_INFINITY))
+        for num_rows in (10, 15_000):
+            try:
+                print(encoder.embed([Window([5] * 32)] * num_rows).shape)
+            except OutOfMemory:
+                print("out of memory")
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        print(encoder.embed([Window([2, 3])]).shape)
+    """
+    ended = run(code, HF_HUB_OFFLINE="1")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines() == ["(10, 32)", "out of memory", "(1, 32)"]
