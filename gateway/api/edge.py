@@ -3,6 +3,7 @@
 Litestar's own middleware sees neither a 404 nor a 405 and counts a 401 as a 200, so the counting stands here.
 """
 
+import asyncio
 from collections.abc import Callable, Collection
 
 from litestar.enums import ScopeType
@@ -11,7 +12,7 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from gateway.api import failures
 from gateway.api.cors import Cors, Headers, value_of
 from gateway.api.paths import target_of
-from gateway.api.record import OPENAI_VERSION, Record, request_id_from
+from gateway.api.record import OPENAI_VERSION, Record, record_of, request_id_from
 from gateway.config import ServerSettings
 from gateway.errors import GatewayError, HeadersTooLarge, InternalError, Overloaded, Unavailable
 from gateway.log import get_logger
@@ -78,7 +79,7 @@ class Edge:
             self.refuse(scope)
             preflight = self.cors.preflight_headers(record.method, sent)
             if preflight is None:
-                await self.app(scope, receive, send_with_headers)
+                await self.pass_on(scope, receive, send_with_headers)
             else:
                 await respond(send_with_headers, 204, preflight)
         except GatewayError as error:
@@ -90,6 +91,15 @@ class Edge:
         finally:
             self.metrics.http_in_flight.dec()
             self.tell(scope, record)
+
+    async def pass_on(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        """What is cancelled had no time to finish before the end: uvicorn by itself would say 500, in plain text."""
+        try:
+            await self.app(scope, receive, send)
+        except asyncio.CancelledError:
+            if record_of(scope).status:
+                raise
+            raise Overloaded("It is shutting down.") from None
 
     def refuse(self, scope: HTTPScope) -> None:
         """Raises what can be said without looking further than the headers."""

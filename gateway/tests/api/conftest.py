@@ -1,10 +1,12 @@
-"""A whole gateway around a fake embedder, spoken to without a socket."""
+"""A whole gateway around a fake embedder, spoken to without a socket; and what the tests of faults share."""
 
 import httpx
 import pytest
 
+from gateway import log
 from gateway.app import Gateway
 from gateway.config import AuthSettings, Config, ModelRow, Secret, ServerSettings, StoreSettings
+from gateway.tests.api.faulty import HeldEncoder
 from gateway.tests.fakes import FakeBackend, FakeEmbedder
 
 KEY = "test-key-of-more-than-24-characters"
@@ -13,6 +15,17 @@ KEY = "test-key-of-more-than-24-characters"
 @pytest.fixture
 def embedder():
     return FakeEmbedder()
+
+
+@pytest.fixture
+def encoder():
+    return HeldEncoder()
+
+
+@pytest.fixture
+def quiet():
+    """Thousands of requests need not each say that they were."""
+    log.configure(level="error", line_format="json")
 
 
 @pytest.fixture
