@@ -94,6 +94,7 @@ class Shelf:
                 if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
                     shutil.rmtree(left, ignore_errors=True)
             making = Path(tempfile.mkdtemp(prefix=MAKING, dir=self.folder))
+            making.chmod(0o755)  # an image's models are made by root and served by another user
         except OSError as error:
             raise OperatorError(f"the folder of compiled models {self.folder} cannot be written: {error.strerror}") from None
         try:

@@ -124,7 +124,10 @@ def made(network: object, reference: Any, identity: Identity, order: Order, maki
     from gateway.engine.tokenizer import Tokenizer  # noqa: PLC0415
 
     # Weights in float16 are right for bfloat16 (the same worst cosine, half the disk) and wrong for float32 (3e-4 off).
-    openvino.save_model(network, making / NETWORK, compress_to_fp16=precision != "float32")
+    try:
+        openvino.save_model(network, making / NETWORK, compress_to_fp16=precision != "float32")
+    except RuntimeError:  # "iostream error" is all it says of a full disk
+        raise OperatorError(f"the compiled model cannot be written to {making.parent}: is the disk full?") from None
     (making / TOKENIZER).write_text(reference.info.tokenizer_json, encoding="utf-8")
     info = reference.info
     manifest = Manifest(
