@@ -114,7 +114,7 @@ class EngineSettings(Settings, frozen=True):
     warmup_seconds: Annotated[
         float,
         Meta(ge=0, le=YEAR, description="The most time spent on trying common batch shapes before a model is called ready."),
-    ] = 1.0
+    ] = 0.5
 
 
 class CacheSettings(Settings, frozen=True):
