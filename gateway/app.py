@@ -191,7 +191,8 @@ def built_catalog(config: Config, backends: dict[str, Backend], cache: VectorCac
         of_model = metrics.of_model(row.name)
         context = Context(row.name, config.limits, config.engine, of_model, config.store.folder)
         embedder = backend.build(settings, context)
-        built.append(Model(row, Cached(embedder, cache, max_request_tokens=config.limits.max_request_tokens, metrics=of_model)))
+        cached = Cached(embedder, cache, max_request_tokens=config.limits.max_request_tokens, metrics=of_model)
+        built.append(Model(row, cached, embedder))
     return Catalog(built)
 
 

@@ -32,8 +32,8 @@ def check(path: str | None) -> None:
     gateway = Gateway(settings)
     configured_keys(settings.auth)
     for model in gateway.catalog.models:
-        if isinstance(model.embedder, Local):
-            runtime.found(model.embedder.settings, model.embedder.shelf)
+        if isinstance(model.built, Local):
+            runtime.found(model.built.settings, model.built.shelf)
     click.echo(f"ok: {', '.join(model.name for model in gateway.catalog.models)}")
 
 

@@ -54,7 +54,7 @@ def build(outer_path: str | None, path: str | None, name: str | None) -> None:
 
 def built(model: Model) -> Path | str:
     """The artifact's folder, made if it was not there."""
-    embedder = model.embedder
+    embedder = model.built
     if not isinstance(embedder, Local):
         return "nothing to compile: it is not served on this machine"
     if not runtime.compiles(embedder.settings):
@@ -65,7 +65,7 @@ def built(model: Model) -> Path | str:
 
 def row(model: Model) -> dict[str, Any]:
     known = dict.fromkeys(COLUMNS) | {"name": model.name, "aliases": list(model.row.aliases), "state": "not compiled"}
-    embedder = model.embedder
+    embedder = model.built
     if not isinstance(embedder, Local):
         return known | {"source": model.row.backend, "state": "known once it is loaded"}
     known["source"] = embedder.settings.source

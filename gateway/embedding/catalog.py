@@ -13,10 +13,11 @@ FAILED_SECONDS = 30  # about what a restart takes, which /livez then asks for
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A row of the configuration and the embedder that was built from it."""
+    """A row of the configuration and the embedder that serves it. `built` is the backend's own, without what stands around it."""
 
     row: ModelRow
     embedder: Embedder
+    built: Embedder | None = None
 
     @property
     def name(self) -> str:

@@ -4,6 +4,7 @@ Runs as `python -m gateway.engine.compiler`, in a process of its own, so that th
 `compile_model` starts it, and passes on what it says of its progress.
 """
 
+import signal
 import subprocess
 import sys
 import threading
@@ -24,7 +25,13 @@ STEPS = ("loading", "converting", "measuring", "writing")
 COMMAND = (sys.executable, "-m", "gateway.engine.compiler")
 TIMEOUT_SECONDS = 1800.0
 
+INTERRUPTED = (-signal.SIGINT, -signal.SIGTERM)  # exit codes: a Ctrl-C reaches the child too
+
 Progress = Callable[[str], None]
+
+
+class Interrupted(OperatorError):
+    """The gateway was told to stop while it compiled."""
 
 
 class Order(Struct, frozen=True):
@@ -76,6 +83,8 @@ def compile_model(  # noqa: PLR0913 - the last two are for tests
         finally:
             watchdog.cancel()
             child.kill()
+    if child.returncode in INTERRUPTED:
+        raise Interrupted("compiling the model was interrupted")
     if child.returncode != 0:
         if is_late.is_set():
             raise OperatorError(f"compiling the model was given up: it had not ended after {timeout_seconds:g} seconds")

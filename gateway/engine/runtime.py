@@ -8,7 +8,7 @@ from pathlib import Path
 from gateway.config import EngineSettings
 from gateway.engine import artifact
 from gateway.engine.artifact import Manifest, Shelf
-from gateway.engine.compiler import Progress, compile_model
+from gateway.engine.compiler import Interrupted, Progress, compile_model
 from gateway.engine.encoder import Encoder
 from gateway.engine.settings import LocalSettings
 from gateway.engine.weights import Identity, folder_of, identity_of, local_folder_of
@@ -36,6 +36,8 @@ def load(name: str, settings: LocalSettings, engine: EngineSettings, shelf: Shel
         return through_torch(settings, engine)
     try:
         return compiled(name, settings, engine, shelf)
+    except Interrupted:
+        raise
     except OperatorError as error:
         if settings.runtime == "openvino" or local_folder_of(settings.source) is None:
             raise

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.engine import artifact, compiler
 from gateway.engine.artifact import Shelf
-from gateway.engine.compiler import compile_model
+from gateway.engine.compiler import Interrupted, compile_model
 from gateway.engine.fidelity import MIN_COSINE, cosines
 from gateway.engine.weights import identity_of
 from gateway.errors import OperatorError
@@ -236,3 +236,9 @@ def test_a_compiler_that_stands_still_is_given_up(first, tmp_path):
         compile_model(
             tmp_path, source="x", precision="float32", shelf=Shelf(tmp_path), progress=print, command=command, timeout_seconds=0.5
         )
+
+
+def test_a_stop_while_compiling_is_an_error_of_its_own(tmp_path):
+    command = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"]
+    with pytest.raises(Interrupted):
+        compile_model(tmp_path, source="x", precision="float32", shelf=Shelf(tmp_path), progress=print, command=command)

@@ -1,0 +1,42 @@
+"""`gateway models`: what is known before anything is loaded, and compiling ahead of time."""
+
+import json
+from pathlib import Path
+
+from gateway.tests.cli.conftest import Command, told
+
+NAME = "all-MiniLM-L6-v2"
+
+
+def test_a_model_is_compiled_ahead_of_time_and_then_known(gateway: Command, tmp_path: Path):
+    [before] = json.loads(gateway("models", "--json").out)
+    assert (before["state"], before["fidelity"], before["source"]) == ("not compiled", None, f"sentence-transformers/{NAME}")
+    made = gateway("models", "build")
+    assert made.code == 0
+    place = Path(made.out.splitlines()[-1].removeprefix(f"{NAME}: "))
+    assert place.parent == tmp_path / "data" / "models"
+    assert {path.name for path in place.iterdir()} == {"model.xml", "model.bin", "tokenizer.json", "manifest.json"}
+    [after] = json.loads(gateway("models", "--json").out)
+    assert after["fidelity"] >= 0.999
+    assert (after["state"], after["runtime"], after["dimensions"], after["max_tokens"]) == ("compiled", "openvino", 384, 256)
+    for heading, value in (("FIDELITY", str(after["fidelity"])), ("STATE", "compiled"), ("NAME", NAME)):
+        table = gateway("models").out
+        assert heading in table.splitlines()[0]
+        assert value in table.splitlines()[1]
+    manifest = (place / "manifest.json").stat().st_mtime_ns
+    assert gateway("models", "build", "text-embedding-3-small").out.splitlines()[-1] == f"{NAME}: {place}"
+    assert (place / "manifest.json").stat().st_mtime_ns == manifest
+
+
+def test_a_model_that_is_not_configured_is_not_compiled(gateway: Command):
+    assert "no model has the name or alias 'other'" in told(gateway("models", "build", "other"))
+
+
+def test_checking_finds_that_a_models_files_are_missing(gateway: Command, tmp_path: Path):
+    rows = {
+        "the model folder nope does not exist": '[[models]]\nname = "m"\nsource = "./nope"\n',
+        "are not on this machine": '[[models]]\nname = "m"\nsource = "BAAI/some-model"\ndownload = false\n',
+    }
+    for words, text in rows.items():
+        (tmp_path / "some.toml").write_text(text)
+        assert words in told(gateway("config", "check", "--config", "some.toml"))
