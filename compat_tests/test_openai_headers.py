@@ -1,6 +1,7 @@
 """openai-python: what a response says beside its body."""
 
 import re
+from uuid import uuid4
 
 import pytest
 from openai import APIStatusError, OpenAI
@@ -24,7 +25,8 @@ def test_openai_raw_responses_carry_the_headers(client: OpenAI, name: str) -> No
 
 
 def test_openai_server_timing_names_the_stages(client: OpenAI) -> None:
-    headers = client.embeddings.with_raw_response.create(model=MODEL, input="a").headers
+    unheard_of = f"a text that no cache has seen: {uuid4()}"
+    headers = client.embeddings.with_raw_response.create(model=MODEL, input=unheard_of).headers
     stages = [STAGE.fullmatch(part) for part in headers["Server-Timing"].split(", ")]
     assert {stage[1] for stage in stages if stage} >= {"tokenize", "queue", "compute", "encode"}
     assert None not in stages
