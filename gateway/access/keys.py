@@ -10,6 +10,7 @@ import re
 import secrets
 import string
 from dataclasses import dataclass
+from typing import Literal
 
 PREFIX = "sk-gw-"
 BASE62 = string.digits + string.ascii_letters
@@ -28,10 +29,29 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
+class Allowance:
+    """How much a key may use; None is without limit. A burst that is None is a sixth of a minute's."""
+
+    requests_per_minute: int | None = None
+    requests_burst: int | None = None
+    tokens_per_minute: int | None = None
+    tokens_burst: int | None = None
+    max_concurrent_requests: int | None = None
+    token_budget: int | None = None
+    budget_period: Literal["day", "month"] = "month"
+
+
+UNLIMITED = Allowance()
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
-    """Who sends a request, by public id. Scopes and limits will stand here."""
+    """Who sends a request, by public id, and what it may use. `models` are globs over model names."""
 
     public_id: str
+    allowance: Allowance = UNLIMITED
+    models: tuple[str, ...] = ("*",)
+    is_admin: bool = False
 
 
 ANONYMOUS = Caller("anonymous")
