@@ -11,7 +11,7 @@ from gateway.cli.options import config_option
 from gateway.config import load
 from gateway.embedding.catalog import Model
 from gateway.engine import runtime
-from gateway.engine.compiler import STEPS
+from gateway.engine.compiler import STEPS, Child
 from gateway.engine.local import Local
 from gateway.errors import OperatorError
 
@@ -60,7 +60,9 @@ def built(model: Model) -> Path | str:
     if not runtime.compiles(embedder.settings):
         return "nothing to compile: it runs through torch"
     with click.progressbar(length=len(STEPS), label=f"compiling {model.name}", item_show_func=lambda step: step or "") as bar:
-        return runtime.artifact_for(model.name, embedder.settings, embedder.shelf, progress=lambda step: bar.update(1, step))
+        return runtime.artifact_for(
+            model.name, embedder.settings, embedder.shelf, progress=lambda step: bar.update(1, step), child=Child()
+        )
 
 
 def row(model: Model) -> dict[str, Any]:

@@ -34,6 +34,30 @@ class Interrupted(OperatorError):
     """The gateway was told to stop while it compiled."""
 
 
+class Child:
+    """The process that compiles, for whoever must end it early; ended before it began, it does not begin."""
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[str] | None = None
+        self.is_stopped = False
+        self.lock = threading.Lock()
+
+    def start(self, command: Sequence[str]) -> "subprocess.Popen[str]":
+        """Raises Interrupted."""
+        with self.lock:
+            if self.is_stopped:
+                raise Interrupted("compiling the model was interrupted")
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)  # noqa: S603 - our own
+            return self.process
+
+    def stop(self) -> None:
+        """May be called twice, or when all is over."""
+        with self.lock:
+            self.is_stopped = True
+            if self.process is not None:
+                self.process.terminate()
+
+
 class Order(Struct, frozen=True):
     """What to compile, and where to."""
 
@@ -57,6 +81,7 @@ def compile_model(  # noqa: PLR0913 - the last two are for tests
     precision: str,
     shelf: Shelf,
     progress: Progress,
+    child: Child,
     command: Sequence[str] = COMMAND,
     timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> None:
@@ -64,31 +89,31 @@ def compile_model(  # noqa: PLR0913 - the last two are for tests
     order = msgspec.json.encode(Order(str(folder), source, precision, str(shelf.folder))).decode()
     error = ""
     is_late = threading.Event()
-    with subprocess.Popen([*command, order], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:  # noqa: S603 - our own
+    with child.start([*command, order]) as process:
 
         def give_up() -> None:
             is_late.set()
-            child.kill()  # which closes what is read below
+            process.kill()  # which closes what is read below
 
         watchdog = threading.Timer(timeout_seconds, give_up)
         watchdog.daemon = True
         watchdog.start()
         try:
-            for line in child.stdout or ():
+            for line in process.stdout or ():
                 report = reported(line)
                 error = report.error or error
                 if report.step:
                     progress(report.step)
-            child.wait()
+            process.wait()
         finally:
             watchdog.cancel()
-            child.kill()
-    if child.returncode in INTERRUPTED:
+            process.kill()
+    if process.returncode in INTERRUPTED:
         raise Interrupted("compiling the model was interrupted")
-    if child.returncode != 0:
+    if process.returncode != 0:
         if is_late.is_set():
             raise OperatorError(f"compiling the model was given up: it had not ended after {timeout_seconds:g} seconds")
-        raise OperatorError(error or f"compiling the model ended with exit code {child.returncode}")
+        raise OperatorError(error or f"compiling the model ended with exit code {process.returncode}")
 
 
 def reported(line: str) -> Report:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.engine.batcher import Batcher
-from gateway.engine.encoder import Encoder, OutOfMemory
+from gateway.engine.encoder import Encoder, OutOfMemory, Window
 from gateway.engine.job import Job, NotFinite, TooLarge
 from gateway.errors import Overloaded
 from gateway.log import get_logger
@@ -17,12 +17,20 @@ from gateway.metrics import ModelMetrics
 
 MAX_RESTARTS = 3
 RESTART_WINDOW_SECONDS = 60.0
+PROBE = [Window([0] * 8)]  # of a shape that warming up has run
 
 log = get_logger()
 
 
+class Broken(Exception):
+    """The device does not even run what it ran when it was warmed up. After an illegal access CUDA fails whatever follows."""
+
+
 class Device:
-    """One device thread. If it dies, what it held fails with 503 and another takes its place, three times a minute at most."""
+    """One device thread. If it dies, what it held fails with 503 and another takes its place.
+
+    Three times a minute at most, and three times without a batch between that ran.
+    """
 
     def __init__(self, *, encoder: Encoder, batcher: Batcher, metrics: ModelMetrics, on_failed: Callable[[], None]) -> None:
         self.encoder = encoder
@@ -31,6 +39,7 @@ class Device:
         self.metrics = metrics
         self.in_hand: list[Job] = []
         self.deaths: deque[float] = deque(maxlen=MAX_RESTARTS + 1)
+        self.num_deaths_in_a_row = 0
         self.failed = False
         self.thread = self.new_thread()
 
@@ -63,8 +72,10 @@ class Device:
             work.end(Overloaded("A part of it failed and is being restarted.", retry_after_seconds=1))
         self.in_hand = []
         self.deaths.append(time.monotonic())
+        self.num_deaths_in_a_row += 1
         self.metrics.device_restarts.inc()
-        if len(self.deaths) > MAX_RESTARTS and self.deaths[-1] - self.deaths[0] < RESTART_WINDOW_SECONDS:
+        is_often = len(self.deaths) > MAX_RESTARTS and self.deaths[-1] - self.deaths[0] < RESTART_WINDOW_SECONDS
+        if is_often or self.num_deaths_in_a_row > MAX_RESTARTS:
             self.failed = True
             log.error("device_failed", model=self.metrics.name, restarts=MAX_RESTARTS)
             self.on_failed()
@@ -91,19 +102,34 @@ class Device:
             self.halve(batch, error)
         else:
             real_tokens = sum(job.num_tokens for job in batch)
+            self.num_deaths_in_a_row = 0
             self.batcher.budget.fitted()
             self.batcher.measured(real_tokens, time.perf_counter() - started)
             self.metrics.ran(num_inputs=len(batch), padded_tokens=padded_tokens, real_tokens=real_tokens)
             self.deliver(batch, rows)
 
     def halve(self, batch: list[Job], error: Exception) -> None:
-        """Runs the halves of a batch that failed. Of one input alone, the request fails with `error`."""
+        """Runs the halves of a batch that failed. Of one input alone, the request fails with `error`.
+
+        Raises Broken where the input is not to blame.
+        """
         if len(batch) == 1:
+            if not isinstance(error, TooLarge):
+                self.prove()
             self.fail(batch[0], error)
             return
         middle = len(batch) // 2
         self.run(batch[:middle])
         self.run(batch[middle:])
+
+    def prove(self) -> None:
+        """Runs what is known to run. Raises Broken."""
+        try:
+            self.encoder.embed(PROBE)
+        except (OutOfMemory, MemoryError):
+            return
+        except Exception as error:
+            raise Broken from error
 
     def deliver(self, batch: list[Job], rows: NDArray[np.float32]) -> None:
         for job, row in zip(batch, rows, strict=True):

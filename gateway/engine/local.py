@@ -15,6 +15,7 @@ from gateway.engine import runtime
 from gateway.engine.artifact import Shelf
 from gateway.engine.batcher import Batcher
 from gateway.engine.budget import Budget
+from gateway.engine.compiler import Child
 from gateway.engine.device import Device
 from gateway.engine.encoder import Encoder, OutOfMemory, Window
 from gateway.engine.job import NotFinite, TooLarge, Work
@@ -55,6 +56,7 @@ class Local:
         self.state = Health("loading", f"{settings.source}: not started")
         self.pool = ThreadPoolExecutor(TOKENIZER_THREADS, thread_name_prefix=f"tokenizer-{self.name}")
         self.devices: list[Device] = []
+        self.compiler = Child()
 
     async def start(self) -> None:
         try:
@@ -65,7 +67,7 @@ class Local:
         self.state = Health("ready")
 
     def load(self) -> None:
-        self.serve(runtime.load(self.name, self.settings, self.engine, self.shelf))
+        self.serve(runtime.load(self.name, self.settings, self.engine, self.shelf, child=self.compiler))
 
     def serve(self, loaded: Loaded) -> None:
         """Warms the encoders up, and starts a device thread for each of them."""
@@ -169,6 +171,7 @@ class Local:
 
     async def close(self) -> None:
         self.state = Health("failed", "closed")
+        self.compiler.stop()
         self.pool.shutdown(wait=False, cancel_futures=True)
         if self.devices:
             self.batcher.close(closed())

@@ -8,7 +8,7 @@ from pathlib import Path
 from gateway.config import EngineSettings
 from gateway.engine import artifact
 from gateway.engine.artifact import Manifest, Shelf
-from gateway.engine.compiler import Interrupted, Progress, compile_model
+from gateway.engine.compiler import Child, Interrupted, Progress, compile_model
 from gateway.engine.encoder import Encoder
 from gateway.engine.settings import LocalSettings
 from gateway.engine.weights import Identity, folder_of, identity_of, local_folder_of
@@ -30,12 +30,12 @@ class Loaded:
     fidelity: float | None = None
 
 
-def load(name: str, settings: LocalSettings, engine: EngineSettings, shelf: Shelf) -> Loaded:
-    """Raises OperatorError naming what is missing. Blocks, the first time for as long as compiling takes."""
+def load(name: str, settings: LocalSettings, engine: EngineSettings, shelf: Shelf, *, child: Child) -> Loaded:
+    """Raises OperatorError naming what is missing. Blocks: the first time until it is compiled, or `child` stopped."""
     if not compiles(settings):
         return through_torch(settings, engine)
     try:
-        return compiled(name, settings, engine, shelf)
+        return compiled(name, settings, engine, shelf, child)
     except Interrupted:
         raise
     except OperatorError as error:
@@ -53,8 +53,12 @@ def compiles(settings: LocalSettings) -> bool:
             f"runtime 'openvino' is for the CPU, in float32 or bfloat16: device is '{settings.device}', precision"
             f" '{settings.precision}'"
         )
-    has_cuda = settings.device == "auto" and torch_is_for_cuda() and any(map(os.path.exists, DRIVERS))
+    has_cuda = settings.device == "auto" and seems_to_have_cuda()
     return settings.runtime == "openvino" or (settings.runtime == "auto" and not needs_torch and not has_cuda)
+
+
+def seems_to_have_cuda() -> bool:
+    return torch_is_for_cuda() and any(map(os.path.exists, DRIVERS))
 
 
 def torch_is_for_cuda() -> bool:
@@ -65,10 +69,12 @@ def torch_is_for_cuda() -> bool:
         return False
 
 
-def compiled(name: str, settings: LocalSettings, engine: EngineSettings, shelf: Shelf) -> Loaded:
+def compiled(name: str, settings: LocalSettings, engine: EngineSettings, shelf: Shelf, child: Child) -> Loaded:
     from gateway.engine import openvino_encoder  # noqa: PLC0415 - openvino is imported where it is used
 
-    place = artifact_for(name, settings, shelf, progress=lambda step: log.info("compiling_model", model=name, step=step))
+    place = artifact_for(
+        name, settings, shelf, progress=lambda step: log.info("compiling_model", model=name, step=step), child=child
+    )
     manifest = artifact.read(place)
     if manifest is None:
         raise OperatorError(f"the compiled model in {place} cannot be read")
@@ -78,7 +84,7 @@ def compiled(name: str, settings: LocalSettings, engine: EngineSettings, shelf: 
     return Loaded(list(encoders), manifest.identity, manifest.fidelity)
 
 
-def artifact_for(name: str, settings: LocalSettings, shelf: Shelf, *, progress: Progress) -> Path:
+def artifact_for(name: str, settings: LocalSettings, shelf: Shelf, *, progress: Progress, child: Child) -> Path:
     """The artifact's folder: found, or made now."""
     precision = effective_precision(settings)
     folder = local_folder_of(settings.source)
@@ -90,7 +96,7 @@ def artifact_for(name: str, settings: LocalSettings, shelf: Shelf, *, progress: 
     identity = identity_of(folder)
     if shelf.find(identity, precision) is None:
         log.info("compiling_model", model=name, precision=precision, hint="once; later starts read what it makes")
-        compile_model(folder, source=settings.source, precision=precision, shelf=shelf, progress=progress)
+        compile_model(folder, source=settings.source, precision=precision, shelf=shelf, progress=progress, child=child)
     return shelf.place(identity, precision)
 
 
@@ -119,9 +125,14 @@ def through_torch(settings: LocalSettings, engine: EngineSettings) -> Loaded:
     folder = folder_of(settings.source, download=settings.download)
     from gateway.engine.torch_encoder import TorchEncoder, chosen_devices  # noqa: PLC0415 - torch is imported where it is used
 
+    devices = chosen_devices(settings.device)
+    if settings.device == "auto" and devices == ["cpu"] and seems_to_have_cuda():
+        log.warning(
+            "no_cuda_device",
+            hint="there is a driver, but torch sees no device: this model runs on the CPU; device = 'cpu' compiles it",
+        )
     encoders: list[Encoder] = [
-        TorchEncoder(folder, device=device, precision=settings.precision, threads=engine.threads)
-        for device in chosen_devices(settings.device)
+        TorchEncoder(folder, device=device, precision=settings.precision, threads=engine.threads) for device in devices
     ]
     return Loaded(encoders, identity_of(folder))
 

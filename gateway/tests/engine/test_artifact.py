@@ -1,5 +1,6 @@
 """Compiled models: made once, read without torch, refused when damaged, never half written, never sent about."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -12,7 +13,7 @@ import pytest
 
 from gateway.engine import artifact, compiler
 from gateway.engine.artifact import Shelf
-from gateway.engine.compiler import Interrupted, compile_model
+from gateway.engine.compiler import Child, Interrupted, compile_model
 from gateway.engine.fidelity import MIN_COSINE, cosines
 from gateway.engine.weights import identity_of
 from gateway.errors import OperatorError
@@ -22,7 +23,7 @@ from gateway.tests.engine.test_weights import run
 
 def build(model, shelf, *, precision="float32"):
     steps = []
-    compile_model(model, source=str(model), precision=precision, shelf=shelf, progress=steps.append)
+    compile_model(model, source=str(model), precision=precision, shelf=shelf, progress=steps.append, child=Child())
     return shelf.place(identity_of(model), precision), steps
 
 
@@ -215,7 +216,7 @@ def test_the_compiler_says_in_one_line_what_is_wrong(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(OperatorError) as caught:
-        compile_model(tmp_path, source="x", precision="float32", shelf=Shelf(tmp_path / "shelf"), progress=lambda _: None)
+        compile_model(tmp_path, source="x", precision="float32", shelf=Shelf(tmp_path / "shelf"), progress=print, child=Child())
     assert "cannot be loaded" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -234,11 +235,51 @@ def test_a_compiler_that_stands_still_is_given_up(first, tmp_path):
     command = [sys.executable, "-c", f"import os, threading; {first or 'pass'}; threading.Event().wait()"]
     with pytest.raises(OperatorError, match=r"given up: it had not ended after 0\.5 seconds"):
         compile_model(
-            tmp_path, source="x", precision="float32", shelf=Shelf(tmp_path), progress=print, command=command, timeout_seconds=0.5
+            tmp_path,
+            source="x",
+            precision="float32",
+            shelf=Shelf(tmp_path),
+            progress=print,
+            child=Child(),
+            command=command,
+            timeout_seconds=0.5,
+        )
+
+
+def interrupted(tmp_path, command, *, child, progress=print):
+    with pytest.raises(Interrupted):
+        compile_model(
+            tmp_path, source="x", precision="float32", shelf=Shelf(tmp_path), progress=progress, child=child, command=command
         )
 
 
 def test_a_stop_while_compiling_is_an_error_of_its_own(tmp_path):
-    command = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"]
-    with pytest.raises(Interrupted):
-        compile_model(tmp_path, source="x", precision="float32", shelf=Shelf(tmp_path), progress=print, command=command)
+    interrupted(tmp_path, [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"], child=Child())
+
+
+def test_whoever_closes_the_model_ends_its_compiler(tmp_path):
+    """Which else would stand still for half an hour."""
+    code = """import threading; print('{"step": "loading"}', flush=True); threading.Event().wait()"""
+    child = Child()
+    interrupted(tmp_path, [sys.executable, "-c", code], child=child, progress=lambda _: child.stop())
+    assert child.process.returncode is not None
+    child.stop()
+
+
+def test_a_compiler_that_was_stopped_before_it_began_does_not_begin(tmp_path):
+    child = Child()
+    child.stop()
+    interrupted(tmp_path, [sys.executable, "-c", ""], child=child)
+    assert child.process is None
+
+
+async def test_a_model_that_is_closed_while_it_compiles_ends_at_once(small_model, tmp_path):
+    local = local_of(small_model, data_dir=tmp_path, precision="float32", runtime="openvino")
+    starting = asyncio.create_task(local.start())
+    async with asyncio.timeout(30):
+        while local.compiler.process is None:
+            await asyncio.sleep(0.001)
+        await local.close()
+        with pytest.raises(Interrupted):
+            await starting
+    assert local.compiler.process.returncode is not None

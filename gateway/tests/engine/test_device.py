@@ -204,6 +204,32 @@ async def test_a_thread_that_dies_again_and_again_is_given_up(rig):
         rig.work([1])
 
 
+@dies
+async def test_a_device_that_runs_nothing_any_more_is_given_up_however_long_it_takes(rig):
+    """What CUDA does after an illegal access: every batch fails, though no input is to blame."""
+    rig.start()
+    assert await rig.answered(rig.work([1])) is not None
+    rig.encoder.fails_on = dict.fromkeys(range(10), RuntimeError("an illegal memory access was encountered"))
+    for _ in range(MAX_RESTARTS + 1):
+        with pytest.raises(Overloaded):
+            await rig.answered(rig.work([1], [2]))
+        rig.device.deaths.clear()  # as if each had been minutes after the one before
+    await asyncio.to_thread(rig.device.join, 5)
+    assert rig.device.failed
+    with pytest.raises(Overloaded, match="device failed"):
+        rig.work([1])
+
+
+async def test_many_poisoned_inputs_do_not_make_a_device_look_broken(rig):
+    rig.encoder.fails_on[POISON] = ValueError("cannot")
+    rig.start()
+    for _ in range(3 * MAX_RESTARTS):
+        with pytest.raises(ValueError, match="cannot"):
+            await rig.answered(rig.work([POISON], [POISON, 1]))
+    assert not rig.device.failed
+    assert not rig.device.deaths
+
+
 async def test_closing_ends_the_thread(rig):
     rig.start()
     rig.batcher.close(Overloaded())
