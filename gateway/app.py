@@ -27,6 +27,7 @@ from gateway.engine.local import SentenceTransformers
 from gateway.errors import ConfigurationError, OperatorError
 from gateway.log import get_logger
 from gateway.metrics import Metrics
+from gateway.tracing import Tracing
 from gateway.wire.token_ids import other_encoding
 
 BUILTIN_BACKENDS = (SentenceTransformers(),)
@@ -45,6 +46,7 @@ class Gateway:
         self.server: Server | None = None
         self.address = ""  # once it listens
         self.metrics = Metrics()
+        self.tracing = Tracing(config.traces) if config.traces.endpoint else None
         self.keyring = Keyring(config.auth, KeyStore(config.store.folder)) if config.auth.mode == "keys" else None
         self.cache = VectorCache(config.cache.max_bytes)
         self.metrics.cache_bytes.set_function(lambda: self.cache.num_bytes)
@@ -83,6 +85,7 @@ class Gateway:
             metrics=self.metrics,
             is_draining=lambda: self.is_draining,
             paths=paths,
+            tracing=self.tracing,
         )
 
     async def start(self) -> None:
@@ -181,6 +184,8 @@ class Gateway:
         if self.keyring is not None:
             await self.keyring.close()
         self.road.close()
+        if self.tracing is not None:
+            await asyncio.to_thread(self.tracing.close)
 
 
 def built_catalog(config: Config, backends: dict[str, Backend], cache: VectorCache, metrics: Metrics) -> Catalog:

@@ -17,6 +17,7 @@ from gateway.config import ServerSettings
 from gateway.errors import GatewayError, HeadersTooLarge, InternalError, Overloaded, Unavailable
 from gateway.log import get_logger
 from gateway.metrics import Metrics
+from gateway.tracing import Tracing
 
 PROBES = frozenset({"/livez", "/readyz", "/health", "/metrics"})
 EMBEDDINGS = ("/v1/embeddings", "POST")
@@ -29,7 +30,7 @@ log = get_logger()
 class Edge:
     """Wraps the application. `is_draining` says whether new work is refused; `paths` are the routes without parameters."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts it stands before
         self,
         app: ASGIApp,
         *,
@@ -37,11 +38,13 @@ class Edge:
         metrics: Metrics,
         is_draining: Callable[[], bool],
         paths: Collection[str],
+        tracing: Tracing | None = None,
     ) -> None:
         self.app = app
         self.settings = settings
         self.cors = Cors(settings.cors_origins)
         self.metrics = metrics
+        self.tracing = tracing
         self.is_draining = is_draining
         self.paths = frozenset(paths)
 
@@ -61,6 +64,8 @@ class Edge:
             path=scope["path"],
             path_model=target.model,
         )
+        if self.tracing is not None and target.path not in PROBES:
+            record.span = self.tracing.begin(record.method, sent)
         scope["state"] = {**(scope.get("state") or {}), "record": record}
         scope["path"], scope["raw_path"] = target.path, target.path.encode()
         if record.method == "HEAD":
@@ -132,6 +137,7 @@ class Edge:
             self.metrics.rejections.labels(record.outcome).inc()
         write = log.debug if route in PROBES else log.info
         write("request", method=method, route=route, **record.line())
+        record.end_span(route, method)
 
 
 async def respond(send: Send, status: int, headers: Headers, body: bytes = b"") -> None:

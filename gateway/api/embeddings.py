@@ -23,6 +23,7 @@ from gateway.embedding.embedder import Inputs, Prepared
 from gateway.embedding.vectors import cut
 from gateway.errors import DeadlinePassed, InvalidValue
 from gateway.metrics import Metrics
+from gateway.tracing import stage
 from gateway.wire import request as wire_request
 from gateway.wire import response as wire_response
 from gateway.wire.request import EmbeddingsRequest
@@ -86,14 +87,16 @@ class Road:
         prepared = await model.embedder.prepare(inputs_of(asked, caller, self.settings.request_timeout_seconds))
         record.num_tokens = prepared.num_tokens
         vectors = await model.embedder.embed(prepared)
-        record.num_hits = vectors.num_hits
+        record.num_hits, record.dimensions = vectors.num_hits, asked.dimensions or about.dimensions
         started = time.perf_counter()
         rows = cut(vectors.rows, asked.dimensions, normalize=asked.normalize)
         content = await self.off_loop(
             rows.size * BYTES_PER_NUMBER, wire_response.encode, rows,
             model=asked.model, encoding_format=asked.encoding_format, num_tokens=prepared.num_tokens,
         )  # fmt: skip
-        record.stages = {**prepared.stages, **vectors.stages, "encode": time.perf_counter() - started}
+        ended = time.perf_counter()
+        stage("encode", started, ended)
+        record.stages = {**prepared.stages, **vectors.stages, "encode": ended - started}
         self.metrics.of_model(model.name).embedded(prepared.token_counts, record.stages)
         headers = {
             "openai-model": ascii_only(asked.model),

@@ -8,6 +8,8 @@ from typing import Any
 
 from litestar.types import Scope
 
+from gateway.tracing import Attributes, RequestSpan
+
 OPENAI_VERSION = "2020-10-01"
 CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -26,7 +28,9 @@ class Record:
     num_inputs: int | None = None
     num_tokens: int | None = None
     num_hits: int | None = None
+    dimensions: int | None = None
     stages: dict[str, float] = field(default_factory=dict)
+    span: RequestSpan | None = None
 
     @property
     def seconds(self) -> float:
@@ -44,9 +48,33 @@ class Record:
             "inputs": self.num_inputs,
             "tokens": self.num_tokens,
             "cache_hits": self.num_hits,
+            "trace_id": self.span.trace_id if self.span else None,
             **{f"{stage}_ms": round(1000 * seconds, 1) for stage, seconds in self.stages.items()},
         }
         return {name: value for name, value in fields.items() if value is not None}
+
+    def end_span(self, route: str, method: str) -> None:
+        """By the conventions for HTTP servers, and where a model was found those for generative AI."""
+        if self.span is None:
+            return
+        attributes: Attributes = {
+            "http.request.method": method,
+            "http.route": route,
+            "gateway.request_id": self.request_id,
+            "gateway.key": self.caller,
+        }
+        if self.model is not None:
+            attributes = {
+                **attributes,
+                "gen_ai.operation.name": "embeddings",
+                "gen_ai.request.model": self.model,
+                "gen_ai.usage.input_tokens": self.num_tokens,
+                "gen_ai.embeddings.dimension.count": self.dimensions,
+                "gateway.inputs": self.num_inputs,
+                "gateway.cache_hits": self.num_hits,
+            }
+        error = None if self.outcome == "ok" else self.outcome
+        self.span.end(f"{method} {route}", status=self.status, error=error, attributes=attributes)
 
 
 def record_of(scope: Scope) -> Record:

@@ -14,6 +14,7 @@ from gateway.config.settings import (
     Secret,
     ServerSettings,
     StoreSettings,
+    TraceSettings,
 )
 from gateway.config.typed import typed
 
@@ -30,6 +31,7 @@ __all__ = [
     "Secret",
     "ServerSettings",
     "StoreSettings",
+    "TraceSettings",
     "first_set",
     "load",
     "secret_value",

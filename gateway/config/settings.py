@@ -164,6 +164,29 @@ class MetricsSettings(Settings, frozen=True):
     ] = 0
 
 
+class TraceSettings(Settings, frozen=True):
+    endpoint: Annotated[
+        str | None,
+        Meta(
+            description="Where spans are sent, by OTLP over HTTP, such as http://collector:4318/v1/traces; unset, nothing is."
+            " Needs the extra otel.",
+        ),
+    ] = None
+    headers: Annotated[
+        dict[str, Secret], Meta(description='Headers for the collector, each a secret: { api-key = { env = "NAME" } }.')
+    ] = {}
+    sample_ratio: Annotated[
+        float,
+        Meta(ge=0, le=1, description="The share of requests that are traced, where the client's own trace does not decide it."),
+    ] = 1.0
+    service_name: Annotated[str, Meta(min_length=1, description="What this server is called in traces.")] = "embeddings-gateway"
+    timeout_seconds: Annotated[float, positive(description="How long the collector may take to accept spans.")] = 5.0
+
+    def __post_init__(self) -> None:
+        if self.endpoint is not None and not self.endpoint.startswith(("http://", "https://")):
+            raise ValueError("endpoint must begin with http:// or https://")
+
+
 class ModelRow(Settings, frozen=True):
     """One model: what every backend needs to know of it. What else stands in the table belongs to its backend."""
 
@@ -199,6 +222,7 @@ class Config(Settings, frozen=True):
     store: StoreSettings = StoreSettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
+    traces: TraceSettings = TraceSettings()
     models: tuple[ModelRow, ...] = BUILTIN_MODELS
 
     def __post_init__(self) -> None:

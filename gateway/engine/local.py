@@ -25,6 +25,7 @@ from gateway.engine.settings import LocalSettings
 from gateway.engine.tokenizer import Tokenizer
 from gateway.errors import GatewayError, OperatorError, Overloaded, Unembeddable
 from gateway.log import get_logger
+from gateway.tracing import stage
 
 TOKENIZER_THREADS = 4  # so that a short query's tokenising does not wait behind three bulks'
 JOIN_SECONDS = 10.0
@@ -129,7 +130,9 @@ class Local:
             prepared = await asyncio.get_running_loop().run_in_executor(self.pool, self.planner.planned, inputs, abandoned)
         finally:
             abandoned.set()  # a client that left needs no more tokens
-        prepared.stages["tokenize"] = time.perf_counter() - started
+        ended = time.perf_counter()
+        stage("tokenize", started, ended)
+        prepared.stages["tokenize"] = ended - started
         return prepared
 
     async def embed(self, prepared: Prepared) -> Vectors:
@@ -152,6 +155,8 @@ class Local:
             raise Unembeddable(where, "its device has too little memory for it") from None
         finally:
             self.batcher.forget(work)  # of a client that left; finished work is long out
+        stage("queue", work.submitted_at, work.started_at)
+        stage("compute", work.started_at, work.finished_at)
         rows = joined(work.rows, counts=plan.counts, weights=plan.weights)
         if self.must_normalize(inputs, was_joined=len(plan.windows) > len(plan.counts)):
             rows = normalized(rows)

@@ -14,7 +14,16 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from gateway.app import Gateway
-from gateway.config import AuthSettings, Config, EngineSettings, LimitSettings, ModelRow, ServerSettings, StoreSettings
+from gateway.config import (
+    AuthSettings,
+    Config,
+    EngineSettings,
+    LimitSettings,
+    ModelRow,
+    ServerSettings,
+    StoreSettings,
+    TraceSettings,
+)
 from gateway.engine.local import Local
 from gateway.engine.runtime import Loaded
 from gateway.engine.settings import LocalSettings
@@ -24,6 +33,7 @@ from gateway.tests.fakes import FakeEncoder, hashed
 
 DIMENSIONS, MAX_TOKENS = 4, 16
 KILLS, NAN = "kills", "nan"
+NOT_TRACED = TraceSettings()
 WORDS = [KILLS, NAN, *map(str, range(1000))]
 
 
@@ -82,7 +92,7 @@ class FaultyBackend:
         return Faulty(settings, context, self.encoders)
 
 
-def gateway_of(*encoders, folder, max_queue_tokens=1000, **server):
+def gateway_of(*encoders, folder, max_queue_tokens=1000, traces=NOT_TRACED, **server):
     config = Config(
         server=ServerSettings(port=0, **server),
         auth=AuthSettings(mode="none"),
@@ -90,6 +100,7 @@ def gateway_of(*encoders, folder, max_queue_tokens=1000, **server):
         engine=EngineSettings(max_queue_tokens=max_queue_tokens, warmup_seconds=0),
         store=StoreSettings(data_dir=str(folder)),
         models=(ModelRow(name="m", backend="faulty", settings={"source": "none"}),),
+        traces=traces,
     )
     return Gateway(config, backends=[FaultyBackend(encoders)])
 
