@@ -8,7 +8,11 @@ from typing import Any
 
 from litestar.types import Scope
 
+from gateway.access.limiter import Visit
+
 OPENAI_VERSION = "2020-10-01"
+SAFE = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]  # on every reply
+SAFE_AND_PRIVATE = [*SAFE, (b"cache-control", b"no-store")]
 CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -27,6 +31,8 @@ class Record:
     num_tokens: int | None = None
     num_hits: int | None = None
     stages: dict[str, float] = field(default_factory=dict)
+    client: str | None = None
+    visit: Visit | None = None
 
     @property
     def seconds(self) -> float:
@@ -39,6 +45,7 @@ class Record:
             "status": self.status,
             "code": None if self.outcome == "ok" else self.outcome,
             "duration_ms": round(1000 * self.seconds, 1),
+            "client": self.client,
             "key": self.caller,
             "model": self.model,
             "inputs": self.num_inputs,
