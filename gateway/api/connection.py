@@ -5,6 +5,7 @@ text. Bodies are limited in `body`, by the road itself.
 """
 
 import asyncio
+import socket
 from typing import Any, Literal
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -18,7 +19,7 @@ from gateway.metrics import Metrics
 KB = 1024
 READ_BYTES = 256 * KB  # that one read may bring, whatever stands in it
 FRAMING_RATIO = 8  # bytes on the wire for one of a body that comes in chunks of one; what is more is trailers
-MIN_READ_BYTES = 64 * KB  # within the time a client has to read
+KERNEL_BYTES = 128 * KB  # of a reply, in the kernel and not yet sent: it takes more by halves of this, so that progress is seen
 
 
 class Corked(asyncio.Transport):
@@ -102,6 +103,9 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         transport.set_write_buffer_limits(high=0)  # so that every byte that is not read is noticed
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family != socket.AF_UNIX and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_BYTES)
         super().connection_made(Corked(transport))
         if len(self.connections) > self.settings.max_connections:
             self.refuse(Overloaded("Too many connections are open."))
@@ -195,7 +199,7 @@ class Connection(HttpToolsProtocol):
         self.read_timer = self.loop.call_later(self.settings.send_timeout_seconds, self.reader_is_late)
 
     def reader_is_late(self) -> None:
-        if self.num_unread_bytes - self.transport.get_write_buffer_size() < MIN_READ_BYTES:
+        if self.transport.get_write_buffer_size() >= self.num_unread_bytes:
             self.cut("unread_timeout")
         else:
             self.watch_reader()

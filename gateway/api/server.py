@@ -24,7 +24,7 @@ class Server(uvicorn.Server):
     """`on_stop` is called once, when the first signal arrives."""
 
     def __init__(self, app: Any, settings: ServerSettings, *, metrics: Metrics, on_stop: Callable[[], None]) -> None:
-        unread = Unread(settings.max_unsent_bytes)
+        self.unread = unread = Unread(settings.max_unsent_bytes)
         super().__init__(
             uvicorn.Config(
                 app,

@@ -21,7 +21,7 @@ YEAR = 365 * 24 * 60 * MINUTES
 
 positive = partial(Meta, gt=0, le=YEAR)
 count = partial(Meta, ge=1)
-rate = partial(Meta, ge=1, le=100_000_000)
+Most = Annotated[int, Meta(ge=1, le=100_000_000)]
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -65,7 +65,7 @@ class ServerSettings(Settings, frozen=True):
         float, positive(description="An idle connection is closed after this long. Proxies keep theirs for 60 s.")
     ] = 75.0
     send_timeout_seconds: Annotated[
-        float, positive(description="A client that reads less than 64 KB of what is waiting for it within this is cut off.")
+        float, positive(description="A client that reads nothing (on Linux: less than 64 KB) of its reply within this is cut off.")
     ] = 30.0
     max_unsent_bytes: Annotated[
         int, count(description="Replies that clients have not read yet, all together; beyond it the slowest reader is cut off.")
@@ -122,24 +122,24 @@ class LimitSettings(Settings, frozen=True):
         int, count(description="A request of more tokens is refused with 400. (Token arrays: 300,000 ids.)")
     ] = 600_000
     requests_per_minute: Annotated[
-        int | None, rate(description="Requests a minute of each key that has no such limit of its own; beyond it 429.")
+        Most | None, Meta(description="Requests a minute of each key that has no such limit of its own; beyond it 429.")
     ] = None
     requests_burst: Annotated[
-        int | None,
-        rate(description="How many of them may come at once. Without it a sixth of a minute's, as for keys' own limits."),
+        Most | None,
+        Meta(description="How many of them may come at once. Without it a sixth of a minute's, as for keys' own limits."),
     ] = None
     tokens_per_minute: Annotated[
-        int | None, rate(description="Tokens a minute of each key that has no such limit of its own; beyond it 429.")
+        Most | None, Meta(description="Tokens a minute of each key that has no such limit of its own; beyond it 429.")
     ] = None
     tokens_burst: Annotated[
-        int | None,
-        rate(
+        Most | None,
+        Meta(
             description="How many of them may come at once, and so in one request: a larger one is refused with 400."
             " Without it a sixth of a minute's."
         ),
     ] = None
     max_concurrent_requests: Annotated[
-        int | None, rate(description="Requests at once of each key that has no such limit of its own; beyond it 429.")
+        Most | None, Meta(description="Requests at once of each key that has no such limit of its own; beyond it 429.")
     ] = None
     charge_cached: Annotated[
         bool, Meta(description="Whether inputs whose vectors come from the cache use up a key's tokens a minute too.")
