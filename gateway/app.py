@@ -5,12 +5,15 @@ import gc
 import ipaddress
 import time
 from collections.abc import Iterable
+from importlib.util import find_spec
 
 from litestar import Litestar
 from litestar.middleware import DefineMiddleware
 
 from gateway.access.admission import Admission
 from gateway.access.keyring import Keyring
+from gateway.access.limiter import Limiter
+from gateway.access.meters import LocalMeters, Meters
 from gateway.access.store import KeyStore
 from gateway.api import docs, models, probes
 from gateway.api.authentication import Authentication
@@ -18,7 +21,7 @@ from gateway.api.edge import Edge
 from gateway.api.embeddings import Road
 from gateway.api.failures import answer
 from gateway.api.server import Server, bound_socket
-from gateway.config import Config, ModelRow
+from gateway.config import Config, LimitSettings, ModelRow, secret_value
 from gateway.embedding.backend import Backend, Context, backend_of, installed_backends
 from gateway.embedding.cache import VectorCache
 from gateway.embedding.cached import Cached
@@ -51,9 +54,11 @@ class Gateway:
         self.cache = VectorCache(config.cache.max_bytes)
         self.metrics.cache_bytes.set_function(lambda: self.cache.num_bytes)
         self.catalog = built_catalog(config, installed_backends(backends), self.cache, self.metrics)
+        self.limiter = Limiter(config.limits, built_meters(config.limits), self.metrics)
         self.road = Road(
             catalog=self.catalog,
             admission=Admission(max_requests=config.server.max_concurrent_requests, max_bytes=config.server.max_buffered_bytes),
+            limiter=self.limiter,
             settings=config.server,
             metrics=self.metrics,
         )
@@ -62,7 +67,10 @@ class Gateway:
     def built_door(self) -> Edge:
         watched = probes.routes(
             catalog=self.catalog,
-            keyring=self.keyring,
+            parts={
+                "keys": lambda: self.keyring is None or self.keyring.is_watching,
+                "limits": lambda: self.limiter.is_well,
+            },
             metrics=self.metrics,
             settings=self.config.metrics,
             is_draining=lambda: self.is_draining,
@@ -90,6 +98,7 @@ class Gateway:
 
     async def start(self) -> None:
         """Reads the keys. Models are loaded by `load`, so that probes are answered meanwhile. Raises OperatorError."""
+        await self.limiter.start()
         if self.keyring is not None:
             await self.keyring.start()
             if self.keyring.is_empty:
@@ -120,7 +129,7 @@ class Gateway:
     async def serve(self) -> None:
         """Listens, loads, and serves until a signal. Raises OperatorError where it cannot begin."""
         settings = self.config.server
-        self.server = server = Server(self.door, settings, on_stop=self.drain)
+        self.server = server = Server(self.door, settings, metrics=self.metrics, on_stop=self.drain)
         listening = bound_socket(settings)
         host, port = listening.getsockname()[:2]
         self.address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -183,6 +192,7 @@ class Gateway:
             await model.embedder.close()
         if self.keyring is not None:
             await self.keyring.close()
+        await self.limiter.close()
         self.road.close()
         if self.tracing is not None:
             await asyncio.to_thread(self.tracing.close)
@@ -199,6 +209,18 @@ def built_catalog(config: Config, backends: dict[str, Backend], cache: VectorCac
         cached = Cached(embedder, cache, max_request_tokens=config.limits.max_request_tokens, metrics=of_model)
         built.append(Model(row, cached, embedder))
     return Catalog(built)
+
+
+def built_meters(limits: LimitSettings) -> Meters:
+    """Of this process alone, or those that a server keeps for several."""
+    if limits.redis_url is None:
+        return LocalMeters()
+    if find_spec("hiredis") is None:
+        raise ConfigurationError("limits.redis_url needs the extra redis: pip install 'embeddings-gateway[redis]'")
+    from gateway.access.redis_link import address_of  # noqa: PLC0415 - there only with the extra
+    from gateway.access.shared_meters import SharedMeters  # noqa: PLC0415
+
+    return SharedMeters(address_of(secret_value(limits.redis_url)), timeout_seconds=limits.redis_timeout_seconds)
 
 
 def refuse_misread_names(row: ModelRow) -> None:

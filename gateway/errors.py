@@ -9,17 +9,21 @@
     │   ├── TooManyInputs             400 array_above_max_length
     │   ├── InputTooLong              400 context_length_exceeded
     │   ├── RequestTooLong            400 max_tokens_per_request
+    │   ├── RequestExceedsLimit       400 request_exceeds_limit
     │   ├── MissingKey                401
+    │   ├── KeyInQuery                401 api_key_in_query
     │   ├── InvalidKey                401 invalid_api_key
     │   ├── UnknownModel              404 model_not_found
     │   ├── UnknownURL                404 unknown_url
     │   ├── MethodNotAllowed          405 method_not_allowed
-    │   ├── SlowBody                  408 request_timeout
+    │   ├── SlowRequest               408 request_timeout
     │   ├── BodyTooLarge              413 request_too_large
     │   └── HeadersTooLarge           431 headers_too_large
+    ├── RateLimited                   429 rate_limit_exceeded
     ├── Unavailable                   503: the same request may succeed later, and Retry-After says when
     │   ├── ModelLoading              model_loading
     │   ├── StoreUnavailable          store_unavailable
+    │   ├── LimiterUnavailable        limiter_unavailable
     │   ├── Overloaded                server_overloaded
     │   └── DeadlinePassed            timeout
     ├── Unembeddable                  500 unembeddable_input
@@ -32,7 +36,8 @@
 The shape is contract.md's, section 4: `{"error": {"message", "type", "param", "code"}}`.
 """
 
-from typing import ClassVar
+import math
+from typing import ClassVar, Literal
 
 MAX_RETRY_AFTER_SECONDS = 59  # openai-node 7 and the AI SDK ignore 60 seconds and more
 MAX_QUOTED_CHARS = 200  # of what a client sent, quoted back to it
@@ -42,7 +47,7 @@ class GatewayError(Exception):
     """A failure with the words, the status and the headers a client is answered with."""
 
     status: ClassVar[int] = 500
-    type: ClassVar[str] = "server_error"
+    type: str = "server_error"
     code: ClassVar[str | None] = "internal_error"
     should_retry: ClassVar[bool | None] = None
 
@@ -118,6 +123,16 @@ class RequestTooLong(ClientError):
         super().__init__(f"Requested {requested} tokens, max {max_tokens} tokens per request")
 
 
+class RequestExceedsLimit(ClientError):
+    code = "request_exceeds_limit"
+
+    def __init__(self, num_tokens: int, *, burst: int, per_minute: int) -> None:
+        super().__init__(
+            f"This request can never fit your limit of {per_minute} tokens per minute: it has {num_tokens} tokens,"
+            f" and at most {burst} may come at once. Please send fewer inputs a request."
+        )
+
+
 class MissingKey(ClientError):
     status = 401
     code = None
@@ -126,6 +141,19 @@ class MissingKey(ClientError):
         super().__init__(
             "You didn't provide an API key. Send it in the Authorization header: 'Authorization: Bearer YOUR_KEY'"
             " (or in 'api-key' or 'x-api-key')."
+        )
+
+
+class KeyInQuery(ClientError):
+    """URLs are kept by proxies, browsers and logs, and a key in one is no longer secret."""
+
+    status = 401
+    code = "api_key_in_query"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"API keys are not accepted in the URL (you sent '{name}'): send yours in the Authorization header,"
+            " 'Authorization: Bearer YOUR_KEY' (or in 'api-key' or 'x-api-key'), and consider replacing it."
         )
 
 
@@ -163,12 +191,12 @@ class MethodNotAllowed(ClientError):
         return {**super().headers(), "Allow": self.allow}
 
 
-class SlowBody(ClientError):
+class SlowRequest(ClientError):
     status = 408
     code = "request_timeout"
 
-    def __init__(self, timeout_seconds: float) -> None:
-        super().__init__(f"The body of your request did not arrive within {timeout_seconds:g} seconds.")
+    def __init__(self, timeout_seconds: float, *, part: str = "body") -> None:
+        super().__init__(f"The {part} of your request did not arrive within {timeout_seconds:g} seconds.")
 
     def headers(self) -> dict[str, str]:
         return {**super().headers(), "Connection": "close"}  # or it could trickle on for ever
@@ -190,6 +218,37 @@ class HeadersTooLarge(ClientError):
         super().__init__(f"The headers of your request are too large: at most {max_bytes} bytes are accepted.")
 
 
+class RateLimited(GatewayError):
+    """`limit` is what was reached, and where the caller stands; `wait_seconds` is when there is room again, exactly.
+
+    Retry-After is that in whole seconds, but never more than clients obey; who comes back too early is told the rest.
+    """
+
+    status = 429
+    code = "rate_limit_exceeded"
+
+    def __init__(self, kind: Literal["requests", "tokens"], limit: str, *, wait_seconds: float) -> None:
+        super().__init__(
+            f"Rate limit reached on {limit}. Please try again in {duration(wait_seconds)}.",
+            retry_after_seconds=math.ceil(wait_seconds),
+        )
+        self.type = kind
+
+
+def duration(seconds: float) -> str:
+    """As Go writes one, rounded up to milliseconds: 12ms, 1.5s, 6m0s, 1h0m0s."""
+    milliseconds = math.ceil(round(seconds * 1000, 3))
+    if milliseconds == 0:
+        return "0s"
+    if milliseconds < 1000:  # noqa: PLR2004 - a second
+        return f"{milliseconds}ms"
+    whole, rest = divmod(milliseconds, 1000)
+    minutes, whole = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    shown = f"{whole}.{rest:03}".rstrip("0") if rest else str(whole)
+    return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + f"{shown}s"
+
+
 class Unavailable(GatewayError):
     status = 503
 
@@ -209,6 +268,13 @@ class StoreUnavailable(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("The server cannot check API keys at the moment. Please try again shortly.", retry_after_seconds=5)
+
+
+class LimiterUnavailable(Unavailable):
+    code = "limiter_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("The server cannot check your limits at the moment. Please try again shortly.", retry_after_seconds=2)
 
 
 class Overloaded(Unavailable):

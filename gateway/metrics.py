@@ -75,6 +75,13 @@ class Metrics:
         self.device_restarts = count("gateway_device_restarts_total", "Device threads that died and were replaced.", model)
         self.rejections = count("gateway_rejections_total", "Requests refused for want of room or time.", ["reason"])
         self.auth_failures = count("gateway_auth_failures_total", "Requests without a valid key.", ["reason"])
+        self.connections_cut = count(
+            "gateway_connections_cut_total", "Connections ended for what their clients did, outside any request.", ["reason"]
+        )
+        self.limited = count("gateway_limited_total", "Requests refused for a key's limit.", ["limit"])
+        self.limiter_failures = count(
+            "gateway_limiter_failures_total", "Requests whose limits could not be asked for, by what became of them.", ["decision"]
+        )
         self.loop_lag = gauge("gateway_event_loop_lag_seconds", "How late the event loop was when last looked at.")
         self.model_info = gauge("gateway_model_info", "1 for each loaded model.", MODEL_INFO)
         gauge("gateway_build_info", "1 for the running version.", ["version"]).labels(__version__).set(1)

@@ -1,6 +1,7 @@
 """Keys at the door: every route needs one unless it says that it does not."""
 
 from collections.abc import Iterable
+from urllib.parse import unquote
 
 from litestar.connection import ASGIConnection
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
@@ -9,10 +10,11 @@ from litestar.types import ASGIApp
 from gateway.access.keyring import Keyring
 from gateway.access.keys import ANONYMOUS, Caller
 from gateway.api.record import record_of
-from gateway.errors import GatewayError, InvalidKey, MissingKey
+from gateway.errors import GatewayError, InvalidKey, KeyInQuery, MissingKey
 from gateway.metrics import Metrics
 
 KEY_HEADERS = (b"api-key", b"x-api-key")
+KEY_PARAMETERS = frozenset({"api-key", "api_key", "apikey", "key", "x-api-key", "access_token"})
 
 
 class Authentication(AbstractAuthenticationMiddleware):
@@ -35,12 +37,22 @@ class Authentication(AbstractAuthenticationMiddleware):
     def caller(self, connection: ASGIConnection) -> Caller:  # type: ignore[type-arg]
         if self.keyring is None:
             return ANONYMOUS
+        if name := key_in_query(connection.scope["query_string"]):
+            raise KeyInQuery(name)
         keys = presented_keys(connection.scope["headers"])
         if not keys:
             raise MissingKey
         if len(keys) > 1:
             raise InvalidKey("Incorrect API key provided: this request carries different keys in its headers.")
         return self.keyring.caller(keys.pop())
+
+
+def key_in_query(query: bytes) -> str | None:
+    """The name of the parameter, in any case, that some other service would take a key from."""
+    if not query:
+        return None
+    names = (part.partition("=")[0] for part in query.decode("latin-1").split("&"))
+    return next((name for sent in names if (name := unquote(sent).lower()) in KEY_PARAMETERS), None)
 
 
 def presented_keys(headers: Iterable[tuple[bytes, bytes]]) -> set[str]:

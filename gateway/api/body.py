@@ -9,13 +9,13 @@ from litestar.types import Receive, Scope
 
 from gateway.access.admission import Stay
 from gateway.config import ServerSettings
-from gateway.errors import BodyTooLarge, ClientGone, InvalidJSON, InvalidValue, SlowBody
+from gateway.errors import BodyTooLarge, ClientGone, InvalidJSON, InvalidValue, SlowRequest
 
 GZIP = zlib.MAX_WBITS | 16  # zlib's way to say: with a gzip header
 
 
 async def read(scope: Scope, receive: Receive, stay: Stay, settings: ServerSettings) -> bytes:
-    """Raises BodyTooLarge as soon as that is known, SlowBody, ClientGone, or Overloaded when all bodies together are too many."""
+    """Raises BodyTooLarge as soon as that is known, SlowRequest, ClientGone, or Overloaded when all bodies are too many."""
     declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
     if declared.isdigit() and int(declared) > settings.max_body_bytes:
         raise BodyTooLarge(settings.max_body_bytes)
@@ -34,7 +34,7 @@ async def read(scope: Scope, receive: Receive, stay: Stay, settings: ServerSetti
                 chunks += chunk
                 is_more = message["more_body"]
     except TimeoutError:
-        raise SlowBody(settings.body_timeout_seconds) from None
+        raise SlowRequest(settings.body_timeout_seconds) from None
     return bytes(chunks)
 
 

@@ -10,9 +10,11 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from gateway.api import failures
+from gateway.api.client_address import Proxies
 from gateway.api.cors import Cors, Headers, value_of
+from gateway.api.limit_headers import limit_headers
 from gateway.api.paths import target_of
-from gateway.api.record import OPENAI_VERSION, Record, record_of, request_id_from
+from gateway.api.record import OPENAI_VERSION, SAFE, SAFE_AND_PRIVATE, Record, record_of, request_id_from
 from gateway.config import ServerSettings
 from gateway.errors import GatewayError, HeadersTooLarge, InternalError, Overloaded, Unavailable
 from gateway.log import get_logger
@@ -23,6 +25,7 @@ PROBES = frozenset({"/livez", "/readyz", "/health", "/metrics"})
 EMBEDDINGS = ("/v1/embeddings", "POST")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 MILLISECONDS = 1000
+DOCS = ("/docs", "/redoc")  # the same for everybody, and worth keeping
 
 log = get_logger()
 
@@ -43,6 +46,7 @@ class Edge:
         self.app = app
         self.settings = settings
         self.cors = Cors(settings.cors_origins)
+        self.proxies = Proxies(settings.trusted_proxies)
         self.metrics = metrics
         self.tracing = tracing
         self.is_draining = is_draining
@@ -63,6 +67,7 @@ class Edge:
             method=scope["method"],
             path=scope["path"],
             path_model=target.model,
+            client=self.proxies.client_of(scope),
         )
         if self.tracing is not None and target.path not in PROBES:
             record.span = self.tracing.begin(record.method, sent)
@@ -74,7 +79,11 @@ class Edge:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
-                message["headers"] = [*message["headers"], *self.own_headers(record), *self.cors.response_headers(sent)]
+                message["headers"] = [
+                    *message["headers"],
+                    *self.own_headers(record, scope["path"]),
+                    *self.cors.response_headers(sent),
+                ]
             elif message["type"] == "http.response.body" and record.method == "HEAD":
                 message["body"] = b""
             await send(message)
@@ -110,7 +119,8 @@ class Edge:
         """Raises what can be said without looking further than the headers."""
         if self.is_draining() and scope["path"] not in PROBES:
             raise Overloaded("It is shutting down.")
-        if sum(len(name) + len(value) for name, value in scope["headers"]) > self.settings.max_header_bytes:
+        num_bytes = len(scope["raw_path"]) + len(scope["query_string"])
+        if num_bytes + sum(len(name) + len(value) for name, value in scope["headers"]) > self.settings.max_header_bytes:
             raise HeadersTooLarge(self.settings.max_header_bytes)
 
     async def fail(self, error: GatewayError, record: Record, send: Send) -> None:
@@ -121,11 +131,13 @@ class Edge:
             headers.append(("connection", "close"))
         await respond(send, error.status, [(name.lower().encode(), value.encode()) for name, value in headers], body)
 
-    def own_headers(self, record: Record) -> list[tuple[bytes, bytes]]:
+    def own_headers(self, record: Record, path: str) -> list[tuple[bytes, bytes]]:
         headers = [(b"x-request-id", record.request_id.encode()), (b"openai-version", OPENAI_VERSION.encode())]
         if record.outcome == "ok":
             headers.append((b"openai-processing-ms", str(round(MILLISECONDS * record.seconds)).encode()))
-        return headers
+        if record.visit is not None:
+            headers += limit_headers(record.visit)
+        return headers + (SAFE if path.startswith(DOCS) else SAFE_AND_PRIVATE)
 
     def tell(self, scope: HTTPScope, record: Record) -> None:
         method = record.method if record.method in METHODS else "other"

@@ -14,6 +14,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gateway.access.admission import Admission
 from gateway.access.keys import Caller
+from gateway.access.limiter import Limiter, Visit
 from gateway.api import body
 from gateway.api.failures import JSON
 from gateway.api.record import Record, record_of
@@ -52,9 +53,12 @@ class Reply:
 class Road:
     """What a request passes on its way; `pool` decodes large bodies and encodes large replies."""
 
-    def __init__(self, *, catalog: Catalog, admission: Admission, settings: ServerSettings, metrics: Metrics) -> None:
+    def __init__(
+        self, *, catalog: Catalog, admission: Admission, limiter: Limiter, settings: ServerSettings, metrics: Metrics
+    ) -> None:
         self.catalog = catalog
         self.admission = admission
+        self.limiter = limiter
         self.settings = settings
         self.metrics = metrics
         self.pool = ThreadPoolExecutor(2, thread_name_prefix="wire")
@@ -62,21 +66,27 @@ class Road:
     async def embeddings(self, request: Request[Caller, None, State]) -> Reply:
         record = record_of(request.scope)
         with self.admission.enter() as stay:
-            encoding = body.encoding_of(request.scope)
-            raw = await body.read(request.scope, request.receive, stay, self.settings)
-            try:
-                async with body.UntilClientLeaves(request.receive), asyncio.timeout(self.settings.request_timeout_seconds):
-                    if encoding:
-                        raw = await self.off_loop(ALWAYS, body.unpacked, raw, max_bytes=self.settings.max_body_bytes)
-                        stay.hold(len(raw))
-                    asked = await self.off_loop(
-                        len(raw), wire_request.decode, raw, path_model=record.path_model, default_model=self.settings.default_model
-                    )
-                    return await self.answer(asked, request.user, record)
-            except TimeoutError:
-                raise DeadlinePassed from None
+            visit = record.visit = self.limiter.visit(request.user)
+            async with visit:
+                encoding = body.encoding_of(request.scope)
+                raw = await body.read(request.scope, request.receive, stay, self.settings)
+                try:
+                    async with body.UntilClientLeaves(request.receive), asyncio.timeout(self.settings.request_timeout_seconds):
+                        if encoding:
+                            raw = await self.off_loop(ALWAYS, body.unpacked, raw, max_bytes=self.settings.max_body_bytes)
+                            stay.hold(len(raw))
+                        asked = await self.off_loop(
+                            len(raw),
+                            wire_request.decode,
+                            raw,
+                            path_model=record.path_model,
+                            default_model=self.settings.default_model,
+                        )
+                        return await self.answer(asked, visit, record)
+                except TimeoutError:
+                    raise DeadlinePassed from None
 
-    async def answer(self, asked: EmbeddingsRequest, caller: Caller, record: Record) -> Reply:
+    async def answer(self, asked: EmbeddingsRequest, visit: Visit, record: Record) -> Reply:
         model = self.catalog.find(asked.model)
         about = model.embedder.describe()
         record.model, record.num_inputs = model.name, len(asked.texts)
@@ -84,8 +94,9 @@ class Road:
             raise InvalidValue(
                 f"Invalid value for 'dimensions'. Must be less than or equal to {about.dimensions}.", param="dimensions"
             )
-        prepared = await model.embedder.prepare(inputs_of(asked, caller, self.settings.request_timeout_seconds))
+        prepared = await model.embedder.prepare(inputs_of(asked, visit.caller, self.settings.request_timeout_seconds))
         record.num_tokens = prepared.num_tokens
+        await visit.charge(prepared.num_tokens, num_cached_tokens=prepared.num_cached_tokens)
         vectors = await model.embedder.embed(prepared)
         record.num_hits, record.dimensions = vectors.num_hits, asked.dimensions or about.dimensions
         started = time.perf_counter()

@@ -15,6 +15,7 @@ CLIENT_ERRORS = {
     405: "The path has no such method; `Allow` says which it has.",
     408: "The body arrived too slowly.",
     413: "The body is too large.",
+    429: "A limit of the key is reached; `Retry-After` says when to come back.",
     431: "The headers are too large.",
 }
 SERVER_ERRORS = {

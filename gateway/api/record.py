@@ -8,9 +8,12 @@ from typing import Any
 
 from litestar.types import Scope
 
+from gateway.access.limiter import Visit
 from gateway.tracing import Attributes, RequestSpan
 
 OPENAI_VERSION = "2020-10-01"
+SAFE = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]  # on every reply
+SAFE_AND_PRIVATE = [*SAFE, (b"cache-control", b"no-store")]
 CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -31,6 +34,8 @@ class Record:
     dimensions: int | None = None
     stages: dict[str, float] = field(default_factory=dict)
     span: RequestSpan | None = None
+    client: str | None = None
+    visit: Visit | None = None
 
     @property
     def seconds(self) -> float:
@@ -43,6 +48,7 @@ class Record:
             "status": self.status,
             "code": None if self.outcome == "ok" else self.outcome,
             "duration_ms": round(1000 * self.seconds, 1),
+            "client": self.client,
             "key": self.caller,
             "model": self.model,
             "inputs": self.num_inputs,

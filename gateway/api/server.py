@@ -3,92 +3,39 @@
 uvicorn alone stops accepting, finishes, and then ends by the very signal, which looks like a crash to whoever started it.
 """
 
-import asyncio
 import os
 import socket
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from gateway.api import failures
-from gateway.api.record import OPENAI_VERSION, request_id_from
+from gateway.api.connection import Connection, Unread
 from gateway.config import ServerSettings
-from gateway.errors import InvalidValue, OperatorError
+from gateway.errors import OperatorError
+from gateway.metrics import Metrics
 
 BACKLOG = 2048
-KEEP_ALIVE_SECONDS = 75  # longer than the 60 s of common proxies, which would else reuse a connection as it closes
-
-
-class Corked(asyncio.Transport):
-    """Head and body of a reply leave together: uvicorn writes them apart, and each write wakes the client for 20 microseconds."""
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        super().__init__()
-        self.transport = transport
-        self.loop = asyncio.get_running_loop()
-        self.pending: list[bytes | bytearray | memoryview] = []
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        if not self.pending:
-            self.loop.call_soon(self.flush)
-        self.pending.append(data)
-
-    def flush(self) -> None:
-        pending, self.pending = self.pending, []
-        if pending:
-            self.transport.writelines(pending)
-
-    def close(self) -> None:
-        self.flush()
-        self.transport.close()
-
-    def is_closing(self) -> bool:
-        return self.transport.is_closing()
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return self.transport.get_extra_info(name, default)
-
-    def pause_reading(self) -> None:
-        self.transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        self.transport.resume_reading()
-
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self.transport.set_protocol(protocol)
-
-
-class Protocol(HttpToolsProtocol):
-    """uvicorn answers what is no HTTP in plain text; here too in the contract's shape."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(Corked(transport))
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words, which clients need not read
-        body = failures.body(InvalidValue("Your request is not valid HTTP."))
-        head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: {failures.JSON}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n"
-        request_id = f"x-request-id: {request_id_from(None)}\r\nopenai-version: {OPENAI_VERSION}\r\n\r\n"
-        self.transport.write((head + request_id).encode() + body)
-        self.transport.close()
 
 
 class Server(uvicorn.Server):
     """`on_stop` is called once, when the first signal arrives."""
 
-    def __init__(self, app: Any, settings: ServerSettings, *, on_stop: Callable[[], None]) -> None:
+    def __init__(self, app: Any, settings: ServerSettings, *, metrics: Metrics, on_stop: Callable[[], None]) -> None:
+        self.unread = unread = Unread(settings.max_unsent_bytes)
         super().__init__(
             uvicorn.Config(
                 app,
                 lifespan="off",
-                http=Protocol,
+                http=partial(Connection, settings=settings, metrics=metrics, unread=unread),  # type: ignore[arg-type]
+                ws="none",
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                proxy_headers=False,  # nothing here asks for the client's address
-                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                proxy_headers=False,  # the edge reads them itself, and believes whom it may
+                timeout_keep_alive=settings.keep_alive_seconds,  # type: ignore[arg-type]  # it goes to call_later
                 timeout_graceful_shutdown=max(1, round(settings.drain_timeout_seconds)),
             )
         )

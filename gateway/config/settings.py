@@ -3,6 +3,7 @@
 `deploy/gateway.toml` is written from these descriptions by `gateway config example`, and a test keeps the two alike.
 """
 
+import ipaddress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,6 +21,7 @@ YEAR = 365 * 24 * 60 * MINUTES
 
 positive = partial(Meta, gt=0, le=YEAR)
 count = partial(Meta, ge=1)
+Most = Annotated[int, Meta(ge=1, le=100_000_000)]
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -42,6 +44,9 @@ class ServerSettings(Settings, frozen=True):
     port: Annotated[int, Meta(ge=0, le=65535, description="The port to listen on; 0 takes a free one and says which.")] = 8000
     max_body_bytes: Annotated[int, count(description="Larger request bodies are refused with 413.")] = 16 * MB
     max_header_bytes: Annotated[int, count(description="Larger request headers, all together, are refused with 431.")] = 32 * KB
+    header_timeout_seconds: Annotated[
+        float, positive(description="Request headers that take longer to arrive are refused with 408.")
+    ] = 10.0
     body_timeout_seconds: Annotated[float, positive(description="A body that takes longer to arrive is refused with 408.")] = 30.0
     request_timeout_seconds: Annotated[
         float, positive(description="A request that has waited and run longer than this is answered 503.")
@@ -53,6 +58,18 @@ class ServerSettings(Settings, frozen=True):
     max_concurrent_requests: Annotated[
         int, count(description="Embedding requests held at once, from their first byte to their reply; beyond it 503.")
     ] = 1024
+    max_connections: Annotated[
+        int, count(description="Connections open at once, idle ones included; one more is answered 503 and closed.")
+    ] = 4096
+    keep_alive_seconds: Annotated[
+        float, positive(description="An idle connection is closed after this long. Proxies keep theirs for 60 s.")
+    ] = 75.0
+    send_timeout_seconds: Annotated[
+        float, positive(description="A client that reads nothing (on Linux: less than 64 KB) of its reply within this is cut off.")
+    ] = 30.0
+    max_unsent_bytes: Annotated[
+        int, count(description="Replies that clients have not read yet, all together; beyond it the slowest reader is cut off.")
+    ] = 256 * MB
     max_buffered_bytes: Annotated[int, count(description="Request bodies held in memory at once, all together; beyond it 503.")] = (
         256 * MB
     )
@@ -63,11 +80,19 @@ class ServerSettings(Settings, frozen=True):
     cors_origins: Annotated[
         tuple[str, ...], Meta(description='Origins whose pages may call this server from a browser; ["*"] is every origin.')
     ] = ()
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Proxies, or their networks, whose x-forwarded-for is believed. It tells the log's `client`, nothing else."
+        ),
+    ] = ()
     docs: Annotated[bool, Meta(description="Whether /docs, /redoc and /openapi.json are served.")] = True
 
     def __post_init__(self) -> None:
         if self.max_buffered_bytes < self.max_body_bytes:
             raise ValueError("max_buffered_bytes must be at least max_body_bytes")
+        for proxy in self.trusted_proxies:
+            ipaddress.ip_network(proxy, strict=False)  # its ValueError names what is no network
 
 
 class AuthSettings(Settings, frozen=True):
@@ -96,6 +121,48 @@ class LimitSettings(Settings, frozen=True):
     max_request_tokens: Annotated[
         int, count(description="A request of more tokens is refused with 400. (Token arrays: 300,000 ids.)")
     ] = 600_000
+    requests_per_minute: Annotated[
+        Most | None, Meta(description="Requests a minute of each key that has no such limit of its own; beyond it 429.")
+    ] = None
+    requests_burst: Annotated[
+        Most | None,
+        Meta(description="How many of them may come at once. Without it a sixth of a minute's, as for keys' own limits."),
+    ] = None
+    tokens_per_minute: Annotated[
+        Most | None, Meta(description="Tokens a minute of each key that has no such limit of its own; beyond it 429.")
+    ] = None
+    tokens_burst: Annotated[
+        Most | None,
+        Meta(
+            description="How many of them may come at once, and so in one request: a larger one is refused with 400."
+            " Without it a sixth of a minute's."
+        ),
+    ] = None
+    max_concurrent_requests: Annotated[
+        Most | None, Meta(description="Requests at once of each key that has no such limit of its own; beyond it 429.")
+    ] = None
+    charge_cached: Annotated[
+        bool, Meta(description="Whether inputs whose vectors come from the cache use up a key's tokens a minute too.")
+    ] = True
+    redis_url: Annotated[
+        Secret | None,
+        Meta(
+            description="A Redis or Valkey server that counts for several gateways together, such as redis://:password@host:6379/0."
+            " Without it each gateway counts for itself. Needs the extra `redis`."
+        ),
+    ] = None
+    redis_timeout_seconds: Annotated[
+        float, positive(description="If that server does not answer within this, it is called away, and tried again every second.")
+    ] = 0.1
+    on_limiter_failure: Annotated[
+        Literal["allow", "deny"],
+        Meta(description='While it is away: "allow" serves requests without limits, "deny" answers those of limited keys 503.'),
+    ] = "allow"
+
+    def __post_init__(self) -> None:
+        for kind in ("requests", "tokens"):
+            if getattr(self, f"{kind}_burst") is not None and getattr(self, f"{kind}_per_minute") is None:
+                raise ValueError(f"{kind}_burst is part of a limit: set {kind}_per_minute too")
 
 
 class EngineSettings(Settings, frozen=True):

@@ -49,7 +49,8 @@ class Prepared:
     """Inputs that were checked and counted, before any work is done.
 
     `token_counts[i]` are the tokens of input i, special tokens included, long inputs in full; `is_long[i]` says that input i is
-    more than the model reads at once and that `rule` was applied. `work` is the embedder's own.
+    more than the model reads at once and that `rule` was applied. `num_cached_tokens` of them need no work. `work` is the
+    embedder's own.
     """
 
     inputs: Inputs
@@ -58,6 +59,7 @@ class Prepared:
     rule: Rule
     work: Any = None
     stages: StageSeconds = field(default_factory=dict)
+    num_cached_tokens: int = 0
 
     @property
     def num_tokens(self) -> int:

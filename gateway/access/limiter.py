@@ -1,0 +1,158 @@
+"""What a request is charged, and when: one request at the door, its tokens once they are known, both back if its work never ran.
+
+A request that is refused for its tokens stays charged as a request: its body was read and counted. So does one whose client left:
+else leaving early would be the way to be read for nothing. Only 502, 503 and the end of the server give back.
+"""
+
+import asyncio
+import itertools
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Literal
+
+from gateway.access.keys import Allowance, Caller
+from gateway.access.limits import SECOND, Limits, limits_of
+from gateway.access.meters import Cost, Meters, MetersAway, Reading
+from gateway.config import LimitSettings
+from gateway.errors import GatewayError, LimiterUnavailable, RateLimited, RequestExceedsLimit
+from gateway.log import get_logger
+from gateway.metrics import Metrics
+
+WARN_EVERY_SECONDS = 60.0
+NEVER_RAN = {502, 503}
+
+log = get_logger()
+
+
+class Limiter:
+    """Holds callers to their own limits, and where they have none to those of the settings."""
+
+    def __init__(
+        self, settings: LimitSettings, meters: Meters, metrics: Metrics, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.settings = settings
+        self.meters = meters
+        self.metrics = metrics
+        self.clock = clock
+        self.warned_at = -WARN_EVERY_SECONDS
+        self.default = Allowance(
+            requests_per_minute=settings.requests_per_minute,
+            requests_burst=settings.requests_burst,
+            tokens_per_minute=settings.tokens_per_minute,
+            tokens_burst=settings.tokens_burst,
+            max_concurrent_requests=settings.max_concurrent_requests,
+        )
+        self.names = map(f"{secrets.token_hex(8)}-{{}}".format, itertools.count())
+
+    async def start(self) -> None:
+        await self.meters.start()
+
+    def visit(self, caller: Caller) -> "Visit":
+        """One request of a caller, from the door to its reply."""
+        return Visit(self, caller, limits_of(caller.allowance, self.default))
+
+    async def read(self, asked: Awaitable[Reading]) -> Reading | None:
+        """None where the meters are away and requests are let through. Raises LimiterUnavailable where they are not."""
+        try:
+            return await asked
+        except MetersAway as error:
+            may_pass = self.settings.on_limiter_failure == "allow"
+            self.away(error.reason, "allowed" if may_pass else "denied")
+            if not may_pass:
+                raise LimiterUnavailable from None
+            return None
+
+    def away(self, reason: str, decision: Literal["allowed", "denied"]) -> None:
+        self.metrics.limiter_failures.labels(decision).inc()
+        if self.clock() - self.warned_at >= WARN_EVERY_SECONDS:
+            self.warned_at = self.clock()
+            hint = "requests are served WITHOUT limits" if decision == "allowed" else "requests of keys with limits are refused"
+            log.error("limiter_unavailable", reason=reason, hint=hint)
+
+    @property
+    def is_well(self) -> bool:
+        return self.meters.is_well
+
+    async def close(self) -> None:
+        await self.meters.close()
+
+
+class Visit:
+    """A context: raises RateLimited where the caller is at a limit. `reading` is where it stands, None where nobody can tell."""
+
+    def __init__(self, limiter: Limiter, caller: Caller, limits: Limits) -> None:
+        self.limiter = limiter
+        self.caller = caller
+        self.limits = limits
+        self.reading: Reading | None = None
+        self.charged = Cost()
+        self.name = next(limiter.names) if limits.max_concurrent_requests is not None else ""
+
+    async def __aenter__(self) -> "Visit":
+        if self.limits.is_none:
+            return self
+        settings = self.limiter.settings
+        min_tokens = 1 if self.limits.tokens is not None and settings.charge_cached else 0  # what is cached might cost nothing
+        meters = self.limiter.meters
+        try:
+            asked = meters.enter(self.caller.public_id, self.limits, self.name, min_tokens=min_tokens)
+            await self.passed(asked, Cost(requests=1), Cost(tokens=min_tokens))
+        except BaseException:
+            if self.reading is None:  # whether there is a place to free nobody knows; freeing none harms nobody
+                meters.leave(self.caller.public_id, self.limits, self.name, Cost())
+            raise
+        return self
+
+    async def charge(self, num_tokens: int, *, num_cached_tokens: int = 0) -> None:
+        """All of a request's tokens, or those that no cache had. Raises RateLimited, RequestExceedsLimit."""
+        rate = self.limits.tokens
+        if not self.limiter.settings.charge_cached:
+            num_tokens -= num_cached_tokens
+        if rate is None or not num_tokens:
+            return
+        if num_tokens > rate.burst:
+            self.limiter.metrics.limited.labels("tokens").inc()
+            raise RequestExceedsLimit(num_tokens, burst=rate.burst, per_minute=rate.per_minute)
+        asked = self.limiter.meters.charge(self.caller.public_id, self.limits, num_tokens)
+        await self.passed(asked, Cost(tokens=num_tokens), Cost(tokens=num_tokens))
+
+    async def passed(self, asked: Awaitable[Reading], cost: Cost, needed: Cost) -> None:
+        self.reading = reading = await self.limiter.read(asked)
+        if reading is None:
+            return
+        if reading.refused is not None:
+            self.limiter.metrics.limited.labels(reading.refused).inc()
+            raise self.refusal(reading, needed)
+        self.charged = Cost(self.charged.requests + cost.requests, self.charged.tokens + cost.tokens)
+
+    def refusal(self, reading: Reading, needed: Cost) -> RateLimited:
+        wait_seconds = reading.wait / SECOND
+        if reading.refused == "tokens" and self.limits.tokens is not None:
+            rate, debt, asked = self.limits.tokens, reading.tokens_debt, needed.tokens
+        elif reading.refused == "requests" and self.limits.requests is not None:
+            rate, debt, asked = self.limits.requests, reading.requests_debt, 1
+        else:
+            most = self.limits.max_concurrent_requests
+            return RateLimited("requests", f"concurrent requests: limit {most}", wait_seconds=wait_seconds)
+        what = f"{reading.refused} per minute: limit {rate.per_minute}, remaining {rate.remaining(debt)}, requested {asked}"
+        return RateLimited(reading.refused, what, wait_seconds=wait_seconds)
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.limits.is_none:
+            return
+        returned = self.charged if never_ran(error) else Cost()
+        if self.reading is not None and returned is self.charged:
+            self.reading = given_back(self.limits, self.reading, returned)
+        self.limiter.meters.leave(self.caller.public_id, self.limits, self.name, returned)
+
+
+def never_ran(error: BaseException | None) -> bool:
+    return isinstance(error, asyncio.CancelledError) or (isinstance(error, GatewayError) and error.status in NEVER_RAN)
+
+
+def given_back(limits: Limits, reading: Reading, returned: Cost) -> Reading:
+    requests_debt = limits.requests.charged(reading.requests_debt, -returned.requests) if limits.requests else 0
+    tokens_debt = limits.tokens.charged(reading.tokens_debt, -returned.tokens) if limits.tokens else 0
+    return Reading(requests_debt, tokens_debt)

@@ -1,0 +1,82 @@
+"""Limits by GCRA, in whole numbers: how much a caller has used, when there is room again, and what is left.
+
+The leaky-bucket form of ITU-T I.371, annex A: a debt grows by what is charged, shrinks with time, and never exceeds the burst. It
+is counted in shares of 1/`MINUTE` of a unit, of which `per_minute` are paid back each microsecond: nothing is ever rounded, so
+nothing drifts. The debt is kept, not the moment at which it ends (GCRA's TAT): a clock that is set back an hour then stands still
+for a moment, and locks nobody out for an hour.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from gateway.access.keys import Allowance
+
+Name = Literal["requests", "tokens"]
+SECOND = 1_000_000  # microseconds, as Redis tells the time
+MINUTE = 60 * SECOND
+BURST_SHARE = 6  # of a minute's, where a key has no burst of its own
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So much a minute, of which `burst` may come at once. Debts are in shares of a unit, waits in microseconds."""
+
+    per_minute: int
+    burst: int
+
+    def after(self, debt: int, elapsed: int) -> int:
+        """What is left of a debt `elapsed` microseconds later; less than none have passed where the clock was set back."""
+        return max(0, min(debt, self.burst * MINUTE) - max(0, elapsed) * self.per_minute)
+
+    def charged(self, debt: int, cost: int) -> int:
+        """`cost` units more; less than none are given back, and lift nobody above a full burst."""
+        return min(max(0, debt + cost * MINUTE), self.burst * MINUTE)
+
+    def wait(self, debt: int, cost: int) -> int:
+        """How long until `cost` units fit: to the microsecond, 0 where they do now. A cost above the burst never will."""
+        return max(0, rounded_up(debt + (cost - self.burst) * MINUTE, self.per_minute))
+
+    def remaining(self, debt: int) -> int:
+        """Whole units that fit now."""
+        return (self.burst * MINUTE - debt) // MINUTE
+
+    def reset(self, debt: int) -> int:
+        """How long until the whole burst is there again."""
+        return rounded_up(debt, self.per_minute)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a caller is held to; None is without limit."""
+
+    requests: Rate | None = None
+    tokens: Rate | None = None
+    max_concurrent_requests: int | None = None
+
+    @property
+    def is_none(self) -> bool:
+        return self.requests is None and self.tokens is None and self.max_concurrent_requests is None
+
+
+def rate_of(per_minute: int | None, burst: int | None) -> Rate | None:
+    if per_minute is None:
+        return None
+    return Rate(per_minute, burst or max(1, per_minute // BURST_SHARE))
+
+
+@lru_cache(maxsize=1024)
+def limits_of(own: Allowance, default: Allowance) -> Limits:
+    """A key's own limits; where it has none, those of every key. A burst belongs to the rate it stands beside."""
+    requests = own if own.requests_per_minute is not None else default
+    tokens = own if own.tokens_per_minute is not None else default
+    concurrent = own.max_concurrent_requests
+    return Limits(
+        rate_of(requests.requests_per_minute, requests.requests_burst),
+        rate_of(tokens.tokens_per_minute, tokens.tokens_burst),
+        default.max_concurrent_requests if concurrent is None else concurrent,
+    )
+
+
+def rounded_up(dividend: int, divisor: int) -> int:
+    return -(-dividend // divisor)

@@ -1,0 +1,153 @@
+"""One connection to a Redis or Valkey server, shared by all who ask: commands leave as they come, replies come in that order.
+
+So there is no pool to wait for, and a question costs this process 20 microseconds of CPU; redis-py's asyncio client takes 150, and
+its time-outs also strike when it is our own loop that is late. hiredis, redis-py's parser, reads and writes the protocol.
+"""
+
+import asyncio
+import ssl
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import hiredis
+
+from gateway.errors import ConfigurationError
+
+DEFAULT_PORT = 6379
+LATE_TURNS = 4  # of the loop: what came while it was busy elsewhere is read in them, and counts as in time
+
+
+class LinkLost(Exception):
+    """No answer came in time, or the connection broke."""
+
+
+class Refused(Exception):
+    """The server answered with an error, such as NOSCRIPT or READONLY."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the server is, and who asks. `path` is a Unix socket's."""
+
+    host: str = ""
+    port: int = DEFAULT_PORT
+    path: str = ""
+    database: int = 0
+    username: str = ""
+    password: str = ""
+    is_tls: bool = False
+
+
+def address_of(url: str) -> Address:
+    """redis://[[user]:password@]host[:port][/database], rediss:// for TLS, or unix:///path?db=0. Raises ConfigurationError.
+
+    The message holds nothing of the URL, which may hold a password.
+    """
+    try:
+        parts = urlsplit(url.strip())
+        username, password = unquote(parts.username or ""), unquote(parts.password or "")
+        if parts.scheme == "unix" and parts.path:
+            database = int(parse_qs(parts.query).get("db", ["0"])[0])
+            return Address(path=unquote(parts.path), database=database, username=username, password=password)
+        if parts.scheme in {"redis", "rediss"} and parts.hostname:
+            database, is_tls = int(parts.path.strip("/") or 0), parts.scheme == "rediss"
+            port = parts.port or DEFAULT_PORT
+            return Address(parts.hostname, port, "", database, username, password, is_tls)
+    except ValueError:
+        pass
+    raise ConfigurationError("limits.redis_url is no address such as redis://:password@host:6379/0, rediss://… or unix:///path")
+
+
+class Link(asyncio.Protocol):
+    """Made by `connected`. `lost` is set once it can no longer be used."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, timeout_seconds: float) -> None:
+        self.timeout_seconds = timeout_seconds
+        self.loop = asyncio.get_running_loop()
+        self.reader = hiredis.Reader()
+        self.pending: deque[asyncio.Future[Any] | None] = deque()
+        self.lost = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+
+    async def ask(self, *words: str | int) -> Any:
+        """Raises LinkLost, or Refused with the server's words."""
+        future = self.loop.create_future()
+        self.send(words, future)
+        timer = self.loop.call_later(self.timeout_seconds, self.expire, future, LATE_TURNS)
+        try:
+            return await future
+        finally:
+            timer.cancel()
+
+    def tell(self, *words: str | int) -> None:
+        """Nobody waits for what comes back."""
+        if not self.lost.is_set():
+            self.send(words, None)
+
+    def send(self, words: tuple[str | int, ...], answer: asyncio.Future[Any] | None) -> None:
+        if self.lost.is_set():
+            raise LinkLost("the connection is closed")
+        self.pending.append(answer)
+        self.transport.write(hiredis.pack_command(words))  # type: ignore[arg-type]  # its stub knows tuples of one
+
+    def data_received(self, data: bytes) -> None:
+        self.reader.feed(data)
+        try:
+            while (reply := self.reader.gets()) is not False:
+                answer = self.pending.popleft()
+                if answer is None or answer.done():  # whoever asked has left
+                    continue
+                if isinstance(reply, hiredis.ReplyError):
+                    answer.set_exception(Refused(str(reply)))
+                else:
+                    answer.set_result(reply)
+        except (hiredis.ProtocolError, IndexError):
+            self.close("it does not speak Redis' protocol")
+
+    def expire(self, answer: asyncio.Future[Any], turns: int) -> None:
+        if answer.done():
+            return
+        if turns:
+            self.loop.call_soon(self.expire, answer, turns - 1)
+        else:
+            self.close(f"no answer within {self.timeout_seconds:g} s")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.close(f"the connection broke: {error}" if error else "the server closed the connection")
+
+    def close(self, reason: str) -> None:
+        self.lost.set()
+        self.transport.abort()
+        while self.pending:
+            answer = self.pending.popleft()
+            if answer is not None and not answer.done():
+                answer.set_exception(LinkLost(reason))
+
+
+async def connected(address: Address, timeout_seconds: float) -> Link:
+    """A link that has said who it is. Raises LinkLost, or Refused where the server does not want us."""
+    loop = asyncio.get_running_loop()
+    secure = ssl.create_default_context() if address.is_tls else None
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            if address.path:
+                _, link = await loop.create_unix_connection(lambda: Link(timeout_seconds), address.path)
+            else:
+                _, link = await loop.create_connection(lambda: Link(timeout_seconds), address.host, address.port, ssl=secure)
+    except OSError as error:  # TimeoutError and what TLS refuses among them
+        raise LinkLost(f"it cannot be reached: {error.strerror or type(error).__name__}") from None
+    try:
+        if address.password:
+            await link.ask("AUTH", *([address.username] if address.username else []), address.password)
+        if address.database:
+            await link.ask("SELECT", address.database)
+    except Refused:
+        link.close("it refused us")
+        raise
+    return link

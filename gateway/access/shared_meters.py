@@ -1,0 +1,129 @@
+"""What callers have used, kept by Redis or Valkey for several gateways: each charge is one script there, on that server's clock.
+
+A server that is away costs no request its time-out: it is called away as soon as one question finds no answer, and tried again
+every second in the background. Nothing is kept there for longer than it takes to pay back a debt, and nothing but public ids and
+numbers. A gateway that dies leaves its visits' places; they are free again when their leases end.
+"""
+
+import asyncio
+import hashlib
+from importlib.resources import files
+
+from gateway.access.limits import SECOND, Limits, Rate
+from gateway.access.meters import Cost, MetersAway, Reading, Refusal
+from gateway.access.redis_link import Address, Link, LinkLost, Refused, connected
+
+RETRY_SECONDS = 1.0
+LEASE_SECONDS = 15.0  # of a visit's place, renewed three times in it
+SCRIPT = files("gateway.access").joinpath("meters.lua").read_text(encoding="utf-8")
+SCRIPT_SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()  # the name Redis has for it
+REFUSALS: tuple[Refusal | None, ...] = (None, "requests", "tokens", "concurrency")
+
+Words = tuple[str | int, ...]
+
+
+class SharedMeters:
+    """Meters, as `meters` describes them."""
+
+    def __init__(self, address: Address, *, timeout_seconds: float, lease_seconds: float = LEASE_SECONDS) -> None:
+        self.address = address
+        self.timeout_seconds = timeout_seconds
+        self.lease_seconds = lease_seconds
+        self.link: Link | None = None
+        self.away_because = "not connected yet"
+        self.running: dict[str, tuple[str, Limits]] = {}
+        self.task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        await self.connect()
+        self.task = asyncio.create_task(self.watch(), name="meters")
+
+    @property
+    def is_well(self) -> bool:
+        return self.task is None or not self.task.done()
+
+    async def enter(self, caller: str, limits: Limits, visit: str, *, min_tokens: int) -> Reading:
+        if limits.max_concurrent_requests is not None:
+            self.running[visit] = (caller, limits)
+        return await self.ask(caller, self.words(limits, "enter", visit, needed=Cost(1, min_tokens), charged=Cost(1)))
+
+    async def charge(self, caller: str, limits: Limits, num_tokens: int) -> Reading:
+        cost = Cost(tokens=num_tokens)
+        return await self.ask(caller, self.words(limits, "charge", "", needed=cost, charged=cost))
+
+    def leave(self, caller: str, limits: Limits, visit: str, returned: Cost) -> None:
+        held = self.running.pop(visit, None)
+        if self.link is not None and (held or returned.requests or returned.tokens):
+            charged = Cost(-returned.requests, -returned.tokens)
+            self.link.tell("EVALSHA", SCRIPT_SHA, 2, *keys_of(caller), *self.words(limits, "leave", visit, charged=charged))
+
+    async def ask(self, caller: str, words: Words) -> Reading:
+        link = self.link
+        if link is None:
+            raise MetersAway(self.away_because)
+        arguments = (2, *keys_of(caller), *words)
+        try:
+            try:
+                reply = await link.ask("EVALSHA", SCRIPT_SHA, *arguments)
+            except Refused as error:
+                if not str(error).startswith("NOSCRIPT"):
+                    raise
+                reply = await link.ask("EVAL", SCRIPT, *arguments)  # it forgot its scripts; this teaches it again
+            refused, wait, requests_debt, tokens_debt = reply
+        except (LinkLost, Refused) as error:
+            link.close(str(error))  # READONLY, LOADING, OOM: another connection may find a server that can
+            self.link, self.away_because = None, str(error)
+            raise MetersAway(self.away_because) from None
+        return Reading(requests_debt, tokens_debt, REFUSALS[refused], wait)
+
+    def words(self, limits: Limits, action: str, visit: str, *, needed: Cost = Cost(), charged: Cost = Cost()) -> Words:  # noqa: B008 - frozen
+        return (
+            *rate_words(limits.requests), needed.requests, charged.requests,
+            *rate_words(limits.tokens), needed.tokens, charged.tokens,
+            action, visit, limits.max_concurrent_requests or 0, round(self.lease_seconds * SECOND),
+        )  # fmt: skip
+
+    async def watch(self) -> None:
+        """Connects again what was lost, and renews the leases of what runs."""
+        while True:
+            if self.link is None:
+                await asyncio.sleep(RETRY_SECONDS)
+                await self.connect()
+                continue
+            try:
+                async with asyncio.timeout(self.lease_seconds / 3):
+                    await self.link.lost.wait()
+                self.link = None
+            except TimeoutError:
+                self.renew()
+
+    async def connect(self) -> None:
+        try:
+            link = await connected(self.address, self.timeout_seconds)
+            await link.ask("SCRIPT", "LOAD", SCRIPT)
+        except (LinkLost, Refused) as error:
+            self.away_because = str(error)
+        else:
+            self.link = link
+            self.renew()
+
+    def renew(self) -> None:
+        for visit, (caller, limits) in self.running.items():
+            if self.link is not None:
+                self.link.tell("EVALSHA", SCRIPT_SHA, 2, *keys_of(caller), *self.words(limits, "renew", visit))
+
+    async def close(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
+        if self.link is not None:
+            self.link.transport.close()  # after what was told has left
+            self.link = None
+
+
+def keys_of(caller: str) -> tuple[str, str]:
+    return f"gateway:{{{caller}}}:meters", f"gateway:{{{caller}}}:visits"
+
+
+def rate_words(rate: Rate | None) -> Words:
+    return (rate.per_minute, rate.burst) if rate is not None else (0, 0)

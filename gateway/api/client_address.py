@@ -1,0 +1,49 @@
+"""Who a request came from, for the log alone: nothing is granted or refused by an address."""
+
+import ipaddress
+from collections.abc import Iterable
+from functools import lru_cache
+
+from litestar.types import HTTPScope
+
+from gateway.api.cors import value_of
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class Proxies:
+    """`trusted` are addresses or networks. Only what they say in x-forwarded-for is believed, each of the one before it."""
+
+    def __init__(self, trusted: Iterable[str]) -> None:
+        self.networks = [ipaddress.ip_network(proxy, strict=False) for proxy in trusted]
+        self.is_trusted = lru_cache(maxsize=1024)(self.is_trusted_now)
+
+    def client_of(self, scope: HTTPScope) -> str | None:
+        """The nearest address that is no trusted proxy's; None on a Unix socket."""
+        peer = scope["client"]
+        if peer is None or not self.networks or not self.is_trusted(peer[0]):
+            return peer[0] if peer else None
+        nearest = peer[0]
+        forwarded = value_of(list(scope["headers"])[::-1], b"x-forwarded-for") or b""  # of several headers the last
+        for said in reversed(forwarded.decode("latin-1").split(",")):
+            address = address_in(said.strip())
+            if address is None:
+                break
+            nearest = str(address)
+            if not self.is_trusted(nearest):
+                break
+        return nearest
+
+    def is_trusted_now(self, text: str) -> bool:
+        address = address_in(text)
+        return address is not None and any(address in network for network in self.networks)
+
+
+def address_in(text: str) -> IPAddress | None:
+    """With or without a port: 1.2.3.4, 1.2.3.4:567, ::1, [::1]:567. What is no address is None."""
+    host = text[1:].partition("]")[0] if text.startswith("[") else text.partition(":")[0] if text.count(":") == 1 else text
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address

@@ -1,0 +1,226 @@
+"""One client's connection, over uvicorn's HTTP: what it may cost before, between and after requests, in time and in bytes.
+
+uvicorn has no limit on the time or the size of headers, none on replies that nobody reads, and answers what is no HTTP in plain
+text. Bodies are limited in `body`, by the road itself.
+"""
+
+import asyncio
+import socket
+from typing import Any, Literal
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from gateway.api import failures
+from gateway.api.record import OPENAI_VERSION, SAFE_AND_PRIVATE, request_id_from
+from gateway.config import ServerSettings
+from gateway.errors import GatewayError, HeadersTooLarge, InvalidValue, Overloaded, SlowRequest
+from gateway.metrics import Metrics
+
+KB = 1024
+READ_BYTES = 256 * KB  # that one read may bring, whatever stands in it
+FRAMING_RATIO = 8  # bytes on the wire for one of a body that comes in chunks of one; what is more is trailers
+KERNEL_BYTES = 128 * KB  # of a reply, in the kernel and not yet sent: it takes more by halves of this, so that progress is seen
+
+
+class Corked(asyncio.Transport):
+    """Head and body of a reply leave together: uvicorn writes them apart, and each write wakes the client for 20 microseconds."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        super().__init__()
+        self.transport = transport
+        self.loop = asyncio.get_running_loop()
+        self.pending: list[bytes | bytearray | memoryview] = []
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if not self.pending:
+            self.loop.call_soon(self.flush)
+        self.pending.append(data)
+
+    def flush(self) -> None:
+        pending, self.pending = self.pending, []
+        if pending:
+            self.transport.writelines(pending)
+
+    def close(self) -> None:
+        self.flush()
+        self.transport.close()
+
+    def abort(self) -> None:
+        self.transport.abort()
+
+    def get_write_buffer_size(self) -> int:
+        return self.transport.get_write_buffer_size()
+
+    def is_closing(self) -> bool:
+        return self.transport.is_closing()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self.transport.get_extra_info(name, default)
+
+    def pause_reading(self) -> None:
+        self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        self.transport.resume_reading()
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.transport.set_protocol(protocol)
+
+
+class Unread:
+    """The connections whose clients have not read all that was sent, longest waiting first, and the bytes they keep in memory."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.connections: dict[Connection, None] = {}
+
+    def add(self, connection: "Connection") -> None:
+        self.connections[connection] = None
+        num_bytes = sum(each.transport.get_write_buffer_size() for each in self.connections)
+        while num_bytes > self.max_bytes:
+            slowest = next(iter(self.connections))
+            num_bytes -= slowest.transport.get_write_buffer_size()
+            slowest.cut("unread_bytes")
+
+    def remove(self, connection: "Connection") -> None:
+        self.connections.pop(connection, None)
+
+
+class Connection(HttpToolsProtocol):
+    """`phase` is what the client's next byte belongs to."""
+
+    def __init__(self, *args: Any, settings: ServerSettings, metrics: Metrics, unread: Unread, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.settings = settings
+        self.metrics = metrics
+        self.unread = unread
+        self.phase: Literal["idle", "head", "body"] = "idle"
+        self.num_bytes = 0  # of the head, or since it
+        self.num_body_bytes = 0
+        self.num_unread_bytes = 0
+        self.head_timer: asyncio.TimerHandle | None = None
+        self.read_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        transport.set_write_buffer_limits(high=0)  # so that every byte that is not read is noticed
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family != socket.AF_UNIX and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_BYTES)
+        super().connection_made(Corked(transport))
+        if len(self.connections) > self.settings.max_connections:
+            self.refuse(Overloaded("Too many connections are open."))
+        else:
+            self.expect_head()
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        super().data_received(data)
+        if self.cycle is None or self.cycle.response_complete:
+            self.expect_head()
+        if self.phase != "idle":
+            self.count(len(data))
+
+    def expect_head(self) -> None:
+        """From the first byte of a request, or of what is none, until its headers are here."""
+        if self.head_timer is None and not self.transport.is_closing():
+            self.head_timer = self.loop.call_later(self.settings.header_timeout_seconds, self.head_is_late)
+
+    def count(self, num_bytes: int) -> None:
+        self.num_bytes += num_bytes
+        most = self.settings.max_header_bytes + (FRAMING_RATIO * self.num_body_bytes + READ_BYTES if self.phase == "body" else 0)
+        if self.num_bytes > most and not self.transport.is_closing():
+            self.fail(HeadersTooLarge(self.settings.max_header_bytes))
+
+    def on_message_begin(self) -> None:
+        self.phase, self.num_bytes = "head", 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self.phase, self.num_bytes, self.num_body_bytes = "body", 0, 0
+        if self.head_timer is not None:
+            self.head_timer.cancel()
+            self.head_timer = None
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self.num_body_bytes += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self.phase = "idle"
+        super().on_message_complete()
+
+    def head_is_late(self) -> None:
+        """A client that sent nothing, or is still sending what was answered long ago, expects no reply."""
+        self.head_timer = None
+        if self.phase == "head":
+            self.fail(SlowRequest(self.settings.header_timeout_seconds, part="headers"))
+        else:
+            self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words, which clients need not read
+        self.fail(InvalidValue("Your request is not valid HTTP."))
+
+    def fail(self, error: GatewayError) -> None:
+        """The end of this connection. What is wrong may come after a request that is well: that one is answered first."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or (cycle.more_body and not cycle.response_started):
+            self.refuse(error)
+        elif cycle.more_body:
+            self.cut(error.outcome)  # in the middle of a reply nothing can be said
+        else:
+            cycle.keep_alive = False
+            self.flow.pause_reading()
+
+    def refuse(self, error: GatewayError) -> None:
+        self.metrics.connections_cut.labels(error.outcome).inc()
+        body = failures.body(error)
+        headers = {
+            "content-type": failures.JSON,
+            "content-length": str(len(body)),
+            **error.headers(),
+            "connection": "close",
+            "x-request-id": request_id_from(None),
+            "openai-version": OPENAI_VERSION,
+            **{name.decode(): value.decode() for name, value in SAFE_AND_PRIVATE},
+        }
+        lines = "".join(f"{name.lower()}: {value}\r\n" for name, value in headers.items())
+        self.transport.write(STATUS_LINE[error.status] + lines.encode() + b"\r\n" + body)
+        self.transport.close()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.watch_reader()
+        self.unread.add(self)
+
+    def watch_reader(self) -> None:
+        self.num_unread_bytes = self.transport.get_write_buffer_size()
+        self.read_timer = self.loop.call_later(self.settings.send_timeout_seconds, self.reader_is_late)
+
+    def reader_is_late(self) -> None:
+        if self.transport.get_write_buffer_size() >= self.num_unread_bytes:
+            self.cut("unread_timeout")
+        else:
+            self.watch_reader()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.forget_reader()
+
+    def forget_reader(self) -> None:
+        self.unread.remove(self)
+        if self.read_timer is not None:
+            self.read_timer.cancel()
+            self.read_timer = None
+
+    def cut(self, reason: str) -> None:
+        self.metrics.connections_cut.labels(reason).inc()
+        self.forget_reader()
+        self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.forget_reader()
+        if self.head_timer is not None:
+            self.head_timer.cancel()
+        super().connection_lost(exc)

@@ -1,0 +1,25 @@
+"""OpenAI's rate-limit headers: a minute's limit, what may be sent at this moment, and when the whole burst is there again."""
+
+from gateway.access.limiter import Visit
+from gateway.access.limits import SECOND, Rate
+from gateway.errors import duration
+
+Headers = list[tuple[bytes, bytes]]
+
+REQUESTS, TOKENS = (
+    tuple(f"x-ratelimit-{what}-{kind}".encode() for what in ("limit", "remaining", "reset")) for kind in ("requests", "tokens")
+)
+
+
+def limit_headers(visit: Visit) -> Headers:
+    """None for a limit the caller has not, nor while nobody can tell where it stands."""
+    reading, limits = visit.reading, visit.limits
+    if reading is None:
+        return []
+    requests = shown(REQUESTS, limits.requests, reading.requests_debt) if limits.requests is not None else []
+    return requests + (shown(TOKENS, limits.tokens, reading.tokens_debt) if limits.tokens is not None else [])
+
+
+def shown(names: tuple[bytes, ...], rate: Rate, debt: int) -> Headers:
+    values = (str(rate.per_minute), str(rate.remaining(debt)), duration(rate.reset(debt) / SECOND))
+    return [(name, value.encode()) for name, value in zip(names, values, strict=True)]
