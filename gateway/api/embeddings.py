@@ -13,9 +13,11 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gateway.access.admission import Admission
+from gateway.access.bookkeeper import Bookkeeper
 from gateway.access.keys import Caller
 from gateway.api import body
 from gateway.api.failures import JSON
+from gateway.api.models import allowed
 from gateway.api.record import Record, record_of
 from gateway.config import ServerSettings
 from gateway.embedding.catalog import Catalog
@@ -49,10 +51,19 @@ class Reply:
 
 
 class Road:
-    """What a request passes on its way; `pool` decodes large bodies and encodes large replies."""
+    """What a request passes on its way. `pool` decodes large bodies and encodes large replies; `bookkeeper` may be None."""
 
-    def __init__(self, *, catalog: Catalog, admission: Admission, settings: ServerSettings, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        admission: Admission,
+        settings: ServerSettings,
+        metrics: Metrics,
+        bookkeeper: Bookkeeper | None = None,
+    ) -> None:
         self.catalog = catalog
+        self.bookkeeper = bookkeeper
         self.admission = admission
         self.settings = settings
         self.metrics = metrics
@@ -60,6 +71,8 @@ class Road:
 
     async def embeddings(self, request: Request[Caller, None, State]) -> Reply:
         record = record_of(request.scope)
+        if self.bookkeeper is not None:
+            self.bookkeeper.refuse_spent(request.user)
         with self.admission.enter() as stay:
             encoding = body.encoding_of(request.scope)
             raw = await body.read(request.scope, request.receive, stay, self.settings)
@@ -76,7 +89,7 @@ class Road:
                 raise DeadlinePassed from None
 
     async def answer(self, asked: EmbeddingsRequest, caller: Caller, record: Record) -> Reply:
-        model = self.catalog.find(asked.model)
+        model = allowed(self.catalog, asked.model, caller)
         about = model.embedder.describe()
         record.model, record.num_inputs = model.name, len(asked.texts)
         if asked.dimensions is not None and asked.dimensions > about.dimensions:
@@ -95,6 +108,11 @@ class Road:
         )  # fmt: skip
         record.stages = {**prepared.stages, **vectors.stages, "encode": time.perf_counter() - started}
         self.metrics.of_model(model.name).embedded(prepared.token_counts, record.stages)
+        if self.bookkeeper is not None:
+            self.bookkeeper.note(
+                caller, model=model.name,
+                num_inputs=len(asked.texts), num_tokens=prepared.num_tokens, num_cached_tokens=vectors.num_hit_tokens,
+            )  # fmt: skip
         headers = {
             "openai-model": ascii_only(asked.model),
             "server-timing": ", ".join(f"{stage};dur={1000 * seconds:.1f}" for stage, seconds in record.stages.items()),

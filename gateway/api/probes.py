@@ -1,12 +1,11 @@
 """Being watched: /livez, /readyz, /health and /metrics. Open to all, unless the configuration closes /metrics."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import orjson
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 
-from gateway.access.keyring import Keyring
 from gateway.api.failures import JSON
 from gateway.config import MetricsSettings
 from gateway.embedding.catalog import Catalog
@@ -18,17 +17,16 @@ OK, NOT_NOW = 200, 503
 def routes(
     *,
     catalog: Catalog,
-    keyring: Keyring | None,
+    tasks: Mapping[str, Callable[[], bool]],
     metrics: Metrics,
     settings: MetricsSettings,
     is_draining: Callable[[], bool],
 ) -> list[HTTPRouteHandler]:
     @get(["/livez", "/health"], exclude_from_auth=True)
     async def livez() -> Response[bytes]:
-        """Alive: a restart would not help. A model whose device thread is gone for good, or a dead key watch, needs one."""
+        """Alive: a restart would not help. A model whose device thread is gone for good needs one, or a task that died."""
         broken = [model.name for model in catalog.models if model.embedder.health().state == "failed"]
-        if keyring is not None and not keyring.is_watching:
-            broken.append("keys")
+        broken += [name for name, is_running in tasks.items() if not is_running()]
         return report(OK if not broken else NOT_NOW, "ok" if not broken else "failed", failed=broken)
 
     @get("/readyz", exclude_from_auth=True)

@@ -3,6 +3,7 @@
 from gateway.config.loading import first_set, load, secret_value
 from gateway.config.settings import (
     BUILTIN_MODELS,
+    AdminSettings,
     AuthSettings,
     CacheSettings,
     Config,
@@ -14,11 +15,13 @@ from gateway.config.settings import (
     Secret,
     ServerSettings,
     StoreSettings,
+    UsageSettings,
 )
 from gateway.config.typed import typed
 
 __all__ = [
     "BUILTIN_MODELS",
+    "AdminSettings",
     "AuthSettings",
     "CacheSettings",
     "Config",
@@ -30,6 +33,7 @@ __all__ = [
     "Secret",
     "ServerSettings",
     "StoreSettings",
+    "UsageSettings",
     "first_set",
     "load",
     "secret_value",

@@ -115,11 +115,13 @@ class Cached:
         entries = [entry or self.cache.get(key) for key, entry in zip(distinct.keys, distinct.entries, strict=True)]
         rows = {place: entry.row for place, entry in enumerate(entries) if entry}
         num_hits = sum(place in rows for place in distinct.places)
+        counted = zip(prepared.token_counts, distinct.places, strict=True) if num_hits and self.is_shared else ()
+        num_hit_tokens = sum(num_tokens for num_tokens, place in counted if place in rows)
         self.metrics.looked_up(hit=num_hits, repeated=len(distinct.places) - num_hits - (len(entries) - len(rows)))
         stages = await self.fill(rows, prepared) if len(rows) < len(entries) else {}
         content = b"".join([rows[place] for place in distinct.places])
         array = np.frombuffer(content, dtype=np.float32).reshape(len(distinct.places), -1)
-        return Vectors(array, stages, num_hits=num_hits if self.is_shared else None)
+        return Vectors(array, stages, num_hits=num_hits if self.is_shared else None, num_hit_tokens=num_hit_tokens)
 
     async def fill(self, rows: dict[int, bytes], prepared: Prepared) -> StageSeconds:
         """Gets the rows that are missing: from those who are making them, and by making the rest."""

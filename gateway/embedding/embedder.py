@@ -68,12 +68,13 @@ class Prepared:
 class Vectors:
     """`rows` has shape (n, dimensions) and dtype float32, in input order; of length 1 unless `normalize` was false.
 
-    `num_hits` counts the inputs that a cache had; None where there is no cache.
+    `num_hits` counts the inputs that a cache had, None where there is no cache; `num_hit_tokens` are their tokens.
     """
 
     rows: NDArray[np.float32]
     stages: StageSeconds = field(default_factory=dict)
     num_hits: int | None = None
+    num_hit_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
