@@ -1,7 +1,8 @@
 """The tables, and how a database of an older version becomes one of this. Steps only ever add.
 
-Old and new versions run side by side during an upgrade: the old one reads and writes the columns it knows, and every new column may
-be empty. A column or a table says in `info` since which step it is there; a step adds what is missing of its own, so it may run twice.
+Old and new versions run side by side during an upgrade: the old one reads and writes the columns it knows, and every new column
+may be empty. A column or a table says in `info` since which step it is there; a step adds what is missing of its own, so it may run
+twice.
 A change that old versions could not live with sets `readable_from`, and they then say so instead of guessing.
 """
 

@@ -122,7 +122,8 @@ def environment_value(variable: str, text: str, section: str, setting: str) -> A
 
 
 def may_be_secret(hint: Any) -> bool:
-    return Secret in get_args(get_args(hint)[0])
+    """Of a setting that is written out where nothing in it is secret."""
+    return {Secret, str} <= set(get_args(get_args(hint)[0]))
 
 
 def json_value(variable: str, text: str) -> Any:

@@ -9,7 +9,7 @@ from gateway.access.keyring import Keyring
 from gateway.access.store import KeyStore
 from gateway.config import AuthSettings
 from gateway.errors import ConfigurationError, GatewayError, InvalidKey, OperatorError, StoreUnavailable
-from gateway.tests.access.conftest import add, opened
+from gateway.tests.access.conftest import BY, add, opened, path_of, store_in
 from gateway.tests.fakes import FakeClock
 
 ONE_KEY, ANOTHER_KEY = "a-key-of-the-file-of-keys", "another-key-of-that-file"
@@ -19,13 +19,13 @@ REVOKED_WITHIN_SECONDS = 2.0
 def put_away(store: KeyStore) -> None:
     """What a reader of the store meets when its disk is gone."""
     store.close()
-    store.path.rename(store.path.with_suffix(".away"))
-    store.path.mkdir()
+    path_of(store).rename(path_of(store).with_suffix(".away"))
+    path_of(store).mkdir()
 
 
 def bring_back(store: KeyStore) -> None:
-    store.path.rmdir()
-    store.path.with_suffix(".away").rename(store.path)
+    path_of(store).rmdir()
+    path_of(store).with_suffix(".away").rename(path_of(store))
 
 
 async def until(condition: Callable[[], bool], *, within_seconds: float) -> None:
@@ -51,7 +51,7 @@ def test_keys_made_and_revoked_are_noticed_by_a_refresh(store):
         keyring.caller(text)
     keyring.refresh()
     assert keyring.caller(text).public_id == key.public_id
-    store.revoke(key.public_id)
+    store.revoke(key.public_id, by=BY)
     keyring.refresh()
     with pytest.raises(InvalidKey):
         keyring.caller(text)
@@ -109,10 +109,10 @@ def test_a_refresh_without_changes_renews_the_snapshots_age(store):
 
 async def test_the_watch_notices_a_revocation_in_time(store):
     text, key = add(store)
-    keyring = Keyring(AuthSettings(), KeyStore(store.path.parent))
+    keyring = Keyring(AuthSettings(), store_in(path_of(store).parent))
     await keyring.start()
     assert answer(keyring, text) is None
-    store.revoke(key.public_id)
+    store.revoke(key.public_id, by=BY)
     await until(lambda: answer(keyring, text) is InvalidKey, within_seconds=REVOKED_WITHIN_SECONDS)
     await keyring.close()
 
