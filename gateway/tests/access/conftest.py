@@ -12,7 +12,7 @@ from gateway.access.keyring import Keyring
 from gateway.access.keys import Key, new_key
 from gateway.access.store import KeyStore
 from gateway.access.terms import terms_of
-from gateway.config import AuthSettings, StoreSettings
+from gateway.config import AuthSettings, Secret, StoreSettings
 from gateway.tests.fakes import FakeClock
 
 BY = "cli:somebody"
@@ -22,11 +22,41 @@ settings.load_profile("patient")
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[KeyStore]:
+def file_store(tmp_path: Path) -> Iterator[KeyStore]:
+    """In a SQLite file, for what only files can suffer."""
     store = store_in(tmp_path / "some" / "data")
     store.open()
     yield store
     store.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def another(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], KeyStore]]:
+    """Stores on one empty database, each as another process would have it, not yet open. All are closed at the end."""
+    settings = StoreSettings(data_dir=str(tmp_path / "data"))
+    if request.param == "postgres":
+        settings = settings_of(request.getfixturevalue("postgres").new_database(), tmp_path)
+    stores: list[KeyStore] = []
+
+    def make() -> KeyStore:
+        stores.append(KeyStore(Database(settings)))
+        return stores[-1]
+
+    yield make
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture
+def store(another: Callable[[], KeyStore]) -> KeyStore:
+    store = another()
+    store.open()
+    return store
+
+
+def settings_of(url: str, folder: Path) -> StoreSettings:
+    (folder / "database-url").write_text(url)
+    return StoreSettings(data_dir=str(folder), database_url=Secret(file=str(folder / "database-url")))
 
 
 def store_in(folder: Path, *, busy_timeout_seconds: float = 5.0) -> KeyStore:

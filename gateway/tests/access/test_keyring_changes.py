@@ -78,11 +78,11 @@ def test_a_key_file_that_went_away_is_told_and_the_known_keys_go_on(store, tmp_p
     assert keyring.caller(ONE_KEY)
 
 
-def test_while_the_store_is_away_the_known_keys_go_on_for_so_long_and_no_longer(store):
+def test_while_the_store_is_away_the_known_keys_go_on_for_so_long_and_no_longer(file_store):
     clock = FakeClock()
-    text, _ = add(store)
-    keyring = opened(store, clock, max_snapshot_age_seconds=60)
-    put_away(store)
+    text, _ = add(file_store)
+    keyring = opened(file_store, clock, max_snapshot_age_seconds=60)
+    put_away(file_store)
     clock.advance(60)
     with pytest.raises(OperatorError):
         keyring.refresh()
@@ -92,7 +92,7 @@ def test_while_the_store_is_away_the_known_keys_go_on_for_so_long_and_no_longer(
         with pytest.raises(StoreUnavailable) as caught:
             keyring.caller(key)
         assert (caught.value.status, caught.value.code) == (503, "store_unavailable")
-    bring_back(store)
+    bring_back(file_store)
     keyring.refresh()
     assert keyring.caller(text)
 
@@ -107,24 +107,24 @@ def test_a_refresh_without_changes_renews_the_snapshots_age(store):
         assert keyring.caller(text)
 
 
-async def test_the_watch_notices_a_revocation_in_time(store):
-    text, key = add(store)
-    keyring = Keyring(AuthSettings(), store_in(path_of(store).parent))
+async def test_the_watch_notices_a_revocation_in_time(file_store):
+    text, key = add(file_store)
+    keyring = Keyring(AuthSettings(), store_in(path_of(file_store).parent))
     await keyring.start()
     assert answer(keyring, text) is None
-    store.revoke(key.public_id, by=BY)
+    file_store.revoke(key.public_id, by=BY)
     await until(lambda: answer(keyring, text) is InvalidKey, within_seconds=REVOKED_WITHIN_SECONDS)
     await keyring.close()
 
 
-async def test_the_watch_outlives_a_store_that_is_away(store):
-    keyring = Keyring(AuthSettings(max_snapshot_age_seconds=0.8), store)
-    text, _ = add(store)
+async def test_the_watch_outlives_a_store_that_is_away(file_store):
+    keyring = Keyring(AuthSettings(max_snapshot_age_seconds=0.8), file_store)
+    text, _ = add(file_store)
     await keyring.start()
-    put_away(store)
+    put_away(file_store)
     await until(lambda: answer(keyring, text) is StoreUnavailable, within_seconds=10)
     assert keyring.is_watching
-    bring_back(store)
+    bring_back(file_store)
     await until(lambda: answer(keyring, text) is None, within_seconds=10)
     await keyring.close()
 

@@ -146,8 +146,8 @@ def test_the_same_id_twice_is_refused_and_changes_nothing(store):
     assert len(history(store.database, limit=9)) == 1
 
 
-def test_two_stores_on_one_file_see_each_others_changes(store):
-    other = store_in(path_of(store).parent)
+def test_two_stores_on_one_database_see_each_others_changes(store, another):
+    other = another()
     other.open()
     _, key = add(store)
     assert in_force(other) == [key.public_id]
@@ -155,30 +155,29 @@ def test_two_stores_on_one_file_see_each_others_changes(store):
     assert other.read(revision) is None
     other.revoke(key.public_id, by=BY)
     assert store.read(revision).gone == [key.public_id]
-    other.close()
 
 
-def test_what_was_stored_is_there_after_opening_again(store):
-    _, key = add(store)
-    store.close()
-    again = store_in(path_of(store).parent)
+def test_what_was_stored_is_there_after_opening_again(file_store):
+    _, key = add(file_store)
+    file_store.close()
+    again = store_in(path_of(file_store).parent)
     again.open()
     assert in_force(again) == [key.public_id]
     again.close()
 
 
-def test_its_owner_alone_may_read_the_files(store):
-    add(store)
-    for path in path_of(store).parent.iterdir():
+def test_its_owner_alone_may_read_the_files(file_store):
+    add(file_store)
+    for path in path_of(file_store).parent.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path.name
-    assert stat.S_IMODE(path_of(store).parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(path_of(file_store).parent.stat().st_mode) == 0o700
 
 
-def test_a_keys_text_is_nowhere_in_the_files(store):
-    text, key = add(store)
-    kept = b"".join(path.read_bytes() for path in path_of(store).parent.iterdir())
-    store.close()
-    kept += b"".join(path.read_bytes() for path in path_of(store).parent.iterdir())
+def test_a_keys_text_is_nowhere_in_the_files(file_store):
+    text, key = add(file_store)
+    kept = b"".join(path.read_bytes() for path in path_of(file_store).parent.iterdir())
+    file_store.close()
+    kept += b"".join(path.read_bytes() for path in path_of(file_store).parent.iterdir())
     assert key.digest in kept
     assert text.encode() not in kept
     assert text.rpartition("-")[2].encode() not in kept
