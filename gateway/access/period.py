@@ -11,7 +11,7 @@ Span = Literal["hour", "day", "month"]
 SPANS: tuple[Span, ...] = ("hour", "day", "month")
 NUM_CHARS = {"hour": 13, "day": 10, "month": 7}  # of 2026-11-25T08
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-DURATION = re.compile(r"(\d{1,9})([smhdw])")
+DURATION = re.compile(r"([0-9]{1,9})([smhdw])")
 MAX_DURATION = timedelta(days=36_500)
 HOUR_SECONDS = 3600
 
@@ -21,10 +21,9 @@ def duration(text: str) -> timedelta:
     shape = DURATION.fullmatch(text.strip())
     if shape is None:
         raise ValueError(f"'{text[:40]}' is no duration: write a number and one of s, m, h, d, w, such as 12h or 30d")
-    found = timedelta(**{UNITS[shape[2]]: int(shape[1])})
-    if found > MAX_DURATION:
+    if int(shape[1]) > MAX_DURATION / timedelta(**{UNITS[shape[2]]: 1}):
         raise ValueError(f"'{text[:40]}' is longer than a hundred years")
-    return found
+    return timedelta(**{UNITS[shape[2]]: int(shape[1])})
 
 
 def hour_of(seconds: float) -> str:

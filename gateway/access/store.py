@@ -21,10 +21,14 @@ from gateway.errors import UnknownKey
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """`number` counts every change, `counted` those that marked the rows they changed: older versions do not."""
+    """`number` counts every change, `counted` those that marked the rows they changed: older versions do not.
+
+    `file` tells one SQLite file from another that was put in its place.
+    """
 
     number: int
     counted: int | None
+    file: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +127,7 @@ class KeyStore:
         """What changed since `seen`, as far as the rows tell, else everything; None where nothing did."""
         with self.database.read() as connection:
             row = connection.execute(revision_table.select()).one()
-            revision = Revision(row.number, row.counted)
+            revision = Revision(row.number, row.counted, self.database.inode)
             if revision == seen:
                 return None
             chosen = sql.select(*COLUMNS)
@@ -154,7 +158,7 @@ class KeyStore:
 
 def told_by_rows(seen: Revision, found: Revision) -> bool:
     """Whether every change between the two marked its rows. A backup put back goes backwards, and is read whole."""
-    if seen.counted is None or found.counted is None:
+    if seen.counted is None or found.counted is None or seen.file != found.file:
         return False
     return found.number > seen.number and found.number - seen.number == found.counted - seen.counted
 

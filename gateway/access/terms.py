@@ -60,7 +60,7 @@ def terms_of(table: Mapping[str, Any], before: Terms | None = None) -> Terms:
     try:
         whole = msgspec.convert({**(as_table(before) if before else {}), **table}, Terms)
     except msgspec.ValidationError as error:
-        reason, _, path = str(error).partition(" - at ")
+        reason, _, path = str(error).replace("`key` in ", "").partition(" - at ")
         raise WrongTerms(path.strip("`").removeprefix("$.").partition("[")[0], reason.replace("`", "")) from None
     for text in (whole.name, *whole.models, *whole.metadata, *whole.metadata.values()):
         if not text.isprintable():

@@ -11,7 +11,7 @@ from gateway.access.period import duration
 from gateway.errors import OperatorError
 
 NOTHING = {"none", "never", "unlimited"}
-BUDGET = re.compile(r"(\d{1,15})/(day|month)")
+BUDGET = re.compile(r"([0-9]{1,15})/(day|month)")
 NUMBERS = {
     "rpm": "requests_per_minute",
     "rpm_burst": "requests_burst",

@@ -17,7 +17,7 @@ from gateway.tests.access.conftest import BY, add, in_force, path_of, store_in
 def test_a_new_store_is_empty_and_has_a_revision(store):
     assert list(store.all()) == in_force(store) == []
     assert not store.has_any()
-    assert store.read().revision == Revision(1, 1)
+    assert store.read().revision == Revision(1, 1, store.database.inode)
 
 
 def test_keys_are_listed_oldest_first_with_name_and_time(store):
