@@ -117,10 +117,11 @@ class Bookkeeper:
             self.metrics.usage_rows_lost.inc()
 
     async def run(self) -> None:
-        was_away = False
-        while not self.is_stopping.is_set():
+        was_away = is_last = False
+        while not is_last:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.is_stopping.wait(), self.settings.flush_seconds)
+            is_last = self.is_stopping.is_set()  # before the last writing, or what a stop finds would not be written
             try:
                 await self.flush()
                 await self.prune()
