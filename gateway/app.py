@@ -4,18 +4,22 @@ import asyncio
 import gc
 import ipaddress
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 
 from litestar import Litestar
 from litestar.middleware import DefineMiddleware
 
 from gateway.access.admission import Admission
+from gateway.access.bookkeeper import Bookkeeper
+from gateway.access.database import Database
 from gateway.access.keyring import Keyring
+from gateway.access.ledger import Ledger
 from gateway.access.limiter import Limiter
 from gateway.access.meters import LocalMeters, Meters
 from gateway.access.store import KeyStore
-from gateway.api import docs, models, probes
+from gateway.api import admin, docs, models, probes
+from gateway.api.admin import Desk
 from gateway.api.authentication import Authentication
 from gateway.api.edge import Edge
 from gateway.api.embeddings import Road
@@ -50,7 +54,11 @@ class Gateway:
         self.address = ""  # once it listens
         self.metrics = Metrics()
         self.tracing = Tracing(config.traces) if config.traces.endpoint else None
-        self.keyring = Keyring(config.auth, KeyStore(config.store.folder)) if config.auth.mode == "keys" else None
+        database = Database(config.store) if config.auth.mode == "keys" else None
+        self.store = KeyStore(database) if database else None
+        self.keyring = Keyring(config.auth, self.store) if self.store else None
+        self.ledger = Ledger(database) if database else None
+        self.bookkeeper = Bookkeeper(self.ledger, config.usage, metrics=self.metrics) if self.ledger else None
         self.cache = VectorCache(config.cache.max_bytes)
         self.metrics.cache_bytes.set_function(lambda: self.cache.num_bytes)
         self.catalog = built_catalog(config, installed_backends(backends), self.cache, self.metrics)
@@ -61,30 +69,32 @@ class Gateway:
             limiter=self.limiter,
             settings=config.server,
             metrics=self.metrics,
+            bookkeeper=self.bookkeeper,
         )
         self.door = self.built_door()
 
     def built_door(self) -> Edge:
         watched = probes.routes(
             catalog=self.catalog,
-            parts={
-                "keys": lambda: self.keyring is None or self.keyring.is_watching,
-                "limits": lambda: self.limiter.is_well,
-            },
+            parts=self.parts(),
             metrics=self.metrics,
             settings=self.config.metrics,
             is_draining=lambda: self.is_draining,
         )
-        told = docs.routes(self.catalog, default_model=self.config.server.default_model) if self.config.server.docs else []
+        self.desk = (
+            Desk(self.store, self.ledger, self.config.server) if self.config.admin.enabled and self.store and self.ledger else None
+        )
+        run = admin.routes(self.desk) if self.desk else []
+        default = self.config.server.default_model
+        told = docs.routes(self.catalog, default_model=default, has_admin=bool(run)) if self.config.server.docs else []
         litestar = Litestar(
-            [self.road.route(), *models.routes(self.catalog), *watched, *told],
+            [self.road.route(), *models.routes(self.catalog), *run, *watched, *told],
             middleware=[DefineMiddleware(Authentication, keyring=self.keyring, metrics=self.metrics)],
             exception_handlers={Exception: answer},
             openapi_config=None,
             logging_config=None,
         )
         paths = [route.path for route in litestar.routes]
-        default = self.config.server.default_model
         if default is not None and default not in self.catalog.by_name:
             raise ConfigurationError(f"server.default_model: no model has the name or alias '{default}'")
         return Edge(
@@ -96,11 +106,21 @@ class Gateway:
             tracing=self.tracing,
         )
 
+    def parts(self) -> dict[str, Callable[[], bool]]:
+        """What must run as long as the process does, and whether it runs: `/livez` asks."""
+        keyring, bookkeeper = self.keyring, self.bookkeeper
+        parts: dict[str, Callable[[], bool]] = {"limits": lambda: self.limiter.is_well}
+        if keyring is not None and bookkeeper is not None:
+            parts |= {"keys": lambda: keyring.is_watching, "usage": lambda: bookkeeper.is_running}
+        return parts
+
     async def start(self) -> None:
         """Reads the keys. Models are loaded by `load`, so that probes are answered meanwhile. Raises OperatorError."""
         await self.limiter.start()
         if self.keyring is not None:
             await self.keyring.start()
+            if self.bookkeeper is not None:
+                await self.bookkeeper.start()
             if self.keyring.is_empty:
                 log.warning("no_api_keys", hint="no request can be served yet: make a key with `gateway keys create`")
         elif not is_loopback(self.config.server.host):
@@ -190,12 +210,16 @@ class Gateway:
     async def close(self) -> None:
         for model in self.catalog.models:
             await model.embedder.close()
+        if self.bookkeeper is not None:
+            await self.bookkeeper.close()
         if self.keyring is not None:
             await self.keyring.close()
         await self.limiter.close()
         self.road.close()
         if self.tracing is not None:
             await asyncio.to_thread(self.tracing.close)
+        if self.desk is not None:
+            self.desk.close()
 
 
 def built_catalog(config: Config, backends: dict[str, Backend], cache: VectorCache, metrics: Metrics) -> Catalog:

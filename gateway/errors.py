@@ -13,11 +13,14 @@
     │   ├── MissingKey                401
     │   ├── KeyInQuery                401 api_key_in_query
     │   ├── InvalidKey                401 invalid_api_key
+    │   ├── InsufficientPermissions   403 insufficient_permissions
+    │   ├── UnknownKey                404 key_not_found
     │   ├── UnknownModel              404 model_not_found
     │   ├── UnknownURL                404 unknown_url
     │   ├── MethodNotAllowed          405 method_not_allowed
     │   ├── SlowRequest               408 request_timeout
     │   ├── BodyTooLarge              413 request_too_large
+    │   ├── InsufficientQuota         429 insufficient_quota
     │   └── HeadersTooLarge           431 headers_too_large
     ├── RateLimited                   429 rate_limit_exceeded
     ├── Unavailable                   503: the same request may succeed later, and Retry-After says when
@@ -162,6 +165,24 @@ class InvalidKey(ClientError):
     code = "invalid_api_key"
 
 
+class InsufficientPermissions(ClientError):
+    status = 403
+    code = "insufficient_permissions"
+
+    def __init__(self) -> None:
+        super().__init__("Your API key does not have the admin scope, which this path needs.")
+
+
+class UnknownKey(ClientError):
+    """An admin asked for a key that the store does not have, or no longer in force."""
+
+    status = 404
+    code = "key_not_found"
+
+    def __init__(self, public_id: str) -> None:
+        super().__init__(f"No key in force has the id `{public_id[:MAX_QUOTED_CHARS]}`.", param="id")
+
+
 class UnknownModel(ClientError):
     status = 404
     code = "model_not_found"
@@ -208,6 +229,21 @@ class BodyTooLarge(ClientError):
 
     def __init__(self, max_bytes: int) -> None:
         super().__init__(f"The body of your request is too large: at most {max_bytes} bytes are accepted.")
+
+
+class InsufficientQuota(ClientError):
+    """The key's token budget is spent. It is a 429 that no retry helps soon, so it has no Retry-After."""
+
+    status = 429
+    type = "insufficient_quota"
+    code = "insufficient_quota"
+    should_retry = False
+
+    def __init__(self, *, budget: int, period: str, renewed_at: str) -> None:
+        super().__init__(
+            f"You exceeded your current quota: {budget} tokens a {period}, which are renewed at {renewed_at}."
+            " Ask whoever runs this server for more."
+        )
 
 
 class HeadersTooLarge(ClientError):

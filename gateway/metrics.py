@@ -20,6 +20,8 @@ COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 RATIOS = (1.0, 1.05, 1.1, 1.15, 1.2, 1.3, 1.5, 2, 4)
 MODEL_INFO = ["model", "source", "runtime", "device", "precision", "dimensions", "fingerprint"]
 LOOKUP_RESULTS = ("hit", "miss", "joined", "repeated")
+MAX_KEY_LABELS = 1001  # a thousand keys, and "other"
+OTHER_KEYS = "other"
 STAGES = ("tokenize", "queue", "compute", "encode")
 
 
@@ -82,10 +84,16 @@ class Metrics:
         self.limiter_failures = count(
             "gateway_limiter_failures_total", "Requests whose limits could not be asked for, by what became of them.", ["decision"]
         )
+        self.key_tokens = count(
+            "gateway_key_tokens_total", "Tokens a key used; of the first 1,000 keys, the rest is 'other'.", ["key"]
+        )
+        self.usage_pending_rows = gauge("gateway_usage_pending_rows", "Rows of usage that could not be written yet.")
+        self.usage_rows_lost = count("gateway_usage_rows_lost_total", "Rows of usage given up, as too many were waiting.")
         self.loop_lag = gauge("gateway_event_loop_lag_seconds", "How late the event loop was when last looked at.")
         self.model_info = gauge("gateway_model_info", "1 for each loaded model.", MODEL_INFO)
         gauge("gateway_build_info", "1 for the running version.", ["version"]).labels(__version__).set(1)
         self.models: dict[str, ModelMetrics] = {}
+        self.tokens_by_key: dict[str, Counter] = {}
         # A look-up by labels costs 3 microseconds, a cached one none; their values are bounded, so are these.
         self.http_requests_of = cache(self.http_requests.labels)
         self.http_seconds_of = cache(self.http_seconds.labels)
@@ -99,6 +107,16 @@ class Metrics:
     def ended(self, model: str, outcome: str) -> None:
         """An embedding request ended, well or not."""
         self.requests_of(model, outcome).inc()
+
+    def key_tokens_of(self, public_id: str) -> Counter:
+        """The counter of a key; of all together once MAX_KEY_LABELS have one of their own."""
+        found = self.tokens_by_key.get(public_id)
+        if found is None:
+            if len(self.tokens_by_key) >= MAX_KEY_LABELS:
+                return self.tokens_by_key[OTHER_KEYS]
+            self.tokens_by_key[OTHER_KEYS] = self.key_tokens.labels(OTHER_KEYS)
+            found = self.tokens_by_key[public_id] = self.key_tokens.labels(public_id)
+        return found
 
     def exposition(self) -> bytes:
         """The text of /metrics."""

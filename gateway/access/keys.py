@@ -9,7 +9,9 @@ import hmac
 import re
 import secrets
 import string
+from collections.abc import Iterable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Literal
 
 PREFIX = "sk-gw-"
@@ -42,6 +44,7 @@ class Allowance:
 
 
 UNLIMITED = Allowance()
+EVERY_MODEL = ("*",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +53,21 @@ class Caller:
 
     public_id: str
     allowance: Allowance = UNLIMITED
-    models: tuple[str, ...] = ("*",)
+    models: tuple[str, ...] = EVERY_MODEL
     is_admin: bool = False
+
+    def may_use(self, names: Iterable[str]) -> bool:
+        """Whether a model of these names, its own and its aliases, is among those the key may use."""
+        return self.models == EVERY_MODEL or any(fnmatchcase(name, glob) for glob in self.models for name in names)
 
 
 ANONYMOUS = Caller("anonymous")
 NOBODY = Key("", bytes(hashlib.sha256().digest_size))  # compared with when an id is unknown, so that both cost the same
 
 
-def new_key() -> tuple[str, Key]:
-    """A fresh key in full, for its owner's eyes, and what is kept of it."""
-    public_id = "".join(secrets.choice(BASE62) for _ in range(PUBLIC_ID_CHARS))
+def new_key(public_id: str | None = None) -> tuple[str, Key]:
+    """A fresh key in full, for its owner's eyes, and what is kept of it. With an id: another secret of the key that has it."""
+    public_id = public_id or "".join(secrets.choice(BASE62) for _ in range(PUBLIC_ID_CHARS))
     text = f"{PREFIX}{public_id}-" + "".join(secrets.choice(BASE62) for _ in range(SECRET_CHARS))
     return text, Key(public_id, digest_of(text))
 

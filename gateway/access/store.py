@@ -1,105 +1,180 @@
-"""Keys at rest: one table, and a revision that every change moves, so that readers notice without reading it all."""
+"""Keys at rest: made, changed, revoked and read. Every change is one transaction with its line in the audit trail, and moves the
+revision, by which running gateways notice it and read the changed rows alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sql
-from sqlalchemy.exc import SQLAlchemyError
 
+from gateway.access.audit import Deed, write
+from gateway.access.database import Database
 from gateway.access.keys import Key
-from gateway.errors import OperatorError
-
-BUSY_TIMEOUT_SECONDS = 5.0
-FILE_NAME = "gateway.db"
-
-metadata = sql.MetaData()
-keys_table = sql.Table(
-    "keys",
-    metadata,
-    sql.Column("public_id", sql.String(64), primary_key=True),
-    sql.Column("name", sql.String(200), nullable=False),
-    sql.Column("digest", sql.LargeBinary(32), nullable=False),
-    sql.Column("created_at", sql.DateTime, nullable=False),  # UTC, as SQLite keeps no zone
-    sql.Column("revoked_at", sql.DateTime),
-)
-revision_table = sql.Table("revision", metadata, sql.Column("number", sql.Integer, nullable=False))
+from gateway.access.known_key import COLUMNS, KnownKey, known_key
+from gateway.access.schema import keys_table, revision_table
+from gateway.access.stored_key import StoredKey, columns_of, stored_key
+from gateway.access.terms import Terms, as_table, iso, terms_of
+from gateway.errors import UnknownKey
 
 
 @dataclass(frozen=True, slots=True)
-class StoredKey:
-    """A key as `gateway keys list` shows it."""
+class Revision:
+    """`number` counts every change, `counted` those that marked the rows they changed: older versions do not.
 
-    key: Key
-    name: str
-    created_at: datetime
-    revoked_at: datetime | None
+    `file` tells one SQLite file from another that was put in its place.
+    """
+
+    number: int
+    counted: int | None
+    file: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The keys in force; of a partial reading only those that changed, and `gone` are the ids no longer in force."""
+
+    revision: Revision
+    is_whole: bool
+    keys: dict[str, KnownKey]
+    gone: list[str]
 
 
 class KeyStore:
-    """The database of keys, in `folder`. Every method may block: off the event loop only. Each raises OperatorError on failure."""
+    """Every method may block: off the event loop only. Each raises OperatorError where the database cannot be used."""
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / FILE_NAME
-        self.engine = sql.create_engine(
-            sql.URL.create("sqlite", database=str(self.path)), connect_args={"timeout": BUSY_TIMEOUT_SECONDS}
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.open = database.open
+        self.close = database.close
+
+    def add(self, key: Key, terms: Terms, *, by: str) -> StoredKey:
+        """`by` says who does it, for the audit trail: `cli:` and a user, or `key:` and a public id."""
+        with self.change() as (connection, revision):
+            row = {"public_id": key.public_id, "digest": key.digest, "created_at": now(), "changed_in": revision}
+            connection.execute(keys_table.insert().values(**row, **columns_of(terms)))
+            write(connection, Deed(now(), by, "create", key.public_id, as_table(terms)))
+            return stored(connection, key.public_id)
+
+    def amend(self, public_id: str, changes: Mapping[str, Any], *, by: str) -> StoredKey:
+        """Sets some terms of a key, which may have expired. Raises UnknownKey, or WrongTerms."""
+        with self.change() as (connection, revision):
+            before = unrevoked(connection, public_id)
+            terms = terms_of(changes, before.terms)
+            self.update(connection, public_id, changed_in=revision, **columns_of(terms))
+            told = {name: value for name, value in as_table(terms).items() if name in changes}
+            write(connection, Deed(now(), by, "limit", public_id, told))
+            return stored(connection, public_id)
+
+    def revoke(self, public_id: str, *, by: str) -> StoredKey:
+        """Raises UnknownKey, also for a key that is revoked already."""
+        with self.change() as (connection, revision):
+            unrevoked(connection, public_id)
+            self.update(connection, public_id, changed_in=revision, revoked_at=now())
+            write(connection, Deed(now(), by, "revoke", public_id, {}))
+            return stored(connection, public_id)
+
+    def rotate(self, key: Key, *, grace: timedelta, by: str) -> StoredKey:
+        """`key` has the id of a key in force and its new secret; the one before opens it too until `grace` is over.
+
+        The key stays what it is, its limits and its usage with it, so that they do not double meanwhile. Raises UnknownKey.
+        """
+        with self.change() as (connection, revision):
+            before = unrevoked(connection, key.public_id)
+            if before.state != "active":
+                raise UnknownKey(key.public_id)
+            until = now() + grace if grace else None
+            previous = before.key.digest if grace else None
+            self.update(
+                connection, key.public_id,
+                changed_in=revision, digest=key.digest, previous_digest=previous, previous_until=until,
+            )  # fmt: skip
+            rotated = stored(connection, key.public_id)
+            write(connection, Deed(now(), by, "rotate", key.public_id, {"old_until": iso(until)}))
+            return rotated
+
+    def get(self, public_id: str) -> StoredKey:
+        """Also a revoked one. Raises UnknownKey."""
+        with self.database.read() as connection:
+            return stored(connection, public_id)
+
+    def page(self, *, limit: int, after: str | None = None) -> list[StoredKey]:
+        """Oldest first, revoked ones included, from the one behind `after` on. Raises UnknownKey for an `after` that is none."""
+        chosen = keys_table.select().order_by(keys_table.c.created_at, keys_table.c.public_id).limit(limit)
+        with self.database.read() as connection:
+            if after is not None:
+                last = stored(connection, after)
+                place = sql.tuple_(keys_table.c.created_at, keys_table.c.public_id)
+                chosen = chosen.where(place > sql.tuple_(sql.literal(last.created_at), sql.literal(after)))
+            return [stored_key(row) for row in connection.execute(chosen)]
+
+    def all(self) -> Iterator[StoredKey]:
+        """As `page` has them, to the last."""
+        after = None
+        while page := self.page(limit=1000, after=after):
+            yield from page
+            after = page[-1].key.public_id
+
+    def has_any(self) -> bool:
+        """Whether a key is in force."""
+        not_expired = keys_table.c.expires_at.is_(None) | (keys_table.c.expires_at > now())
+        with self.database.read() as connection:
+            found = sql.select(keys_table.c.public_id).where(keys_table.c.revoked_at.is_(None), not_expired).limit(1)
+            return connection.scalar(found) is not None
+
+    def read(self, seen: Revision | None = None) -> Reading | None:
+        """What changed since `seen`, as far as the rows tell, else everything; None where nothing did."""
+        with self.database.read() as connection:
+            row = connection.execute(revision_table.select()).one()
+            revision = Revision(row.number, row.counted, self.database.inode)
+            if revision == seen:
+                return None
+            chosen = sql.select(*COLUMNS)
+            is_whole = seen is None or not told_by_rows(seen, revision)
+            if seen is None or is_whole:
+                chosen = chosen.where(keys_table.c.revoked_at.is_(None))
+            else:
+                chosen = chosen.where(keys_table.c.changed_in > seen.number)
+            rows = connection.execute(chosen).all()
+        return Reading(
+            revision,
+            is_whole,
+            {row[0]: known_key(row) for row in rows if row.revoked_at is None},
+            [row[0] for row in rows if row.revoked_at is not None],
         )
 
-    def open(self) -> None:
-        """Makes the folder and the tables where there are none. Its owner alone may read them."""
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self.path.touch(mode=0o600)
-        except OSError as error:
-            raise OperatorError(f"the data folder {self.path.parent} cannot be written: {error.strerror}") from None
-        with self.transaction() as connection:
-            connection.execute(sql.text("PRAGMA journal_mode=WAL"))
-            metadata.create_all(connection)
-            if connection.scalar(sql.select(revision_table.c.number)) is None:
-                connection.execute(revision_table.insert().values(number=1))
-
-    def add(self, key: Key, *, name: str) -> None:
-        with self.change() as connection:
-            connection.execute(keys_table.insert().values(public_id=key.public_id, digest=key.digest, name=name, created_at=now()))
-
-    def revoke(self, public_id: str) -> bool:
-        """False where no such key is in force."""
-        in_force = (keys_table.c.public_id == public_id) & keys_table.c.revoked_at.is_(None)
-        with self.change() as connection:
-            return connection.execute(keys_table.update().where(in_force).values(revoked_at=now())).rowcount > 0
-
-    def revision(self) -> int:
-        with self.transaction() as connection:
-            return connection.scalar(sql.select(revision_table.c.number)) or 0
-
-    def all(self) -> list[StoredKey]:
-        """Revoked ones included, oldest first."""
-        with self.transaction() as connection:
-            rows = connection.execute(keys_table.select().order_by(keys_table.c.created_at)).all()
-        return [StoredKey(Key(row.public_id, row.digest), row.name, row.created_at, row.revoked_at) for row in rows]
-
-    def in_force(self) -> list[Key]:
-        return [stored.key for stored in self.all() if stored.revoked_at is None]
-
-    def close(self) -> None:
-        self.engine.dispose()
-
     @contextmanager
-    def change(self) -> Iterator[sql.Connection]:
-        with self.transaction() as connection:
-            yield connection
-            connection.execute(revision_table.update().values(number=revision_table.c.number + 1))
+    def change(self) -> Iterator[tuple[sql.Connection, int]]:
+        """A transaction and the revision it makes. The revision's row is locked first, so revisions come to be seen in order."""
+        number, counted = revision_table.c.number, revision_table.c.counted
+        with self.database.write() as connection:
+            connection.execute(revision_table.update().values(number=number + 1, counted=counted + 1))
+            yield connection, connection.execute(sql.select(number)).scalar_one()
 
-    @contextmanager
-    def transaction(self) -> Iterator[sql.Connection]:
-        try:
-            with self.engine.begin() as connection:
-                yield connection
-        except SQLAlchemyError as error:
-            reason = str(getattr(error, "orig", None) or type(error).__name__)
-            raise OperatorError(f"the key database {self.path} cannot be used: {reason}") from error
+    def update(self, connection: sql.Connection, public_id: str, **values: Any) -> None:
+        connection.execute(keys_table.update().where(keys_table.c.public_id == public_id).values(**values))
+
+
+def told_by_rows(seen: Revision, found: Revision) -> bool:
+    """Whether every change between the two marked its rows. A backup put back goes backwards, and is read whole."""
+    if seen.counted is None or found.counted is None or seen.file != found.file:
+        return False
+    return found.number > seen.number and found.number - seen.number == found.counted - seen.counted
+
+
+def stored(connection: sql.Connection, public_id: str) -> StoredKey:
+    row = connection.execute(keys_table.select().where(keys_table.c.public_id == public_id)).first()
+    if row is None:
+        raise UnknownKey(public_id)
+    return stored_key(row)
+
+
+def unrevoked(connection: sql.Connection, public_id: str) -> StoredKey:
+    found = stored(connection, public_id)
+    if found.revoked_at is not None:
+        raise UnknownKey(public_id)
+    return found
 
 
 def now() -> datetime:

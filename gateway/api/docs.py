@@ -12,6 +12,7 @@ from litestar.params import FromPath
 
 from gateway.api.failures import JSON
 from gateway.api.openapi import document
+from gateway.api.openapi_admin import with_admin
 from gateway.embedding.catalog import Catalog
 from gateway.errors import UnknownURL
 
@@ -42,12 +43,13 @@ SWAGGER = PAGE.format(
 REDOC = PAGE.format(style="", bundle="redoc.standalone.js", script="redoc.js")
 
 
-def routes(catalog: Catalog, *, default_model: str | None) -> list[HTTPRouteHandler]:
+def routes(catalog: Catalog, *, default_model: str | None, has_admin: bool) -> list[HTTPRouteHandler]:
     @get("/openapi.json", exclude_from_auth=True)
     async def openapi() -> Response[bytes]:
         ready = [model.embedder for model in catalog.models if model.embedder.health().state == "ready"]
         max_dimensions = max((embedder.describe().dimensions for embedder in ready), default=None)
-        return Response(orjson.dumps(document(default_model=default_model, max_dimensions=max_dimensions)), media_type=JSON)
+        told = document(default_model=default_model, max_dimensions=max_dimensions)
+        return Response(orjson.dumps(with_admin(told) if has_admin else told), media_type=JSON)
 
     @get("/docs", exclude_from_auth=True)
     async def swagger() -> Response[str]:

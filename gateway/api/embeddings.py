@@ -13,10 +13,12 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gateway.access.admission import Admission
+from gateway.access.bookkeeper import Bookkeeper
 from gateway.access.keys import Caller
 from gateway.access.limiter import Limiter, Visit
 from gateway.api import body
 from gateway.api.failures import JSON
+from gateway.api.models import allowed
 from gateway.api.record import Record, record_of
 from gateway.config import ServerSettings
 from gateway.embedding.catalog import Catalog
@@ -51,12 +53,20 @@ class Reply:
 
 
 class Road:
-    """What a request passes on its way; `pool` decodes large bodies and encodes large replies."""
+    """What a request passes on its way. `pool` decodes large bodies and encodes large replies; `bookkeeper` may be None."""
 
-    def __init__(
-        self, *, catalog: Catalog, admission: Admission, limiter: Limiter, settings: ServerSettings, metrics: Metrics
+    def __init__(  # noqa: PLR0913 - the stations of the road
+        self,
+        *,
+        catalog: Catalog,
+        admission: Admission,
+        limiter: Limiter,
+        settings: ServerSettings,
+        metrics: Metrics,
+        bookkeeper: Bookkeeper | None = None,
     ) -> None:
         self.catalog = catalog
+        self.bookkeeper = bookkeeper
         self.admission = admission
         self.limiter = limiter
         self.settings = settings
@@ -65,6 +75,8 @@ class Road:
 
     async def embeddings(self, request: Request[Caller, None, State]) -> Reply:
         record = record_of(request.scope)
+        if self.bookkeeper is not None:
+            self.bookkeeper.refuse_spent(request.user)
         with self.admission.enter() as stay:
             visit = record.visit = self.limiter.visit(request.user)
             async with visit:
@@ -87,7 +99,7 @@ class Road:
                     raise DeadlinePassed from None
 
     async def answer(self, asked: EmbeddingsRequest, visit: Visit, record: Record) -> Reply:
-        model = self.catalog.find(asked.model)
+        model = allowed(self.catalog, asked.model, visit.caller)
         about = model.embedder.describe()
         record.model, record.num_inputs = model.name, len(asked.texts)
         if asked.dimensions is not None and asked.dimensions > about.dimensions:
@@ -109,6 +121,11 @@ class Road:
         stage("encode", started, ended)
         record.stages = {**prepared.stages, **vectors.stages, "encode": ended - started}
         self.metrics.of_model(model.name).embedded(prepared.token_counts, record.stages)
+        if self.bookkeeper is not None:
+            self.bookkeeper.note(
+                visit.caller, model=model.name, num_inputs=len(asked.texts),
+                num_tokens=prepared.num_tokens, num_cached_tokens=prepared.num_cached_tokens,
+            )  # fmt: skip
         headers = {
             "openai-model": ascii_only(asked.model),
             "server-timing": ", ".join(f"{stage};dur={1000 * seconds:.1f}" for stage, seconds in record.stages.items()),

@@ -17,17 +17,32 @@ PREFIX = "/v1/models/"
 
 def routes(catalog: Catalog) -> list[HTTPRouteHandler]:
     @get("/v1/models")
-    async def list_models() -> Response[bytes]:
-        return Response(orjson.dumps({"object": "list", "data": [entry(*named) for named in catalog]}), media_type=JSON)
+    async def list_models(request: Request[Caller, None, State]) -> Response[bytes]:
+        entries = [entry(name, model) for name, model in catalog if request.user.may_use(model.row.names)]
+        return Response(orjson.dumps({"object": "list", "data": entries}), media_type=JSON)
 
     @get("/v1/models/{model_id:path}")
     async def get_model(request: Request[Caller, None, State]) -> Response[bytes]:
         name = request.scope["path"].removeprefix(PREFIX)  # as sent: a path parameter would lose doubled slashes
         if name not in catalog.by_name:
             raise UnknownModel(name)
+        refuse_hidden(catalog, name, request.user)
         return Response(orjson.dumps(entry(name, catalog.by_name[name])), media_type=JSON)
 
     return [list_models, get_model]
+
+
+def allowed(catalog: Catalog, name: str, caller: Caller) -> Model:
+    """The model that serves `name`. As Catalog.find; a model the key may not use is as unknown as one that there is not."""
+    refuse_hidden(catalog, name, caller)
+    return catalog.find(name)
+
+
+def refuse_hidden(catalog: Catalog, name: str, caller: Caller) -> None:
+    """Raises UnknownModel. Asked before a model's state is: that a hidden one is loading would tell that it is there."""
+    model = catalog.by_name.get(name)
+    if model is not None and not caller.may_use(model.row.names):
+        raise UnknownModel(name)
 
 
 def entry(name: str, model: Model) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def routes(
 ) -> list[HTTPRouteHandler]:
     @get(["/livez", "/health"], exclude_from_auth=True)
     async def livez() -> Response[bytes]:
-        """Alive: a restart would not help. A model whose device thread is gone for good, or a part whose watch died, needs one."""
+        """Alive: a restart would not help. A model whose device thread is gone for good, or a part whose task died, needs one."""
         broken = [model.name for model in catalog.models if model.embedder.health().state == "failed"]
         broken += [part for part, is_well in parts.items() if not is_well()]
         return report(OK if not broken else NOT_NOW, "ok" if not broken else "failed", failed=broken)

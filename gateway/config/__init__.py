@@ -3,6 +3,7 @@
 from gateway.config.loading import first_set, load, secret_value
 from gateway.config.settings import (
     BUILTIN_MODELS,
+    AdminSettings,
     AuthSettings,
     CacheSettings,
     Config,
@@ -15,11 +16,13 @@ from gateway.config.settings import (
     ServerSettings,
     StoreSettings,
     TraceSettings,
+    UsageSettings,
 )
 from gateway.config.typed import typed
 
 __all__ = [
     "BUILTIN_MODELS",
+    "AdminSettings",
     "AuthSettings",
     "CacheSettings",
     "Config",
@@ -32,6 +35,7 @@ __all__ = [
     "ServerSettings",
     "StoreSettings",
     "TraceSettings",
+    "UsageSettings",
     "first_set",
     "load",
     "secret_value",

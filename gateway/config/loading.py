@@ -8,7 +8,7 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 
@@ -105,6 +105,8 @@ def environment_value(variable: str, text: str, section: str, setting: str) -> A
     """The text as the setting's type: "9000" is a port, "true" a switch, JSON a list or a table."""
     hints = get_type_hints(SECTIONS[section], include_extras=True)
     refuse_unknown([setting], hints, where=section)
+    if may_be_secret(hints[setting]) and text and not text.startswith("{"):
+        return {"env": variable}  # written out in the environment, where secrets may be: the variable itself is its place
     if any("\udc80" <= char <= "\udcff" for char in text):  # how Python shows bytes that are no UTF-8
         raise ConfigurationError(f"{variable} is not UTF-8 text")
     try:
@@ -117,6 +119,11 @@ def environment_value(variable: str, text: str, section: str, setting: str) -> A
         except msgspec.ValidationError as error:
             refused = error
     raise ConfigurationError(f"{variable} ({readable(refused, where=f'{section}.{setting}')})")
+
+
+def may_be_secret(hint: Any) -> bool:
+    """Of a setting that is written out where nothing in it is secret."""
+    return {Secret, str} <= set(get_args(get_args(hint)[0]))
 
 
 def json_value(variable: str, text: str) -> Any:

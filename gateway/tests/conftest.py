@@ -6,6 +6,8 @@ import threading
 import pytest
 import structlog
 
+from gateway.tests import postgres as postgres_server
+
 
 @pytest.fixture(autouse=True)
 def untouched_logging():
@@ -14,3 +16,9 @@ def untouched_logging():
     yield
     root.handlers, root.level, threading.excepthook = handlers, level, hook
     structlog.reset_defaults()
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A server that all tests share, each with a database of its own; who kills it starts it again."""
+    yield from postgres_server.running()

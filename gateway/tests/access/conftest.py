@@ -1,37 +1,92 @@
 """A real store, and keys in it."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from gateway.access.database import Database
 from gateway.access.keyring import Keyring
 from gateway.access.keys import Key, new_key
 from gateway.access.store import KeyStore
-from gateway.config import AuthSettings
+from gateway.access.terms import terms_of
+from gateway.config import AuthSettings, Secret, StoreSettings
 from gateway.tests.fakes import FakeClock
+
+BY = "cli:somebody"
 
 settings.register_profile("patient", settings(), deadline=None)
 settings.load_profile("patient")
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[KeyStore]:
-    store = KeyStore(tmp_path / "some" / "data")
+def file_store(tmp_path: Path) -> Iterator[KeyStore]:
+    """In a SQLite file, for what only files can suffer."""
+    store = store_in(tmp_path / "some" / "data")
     store.open()
     yield store
     store.close()
 
 
-def add(store: KeyStore, name: str = "name") -> tuple[str, Key]:
+@pytest.fixture(params=["sqlite", "postgres"])
+def another(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], KeyStore]]:
+    """Stores on one empty database, each as another process would have it, not yet open. All are closed at the end."""
+    settings = StoreSettings(data_dir=str(tmp_path / "data"))
+    if request.param == "postgres":
+        settings = settings_of(request.getfixturevalue("postgres").new_database(), tmp_path)
+    stores: list[KeyStore] = []
+
+    def make() -> KeyStore:
+        stores.append(KeyStore(Database(settings)))
+        return stores[-1]
+
+    yield make
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture
+def store(another: Callable[[], KeyStore]) -> KeyStore:
+    store = another()
+    store.open()
+    return store
+
+
+def settings_of(url: str, folder: Path) -> StoreSettings:
+    (folder / "database-url").write_text(url)
+    return StoreSettings(data_dir=str(folder), database_url=Secret(file=str(folder / "database-url")))
+
+
+def store_in(folder: Path, *, busy_timeout_seconds: float = 5.0) -> KeyStore:
+    """A store of its own, as another process would have it."""
+    return KeyStore(Database(StoreSettings(data_dir=str(folder)), busy_timeout_seconds=busy_timeout_seconds))
+
+
+def path_of(store: KeyStore) -> Path:
+    assert store.database.path is not None
+    return store.database.path
+
+
+def add(store: KeyStore, **terms: object) -> tuple[str, Key]:
     text, key = new_key()
-    store.add(key, name=name)
+    store.add(key, terms_of(terms), by=BY)
     return text, key
 
 
-def opened(store: KeyStore | None, clock: FakeClock | None = None, **settings: object) -> Keyring:
+def in_force(store: KeyStore) -> list[str]:
+    """Their ids, as a gateway that starts would read them."""
+    reading = store.read()
+    assert reading is not None
+    assert reading.is_whole
+    return list(reading.keys)
+
+
+def opened(
+    store: KeyStore | None, clock: FakeClock | None = None, wall_clock: Callable[[], float] = time.time, **settings: object
+) -> Keyring:
     """A keyring that read its keys once and keeps no watch."""
-    keyring = Keyring(AuthSettings(**settings), store, clock or FakeClock())
+    keyring = Keyring(AuthSettings(**settings), store, clock or FakeClock(), wall_clock)
     keyring.refresh()
     return keyring

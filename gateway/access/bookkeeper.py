@@ -1,0 +1,196 @@
+"""What keys use, counted on the event loop and written every few seconds; and budgets, which that is held against.
+
+On the request path are only additions to dictionaries. A process that is killed loses what it counted since the last writing,
+`usage.flush_seconds` at most. While the store is away the counts are kept and written later, up to MAX_PENDING_ROWS of them.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
+
+from gateway.access.keys import Caller
+from gateway.access.ledger import BUDGET_SPANS, Ledger, Spent, Usage
+from gateway.access.period import HOUR_SECONDS, hour_of, period_of, renewed_at
+from gateway.access.terms import iso
+from gateway.config import UsageSettings
+from gateway.errors import InsufficientQuota, OperatorError
+from gateway.log import get_logger
+from gateway.metrics import Metrics
+
+MAX_PENDING_ROWS = 50_000  # some 20 MB: a key, a model and an hour each
+ACTIVE_SECONDS = 600.0  # how long after a key's last request others' share of its budget is still asked for
+PRUNE_SECONDS = 3600.0
+CLOSE_SECONDS = 10.0  # for the last writing, when the process stops
+DAY_SECONDS = 86_400
+
+log = get_logger()
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+Place = tuple[str, str, int]  # key, model and hour, in whole hours since 1970
+
+
+@dataclass(slots=True)
+class Counts:
+    num_requests: int = 0
+    num_inputs: int = 0
+    num_tokens: int = 0
+    num_cached_tokens: int = 0
+
+    def add(self, other: "Counts") -> None:
+        self.num_requests += other.num_requests
+        self.num_inputs += other.num_inputs
+        self.num_tokens += other.num_tokens
+        self.num_cached_tokens += other.num_cached_tokens
+
+
+class Bookkeeper:
+    """Used on the event loop alone; the ledger is written in a thread."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        settings: UsageSettings,
+        *,
+        metrics: Metrics,
+        wall_clock: Callable[[], float] = time.time,
+        max_pending_rows: int = MAX_PENDING_ROWS,
+    ) -> None:
+        self.ledger = ledger
+        self.settings = settings
+        self.metrics = metrics
+        self.wall_clock = wall_clock
+        self.max_pending_rows = max_pending_rows
+        self.pending: dict[Place, Counts] = {}
+        self.spent: Spent = {}  # of keys with a budget: what the ledger said last, and what was counted since
+        self.active: dict[str, float] = {}  # keys with a budget, and when they last asked for something
+        self.pruned_at = 0.0
+        self.num_lost = 0  # rows, since that was last told
+        self.is_stopping = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="usage")
+
+    async def start(self) -> None:
+        """Learns what was spent before, then writes every few seconds. Raises OperatorError where the store cannot be read."""
+        self.spent = await self.in_thread(self.ledger.budgets, self.periods())
+        self.task = asyncio.create_task(self.run(), name="bookkeeper")
+
+    @property
+    def is_running(self) -> bool:
+        """False means that usage is no longer written, which `/livez` tells."""
+        return self.task is not None and not self.task.done()
+
+    def note(self, caller: Caller, *, model: str, num_inputs: int, num_tokens: int, num_cached_tokens: int) -> None:
+        """One request was answered."""
+        now = self.wall_clock()
+        hour = int(now // HOUR_SECONDS)
+        self.keep((caller.public_id, model, hour), Counts(1, num_inputs, num_tokens, num_cached_tokens))
+        self.metrics.key_tokens_of(caller.public_id).inc(num_tokens)
+        if caller.allowance.token_budget is not None:
+            self.active[caller.public_id] = now
+            for span in BUDGET_SPANS:
+                place = caller.public_id, period_of(span, hour_of(now))
+                self.spent[place] = self.spent.get(place, 0) + num_tokens
+
+    def refuse_spent(self, caller: Caller) -> None:
+        """Raises InsufficientQuota once the key's budget is spent. A request that began before that is finished."""
+        budget, span = caller.allowance.token_budget, caller.allowance.budget_period
+        if budget is None:
+            return
+        now = self.wall_clock()
+        self.active[caller.public_id] = now
+        if self.spent.get((caller.public_id, period_of(span, hour_of(now))), 0) >= budget:
+            raise InsufficientQuota(budget=budget, period=span, renewed_at=iso(renewed_at(span, now)) or "")
+
+    def keep(self, place: Place, counts: Counts) -> None:
+        found = self.pending.get(place)
+        if found is not None:
+            found.add(counts)
+        elif len(self.pending) < self.max_pending_rows:
+            self.pending[place] = counts
+        else:
+            self.num_lost += 1
+            self.metrics.usage_rows_lost.inc()
+
+    async def run(self) -> None:
+        was_away = is_last = False
+        while not is_last:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.is_stopping.wait(), self.settings.flush_seconds)
+            is_last = self.is_stopping.is_set()  # before the last writing, or what a stop finds would not be written
+            try:
+                await self.flush()
+                await self.prune()
+                was_away = False
+            except OperatorError as error:
+                if not was_away:
+                    log.warning("usage_not_written", reason=str(error), hint="it is kept, and written when the store is back")
+                was_away = True
+            if self.num_lost:
+                log.error("usage_lost", reason="too much is waiting to be written", rows=self.num_lost)
+                self.num_lost = 0
+
+    async def flush(self) -> None:
+        """Writes what was counted and learns what was spent. Raises OperatorError; what was counted is then kept."""
+        now = self.wall_clock()
+        self.active = {key: at for key, at in self.active.items() if now - at < ACTIVE_SECONDS}
+        batch, self.pending = self.pending, {}
+        periods, keys = self.periods(), list(self.active)
+        try:
+            found: Spent = {}
+            if batch or keys:
+                found = await self.in_thread(self.ledger.add, rows_of(batch), keys=keys, periods=periods)
+        except BaseException:
+            newer, self.pending = self.pending, batch
+            for place, counts in newer.items():
+                self.keep(place, counts)
+            raise
+        finally:
+            self.metrics.usage_pending_rows.set(len(self.pending))
+        self.learn(found, keys, periods)
+
+    def learn(self, found: Spent, keys: list[str], periods: list[str]) -> None:
+        """The ledger's sums, with what was counted while they were fetched."""
+        fresh = {(key, period): found.get((key, period), 0) for key in keys for period in periods}
+        for (key, _, hour), counts in self.pending.items():
+            for span in BUDGET_SPANS:
+                place = key, period_of(span, hour_of(hour * HOUR_SECONDS))
+                if place in fresh:
+                    fresh[place] += counts.num_tokens
+        self.spent = {place: tokens for place, tokens in self.spent.items() if place[1] in periods} | fresh
+
+    async def prune(self) -> None:
+        now = self.wall_clock()
+        if now - self.pruned_at >= PRUNE_SECONDS:
+            await self.in_thread(self.ledger.prune, hour_of(now - self.settings.retention_days * DAY_SECONDS))
+            self.pruned_at = now
+
+    def periods(self) -> list[str]:
+        hour = hour_of(self.wall_clock())
+        return [period_of(span, hour) for span in BUDGET_SPANS]
+
+    async def close(self) -> None:
+        """Writes what is left; what then cannot be written is lost, and said to be."""
+        self.is_stopping.set()
+        if self.task is not None:
+            await asyncio.wait([self.task], timeout=CLOSE_SECONDS)  # never cut while it writes: half of it could be written twice
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
+        if self.pending:
+            tokens = sum(counts.num_tokens for counts in self.pending.values())
+            log.error("usage_lost", reason="the store cannot be written", rows=len(self.pending), tokens=tokens)
+        self.thread.shutdown(wait=False, cancel_futures=True)
+
+    async def in_thread(self, work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self.thread, lambda: work(*args, **kwargs))
+
+
+def rows_of(batch: dict[Place, Counts]) -> list[Usage]:
+    return [
+        Usage(key, model, hour_of(hour * HOUR_SECONDS), each.num_requests, each.num_inputs, each.num_tokens, each.num_cached_tokens)
+        for (key, model, hour), each in batch.items()
+    ]

@@ -1,0 +1,116 @@
+"""Usage at rest: what each key used of each model in each hour, and what it spent of its budget. Sums of every gateway's share."""
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import sqlalchemy as sql
+from sqlalchemy.dialects import postgresql, sqlite
+
+from gateway.access.database import Database
+from gateway.access.period import NUM_CHARS, Span, period_of
+from gateway.access.schema import keys_table, spending_table, usage_table
+
+COUNTS = ("requests", "inputs", "tokens", "cached_tokens")
+MAX_IN_QUERY = 500  # keys asked for at once: databases bound the parameters of a query
+BUDGET_SPANS: tuple[Span, ...] = ("day", "month")
+
+Spent = dict[tuple[str, str], int]  # by key and period, in tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """`period` is an hour, a day or a month in UTC, as `hour_of` writes it."""
+
+    key: str
+    model: str
+    period: str
+    requests: int
+    inputs: int
+    tokens: int
+    cached_tokens: int
+
+
+class Ledger:
+    """Every method may block: off the event loop only. Each raises OperatorError where the database cannot be used."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def add(self, rows: Collection[Usage], *, keys: Collection[str] = (), periods: Collection[str] = ()) -> Spent:
+        """Adds the rows of some hours to what is there, all or none; returns what `keys` spent in `periods`, these included.
+
+        Rows are written in one order by all gateways, so that two of them cannot wait for each other for ever.
+        """
+        with self.database.write() as connection:
+            if rows:
+                upsert(
+                    connection,
+                    usage_table,
+                    [usage_row(row) for row in sorted(rows, key=lambda row: (row.key, row.period, row.model))],
+                )
+                upsert(connection, spending_table, spending_rows(rows))
+            found: Spent = {}
+            for some in batched(keys, MAX_IN_QUERY):
+                found |= spent(connection, spending_table.c.key_id.in_(some), periods)
+            return found
+
+    def budgets(self, periods: Collection[str]) -> Spent:
+        """What every key that has a budget spent in `periods`."""
+        with_budget = sql.select(keys_table.c.public_id).where(keys_table.c.token_budget.is_not(None))
+        with self.database.read() as connection:
+            return spent(connection, spending_table.c.key_id.in_(with_budget), periods)
+
+    def report(self, *, by: Span, since: str, key: str | None = None, limit: int, offset: int = 0) -> list[Usage]:
+        """Sums from the hour `since` on, by period, key and model, the oldest first."""
+        num_chars: sql.ColumnElement[int] = sql.literal_column(
+            str(NUM_CHARS[by])
+        )  # as a parameter PostgreSQL would not see that the two are one expression
+        period = sql.func.substr(usage_table.c.hour, sql.literal_column("1"), num_chars)
+        sums = [sql.cast(sql.func.sum(usage_table.c[name]), sql.BigInteger) for name in COUNTS]
+        group = (period, usage_table.c.key_id, usage_table.c.model)
+        chosen = sql.select(usage_table.c.key_id, usage_table.c.model, period, *sums).where(usage_table.c.hour >= since)
+        if key is not None:
+            chosen = chosen.where(usage_table.c.key_id == key)
+        chosen = chosen.group_by(*group).order_by(*group).limit(limit).offset(offset)
+        with self.database.read() as connection:
+            return [Usage(*row) for row in connection.execute(chosen)]
+
+    def prune(self, before: str) -> int:
+        """Deletes what is older than the hour `before`; how many rows of usage that were."""
+        with self.database.write() as connection:
+            connection.execute(spending_table.delete().where(spending_table.c.period < period_of("month", before)))
+            return connection.execute(usage_table.delete().where(usage_table.c.hour < before)).rowcount
+
+
+def batched(keys: Collection[str], size: int) -> Iterator[list[str]]:
+    rest = iter(keys)
+    while some := list(islice(rest, size)):
+        yield some
+
+
+def usage_row(row: Usage) -> dict[str, Any]:
+    return {"key_id": row.key, "hour": row.period, "model": row.model, **{name: getattr(row, name) for name in COUNTS}}
+
+
+def spending_rows(rows: Iterable[Usage]) -> list[dict[str, Any]]:
+    sums: Spent = {}
+    for row in rows:
+        for span in BUDGET_SPANS:
+            place = row.key, period_of(span, row.period)
+            sums[place] = sums.get(place, 0) + row.tokens
+    return [{"key_id": key, "period": period, "tokens": tokens} for (key, period), tokens in sorted(sums.items())]
+
+
+def upsert(connection: sql.Connection, table: sql.Table, rows: list[dict[str, Any]]) -> None:
+    """Adds the numbers of rows that are there already, in the database itself: several gateways write at once."""
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    statement: Any = insert(table)
+    added = {name: table.c[name] + statement.excluded[name] for name in COUNTS if name in table.c}
+    connection.execute(statement.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=added), rows)
+
+
+def spent(connection: sql.Connection, keys: "sql.ColumnElement[bool]", periods: Collection[str]) -> Spent:
+    rows = connection.execute(spending_table.select().where(keys, spending_table.c.period.in_(periods)))
+    return {(row.key_id, row.period): row.tokens for row in rows}

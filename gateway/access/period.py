@@ -1,0 +1,55 @@
+"""Spans of time as people write them, and the hours, days and months that usage is counted by, all in UTC."""
+
+import re
+import time
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Literal
+
+Span = Literal["hour", "day", "month"]
+
+SPANS: tuple[Span, ...] = ("hour", "day", "month")
+NUM_CHARS = {"hour": 13, "day": 10, "month": 7}  # of 2026-11-25T08
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+DURATION = re.compile(r"([0-9]{1,9})([smhdw])")
+MAX_DURATION = timedelta(days=36_500)
+HOUR_SECONDS = 3600
+
+
+def duration(text: str) -> timedelta:
+    """`30d`, `12h`, `90s`. Raises ValueError saying how it is written."""
+    shape = DURATION.fullmatch(text.strip())
+    if shape is None:
+        raise ValueError(f"'{text[:40]}' is no duration: write a number and one of s, m, h, d, w, such as 12h or 30d")
+    if int(shape[1]) > MAX_DURATION / timedelta(**{UNITS[shape[2]]: 1}):
+        raise ValueError(f"'{text[:40]}' is longer than a hundred years")
+    return timedelta(**{UNITS[shape[2]]: int(shape[1])})
+
+
+def hour_of(seconds: float) -> str:
+    """`2026-11-25T08` of a Unix time. Its first characters name the day and the month, so all sort and group as text."""
+    return name_of(int(seconds // HOUR_SECONDS))
+
+
+@lru_cache(maxsize=64)
+def name_of(hour: int) -> str:
+    return datetime.fromtimestamp(HOUR_SECONDS * hour, UTC).strftime("%Y-%m-%dT%H")
+
+
+def since(text: str, now: float | None = None) -> str:
+    """The hour that a duration before now lies in. Raises ValueError."""
+    return hour_of((time.time() if now is None else now) - duration(text).total_seconds())
+
+
+def period_of(span: Span, hour: str) -> str:
+    """The `span` that `hour` lies in, by the name `hour_of` begins with."""
+    return hour[: NUM_CHARS[span]]
+
+
+def renewed_at(span: Span, seconds: float) -> datetime:
+    """When the period of `span` that a Unix time lies in is over."""
+    now = datetime.fromtimestamp(seconds, UTC)
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    if span == "day":
+        return midnight + timedelta(days=1)
+    return (midnight.replace(day=1) + timedelta(days=32)).replace(day=1)

@@ -1,0 +1,143 @@
+"""The tables, and how a database of an older version becomes one of this. Steps only ever add.
+
+Old and new versions run side by side during an upgrade: the old one reads and writes the columns it knows, and every new column
+may be empty. A column or a table says in `info` since which step it is there; a step adds what is missing of its own, so it may run
+twice.
+A change that old versions could not live with sets `readable_from`, and they then say so instead of guessing.
+"""
+
+from typing import Any
+
+import sqlalchemy as sql
+from sqlalchemy.schema import CreateColumn
+
+from gateway.errors import OperatorError
+
+LATEST = 2
+
+metadata = sql.MetaData()
+
+
+def added(name: str, kind: Any) -> sql.Column[Any]:
+    """A column of step 2: empty in the rows that older versions write."""
+    return sql.Column(name, kind, info={"since": 2})
+
+
+keys_table = sql.Table(
+    "keys",
+    metadata,
+    sql.Column("public_id", sql.String(64), primary_key=True),
+    sql.Column("name", sql.String(200), nullable=False),
+    sql.Column("digest", sql.LargeBinary(32), nullable=False),
+    sql.Column("created_at", sql.DateTime, nullable=False),  # UTC, as SQLite keeps no zone
+    sql.Column("revoked_at", sql.DateTime),
+    added("previous_digest", sql.LargeBinary(32)),
+    added("previous_until", sql.DateTime()),
+    added("expires_at", sql.DateTime()),
+    added("models", sql.Text()),  # a JSON list
+    added("requests_per_minute", sql.BigInteger()),
+    added("requests_burst", sql.BigInteger()),
+    added("tokens_per_minute", sql.BigInteger()),
+    added("tokens_burst", sql.BigInteger()),
+    added("max_concurrent_requests", sql.BigInteger()),
+    added("token_budget", sql.BigInteger()),
+    added("budget_period", sql.String(8)),
+    added("is_admin", sql.Boolean()),
+    added("metadata", sql.Text()),  # a JSON object
+    added("changed_in", sql.BigInteger()),  # the revision that wrote this row last
+)
+sql.Index("keys_changed_in", keys_table.c.changed_in)
+
+# `number` moves with every change of any version, `counted` with those that left `changed_in` in the rows they wrote.
+revision_table = sql.Table(
+    "revision", metadata, sql.Column("number", sql.Integer, nullable=False), added("counted", sql.BigInteger())
+)
+schema_table = sql.Table(
+    "schema",
+    metadata,
+    sql.Column("version", sql.Integer, nullable=False),
+    sql.Column("readable_from", sql.Integer, nullable=False),
+    info={"since": 2},
+)
+usage_table = sql.Table(
+    "usage",
+    metadata,
+    sql.Column("key_id", sql.String(64), primary_key=True),
+    sql.Column("hour", sql.String(13), primary_key=True),  # 2026-11-25T08, UTC
+    sql.Column("model", sql.Text, primary_key=True),
+    *(sql.Column(name, sql.BigInteger, nullable=False) for name in ("requests", "inputs", "tokens", "cached_tokens")),
+    info={"since": 2},
+)
+sql.Index("usage_hour", usage_table.c.hour)
+# What budgets are held against: the sums of `usage`, by day and by month, so that one row tells what is spent.
+spending_table = sql.Table(
+    "spending",
+    metadata,
+    sql.Column("key_id", sql.String(64), primary_key=True),
+    sql.Column("period", sql.String(10), primary_key=True),  # 2026-11-25 or 2026-11
+    sql.Column("tokens", sql.BigInteger, nullable=False),
+    info={"since": 2},
+)
+audit_table = sql.Table(
+    "audit",
+    metadata,
+    sql.Column("number", sql.Integer, primary_key=True),
+    sql.Column("at", sql.DateTime, nullable=False),
+    sql.Column("actor", sql.String(120), nullable=False),
+    sql.Column("action", sql.String(20), nullable=False),
+    sql.Column("key_id", sql.String(64), nullable=False),
+    sql.Column("detail", sql.Text, nullable=False),  # a JSON object; never a secret
+    info={"since": 2},
+)
+sql.Index("audit_key_id", audit_table.c.key_id)
+
+
+def is_current(connection: sql.Connection) -> bool:
+    """Whether nothing is to be done. Raises OperatorError where this version is too old for the database."""
+    return version_of(connection) >= LATEST
+
+
+def migrate(connection: sql.Connection) -> None:
+    """Takes the steps that are missing. The caller sees to it that nobody else does meanwhile."""
+    for step in range(version_of(connection) + 1, LATEST + 1):
+        expand(connection, step)
+    if connection.scalar(sql.select(schema_table.c.version)) is None:
+        connection.execute(schema_table.insert().values(version=LATEST, readable_from=1))
+    connection.execute(schema_table.update().where(schema_table.c.version < LATEST).values(version=LATEST))
+    if connection.scalar(sql.select(revision_table.c.number)) is None:
+        connection.execute(revision_table.insert().values(number=1))
+    counted = revision_table.c.counted
+    connection.execute(revision_table.update().where(counted.is_(None)).values(counted=revision_table.c.number))
+
+
+def version_of(connection: sql.Connection) -> int:
+    """0 for an empty database, 1 for one of the first version, which kept no version."""
+    inspected = sql.inspect(connection)
+    if not inspected.has_table(schema_table.name):
+        return int(inspected.has_table(keys_table.name))
+    row = connection.execute(schema_table.select()).first()
+    if row is not None and row.readable_from > LATEST:
+        raise OperatorError(
+            f"the key database was made by a newer version of the gateway: its schema is {row.version}, and this one reads"
+            f" up to {LATEST}: upgrade this gateway"
+        )
+    return row.version if row is not None else 1
+
+
+def expand(connection: sql.Connection, step: int) -> None:
+    for table in metadata.sorted_tables:
+        if table.info.get("since", 1) <= step:
+            table.create(connection, checkfirst=True)
+            has = {column["name"] for column in sql.inspect(connection).get_columns(table.name)}
+            for column in table.columns:
+                if column.name not in has and column.info.get("since", 1) <= step:
+                    add_column(connection, table, column)
+            if step > 1:
+                for index in table.indexes:
+                    index.create(connection, checkfirst=True)
+
+
+def add_column(connection: sql.Connection, table: sql.Table, column: sql.Column[Any]) -> None:
+    declared = CreateColumn(column).compile(dialect=connection.dialect)
+    name = connection.dialect.identifier_preparer.format_table(table)
+    connection.exec_driver_sql(f"ALTER TABLE {name} ADD COLUMN {declared}")

@@ -1,0 +1,181 @@
+"""/admin/keys and /admin/usage: what `gateway keys` does, over HTTP, for keys with the admin scope. Off unless configured."""
+
+import asyncio
+import dataclasses
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any, Literal, ParamSpec, TypeVar
+
+import msgspec
+import orjson
+from litestar import Request, Response, get, patch, post
+from litestar.datastructures import State
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
+
+from gateway.access import audit
+from gateway.access.admission import Admission
+from gateway.access.keys import Caller, new_key
+from gateway.access.ledger import Ledger
+from gateway.access.period import SPANS, duration, since
+from gateway.access.store import KeyStore
+from gateway.access.terms import WrongTerms, terms_of
+from gateway.api import body
+from gateway.api.failures import JSON
+from gateway.config import ServerSettings
+from gateway.errors import InsufficientPermissions, InvalidJSON, InvalidType, InvalidValue, OperatorError, StoreUnavailable
+from gateway.log import get_logger
+
+MAX_BODY_BYTES = 64 * 1024
+MAX_REQUESTS = 16
+MAX_PAGE = 1000
+DEFAULT_PAGE = 100
+MAX_OFFSET = 1_000_000
+MAX_HISTORY = 20
+CREATED = 201
+
+Asked = Request[Caller, None, State]
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+log = get_logger()
+
+
+class Desk:
+    """Where an admin's requests are worked on: few at once, in threads of their own, apart from the room of embedding requests."""
+
+    def __init__(self, store: KeyStore, ledger: Ledger, settings: ServerSettings) -> None:
+        self.store = store
+        self.ledger = ledger
+        self.settings = msgspec.structs.replace(settings, max_body_bytes=min(MAX_BODY_BYTES, settings.max_body_bytes))
+        self.admission = Admission(max_requests=MAX_REQUESTS, max_bytes=MAX_REQUESTS * MAX_BODY_BYTES)
+        self.threads = ThreadPoolExecutor(2, thread_name_prefix="admin")
+
+    async def table(self, request: Asked) -> dict[str, Any]:
+        """The JSON object of the body; no body is an empty one. Raises what `body.read` raises, InvalidJSON and InvalidType."""
+        with self.admission.enter() as stay:
+            raw = await body.read(request.scope, request.receive, stay, self.settings)
+        try:
+            table = msgspec.json.decode(raw) if raw else {}
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            raise InvalidJSON from None
+        if not isinstance(table, dict):
+            raise InvalidType("The body must be a JSON object.")
+        return table
+
+    async def off_loop(self, work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        """The store's answer. Raises StoreUnavailable where there is none, InvalidValue for terms that cannot be."""
+        with self.admission.enter():
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self.threads, lambda: work(*args, **kwargs))
+            except WrongTerms as error:
+                raise InvalidValue(f"Invalid value: {error}.", param=error.field or None) from None
+            except OperatorError as error:
+                log.warning("key_store_unavailable", reason=str(error))
+                raise StoreUnavailable from None
+
+    def close(self) -> None:
+        self.threads.shutdown(wait=False, cancel_futures=True)
+
+
+def routes(desk: Desk) -> list[HTTPRouteHandler]:
+    @get("/admin/keys")
+    async def list_keys(request: Asked) -> Response[bytes]:
+        admin(request)
+        limit, after = number(request, "limit", DEFAULT_PAGE, most=MAX_PAGE), request.query_params.get("after")
+        found = await desk.off_loop(desk.store.page, limit=limit + 1, after=after)
+        return told({"object": "list", "data": [each.told() for each in found[:limit]], "has_more": len(found) > limit})
+
+    @post("/admin/keys", status_code=CREATED)
+    async def create_key(request: Asked) -> Response[bytes]:
+        by, table = admin(request), await desk.table(request)
+        text, key = new_key()
+        made = await desk.off_loop(lambda: desk.store.add(key, terms_of(table), by=by))
+        return told({**made.told(), "key": text}, status_code=CREATED)
+
+    @get("/admin/keys/{public_id:str}")
+    async def get_key(request: Asked, public_id: FromPath[str]) -> Response[bytes]:
+        admin(request)
+        found = await desk.off_loop(desk.store.get, public_id)
+        deeds = await desk.off_loop(audit.history, desk.store.database, public_id, limit=MAX_HISTORY)
+        return told({**found.told(), "history": [deed.told() for deed in deeds]})
+
+    @patch("/admin/keys/{public_id:str}")
+    async def limit_key(request: Asked, public_id: FromPath[str]) -> Response[bytes]:
+        by, table = admin(request), await desk.table(request)
+        return told((await desk.off_loop(desk.store.amend, public_id, table, by=by)).told())
+
+    @post("/admin/keys/{public_id:str}/revoke", status_code=200)
+    async def revoke_key(request: Asked, public_id: FromPath[str]) -> Response[bytes]:
+        by = admin(request)
+        return told((await desk.off_loop(desk.store.revoke, public_id, by=by)).told())
+
+    @post("/admin/keys/{public_id:str}/rotate", status_code=200)
+    async def rotate_key(request: Asked, public_id: FromPath[str]) -> Response[bytes]:
+        by, table = admin(request), await desk.table(request)
+        grace = grace_of(table)
+        text, key = new_key(public_id)
+        rotated = await desk.off_loop(desk.store.rotate, key, grace=grace, by=by)
+        return told({**rotated.told(), "key": text})
+
+    @get("/admin/usage")
+    async def usage(request: Asked) -> Response[bytes]:
+        admin(request)
+        limit, offset = (
+            number(request, "limit", DEFAULT_PAGE, most=MAX_PAGE),
+            number(request, "offset", 0, most=MAX_OFFSET, least=0),
+        )
+        found = await desk.off_loop(
+            desk.ledger.report, by=span(request), since=first_hour(request), key=request.query_params.get("key"),
+            limit=limit + 1, offset=offset,
+        )  # fmt: skip
+        rows = [dataclasses.asdict(row) for row in found[:limit]]
+        return told({"object": "list", "data": rows, "has_more": len(found) > limit})
+
+    return [list_keys, create_key, get_key, limit_key, revoke_key, rotate_key, usage]
+
+
+def admin(request: Asked) -> str:
+    """Who it is, for the audit trail. Raises InsufficientPermissions."""
+    if not request.user.is_admin:
+        raise InsufficientPermissions
+    return f"key:{request.user.public_id}"
+
+
+def told(table: dict[str, Any], *, status_code: int = 200) -> Response[bytes]:
+    return Response(orjson.dumps(table), status_code=status_code, media_type=JSON, headers={"Cache-Control": "no-store"})
+
+
+def number(request: Asked, name: str, default: int, *, most: int, least: int = 1) -> int:
+    given = request.query_params.get(name, str(default))
+    if not (given.isascii() and given.isdigit() and len(given) <= len(str(most)) and least <= int(given) <= most):
+        raise InvalidValue(f"Invalid value for '{name}': expected an integer from {least} to {most}.", param=name)
+    return int(given)
+
+
+def span(request: Asked) -> Literal["hour", "day", "month"]:
+    given = request.query_params.get("by", "day")
+    for known in SPANS:
+        if given == known:
+            return known
+    raise InvalidValue(f"Invalid value for 'by': choose from {', '.join(SPANS)}.", param="by")
+
+
+def first_hour(request: Asked) -> str:
+    try:
+        return since(request.query_params.get("since", "30d"))
+    except ValueError as error:
+        raise InvalidValue(f"Invalid value for 'since': {error}.", param="since") from None
+
+
+def grace_of(table: dict[str, Any]) -> timedelta:
+    if unknown := set(table) - {"grace"}:
+        raise InvalidValue(f"Invalid value: {min(unknown)[:64]}: unknown; known is grace.", param=min(unknown)[:64])
+    given = table.get("grace", "24h")
+    if not isinstance(given, str):
+        raise InvalidType("Invalid type for 'grace': expected a duration, such as 24h.", param="grace")
+    try:
+        return duration(given)
+    except ValueError as error:
+        raise InvalidValue(f"Invalid value for 'grace': {error}.", param="grace") from None

@@ -1,0 +1,52 @@
+"""`gateway keys create`."""
+
+import json
+import shlex
+from typing import Any
+
+import click
+
+from gateway.access.keyring import configured_keys
+from gateway.access.keys import new_key
+from gateway.access.terms import terms_of
+from gateway.cli.keys.opening import actor, opened
+from gateway.cli.keys.terms import given, term_options
+from gateway.cli.options import config_option
+from gateway.config import Config, load
+from gateway.errors import OperatorError
+
+
+@click.command()
+@config_option
+@term_options
+@click.option("--if-none", is_flag=True, help="Only where no key exists yet, configured ones included.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def create(path: str | None, *, if_none: bool, as_json: bool, **options: Any) -> None:
+    """Make a key and show it, this once."""
+    config = load(path)
+    if config.auth.mode == "none":
+        if not if_none:
+            raise OperatorError("auth.mode is 'none': this gateway asks nobody for a key")
+        return
+    table = given(options)
+    with opened(config) as store:
+        if if_none and (store.has_any() or configured_keys(config.auth)):
+            return
+        text, key = new_key()
+        made = store.add(key, terms_of(table), by=actor())
+    if as_json:
+        click.echo(json.dumps({**made.told(), "key": text}, ensure_ascii=False, indent=2))
+        return
+    click.echo(f"Your API key, shown this once and kept only as a hash:\n\n    {text}\n")
+    click.echo("Try it, once a server is ready:\n")
+    click.echo(f"    {curl(config, text)}\n")
+
+
+def curl(config: Config, text: str) -> str:
+    """A command that works when pasted."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(config.server.host, config.server.host)  # noqa: S104 - compared, not bound
+    body = json.dumps({"model": config.models[0].name, "input": "Hello, world"}, ensure_ascii=False)
+    return (
+        f"curl http://{host}:{config.server.port}/v1/embeddings -H 'Authorization: Bearer {text}'"
+        f" -H 'Content-Type: application/json' -d {shlex.quote(body)}"
+    )

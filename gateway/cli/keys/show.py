@@ -1,0 +1,102 @@
+"""`gateway keys list|show|audit`."""
+
+import json
+from typing import Any
+
+import click
+
+from gateway.access import audit as trail
+from gateway.access.audit import Deed
+from gateway.access.keys import EVERY_MODEL
+from gateway.access.stored_key import StoredKey
+from gateway.access.terms import Terms
+from gateway.cli.keys.opening import opened
+from gateway.cli.options import config_option
+from gateway.cli.table import aligned
+from gateway.config import load
+
+NUM_SHOWN = 10  # of a key's history
+MAX_SHOWN = 100_000
+
+json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
+
+
+@click.command(name="list")
+@config_option
+@json_option
+def list_keys(path: str | None, *, as_json: bool) -> None:
+    """List the keys of the store; those of the environment and of the key file are not in it."""
+    with opened(load(path)) as store:
+        stored = list(store.all())
+    if as_json:
+        click.echo(json.dumps([each.told() for each in stored], ensure_ascii=False, indent=2))
+        return
+    rows = [(each.key.public_id, each.terms.name, each.state, day(each.terms.expires_at), limits(each.terms)) for each in stored]
+    click.echo(aligned(("ID", "NAME", "STATE", "EXPIRES", "LIMITS"), rows))
+
+
+@click.command()
+@config_option
+@json_option
+@click.argument("public_id", metavar="ID")
+def show(path: str | None, public_id: str, *, as_json: bool) -> None:
+    """Show a key, and what was done to it by whom."""
+    with opened(load(path)) as store:
+        found = store.get(public_id)
+        deeds = trail.history(store.database, public_id, limit=NUM_SHOWN)
+    if as_json:
+        told = {**found.told(), "history": [deed.told() for deed in deeds]}
+        click.echo(json.dumps(told, ensure_ascii=False, indent=2))
+        return
+    click.echo(aligned(("", ""), facts(found)).partition("\n")[2])
+    click.echo(f"\n{history(deeds)}")
+
+
+@click.command()
+@config_option
+@json_option
+@click.option("--limit", "num_deeds", type=click.IntRange(1, MAX_SHOWN), default=100, show_default=True, help="The latest so many.")
+@click.argument("public_id", metavar="[ID]", required=False)
+def audit(path: str | None, public_id: str | None, *, num_deeds: int, as_json: bool) -> None:
+    """Show who did what to which key, and when; the latest first."""
+    with opened(load(path)) as store:
+        deeds = trail.history(store.database, public_id, limit=num_deeds)
+    click.echo(json.dumps([deed.told() for deed in deeds], ensure_ascii=False, indent=2) if as_json else history(deeds))
+
+
+def history(deeds: list[Deed]) -> str:
+    rows = [(f"{deed.at:%Y-%m-%d %H:%M:%S}", deed.actor, deed.action, deed.key_id, changes(deed.detail)) for deed in deeds]
+    return aligned(("WHEN (UTC)", "WHO", "DID", "KEY", "WHAT"), rows)
+
+
+def changes(detail: dict[str, Any]) -> str:
+    """What is as it is by default is left out."""
+    usual = {"name": None, "models": list(EVERY_MODEL), "budget_period": "month", "is_admin": False, "metadata": []}
+    shown = detail if len(detail) < len(usual) else {name: value for name, value in detail.items() if value != usual.get(name)}
+    return ", ".join(f"{name}={plain(value)}" for name, value in shown.items()) or "-"
+
+
+def plain(value: Any) -> str:
+    return ",".join(value) if isinstance(value, list) else "none" if value is None else str(value)
+
+
+def facts(found: StoredKey) -> list[tuple[str, str]]:
+    told = {**found.told(), "metadata": ", ".join(f"{name}={value}" for name, value in found.terms.metadata.items()) or None}
+    return [(name, plain(value)) for name, value in told.items() if value is not None]
+
+
+def limits(terms: Terms) -> str:
+    """`600 rpm, 1000000 tokens/day, models all-*`."""
+    shown = [
+        *([f"{terms.requests_per_minute} rpm"] if terms.requests_per_minute else []),
+        *([f"{terms.tokens_per_minute} tpm"] if terms.tokens_per_minute else []),
+        *([f"{terms.max_concurrent_requests} at once"] if terms.max_concurrent_requests else []),
+        *([f"{terms.token_budget} tokens/{terms.budget_period}"] if terms.token_budget else []),
+        *([f"models {','.join(terms.models)}"] if terms.models != EVERY_MODEL else []),
+        *(["admin"] if terms.is_admin else []),
+    ]
+    return ", ".join(shown) or "-"
+
+
+def day(moment: Any) -> str:
+    return f"{moment:%Y-%m-%d %H:%M}" if moment else "-"

@@ -1,0 +1,106 @@
+"""The options that say what a key may do, as people write them, and the terms they mean."""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import click
+
+from gateway.access.period import duration
+from gateway.errors import OperatorError
+
+NOTHING = {"none", "never", "unlimited"}
+BUDGET = re.compile(r"([0-9]{1,15})/(day|month)")
+NUMBERS = {
+    "rpm": "requests_per_minute",
+    "rpm_burst": "requests_burst",
+    "tpm": "tokens_per_minute",
+    "tpm_burst": "tokens_burst",
+    "concurrency": "max_concurrent_requests",
+}
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+OPTIONS = (
+    click.option("--name", help="What the key is for."),
+    click.option("--models", metavar="GLOBS", help="The models it may use, separated by commas: 'all-*,bge-m3'. '*' is every one."),
+    click.option("--rpm", metavar="N", help="Requests a minute."),
+    click.option("--rpm-burst", metavar="N", help="Requests at once after a rest; a sixth of a minute's if not given."),
+    click.option("--tpm", metavar="N", help="Tokens a minute."),
+    click.option("--tpm-burst", metavar="N", help="Tokens at once after a rest; a sixth of a minute's if not given."),
+    click.option("--concurrency", metavar="N", help="Requests under way at once."),
+    click.option("--budget", metavar="N/PERIOD", help="Tokens a day or a month: 1000000/day."),
+    click.option("--expires", metavar="DURATION", help="From now: 12h, 30d."),
+    click.option("--admin/--no-admin", default=None, help="Whether it may use /admin."),
+    click.option("--metadata", metavar="KEY=VALUE", multiple=True, help="Your own notes. Repeatable; replaces those there were."),
+)
+
+
+def term_options(command: Command) -> Command:
+    """Each option a term; 'none' is without limit."""
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """The terms that were given, by their names in Terms. Raises OperatorError naming the option that cannot be read."""
+    table: dict[str, Any] = {}
+    for option, term in NUMBERS.items():
+        if options[option] is not None:
+            table[term] = number(f"--{option.replace('_', '-')}", options[option])
+    if options["name"] is not None:
+        table["name"] = options["name"]
+    if options["models"] is not None:
+        table["models"] = [glob.strip() for glob in options["models"].split(",")]
+    if options["budget"] is not None:
+        table |= budget(options["budget"])
+    if options["expires"] is not None:
+        table["expires_at"] = moment(options["expires"])
+    if options["admin"] is not None:
+        table["is_admin"] = options["admin"]
+    if options["metadata"]:
+        pairs = [text for text in options["metadata"] if text not in NOTHING]
+        table["metadata"] = dict(pair("--metadata", text) for text in pairs)
+    return table
+
+
+def number(option: str, text: str) -> int | None:
+    if text in NOTHING:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 15 and int(text) > 0):  # noqa: PLR2004 - beyond any limit there may be
+        raise OperatorError(f"{option}: '{text[:40]}' is neither a number from 1 on nor 'none'")
+    return int(text)
+
+
+def budget(text: str) -> dict[str, Any]:
+    if text in NOTHING:
+        return {"token_budget": None}
+    shape = BUDGET.fullmatch(text)
+    if shape is None or int(shape[1]) == 0:
+        raise OperatorError(
+            f"--budget: '{text[:40]}' is neither tokens a period, such as 1000000/day or 20000000/month, nor 'none'"
+        )
+    return {"token_budget": int(shape[1]), "budget_period": shape[2]}
+
+
+def moment(text: str) -> str | None:
+    """When that duration from now is over, in ISO 8601."""
+    if text in NOTHING:
+        return None
+    return (datetime.now(UTC) + span("--expires", text)).isoformat(timespec="seconds")
+
+
+def span(option: str, text: str) -> timedelta:
+    try:
+        return duration(text)
+    except ValueError as error:
+        raise OperatorError(f"{option}: {error}") from None
+
+
+def pair(option: str, text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise OperatorError(f"{option}: '{text[:40]}' is no KEY=VALUE")
+    return name, value

@@ -1,0 +1,41 @@
+"""`gateway keys usage`."""
+
+import dataclasses
+import json
+
+import click
+
+from gateway.access import period
+from gateway.access.ledger import COUNTS, Ledger
+from gateway.access.period import SPANS, Span
+from gateway.cli.keys.opening import opened
+from gateway.cli.keys.show import json_option
+from gateway.cli.options import config_option
+from gateway.cli.table import aligned
+from gateway.config import load
+from gateway.errors import OperatorError
+
+MAX_ROWS = 1_000_000
+HEADING = ("PERIOD (UTC)", "KEY", "MODEL", "REQUESTS", "INPUTS", "TOKENS", "CACHED TOKENS")
+
+
+@click.command()
+@config_option
+@json_option
+@click.option("--by", type=click.Choice(SPANS), default="day", show_default=True, help="What to sum.")
+@click.option("--since", metavar="DURATION", default="30d", show_default=True, help="How far back: 12h, 7d.")
+@click.argument("public_id", metavar="[ID]", required=False)
+def usage(path: str | None, public_id: str | None, *, by: Span, since: str, as_json: bool) -> None:
+    """Show what keys used of which model, those of the environment too. Servers write it every few seconds."""
+    try:
+        first = period.since(since)
+    except ValueError as error:
+        raise OperatorError(f"--since: {error}") from None
+    with opened(load(path)) as store:
+        rows = Ledger(store.database).report(by=by, since=first, key=public_id, limit=MAX_ROWS)
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(row) for row in rows], ensure_ascii=False, indent=2))
+        return
+    cells = [(row.period, row.key, row.model, *(str(getattr(row, name)) for name in COUNTS)) for row in rows]
+    sums = [str(sum(getattr(row, name) for row in rows)) for name in COUNTS]
+    click.echo(aligned(HEADING, [*cells, ("total", "", "", *sums)], right=range(3, len(HEADING))))

@@ -1,0 +1,16 @@
+"""A table for people: columns as wide as their widest cell."""
+
+from collections.abc import Sequence
+
+
+def aligned(heading: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
+    """`right` are the columns of numbers. The last column is not padded."""
+    whole = [heading, *rows]
+    widths = [max(len(row[column]) for row in whole) for column in range(len(heading))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in whole
+    )

@@ -1,0 +1,37 @@
+"""Keys in the store of a gateway under test, and clients that hold them."""
+
+from contextlib import asynccontextmanager
+
+from gateway.access.keys import new_key
+from gateway.access.terms import terms_of
+from gateway.tests.api.conftest import client_of
+
+BY = "cli:somebody"
+
+
+def add(gateway, **terms):
+    """The key and its id; the gateway knows it at once, not only after its next look."""
+    text, key = new_key()
+    gateway.store.add(key, terms_of(terms), by=BY)
+    gateway.keyring.refresh()
+    return text, key.public_id
+
+
+@asynccontextmanager
+async def holder(gateway, **terms):
+    """A client with a new key of these terms."""
+    text, public_id = add(gateway, **terms)
+    async with client_of(gateway, authorization=f"Bearer {text}") as client:
+        client.public_id = public_id
+        client.key = text
+        yield client
+
+
+def error_of(reply):
+    error = reply.json()["error"]
+    assert list(error) == ["message", "type", "param", "code"]
+    return reply.status_code, error["type"], error["param"], error["code"]
+
+
+async def embedded(client, model="m", text="a b"):
+    return await client.post("/v1/embeddings", json={"model": model, "input": text})

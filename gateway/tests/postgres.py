@@ -1,0 +1,115 @@
+"""A PostgreSQL server for the tests: the machine's own programs, a folder, a free port, a password."""
+
+import itertools
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+START_SECONDS = 60
+INSTALLED = "/usr/lib/postgresql"  # where Debian puts what is not on the path
+USER = "gateway"
+
+
+def programs() -> Path | None:
+    """The folder of initdb and postgres; None where there is none."""
+    on_path = shutil.which("initdb")
+    folders = [Path(on_path).resolve().parent] if on_path else []
+    folders += sorted(Path(INSTALLED).glob("*/bin"), key=lambda path: int(path.parent.name), reverse=True)
+    return next((folder for folder in folders if (folder / "initdb").exists() and (folder / "postgres").exists()), None)
+
+
+class Postgres:
+    """Started by `start`, and again after `kill`, on the same port with the same data."""
+
+    def __init__(self, folder: Path) -> None:
+        found = programs()
+        if found is None:
+            needed = "PostgreSQL is not installed on this machine (Debian: apt-get install postgresql)"
+            pytest.fail(needed) if os.environ.get("CI") == "true" else pytest.skip(needed)
+        self.programs = found
+        self.folder = folder
+        self.port = free_port()
+        self.password = secrets.token_hex(12)
+        self.process: subprocess.Popen[bytes] | None = None
+        self.numbers = itertools.count()
+        others = [user.pw_uid for user in pwd.getpwall() if user.pw_name in {"postgres", "nobody"}]
+        self.user = None if os.getuid() else others[-1]  # it refuses to run as root
+        self.as_user = {"user": self.user, "group": self.user, "extra_groups": []} if self.user is not None else {}
+
+    def make(self) -> None:
+        secret = self.folder / "password"
+        secret.write_text(self.password)
+        if self.user is not None:
+            for path in (self.folder, secret):
+                os.chown(path, self.user, self.user)
+        command = ["initdb", "-D", self.folder / "data", "-U", USER, "-A", "scram-sha-256", "--pwfile", secret, "-E", "UTF8"]
+        self.run(*command, "--locale=C", "--no-sync")
+
+    def run(self, program: str, *arguments: str | Path) -> None:
+        command = [self.programs / program, *arguments]
+        subprocess.run(command, check=True, capture_output=True, timeout=START_SECONDS, cwd="/", **self.as_user)
+
+    def start(self) -> None:
+        options = [f"-p{self.port}", "-h127.0.0.1", "-k", "", "-F"]  # without a socket file, and without waiting for the disk
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [self.programs / "postgres", "-D", self.folder / "data", *options],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", **self.as_user,
+            )  # fmt: skip
+        deadline = time.monotonic() + START_SECONDS
+        while not self.answers():
+            assert self.process.poll() is None, (self.folder / "log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def answers(self) -> bool:
+        try:
+            psycopg.connect(self.url("postgres"), connect_timeout=5).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def url(self, database: str) -> str:
+        return f"postgresql://{USER}:{self.password}@127.0.0.1:{self.port}/{database}"
+
+    def new_database(self) -> str:
+        """The URL of an empty one, password included."""
+        name = f"test_{next(self.numbers)}"
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+    def kill(self) -> None:
+        """At once, as a machine that is gone: what it is sent is not answered, and nobody is told. May be called twice."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGQUIT)
+            self.process.wait(START_SECONDS)
+            self.process = None
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+def running() -> Iterator[Postgres]:
+    """For fixtures: one that runs until the end of the fixture."""
+    with tempfile.TemporaryDirectory(prefix="gateway-postgres-") as folder:
+        server = Postgres(Path(folder))
+        server.make()
+        server.start()
+        try:
+            yield server
+        finally:
+            server.kill()
