@@ -86,15 +86,16 @@ class Road:
         prepared = await model.embedder.prepare(inputs_of(asked, caller, self.settings.request_timeout_seconds))
         record.num_tokens = prepared.num_tokens
         vectors = await model.embedder.embed(prepared)
-        record.num_hits = vectors.num_hits
+        token_counts = vectors.token_counts or prepared.token_counts
+        record.num_hits, record.num_tokens = vectors.num_hits, sum(token_counts)
         started = time.perf_counter()
         rows = cut(vectors.rows, asked.dimensions, normalize=asked.normalize)
         content = await self.off_loop(
             rows.size * BYTES_PER_NUMBER, wire_response.encode, rows,
-            model=asked.model, encoding_format=asked.encoding_format, num_tokens=prepared.num_tokens,
+            model=asked.model, encoding_format=asked.encoding_format, num_tokens=record.num_tokens,
         )  # fmt: skip
         record.stages = {**prepared.stages, **vectors.stages, "encode": time.perf_counter() - started}
-        self.metrics.of_model(model.name).embedded(prepared.token_counts, record.stages)
+        self.metrics.of_model(model.name).embedded(token_counts, record.stages)
         headers = {
             "openai-model": ascii_only(asked.model),
             "server-timing": ", ".join(f"{stage};dur={1000 * seconds:.1f}" for stage, seconds in record.stages.items()),

@@ -1,5 +1,6 @@
 """`gateway config check|show|example`."""
 
+import re
 import textwrap
 from collections.abc import Iterator
 from typing import Any, get_args, get_type_hints
@@ -16,7 +17,9 @@ from gateway.engine import runtime
 from gateway.engine.local import Local
 
 WIDTH = 120
-SECRET_WORDS = ("key", "secret", "password", "credential")
+SECRET_WORDS = ("key", "secret", "password", "credential", "header")
+TOLD = {"key_header"}  # only looks like a secret
+PASSWORD = re.compile(r"(://)[^/@\s]*@")  # of an address, where it does not belong: it is refused once the row is built
 
 
 @click.group()
@@ -69,7 +72,9 @@ def masked(name: str, value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [masked(name, each) for each in value]
     is_secret = any(word in name.lower() for word in SECRET_WORDS)
-    return "***" if is_secret and isinstance(value, str) else value
+    if not isinstance(value, str) or name in TOLD:
+        return value
+    return "***" if is_secret else PASSWORD.sub(r"\1***@", value)
 
 
 def without_none(table: dict[str, Any]) -> dict[str, Any]:
@@ -97,16 +102,25 @@ def documented() -> Iterator[str]:
     yield 'backend = "sentence-transformers"'
     yield from commented("Refuse to start with other vectors than these; `/v1/models` and every reply tell the fingerprint.")
     yield '# fingerprint = "…"'
-    for backend in BUILTIN_BACKENDS:
+    told: set[str] = set()
+    for number, backend in enumerate(BUILTIN_BACKENDS):
         yield f'\n# backend = "{backend.name}":'
-        yield from documented_fields(backend.settings)
+        lines = list(documented_fields(backend.settings, told))
+        yield from lines if number == 0 else (line if line.startswith("#") else f"# {line}" for line in lines)
 
 
-def documented_fields(struct: Any) -> Iterator[str]:
+def documented_fields(struct: Any, told: set[str] | None = None) -> Iterator[str]:
+    """`told` are the descriptions that stand above already, which are not repeated."""
+    told = set() if told is None else told
     [builtin] = BUILTIN_MODELS
     hints = get_type_hints(struct, include_extras=True)
+    repeated: list[str] = []
     for field in msgspec.structs.fields(struct):
         meta = next(part for part in get_args(hints[field.name]) if isinstance(part, msgspec.Meta))
+        if meta.description in told:
+            repeated.append(field.name)
+            continue
+        told.add(str(meta.description))
         yield from commented(str(meta.description))
         default = field.default if field.default is not msgspec.NODEFAULT else None
         if field.default_factory is not msgspec.NODEFAULT:
@@ -119,6 +133,8 @@ def documented_fields(struct: Any) -> Iterator[str]:
             yield f"# {field.name} ="
         else:
             yield tomli_w.dumps({field.name: default}).strip()
+    if repeated:
+        yield from commented(f"As above: {', '.join(repeated)}.")
 
 
 def commented(text: str) -> Iterator[str]:
