@@ -101,4 +101,7 @@ class Breaker:
         self.num_in_a_row = 0
 
     def close(self) -> None:
+        """As it was in the beginning."""
         self.opened_at, self.open_seconds = None, self.rules.open_seconds
+        self.outcomes.clear()
+        self.num_in_a_row = 0

@@ -4,6 +4,7 @@ Replies are bounded, redirects are not followed, cookies are not kept, and proxi
 """
 
 import asyncio
+import base64
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -68,7 +69,8 @@ class Connection:
     def __init__(self, route: Route, context: ssl.SSLContext) -> None:
         self.headers = CIMultiDict({**OWN_HEADERS, **route.headers})
         self.proxy = URL(route.proxy) if route.proxy else None
-        self.proxy_auth = proxy_auth(route.proxy_credentials) if route.proxy_credentials else None
+        self.proxy_headers = CIMultiDict(proxy_headers(route.proxy_credentials))
+        self.http_headers = CIMultiDict({**self.headers, **self.proxy_headers})
         self.timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=route.connect_timeout_seconds, sock_read=route.read_timeout_seconds
         )
@@ -86,9 +88,17 @@ class Connection:
         return await self.exchanged("GET", url, None, max_bytes)
 
     async def exchanged(self, method: str, url: URL, content: bytes | None, max_bytes: int) -> Answer:
+        """The proxy's password goes to the proxy alone: where TLS is spoken through it, with the words that open the tunnel."""
+        is_tls = url.scheme == "https"
         try:
             async with self.session.request(
-                method, url, data=content, headers=self.headers, allow_redirects=False, proxy=self.proxy, proxy_auth=self.proxy_auth
+                method,
+                url,
+                data=content,
+                headers=self.headers if is_tls else self.http_headers,
+                allow_redirects=False,
+                proxy=self.proxy,
+                proxy_headers=self.proxy_headers if is_tls else None,
             ) as response:
                 return Answer(response.status, response.headers, await read(response, max_bytes))
         except (aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError, OSError, ValueError, RuntimeError) as error:
@@ -144,6 +154,5 @@ def tls(ca_file: str | None) -> ssl.SSLContext:
     return context
 
 
-def proxy_auth(credentials: str) -> aiohttp.BasicAuth:
-    user, _, password = credentials.partition(":")
-    return aiohttp.BasicAuth(user, password, encoding="utf-8")
+def proxy_headers(credentials: str | None) -> dict[str, str]:
+    return {} if credentials is None else {"proxy-authorization": f"Basic {base64.b64encode(credentials.encode()).decode()}"}

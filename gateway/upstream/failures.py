@@ -112,9 +112,10 @@ def of_answer(answer: Answer, inputs: Inputs, subject: Subject) -> Failure:
         return refused(status, told, subject)
     if status == TOO_MANY_REQUESTS:
         return limited(answer, told, subject)
-    return faulty(answer, subject) if status >= SERVER_ERROR else lasting(status, subject)
+    return faulty(answer, subject) if status >= SERVER_ERROR or status in PASSING else lasting(status, subject)
 
 
+PASSING = {408, 409, 423, 424, 425}  # a timeout, a conflict, a lock; 424 is TEI's word for a failure of its backend
 LASTING = {
     401: ("refused", "refused our key"),
     402: ("refused", "wants to be paid"),
@@ -171,4 +172,5 @@ def faulty(answer: Answer, subject: Subject) -> Failure:
     else:
         error = UpstreamError(subject.name, f"failed with the status {status}", may_help=True)
     pause = PAUSE_SECONDS if wait_seconds is None else wait_seconds
-    return Failure(f"status_{status}" if status in {500, 502, 503, 504} else "status_5xx", error, True, may_retry, pause)
+    outcome = f"status_{status}" if status in {500, 502, 503, 504} else "unexpected" if status in PASSING else "status_5xx"
+    return Failure(outcome, error, is_fault=True, may_retry=may_retry, wait_seconds=pause)

@@ -190,11 +190,11 @@ class Remote:
 
 
 def secret(place: Any, setting: str, name: str) -> str:
-    """Raises OperatorError, which never holds it."""
+    """Raises OperatorError, which never holds the secret."""
     try:
         value = secret_value(place).strip()
     except ConfigurationError as error:
         raise OperatorError(f"models[{name}].{setting}: {error}") from None
-    if not value or not value.isascii() or not value.isprintable():
+    if not value or not value.isprintable() or not (value.isascii() or setting == "proxy_credentials"):
         raise OperatorError(f"models[{name}].{setting}: what is there cannot be sent in a header")
     return value

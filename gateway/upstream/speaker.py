@@ -74,8 +74,10 @@ class Speaker:
         places = asyncio.Semaphore(self.settings.max_parallel)
 
         async def one(each: slice) -> Vectors:
-            async with places:
-                return await self.part(inputs.only(list(range(each.start, each.stop))), counts[each], rule)
+            await places.acquire()
+            vectors = await self.part(inputs.only(list(range(each.start, each.stop))), counts[each], rule)
+            places.release()  # not after a failure: what still waits is then never sent
+            return vectors
 
         try:
             async with asyncio.TaskGroup() as group:

@@ -100,6 +100,8 @@ class Standin:
                 await self.reply(request, reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
+        except ValueError:  # no HTTP, such as a TLS hello: what servers answer to that
+            writer.write(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n")
         finally:
             self.writers.discard(writer)
             writer.close()
@@ -140,7 +142,7 @@ async def read(reader):
         head += line
     if not head:
         return None
-    first, *lines = head.decode().splitlines()
+    first, *lines = head.decode("latin-1").splitlines()
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     method, path, _ = first.split(" ")
     return Request(method, path, headers, await reader.readexactly(int(headers.get("content-length", 0))))
