@@ -24,7 +24,7 @@ class Slow:
     def told(self, now, what):
         self.history.append((now, what))
 
-    def replay(self, now):
+    def replay(self, now):  # noqa: C901 - everything in one loop, so that it can be seen to be right
         """(state, seconds to wait, whether a probe is out)."""
         rules, opened, seconds, probes, is_out = self.rules, None, self.rules.open_seconds, 0, False
         seen: list[tuple[float, bool]] = []

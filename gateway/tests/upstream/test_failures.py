@@ -2,8 +2,10 @@
 
 import email.utils
 import inspect
+import json
 import ssl
 import time
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -74,6 +76,10 @@ def test_the_kinds_are_told_apart(foreign, kind):
     assert kind_of(foreign.__new__(foreign)) == kind
 
 
+def nested(message):
+    return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None}}
+
+
 BODIES = [
     b"",
     b"<html><body>502 Bad Gateway</body></html>",
@@ -112,8 +118,6 @@ JSON = st.recursive(
 
 @given(JSON)
 def test_whatever_json_an_error_is_its_words_are_text(value):
-    import json
-
     assert isinstance(told.told_by(json.dumps(value).encode()), str)
 
 
@@ -146,29 +150,24 @@ def test_the_table(status, kind, outcome, retry_after):
         assert failure.error.headers()["x-should-retry"] == str(may_help).lower()
 
 
-@pytest.mark.parametrize(
-    ("status", "body", "where", "limit"),
-    [
-        # OpenAI, recorded; the second form is that of requests with several inputs.
-        (400, {"error": {"message": "This model's maximum context length is 8192 tokens, however you requested 9000 tokens."}}, "input", 8192),
-        (400, {"error": {"message": "Invalid 'input[1]': maximum context length is 8192 tokens.", "code": None}}, "input[7]", 8192),
-        # vLLM, whose error stands on top, or under `error` since 0.11
-        (400, {"object": "error", "message": "This model's maximum context length is 512 tokens.", "code": 400}, "input", 512),
-        # TEI: core/src/tokenization.rs; 422 before, 413 since ErrorType::Validation is PAYLOAD_TOO_LARGE
-        (413, {"error": "`inputs` must have less than 512 tokens. Given: 600", "error_type": "Validation"}, "input", 512),
-        (422, {"error": "`inputs` must have less than 512 tokens. Given: 600", "error_type": "Validation"}, "input", 512),
-        # Ollama: server/routes.go, and its runner's own words
-        (400, {"error": "the input length exceeds the context length"}, "input", 8192),
-        (400, {"error": "input exceeds maximum context length and cannot be truncated further"}, "input", 8192),
-        # llama.cpp: tools/server/server.cpp
-        (500, {"error": {"code": 500, "message": "input is too large to process. increase the physical batch size"}}, "input", 8192),
-        # another gateway
-        (400, {"error": {"message": "Invalid 'input[0]': maximum input length is 300 tokens.", "code": "context_length_exceeded"}}, "input[2]", 300),
-    ],
-)  # fmt: skip
-def test_a_text_too_long_for_the_model_is_the_clients_to_shorten(status, body, where, limit):
-    import json
+# Each as its source has it: OpenAI's are recorded, the second being that of several inputs; vLLM's stands on top, not under
+# `error`; TEI's (core/src/tokenization.rs) came with 422 before ErrorType::Validation was PAYLOAD_TOO_LARGE; Ollama's are of
+# server/routes.go and of its runner; llama.cpp's of its server; the last is another gateway's.
+TOO_LONG = [
+    (400, nested("This model's maximum context length is 8192 tokens, however you requested 9000 tokens."), "input", 8192),
+    (400, nested("Invalid 'input[1]': maximum context length is 8192 tokens."), "input[7]", 8192),
+    (400, {"object": "error", "message": "This model's maximum context length is 512 tokens.", "code": 400}, "input", 512),
+    (413, {"error": "`inputs` must have less than 512 tokens. Given: 600", "error_type": "Validation"}, "input", 512),
+    (422, {"error": "`inputs` must have less than 512 tokens. Given: 600", "error_type": "Validation"}, "input", 512),
+    (400, {"error": "the input length exceeds the context length"}, "input", 8192),
+    (400, {"error": "input exceeds maximum context length and cannot be truncated further"}, "input", 8192),
+    (500, nested("input is too large to process. increase the physical batch size"), "input", 8192),
+    (400, nested("Invalid 'input[0]': maximum input length is 300 tokens."), "input[2]", 300),
+]
 
+
+@pytest.mark.parametrize(("status", "body", "where", "limit"), TOO_LONG)
+def test_a_text_too_long_for_the_model_is_the_clients_to_shorten(status, body, where, limit):
     content = json.dumps(body).encode()
     several = inputs("a", "b", positions=(2, 7))
     failure = failures.of_answer(Answer(status, {}, content), several, SUBJECT)
@@ -214,8 +213,6 @@ def test_a_retry_after_may_be_a_date():
 
 
 def test_all_outcomes_are_documented():
-    from pathlib import Path
-
     document = (Path(__file__).parents[3] / "deploy" / "metrics.md").read_text(encoding="utf-8")
     [row] = [line for line in document.splitlines() if line.startswith("| `gateway_upstream_requests_total`")]
     outcomes = {failures.of_answer(Answer(status, {}, b""), inputs("a"), SUBJECT).outcome for status in range(201, 600)}

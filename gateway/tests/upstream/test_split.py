@@ -1,6 +1,7 @@
 """What is larger than an upstream takes."""
 
 import asyncio
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ def test_parts_are_all_inputs_in_order_and_none_is_too_large(counts, max_inputs,
     for each in found:
         assert 1 <= each.stop - each.start <= max_inputs
         assert sum(counts[each]) <= max_tokens or each.stop - each.start == 1
-    for one, following in zip(found, found[1:], strict=False):  # nor is any smaller than it must be
+    for one, following in pairwise(found):  # nor is any smaller than it must be
         size = following.start - one.start
         assert size + 1 > max_inputs or sum(counts[one.start : following.start + 1]) > max_tokens
 

@@ -32,11 +32,16 @@ async def until(is_true):
 def once(*first, then=standin.openai):
     """Answers the first so, and the rest well."""
     waiting = list(first)
-    return lambda request: (waiting.pop(0) if waiting else then)(request)
+
+    def answer(request):
+        say = waiting.pop(0) if waiting else then
+        return say(request)
+
+    return answer
 
 
 def saying(said):
-    return lambda request: said
+    return lambda _: said
 
 
 def counted(remote, name, **labels):
@@ -270,14 +275,17 @@ async def test_the_less_busy_of_two_addresses_is_asked():
         said.gate = gate
         return said
 
-    async with Standin(standin.openai).serving() as one, Standin(standin.openai).serving() as two:
-        async with started("openai", one, urls=[one.url, two.url]) as remote:
-            one.answer = two.answer = held
-            tasks = [asyncio.create_task(embedded(remote, f"text {number}")) for number in range(10)]
-            await until(lambda: one.num_open + two.num_open == 10)
-            assert (one.num_open, two.num_open) == (5, 5)
-            gate.set()
-            await asyncio.gather(*tasks)
+    async with (
+        Standin(standin.openai).serving() as one,
+        Standin(standin.openai).serving() as two,
+        started("openai", one, urls=[one.url, two.url]) as remote,
+    ):
+        one.answer = two.answer = held
+        tasks = [asyncio.create_task(embedded(remote, f"text {number}")) for number in range(10)]
+        await until(lambda: one.num_open + two.num_open == 10)
+        assert (one.num_open, two.num_open) == (5, 5)
+        gate.set()
+        await asyncio.gather(*tasks)
 
 
 @dataclass
@@ -350,13 +358,15 @@ async def test_a_tunnel_s_password_stays_with_the_proxy(monkeypatch, authority):
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         await asyncio.gather(poured(reader, there), poured(there_reader, writer))
 
-    async with Standin(standin.openai).serving(tls=authority.context) as server:
-        async with await asyncio.start_server(tunnel, "127.0.0.1", 0) as proxy:
-            address = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
-            settings = {"proxy": address, "proxy_credentials": {"env": "PROXY_LOGIN"}, "ca_file": authority.path}
-            async with started("openai", server, **settings) as remote:
-                await embedded(remote, "a")
-                assert "proxy-authorization" not in server.requests[0].headers
+    async with (
+        Standin(standin.openai).serving(tls=authority.context) as server,
+        await asyncio.start_server(tunnel, "127.0.0.1", 0) as proxy,
+    ):
+        address = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+        settings = {"proxy": address, "proxy_credentials": {"env": "PROXY_LOGIN"}, "ca_file": authority.path}
+        async with started("openai", server, **settings) as remote:
+            await embedded(remote, "a")
+            assert "proxy-authorization" not in server.requests[0].headers
     assert b"proxy-authorization: basic dxnlcjpwyxnzd29yza==" in asked[0].lower()
 
 
@@ -398,12 +408,12 @@ async def test_what_still_waits_when_it_is_closed_fails_with_an_error_of_ours():
 
 async def test_metrics_of_two_upstreams_are_kept_apart():
     metrics = Metrics()
-    async with Standin(standin.openai).serving() as server:
-        async with (
-            started("openai", server, name="m", metrics=metrics) as one,
-            started("openai", server, name="n", metrics=metrics),
-        ):
-            await embedded(one, "a")
+    async with (
+        Standin(standin.openai).serving() as server,
+        started("openai", server, name="m", metrics=metrics) as one,
+        started("openai", server, name="n", metrics=metrics),
+    ):
+        await embedded(one, "a")
     value = metrics.registry.get_sample_value
     assert value("gateway_upstream_requests_total", {"upstream": "m", "outcome": "ok"}) == 2
     assert value("gateway_upstream_requests_total", {"upstream": "n", "outcome": "ok"}) == 1
