@@ -1,4 +1,4 @@
-"""A gateway before a gateway: openai-python cannot tell them apart, and a gateway behind that dies is told in the contract's words."""
+"""A gateway before a gateway: openai-python cannot tell them apart, and one behind that dies is told in the contract's words."""
 
 import base64
 import json
