@@ -41,13 +41,13 @@ def test_openai_has_the_same_vectors_and_usage_through_two_gateways(
     gateway: Gateway, client: OpenAI, own_gateway: OwnGateway
 ) -> None:
     with running(in_front_of(gateway, own_gateway)) as front, OpenAI(base_url=front.base_url, api_key=ENVIRONMENT_KEY) as through:
-        texts = [*SAMPLES.values(), LONG, "one more", "one more"]
+        texts = [*SAMPLES.values(), LONG, "one more"]
         for options in ({}, {"dimensions": 100}):
             rows, num_tokens = rows_of(client, MODEL, texts, **options)
             through_rows, through_tokens = rows_of(through, NAME, texts, **options)
             ours, theirs = (np.stack([np.frombuffer(row, dtype="<f4") for row in each]) for each in (rows, through_rows))
             np.testing.assert_allclose(theirs, ours, atol=1e-6)
-            assert through_tokens == num_tokens or options  # what the second round had from the cache keeps its count
+            assert through_tokens == num_tokens
         alone, counted = rows_of(client, MODEL, ["a text alone"])
         assert rows_of(through, NAME, ["a text alone"]) == (alone, counted)
         assert rows_of(through, NAME, [[15339, 1917]]) == rows_of(client, MODEL, ["hello world"])

@@ -15,6 +15,7 @@ from gateway.cli.options import config_option
 from gateway.config import BUILTIN_MODELS, Config, ModelRow, Secret, load
 from gateway.engine import runtime
 from gateway.engine.local import Local
+from gateway.upstream.remote import Remote
 
 WIDTH = 120
 SECRET_WORDS = ("key", "secret", "password", "credential", "header")
@@ -30,13 +31,15 @@ def config() -> None:
 @config.command()
 @config_option
 def check(path: str | None) -> None:
-    """Say whether this configuration is right: its settings, its keys, and where its models are."""
+    """Say whether this configuration is right: its settings, its keys, other servers' keys, and where its models are."""
     settings = load(path)
     gateway = Gateway(settings)
     configured_keys(settings.auth)
     for model in gateway.catalog.models:
         if isinstance(model.built, Local):
             runtime.found(model.built.settings, model.built.shelf)
+        if isinstance(model.built, Remote):
+            model.built.route()
     click.echo(f"ok: {', '.join(model.name for model in gateway.catalog.models)}")
 
 

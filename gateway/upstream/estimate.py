@@ -23,8 +23,9 @@ def estimated_tokens(text: str) -> int:
 def apportioned(total: int, weights: list[int]) -> list[int]:
     """`total` tokens over inputs by their estimates: each has at least 1, and together they are `total`.
 
-    `total` is at least the number of inputs. What rounding leaves goes to those it took most from, so the same inputs always get
-    the same.
+    An upstream tells one number for a whole request. A text that was sent alone has its true count, one among others its share, and
+    each keeps what it has for as long as the cache keeps it. `total` is at least the number of inputs. What rounding leaves goes to
+    those it took most from, so the same inputs always get the same.
     """
     if len(weights) == 1:
         return [total]

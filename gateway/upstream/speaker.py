@@ -1,11 +1,14 @@
 """Asks an upstream in its own words, as often as it needs, and makes vectors of what it answers. Learns how it must be asked."""
 
 import asyncio
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from yarl import URL
 
 from gateway.embedding.embedder import Inputs, Vectors
 from gateway.embedding.long_input import Rule
@@ -53,12 +56,18 @@ class Speaker:
         """What the dialect's upstreams tell of themselves. Raises Failed."""
         if self.dialect.info_path is None or self.dialect.read_info is None:
             return Limits()
-        url = self.exchange.endpoints.endpoints[0].beside(self.dialect.info_path)
+        for endpoint in self.exchange.endpoints.endpoints[:-1]:
+            with suppress(Failed):  # where one is away, another of the same model will do
+                return await self.limits_told_at(endpoint.beside(self.dialect.info_path), self.dialect.read_info)
+        last = self.exchange.endpoints.endpoints[-1]
+        return await self.limits_told_at(last.beside(self.dialect.info_path), self.dialect.read_info)
+
+    async def limits_told_at(self, url: URL, read_info: Callable[[bytes], Limits]) -> Limits:
         try:
             answer = await self.connection.get(url, max_bytes=BYTES_PER_REPLY)
             if answer.status != OK:
                 raise Failed(failures.of_answer(answer, Inputs([], is_array=False, caller="", deadline=0), self.subject))
-            limits = self.dialect.read_info(answer.content)
+            limits = read_info(answer.content)
         except Broken as broken:
             raise Failed(failures.of_broken(broken.kind, self.subject)) from None
         except Nonsense as nonsense:

@@ -44,7 +44,10 @@ class Request:
 
 @dataclass
 class Said:
-    """What is answered: or the whole of it as `raw`. `gate` holds it back, `cut_at` ends the connection after so many bytes."""
+    """What is answered: or the whole of it as `raw`.
+
+    `gate` holds it back, `cut_at` ends the connection after so many bytes, `drips` sends it a byte at a time.
+    """
 
     status: int = 200
     body: object = b""
@@ -52,6 +55,7 @@ class Said:
     raw: bytes | None = None
     gate: asyncio.Event | None = None
     cut_at: int | None = None
+    drips: bool = False
 
     def bytes(self):
         if self.raw is not None:
@@ -116,6 +120,12 @@ class Standin:
             if said.gate is not None:
                 await self.held(said.gate, reader)
             content = said.bytes()
+            for index in range(len(content) if said.drips else 0):
+                writer.write(content[index : index + 1])
+                await writer.drain()
+                await asyncio.sleep(0.01)
+            if said.drips:
+                return
             writer.write(content if said.cut_at is None else content[: said.cut_at])
             await writer.drain()
             if said.cut_at is not None:

@@ -6,7 +6,7 @@ from click.testing import CliRunner
 
 from gateway.cli import cli
 from gateway.config import typed
-from gateway.errors import ConfigurationError
+from gateway.errors import ConfigurationError, OperatorError
 from gateway.upstream.backend import UPSTREAM_BACKENDS
 from gateway.upstream.openai import OPENAI
 from gateway.upstream.settings import RULES, OllamaSettings, OpenAISettings, TEISettings
@@ -71,6 +71,14 @@ ROW = {
     "query": {"api-version": "2024-10-21", "subscription-key": "hunter2"},
     "max_inputs": 16,
 }
+
+
+def test_config_check_looks_for_the_keys_of_other_servers(tmp_path):
+    path = tmp_path / "gateway.toml"
+    path.write_text(tomli_w.dumps({"models": [{"name": "m", "backend": "openai", "url": URL, "key": {"env": "NOT_THERE_AT_ALL"}}]}))
+    checked = CliRunner().invoke(cli, ["config", "check", "--config", str(path)])
+    assert isinstance(checked.exception, OperatorError)
+    assert "models[m].key: the environment variable NOT_THERE_AT_ALL" in str(checked.exception)
 
 
 def test_config_show_tells_where_secrets_are_and_hides_those_that_are_written_out(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from gateway.config import Config, LimitSettings, ModelRow, StoreSettings
 from gateway.errors import InputTooLong, ModelLoading, OperatorError, RequestTooLong
 from gateway.tests.upstream import standin
-from gateway.tests.upstream.conftest import built, embedded, inputs, over
+from gateway.tests.upstream.conftest import built, embedded, inputs, over, started
 from gateway.tests.upstream.standin import Said, Standin
 
 pytestmark = pytest.mark.timeout(60)
@@ -39,6 +39,16 @@ async def test_an_upstream_that_is_away_is_waited_for_and_says_so(backend):
         vectors = await embedded(remote, "a")
         await remote.close()
     np.testing.assert_allclose(vectors.rows, standin.vectors(["a"]), atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["openai", "tei"])
+async def test_of_several_addresses_one_that_answers_is_enough(backend):
+    async with Standin(getattr(standin, backend)).serving() as server:
+        for urls in ([server.url, f"http://127.0.0.1:{free_port()}"], [f"http://127.0.0.1:{free_port()}", server.url]):
+            async with started(backend, server, urls=urls) as remote:
+                assert remote.describe().max_tokens == (512 if backend == "tei" else 8192)
+                for number in range(8):
+                    await embedded(remote, f"text {number}")
 
 
 async def test_one_that_is_still_loading_its_model_is_waited_for_too():

@@ -214,6 +214,19 @@ async def test_the_deadline_of_a_request_ends_it_there_too():
         assert counted(remote, "gateway_upstream_requests_total", outcome="cancelled") == 1
 
 
+async def test_a_reply_that_only_drips_is_ended_by_the_deadline_as_no_silence_is_long_enough():
+    def drips(request):
+        said = standin.openai(request)
+        said.drips = True
+        return said
+
+    async with over("openai", standin.openai, read_timeout_seconds=0.2) as (server, remote):
+        server.answer = drips
+        with pytest.raises(DeadlinePassed):
+            await embedded(remote, "a", seconds=0.6)
+        await until(lambda: server.num_open == 0)
+
+
 async def test_a_client_who_leaves_ends_its_request_there_and_blames_nobody():
     gate = asyncio.Event()
     async with over("openai", standin.openai, breaker_failures=1) as (server, remote):
