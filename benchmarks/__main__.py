@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks import chart, corpus, load, queries
 from benchmarks.machine import cores, machine, place, programs, versions
 from benchmarks.measures import MEASURES, ONCE, Result, chosen, result
-from benchmarks.program import CACHED, FLOAT32, GATEWAY
+from benchmarks.program import CACHED, FLOAT32, GATEWAY, STANDIN, before
 from benchmarks.rounds import add_options, kept, now, played
 from benchmarks.server import Server
 from benchmarks.sides import CLIENTS, LEVELS, Figures, Sides
@@ -70,6 +70,8 @@ def started(stack: contextlib.ExitStack, names: list[str], options: argparse.Nam
         for name, program in VARIANTS.items()
         if any(side.endswith(f"_{name}") for side in names)
     }
+    if any(side.endswith("_upstream") for side in names):
+        variants |= upstream(stack, folder)
     workers = {
         name: stack.enter_context(Worker(module, corpus.written(sentences, folder / "gateway" / "corpus.json")))
         for name, module in WORKERS.items()
@@ -78,6 +80,16 @@ def started(stack: contextlib.ExitStack, names: list[str], options: argparse.Nam
     for warmed in (server, *variants.values()):
         queries.embed_all(warmed, sentences.requests[-CLIENTS:], clients=CLIENTS)
     return Sides(sentences, folder, options.seconds, server, workers, variants, options.growth_minutes)
+
+
+def upstream(stack: contextlib.ExitStack, folder: Path) -> dict[str, Server]:
+    """A gateway on one core, and the server that its model is on, on another."""
+    gateway_core, *others = list[int | None](cores()) or [None]
+    standin = stack.enter_context(Server(STANDIN, folder / "standin", core=others[-1] if others else gateway_core))
+    return {
+        "standin": standin,
+        "upstream": stack.enter_context(Server(before(standin.url), folder / "upstream", core=gateway_core)),
+    }
 
 
 def report(about: dict[str, Any], results: list[Result]) -> str:

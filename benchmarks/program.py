@@ -56,6 +56,14 @@ GATEWAY = CACHED.configured(GATEWAY__CACHE__MAX_BYTES="0")  # a text known alrea
 FLOAT32_ROW = {"name": MODEL, "source": f"sentence-transformers/{MODEL}", "download": False, "precision": "float32"}
 FLOAT32 = GATEWAY.configured(GATEWAY__MODELS=json.dumps([FLOAT32_ROW]))
 
+STANDIN = Program("stand-in", (sys.executable, "-m", "benchmarks.standin", "{port}"), "/health", {"PYTHONPATH": str(HERE.parent)})
+
+
+def before(url: str) -> Program:
+    """A gateway whose one model is on another server. It has no cache."""
+    return GATEWAY.configured(GATEWAY__MODELS=json.dumps([{"name": MODEL, "backend": "openai", "url": f"{url}/v1"}]))
+
+
 INFINITY = Program(
     "infinity",
     (

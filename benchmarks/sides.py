@@ -101,6 +101,22 @@ class Sides:
         seen = load.load(self.variants["cached"], self.same_body, clients=CACHED_CLIENTS, seconds=self.seconds)
         return {"requests_per_second": seen.requests_per_second, **milliseconds(seen)}
 
+    def added_upstream(self) -> Figures:
+        """Through the gateway, less what the stand-in takes when it is asked itself."""
+        through, direct = (
+            load.load(self.variants[name], self.short_bodies, clients=1, seconds=self.seconds / 2)
+            for name in ("upstream", "standin")
+        )
+        return {
+            "p50_ms": 1000 * (through.p50 - direct.p50),
+            "through_p50_ms": 1000 * through.p50,
+            "direct_p50_ms": 1000 * direct.p50,
+        }
+
+    def rate_upstream(self) -> Figures:
+        seen = load.load(self.variants["upstream"], self.short_bodies, clients=CROWD, seconds=self.seconds)
+        return {"requests_per_second": seen.requests_per_second, **milliseconds(seen)}
+
     def large_alone(self) -> Figures:
         return {"tokens_per_second": self.large(self.seconds)[0]}
 

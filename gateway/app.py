@@ -35,9 +35,11 @@ from gateway.errors import ConfigurationError, OperatorError
 from gateway.log import get_logger
 from gateway.metrics import Metrics
 from gateway.tracing import Tracing
+from gateway.upstream.backend import UPSTREAM_BACKENDS
+from gateway.upstream.remote import Remote
 from gateway.wire.token_ids import other_encoding
 
-BUILTIN_BACKENDS = (SentenceTransformers(),)
+BUILTIN_BACKENDS: tuple[Backend, ...] = (SentenceTransformers(), *UPSTREAM_BACKENDS)
 LAG_INTERVAL_SECONDS = 0.5
 
 log = get_logger()
@@ -131,8 +133,22 @@ class Gateway:
             )
 
     async def load(self) -> None:
-        """Starts every model, one after another. Raises OperatorError for the first that cannot be served."""
-        for model in self.catalog.models:
+        """Starts every model: those of this machine one after another, and all upstreams beside them, as one may be away.
+
+        Raises OperatorError for the first that cannot be served.
+        """
+        upstreams = [model for model in self.catalog.models if isinstance(model.built, Remote)]
+        own = [model for model in self.catalog.models if model not in upstreams]
+        loading = [asyncio.create_task(self.load_in_turn(models), name="load") for models in (own, *([each] for each in upstreams))]
+        try:
+            await asyncio.gather(*loading)
+        finally:
+            for task in loading:
+                task.cancel()
+            await asyncio.gather(*loading, return_exceptions=True)
+
+    async def load_in_turn(self, models: Iterable[Model]) -> None:
+        for model in models:
             log.info("loading_model", model=model.name, source=model.row.settings.get("source", model.row.backend))
             started = time.perf_counter()
             await model.start()

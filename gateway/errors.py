@@ -28,7 +28,9 @@
     │   ├── StoreUnavailable          store_unavailable
     │   ├── LimiterUnavailable        limiter_unavailable
     │   ├── Overloaded                server_overloaded
+    │   ├── UpstreamUnavailable       upstream_unavailable
     │   └── DeadlinePassed            timeout
+    ├── UpstreamError                 502 upstream_error
     ├── Unembeddable                  500 unembeddable_input
     └── InternalError                 500 internal_error
     ClientGone                        nobody is left to answer; never becomes a response
@@ -325,6 +327,28 @@ class DeadlinePassed(Unavailable):
 
     def __init__(self, *, retry_after_seconds: float = 1) -> None:
         super().__init__("Your request waited longer than the server allows.", retry_after_seconds=retry_after_seconds)
+
+
+class UpstreamUnavailable(Unavailable):
+    code = "upstream_unavailable"
+
+    def __init__(self, name: str, reason: str, *, retry_after_seconds: float = 1) -> None:
+        super().__init__(f"The upstream of the model `{name}` {reason}.", retry_after_seconds=retry_after_seconds)
+
+
+class UpstreamError(GatewayError):
+    """Another server could not do its part. `may_help` says that the same request may succeed later."""
+
+    status = 502
+    code = "upstream_error"
+    should_retry = False
+
+    def __init__(self, name: str, reason: str, *, may_help: bool = False) -> None:
+        super().__init__(f"The upstream of the model `{name}` {reason}.", retry_after_seconds=1 if may_help else None)
+        self.may_help = may_help
+
+    def headers(self) -> dict[str, str]:
+        return {**super().headers(), "x-should-retry": str(self.may_help).lower()}
 
 
 class Unembeddable(GatewayError):

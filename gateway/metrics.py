@@ -4,6 +4,7 @@ Labels are bounded whatever clients send: `model` is a configured model's name o
 "unmatched", `code` a code of errors.py. Each gateway has a registry of its own, so that tests may run many.
 """
 
+from collections.abc import Callable
 from functools import cache, partial
 
 import prometheus_client
@@ -22,7 +23,7 @@ MODEL_INFO = ["model", "source", "runtime", "device", "precision", "dimensions",
 LOOKUP_RESULTS = ("hit", "miss", "joined", "repeated")
 MAX_KEY_LABELS = 1001  # a thousand keys, and "other"
 OTHER_KEYS = "other"
-STAGES = ("tokenize", "queue", "compute", "encode")
+STAGES = ("tokenize", "queue", "compute", "upstream", "encode")
 
 
 class Metrics:
@@ -75,6 +76,25 @@ class Metrics:
             "gateway_model_fidelity_cosine", "The worst cosine to sentence-transformers in float32 over the probe texts.", model
         )
         self.device_restarts = count("gateway_device_restarts_total", "Device threads that died and were replaced.", model)
+        upstream = ["upstream"]
+        self.upstream_requests = count(
+            "gateway_upstream_requests_total",
+            "Requests to other servers, retries included, by how they ended.",
+            [*upstream, "outcome"],
+        )
+        self.upstream_retries = count(
+            "gateway_upstream_retries_total", "Requests to other servers that were sent once more.", upstream
+        )
+        self.upstream_up = gauge(
+            "gateway_upstream_up", "1 while any of its addresses takes requests, 0 while all are left alone.", upstream
+        )
+        self.upstream_breaker = gauge(
+            "gateway_upstream_breaker_open", "1 while this address is left alone after failures.", [*upstream, "address"]
+        )
+        self.upstream_outstanding = gauge("gateway_upstream_outstanding_requests", "Requests it has not answered yet.", upstream)
+        self.estimated_tokens = count(
+            "gateway_estimated_tokens_total", "Of the tokens embedded, those an upstream did not count: they are estimated.", model
+        )
         self.rejections = count("gateway_rejections_total", "Requests refused for want of room or time.", ["reason"])
         self.auth_failures = count("gateway_auth_failures_total", "Requests without a valid key.", ["reason"])
         self.connections_cut = count(
@@ -138,6 +158,7 @@ class ModelMetrics:
 
     def __init__(self, name: str, metrics: Metrics) -> None:
         self.name = name
+        self.metrics = metrics
         self.requests = metrics.requests
         self.stages = {stage: metrics.stage_seconds.labels(name, stage) for stage in STAGES}
         self.inputs = metrics.inputs.labels(name)
@@ -154,6 +175,10 @@ class ModelMetrics:
         self.lookups = {result: metrics.cache_lookups.labels(name, result) for result in LOOKUP_RESULTS}
         self.fidelity = metrics.fidelity
         self.info = metrics.model_info
+
+    def of_upstream(self) -> "UpstreamMetrics":
+        """For a model that another server embeds; it is called the same there."""
+        return UpstreamMetrics(self.name, self.metrics)
 
     def loaded(self, *, fidelity: float | None, **labels: str) -> None:
         """The model can serve. `labels` are those of MODEL_INFO beside `model`; a fidelity nobody measured is not shown."""
@@ -186,3 +211,21 @@ class ModelMetrics:
         self.queue_inputs.set(num_inputs)
         self.queue_tokens.set(num_tokens)
         self.backlog_seconds.set(backlog_seconds)
+
+
+class UpstreamMetrics:
+    """An upstream's own metrics. What can be asked is asked when somebody looks, and costs a request nothing."""
+
+    def __init__(self, name: str, metrics: Metrics) -> None:
+        self.name = name
+        self.ended = cache(partial(metrics.upstream_requests.labels, name))  # by outcome
+        self.retries = metrics.upstream_retries.labels(name)
+        self.estimated_tokens = metrics.estimated_tokens.labels(name)
+        self.metrics = metrics
+
+    def watch(self, *, is_up: Callable[[], bool], outstanding: Callable[[], int], is_open: dict[str, Callable[[], float]]) -> None:
+        """Where to ask; `is_open` has the breaker of each address."""
+        self.metrics.upstream_up.labels(self.name).set_function(lambda: float(is_up()))
+        self.metrics.upstream_outstanding.labels(self.name).set_function(lambda: float(outstanding()))
+        for address, ask in is_open.items():
+            self.metrics.upstream_breaker.labels(self.name, address).set_function(ask)

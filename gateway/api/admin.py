@@ -127,7 +127,7 @@ def routes(desk: Desk) -> list[HTTPRouteHandler]:
             number(request, "offset", 0, most=MAX_OFFSET, least=0),
         )
         found = await desk.off_loop(
-            desk.ledger.report, by=span(request), since=first_hour(request), key=request.query_params.get("key"),
+            desk.ledger.report, by=span(request), since=first_hour(request), key=request.query_params.get("key_id"),
             limit=limit + 1, offset=offset,
         )  # fmt: skip
         rows = [dataclasses.asdict(row) for row in found[:limit]]
@@ -144,7 +144,7 @@ def admin(request: Asked) -> str:
 
 
 def told(table: dict[str, Any], *, status_code: int = 200) -> Response[bytes]:
-    return Response(orjson.dumps(table), status_code=status_code, media_type=JSON, headers={"Cache-Control": "no-store"})
+    return Response(orjson.dumps(table), status_code=status_code, media_type=JSON)
 
 
 def number(request: Asked, name: str, default: int, *, most: int, least: int = 1) -> int:

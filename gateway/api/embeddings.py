@@ -22,8 +22,8 @@ from gateway.api.models import allowed
 from gateway.api.record import Record, record_of
 from gateway.config import ServerSettings
 from gateway.embedding.catalog import Catalog
-from gateway.embedding.embedder import Inputs, Prepared
-from gateway.embedding.vectors import cut
+from gateway.embedding.embedder import Description, Inputs, Prepared, StageSeconds, Vectors
+from gateway.embedding.vectors import Float32, cut
 from gateway.errors import DeadlinePassed, InvalidValue
 from gateway.metrics import Metrics
 from gateway.tracing import stage
@@ -102,38 +102,35 @@ class Road:
         model = allowed(self.catalog, asked.model, visit.caller)
         about = model.embedder.describe()
         record.model, record.num_inputs = model.name, len(asked.texts)
-        if asked.dimensions is not None and asked.dimensions > about.dimensions:
-            raise InvalidValue(
-                f"Invalid value for 'dimensions'. Must be less than or equal to {about.dimensions}.", param="dimensions"
-            )
+        refuse_more(asked.dimensions, about.dimensions)
         prepared = await model.embedder.prepare(inputs_of(asked, visit.caller, self.settings.request_timeout_seconds))
         record.num_tokens = prepared.num_tokens
         await visit.charge(prepared.num_tokens, num_cached_tokens=prepared.num_cached_tokens)
         vectors = await model.embedder.embed(prepared)
-        record.num_hits, record.dimensions = vectors.num_hits, asked.dimensions or about.dimensions
-        started = time.perf_counter()
-        rows = cut(vectors.rows, asked.dimensions, normalize=asked.normalize)
-        content = await self.off_loop(
-            rows.size * BYTES_PER_NUMBER, wire_response.encode, rows,
-            model=asked.model, encoding_format=asked.encoding_format, num_tokens=prepared.num_tokens,
-        )  # fmt: skip
-        ended = time.perf_counter()
-        stage("encode", started, ended)
-        record.stages = {**prepared.stages, **vectors.stages, "encode": ended - started}
-        self.metrics.of_model(model.name).embedded(prepared.token_counts, record.stages)
+        token_counts = vectors.token_counts or prepared.token_counts  # an upstream's own, where it told them
+        record.num_hits, record.num_tokens = vectors.num_hits, sum(token_counts)
+        record.dimensions = asked.dimensions or about.dimensions
+        content, seconds = await self.encoded(vectors.rows, asked, num_tokens=record.num_tokens)
+        record.stages = {**prepared.stages, **vectors.stages, "encode": seconds}
+        self.metrics.of_model(model.name).embedded(token_counts, record.stages)
         if self.bookkeeper is not None:
             self.bookkeeper.note(
                 visit.caller, model=model.name, num_inputs=len(asked.texts),
-                num_tokens=prepared.num_tokens, num_cached_tokens=prepared.num_cached_tokens,
+                num_tokens=record.num_tokens, num_cached_tokens=prepared.num_cached_tokens,
             )  # fmt: skip
-        headers = {
-            "openai-model": ascii_only(asked.model),
-            "server-timing": ", ".join(f"{stage};dur={1000 * seconds:.1f}" for stage, seconds in record.stages.items()),
-            "x-gateway-fingerprint": about.fingerprint,
-            **long_inputs_header(prepared),
-            **({} if vectors.num_hits is None else {"x-gateway-cache": f"hits={vectors.num_hits}"}),
-        }
-        return Reply(content, headers)
+        return Reply(content, headers_of(asked, about, prepared, vectors, record.stages))
+
+    async def encoded(self, rows: Float32, asked: EmbeddingsRequest, *, num_tokens: int) -> tuple[bytes, float]:
+        """The reply's body, and how long it took."""
+        started = time.perf_counter()
+        rows = cut(rows, asked.dimensions, normalize=asked.normalize)
+        content = await self.off_loop(
+            rows.size * BYTES_PER_NUMBER, wire_response.encode, rows,
+            model=asked.model, encoding_format=asked.encoding_format, num_tokens=num_tokens,
+        )  # fmt: skip
+        ended = time.perf_counter()
+        stage("encode", started, ended)
+        return content, ended - started
 
     async def off_loop(
         self, num_bytes: int, work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
@@ -163,6 +160,23 @@ def inputs_of(asked: EmbeddingsRequest, caller: Caller, timeout_seconds: float) 
         input_type=asked.input_type,
         normalize=asked.normalize,
     )
+
+
+def refuse_more(dimensions: int | None, native: int) -> None:
+    if dimensions is not None and dimensions > native:
+        raise InvalidValue(f"Invalid value for 'dimensions'. Must be less than or equal to {native}.", param="dimensions")
+
+
+def headers_of(
+    asked: EmbeddingsRequest, about: Description, prepared: Prepared, vectors: Vectors, stages: StageSeconds
+) -> dict[str, str]:
+    return {
+        "openai-model": ascii_only(asked.model),
+        "server-timing": ", ".join(f"{stage};dur={1000 * seconds:.1f}" for stage, seconds in stages.items()),
+        "x-gateway-fingerprint": about.fingerprint,
+        **long_inputs_header(prepared),
+        **({} if vectors.num_hits is None else {"x-gateway-cache": f"hits={vectors.num_hits}"}),
+    }
 
 
 def long_inputs_header(prepared: Prepared) -> dict[str, Any]:

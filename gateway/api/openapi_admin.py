@@ -145,7 +145,7 @@ def paths() -> Schema:
     public_id = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
     pages = {"limit": counting(1000, 100)}
     of_usage = {
-        "key": {"type": "string", "description": "Only this key's."},
+        "key_id": {"type": "string", "description": "Only this key's."},
         "by": {"enum": list(SPANS), "default": "day"},
         "since": {**DURATION, "default": "30d"},
         **pages,

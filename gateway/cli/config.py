@@ -1,5 +1,6 @@
 """`gateway config check|show|example`."""
 
+import re
 import textwrap
 from collections.abc import Iterator
 from typing import Any, get_args, get_type_hints
@@ -14,9 +15,12 @@ from gateway.cli.options import config_option
 from gateway.config import BUILTIN_MODELS, Config, ModelRow, Secret, load
 from gateway.engine import runtime
 from gateway.engine.local import Local
+from gateway.upstream.remote import Remote
 
 WIDTH = 120
-SECRET_WORDS = ("key", "secret", "password", "credential")
+SECRET_WORDS = ("key", "secret", "password", "credential", "header")
+TOLD = {"key_header"}  # only looks like a secret
+PASSWORD = re.compile(r"(://)[^/@\s]*@")  # of an address, where it does not belong: it is refused once the row is built
 
 
 @click.group()
@@ -27,13 +31,15 @@ def config() -> None:
 @config.command()
 @config_option
 def check(path: str | None) -> None:
-    """Say whether this configuration is right: its settings, its keys, and where its models are."""
+    """Say whether this configuration is right: its settings, its keys, other servers' keys, and where its models are."""
     settings = load(path)
     gateway = Gateway(settings)
     configured_keys(settings.auth)
     for model in gateway.catalog.models:
         if isinstance(model.built, Local):
             runtime.found(model.built.settings, model.built.shelf)
+        if isinstance(model.built, Remote):
+            model.built.route()
     click.echo(f"ok: {', '.join(model.name for model in gateway.catalog.models)}")
 
 
@@ -69,7 +75,9 @@ def masked(name: str, value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [masked(name, each) for each in value]
     is_secret = any(word in name.lower() for word in SECRET_WORDS)
-    return "***" if is_secret and isinstance(value, str) else value
+    if not isinstance(value, str) or name in TOLD:
+        return value
+    return "***" if is_secret else PASSWORD.sub(r"\1***@", value)
 
 
 def without_none(table: dict[str, Any]) -> dict[str, Any]:
@@ -97,16 +105,25 @@ def documented() -> Iterator[str]:
     yield 'backend = "sentence-transformers"'
     yield from commented("Refuse to start with other vectors than these; `/v1/models` and every reply tell the fingerprint.")
     yield '# fingerprint = "…"'
-    for backend in BUILTIN_BACKENDS:
+    told: set[str] = set()
+    for number, backend in enumerate(BUILTIN_BACKENDS):
         yield f'\n# backend = "{backend.name}":'
-        yield from documented_fields(backend.settings)
+        lines = list(documented_fields(backend.settings, told))
+        yield from lines if number == 0 else (line if line.startswith("#") else f"# {line}" for line in lines)
 
 
-def documented_fields(struct: Any) -> Iterator[str]:
+def documented_fields(struct: Any, told: set[str] | None = None) -> Iterator[str]:
+    """`told` are the descriptions that stand above already, which are not repeated."""
+    told = set() if told is None else told
     [builtin] = BUILTIN_MODELS
     hints = get_type_hints(struct, include_extras=True)
+    repeated: list[str] = []
     for field in msgspec.structs.fields(struct):
         meta = next(part for part in get_args(hints[field.name]) if isinstance(part, msgspec.Meta))
+        if meta.description in told:
+            repeated.append(field.name)
+            continue
+        told.add(str(meta.description))
         yield from commented(str(meta.description))
         default = field.default if field.default is not msgspec.NODEFAULT else None
         if field.default_factory is not msgspec.NODEFAULT:
@@ -119,6 +136,8 @@ def documented_fields(struct: Any) -> Iterator[str]:
             yield f"# {field.name} ="
         else:
             yield tomli_w.dumps({field.name: default}).strip()
+    if repeated:
+        yield from commented(f"As above: {', '.join(repeated)}.")
 
 
 def commented(text: str) -> Iterator[str]:

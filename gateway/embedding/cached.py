@@ -22,10 +22,18 @@ MAX_ON_LOOP_INPUTS = 256
 CLOSE_SECONDS = 1.0  # for flights to end once their embedder is closed
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What became of some inputs, in their order."""
+
+    entries: list[Entry]
+    stages: StageSeconds
+
+
 class Flight:
     """Inputs being embedded. It lasts as long as somebody waits for it: who began it may leave before another does."""
 
-    def __init__(self, task: asyncio.Task[Vectors], keys: list[Key]) -> None:
+    def __init__(self, task: asyncio.Task[Made], keys: list[Key]) -> None:
         self.task = task
         self.positions = {key: position for position, key in enumerate(keys)}
         self.num_waiting = 0
@@ -44,9 +52,8 @@ class Flight:
     def has_failed(self) -> bool:
         return self.task.cancelled() or self.task.exception() is not None
 
-    def row(self, key: Key) -> bytes:
-        row: bytes = self.task.result().rows[self.positions[key]].tobytes()
-        return row
+    def entry(self, key: Key) -> Entry:
+        return self.task.result().entries[self.positions[key]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +81,7 @@ class Cached:
         self.metrics = metrics
         self.is_shared = cache.max_bytes > 0
         self.flights: dict[Key, Flight] = {}
-        self.tasks: set[asyncio.Task[Vectors]] = set()
+        self.tasks: set[asyncio.Task[Made]] = set()
 
     async def start(self) -> None:
         await self.embedder.start()
@@ -114,18 +121,23 @@ class Cached:
     async def embed(self, prepared: Prepared) -> Vectors:
         distinct: Distinct = prepared.work
         entries = [entry or self.cache.get(key) for key, entry in zip(distinct.keys, distinct.entries, strict=True)]
-        rows = {place: entry.row for place, entry in enumerate(entries) if entry}
-        num_hits = sum(place in rows for place in distinct.places)
-        self.metrics.looked_up(hit=num_hits, repeated=len(distinct.places) - num_hits - (len(entries) - len(rows)))
-        stages = await self.fill(rows, prepared) if len(rows) < len(entries) else {}
-        content = b"".join([rows[place] for place in distinct.places])
-        array = np.frombuffer(content, dtype=np.float32).reshape(len(distinct.places), -1)
-        return Vectors(array, stages, num_hits=num_hits if self.is_shared else None)
+        found = {place: entry for place, entry in enumerate(entries) if entry}
+        num_hits = sum(place in found for place in distinct.places)
+        self.metrics.looked_up(hit=num_hits, repeated=len(distinct.places) - num_hits - (len(entries) - len(found)))
+        stages = await self.fill(found, prepared) if len(found) < len(entries) else {}
+        chosen = [found[place] for place in distinct.places]
+        array = np.frombuffer(b"".join([entry.row for entry in chosen]), dtype=np.float32).reshape(len(chosen), -1)
+        return Vectors(
+            array,
+            stages,
+            num_hits=num_hits if self.is_shared else None,
+            token_counts=[entry.num_tokens for entry in chosen],
+        )
 
-    async def fill(self, rows: dict[int, bytes], prepared: Prepared) -> StageSeconds:
-        """Gets the rows that are missing: from those who are making them, and by making the rest."""
+    async def fill(self, found: dict[int, Entry], prepared: Prepared) -> StageSeconds:
+        """Gets the entries that are missing: from those who are making them, and by making the rest."""
         distinct: Distinct = prepared.work
-        missing = [place for place in distinct.missing if place not in rows]
+        missing = [place for place in distinct.missing if place not in found]
         flights = {place: flight for place in missing if (flight := self.flights.get(distinct.keys[place]))}
         own = [place for place in missing if place not in flights]
         self.metrics.looked_up(miss=len(own), joined=len(flights))
@@ -137,11 +149,11 @@ class Cached:
             await asyncio.wait([flight.task for flight in flights.values()])
         stages = flights[own[0]].task.result().stages if own else {}
         lost = [place for place, flight in flights.items() if flight.has_failed]
-        rows |= {place: flight.row(distinct.keys[place]) for place, flight in flights.items() if not flight.has_failed}
+        found |= {place: flight.entry(distinct.keys[place]) for place, flight in flights.items() if not flight.has_failed}
         if lost:  # with somebody else's inputs, which may be to blame: these are tried without them
-            vectors = await self.embed_missing(prepared, lost)
-            rows |= {place: row.tobytes() for place, row in zip(lost, vectors.rows, strict=True)}
-            stages = vectors.stages
+            made = await self.embed_missing(prepared, lost)
+            found |= dict(zip(lost, made.entries, strict=True))
+            stages = made.stages
         return stages
 
     def take_off(self, prepared: Prepared, places: list[int]) -> Flight:
@@ -161,17 +173,20 @@ class Cached:
         if not flight.task.cancelled():
             flight.task.exception()  # those who wait raise it; where nobody is left, it counts as seen here
 
-    async def embed_missing(self, prepared: Prepared, places: list[int]) -> Vectors:
-        """The vectors of some distinct inputs, which go into the cache."""
+    async def embed_missing(self, prepared: Prepared, places: list[int]) -> Made:
+        """Some distinct inputs, which go into the cache: with the counts that the work told, if it told any."""
         distinct: Distinct = prepared.work
         inner = distinct.prepared
         if inner is None or places != distinct.missing:
             inner = await self.embedder.prepare(prepared.inputs.only([distinct.first[place] for place in places]))
         vectors = await self.embedder.embed(inner)
+        counts = vectors.token_counts or inner.token_counts
+        parts = zip(vectors.rows, counts, inner.is_long, strict=True)
+        entries = [Entry(row.tobytes(), num_tokens, is_long) for row, num_tokens, is_long in parts]
         if self.is_shared:
-            for place, row, num_tokens, is_long in zip(places, vectors.rows, inner.token_counts, inner.is_long, strict=True):
-                self.cache.put(distinct.keys[place], Entry(row.tobytes(), num_tokens, is_long))
-        return vectors
+            for place, entry in zip(places, entries, strict=True):
+                self.cache.put(distinct.keys[place], entry)
+        return Made(entries, vectors.stages)
 
     def describe(self) -> Description:
         return self.embedder.describe()

@@ -70,12 +70,14 @@ class Prepared:
 class Vectors:
     """`rows` has shape (n, dimensions) and dtype float32, in input order; of length 1 unless `normalize` was false.
 
-    `num_hits` counts the inputs that a cache had; None where there is no cache.
+    `num_hits` counts the inputs that a cache had; None where there is no cache. `token_counts` are the inputs' true ones where only
+    the work could tell them; None where those of Prepared are true.
     """
 
     rows: NDArray[np.float32]
     stages: StageSeconds = field(default_factory=dict)
     num_hits: int | None = None
+    token_counts: list[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +99,15 @@ class Description:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """`detail` is for operators: what is loading, or why it failed. It never goes to a client."""
+    """`detail` is for operators: what is loading, or why it failed. It never goes to a client.
+
+    A model that is ready may not be available for a while: what serves it elsewhere does not answer, and requests are refused at
+    once.
+    """
 
     state: State
     detail: str = ""
+    is_available: bool = True
 
 
 class Embedder(Protocol):

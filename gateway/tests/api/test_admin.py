@@ -172,7 +172,7 @@ async def test_usage_is_told_by_key_model_and_period(gateway, admin, client, doc
     assert [len(row["period"]) for row in (await admin.get("/admin/usage?by=month&since=5000d")).json()["data"]] == [7, 7]
     one = (await admin.get("/admin/usage?by=hour&since=5000d&limit=1")).json()
     assert (one["data"][0]["key"], one["has_more"]) == ("k", True)
-    assert [row["key"] for row in (await admin.get("/admin/usage?since=5000d&key=k")).json()["data"]] == ["k"]
+    assert [row["key"] for row in (await admin.get("/admin/usage?since=5000d&key_id=k")).json()["data"]] == ["k"]
     assert (await admin.get("/admin/usage?since=5000d&offset=2")).json()["data"] == []
 
 

@@ -5,6 +5,7 @@ import gc
 import secrets
 import time
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -292,3 +293,26 @@ class TestBytes:
 
 def test_places_are_first_met_where_they_appear():
     assert first_met([0, 1, 0, 2, 1]) == [0, 1, 3]
+
+
+class Counting(FakeEmbedder):
+    """Only its work tells how many tokens a text has: as many as it has characters."""
+
+    async def embed(self, prepared):
+        vectors = await super().embed(prepared)
+        return replace(vectors, token_counts=[len(text) for text in prepared.inputs.texts])
+
+
+async def test_tokens_that_only_the_work_tells_are_charged_alike_new_joined_repeated_and_from_the_cache(metrics):
+    cached = cached_over(Counting(dimensions=DIMENSIONS), metrics)
+    first, joined = await asyncio.gather(embedded(cached, "aaa", "bb", "aaa"), embedded(cached, "bb", "c"))
+    assert first.token_counts == [3, 2, 3]
+    assert joined.token_counts == [2, 1]
+    again = await embedded(cached, "c", "aaa", "dddd")
+    assert (again.num_hits, again.token_counts) == (2, [1, 3, 4])
+    assert (await cached.prepare(inputs_of("aaa"))).token_counts == [3]
+
+
+async def test_without_a_cache_the_tokens_are_those_of_the_work_too(metrics):
+    cached = cached_over(Counting(dimensions=DIMENSIONS), metrics, max_bytes=0)
+    assert (await embedded(cached, "aaa", "bb", "aaa")).token_counts == [3, 2, 3]

@@ -1,0 +1,49 @@
+"""A Remote over a stand-in, built as the gateway builds it."""
+
+import time
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from gateway.config import EngineSettings, LimitSettings, typed
+from gateway.embedding.backend import Context
+from gateway.embedding.embedder import Inputs
+from gateway.metrics import Metrics
+from gateway.tests.upstream.standin import Standin
+from gateway.upstream.backend import UPSTREAM_BACKENDS
+
+BACKENDS = {backend.name: backend for backend in UPSTREAM_BACKENDS}
+SECONDS = 20
+
+
+def built(backend, *, name="m", metrics=None, limits=None, **settings):
+    """As a row of the configuration would be."""
+    row = typed(settings, BACKENDS[backend].settings, where=f"models[{name}]")
+    of_model = (metrics or Metrics()).of_model(name)
+    return BACKENDS[backend].build(row, Context(name, limits or LimitSettings(), EngineSettings(), of_model, Path("/nowhere")))
+
+
+@asynccontextmanager
+async def started(backend, standin, **settings):
+    """Yields a Remote that has learned of the stand-in, whose requests so far are forgotten."""
+    address = {} if "urls" in settings else {"url": standin.url}
+    remote = built(backend, **address, **settings)
+    try:
+        await remote.start()
+        standin.requests.clear()
+        yield remote
+    finally:
+        await remote.close()
+
+
+@asynccontextmanager
+async def over(backend, answer, **settings):
+    async with Standin(answer).serving() as standin, started(backend, standin, **settings) as remote:
+        yield standin, remote
+
+
+def inputs(*texts, seconds=SECONDS, **fields):
+    return Inputs(list(texts), is_array=True, caller="c", deadline=time.monotonic() + seconds, **fields)
+
+
+async def embedded(remote, *texts, **fields):
+    return await remote.embed(await remote.prepare(inputs(*texts, **fields)))

@@ -1,0 +1,230 @@
+"""Servers of other protocols on real sockets, made of nothing but what their sources say they answer.
+
+A `Standin` answers by a function from the request to a `Said`; what is wrong with a reply is wrong in its bytes. Sources:
+
+Ollama   server/routes.go (EmbedHandler), server/sched.go (ErrMaxQueue), docs/api.md of ollama/ollama
+TEI      router/src/http/server.rs, router/src/http/types.rs, router/src/lib.rs (Info, ErrorResponse, x-compute-tokens),
+         core/src/tokenization.rs of huggingface/text-embeddings-inference
+OpenAI   the public OpenAPI description, 2.3.0, and errors recorded from the real API
+"""
+
+import asyncio
+import base64
+import json
+from collections.abc import Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gateway.tests.fakes import hashed
+
+DIMENSIONS = 8
+REASONS = {
+    200: "OK",
+    301: "Moved Permanently",
+    400: "Bad Request",
+    404: "Not Found",
+    413: "Payload Too Large",
+    429: "Too Many Requests",
+}
+
+
+@dataclass
+class Request:
+    method: str
+    path: str
+    headers: dict[str, str]
+    content: bytes
+
+    @property
+    def body(self):
+        return json.loads(self.content)
+
+
+@dataclass
+class Said:
+    """What is answered: or the whole of it as `raw`.
+
+    `gate` holds it back, `cut_at` ends the connection after so many bytes, `drips` sends it a byte at a time.
+    """
+
+    status: int = 200
+    body: object = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    raw: bytes | None = None
+    gate: asyncio.Event | None = None
+    cut_at: int | None = None
+    drips: bool = False
+
+    def bytes(self):
+        if self.raw is not None:
+            return self.raw
+        content = self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
+        headers = {"content-type": "application/json", "content-length": str(len(content)), **self.headers}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        return f"HTTP/1.1 {self.status} {REASONS.get(self.status, 'Status')}\r\n{lines}\r\n".encode() + content
+
+
+class Standin:
+    """`answer` may be changed at any time. `requests` are all that came, `num_open` how many wait for their answer."""
+
+    def __init__(self, answer: Callable[[Request], Said]) -> None:
+        self.answer = answer
+        self.requests: list[Request] = []
+        self.num_open = 0
+        self.most_open = 0
+        self.num_left = 0  # clients that closed before they were answered
+        self.came = asyncio.Event()
+        self.writers: set[asyncio.StreamWriter] = set()
+        self.tls = None
+        self.port = 0
+
+    @property
+    def url(self):
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
+
+    @asynccontextmanager
+    async def serving(self, tls=None, port=0):
+        self.tls = tls
+        server = await asyncio.start_server(self.talk, "127.0.0.1", port, ssl=tls)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+            for writer in list(self.writers):
+                writer.transport.abort()
+            await server.wait_closed()
+
+    async def talk(self, reader, writer):
+        self.writers.add(writer)
+        try:
+            while (request := await read(reader)) is not None:
+                await self.reply(request, reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        except ValueError:  # no HTTP, such as a TLS hello: what servers answer to that
+            writer.write(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n")
+        finally:
+            self.writers.discard(writer)
+            writer.close()
+
+    async def reply(self, request, reader, writer):
+        self.requests.append(request)
+        self.num_open += 1
+        self.most_open = max(self.most_open, self.num_open)
+        self.came.set()
+        try:
+            said = self.answer(request)
+            if said.gate is not None:
+                await self.held(said.gate, reader)
+            content = said.bytes()
+            for index in range(len(content) if said.drips else 0):
+                writer.write(content[index : index + 1])
+                await writer.drain()
+                await asyncio.sleep(0.01)
+            if said.drips:
+                return
+            writer.write(content if said.cut_at is None else content[: said.cut_at])
+            await writer.drain()
+            if said.cut_at is not None:
+                writer.transport.close()
+                raise ConnectionResetError
+        finally:
+            self.num_open -= 1
+
+    async def held(self, gate, reader):
+        """Until the gate opens, or the client leaves."""
+        opened, left = asyncio.create_task(gate.wait()), asyncio.create_task(reader.read(1))
+        _, pending = await asyncio.wait({opened, left}, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+        if left.done() and not left.cancelled() and left.result() == b"":
+            self.num_left += 1
+            raise ConnectionResetError
+
+
+async def read(reader):
+    head = b""
+    while (line := await reader.readline()) not in {b"\r\n", b""}:
+        head += line
+    if not head:
+        return None
+    first, *lines = head.decode("latin-1").splitlines()
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    method, path, _ = first.split(" ")
+    return Request(method, path, headers, await reader.readexactly(int(headers.get("content-length", 0))))
+
+
+def vectors(texts, dimensions=DIMENSIONS):
+    """Of length 1, and each text has its own."""
+    return np.stack([hashed(text, dimensions) for text in texts])
+
+
+def words(texts):
+    return sum(len(text.split()) + 2 for text in texts)
+
+
+def openai(request: Request, *, encoding: str | None = None, **more) -> Said:
+    """`encoding` answers so whatever was asked."""
+    texts = request.body["input"]
+    form = encoding or request.body.get("encoding_format", "float")
+    rows = vectors(texts, request.body.get("dimensions", DIMENSIONS))
+    data = [
+        {
+            "object": "embedding",
+            "index": index,
+            "embedding": base64.b64encode(row.tobytes()).decode() if form == "base64" else row.tolist(),
+        }
+        for index, row in enumerate(rows)
+    ]
+    usage = {"prompt_tokens": words(texts), "total_tokens": words(texts)}
+    return Said(body={"object": "list", "data": data, "model": request.body["model"], "usage": usage, **more})
+
+
+def openai_error(status, message, code=None, kind="invalid_request_error", **headers) -> Said:
+    return Said(status, {"error": {"message": message, "type": kind, "param": None, "code": code}}, headers=headers)
+
+
+def ollama(request: Request) -> Said:
+    """api.EmbedResponse, as EmbedHandler fills it: durations in nanoseconds."""
+    body = request.body
+    if body["model"] == "absent":
+        return Said(404, {"error": "model 'absent' not found"})
+    embeddings = vectors(body["input"], body.get("dimensions", DIMENSIONS)).tolist()
+    durations = {"total_duration": 14143917, "load_duration": 1019500}
+    return Said(body={"model": body["model"], "embeddings": embeddings, **durations, "prompt_eval_count": words(body["input"])})
+
+
+TEI_INFO = {
+    "model_id": "thenlper/gte-base",
+    "model_sha": "fca14538aa9956a46526bd1d0d11d69e19b5a101",
+    "model_dtype": "float16",
+    "model_type": {"embedding": {"pooling": "mean"}},
+    "max_concurrent_requests": 512,
+    "max_input_length": 512,
+    "max_batch_tokens": 16384,
+    "max_batch_requests": None,
+    "max_client_batch_size": 32,
+    "auto_truncate": False,
+    "tokenization_workers": 4,
+    "version": "1.8.2",
+    "sha": None,
+    "docker_label": None,
+}
+
+
+def tei(request: Request) -> Said:
+    if request.path == "/info":
+        return Said(body=TEI_INFO)
+    texts = request.body["inputs"]
+    if len(texts) > TEI_INFO["max_client_batch_size"]:
+        return tei_error(413, f"batch size {len(texts)} > maximum allowed batch size 32", "Validation")
+    scale = 1 if request.body["normalize"] else 3
+    return Said(body=(scale * vectors(texts)).tolist(), headers={"x-compute-tokens": str(words(texts)), "x-compute-type": "cpu"})
+
+
+def tei_error(status, message, kind) -> Said:
+    return Said(status, {"error": message, "error_type": kind})

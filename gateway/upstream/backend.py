@@ -1,0 +1,33 @@
+"""The backends whose models are on other servers: a row each."""
+
+from dataclasses import dataclass
+
+from gateway.embedding.backend import Context
+from gateway.upstream.dialect import Dialect
+from gateway.upstream.ollama import OLLAMA
+from gateway.upstream.openai import OPENAI
+from gateway.upstream.remote import Remote
+from gateway.upstream.settings import AnySettings, OllamaSettings, OpenAISettings, TEISettings
+from gateway.upstream.tei import TEI
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamBackend:
+    """Follows Backend, by the name of its dialect."""
+
+    dialect: Dialect
+    settings: type[AnySettings]
+
+    @property
+    def name(self) -> str:
+        return self.dialect.name
+
+    def build(self, settings: AnySettings, context: Context) -> Remote:
+        return Remote(settings, self.dialect, context)
+
+
+UPSTREAM_BACKENDS = (
+    UpstreamBackend(OPENAI, OpenAISettings),
+    UpstreamBackend(OLLAMA, OllamaSettings),
+    UpstreamBackend(TEI, TEISettings),
+)

@@ -1,0 +1,107 @@
+"""A circuit breaker: an upstream that keeps failing is left alone for a while, then tried by one request at a time.
+
+    closed      requests go; opens on `max_failures` in a row, or when `failing_share` of the last `window_seconds` failed
+    open        none goes, for `open_seconds`; twice as long after every failed try, up to `max_open_seconds`
+    half-open   one goes at a time; closes after `num_probes` successes, opens again on a failure
+
+Pure: it has no timer, and learns of time from its clock alone. Used on the event loop.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+State = Literal["closed", "open", "half_open"]
+MAX_OUTCOMES = 1000  # remembered of a window, however much traffic there is
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """When a breaker opens, and when it closes again. A share is only judged among `min_requests` or more."""
+
+    max_failures: int = 5
+    failing_share: float = 0.5
+    min_requests: int = 20
+    window_seconds: float = 10.0
+    open_seconds: float = 1.0
+    max_open_seconds: float = 30.0
+    num_probes: int = 2
+
+
+class Breaker:
+    """`enter` before each request; then exactly one of `succeeded`, `failed` and `left`."""
+
+    def __init__(self, rules: Rules, clock: Callable[[], float] = time.monotonic) -> None:
+        self.rules = rules
+        self.clock = clock
+        self.outcomes: deque[tuple[float, bool]] = deque(maxlen=MAX_OUTCOMES)
+        self.num_in_a_row = 0
+        self.opened_at: float | None = None
+        self.open_seconds = rules.open_seconds
+        self.num_probed = 0
+        self.is_probing = False
+
+    @property
+    def state(self) -> State:
+        if self.opened_at is None:
+            return "closed"
+        return "open" if self.clock() < self.opened_at + self.open_seconds else "half_open"
+
+    @property
+    def admits(self) -> bool:
+        """Whether a request may go now."""
+        return self.opened_at is None or (self.state == "half_open" and not self.is_probing)
+
+    @property
+    def wait_seconds(self) -> float:
+        """Until a request may be tried."""
+        return 0.0 if self.opened_at is None else max(0.0, self.opened_at + self.open_seconds - self.clock())
+
+    def enter(self) -> None:
+        self.is_probing = self.opened_at is not None
+
+    def left(self) -> None:
+        """The request told nothing of the upstream, such as one whose client left."""
+        self.is_probing = False
+
+    def succeeded(self) -> None:
+        self.is_probing = False
+        self.num_in_a_row = 0
+        if self.opened_at is None:
+            self.outcomes.append((self.clock(), True))
+        elif self.state == "half_open":  # an answer to what was sent before it opened closes nothing
+            self.num_probed += 1
+            if self.num_probed >= self.rules.num_probes:
+                self.close()
+
+    def failed(self) -> None:
+        self.is_probing = False
+        if self.opened_at is None:
+            self.outcomes.append((self.clock(), False))
+            self.num_in_a_row += 1
+            if self.must_open():
+                self.open(self.rules.open_seconds)
+        elif self.state == "half_open":
+            self.open(min(2 * self.open_seconds, self.rules.max_open_seconds))
+
+    def must_open(self) -> bool:
+        if self.num_in_a_row >= self.rules.max_failures:
+            return True
+        since = self.clock() - self.rules.window_seconds
+        while self.outcomes and self.outcomes[0][0] < since:
+            self.outcomes.popleft()
+        num_failed = sum(not went_well for _, went_well in self.outcomes)
+        return len(self.outcomes) >= self.rules.min_requests and num_failed >= self.rules.failing_share * len(self.outcomes)
+
+    def open(self, seconds: float) -> None:
+        self.opened_at, self.open_seconds, self.num_probed = self.clock(), seconds, 0
+        self.outcomes.clear()
+        self.num_in_a_row = 0
+
+    def close(self) -> None:
+        """As it was in the beginning."""
+        self.opened_at, self.open_seconds = None, self.rules.open_seconds
+        self.outcomes.clear()
+        self.num_in_a_row = 0

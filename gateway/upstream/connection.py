@@ -1,0 +1,158 @@
+"""Bytes to an upstream and back. The only file that knows aiohttp; what that raises leaves here as Broken.
+
+Replies are bounded, redirects are not followed, cookies are not kept, and proxies of the environment are not used.
+"""
+
+import asyncio
+import base64
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from gateway import __version__
+from gateway.errors import OperatorError
+
+Kind = Literal["connect", "tls", "timeout", "cut", "nonsense", "too_large"]
+KEPT_ALIVE_SECONDS = 15.0
+# Vectors do not get smaller by gzip in base64, and little by it as text; packing and unpacking costs more than a local network.
+OWN_HEADERS = {
+    "accept": "application/json",
+    "accept-encoding": "identity",
+    "content-type": "application/json",
+    "user-agent": f"embeddings-gateway/{__version__}",
+}
+
+
+class Broken(Exception):
+    """No reply could be read. `kind` says in one word why."""
+
+    def __init__(self, kind: Kind) -> None:
+        super().__init__(kind)
+        self.kind: Kind = kind
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole reply; the names of its headers are looked up in any case."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How to get there: the request's own headers, a proxy and its credentials ("user:password"), further authorities."""
+
+    headers: Mapping[str, str]
+    connect_timeout_seconds: float
+    read_timeout_seconds: float
+    max_connections: int
+    proxy: str | None = None
+    proxy_credentials: str | None = None
+    ca_file: str | None = None
+
+
+class Connection:
+    """A pool of connections that stay open. Made on the loop that uses it, by `opened`."""
+
+    @classmethod
+    async def opened(cls, route: Route) -> "Connection":
+        """Raises OperatorError where the file of authorities cannot be read. The system's own are read from disk, in a thread."""
+        return cls(route, await asyncio.to_thread(tls, route.ca_file))
+
+    def __init__(self, route: Route, context: ssl.SSLContext) -> None:
+        self.headers = CIMultiDict({**OWN_HEADERS, **route.headers})
+        self.proxy = URL(route.proxy) if route.proxy else None
+        self.proxy_headers = CIMultiDict(proxy_headers(route.proxy_credentials))
+        self.http_headers = CIMultiDict({**self.headers, **self.proxy_headers})
+        self.timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=route.connect_timeout_seconds, sock_read=route.read_timeout_seconds
+        )
+        self.session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=route.max_connections, ssl=context, keepalive_timeout=KEPT_ALIVE_SECONDS),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=self.timeout,
+        )
+
+    async def post(self, url: URL, content: bytes, *, max_bytes: int) -> Answer:
+        """Raises Broken. `max_bytes` bounds the reply as unpacked."""
+        return await self.exchanged("POST", url, content, max_bytes)
+
+    async def get(self, url: URL, *, max_bytes: int) -> Answer:
+        return await self.exchanged("GET", url, None, max_bytes)
+
+    async def exchanged(self, method: str, url: URL, content: bytes | None, max_bytes: int) -> Answer:
+        """The proxy's password goes to the proxy alone: where TLS is spoken through it, with the words that open the tunnel."""
+        is_tls = url.scheme == "https"
+        try:
+            async with self.session.request(
+                method,
+                url,
+                data=content,
+                headers=self.headers if is_tls else self.http_headers,
+                allow_redirects=False,
+                proxy=self.proxy,
+                proxy_headers=self.proxy_headers if is_tls else None,
+            ) as response:
+                return Answer(response.status, response.headers, await read(response, max_bytes))
+        except (aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError, OSError, ValueError, RuntimeError) as error:
+            raise Broken(kind_of(error)) from None  # its words may name an address with what belongs to nobody else
+
+    async def close(self) -> None:
+        await self.session.close()
+
+
+async def read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+    if response.content_length is not None and response.content_length > max_bytes:
+        raise Broken("too_large")
+    chunks, num_bytes = [], 0
+    async for chunk in response.content.iter_any():
+        num_bytes += len(chunk)
+        if num_bytes > max_bytes:
+            raise Broken("too_large")
+        chunks.append(chunk)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+# The first that fits counts, so what is more special stands before what it is a kind of.
+KINDS: tuple[tuple[type[Exception], Kind], ...] = (
+    (aiohttp.ConnectionTimeoutError, "connect"),
+    (aiohttp.ClientSSLError, "tls"),
+    (ssl.SSLError, "tls"),
+    (aiohttp.ServerFingerprintMismatch, "tls"),
+    (aiohttp.ClientConnectorError, "connect"),
+    (aiohttp.ClientHttpProxyError, "connect"),
+    (TimeoutError, "timeout"),
+    (aiohttp.ServerDisconnectedError, "cut"),
+    (aiohttp.ClientOSError, "cut"),
+    (aiohttp.ClientConnectionError, "cut"),
+    (aiohttp.ClientPayloadError, "cut"),
+    (OSError, "cut"),
+    (RuntimeError, "cut"),  # closed while it was used
+    (aiohttp.ClientError, "nonsense"),
+    (aiohttp.http_exceptions.HttpProcessingError, "nonsense"),
+)
+
+
+def kind_of(error: Exception) -> Kind:
+    return next((kind for foreign, kind in KINDS if isinstance(error, foreign)), "nonsense")
+
+
+def tls(ca_file: str | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if ca_file is not None:
+        try:
+            context.load_verify_locations(ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise OperatorError(f"ca_file: {ca_file} cannot be read as PEM: {error.strerror or 'no certificate in it'}") from None
+    return context
+
+
+def proxy_headers(credentials: str | None) -> dict[str, str]:
+    return {} if credentials is None else {"proxy-authorization": f"Basic {base64.b64encode(credentials.encode()).decode()}"}

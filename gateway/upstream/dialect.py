@@ -1,0 +1,47 @@
+"""A dialect is a row: how one kind of server is asked, how its reply is read, and what is known of it beforehand."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.embedding.long_input import Rule
+from gateway.upstream.reading import Reading
+
+Headers = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One call to an upstream. `settings` are the row's own; `as_base64` asks for bytes where the dialect knows them."""
+
+    texts: list[str]
+    model: str
+    settings: Any
+    rule: Rule
+    normalize: bool = True
+    as_base64: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an upstream tells of itself; `identity` are its words for which vectors it gives."""
+
+    max_inputs: int | None = None
+    max_tokens: int | None = None
+    identity: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """`read` raises Nonsense. `info_path` leads to what `read_info` understands; `remedy` mends a model that is missing there."""
+
+    name: str
+    path: str
+    body: Callable[[Ask], dict[str, Any]]
+    read: Callable[[bytes, Headers], Reading]
+    rules: tuple[Rule, ...]
+    max_inputs: int
+    knows_base64: bool = False
+    info_path: str | None = None
+    read_info: Callable[[bytes], Limits] | None = None
+    remedy: str = ""

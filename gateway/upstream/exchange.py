@@ -1,0 +1,90 @@
+"""One call to an upstream: which address, what its failure means for that address, whether it is sent once more."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from gateway.metrics import UpstreamMetrics
+from gateway.upstream import failures
+from gateway.upstream.connection import Answer, Broken, Connection
+from gateway.upstream.endpoint import Endpoint, Endpoints
+from gateway.upstream.failures import Failed, Failure, Subject
+from gateway.upstream.retry import RetryBudget
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[Result]):
+    """What is posted, how much may come back, and what is made of it: `read` raises Failed for an answer that is none."""
+
+    content: bytes
+    max_bytes: int
+    read: Callable[[Answer], Awaitable[Result]]
+
+
+class Exchange:
+    """Used on the event loop alone. `subject` is of whom its errors speak; `may_retry` whether anything is sent twice."""
+
+    def __init__(self, endpoints: Endpoints, metrics: UpstreamMetrics, subject: Subject, *, may_retry: bool) -> None:
+        self.endpoints = endpoints
+        self.metrics = metrics
+        self.subject = subject
+        self.may_retry = may_retry
+        self.budget = RetryBudget()
+        metrics.watch(
+            is_up=lambda: endpoints.is_up,
+            outstanding=lambda: endpoints.num_outstanding,
+            is_open={each.label: each.open_or_not for each in endpoints.endpoints},
+        )
+
+    async def ask(self, connection: Connection, call: Call[Result]) -> Result:
+        """What the call makes of the answer to it. Raises Failed."""
+        self.budget.earn()
+        endpoint = self.chosen()
+        try:
+            return await self.tried(endpoint, connection, call)
+        except Failed as failed:
+            if not (self.may_retry and failed.failure.may_retry and self.budget.spend()):
+                raise
+            pause = failed.failure.wait_seconds
+        self.metrics.retries.inc()
+        other = self.chosen(but=endpoint)
+        if other is endpoint:
+            await asyncio.sleep(pause)
+        return await self.tried(other, connection, call)
+
+    def chosen(self, but: Endpoint | None = None) -> Endpoint:
+        endpoint = self.endpoints.choose(but)
+        if endpoint is None:
+            self.metrics.ended("open").inc()
+            raise Failed(failures.of_open_breaker(self.endpoints.wait_seconds, self.subject))
+        return endpoint
+
+    async def tried(self, endpoint: Endpoint, connection: Connection, call: Call[Result]) -> Result:
+        with endpoint.entered():
+            try:
+                answer = await connection.post(endpoint.url, call.content, max_bytes=call.max_bytes)
+                result = await call.read(answer)
+            except Broken as broken:
+                failure = failures.of_broken(broken.kind, self.subject)
+                self.failed(endpoint, failure)
+                raise Failed(failure) from None
+            except Failed as failed:
+                self.failed(endpoint, failed.failure)
+                raise
+            except BaseException:  # cancelled: the client left, or its time is over
+                endpoint.breaker.left()
+                self.metrics.ended("cancelled").inc()
+                raise
+            endpoint.breaker.succeeded()
+            self.metrics.ended("ok").inc()
+            return result
+
+    def failed(self, endpoint: Endpoint, failure: Failure) -> None:
+        if failure.is_fault:
+            endpoint.breaker.failed()
+        else:  # it is there, and says no
+            endpoint.breaker.succeeded()
+        self.metrics.ended(failure.outcome).inc()

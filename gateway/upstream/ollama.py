@@ -1,0 +1,40 @@
+"""Ollama's native /api/embed, as server/routes.go and docs/api.md of ollama/ollama have it.
+
+Its vectors are of length 1 whatever is asked. Without `truncate: false` it cuts long texts in silence.
+"""
+
+from typing import Any
+
+import msgspec
+
+from gateway.upstream.dialect import Ask, Dialect, Headers
+from gateway.upstream.openai import whole
+from gateway.upstream.reading import Reading, parsed
+from gateway.upstream.settings import RULES
+
+
+class Reply(msgspec.Struct):
+    embeddings: list[list[float | None] | None]
+    prompt_eval_count: Any = None
+
+
+DECODER = msgspec.json.Decoder(Reply)
+
+
+def body(ask: Ask) -> dict[str, Any]:
+    content: dict[str, Any] = {"model": ask.model, "input": ask.texts, "truncate": ask.rule == "end"}
+    if ask.settings.dimensions is not None:
+        content["dimensions"] = ask.settings.dimensions
+    if ask.settings.keep_alive is not None:
+        content["keep_alive"] = ask.settings.keep_alive
+    return content
+
+
+def read(content: bytes, headers: Headers) -> Reading:  # noqa: ARG001 - as TEI's
+    reply = parsed(content, DECODER, Reply)
+    return Reading(list(reply.embeddings), None, whole(reply.prompt_eval_count))
+
+
+OLLAMA = Dialect(
+    "ollama", "/api/embed", body, read, rules=RULES["ollama"], max_inputs=512, remedy="`ollama pull {model}` there mends it"
+)

@@ -1,0 +1,103 @@
+"""An upstream's reply becomes an array that can be trusted, or Nonsense. Nothing of its text is ever quoted.
+
+Checked are: as many vectors as texts, each of them once where they are numbered, one dimension and the expected one, whole numbers
+of float32 in base64, nothing infinite and nothing that is not a number.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+Parsed = TypeVar("Parsed")
+FLOAT32_BYTES = 4
+
+
+class Nonsense(Exception):
+    """A reply that is not what was asked for; its text is ours and may go to a client."""
+
+
+class NotANumber(Exception):
+    """The vector at `position` has values that are not numbers, or has none."""
+
+    def __init__(self, position: int) -> None:
+        super().__init__(position)
+        self.position = position
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """`vectors` in the order of the reply, each as float32 bytes or as numbers, None where one is not a number.
+
+    `order[i]` is the place of vector i, None where the reply does not number them. `num_tokens` is what it tells, if anything.
+    """
+
+    vectors: list[Any]
+    order: list[int | None] | None = None
+    num_tokens: int | None = None
+
+
+def parsed(content: bytes, decoder: "msgspec.json.Decoder[Parsed]", loosely: type[Parsed]) -> Parsed:
+    """What the decoder makes of JSON. NaN and Infinity, which Python servers write into it, are read as null."""
+    try:
+        return decoder.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        if b"NaN" not in content and b"Infinity" not in content:
+            raise Nonsense("its reply is not what this protocol says") from None
+    try:
+        return msgspec.convert(json.loads(content, parse_constant=lambda _: None), loosely)
+    except (ValueError, RecursionError):
+        raise Nonsense("its reply is not what this protocol says") from None
+
+
+def array(reading: Reading, num_texts: int, dimensions: int | None) -> NDArray[np.float32]:
+    """Shape (num_texts, dimensions), dtype float32, in the order of the texts. `dimensions` None takes what the reply has.
+
+    Raises Nonsense, or NotANumber naming the text.
+    """
+    vectors = in_order(reading, num_texts)
+    rows = [row_of(vector, position) for position, vector in enumerate(vectors)]
+    found = len(rows[0])
+    if any(len(row) != found for row in rows):
+        raise Nonsense("its vectors have different dimensions")
+    if dimensions is not None and found != dimensions:
+        raise Nonsense(f"its vectors have {found} dimensions and not {dimensions}")
+    stacked = rows[0].reshape(1, -1) if num_texts == 1 else np.stack(rows)
+    is_finite = np.isfinite(stacked)
+    if not is_finite.all():
+        raise NotANumber(int(np.flatnonzero(~is_finite.all(axis=1))[0]))
+    return stacked
+
+
+def in_order(reading: Reading, num_texts: int) -> list[Any]:
+    vectors, order = reading.vectors, reading.order
+    if len(vectors) != num_texts:
+        raise Nonsense(f"it gave {len(vectors)} vectors for {num_texts} texts")
+    if order is None or all(place is None for place in order):
+        return vectors
+    placed: list[Any] = [None] * num_texts
+    is_placed = [False] * num_texts
+    for place, vector in zip(order, vectors, strict=True):
+        if place is None or not 0 <= place < num_texts or is_placed[place]:
+            raise Nonsense("its vectors are numbered wrongly")
+        placed[place], is_placed[place] = vector, True
+    return placed
+
+
+def row_of(vector: Any, position: int) -> NDArray[np.float32]:
+    """One vector, of at least one dimension."""
+    if vector is None:
+        raise NotANumber(position)
+    if len(vector) == 0:
+        raise Nonsense("it gave an empty vector")
+    if isinstance(vector, bytes):
+        if len(vector) % FLOAT32_BYTES:
+            raise Nonsense("its base64 is not a whole number of float32")
+        return np.frombuffer(vector, dtype="<f4")
+    if None in vector:
+        raise NotANumber(position)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is found as that
+        return np.array(vector, dtype=np.float32)

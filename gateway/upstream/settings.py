@@ -1,0 +1,188 @@
+"""What a row of the backends `openai`, `ollama` and `tei` may hold."""
+
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from msgspec import Meta, Struct
+
+from gateway.config import Secret
+from gateway.embedding.long_input import Rule
+
+OneRule = Literal["error"]
+TwoRules = Literal["error", "end"]
+MAX_SECONDS = 3600
+
+Positive = Annotated[int, Meta(ge=1)]
+Name = Annotated[str, Meta(min_length=1)]
+
+
+class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What all three know. A field's place here is its place in the file that explains every setting."""
+
+    url: Annotated[
+        str | None,
+        Meta(
+            description="Where the server is, up to what its own paths begin with: https://api.openai.com/v1 for"
+            " openai, http://127.0.0.1:11434 for ollama, http://127.0.0.1:8080 for tei."
+        ),
+    ] = None
+    urls: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Instead of url: several servers of the very same model. Each request goes to the less busy of two of them."
+        ),
+    ] = ()
+    key: Annotated[Secret | None, Meta(description="The key it asks for, from a variable or a file.")] = None
+    key_header: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z0-9-]+$",
+            description='The header the key is sent in: after "Bearer" in authorization, alone in any other, such as api-key.',
+        ),
+    ] = "authorization"
+    headers: Annotated[
+        dict[str, str | Secret],
+        Meta(description='Further headers of every request; a value may be { env = "NAME" } or { file = "PATH" }.'),
+    ] = {}
+    dimensions: Annotated[
+        Positive | None,
+        Meta(description="Ask for vectors of so many dimensions, of a model that can; by default they have what it gives."),
+    ] = None
+    max_tokens: Annotated[
+        Positive | None,
+        Meta(description="Tokens the model reads at once, to be told to clients; by default what the server says, or 8192."),
+    ] = None
+    prompts: Annotated[
+        dict[Literal["query", "document"], str],
+        Meta(description="Put before a text whose request says input_type query or document."),
+    ] = {}
+    max_inputs: Annotated[
+        Positive | None,
+        Meta(
+            description="Inputs of one request to it; larger ones are cut into several. By default what the server says, or 2048"
+            " for openai, 512 for ollama, 32 for tei.",
+        ),
+    ] = None
+    max_request_tokens: Annotated[
+        int, Meta(ge=1, description="Tokens, as estimated, of one request to it; larger ones are cut into several.")
+    ] = 200_000
+    max_parallel: Annotated[
+        int, Meta(ge=1, le=64, description="Of the several that one request was cut into, how many are sent at once.")
+    ] = 4
+    max_connections: Annotated[
+        int, Meta(ge=1, le=10_000, description="Requests to it at once; what is beyond waits, within its own time.")
+    ] = 64
+    connect_timeout_seconds: Annotated[
+        float, Meta(gt=0, le=MAX_SECONDS, description="How long a connection may take, TLS included.")
+    ] = 5.0
+    read_timeout_seconds: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=MAX_SECONDS,
+            description="How long it may be silent. server.request_timeout_seconds bounds a request as a whole.",
+        ),
+    ] = 60.0
+    retry: Annotated[
+        bool,
+        Meta(
+            description="Whether what failed by a broken connection, 502, 503, 504, or 429 with a short Retry-After is sent once"
+            " more, to another of its urls if there are several. Never for more than a tenth of all requests."
+        ),
+    ] = True
+    breaker_failures: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="After so many failures in a row, or when half of the requests of ten seconds failed, an url is left alone"
+            " for a while, and requests get 503 at once.",
+        ),
+    ] = 5
+    breaker_seconds: Annotated[
+        float,
+        Meta(gt=0, le=30, description="How long at first; twice as long after every failed try, up to 30 seconds."),
+    ] = 1.0
+    proxy: Annotated[str | None, Meta(description="An HTTP proxy to go through. Those of the environment are not used.")] = None
+    proxy_credentials: Annotated[Secret | None, Meta(description="Its user and password, as user:password.")] = None
+    ca_file: Annotated[str | None, Meta(description="A PEM file of certificate authorities to trust beside the system's own.")] = (
+        None
+    )
+
+    def __post_init__(self) -> None:
+        if (self.url is None) == (not self.urls):
+            raise ValueError("url or urls is needed, and not both")
+        for name, address in [*(("url", each) for each in self.addresses), *([("proxy", self.proxy)] if self.proxy else [])]:
+            if fault := fault_of(address):
+                raise ValueError(f"{name}: {fault}")
+        if len(set(self.addresses)) < len(self.addresses):
+            raise ValueError("urls: one is there twice")
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return tuple(url.rstrip("/") for url in (self.urls or (self.url or "",)))
+
+
+def fault_of(address: str) -> str | None:
+    """What is wrong with an address; never the address itself, which may hold a password."""
+    try:
+        parts = urlsplit(address)
+        has_port = parts.port is None or parts.port > 0
+    except ValueError:
+        return "it is not an address such as http://host:port"
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not has_port:
+        return "it is not an address such as http://host:port"
+    if "@" in parts.netloc:
+        return "a password does not belong into an address: use key, headers or proxy_credentials"
+    return "an address has no query and no fragment here" if parts.query or parts.fragment else None
+
+
+class OpenAISettings(UpstreamSettings, frozen=True):
+    model: Annotated[Name | None, Meta(description="The model's name there; by default the name it has here.")] = None
+    long_input: Annotated[
+        OneRule, Meta(description="Texts longer than the model reads are refused: the protocol knows no other way.")
+    ] = "error"
+    query: Annotated[
+        dict[str, str],
+        Meta(description='Put behind the address of every request, such as Azure\'s { "api-version" = "2024-10-21" }.'),
+    ] = {}
+    extra_body: Annotated[
+        dict[str, Any],
+        Meta(
+            description="Further fields of every request's body, such as { truncate_prompt_tokens = -1 } for vLLM or"
+            ' { long_input = "chunk" } for another gateway.'
+        ),
+    ] = {}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if own := {"input", "model", "encoding_format", "dimensions"} & set(self.extra_body):
+            raise ValueError(f"extra_body: {', '.join(sorted(own))} is the gateway's own to set")
+
+
+class OllamaSettings(UpstreamSettings, frozen=True):
+    model: Annotated[Name | None, Meta(description="The model's name there; by default the name it has here.")] = None
+    long_input: Annotated[
+        TwoRules,
+        Meta(
+            description="Texts longer than the model reads are refused (error), or cut there (end), of which no reply tells."
+            " A request may choose otherwise."
+        ),
+    ] = "error"
+    keep_alive: Annotated[
+        str | int | None,
+        Meta(description='How long Ollama keeps the model in memory after a request: "10m", seconds, -1 for ever.'),
+    ] = None
+
+
+class TEISettings(UpstreamSettings, frozen=True):
+    long_input: Annotated[
+        TwoRules,
+        Meta(
+            description="Texts longer than the model reads are refused (error), or cut there (end), of which no reply tells."
+            " A request may choose otherwise."
+        ),
+    ] = "error"
+
+
+AnySettings = OpenAISettings | OllamaSettings | TEISettings
+RULES: dict[str, tuple[Rule, ...]] = {"openai": ("error",), "ollama": ("error", "end"), "tei": ("error", "end")}

@@ -1,0 +1,55 @@
+"""The native protocol of text-embeddings-inference: /embed, and /info for its limits, as router/src/http/server.rs has them.
+
+It counts tokens in the header x-compute-tokens of its replies.
+"""
+
+from typing import Any
+
+import msgspec
+
+from gateway.upstream.dialect import Ask, Dialect, Headers, Limits
+from gateway.upstream.reading import Nonsense, Reading, parsed
+from gateway.upstream.settings import RULES
+
+TOKENS_HEADER = "x-compute-tokens"
+
+
+class Info(msgspec.Struct):
+    max_client_batch_size: int | None = None
+    max_input_length: int | None = None
+    model_id: str = ""
+    model_sha: str | None = None
+    model_dtype: str = ""
+
+
+Vectors = list[list[float | None] | None]
+DECODER = msgspec.json.Decoder(Vectors)
+
+
+def body(ask: Ask) -> dict[str, Any]:
+    content: dict[str, Any] = {"inputs": ask.texts, "normalize": ask.normalize, "truncate": ask.rule == "end"}
+    if ask.settings.dimensions is not None:
+        content["dimensions"] = ask.settings.dimensions
+    return content
+
+
+def read(content: bytes, headers: Headers) -> Reading:
+    told = headers.get(TOKENS_HEADER, "")
+    vectors: Vectors = parsed(content, DECODER, Vectors)
+    return Reading(list(vectors), None, int(told) if told.isascii() and told.isdigit() else None)
+
+
+def read_info(content: bytes) -> Limits:
+    try:
+        info = msgspec.json.decode(content, type=Info)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise Nonsense("its /info is not what this protocol says") from None
+    identity = "\0".join((info.model_id, info.model_sha or "", info.model_dtype))
+    return Limits(positive(info.max_client_batch_size), positive(info.max_input_length), identity)
+
+
+def positive(number: int | None) -> int | None:
+    return number if number is not None and number > 0 else None
+
+
+TEI = Dialect("tei", "/embed", body, read, rules=RULES["tei"], max_inputs=32, info_path="/info", read_info=read_info)
