@@ -3,12 +3,15 @@
 import asyncio
 import gc
 import ipaddress
-import time
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable, Iterator
+from contextlib import nullcontext
+from functools import partial
 
 from litestar import Litestar
 from litestar.middleware import DefineMiddleware
+from litestar.types import ASGIApp, Receive, Scope, Send
 
+from gateway import log as logging
 from gateway.access.admission import Admission
 from gateway.access.keyring import Keyring
 from gateway.access.store import KeyStore
@@ -18,121 +21,203 @@ from gateway.api.edge import Edge
 from gateway.api.embeddings import Road
 from gateway.api.failures import answer
 from gateway.api.server import Server, bound_socket
-from gateway.config import Config, ModelRow
+from gateway.config import Config, ModelRow, Source
 from gateway.embedding.backend import Backend, Context, backend_of, installed_backends
 from gateway.embedding.cache import VectorCache
 from gateway.embedding.cached import Cached
-from gateway.embedding.catalog import Catalog, Model
+from gateway.embedding.catalog import Catalog
+from gateway.embedding.group import Group, GroupEmbedder
+from gateway.embedding.loading import Loader
+from gateway.embedding.model import Model
 from gateway.engine.local import SentenceTransformers
 from gateway.errors import ConfigurationError, OperatorError
+from gateway.live.changes import recipe
+from gateway.live.generation import Generation
+from gateway.live.reload import Reload
+from gateway.live.succession import Succession, told_if_dead
 from gateway.log import get_logger
 from gateway.metrics import Metrics
 from gateway.wire.token_ids import other_encoding
 
-BUILTIN_BACKENDS = (SentenceTransformers(),)
+BUILTIN_BACKENDS = (SentenceTransformers(), Group())
 LAG_INTERVAL_SECONDS = 0.5
 
 log = get_logger()
 
 
 class Gateway:
-    """One gateway. Building it checks the whole configuration, and opens and loads nothing."""
+    """One gateway. Building it checks the whole configuration, and opens and loads nothing.
 
-    def __init__(self, config: Config, backends: Iterable[Backend] = BUILTIN_BACKENDS) -> None:
-        """Raises ConfigurationError for anything that cannot work."""
-        self.config = config
+    `generation` holds what was built from the configuration in effect; the rest is the process's own and outlives that.
+    """
+
+    def __init__(self, config: Config, backends: Iterable[Backend] = BUILTIN_BACKENDS, *, source: Source | None = None) -> None:
+        """`source` is where the configuration is read from again. Raises ConfigurationError for anything that cannot work."""
+        self.source = source
         self.is_draining = False
         self.server: Server | None = None
         self.address = ""  # once it listens
         self.metrics = Metrics()
-        self.keyring = Keyring(config.auth, KeyStore(config.store.folder)) if config.auth.mode == "keys" else None
         self.cache = VectorCache(config.cache.max_bytes)
         self.metrics.cache_bytes.set_function(lambda: self.cache.num_bytes)
-        self.catalog = built_catalog(config, installed_backends(backends), self.cache, self.metrics)
-        self.road = Road(
-            catalog=self.catalog,
-            admission=Admission(max_requests=config.server.max_concurrent_requests, max_bytes=config.server.max_buffered_bytes),
-            settings=config.server,
-            metrics=self.metrics,
+        self.admission = Admission(max_requests=config.server.max_concurrent_requests, max_bytes=config.server.max_buffered_bytes)
+        self.backends = installed_backends(backends)
+        self.loader = Loader(self.tell_loaded)
+        self.succession = Succession(
+            self.built(config), build=self.built, loader=self.loader, on_switched=self.switched, metrics=self.metrics
         )
-        self.door = self.built_door()
 
-    def built_door(self) -> Edge:
+    @property
+    def generation(self) -> Generation:
+        return self.succession.current
+
+    @property
+    def config(self) -> Config:
+        return self.generation.config
+
+    @property
+    def keyring(self) -> Keyring | None:
+        return self.generation.keyring
+
+    @property
+    def catalog(self) -> Catalog:
+        return self.generation.catalog
+
+    @property
+    def road(self) -> Road:
+        return self.generation.road
+
+    @property
+    def door(self) -> ASGIApp:
+        return self.generation.door
+
+    def built(self, config: Config, before: Generation | None = None) -> Generation:
+        """The parts in road order. What `before` has and nothing changed of, its keyring and its embedders, is the same in both."""
+        keyring = before.keyring if before is not None and before.config.auth == config.auth else built_keyring(config)
+        catalog = Catalog(self.built_models(config, before), self.loader)
+        default = config.server.default_model
+        if default is not None and default not in catalog.by_name:
+            raise ConfigurationError(f"server.default_model: no model has the name or alias '{default}'")
+        road = Road(catalog=catalog, admission=self.admission, settings=config.server, metrics=self.metrics)
+        return Generation(config, keyring, catalog, road, self.built_door(config, keyring, catalog, road))
+
+    def built_models(self, config: Config, before: Generation | None) -> Iterator[Model]:
+        for row in config.models:
+            refuse_misread_names(row)
+            models = before.catalog.models if before is not None else []
+            same = [model for model in models if before and recipe(before.config, model.row) == recipe(config, row)]
+            yield Model(row, same[0].embedder, same[0].built, same[0].life) if same else self.built_model(config, row)
+
+    def built_model(self, config: Config, row: ModelRow, *, group: str | None = None) -> Model:
+        """Of a row, or of a member of a group, whose metrics are the group's."""
+        backend, settings = backend_of(row, self.backends)
+        metrics = self.metrics.of_model(group or row.name)
+        member = partial(self.built_model, config, group=row.name)
+        built = backend.build(settings, Context(row.name, config.limits, config.engine, metrics, config.store.folder, member))
+        if isinstance(built, GroupEmbedder):  # whose members have the cache, each with its own vectors
+            return Model(row, built, built)
+        cached = Cached(built, self.cache, max_request_tokens=config.limits.max_request_tokens, metrics=metrics)
+        return Model(row, cached, built)
+
+    def built_door(self, config: Config, keyring: Keyring | None, catalog: Catalog, road: Road) -> Edge:
         watched = probes.routes(
-            catalog=self.catalog,
-            keyring=self.keyring,
+            catalog=catalog,
+            keyring=keyring,
             metrics=self.metrics,
-            settings=self.config.metrics,
+            settings=config.metrics,
             is_draining=lambda: self.is_draining,
         )
-        told = docs.routes(self.catalog, default_model=self.config.server.default_model) if self.config.server.docs else []
+        told = docs.routes(catalog, default_model=config.server.default_model) if config.server.docs else []
         litestar = Litestar(
-            [self.road.route(), *models.routes(self.catalog), *watched, *told],
-            middleware=[DefineMiddleware(Authentication, keyring=self.keyring, metrics=self.metrics)],
+            [road.route(), *models.routes(catalog), *watched, *told],
+            middleware=[DefineMiddleware(Authentication, keyring=keyring, metrics=self.metrics)],
             exception_handlers={Exception: answer},
             openapi_config=None,
             logging_config=None,
         )
         paths = [route.path for route in litestar.routes]
-        default = self.config.server.default_model
-        if default is not None and default not in self.catalog.by_name:
-            raise ConfigurationError(f"server.default_model: no model has the name or alias '{default}'")
         return Edge(
             litestar,
-            settings=self.config.server,
+            settings=config.server,
             metrics=self.metrics,
             is_draining=lambda: self.is_draining,
             paths=paths,
         )
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The application: whatever generation is in effect when a request comes answers it."""
+        await self.generation(scope, receive, send)
+
     async def start(self) -> None:
         """Reads the keys. Models are loaded by `load`, so that probes are answered meanwhile. Raises OperatorError."""
         if self.keyring is not None:
             await self.keyring.start()
-            if self.keyring.is_empty:
-                log.warning("no_api_keys", hint="no request can be served yet: make a key with `gateway keys create`")
-        elif not is_loopback(self.config.server.host):
-            log.warning(
-                "authentication_is_off",
-                host=self.config.server.host,
-                hint="EVERYBODY who reaches this address can use this server",
-            )
+        warn(self.generation)
 
     async def load(self) -> None:
-        """Starts every model, one after another. Raises OperatorError for the first that cannot be served."""
+        """Loads the models that are loaded at the start, one after another; one that cannot be does not take the others down.
+
+        Raises OperatorError where the configuration itself is wrong, or where nothing at all is left to be served.
+        """
         for model in self.catalog.models:
-            log.info("loading_model", model=model.name, source=model.row.settings.get("source", model.row.backend))
-            started = time.perf_counter()
-            await model.start()
-            about = model.embedder.describe()
-            self.metrics.of_model(model.name).loaded(
-                source=about.source, runtime=about.runtime, device=about.device, precision=about.precision,
-                dimensions=str(about.dimensions), fingerprint=about.fingerprint, fidelity=about.fidelity,
-            )  # fmt: skip
-            log.info(
-                "model_loaded", model=model.name, runtime=about.runtime, device=about.device, precision=about.precision,
-                fingerprint=about.fingerprint, seconds=round(time.perf_counter() - started, 1),
-            )  # fmt: skip
+            if model.row.load == "start" and self.generation.has(model):  # a new configuration may have come meanwhile
+                await self.loader.load(model)
+                if isinstance(model.life.failure, ConfigurationError):
+                    raise model.life.failure
+        failures = [model.life.failure for model in self.catalog.models if model.life.failure is not None]
+        if len(failures) == len(self.catalog.models):
+            raise failures[0]
+
+    def tell_loaded(self, model: Model) -> None:
+        about = model.describe()
+        self.metrics.of_model(model.name).loaded(
+            source=about.source, runtime=about.runtime, device=about.device, precision=about.precision,
+            dimensions=str(about.dimensions), fingerprint=about.fingerprint, fidelity=about.fidelity,
+        )  # fmt: skip
+
+    def switched(self, before: Generation, after: Generation) -> None:
+        """What is the process's own, and set by the configuration. Between two requests: nothing here waits."""
+        config = after.config
+        self.admission.max_requests, self.admission.max_bytes = (
+            config.server.max_concurrent_requests,
+            config.server.max_buffered_bytes,
+        )
+        self.cache.resize(config.cache.max_bytes)
+        if self.server is not None:
+            self.server.drain_for(config.server.drain_timeout_seconds)
+        if config.log != before.config.log:
+            logging.configure(level=config.log.level, line_format=config.log.format)
+        if config.auth != before.config.auth:
+            warn(after)
 
     async def serve(self) -> None:
         """Listens, loads, and serves until a signal. Raises OperatorError where it cannot begin."""
         settings = self.config.server
-        self.server = server = Server(self.door, settings, on_stop=self.drain)
+        self.server = server = Server(self, settings, on_stop=self.drain)
         listening = bound_socket(settings)
         host, port = listening.getsockname()[:2]
         self.address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         tasks: list[asyncio.Task[None]] = []
         try:
+            reload = (
+                Reload(self.source, current=lambda: self.config, renew=self.succession.renew, metrics=self.metrics)
+                if self.source
+                else None
+            )
             await self.start()
             if self.config.metrics.port and self.config.metrics.access != "off":
                 self.serve_metrics()
+            loading = asyncio.create_task(self.announce(server), name="load")
             tasks = [
-                asyncio.create_task(self.watch_lag(), name="lag-watch"),
-                asyncio.create_task(self.announce(server), name="load"),
+                loading,
+                watching(self.watch_lag(), "lag-watch"),
+                watching(self.loader.watch(lambda: self.catalog.models), "load-watch"),
+                *([watching(reload.watch(), "reload")] if reload is not None else []),
             ]
-            await server.serve(sockets=[listening])
-            if tasks[1].done():
-                tasks[1].result()
+            with reload.on_hang_up(self.stop) if reload is not None else nullcontext():
+                await server.serve(sockets=[listening])
+            if loading.done():
+                loading.result()
             log.info("stopped")
         finally:
             for task in tasks:
@@ -148,7 +233,7 @@ class Gateway:
             raise OperatorError(f"metrics.port: cannot listen on port {self.config.metrics.port}: {error.strerror}") from None
 
     async def announce(self, server: Server) -> None:
-        """Loads the models and says so; a model that cannot be loaded ends the server."""
+        """Loads the models and says so. Where none can be, or the configuration is wrong, the server ends."""
         try:
             await self.load()
         except BaseException:
@@ -156,7 +241,8 @@ class Gateway:
             raise
         gc.collect()
         gc.freeze()  # what was built to stay: looking it through again, every few thousand requests, held up the loop for 50 ms
-        log.info("ready", url=f"{self.address}/v1", models=[model.name for model in self.catalog.models])
+        serving = [model.name for model in self.catalog.models if model.state != "failed"]
+        log.info("ready", url=f"{self.address}/v1", models=serving)
 
     async def watch_lag(self) -> None:
         loop = asyncio.get_running_loop()
@@ -176,24 +262,27 @@ class Gateway:
         log.info("draining")
 
     async def close(self) -> None:
-        for model in self.catalog.models:
-            await model.embedder.close()
-        if self.keyring is not None:
-            await self.keyring.close()
-        self.road.close()
+        await self.loader.close()
+        await self.succession.close()
 
 
-def built_catalog(config: Config, backends: dict[str, Backend], cache: VectorCache, metrics: Metrics) -> Catalog:
-    built = []
-    for row in config.models:
-        refuse_misread_names(row)
-        backend, settings = backend_of(row, backends)
-        of_model = metrics.of_model(row.name)
-        context = Context(row.name, config.limits, config.engine, of_model, config.store.folder)
-        embedder = backend.build(settings, context)
-        cached = Cached(embedder, cache, max_request_tokens=config.limits.max_request_tokens, metrics=of_model)
-        built.append(Model(row, cached, embedder))
-    return Catalog(built)
+def warn(generation: Generation) -> None:
+    host = generation.config.server.host
+    if generation.keyring is not None and generation.keyring.is_empty:
+        log.warning("no_api_keys", hint="no request can be served yet: make a key with `gateway keys create`")
+    if generation.keyring is None and not is_loopback(host):
+        log.warning("authentication_is_off", host=host, hint="EVERYBODY who reaches this address can use this server")
+
+
+def built_keyring(config: Config) -> Keyring | None:
+    return Keyring(config.auth, KeyStore(config.store.folder)) if config.auth.mode == "keys" else None
+
+
+def watching(work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
+    """A task that should never end by itself; its death is told."""
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(told_if_dead)
+    return task
 
 
 def refuse_misread_names(row: ModelRow) -> None:

@@ -8,7 +8,7 @@ EVERY_ORIGIN = "*"
 METHODS = b"GET, HEAD, POST, OPTIONS"
 EXPOSED = (
     b"x-request-id, openai-model, openai-processing-ms, retry-after, server-timing, x-gateway-fingerprint, x-gateway-long-inputs,"
-    b" x-gateway-cache"
+    b" x-gateway-cache, x-gateway-member"
 )
 MAX_AGE_SECONDS = b"600"
 

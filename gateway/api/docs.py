@@ -45,8 +45,7 @@ REDOC = PAGE.format(style="", bundle="redoc.standalone.js", script="redoc.js")
 def routes(catalog: Catalog, *, default_model: str | None) -> list[HTTPRouteHandler]:
     @get("/openapi.json", exclude_from_auth=True)
     async def openapi() -> Response[bytes]:
-        ready = [model.embedder for model in catalog.models if model.embedder.health().state == "ready"]
-        max_dimensions = max((embedder.describe().dimensions for embedder in ready), default=None)
+        max_dimensions = max((model.dimensions for model in catalog.models if model.state == "ready"), default=None)
         return Response(orjson.dumps(document(default_model=default_model, max_dimensions=max_dimensions)), media_type=JSON)
 
     @get("/docs", exclude_from_auth=True)

@@ -77,18 +77,19 @@ class Road:
 
     async def answer(self, asked: EmbeddingsRequest, caller: Caller, record: Record) -> Reply:
         model = self.catalog.find(asked.model)
-        about = model.embedder.describe()
         record.model, record.num_inputs = model.name, len(asked.texts)
-        if asked.dimensions is not None and asked.dimensions > about.dimensions:
+        inputs = inputs_of(asked, caller, self.settings.request_timeout_seconds)
+        await self.catalog.serving(model, asked.model, deadline=inputs.deadline)
+        if asked.dimensions is not None and asked.dimensions > model.dimensions:
             raise InvalidValue(
-                f"Invalid value for 'dimensions'. Must be less than or equal to {about.dimensions}.", param="dimensions"
+                f"Invalid value for 'dimensions'. Must be less than or equal to {model.dimensions}.", param="dimensions"
             )
-        prepared = await model.embedder.prepare(inputs_of(asked, caller, self.settings.request_timeout_seconds))
+        prepared = await model.embedder.prepare(inputs)
         record.num_tokens = prepared.num_tokens
         vectors = await model.embedder.embed(prepared)
-        record.num_hits = vectors.num_hits
+        record.num_hits, record.member = vectors.num_hits, vectors.member
         started = time.perf_counter()
-        rows = cut(vectors.rows, asked.dimensions, normalize=asked.normalize)
+        rows = cut(vectors.rows, asked.dimensions or model.dimensions, normalize=asked.normalize)
         content = await self.off_loop(
             rows.size * BYTES_PER_NUMBER, wire_response.encode, rows,
             model=asked.model, encoding_format=asked.encoding_format, num_tokens=prepared.num_tokens,
@@ -98,7 +99,8 @@ class Road:
         headers = {
             "openai-model": ascii_only(asked.model),
             "server-timing": ", ".join(f"{stage};dur={1000 * seconds:.1f}" for stage, seconds in record.stages.items()),
-            "x-gateway-fingerprint": about.fingerprint,
+            "x-gateway-fingerprint": vectors.fingerprint or model.describe().fingerprint,
+            **({} if vectors.member is None else {"x-gateway-member": vectors.member}),
             **long_inputs_header(prepared),
             **({} if vectors.num_hits is None else {"x-gateway-cache": f"hits={vectors.num_hits}"}),
         }

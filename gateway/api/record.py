@@ -26,6 +26,7 @@ class Record:
     num_inputs: int | None = None
     num_tokens: int | None = None
     num_hits: int | None = None
+    member: str | None = None  # of a group of servers, which answered
     stages: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -44,6 +45,7 @@ class Record:
             "inputs": self.num_inputs,
             "tokens": self.num_tokens,
             "cache_hits": self.num_hits,
+            "member": self.member,
             **{f"{stage}_ms": round(1000 * seconds, 1) for stage, seconds in self.stages.items()},
         }
         return {name: value for name, value in fields.items() if value is not None}

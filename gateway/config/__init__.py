@@ -15,6 +15,7 @@ from gateway.config.settings import (
     ServerSettings,
     StoreSettings,
 )
+from gateway.config.source import Source
 from gateway.config.typed import typed
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "ModelRow",
     "Secret",
     "ServerSettings",
+    "Source",
     "StoreSettings",
     "first_set",
     "load",

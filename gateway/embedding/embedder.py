@@ -68,12 +68,15 @@ class Prepared:
 class Vectors:
     """`rows` has shape (n, dimensions) and dtype float32, in input order; of length 1 unless `normalize` was false.
 
-    `num_hits` counts the inputs that a cache had; None where there is no cache.
+    `num_hits` counts the inputs that a cache had; None where there is no cache. `member` names the one of a group that made them,
+    and `fingerprint` is then that one's.
     """
 
     rows: NDArray[np.float32]
     stages: StageSeconds = field(default_factory=dict)
     num_hits: int | None = None
+    member: str | None = None
+    fingerprint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,7 @@ class Embedder(Protocol):
     """Turns inputs into vectors. Local, cached, remote and clustered embedders all look like this."""
 
     async def start(self) -> None:
-        """Loads and warms up. Raises OperatorError saying what is missing."""
+        """Loads and warms up. Raises OperatorError saying what is missing; may then be called again, when it may be there."""
 
     async def prepare(self, inputs: Inputs) -> Prepared:
         """Tokenises or estimates, checks and counts. Raises InputTooLong, RequestTooLong or DeadlinePassed."""

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 
@@ -69,8 +70,10 @@ class Local:
 
     def serve(self, loaded: Loaded) -> None:
         """Warms the encoders up, and starts a device thread for each of them."""
+        self.tokenizer = Tokenizer(loaded.encoders[0].info.tokenizer_json)
+        for encoder in loaded.encoders:  # as text it is no longer needed: for a vocabulary of 250,000 words it is 39 MB
+            encoder.info = replace(encoder.info, tokenizer_json="")
         self.info = loaded.encoders[0].info
-        self.tokenizer = Tokenizer(self.info.tokenizer_json)
         self.prompts: dict[str, str] = self.info.prompts | dict(self.settings.prompts)
         self.planner = Planner(self.info, self.tokenizer, prompts=self.prompts, rule=self.settings.long_input, limits=self.limits)
         self.description = self.described(loaded)

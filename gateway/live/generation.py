@@ -1,0 +1,63 @@
+"""What was built from one configuration, and the requests that are answered by it.
+
+A request is answered by the generation that it came to, from its first byte to its last, however many have followed since.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from gateway.access.keyring import Keyring
+from gateway.api.embeddings import Road
+from gateway.config import Config
+from gateway.embedding.catalog import Catalog
+from gateway.embedding.model import Model
+
+
+@dataclass(slots=True)
+class Generation:
+    """The parts in road order; `door` is the whole application. Used on the event loop alone."""
+
+    config: Config
+    keyring: Keyring | None
+    catalog: Catalog
+    road: Road
+    door: ASGIApp
+    num_requests: int = 0
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.num_requests += 1
+        self.idle.clear()
+        try:
+            await self.door(scope, receive, send)
+        finally:
+            self.num_requests -= 1
+            if self.num_requests == 0:
+                self.idle.set()
+
+    def has(self, model: Model) -> bool:
+        """Whether this model's embedder is one of its own."""
+        return any(other.life is model.life for other in self.catalog.models)
+
+    def alone_in(self, others: Sequence["Generation"]) -> list[Model]:
+        """The models that none of the others has."""
+        return [model for model in self.catalog.models if not any(other.has(model) for other in others)]
+
+    async def close(self, *, survivors: Sequence["Generation"] = ()) -> None:
+        """Closes what none of the survivors has too."""
+        for model in self.alone_in(survivors):
+            await model.embedder.close()
+        if self.keyring is not None and all(self.keyring is not other.keyring for other in survivors):
+            await self.keyring.close()
+        self.road.close()
+
+    async def ended(self, *, timeout_seconds: float) -> None:
+        """Returns once nothing is under way here; a client that will not read its reply is not waited for beyond the time."""
+        if self.num_requests:
+            try:
+                await asyncio.wait_for(self.idle.wait(), timeout_seconds)
+            except TimeoutError:
+                return
