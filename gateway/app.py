@@ -53,7 +53,6 @@ class Gateway:
 
     def __init__(self, config: Config, backends: Iterable[Backend] = BUILTIN_BACKENDS, *, source: Source | None = None) -> None:
         """`source` is where the configuration is read from again. Raises ConfigurationError for anything that cannot work."""
-        self.source = source
         self.is_draining = False
         self.server: Server | None = None
         self.address = ""  # once it listens
@@ -66,6 +65,9 @@ class Gateway:
         self.succession = Succession(
             self.built(config), build=self.built, loader=self.loader, on_switched=self.switched, metrics=self.metrics
         )
+        self.reload: Reload | None = None
+        if source is not None:
+            self.reload = Reload(source, current=lambda: self.config, renew=self.succession.renew, metrics=self.metrics)
 
     @property
     def generation(self) -> Generation:
@@ -199,11 +201,6 @@ class Gateway:
         self.address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         tasks: list[asyncio.Task[None]] = []
         try:
-            reload = (
-                Reload(self.source, current=lambda: self.config, renew=self.succession.renew, metrics=self.metrics)
-                if self.source
-                else None
-            )
             await self.start()
             if self.config.metrics.port and self.config.metrics.access != "off":
                 self.serve_metrics()
@@ -212,9 +209,9 @@ class Gateway:
                 loading,
                 watching(self.watch_lag(), "lag-watch"),
                 watching(self.loader.watch(lambda: self.catalog.models), "load-watch"),
-                *([watching(reload.watch(), "reload")] if reload is not None else []),
+                *([watching(self.reload.watch(), "reload")] if self.reload is not None else []),
             ]
-            with reload.on_hang_up(self.stop) if reload is not None else nullcontext():
+            with self.reload.on_hang_up(self.stop) if self.reload is not None else nullcontext():
                 await server.serve(sockets=[listening])
             if loading.done():
                 loading.result()
