@@ -62,6 +62,7 @@ class Gateway:
         self.admission = Admission(max_requests=config.server.max_concurrent_requests, max_bytes=config.server.max_buffered_bytes)
         self.backends = installed_backends(backends)
         self.loader = Loader(self.tell_loaded)
+        self.turn = asyncio.Lock()
         self.succession = Succession(
             self.built(config), build=self.built, loader=self.loader, on_switched=self.switched, metrics=self.metrics
         )
@@ -115,7 +116,8 @@ class Gateway:
         backend, settings = backend_of(row, self.backends)
         metrics = self.metrics.of_model(group or row.name)
         member = partial(self.built_model, config, group=row.name)
-        built = backend.build(settings, Context(row.name, config.limits, config.engine, metrics, config.store.folder, member))
+        context = Context(row.name, config.limits, config.engine, metrics, config.store.folder, self.turn, member)
+        built = backend.build(settings, context)
         if isinstance(built, GroupEmbedder):  # whose members have the cache, each with its own vectors
             return Model(row, built, built)
         cached = Cached(built, self.cache, max_request_tokens=config.limits.max_request_tokens, metrics=metrics)
@@ -157,15 +159,15 @@ class Gateway:
         warn(self.generation)
 
     async def load(self) -> None:
-        """Loads the models that are loaded at the start, one after another; one that cannot be does not take the others down.
+        """Loads the models that are loaded at the start; one that cannot be, or waits for what is away, holds up no other.
 
         Raises OperatorError where the configuration itself is wrong, or where nothing at all is left to be served.
         """
-        for model in self.catalog.models:
-            if model.row.load == "start" and self.generation.has(model):  # a new configuration may have come meanwhile
-                await self.loader.load(model)
-                if isinstance(model.life.failure, ConfigurationError):
-                    raise model.life.failure
+        models = self.catalog.models
+        await asyncio.gather(*(self.loader.load(model) for model in models if model.row.load == "start"))
+        for model in models:
+            if isinstance(model.life.failure, ConfigurationError) and self.generation.has(model):
+                raise model.life.failure
         failures = [model.life.failure for model in self.catalog.models if model.life.failure is not None]
         if len(failures) == len(self.catalog.models):
             raise failures[0]

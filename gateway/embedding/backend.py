@@ -1,8 +1,9 @@
 """A backend makes embedders from model rows. Backends are rows in a table; a third party adds one by the entry-point group
 `gateway.backends`, naming an object like `Backend`, without touching this repository."""
 
+import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +23,9 @@ GROUP = "gateway.backends"
 class Context:
     """What an embedder is given beside the settings of its own row.
 
-    `member` builds a model of another row, with the cache around it: what a group is made of. Raises ConfigurationError.
+    `turn` is held by who takes the whole machine, as loading a model does: each takes every core, and for a while several times the
+    memory that it keeps. `member` builds a model of another row, with the cache around it: what a group is made of; it raises
+    ConfigurationError.
     """
 
     name: str
@@ -30,6 +33,7 @@ class Context:
     engine: EngineSettings
     metrics: ModelMetrics
     data_dir: Path
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     member: Callable[[ModelRow], Model] | None = None
 
 

@@ -98,17 +98,25 @@ class Description:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """`detail` is for operators: what is loading, or why it failed. It never goes to a client."""
+    """`detail` is for operators: what is loading, or why it failed. It never goes to a client.
+
+    One that is "loading" and has a `category` waits for something that is away, and comes by itself once that is back: another
+    server, say. Until then it counts as failed, and strangers are told the category: a word such as "upstream_unavailable".
+    """
 
     state: State
     detail: str = ""
+    category: str = ""
 
 
 class Embedder(Protocol):
     """Turns inputs into vectors. Local, cached, remote and clustered embedders all look like this."""
 
     async def start(self) -> None:
-        """Loads and warms up. Raises OperatorError saying what is missing; may then be called again, when it may be there."""
+        """Loads and warms up. May wait for what is away, as long as `health` says so.
+
+        Raises OperatorError saying what is missing; may then be called again, when it may be there.
+        """
 
     async def prepare(self, inputs: Inputs) -> Prepared:
         """Tokenises or estimates, checks and counts. Raises InputTooLong, RequestTooLong or DeadlinePassed."""

@@ -33,7 +33,7 @@ Rows = NDArray[np.float32]
 async def probed(embedder: Embedder) -> Rows:
     """The probes' vectors, shape (n, dimensions), float32, of length 1. Raises as the embedder."""
     deadline = time.monotonic() + PROBE_SECONDS
-    inputs = Inputs(list(PROBES), is_array=True, caller="group", deadline=deadline, long_input="end")
+    inputs = Inputs(list(PROBES), is_array=True, caller="group", deadline=deadline)
     return (await embedder.embed(await embedder.prepare(inputs))).rows
 
 
@@ -57,8 +57,13 @@ def refuse_others(where: str, first: tuple[Description, Rows], other: tuple[Desc
 
 
 def tells_parts(fingerprint: str) -> bool:
-    """Whether it is one of ours, made of what the model's files are. Another server's may be any text, which proves nothing."""
-    parts = fingerprint.partition(".")[0]
+    """Whether it is one of ours, made of what the model's files are.
+
+    Where those cannot be seen, behind another server's door, it is made of addresses and names instead, and says "unknown".
+    """
+    parts, _, runtime = fingerprint.partition(".")
+    if runtime.endswith("unknown"):
+        return False
     return len(parts) == NUM_PARTS_CHARS and all(char in "0123456789abcdef" for char in parts)
 
 

@@ -17,6 +17,7 @@ from gateway.config.typed import typed
 from gateway.embedding.backend import Context
 from gateway.embedding.embedder import Description, Embedder, Health, Inputs, Prepared, Vectors
 from gateway.embedding.equivalence import Rows, probed, refuse_others
+from gateway.embedding.loading import settled
 from gateway.errors import ConfigurationError, DeadlinePassed, GatewayError, OperatorError, Overloaded
 from gateway.log import get_logger
 from gateway.metrics import ModelMetrics
@@ -74,6 +75,7 @@ class Member:
     name: str
     embedder: Embedder
     built: Embedder
+    task: asyncio.Task[None] | None = None  # its start
     is_checked: bool = False
     failure: OperatorError | None = None
     rests_until: float = 0.0
@@ -140,8 +142,7 @@ class GroupEmbedder:
                 return
             if member.failure is not None:
                 raise member.failure
-            if member.embedder.health().state != "ready":
-                await member.embedder.start()
+            await self.started(member)
             found = (member.embedder.describe(), await probed(member.built))
             if self.first is None:
                 self.first, self.first_name = found, member.name
@@ -151,6 +152,15 @@ class GroupEmbedder:
                 member.failure = error
                 raise
             member.is_checked = True
+
+    async def started(self, member: Member) -> None:
+        """Raises as the member's start, and OperatorError while that waits for a server that is away; it then goes on by itself."""
+        if member.task is None or (member.task.done() and member.embedder.health().state != "ready"):
+            member.task = asyncio.create_task(member.embedder.start(), name=f"start-{self.name}/{member.name}")
+        await settled(member.task, member.embedder)
+        if not member.task.done():
+            raise OperatorError(f"it is away: {member.embedder.health().detail}", category="no_member_reached")
+        member.task.result()
 
     async def watch(self) -> None:
         """Reaches those that were away, until all were checked or refused."""
@@ -239,6 +249,9 @@ class GroupEmbedder:
             self.task.cancel()
             await asyncio.gather(self.task, return_exceptions=True)
         for member in self.members:
+            if member.task is not None:
+                member.task.cancel()
+                await asyncio.gather(member.task, return_exceptions=True)
             await member.embedder.close()
 
 

@@ -1,12 +1,10 @@
-"""When models are loaded: one at a time, at the start or on first use, and again some time after that failed.
-
-One at a time, because each takes every core and, for a while, several times the memory that it keeps.
-"""
+"""When models are loaded: at the start or on first use, and again some time after that failed."""
 
 import asyncio
 import time
 from collections.abc import Callable, Iterable
 
+from gateway.embedding.embedder import Embedder
 from gateway.embedding.model import Model
 from gateway.errors import ModelLoading, OperatorError, Overloaded
 from gateway.log import get_logger
@@ -14,6 +12,7 @@ from gateway.log import get_logger
 MAX_WAITING = 64  # requests a model that is loaded on first use; more would take the places of other models' callers
 RETRY_SECONDS, MAX_RETRY_SECONDS = 15.0, 900.0  # after a first failure; doubled after each further one
 WATCH_SECONDS = 1.0
+LOOK_SECONDS = 0.1  # between two looks at what a start waits for
 FAILED_SECONDS = 30.0  # Retry-After for a model that broke: about what a restart takes, which /livez then asks for
 
 log = get_logger()
@@ -25,12 +24,14 @@ class Loader:
     def __init__(self, on_loaded: Callable[[Model], None] = lambda _: None, clock: Callable[[], float] = time.monotonic) -> None:
         self.on_loaded = on_loaded
         self.clock = clock
-        self.turn = asyncio.Lock()
         self.tasks: set[asyncio.Task[None]] = set()
 
     async def load(self, model: Model) -> None:
-        """Returns when the load that is under way, or a new one, has ended; the model then tells how. Whoever waits may leave."""
-        await asyncio.wait([self.begin(model)])
+        """Returns when the load that is under way, or a new one, has ended, or waits for what is away; the model then tells which.
+
+        Whoever waits may leave.
+        """
+        await settled(self.begin(model), model.embedder)
 
     def begin(self, model: Model) -> asyncio.Task[None]:
         life = model.life
@@ -41,17 +42,16 @@ class Loader:
         return life.task
 
     async def loaded(self, model: Model) -> None:
-        async with self.turn:
-            log.info("loading_model", model=model.name, source=model.row.settings.get("source", model.row.backend))
-            started = time.perf_counter()
-            await model.start()
-            about = model.describe()
-            log.info(
-                "model_loaded", model=model.name, runtime=about.runtime, device=about.device, precision=about.precision,
-                fingerprint=about.fingerprint, seconds=round(time.perf_counter() - started, 1),
-            )  # fmt: skip
-            model.life.failure = None  # until now it went on being called failed: a second try must not make /readyz wait
-            self.on_loaded(model)
+        log.info("loading_model", model=model.name, source=model.row.settings.get("source", model.row.backend))
+        started = time.perf_counter()
+        await model.start()
+        about = model.describe()
+        log.info(
+            "model_loaded", model=model.name, runtime=about.runtime, device=about.device, precision=about.precision,
+            fingerprint=about.fingerprint, seconds=round(time.perf_counter() - started, 1),
+        )  # fmt: skip
+        model.life.failure = None  # until now it went on being called failed: a second try must not make /readyz wait
+        self.on_loaded(model)
 
     def ended(self, model: Model, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
@@ -92,7 +92,10 @@ class Loader:
             raise ModelLoading(name)
         life.num_waiting += 1
         try:
-            await asyncio.wait([self.begin(model)], timeout=max(0.0, deadline - time.monotonic()))
+            task = self.begin(model)
+            await asyncio.wait_for(settled(task, model.embedder), timeout=max(0.0, deadline - time.monotonic()))
+        except TimeoutError:
+            pass  # the model's state says what becomes of the request
         finally:
             life.num_waiting -= 1
 
@@ -102,10 +105,16 @@ class Loader:
             await asyncio.sleep(WATCH_SECONDS)
             for model in models():
                 if model.row.load == "start" and model.life.failure is not None and self.clock() >= model.life.retry_at:
-                    await self.load(model)
+                    self.begin(model)
 
     async def close(self) -> None:
         """Loads under way are given up."""
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+async def settled(task: asyncio.Task[None], embedder: Embedder) -> None:
+    """Returns when an embedder's start has ended, or says that it waits for what is away. Raises nothing of it."""
+    while not task.done() and not embedder.health().category:
+        await asyncio.wait([task], timeout=LOOK_SECONDS)

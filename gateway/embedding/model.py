@@ -45,9 +45,11 @@ class Model:
         """ "unloaded" is a model that waits for its first request; "failed" one that could not be loaded, or broke since."""
         if self.life.failure is not None:
             return "failed"
-        state = self.embedder.health().state
-        is_waiting = state == "loading" and self.life.task is None and self.row.load == "first_use"
-        return "unloaded" if is_waiting else state
+        health = self.embedder.health()
+        if health.state == "loading" and health.category:
+            return "failed"
+        is_waiting = health.state == "loading" and self.life.task is None and self.row.load == "first_use"
+        return "unloaded" if is_waiting else health.state
 
     @property
     def is_broken(self) -> bool:
@@ -90,7 +92,7 @@ class Model:
         """Why it is "failed", in a word that strangers may read."""
         failure = self.life.failure
         if failure is None:
-            return "broken"
+            return self.embedder.health().category or "broken"
         if isinstance(failure, OperatorError):
             return failure.category
         return failure.outcome if isinstance(failure, GatewayError) else "internal_error"

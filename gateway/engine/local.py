@@ -56,10 +56,13 @@ class Local:
         self.state = Health("loading", f"{settings.source}: not started")
         self.pool = ThreadPoolExecutor(TOKENIZER_THREADS, thread_name_prefix=f"tokenizer-{self.name}")
         self.devices: list[Device] = []
+        self.turn = context.turn
+        self.is_closed = False
 
     async def start(self) -> None:
         try:
-            await asyncio.to_thread(self.load)
+            async with self.turn:
+                await asyncio.to_thread(self.load)
         except OperatorError as error:
             self.state = Health("failed", str(error))
             raise
@@ -67,6 +70,8 @@ class Local:
 
     def load(self) -> None:
         self.serve(runtime.load(self.name, self.settings, self.engine, self.shelf))
+        if self.is_closed:  # while this thread, which cannot be stopped, was loading
+            self.stop()
 
     def serve(self, loaded: Loaded) -> None:
         """Warms the encoders up, and starts a device thread for each of them."""
@@ -171,12 +176,15 @@ class Local:
         return self.state
 
     async def close(self) -> None:
-        self.state = Health("failed", "closed")
+        self.state, self.is_closed = Health("failed", "closed"), True
         self.pool.shutdown(wait=False, cancel_futures=True)
         if self.devices:
-            self.batcher.close(closed())
+            await asyncio.to_thread(self.stop)
+
+    def stop(self) -> None:
+        self.batcher.close(closed())
         for device in self.devices:
-            await asyncio.to_thread(device.join, JOIN_SECONDS)
+            device.join(JOIN_SECONDS)
 
 
 def closed() -> GatewayError:

@@ -66,8 +66,9 @@ class Succession:
                 raise OperatorError(f"models[{model.name}]: it was not loaded within {LOAD_SECONDS:g} seconds") from None
             if isinstance(model.life.failure, OperatorError):
                 raise model.life.failure
-            if model.life.failure is not None:
-                raise OperatorError(f"models[{model.name}]: it cannot be loaded ({type(model.life.failure).__name__})")
+            if model.state != "ready":
+                reason = type(model.life.failure).__name__ if model.life.failure else model.embedder.health().detail
+                raise OperatorError(f"models[{model.name}]: it cannot be loaded: {reason}")
         elif model.state == "ready":
             model.check()
 
@@ -85,8 +86,9 @@ class Succession:
         others = [self.current, *(other for other in self.retired if other is not generation)]
         gone = generation.alone_in(others)
         loads = [model.life.task for model in gone if model.life.task is not None]
-        if loads:  # they run in threads, which cannot be stopped: what comes of them is closed
-            await asyncio.wait(loads)
+        for load in loads:
+            load.cancel()
+        await asyncio.gather(*loads, return_exceptions=True)
         await generation.close(survivors=others)
         self.retired.remove(generation)
         for model in gone:

@@ -39,7 +39,7 @@ class HeldEmbedder(FakeEmbedder):
 
 
 class VersionedBackend:
-    """Makes a new embedder for each row it is asked for, and remembers all it made. `fails` holds what cannot be loaded, and why."""
+    """Makes a new embedder for each row it is asked for, and remembers them. `fails` says what cannot be loaded, and why."""
 
     name = "versioned"
     settings = VersionedSettings
@@ -47,10 +47,13 @@ class VersionedBackend:
     def __init__(self):
         self.built: dict[tuple[str, int], HeldEmbedder] = {}
         self.num_built = 0
+        self.has_a_defect = False
         self.fails: dict[str, str] = {}
         self.held: dict[str, asyncio.Event] = {}
 
     def build(self, settings, context):
+        if self.has_a_defect:
+            raise ValueError("nobody thought of this")
         self.num_built += 1
         fingerprint = f"{settings.version:08d}{'f' * 16}.fake-float32"
         embedder = HeldEmbedder(
