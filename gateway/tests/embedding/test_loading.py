@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from gateway import log
 from gateway.config import ModelRow
 from gateway.embedding.catalog import Catalog
 from gateway.embedding.embedder import Health
@@ -166,6 +167,7 @@ async def test_a_model_that_failed_at_the_start_is_tried_again_later_and_later_a
     ],
 )
 async def test_why_it_failed_is_told_in_a_word_without_what_only_operators_may_read(error, category, capfd):
+    log.configure(level="info", line_format="json")
     broken = model()
     broken.embedder.breaks_with = error
     await Loader().load(broken)
