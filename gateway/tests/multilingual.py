@@ -7,6 +7,7 @@ configuration has more words than the tokenizer, and another padding id; mean po
 
 import json
 import random
+import sys
 from pathlib import Path
 
 import torch
@@ -155,3 +156,16 @@ def made(
     modules = [Transformer(str(folder / "parts"), max_seq_length=READS), Pooling(width, pooling_mode="mean")]
     SentenceTransformer(modules=modules, device="cpu").save(str(folder / "whole"), create_model_card=False)
     return folder / "whole"
+
+
+def main() -> None:
+    """Makes a small model in a folder, and says what sentence-transformers makes of the texts on standard input: unit vectors."""
+    folder, texts = Path(sys.argv[1]), json.load(sys.stdin)
+    model = SentenceTransformer(str(made(folder)), device="cpu", local_files_only=True)
+    vectors = model.encode(texts, batch_size=1, normalize_embeddings=True, show_progress_bar=False)
+    lengths = [len(model.tokenizer(text, truncation=False)["input_ids"]) for text in texts]
+    json.dump({"source": str(folder / "whole"), "vectors": vectors.tolist(), "num_tokens": lengths}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
