@@ -3,21 +3,21 @@
 import asyncio
 import gc
 import ipaddress
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Coroutine, Iterable, Iterator
+from contextlib import nullcontext
+from functools import partial
 from importlib.util import find_spec
 
 from litestar import Litestar
 from litestar.middleware import DefineMiddleware
+from litestar.types import ASGIApp, Receive, Scope, Send
 
+from gateway import log as logging
 from gateway.access.admission import Admission
-from gateway.access.bookkeeper import Bookkeeper
-from gateway.access.database import Database
 from gateway.access.keyring import Keyring
-from gateway.access.ledger import Ledger
 from gateway.access.limiter import Limiter
 from gateway.access.meters import LocalMeters, Meters
-from gateway.access.store import KeyStore
+from gateway.access.porter import Porter, built_porter
 from gateway.api import admin, docs, models, probes
 from gateway.api.admin import Desk
 from gateway.api.authentication import Authentication
@@ -25,147 +25,209 @@ from gateway.api.edge import Edge
 from gateway.api.embeddings import Road
 from gateway.api.failures import answer
 from gateway.api.server import Server, bound_socket
-from gateway.config import Config, LimitSettings, ModelRow, secret_value
+from gateway.config import Config, LimitSettings, ModelRow, Source, secret_value
 from gateway.embedding.backend import Backend, Context, backend_of, installed_backends
 from gateway.embedding.cache import VectorCache
 from gateway.embedding.cached import Cached
-from gateway.embedding.catalog import Catalog, Model
+from gateway.embedding.catalog import Catalog
+from gateway.embedding.group import Group, GroupEmbedder
+from gateway.embedding.loading import Loader
+from gateway.embedding.model import Model
 from gateway.engine.local import SentenceTransformers
 from gateway.errors import ConfigurationError, OperatorError
+from gateway.live.changes import recipe
+from gateway.live.generation import Generation
+from gateway.live.reload import Reload
+from gateway.live.succession import Succession, told_if_dead
 from gateway.log import get_logger
 from gateway.metrics import Metrics
 from gateway.tracing import Tracing
 from gateway.upstream.backend import UPSTREAM_BACKENDS
-from gateway.upstream.remote import Remote
 from gateway.wire.token_ids import other_encoding
 
-BUILTIN_BACKENDS: tuple[Backend, ...] = (SentenceTransformers(), *UPSTREAM_BACKENDS)
+BUILTIN_BACKENDS: tuple[Backend, ...] = (SentenceTransformers(), *UPSTREAM_BACKENDS, Group())
 LAG_INTERVAL_SECONDS = 0.5
 
 log = get_logger()
 
 
 class Gateway:
-    """One gateway. Building it checks the whole configuration, and opens and loads nothing."""
+    """One gateway. Building it checks the whole configuration, and opens and loads nothing.
 
-    def __init__(self, config: Config, backends: Iterable[Backend] = BUILTIN_BACKENDS) -> None:
-        """Raises ConfigurationError for anything that cannot work."""
-        self.config = config
+    `generation` holds what was built from the configuration in effect; the rest is the process's own and outlives that.
+    """
+
+    def __init__(self, config: Config, backends: Iterable[Backend] = BUILTIN_BACKENDS, *, source: Source | None = None) -> None:
+        """`source` is where the configuration is read from again. Raises ConfigurationError for anything that cannot work."""
         self.is_draining = False
         self.server: Server | None = None
         self.address = ""  # once it listens
         self.metrics = Metrics()
         self.tracing = Tracing(config.traces) if config.traces.endpoint else None
-        database = Database(config.store) if config.auth.mode == "keys" else None
-        self.store = KeyStore(database) if database else None
-        self.keyring = Keyring(config.auth, self.store) if self.store else None
-        self.ledger = Ledger(database) if database else None
-        self.bookkeeper = Bookkeeper(self.ledger, config.usage, metrics=self.metrics) if self.ledger else None
         self.cache = VectorCache(config.cache.max_bytes)
         self.metrics.cache_bytes.set_function(lambda: self.cache.num_bytes)
-        self.catalog = built_catalog(config, installed_backends(backends), self.cache, self.metrics)
-        self.limiter = Limiter(config.limits, built_meters(config.limits), self.metrics)
-        self.road = Road(
-            catalog=self.catalog,
-            admission=Admission(max_requests=config.server.max_concurrent_requests, max_bytes=config.server.max_buffered_bytes),
-            limiter=self.limiter,
+        self.admission = Admission(max_requests=config.server.max_concurrent_requests, max_bytes=config.server.max_buffered_bytes)
+        self.backends = installed_backends(backends)
+        self.loader = Loader(self.tell_loaded)
+        self.turn = asyncio.Lock()
+        self.succession = Succession(
+            self.built(config), build=self.built, loader=self.loader, on_switched=self.switched, metrics=self.metrics
+        )
+        self.reload: Reload | None = None
+        if source is not None:
+            self.reload = Reload(source, current=lambda: self.config, renew=self.succession.renew, metrics=self.metrics)
+
+    @property
+    def generation(self) -> Generation:
+        return self.succession.current
+
+    @property
+    def config(self) -> Config:
+        return self.generation.config
+
+    @property
+    def porter(self) -> Porter | None:
+        return self.generation.porter
+
+    @property
+    def keyring(self) -> Keyring | None:
+        return self.porter.keyring if self.porter else None
+
+    @property
+    def catalog(self) -> Catalog:
+        return self.generation.catalog
+
+    @property
+    def road(self) -> Road:
+        return self.generation.road
+
+    @property
+    def door(self) -> ASGIApp:
+        return self.generation.door
+
+    def built(self, config: Config, before: Generation | None = None) -> Generation:
+        """The parts in road order. What `before` has and nothing changed of, such as its embedders, is the same in both."""
+        porter, meters = self.built_porter(config, before), built_meters(config.limits, before)
+        catalog = Catalog(self.built_models(config, before), self.loader)
+        default = config.server.default_model
+        if default is not None and default not in catalog.by_name:
+            raise ConfigurationError(f"server.default_model: no model has the name or alias '{default}'")
+        limiter = Limiter(config.limits, meters, self.metrics)
+        road = Road(
+            catalog=catalog,
+            admission=self.admission,
+            limiter=limiter,
             settings=config.server,
             metrics=self.metrics,
-            bookkeeper=self.bookkeeper,
+            bookkeeper=porter.bookkeeper if porter else None,
         )
-        self.door = self.built_door()
+        desk = Desk(porter.store, porter.ledger, config.server) if porter and config.admin.enabled else None
+        door = self.built_door(config, porter, limiter, catalog, road, desk)
+        return Generation(config, porter, limiter, catalog, road, desk, door)
 
-    def built_door(self) -> Edge:
+    def built_porter(self, config: Config, before: Generation | None) -> Porter | None:
+        if before is not None and (before.config.auth, before.config.usage) == (config.auth, config.usage):
+            return before.porter
+        return built_porter(config.auth, config.usage, config.store, self.metrics)
+
+    def built_models(self, config: Config, before: Generation | None) -> Iterator[Model]:
+        for row in config.models:
+            refuse_misread_names(row)
+            models = before.catalog.models if before is not None else []
+            same = [model for model in models if before and recipe(before.config, model.row) == recipe(config, row)]
+            yield Model(row, same[0].embedder, same[0].built, same[0].life) if same else self.built_model(config, row)
+
+    def built_model(self, config: Config, row: ModelRow, *, group: str | None = None) -> Model:
+        """Of a row, or of a member of a group, whose metrics are the group's."""
+        backend, settings = backend_of(row, self.backends)
+        metrics = self.metrics.of_model(group or row.name)
+        member = partial(self.built_model, config, group=row.name)
+        context = Context(row.name, config.limits, config.engine, metrics, config.store.folder, self.turn, member)
+        built = backend.build(settings, context)
+        if isinstance(built, GroupEmbedder):  # whose members have the cache, each with its own vectors
+            return Model(row, built, built)
+        cached = Cached(built, self.cache, max_request_tokens=config.limits.max_request_tokens, metrics=metrics)
+        return Model(row, cached, built)
+
+    def built_door(  # noqa: PLR0913, PLR0917 - all that a generation has
+        self, config: Config, porter: Porter | None, limiter: Limiter, catalog: Catalog, road: Road, desk: Desk | None
+    ) -> Edge:
         watched = probes.routes(
-            catalog=self.catalog,
-            parts=self.parts(),
+            catalog=catalog,
+            parts={"limits": lambda: limiter.is_well, **(porter.parts if porter else {})},
             metrics=self.metrics,
-            settings=self.config.metrics,
+            settings=config.metrics,
             is_draining=lambda: self.is_draining,
         )
-        self.desk = (
-            Desk(self.store, self.ledger, self.config.server) if self.config.admin.enabled and self.store and self.ledger else None
-        )
-        run = admin.routes(self.desk) if self.desk else []
-        default = self.config.server.default_model
-        told = docs.routes(self.catalog, default_model=default, has_admin=bool(run)) if self.config.server.docs else []
+        run = admin.routes(desk) if desk else []
+        default = config.server.default_model
+        told = docs.routes(catalog, default_model=default, has_admin=bool(run)) if config.server.docs else []
         litestar = Litestar(
-            [self.road.route(), *models.routes(self.catalog), *run, *watched, *told],
-            middleware=[DefineMiddleware(Authentication, keyring=self.keyring, metrics=self.metrics)],
+            [road.route(), *models.routes(catalog), *run, *watched, *told],
+            middleware=[DefineMiddleware(Authentication, keyring=porter.keyring if porter else None, metrics=self.metrics)],
             exception_handlers={Exception: answer},
             openapi_config=None,
             logging_config=None,
         )
         paths = [route.path for route in litestar.routes]
-        if default is not None and default not in self.catalog.by_name:
-            raise ConfigurationError(f"server.default_model: no model has the name or alias '{default}'")
         return Edge(
             litestar,
-            settings=self.config.server,
+            settings=config.server,
             metrics=self.metrics,
             is_draining=lambda: self.is_draining,
             paths=paths,
             tracing=self.tracing,
         )
 
-    def parts(self) -> dict[str, Callable[[], bool]]:
-        """What must run as long as the process does, and whether it runs: `/livez` asks."""
-        keyring, bookkeeper = self.keyring, self.bookkeeper
-        parts: dict[str, Callable[[], bool]] = {"limits": lambda: self.limiter.is_well}
-        if keyring is not None and bookkeeper is not None:
-            parts |= {"keys": lambda: keyring.is_watching, "usage": lambda: bookkeeper.is_running}
-        return parts
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The application: whatever generation is in effect when a request comes answers it."""
+        await self.generation(scope, receive, send)
 
     async def start(self) -> None:
         """Reads the keys. Models are loaded by `load`, so that probes are answered meanwhile. Raises OperatorError."""
-        await self.limiter.start()
-        if self.keyring is not None:
-            await self.keyring.start()
-            if self.bookkeeper is not None:
-                await self.bookkeeper.start()
-            if self.keyring.is_empty:
-                log.warning("no_api_keys", hint="no request can be served yet: make a key with `gateway keys create`")
-        elif not is_loopback(self.config.server.host):
-            log.warning(
-                "authentication_is_off",
-                host=self.config.server.host,
-                hint="EVERYBODY who reaches this address can use this server",
-            )
+        await self.generation.start()
+        warn(self.generation)
 
     async def load(self) -> None:
-        """Starts every model: those of this machine one after another, and all upstreams beside them, as one may be away.
+        """Loads the models that are loaded at the start; one that cannot be, or waits for what is away, holds up no other.
 
-        Raises OperatorError for the first that cannot be served.
+        Raises OperatorError where the configuration itself is wrong, or where nothing at all is left to be served.
         """
-        upstreams = [model for model in self.catalog.models if isinstance(model.built, Remote)]
-        own = [model for model in self.catalog.models if model not in upstreams]
-        loading = [asyncio.create_task(self.load_in_turn(models), name="load") for models in (own, *([each] for each in upstreams))]
-        try:
-            await asyncio.gather(*loading)
-        finally:
-            for task in loading:
-                task.cancel()
-            await asyncio.gather(*loading, return_exceptions=True)
-
-    async def load_in_turn(self, models: Iterable[Model]) -> None:
+        models = self.catalog.models
+        await asyncio.gather(*(self.loader.load(model) for model in models if model.row.load == "start"))
         for model in models:
-            log.info("loading_model", model=model.name, source=model.row.settings.get("source", model.row.backend))
-            started = time.perf_counter()
-            await model.start()
-            about = model.embedder.describe()
-            self.metrics.of_model(model.name).loaded(
-                source=about.source, runtime=about.runtime, device=about.device, precision=about.precision,
-                dimensions=str(about.dimensions), fingerprint=about.fingerprint, fidelity=about.fidelity,
-            )  # fmt: skip
-            log.info(
-                "model_loaded", model=model.name, runtime=about.runtime, device=about.device, precision=about.precision,
-                fingerprint=about.fingerprint, seconds=round(time.perf_counter() - started, 1),
-            )  # fmt: skip
+            if isinstance(model.life.failure, ConfigurationError) and self.generation.has(model):
+                raise model.life.failure
+        failures = [model.life.failure for model in self.catalog.models if model.life.failure is not None]
+        if len(failures) == len(self.catalog.models):
+            raise failures[0]
+
+    def tell_loaded(self, model: Model) -> None:
+        about = model.describe()
+        self.metrics.of_model(model.name).loaded(
+            source=about.source, runtime=about.runtime, device=about.device, precision=about.precision,
+            dimensions=str(about.dimensions), fingerprint=about.fingerprint, fidelity=about.fidelity,
+        )  # fmt: skip
+
+    def switched(self, before: Generation, after: Generation) -> None:
+        """What is the process's own, and set by the configuration. Between two requests: nothing here waits."""
+        config = after.config
+        self.admission.max_requests, self.admission.max_bytes = (
+            config.server.max_concurrent_requests,
+            config.server.max_buffered_bytes,
+        )
+        self.cache.resize(config.cache.max_bytes)
+        if self.server is not None:
+            self.server.drain_for(config.server.drain_timeout_seconds)
+        if config.log != before.config.log:
+            logging.configure(level=config.log.level, line_format=config.log.format)
+        if config.auth != before.config.auth:
+            warn(after)
 
     async def serve(self) -> None:
         """Listens, loads, and serves until a signal. Raises OperatorError where it cannot begin."""
         settings = self.config.server
-        self.server = server = Server(self.door, settings, metrics=self.metrics, on_stop=self.drain)
+        self.server = server = Server(self, settings, metrics=self.metrics, on_stop=self.drain)
         listening = bound_socket(settings)
         host, port = listening.getsockname()[:2]
         self.address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -174,13 +236,17 @@ class Gateway:
             await self.start()
             if self.config.metrics.port and self.config.metrics.access != "off":
                 self.serve_metrics()
+            loading = asyncio.create_task(self.announce(server), name="load")
             tasks = [
-                asyncio.create_task(self.watch_lag(), name="lag-watch"),
-                asyncio.create_task(self.announce(server), name="load"),
+                loading,
+                watching(self.watch_lag(), "lag-watch"),
+                watching(self.loader.watch(lambda: self.catalog.models), "load-watch"),
+                *([watching(self.reload.watch(), "reload")] if self.reload is not None else []),
             ]
-            await server.serve(sockets=[listening])
-            if tasks[1].done():
-                tasks[1].result()
+            with self.reload.on_hang_up(self.stop) if self.reload is not None else nullcontext():
+                await server.serve(sockets=[listening])
+            if loading.done():
+                loading.result()
             log.info("stopped")
         finally:
             for task in tasks:
@@ -196,7 +262,7 @@ class Gateway:
             raise OperatorError(f"metrics.port: cannot listen on port {self.config.metrics.port}: {error.strerror}") from None
 
     async def announce(self, server: Server) -> None:
-        """Loads the models and says so; a model that cannot be loaded ends the server."""
+        """Loads the models and says so. Where none can be, or the configuration is wrong, the server ends."""
         try:
             await self.load()
         except BaseException:
@@ -204,7 +270,8 @@ class Gateway:
             raise
         gc.collect()
         gc.freeze()  # what was built to stay: looking it through again, every few thousand requests, held up the loop for 50 ms
-        log.info("ready", url=f"{self.address}/v1", models=[model.name for model in self.catalog.models])
+        serving = [model.name for model in self.catalog.models if model.state != "failed"]
+        log.info("ready", url=f"{self.address}/v1", models=serving)
 
     async def watch_lag(self) -> None:
         loop = asyncio.get_running_loop()
@@ -224,35 +291,24 @@ class Gateway:
         log.info("draining")
 
     async def close(self) -> None:
-        for model in self.catalog.models:
-            await model.embedder.close()
-        if self.bookkeeper is not None:
-            await self.bookkeeper.close()
-        if self.keyring is not None:
-            await self.keyring.close()
-        await self.limiter.close()
-        self.road.close()
+        await self.loader.close()
+        await self.succession.close()
         if self.tracing is not None:
             await asyncio.to_thread(self.tracing.close)
-        if self.desk is not None:
-            self.desk.close()
 
 
-def built_catalog(config: Config, backends: dict[str, Backend], cache: VectorCache, metrics: Metrics) -> Catalog:
-    built = []
-    for row in config.models:
-        refuse_misread_names(row)
-        backend, settings = backend_of(row, backends)
-        of_model = metrics.of_model(row.name)
-        context = Context(row.name, config.limits, config.engine, of_model, config.store.folder)
-        embedder = backend.build(settings, context)
-        cached = Cached(embedder, cache, max_request_tokens=config.limits.max_request_tokens, metrics=of_model)
-        built.append(Model(row, cached, embedder))
-    return Catalog(built)
+def warn(generation: Generation) -> None:
+    host = generation.config.server.host
+    if generation.porter is not None and generation.porter.keyring.is_empty:
+        log.warning("no_api_keys", hint="no request can be served yet: make a key with `gateway keys create`")
+    if generation.porter is None and not is_loopback(host):
+        log.warning("authentication_is_off", host=host, hint="EVERYBODY who reaches this address can use this server")
 
 
-def built_meters(limits: LimitSettings) -> Meters:
-    """Of this process alone, or those that a server keeps for several."""
+def built_meters(limits: LimitSettings, before: Generation | None) -> Meters:
+    """Of this process alone, or those that a server keeps for several. They outlive the limits that they are read by."""
+    if before is not None and whose_meters(before.config.limits) == whose_meters(limits):
+        return before.limiter.meters
     if limits.redis_url is None:
         return LocalMeters()
     if find_spec("hiredis") is None:
@@ -261,6 +317,17 @@ def built_meters(limits: LimitSettings) -> Meters:
     from gateway.access.shared_meters import SharedMeters  # noqa: PLC0415
 
     return SharedMeters(address_of(secret_value(limits.redis_url)), timeout_seconds=limits.redis_timeout_seconds)
+
+
+def whose_meters(limits: LimitSettings) -> object:
+    return limits.redis_url, limits.redis_timeout_seconds
+
+
+def watching(work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
+    """A task that should never end by itself; its death is told."""
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(told_if_dead)
+    return task
 
 
 def refuse_misread_names(row: ModelRow) -> None:

@@ -369,7 +369,14 @@ class ClientGone(Exception):
 
 
 class OperatorError(Exception):
-    """Something whoever runs the gateway must mend. Its text is the one line they read."""
+    """Something whoever runs the gateway must mend. Its text is the one line they read.
+
+    `category` is all that strangers are told of it, by `/readyz`: a word without paths, addresses or figures.
+    """
+
+    def __init__(self, message: str, *, category: str = "cannot_be_loaded") -> None:
+        super().__init__(message)
+        self.category = category
 
 
 class ConfigurationError(OperatorError):

@@ -109,6 +109,17 @@ class Metrics:
         )
         self.usage_pending_rows = gauge("gateway_usage_pending_rows", "Rows of usage that could not be written yet.")
         self.usage_rows_lost = count("gateway_usage_rows_lost_total", "Rows of usage given up, as too many were waiting.")
+        self.group_requests = count(
+            "gateway_group_requests_total",
+            "Requests a member of a group was asked; outcome is ok or an error's code.",
+            ["model", "member", "outcome"],
+        )
+        self.config_reloads = count(
+            "gateway_config_reloads_total", "Configurations read while running; result is loaded, unchanged or refused.", ["result"]
+        )
+        self.config_loaded_at = gauge(
+            "gateway_config_last_load_timestamp_seconds", "When the configuration in effect was loaded, in Unix seconds."
+        )
         self.loop_lag = gauge("gateway_event_loop_lag_seconds", "How late the event loop was when last looked at.")
         self.model_info = gauge("gateway_model_info", "1 for each loaded model.", MODEL_INFO)
         gauge("gateway_build_info", "1 for the running version.", ["version"]).labels(__version__).set(1)
@@ -175,6 +186,8 @@ class ModelMetrics:
         self.lookups = {result: metrics.cache_lookups.labels(name, result) for result in LOOKUP_RESULTS}
         self.fidelity = metrics.fidelity
         self.info = metrics.model_info
+        self.group_requests = metrics.group_requests
+        self.shown: tuple[str, ...] | None = None  # the labels of this model's row in `info`
 
     def of_upstream(self) -> "UpstreamMetrics":
         """For a model that another server embeds; it is called the same there."""
@@ -182,9 +195,22 @@ class ModelMetrics:
 
     def loaded(self, *, fidelity: float | None, **labels: str) -> None:
         """The model can serve. `labels` are those of MODEL_INFO beside `model`; a fidelity nobody measured is not shown."""
-        self.info.labels(model=self.name, **labels).set(1)
+        self.gone()
+        self.shown = (self.name, *(labels[name] for name in MODEL_INFO[1:]))
+        self.info.labels(*self.shown).set(1)
         if fidelity is not None:
             self.fidelity.labels(self.name).set(fidelity)
+
+    def gone(self) -> None:
+        """It is no longer what it was. What was counted of it stays."""
+        if self.shown is not None:
+            self.info.remove(*self.shown)
+            self.shown = None
+        self.fidelity.remove_by_labels({"model": self.name})
+
+    def member_answered(self, member: str, outcome: str) -> None:
+        """A member of this group was asked. `outcome` is "ok" or an error's code."""
+        self.group_requests.labels(self.name, member, outcome).inc()
 
     def looked_up(self, **results: int) -> None:
         """So many inputs had each of LOOKUP_RESULTS."""

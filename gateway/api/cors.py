@@ -9,7 +9,7 @@ METHODS = b"GET, HEAD, POST, OPTIONS"
 EXPOSED = (
     b"x-request-id, openai-model, openai-processing-ms, retry-after, server-timing, x-gateway-fingerprint, x-gateway-long-inputs,"
     b" x-gateway-cache, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests,"
-    b" x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
+    b" x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, x-gateway-member"
 )
 MAX_AGE_SECONDS = b"600"
 

@@ -46,8 +46,7 @@ REDOC = PAGE.format(style="", bundle="redoc.standalone.js", script="redoc.js")
 def routes(catalog: Catalog, *, default_model: str | None, has_admin: bool) -> list[HTTPRouteHandler]:
     @get("/openapi.json", exclude_from_auth=True)
     async def openapi() -> Response[bytes]:
-        ready = [model.embedder for model in catalog.models if model.embedder.health().state == "ready"]
-        max_dimensions = max((embedder.describe().dimensions for embedder in ready), default=None)
+        max_dimensions = max((model.dimensions for model in catalog.models if model.state == "ready"), default=None)
         told = document(default_model=default_model, max_dimensions=max_dimensions)
         return Response(orjson.dumps(with_admin(told) if has_admin else told), media_type=JSON)
 

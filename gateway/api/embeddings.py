@@ -21,8 +21,8 @@ from gateway.api.failures import JSON
 from gateway.api.models import allowed
 from gateway.api.record import Record, record_of
 from gateway.config import ServerSettings
-from gateway.embedding.catalog import Catalog
-from gateway.embedding.embedder import Description, Inputs, Prepared, StageSeconds, Vectors
+from gateway.embedding.catalog import Catalog, Model
+from gateway.embedding.embedder import Inputs, Prepared, StageSeconds, Vectors
 from gateway.embedding.vectors import Float32, cut
 from gateway.errors import DeadlinePassed, InvalidValue
 from gateway.metrics import Metrics
@@ -100,17 +100,18 @@ class Road:
 
     async def answer(self, asked: EmbeddingsRequest, visit: Visit, record: Record) -> Reply:
         model = allowed(self.catalog, asked.model, visit.caller)
-        about = model.embedder.describe()
         record.model, record.num_inputs = model.name, len(asked.texts)
-        refuse_more(asked.dimensions, about.dimensions)
-        prepared = await model.embedder.prepare(inputs_of(asked, visit.caller, self.settings.request_timeout_seconds))
+        inputs = inputs_of(asked, visit.caller, self.settings.request_timeout_seconds)
+        await self.catalog.serving(model, asked.model, deadline=inputs.deadline)
+        refuse_more(asked.dimensions, model.dimensions)
+        prepared = await model.embedder.prepare(inputs)
         record.num_tokens = prepared.num_tokens
         await visit.charge(prepared.num_tokens, num_cached_tokens=prepared.num_cached_tokens)
         vectors = await model.embedder.embed(prepared)
         token_counts = vectors.token_counts or prepared.token_counts  # an upstream's own, where it told them
-        record.num_hits, record.num_tokens = vectors.num_hits, sum(token_counts)
-        record.dimensions = asked.dimensions or about.dimensions
-        content, seconds = await self.encoded(vectors.rows, asked, num_tokens=record.num_tokens)
+        record.num_hits, record.member, record.num_tokens = vectors.num_hits, vectors.member, sum(token_counts)
+        record.dimensions = asked.dimensions or model.dimensions
+        content, seconds = await self.encoded(vectors.rows, asked, dimensions=record.dimensions, num_tokens=record.num_tokens)
         record.stages = {**prepared.stages, **vectors.stages, "encode": seconds}
         self.metrics.of_model(model.name).embedded(token_counts, record.stages)
         if self.bookkeeper is not None:
@@ -118,12 +119,12 @@ class Road:
                 visit.caller, model=model.name, num_inputs=len(asked.texts),
                 num_tokens=record.num_tokens, num_cached_tokens=prepared.num_cached_tokens,
             )  # fmt: skip
-        return Reply(content, headers_of(asked, about, prepared, vectors, record.stages))
+        return Reply(content, headers_of(asked, model, prepared, vectors, record.stages))
 
-    async def encoded(self, rows: Float32, asked: EmbeddingsRequest, *, num_tokens: int) -> tuple[bytes, float]:
+    async def encoded(self, rows: Float32, asked: EmbeddingsRequest, *, dimensions: int, num_tokens: int) -> tuple[bytes, float]:
         """The reply's body, and how long it took."""
         started = time.perf_counter()
-        rows = cut(rows, asked.dimensions, normalize=asked.normalize)
+        rows = cut(rows, dimensions, normalize=asked.normalize)
         content = await self.off_loop(
             rows.size * BYTES_PER_NUMBER, wire_response.encode, rows,
             model=asked.model, encoding_format=asked.encoding_format, num_tokens=num_tokens,
@@ -168,12 +169,13 @@ def refuse_more(dimensions: int | None, native: int) -> None:
 
 
 def headers_of(
-    asked: EmbeddingsRequest, about: Description, prepared: Prepared, vectors: Vectors, stages: StageSeconds
+    asked: EmbeddingsRequest, model: Model, prepared: Prepared, vectors: Vectors, stages: StageSeconds
 ) -> dict[str, str]:
     return {
         "openai-model": ascii_only(asked.model),
         "server-timing": ", ".join(f"{stage};dur={1000 * seconds:.1f}" for stage, seconds in stages.items()),
-        "x-gateway-fingerprint": about.fingerprint,
+        "x-gateway-fingerprint": vectors.fingerprint or model.describe().fingerprint,
+        **({} if vectors.member is None else {"x-gateway-member": vectors.member}),
         **long_inputs_header(prepared),
         **({} if vectors.num_hits is None else {"x-gateway-cache": f"hits={vectors.num_hits}"}),
     }

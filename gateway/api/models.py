@@ -47,7 +47,7 @@ def refuse_hidden(catalog: Catalog, name: str, caller: Caller) -> None:
 
 def entry(name: str, model: Model) -> dict[str, Any]:
     """OpenAI's four fields, and beside them what only we tell; a model that is still loading has none of these yet."""
-    state = model.embedder.health().state
+    state = model.state
     about = model.embedder.describe() if state == "ready" else None
     basic = {
         "id": name,
@@ -62,7 +62,7 @@ def entry(name: str, model: Model) -> dict[str, Any]:
         return basic
     return {
         **basic,
-        "dimensions": about.dimensions,
+        "dimensions": model.dimensions,
         "max_tokens": about.max_tokens,
         "long_input": about.long_input,
         "fingerprint": about.fingerprint,

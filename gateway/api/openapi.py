@@ -104,7 +104,7 @@ MODEL: Schema = {
         "object": {"const": "model"},
         "created": {"type": "integer"},
         "owned_by": {"type": "string"},
-        "state": {"enum": ["loading", "ready", "failed"]},
+        "state": {"enum": ["unloaded", "loading", "ready", "failed"]},
         "alias_of": {"type": "string"},
         "dimensions": {"type": "integer", "minimum": 1},
         "max_tokens": {"type": "integer", "minimum": 1},

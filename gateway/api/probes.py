@@ -25,18 +25,28 @@ def routes(
 ) -> list[HTTPRouteHandler]:
     @get(["/livez", "/health"], exclude_from_auth=True)
     async def livez() -> Response[bytes]:
-        """Alive: a restart would not help. A model whose device thread is gone for good, or a part whose task died, needs one."""
-        broken = [model.name for model in catalog.models if model.embedder.health().state == "failed"]
+        """Alive: a restart would not help. A model whose device thread is gone for good, or a part whose task died, needs one.
+
+        A model that could not be loaded is tried again; a restart would only take the others down.
+        """
+        broken = [model.name for model in catalog.models if model.is_broken]
         broken += [part for part, is_well in parts.items() if not is_well()]
         return report(OK if not broken else NOT_NOW, "ok" if not broken else "failed", failed=broken)
 
     @get("/readyz", exclude_from_auth=True)
     async def readyz() -> Response[bytes]:
-        """Ready: every model serves, and no shutdown has begun."""
-        waiting = [model.name for model in catalog.models if model.embedder.health().state != "ready"]
+        """Ready: each model serves or is loaded on its first use, and no shutdown has begun.
+
+        Where some failed and others serve, it is ready all the same, and says which failed and why, in a word for strangers: to be
+        taken out of service would take the others down.
+        """
         if is_draining():
             return report(NOT_NOW, "draining")
-        return report(OK if not waiting else NOT_NOW, "ready" if not waiting else "loading", waiting_for=waiting)
+        failed = {model.name: model.category for model in catalog.models if model.state == "failed"}
+        if awaited := [model.name for model in catalog.awaited]:
+            return report(NOT_NOW, "loading", waiting_for=awaited, failed=failed)
+        state = "ready" if not failed else "degraded" if catalog.ready else "failed"
+        return report(OK if catalog.ready else NOT_NOW, state, failed=failed)
 
     @get("/metrics", exclude_from_auth=settings.access == "open")
     async def exposition() -> Response[bytes]:
@@ -47,6 +57,6 @@ def routes(
     return [livez, readyz, *([exposition] if serves_metrics else [])]
 
 
-def report(status: int, state: str, **lists: list[str]) -> Response[bytes]:
-    shown = {name: value for name, value in lists.items() if value}
+def report(status: int, state: str, **details: list[str] | dict[str, str]) -> Response[bytes]:
+    shown = {name: value for name, value in details.items() if value}
     return Response(orjson.dumps({"status": state, **shown}), status_code=status, media_type=JSON)

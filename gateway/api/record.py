@@ -32,6 +32,7 @@ class Record:
     num_tokens: int | None = None
     num_hits: int | None = None
     dimensions: int | None = None
+    member: str | None = None  # of a group of servers, which answered
     stages: dict[str, float] = field(default_factory=dict)
     span: RequestSpan | None = None
     client: str | None = None
@@ -55,6 +56,7 @@ class Record:
             "tokens": self.num_tokens,
             "cache_hits": self.num_hits,
             "trace_id": self.span.trace_id if self.span else None,
+            "member": self.member,
             **{f"{stage}_ms": round(1000 * seconds, 1) for stage, seconds in self.stages.items()},
         }
         return {name: value for name, value in fields.items() if value is not None}

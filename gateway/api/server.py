@@ -47,6 +47,10 @@ class Server(uvicorn.Server):
         else:
             self.stop()
 
+    def drain_for(self, seconds: float) -> None:
+        """How long requests under way may take once it is told to stop."""
+        self.config.timeout_graceful_shutdown = max(1, round(seconds))
+
     def stop(self) -> None:
         self.on_stop()
         self.should_exit = True

@@ -63,7 +63,7 @@ def as_tables(settings: Config) -> dict[str, Any]:
 
 
 def row_table(row: ModelRow) -> dict[str, Any]:
-    own = {"name": row.name, "aliases": list(row.aliases), "backend": row.backend, "fingerprint": row.fingerprint}
+    own = {name: value for name, value in msgspec.to_builtins(row).items() if name != "settings"}
     return without_none({**own, **{name: masked(name, value) for name, value in row.settings.items()}})
 
 
@@ -95,16 +95,9 @@ def documented() -> Iterator[str]:
             yield from documented_fields(section)
     yield "\n# What stands here replaces the built-in model, which is this one."
     yield "[[models]]"
-    yield from commented("The name clients send.")
-    yield from ('name = "all-MiniLM-L6-v2"',)
-    yield from commented("Other names it is served by. A name OpenAI's clients know takes part in their defaults.")
-    yield 'aliases = ["sentence-transformers/all-MiniLM-L6-v2", "text-embedding-3-small"]'
-    yield from commented(
-        f"What serves it: {', '.join(backend.name for backend in BUILTIN_BACKENDS)}, or one that an installed package adds."
-    )
-    yield 'backend = "sentence-transformers"'
-    yield from commented("Refuse to start with other vectors than these; `/v1/models` and every reply tell the fingerprint.")
-    yield '# fingerprint = "…"'
+    yield from documented_fields(ModelRow)
+    yield ""
+    yield from commented(f"Backends: {', '.join(backend.name for backend in BUILTIN_BACKENDS)}, and those of installed packages.")
     told: set[str] = set()
     for number, backend in enumerate(BUILTIN_BACKENDS):
         yield f'\n# backend = "{backend.name}":'
@@ -116,9 +109,12 @@ def documented_fields(struct: Any, told: set[str] | None = None) -> Iterator[str
     """`told` are the descriptions that stand above already, which are not repeated."""
     told = set() if told is None else told
     [builtin] = BUILTIN_MODELS
+    known = row_table(builtin) if struct is ModelRow else builtin.settings
     hints = get_type_hints(struct, include_extras=True)
     repeated: list[str] = []
     for field in msgspec.structs.fields(struct):
+        if field.name == "settings":  # of a row: what its backend documents
+            continue
         meta = next(part for part in get_args(hints[field.name]) if isinstance(part, msgspec.Meta))
         if meta.description in told:
             repeated.append(field.name)
@@ -128,8 +124,8 @@ def documented_fields(struct: Any, told: set[str] | None = None) -> Iterator[str
         default = field.default if field.default is not msgspec.NODEFAULT else None
         if field.default_factory is not msgspec.NODEFAULT:
             default = field.default_factory()
-        if field.name in builtin.settings:
-            yield tomli_w.dumps({field.name: builtin.settings[field.name]}).strip()
+        if field.name in known:
+            yield tomli_w.dumps({field.name: known[field.name]}).strip()
         elif default is None and Secret in get_args(field.type.__origin__ if hasattr(field.type, "__origin__") else field.type):
             yield f'# {field.name} = {{ env = "NAME" }}'
         elif default is None or default == {}:

@@ -1,4 +1,4 @@
-"""`gateway models` and `gateway models build`."""
+"""`gateway models`, `gateway models build` and `gateway models add`."""
 
 import json
 from pathlib import Path
@@ -7,9 +7,10 @@ from typing import Any
 import click
 
 from gateway.app import Gateway
+from gateway.cli.add import add
 from gateway.cli.options import config_option
 from gateway.config import load
-from gateway.embedding.catalog import Model
+from gateway.embedding.model import Model
 from gateway.engine import runtime
 from gateway.engine.compiler import STEPS, Child
 from gateway.engine.local import Local
@@ -50,6 +51,9 @@ def build(outer_path: str | None, path: str | None, name: str | None) -> None:
     for model in chosen:
         place = built(model)
         click.echo(f"{model.name}: {place}")
+
+
+models.add_command(add)
 
 
 def built(model: Model) -> Path | str:

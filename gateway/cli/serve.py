@@ -9,7 +9,7 @@ import click
 from gateway import log
 from gateway.app import Gateway
 from gateway.cli.options import config_option
-from gateway.config import load
+from gateway.config import Source
 
 
 @click.command()
@@ -30,9 +30,10 @@ def serve(path: str | None, host: str | None, port: int | None, models: tuple[st
         ("server", "port"): port,
         ("models", ""): list(models),
     }
-    config = load(path, flags={name: value for name, value in flags.items() if value not in (None, [])})
+    source = Source(path, flags={name: value for name, value in flags.items() if value not in (None, [])})
+    config = source.read()
     log.configure(level=config.log.level, line_format=config.log.format)
-    gateway = Gateway(config)
+    gateway = Gateway(config, source=source)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(gateway.serve())
 

@@ -18,6 +18,7 @@ from gateway.config.settings import (
     TraceSettings,
     UsageSettings,
 )
+from gateway.config.source import Source
 from gateway.config.typed import typed
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "ModelRow",
     "Secret",
     "ServerSettings",
+    "Source",
     "StoreSettings",
     "TraceSettings",
     "UsageSettings",

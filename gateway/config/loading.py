@@ -159,7 +159,7 @@ def built(tables: Tables) -> Config:
 def model_rows(rows: Any) -> tuple[ModelRow, ...]:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ConfigurationError("models: expected a list of tables, [[models]]")
-    common = {"name", "backend", "aliases", "fingerprint"}
+    common = {field.name for field in msgspec.structs.fields(ModelRow)} - {"settings"}
     typed_rows = []
     for number, row in enumerate(rows):
         own = {key: value for key, value in row.items() if key in common}

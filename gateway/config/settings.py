@@ -97,6 +97,13 @@ class ServerSettings(Settings, frozen=True):
         ),
     ] = ()
     docs: Annotated[bool, Meta(description="Whether /docs, /redoc and /openapi.json are served.")] = True
+    watch_config: Annotated[
+        bool,
+        Meta(
+            description="Whether a changed configuration file is loaded by itself, whole or not at all. SIGHUP always does it."
+            " Host, port, [store] and metrics.port need a restart."
+        ),
+    ] = True
 
     def __post_init__(self) -> None:
         if self.max_buffered_bytes < self.max_body_bytes:
@@ -301,10 +308,24 @@ class TraceSettings(Settings, frozen=True):
 class ModelRow(Settings, frozen=True):
     """One model: what every backend needs to know of it. What else stands in the table belongs to its backend."""
 
-    name: str
-    backend: str = "sentence-transformers"
-    aliases: tuple[str, ...] = ()
-    fingerprint: str | None = None
+    name: Annotated[str, Meta(description="The name clients send.")]
+    aliases: Annotated[
+        tuple[str, ...],
+        Meta(description="Other names it is served by. A name OpenAI's clients know takes part in their defaults."),
+    ] = ()
+    backend: Annotated[str, Meta(description="What serves it.")] = "sentence-transformers"
+    load: Annotated[
+        Literal["start", "first_use"],
+        Meta(description='When it is loaded: "start", or "first_use": by the first request for it, which waits until it is.'),
+    ] = "start"
+    max_dimensions: Annotated[
+        Annotated[int, count()] | None,
+        Meta(description="Vectors are cut to at most so many dimensions, also for requests that ask for none."),
+    ] = None
+    fingerprint: Annotated[
+        str | None,
+        Meta(description="Refuse to serve other vectors than these; `/v1/models` and every reply tell the fingerprint."),
+    ] = None
     settings: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -1,8 +1,9 @@
 """A backend makes embedders from model rows. Backends are rows in a table; a third party adds one by the entry-point group
 `gateway.backends`, naming an object like `Backend`, without touching this repository."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +12,7 @@ from msgspec import Struct
 
 from gateway.config import EngineSettings, LimitSettings, ModelRow, typed
 from gateway.embedding.embedder import Embedder
+from gateway.embedding.model import Model
 from gateway.errors import ConfigurationError
 from gateway.metrics import ModelMetrics
 
@@ -19,17 +21,24 @@ GROUP = "gateway.backends"
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What an embedder is given beside the settings of its own row."""
+    """What an embedder is given beside the settings of its own row.
+
+    `turn` is held by who takes the whole machine, as loading a model does: each takes every core, and for a while several times the
+    memory that it keeps. `member` builds a model of another row, with the cache around it: what a group is made of; it raises
+    ConfigurationError.
+    """
 
     name: str
     limits: LimitSettings
     engine: EngineSettings
     metrics: ModelMetrics
     data_dir: Path
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    member: Callable[[ModelRow], Model] | None = None
 
 
 class Backend(Protocol):
-    """`settings` types what a row may hold beside name, aliases, backend and fingerprint."""
+    """`settings` types what a row may hold beside what `gateway.config.ModelRow` names."""
 
     @property
     def name(self) -> str: ...

@@ -46,6 +46,14 @@ class VectorCache:
             return
         self.entries[key] = entry
         self.num_bytes += size
+        self.make_room()
+
+    def resize(self, max_bytes: int) -> None:
+        """From now on it holds so much; 0 empties it."""
+        self.max_bytes = max_bytes
+        self.make_room()
+
+    def make_room(self) -> None:
         while self.num_bytes > self.max_bytes:
             _, oldest = self.entries.popitem(last=False)
             self.num_bytes -= ENTRY_BYTES + len(oldest.row)

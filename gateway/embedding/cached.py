@@ -79,9 +79,13 @@ class Cached:
         self.cache = cache
         self.max_request_tokens = max_request_tokens
         self.metrics = metrics
-        self.is_shared = cache.max_bytes > 0
         self.flights: dict[Key, Flight] = {}
         self.tasks: set[asyncio.Task[Made]] = set()
+
+    @property
+    def is_shared(self) -> bool:
+        """Asked again and again: the size of the cache may change while the gateway runs."""
+        return self.cache.max_bytes > 0
 
     async def start(self) -> None:
         await self.embedder.start()

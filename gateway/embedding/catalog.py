@@ -1,44 +1,20 @@
-"""Model names to embedders."""
+"""Model names to models."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
-from gateway.config import ModelRow
-from gateway.embedding.embedder import Embedder
-from gateway.embedding.fingerprint import changes
-from gateway.errors import ConfigurationError, ModelLoading, OperatorError, Overloaded, UnknownModel
+from gateway.embedding.loading import Loader
+from gateway.embedding.model import Model
+from gateway.errors import ConfigurationError, UnknownModel
 
-FAILED_SECONDS = 30  # about what a restart takes, which /livez then asks for
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A row of the configuration and the embedder that serves it. `built` is the backend's own, without what stands around it."""
-
-    row: ModelRow
-    embedder: Embedder
-    built: Embedder | None = None
-
-    @property
-    def name(self) -> str:
-        return self.row.name
-
-    async def start(self) -> None:
-        """Starts the embedder. Raises OperatorError, a fingerprint other than the pinned one included."""
-        await self.embedder.start()
-        pinned, found = self.row.fingerprint, self.embedder.describe().fingerprint
-        if pinned is not None and pinned != found:
-            raise OperatorError(
-                f"models[{self.name}].fingerprint: these are not the pinned vectors:"
-                f" {' and '.join(changes(pinned, found))} changed; pinned {pinned}, found {found}"
-            )
+__all__ = ["Catalog", "Model"]
 
 
 class Catalog:
-    """All models by name and alias. What it holds never changes after it was made."""
+    """All models by name and alias. What it holds never changes after it was made; how far they are loaded does."""
 
-    def __init__(self, models: Iterable[Model]) -> None:
+    def __init__(self, models: Iterable[Model], loader: Loader | None = None) -> None:
         self.models = list(models)
+        self.loader = loader or Loader()
         self.by_name: dict[str, Model] = {}
         for model in self.models:
             for name in (model.row.name, *model.row.aliases):
@@ -50,17 +26,22 @@ class Catalog:
         return iter(self.by_name.items())
 
     def find(self, name: str) -> Model:
-        """The model that serves `name`. Raises UnknownModel, ModelLoading while it cannot serve yet, Overloaded once it failed."""
+        """The model of this name. Raises UnknownModel."""
         model = self.by_name.get(name)
         if model is None:
             raise UnknownModel(name)
-        state = model.embedder.health().state
-        if state == "failed":
-            raise Overloaded("This model has failed.", retry_after_seconds=FAILED_SECONDS)
-        if state != "ready":
-            raise ModelLoading(name)
         return model
+
+    async def serving(self, model: Model, name: str, *, deadline: float) -> None:
+        """Returns once the model, asked for as `name`, can serve. Raises ModelLoading, or Overloaded once it failed."""
+        await self.loader.serving(model, name, deadline=deadline)
 
     @property
     def ready(self) -> bool:
-        return all(model.embedder.health().state == "ready" for model in self.models)
+        """Nothing is waited for, and there is something that serves or will: one that failed does not take the others down."""
+        return not self.awaited and any(model.state != "failed" for model in self.models)
+
+    @property
+    def awaited(self) -> list[Model]:
+        """Those that are still to be loaded before all is ready. One for its first use is never among them."""
+        return [model for model in self.models if model.row.load == "start" and model.state == "loading"]

@@ -71,13 +71,16 @@ class Vectors:
     """`rows` has shape (n, dimensions) and dtype float32, in input order; of length 1 unless `normalize` was false.
 
     `num_hits` counts the inputs that a cache had; None where there is no cache. `token_counts` are the inputs' true ones where only
-    the work could tell them; None where those of Prepared are true.
+    the work could tell them; None where those of Prepared are true. `member` names the one of a group that made them, and
+    `fingerprint` is then that one's.
     """
 
     rows: NDArray[np.float32]
     stages: StageSeconds = field(default_factory=dict)
     num_hits: int | None = None
     token_counts: list[int] | None = None
+    member: str | None = None
+    fingerprint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +105,13 @@ class Health:
     """`detail` is for operators: what is loading, or why it failed. It never goes to a client.
 
     A model that is ready may not be available for a while: what serves it elsewhere does not answer, and requests are refused at
-    once.
+    once. One that is "loading" and has a `category` waits for something that is away, such as another server, and comes by itself
+    once that is back. Until then it counts as failed, and strangers are told the category: a word such as "upstream_unavailable".
     """
 
     state: State
     detail: str = ""
+    category: str = ""
     is_available: bool = True
 
 
@@ -114,7 +119,10 @@ class Embedder(Protocol):
     """Turns inputs into vectors. Local, cached, remote and clustered embedders all look like this."""
 
     async def start(self) -> None:
-        """Loads and warms up. Raises OperatorError saying what is missing."""
+        """Loads and warms up. May wait for what is away, as long as `health` says so.
+
+        Raises OperatorError saying what is missing; may then be called again, when it may be there.
+        """
 
     async def prepare(self, inputs: Inputs) -> Prepared:
         """Tokenises or estimates, checks and counts. Raises InputTooLong, RequestTooLong or DeadlinePassed."""

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 
@@ -58,10 +59,13 @@ class Local:
         self.pool = ThreadPoolExecutor(TOKENIZER_THREADS, thread_name_prefix=f"tokenizer-{self.name}")
         self.devices: list[Device] = []
         self.compiler = Child()
+        self.turn = context.turn
+        self.is_closed = False
 
     async def start(self) -> None:
         try:
-            await asyncio.to_thread(self.load)
+            async with self.turn:
+                await asyncio.to_thread(self.load)
         except OperatorError as error:
             self.state = Health("failed", str(error))
             raise
@@ -69,11 +73,15 @@ class Local:
 
     def load(self) -> None:
         self.serve(runtime.load(self.name, self.settings, self.engine, self.shelf, child=self.compiler))
+        if self.is_closed:  # while this thread, which cannot be stopped, was loading
+            self.stop()
 
     def serve(self, loaded: Loaded) -> None:
         """Warms the encoders up, and starts a device thread for each of them."""
+        self.tokenizer = Tokenizer(loaded.encoders[0].info.tokenizer_json)
+        for encoder in loaded.encoders:  # as text it is no longer needed: for a vocabulary of 250,000 words it is 39 MB
+            encoder.info = replace(encoder.info, tokenizer_json="")
         self.info = loaded.encoders[0].info
-        self.tokenizer = Tokenizer(self.info.tokenizer_json)
         self.prompts: dict[str, str] = self.info.prompts | dict(self.settings.prompts)
         self.planner = Planner(self.info, self.tokenizer, prompts=self.prompts, rule=self.settings.long_input, limits=self.limits)
         self.description = self.described(loaded)
@@ -175,13 +183,16 @@ class Local:
         return self.state
 
     async def close(self) -> None:
-        self.state = Health("failed", "closed")
+        self.state, self.is_closed = Health("failed", "closed"), True
         self.compiler.stop()
         self.pool.shutdown(wait=False, cancel_futures=True)
         if self.devices:
-            self.batcher.close(closed())
+            await asyncio.to_thread(self.stop)
+
+    def stop(self) -> None:
+        self.batcher.close(closed())
         for device in self.devices:
-            await asyncio.to_thread(device.join, JOIN_SECONDS)
+            device.join(JOIN_SECONDS)
 
 
 def closed() -> GatewayError:

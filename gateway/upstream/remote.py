@@ -70,7 +70,7 @@ class Remote:
                 raise OperatorError(f"models[{self.name}]: {failure.error.message}")
             if self.state.detail != failure.error.message:
                 log.warning("upstream_is_away", model=self.name, reason=failure.error.message)
-            self.state = Health("loading", failure.error.message)
+            self.state = Health("loading", failure.error.message, category=failure.error.outcome)
             await asyncio.sleep(pause)
             pause = min(2 * pause, LAST_PAUSE_SECONDS)
         self.state = Health("ready")

@@ -12,7 +12,7 @@ BY = "cli:somebody"
 def add(gateway, **terms):
     """The key and its id; the gateway knows it at once, not only after its next look."""
     text, key = new_key()
-    gateway.store.add(key, terms_of(terms), by=BY)
+    gateway.porter.store.add(key, terms_of(terms), by=BY)
     gateway.keyring.refresh()
     return text, key.public_id
 

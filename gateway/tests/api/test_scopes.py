@@ -1,5 +1,6 @@
 """What a key may use: some models, for some time, so many tokens; the rest is as if it were not there."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -89,8 +90,8 @@ async def test_usage_tells_requests_inputs_tokens_and_those_from_the_cache(gatew
             assert (await embedded(other, "org/m", texts)).status_code == 200
         await embedded(other, "no-such-model")
         await embedded(client)
-        await gateway.bookkeeper.flush()
-        rows = {row.key: row for row in Ledger(gateway.store.database).report(by="month", since="2000", limit=10)}
+        await gateway.porter.bookkeeper.flush()
+        rows = {row.key: row for row in Ledger(gateway.porter.store.database).report(by="month", since="2000", limit=10)}
     own = rows.pop(other.public_id)
     assert (own.model, own.requests, own.inputs, own.tokens, own.cached_tokens) == ("m", 3, 6, 12, 6)
     [(public_id, configured)] = rows.items()
@@ -101,7 +102,7 @@ async def test_usage_tells_requests_inputs_tokens_and_those_from_the_cache(gatew
 async def test_both_secrets_of_a_rotated_key_have_one_usage(gateway):
     old, public_id = add(gateway, token_budget=4)
     new, key = new_key(public_id)
-    gateway.store.rotate(key, grace=timedelta(hours=1), by="cli:somebody")
+    gateway.porter.store.rotate(key, grace=timedelta(hours=1), by="cli:somebody")
     gateway.keyring.refresh()
     statuses = []
     for text in (old, new, old, new):
@@ -112,7 +113,7 @@ async def test_both_secrets_of_a_rotated_key_have_one_usage(gateway):
 
 async def test_a_dead_bookkeeper_is_told_by_livez(gateway, stranger):
     assert (await stranger.get("/livez")).status_code == 200
-    gateway.bookkeeper.task.cancel()
-    await gateway.bookkeeper.in_thread(int)  # a turn of the loop, in which the task ends
+    gateway.porter.bookkeeper.task.cancel()
+    await asyncio.wait([gateway.porter.bookkeeper.task])
     reply = await stranger.get("/livez")
     assert (reply.status_code, reply.json()["failed"]) == (503, ["usage"])

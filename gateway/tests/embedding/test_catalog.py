@@ -1,5 +1,7 @@
 """Names to embedders: aliases, models that load, and vectors that are not the pinned ones."""
 
+import time
+
 import pytest
 
 from gateway.config import ModelRow
@@ -12,6 +14,10 @@ FOUND = "f" * 24 + ".fake-float32"
 
 def model(name: str, *aliases: str, **settings) -> Model:
     return Model(ModelRow(name=name, aliases=aliases, fingerprint=settings.pop("pinned", None)), FakeEmbedder(**settings))
+
+
+async def serving(catalog: Catalog, name: str, *, seconds: float = 30) -> None:
+    await catalog.serving(catalog.find(name), name, deadline=time.monotonic() + seconds)
 
 
 async def test_a_model_is_found_by_its_name_and_by_every_alias():
@@ -57,10 +63,10 @@ def test_a_name_used_twice_is_refused(models):
 async def test_a_model_that_is_not_ready_says_so_and_the_others_serve():
     catalog = Catalog([model("ready"), model("loading")])
     await catalog.by_name["ready"].start()
-    assert catalog.find("ready").name == "ready"
+    await serving(catalog, "ready")
     assert not catalog.ready
     with pytest.raises(ModelLoading) as caught:
-        catalog.find("loading")
+        await serving(catalog, "loading")
     assert (caught.value.status, caught.value.type, caught.value.code) == (503, "server_error", "model_loading")
     assert 1 <= int(caught.value.headers()["Retry-After"]) <= 59
     await catalog.by_name["loading"].start()
@@ -74,7 +80,7 @@ async def test_a_model_that_failed_is_not_served_and_not_called_loading():
     catalog = Catalog([failing])
     assert not catalog.ready
     with pytest.raises(Overloaded, match="This model has failed") as caught:
-        catalog.find("failing")
+        await serving(catalog, "failing")
     assert "weights" not in caught.value.message
     assert caught.value.headers()["Retry-After"] == "30"
 

@@ -166,3 +166,23 @@ async def test_closing_fails_what_waits_and_ends_the_thread(small_model):
     assert local.devices
     assert not any(device.thread.is_alive() for device in local.devices)
     await local.close()
+
+
+async def test_a_model_loads_when_it_is_its_turn(small_model):
+    local = local_of(small_model, runtime="torch", precision="float32")
+    async with local.turn:
+        starting = asyncio.create_task(local.start())
+        await asyncio.sleep(0.05)
+        assert (local.health().state, local.devices) == ("loading", [])
+    await starting
+    assert local.health().state == "ready"
+    await local.close()
+
+
+async def test_a_model_that_is_closed_while_it_loads_leaves_no_thread_behind(small_model):
+    local = local_of(small_model, runtime="torch", precision="float32")
+    local.is_closed = True  # as `close` leaves it, which finds no device yet
+    await asyncio.to_thread(local.load)
+    assert local.devices
+    assert not any(device.thread.is_alive() for device in local.devices)
+    await local.close()

@@ -1,0 +1,132 @@
+"""`gateway models add`: a row that is known to work, put into the configuration file, where all that stands stays as it is."""
+
+import os
+import shutil
+import tempfile
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import tomli_w
+
+from gateway.app import Gateway
+from gateway.cli.options import config_option
+from gateway.config import BUILTIN_MODELS, ModelRow, first_set, load
+from gateway.config.loading import DEFAULT_FILE
+from gateway.engine.weights import local_folder_of
+from gateway.errors import OperatorError
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A model by a short name. `about` is a line for whoever chooses; `download_bytes` is what the hub's files take."""
+
+    row: ModelRow
+    about: str
+    download_bytes: int
+
+
+MULTILINGUAL = "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2"
+READY = {
+    "multilingual": Ready(
+        ModelRow(name=MULTILINGUAL.partition("/")[2], aliases=(MULTILINGUAL, "multilingual"), settings={"source": MULTILINGUAL}),
+        about="texts in 50 languages, 384 dimensions; its vectors are made unit-length",
+        download_bytes=480_000_000,
+    ),
+    "minilm": Ready(
+        BUILTIN_MODELS[0], about="the built-in one: English, 384 dimensions; its weights are a package", download_bytes=0
+    ),
+}
+
+
+@click.command()
+@config_option
+@click.argument("ready", type=click.Choice(list(READY)), metavar="|".join(READY))
+@click.option("--source", metavar="FOLDER", help="Where its files are, if not on the hub: a folder, or another hub id.")
+@click.option("--print", "is_printed", is_flag=True, help="Print the row, and write nothing.")
+@click.pass_obj
+def add(outer_path: str | None, path: str | None, ready: str, source: str | None, is_printed: bool) -> None:
+    """Add a model that is known to work to the configuration file. A server that watches its file serves it by itself."""
+    row = READY[ready].row
+    if source is not None:
+        row = msgspec.structs.replace(row, settings={**row.settings, "source": found(source)})
+    if is_printed:
+        click.echo(as_toml([row]), nl=False)
+        return
+    given = path or outer_path or first_set(["GATEWAY_CONFIG"])
+    file = Path(given) if given else DEFAULT_FILE
+    if first_set(["GATEWAY__MODELS"]):
+        raise OperatorError("GATEWAY__MODELS is set, and replaces the models of the file: add the row there (--print shows it)")
+    before = read(file)
+    rows = [row] if "models" in tomllib.loads(before) else [*(BUILTIN_MODELS if row.name != BUILTIN_MODELS[0].name else ()), row]
+    write(file, before, extended(before, as_toml(rows)), expected=[row.name for row in rows])
+    click.echo(f"{row.name}: written to {file}")
+    if local_folder_of(row.settings["source"]) is None:
+        size = f", {READY[ready].download_bytes // 1_000_000} MB" if source is None else ""
+        click.echo(f"Its files are not on this machine: they are fetched from the hub when it is first loaded{size}.")
+
+
+def found(source: str) -> str:
+    """A folder by its whole name, as a server may be started elsewhere. Raises OperatorError for one that holds no model."""
+    is_folder = local_folder_of(source) is not None and Path(source).expanduser().is_dir()
+    return str(Path(source).expanduser().resolve()) if is_folder else source
+
+
+def as_toml(rows: Iterable[ModelRow]) -> str:
+    return tomli_w.dumps({"models": [table(row) for row in rows]})
+
+
+def table(row: ModelRow) -> dict[str, Any]:
+    """What of a row is not as it would be without being written."""
+    common = {name: value for name, value in msgspec.structs.asdict(row).items() if name != "settings"}
+    defaults = msgspec.structs.asdict(ModelRow(name=row.name))
+    return {name: value for name, value in common.items() if name == "name" or value != defaults[name]} | row.settings
+
+
+def read(file: Path) -> str:
+    """The file's text, "" where there is none yet. Raises OperatorError for one that is wrong already: nothing is added to that."""
+    if not file.exists():
+        return ""
+    load(file)
+    with file.open(encoding="utf-8", newline="") as opened:
+        return opened.read()
+
+
+def extended(before: str, rows: str) -> str:
+    newline = "\r\n" if "\r\n" in before else "\n"
+    end = "" if not before or before.endswith("\n") else newline
+    gap = newline if before else ""
+    return before + end + gap + rows.replace("\n", newline)
+
+
+def write(file: Path, before: str, after: str, *, expected: list[str]) -> None:
+    """Whole or not at all: beside the file first, tried there as a server would, then renamed into its place."""
+    old = tomllib.loads(before)
+    known = [row.get("name") for row in old.get("models", [])]
+    if twice := [name for name in expected if name in known]:
+        raise OperatorError(f"{file} has a model named '{twice[0]}' already: nothing was written")
+    target = file.resolve()  # behind a link: the link stays one
+    try:
+        if {**tomllib.loads(after), "models": None} != {**old, "models": None}:
+            raise OperatorError(f"{file} cannot be added to: add the row by hand (--print shows it)")
+        number, name = tempfile.mkstemp(prefix=f".{target.name}-", suffix=".toml", dir=target.parent)
+    except tomllib.TOMLDecodeError:
+        raise OperatorError(f"{file} has its models as one value: add the row by hand (--print shows it)") from None
+    except OSError as error:
+        raise OperatorError(f"{file} cannot be written: {error.strerror}") from None
+    try:
+        with os.fdopen(number, "w", encoding="utf-8", newline="") as opened:
+            opened.write(after)
+            opened.flush()
+            os.fsync(opened.fileno())
+        Gateway(load(name))
+        shutil.copymode(target, name) if target.exists() else Path(name).chmod(0o644)
+        Path(name).replace(target)
+    except OSError as error:
+        raise OperatorError(f"{file} cannot be written: {error.strerror}") from None
+    finally:
+        Path(name).unlink(missing_ok=True)

@@ -1,0 +1,71 @@
+"""Whether two members of a group give the same vectors: proven by texts, not believed."""
+
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.embedding.embedder import Description, Embedder, Inputs
+from gateway.embedding.fingerprint import PARTS, changes
+from gateway.errors import OperatorError
+
+MIN_COSINE = 0.99  # two precisions of one model are above 0.999, a neighbour of the same family far below
+PROBE_SECONDS = 60.0
+NUM_PARTS_CHARS = sum(PARTS.values())
+
+# Short and long, in several scripts, code and numbers: where two models, tokenizers, poolings or prompts would differ.
+PROBES = (
+    "a",
+    "Hello, world",
+    "How do I reset my password?",
+    "HOW DO I RESET MY PASSWORD?",
+    "The river rose above its banks after a night of rain, and the road to the village was closed until noon.",
+    "for (int i = 0; i < n; ++i) { total += prices[i] * 1.19; }",
+    "3.14159 -42 1,000,000 0xDEADBEEF",
+    "Die Größe des Gefäßes überrascht den Käufer.",
+    "昨天晚上下了一整夜的雨。",
+    "أين تقع أقرب محطة قطار؟",
+)
+
+Rows = NDArray[np.float32]
+
+
+async def probed(embedder: Embedder) -> Rows:
+    """The probes' vectors, shape (n, dimensions), float32, of length 1. Raises as the embedder."""
+    deadline = time.monotonic() + PROBE_SECONDS
+    inputs = Inputs(list(PROBES), is_array=True, caller="group", deadline=deadline)
+    return (await embedder.embed(await embedder.prepare(inputs))).rows
+
+
+def refuse_others(where: str, first: tuple[Description, Rows], other: tuple[Description, Rows]) -> None:
+    """Raises OperatorError with the figures where `other` is not what `first` is. `where` names both for the operator."""
+    (about, rows), (other_about, other_rows) = first, other
+    if about.dimensions != other_about.dimensions:
+        raise differ(f"{where} differ: {about.dimensions} and {other_about.dimensions} dimensions")
+    told, other_told = about.fingerprint, other_about.fingerprint
+    if tells_parts(told) and tells_parts(other_told):
+        # Runtime and precision may differ: what they change, the cosines tell.
+        changed = [part for part in changes(told, other_told) if part != "runtime or precision"]
+        if changed:
+            raise differ(f"{where} differ in {' and '.join(changed)}: {told} and {other_told}")
+    cosines = (rows * other_rows).sum(axis=1) / (np.linalg.norm(rows, axis=1) * np.linalg.norm(other_rows, axis=1))
+    worst = float(np.nan_to_num(cosines, nan=-1.0).min())
+    if worst < MIN_COSINE:
+        raise differ(
+            f"{where} do not give the same vectors: their worst cosine over {len(PROBES)} texts is {worst:.4f}, not {MIN_COSINE}"
+        )
+
+
+def tells_parts(fingerprint: str) -> bool:
+    """Whether it is one of ours, made of what the model's files are.
+
+    Where those cannot be seen, behind another server's door, it is made of addresses and names instead, and says "unknown".
+    """
+    parts, _, runtime = fingerprint.partition(".")
+    if runtime.endswith("unknown"):
+        return False
+    return len(parts) == NUM_PARTS_CHARS and all(char in "0123456789abcdef" for char in parts)
+
+
+def differ(message: str) -> OperatorError:
+    return OperatorError(message, category="members_differ")

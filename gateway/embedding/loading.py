@@ -1,0 +1,120 @@
+"""When models are loaded: at the start or on first use, and again some time after that failed."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+
+from gateway.embedding.embedder import Embedder
+from gateway.embedding.model import Model
+from gateway.errors import ModelLoading, OperatorError, Overloaded
+from gateway.log import get_logger
+
+MAX_WAITING = 64  # requests a model that is loaded on first use; more would take the places of other models' callers
+RETRY_SECONDS, MAX_RETRY_SECONDS = 15.0, 900.0  # after a first failure; doubled after each further one
+WATCH_SECONDS = 1.0
+LOOK_SECONDS = 0.1  # between two looks at what a start waits for
+FAILED_SECONDS = 30.0  # Retry-After for a model that broke: about what a restart takes, which /livez then asks for
+
+log = get_logger()
+
+
+class Loader:
+    """Belongs to one event loop. `on_loaded` is called with each model that can serve from now on."""
+
+    def __init__(self, on_loaded: Callable[[Model], None] = lambda _: None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.on_loaded = on_loaded
+        self.clock = clock
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    async def load(self, model: Model) -> None:
+        """Returns when the load that is under way, or a new one, has ended, or waits for what is away; the model then tells which.
+
+        Whoever waits may leave.
+        """
+        await settled(self.begin(model), model.embedder)
+
+    def begin(self, model: Model) -> asyncio.Task[None]:
+        life = model.life
+        if life.task is None or life.task.done():
+            life.task = asyncio.create_task(self.loaded(model), name=f"load-{model.name}")
+            self.tasks.add(life.task)
+            life.task.add_done_callback(lambda task: self.ended(model, task))
+        return life.task
+
+    async def loaded(self, model: Model) -> None:
+        log.info("loading_model", model=model.name, source=model.row.settings.get("source", model.row.backend))
+        started = time.perf_counter()
+        await model.start()
+        about = model.describe()
+        log.info(
+            "model_loaded", model=model.name, runtime=about.runtime, device=about.device, precision=about.precision,
+            fingerprint=about.fingerprint, seconds=round(time.perf_counter() - started, 1),
+        )  # fmt: skip
+        model.life.failure = None  # until now it went on being called failed: a second try must not make /readyz wait
+        self.on_loaded(model)
+
+    def ended(self, model: Model, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        life = model.life
+        if task.cancelled():
+            return
+        life.failure = task.exception()
+        if life.failure is None:
+            life.num_failures = 0
+            return
+        life.num_failures += 1
+        seconds = min(RETRY_SECONDS * 2 ** (life.num_failures - 1), MAX_RETRY_SECONDS)
+        life.retry_at = self.clock() + seconds
+        is_told = isinstance(life.failure, OperatorError)  # a defect is told by where it is; its words may quote anything
+        reason = {"reason": str(life.failure)} if is_told else {"exc_info": life.failure}
+        log.error("model_failed", model=model.name, category=model.category, retry_seconds=seconds, **reason)
+
+    async def serving(self, model: Model, name: str, *, deadline: float) -> None:
+        """Returns at once if the model can serve. One that is loaded on first use is waited for, until `deadline` at most.
+
+        `name` is the client's own; `deadline` is on the clock of `time.monotonic`. Raises ModelLoading or Overloaded.
+        """
+        if model.state == "ready":
+            return
+        if model.row.load == "first_use" and not model.is_broken:
+            await self.waited(model, name, deadline)
+        match model.state:
+            case "failed":
+                raise Overloaded("This model has failed.", retry_after_seconds=FAILED_SECONDS)
+            case "loading" | "unloaded":
+                raise ModelLoading(name)
+
+    async def waited(self, model: Model, name: str, deadline: float) -> None:
+        life = model.life
+        if not life.is_loading and life.failure is not None and self.clock() < life.retry_at:
+            return
+        if life.num_waiting >= MAX_WAITING:
+            raise ModelLoading(name)
+        life.num_waiting += 1
+        try:
+            task = self.begin(model)
+            await asyncio.wait_for(settled(task, model.embedder), timeout=max(0.0, deadline - time.monotonic()))
+        except TimeoutError:
+            pass  # the model's state says what becomes of the request
+        finally:
+            life.num_waiting -= 1
+
+    async def watch(self, models: Callable[[], Iterable[Model]]) -> None:
+        """Tries those again, for ever, that should be loaded and could not be. One for its first use waits for the next request."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            for model in models():
+                if model.row.load == "start" and model.life.failure is not None and self.clock() >= model.life.retry_at:
+                    self.begin(model)
+
+    async def close(self) -> None:
+        """Loads under way are given up."""
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+async def settled(task: asyncio.Task[None], embedder: Embedder) -> None:
+    """Returns when an embedder's start has ended, or says that it waits for what is away. Raises nothing of it."""
+    while not task.done() and not embedder.health().category:
+        await asyncio.wait([task], timeout=LOOK_SECONDS)

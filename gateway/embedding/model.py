@@ -1,0 +1,98 @@
+"""A model: a row of the configuration, the embedder that serves it, and how far its loading has come."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Literal
+
+from gateway.config import ModelRow
+from gateway.embedding.embedder import Description, Embedder
+from gateway.embedding.fingerprint import changes
+from gateway.errors import ConfigurationError, GatewayError, OperatorError
+
+ModelState = Literal["unloaded", "loading", "ready", "failed"]
+
+
+@dataclass(slots=True)
+class Life:
+    """How far an embedder has come. It outlives the configuration it was built for, as its embedder does."""
+
+    task: asyncio.Task[None] | None = None  # the latest load
+    failure: BaseException | None = None  # of that load
+    num_failures: int = 0  # in a row
+    retry_at: float = 0.0  # when the next may begin, on the clock of `time.monotonic`
+    num_waiting: int = 0  # requests that wait for it
+
+    @property
+    def is_loading(self) -> bool:
+        return self.task is not None and not self.task.done()
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """`built` is the backend's own embedder, without what stands around it."""
+
+    row: ModelRow
+    embedder: Embedder
+    built: Embedder | None = None
+    life: Life = field(default_factory=Life)
+
+    @property
+    def name(self) -> str:
+        return self.row.name
+
+    @property
+    def state(self) -> ModelState:
+        """ "unloaded" is a model that waits for its first request; "failed" one that could not be loaded, or broke since."""
+        if self.life.failure is not None:
+            return "failed"
+        health = self.embedder.health()
+        if health.state == "loading" and health.category:
+            return "failed"
+        is_waiting = health.state == "loading" and self.life.task is None and self.row.load == "first_use"
+        return "unloaded" if is_waiting else health.state
+
+    @property
+    def is_broken(self) -> bool:
+        """It served and no longer can: a restart is what helps. One that could not be loaded is tried again instead."""
+        return self.life.failure is None and self.embedder.health().state == "failed"
+
+    async def start(self) -> None:
+        """Starts the embedder, if it is not started yet, and checks it against the row. Raises as `check`, and OperatorError."""
+        if self.embedder.health().state != "ready":
+            await self.embedder.start()
+        self.check()
+
+    def check(self) -> None:
+        """Raises OperatorError for other vectors than the pinned ones, ConfigurationError for dimensions there are not."""
+        about = self.embedder.describe()
+        pinned, found = self.row.fingerprint, about.fingerprint
+        if pinned is not None and pinned != found:
+            raise OperatorError(
+                f"models[{self.name}].fingerprint: these are not the pinned vectors:"
+                f" {' and '.join(changes(pinned, found))} changed; pinned {pinned}, found {found}",
+                category="other_fingerprint",
+            )
+        if self.row.max_dimensions is not None and self.row.max_dimensions > about.dimensions:
+            raise ConfigurationError(
+                f"models[{self.name}].max_dimensions: {self.row.max_dimensions} cannot be: the model's vectors have"
+                f" {about.dimensions} dimensions",
+                category="dimensions",
+            )
+
+    def describe(self) -> Description:
+        return self.embedder.describe()
+
+    @property
+    def dimensions(self) -> int:
+        """What a request gets that asks for none, and the most it may ask for. Only once it is loaded."""
+        return self.row.max_dimensions or self.describe().dimensions
+
+    @property
+    def category(self) -> str:
+        """Why it is "failed", in a word that strangers may read."""
+        failure = self.life.failure
+        if failure is None:
+            return self.embedder.health().category or "broken"
+        if isinstance(failure, OperatorError):
+            return failure.category
+        return failure.outcome if isinstance(failure, GatewayError) else "internal_error"

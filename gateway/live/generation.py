@@ -1,0 +1,78 @@
+"""What was built from one configuration, and the requests that are answered by it.
+
+A request is answered by the generation that it came to, from its first byte to its last, however many have followed since.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from gateway.access.limiter import Limiter
+from gateway.access.porter import Porter
+from gateway.api.admin import Desk
+from gateway.api.embeddings import Road
+from gateway.config import Config
+from gateway.embedding.catalog import Catalog
+from gateway.embedding.model import Model
+
+
+@dataclass(slots=True)
+class Generation:
+    """The parts in road order; `door` is the whole application. Used on the event loop alone."""
+
+    config: Config
+    porter: Porter | None
+    limiter: Limiter
+    catalog: Catalog
+    road: Road
+    desk: Desk | None
+    door: ASGIApp
+    num_requests: int = 0
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.num_requests += 1
+        self.idle.clear()
+        try:
+            await self.door(scope, receive, send)
+        finally:
+            self.num_requests -= 1
+            if self.num_requests == 0:
+                self.idle.set()
+
+    async def start(self, before: "Generation | None" = None) -> None:
+        """Starts what `before` has not started already; models are not loaded by it. Raises OperatorError."""
+        if before is None or self.limiter.meters is not before.limiter.meters:
+            await self.limiter.start()
+        if self.porter is not None and (before is None or self.porter is not before.porter):
+            await self.porter.start()
+
+    def has(self, model: Model) -> bool:
+        """Whether this model's embedder is one of its own."""
+        return any(other.life is model.life for other in self.catalog.models)
+
+    def alone_in(self, others: Sequence["Generation"]) -> list[Model]:
+        """The models that none of the others has."""
+        return [model for model in self.catalog.models if not any(other.has(model) for other in others)]
+
+    async def close(self, *, survivors: Sequence["Generation"] = ()) -> None:
+        """Closes what none of the survivors has too."""
+        for model in self.alone_in(survivors):
+            await model.embedder.close()
+        if self.porter is not None and all(self.porter is not other.porter for other in survivors):
+            await self.porter.close()
+        if all(self.limiter.meters is not other.limiter.meters for other in survivors):
+            await self.limiter.close()
+        if self.desk is not None:
+            self.desk.close()
+        self.road.close()
+
+    async def ended(self, *, timeout_seconds: float) -> None:
+        """Returns once nothing is under way here; a client that will not read its reply is not waited for beyond the time."""
+        if self.num_requests:
+            try:
+                await asyncio.wait_for(self.idle.wait(), timeout_seconds)
+            except TimeoutError:
+                return
