@@ -12,7 +12,7 @@ from yarl import URL
 
 from gateway.embedding.embedder import Inputs, Vectors
 from gateway.embedding.long_input import Rule
-from gateway.embedding.vectors import normalized
+from gateway.embedding.vectors import made_unit
 from gateway.log import get_logger
 from gateway.metrics import UpstreamMetrics
 from gateway.upstream import failures
@@ -161,7 +161,7 @@ class Speaker:
     def understood(self, answer: Answer, inputs: Inputs) -> tuple[Reading, NDArray[np.float32]]:
         reading = self.dialect.read(answer.content, answer.headers)
         rows = array(reading, len(inputs.texts), self.dimensions)
-        return reading, normalized(rows) if inputs.normalize else rows
+        return reading, made_unit(rows) if inputs.normalize else rows
 
     def counted(self, told: int | None, texts: list[str], estimates: list[int]) -> list[int]:
         """The upstream's own count, shared out among the inputs; the estimates where it tells none that can be true."""

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from gateway.embedding.vectors import cut, joined, normalized
+from gateway.embedding.vectors import cut, joined, made_unit, normalized
 
 numbers = st.floats(-1e4, 1e4, width=32, allow_subnormal=False).filter(lambda number: number == 0 or abs(number) > 1e-4)
 
@@ -100,3 +100,14 @@ def test_without_normalising_a_cut_changes_no_number(rows):
 def test_the_native_size_changes_no_bit(normalize):
     rows = np.array([[3, 4, 12]], dtype=np.float32)
     assert cut(rows, None, normalize=normalize).tobytes() == cut(rows, 3, normalize=normalize).tobytes() == rows.tobytes()
+
+
+def test_rows_of_length_1_stay_bit_for_bit_when_others_are_made_so():
+    rows = normalized(np.random.default_rng(5).normal(size=(4, 384)).astype(np.float32))
+    np.testing.assert_array_equal(made_unit(rows), rows)
+    mixed = rows * np.array([[1], [3], [1], [0]], dtype=np.float32)
+    made = made_unit(mixed)
+    np.testing.assert_array_equal(made[[0, 2]], rows[[0, 2]])
+    np.testing.assert_allclose(made[1], rows[1], rtol=1e-6)
+    np.testing.assert_array_equal(made[3], 0)
+    assert made.dtype == np.float32
