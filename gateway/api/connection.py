@@ -11,7 +11,7 @@ from typing import Any, Literal
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from gateway.api import failures
-from gateway.api.record import OPENAI_VERSION, SAFE_AND_PRIVATE, request_id_from
+from gateway.api.record import PRIVATE_HEADERS, request_id_from
 from gateway.config import ServerSettings
 from gateway.errors import GatewayError, HeadersTooLarge, InvalidValue, Overloaded, SlowRequest
 from gateway.metrics import Metrics
@@ -182,8 +182,7 @@ class Connection(HttpToolsProtocol):
             **error.headers(),
             "connection": "close",
             "x-request-id": request_id_from(None),
-            "openai-version": OPENAI_VERSION,
-            **{name.decode(): value.decode() for name, value in SAFE_AND_PRIVATE},
+            **{name.decode(): value.decode() for name, value in PRIVATE_HEADERS},
         }
         lines = "".join(f"{name.lower()}: {value}\r\n" for name, value in headers.items())
         self.transport.write(STATUS_LINE[error.status] + lines.encode() + b"\r\n" + body)

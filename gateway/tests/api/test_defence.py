@@ -46,7 +46,6 @@ async def test_failed_authentications_are_counted_by_reason(gateway, stranger):
 async def test_every_reply_is_private_and_is_what_it_says(client, path):
     headers = (await client.get(path)).headers
     assert headers["x-content-type-options"] == "nosniff"
-    assert headers["referrer-policy"] == "no-referrer"
     assert headers["cache-control"] == "no-store"
 
 
