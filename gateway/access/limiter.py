@@ -83,7 +83,7 @@ class Limiter:
 
 
 class Visit:
-    """A context, which raises RateLimited where the caller is at a limit. `reading` is where it stands, None where nobody can tell."""
+    """A context, which raises RateLimited for a caller at a limit. `reading` is where it stands, None where nobody can tell."""
 
     __slots__ = ("caller", "charged", "limiter", "limits", "name", "reading")
 

@@ -6,7 +6,7 @@ text. Bodies are limited in `body`, by the road itself.
 
 import asyncio
 import socket
-from typing import Any, Literal
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -87,15 +87,15 @@ class Unread:
 
 
 class Connection(HttpToolsProtocol):
-    """`phase` is what the client's next byte belongs to."""
+    """`scope` is uvicorn's, of the latest request that has begun; `cycle` is of the latest whose headers are here."""
 
     def __init__(self, *args: Any, settings: ServerSettings, metrics: Metrics, unread: Unread, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.settings = settings
         self.metrics = metrics
         self.unread = unread
-        self.phase: Literal["idle", "head", "body"] = "idle"
-        self.num_bytes = 0  # of the head, or since it
+        self.counted: Any = None  # the scope whose bytes are counted
+        self.num_bytes = 0
         self.num_body_bytes = 0
         self.num_unread_bytes = 0
         self.head_timer: asyncio.TimerHandle | None = None
@@ -116,10 +116,18 @@ class Connection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         super().data_received(data)
-        if self.cycle is None or self.cycle.response_complete:
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
             self.expect_head()
-        if self.phase != "idle":
+        elif self.head_timer is not None:
+            self.head_timer.cancel()
+            self.head_timer = None
+        if cycle is None or cycle.more_body or self.is_in_head:  # a request that came whole is seen to by the edge
             self.count(len(data))
+
+    @property
+    def is_in_head(self) -> bool:
+        return self.scope is not None and (self.cycle is None or self.cycle.scope is not self.scope)
 
     def expect_head(self) -> None:
         """From the first byte of a request, or of what is none, until its headers are here."""
@@ -127,34 +135,23 @@ class Connection(HttpToolsProtocol):
             self.head_timer = self.loop.call_later(self.settings.header_timeout_seconds, self.head_is_late)
 
     def count(self, num_bytes: int) -> None:
+        """From the second read on: the first, of `READ_BYTES` at most, may also hold the end of another request."""
+        if self.counted is not self.scope:
+            self.counted, self.num_bytes, self.num_body_bytes = self.scope, 0, 0
+            return
         self.num_bytes += num_bytes
-        most = self.settings.max_header_bytes + (FRAMING_RATIO * self.num_body_bytes + READ_BYTES if self.phase == "body" else 0)
-        if self.num_bytes > most and not self.transport.is_closing():
+        most = self.settings.max_header_bytes + (0 if self.is_in_head else FRAMING_RATIO * self.num_body_bytes + READ_BYTES)
+        if self.scope is not None and self.num_bytes > most and not self.transport.is_closing():
             self.fail(HeadersTooLarge(self.settings.max_header_bytes))
-
-    def on_message_begin(self) -> None:
-        self.phase, self.num_bytes = "head", 0
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        self.phase, self.num_bytes, self.num_body_bytes = "body", 0, 0
-        if self.head_timer is not None:
-            self.head_timer.cancel()
-            self.head_timer = None
-        super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         self.num_body_bytes += len(body)
         super().on_body(body)
 
-    def on_message_complete(self) -> None:
-        self.phase = "idle"
-        super().on_message_complete()
-
     def head_is_late(self) -> None:
         """A client that sent nothing, or is still sending what was answered long ago, expects no reply."""
         self.head_timer = None
-        if self.phase == "head":
+        if self.is_in_head:
             self.fail(SlowRequest(self.settings.header_timeout_seconds, part="headers"))
         else:
             self.transport.close()
