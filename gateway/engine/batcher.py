@@ -2,8 +2,8 @@
 
 The caller, then its request, that has been served least goes first, so a short query passes a 2,048-input bulk and one key's flood
 leaves the others their share. Every fourth batch starts with the oldest request instead, so bulk never starves. A batch is filled
-with inputs near the first one's length, its own caller's before all others', as far as the budget of tokens and the ladder of shapes
-allow.
+with inputs near the first one's length, its own caller's before all others', as far as the budget of tokens and the ladder of
+shapes allow.
 """
 
 import threading
