@@ -50,9 +50,13 @@ def test_openai_is_told_to_wait_waits_and_succeeds(client: OpenAI, limited: Gate
 
 def test_openai_without_retries_raises_what_was_reached_and_when_it_will_do(client: OpenAI) -> None:
     impatient = client.with_options(max_retries=0)
-    with pytest.raises(openai.RateLimitError) as caught:
+
+    def hurry() -> None:
         for _ in range(3):
             impatient.embeddings.create(model=MODEL, input="a")
+
+    with pytest.raises(openai.RateLimitError) as caught:
+        hurry()
     raised, headers = caught.value, caught.value.response.headers
     assert (raised.type, raised.code, raised.param) == ("requests", "rate_limit_exceeded", None)
     assert "Please try again in" in raised.message
