@@ -1,7 +1,8 @@
 """One connection to a Redis or Valkey server, shared by all who ask: commands leave as they come, replies come in that order.
 
-So there is no pool to wait for, and a question costs this process 20 microseconds of CPU; redis-py's asyncio client takes 150, and
-its time-outs also strike when it is our own loop that is late. hiredis, redis-py's parser, reads and writes the protocol.
+So there is no pool to wait for, and a question costs this process 10 microseconds of CPU; redis-py's asyncio client, with its pool,
+takes 50, and its time-outs also strike when it is our own loop that is late. hiredis, redis-py's parser, reads and writes the
+protocol.
 """
 
 import asyncio
