@@ -10,10 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import chart, corpus, load, queries
+from benchmarks import chart, corpus, load, queries, redis_server
 from benchmarks.machine import cores, machine, place, programs, versions
 from benchmarks.measures import MEASURES, ONCE, Result, chosen, result
-from benchmarks.program import CACHED, FLOAT32, GATEWAY, STANDIN, before
+from benchmarks.program import CACHED, FLOAT32, GATEWAY, LIMITED, OPEN, SHARED, STANDIN, before
 from benchmarks.rounds import add_options, kept, now, played
 from benchmarks.server import Server
 from benchmarks.sides import CLIENTS, LEVELS, Figures, Sides
@@ -21,8 +21,8 @@ from benchmarks.table import table
 from benchmarks.worker import Worker
 
 WORKERS = {"encode": "benchmarks.reference", "engine": "benchmarks.bare_engine"}
-VARIANTS = {"float32": FLOAT32, "cached": CACHED}
-ON_ONE_CORE = {"cached"}
+VARIANTS = {"float32": FLOAT32, "cached": CACHED, "open": OPEN, "limited": LIMITED, "shared": SHARED}
+ON_ONE_CORE = {"cached", "open", "limited", "shared"}
 LEVEL_SIDES = [f"level:{clients}" for clients in LEVELS]
 
 
@@ -33,6 +33,9 @@ def main() -> None:
         sys.exit(2)
     began = time.monotonic()
     measures = chosen(options.only, options.growth_minutes)
+    if redis_server.program() is None:
+        print(redis_server.HINT, file=sys.stderr)
+        measures = [measure for measure in measures if "one_shared" not in measure.sides]
     names = list(dict.fromkeys(side for measure in measures for side in measure.sides))
     names += LEVEL_SIDES if not options.only or "levels" in options.only else []
     about: dict[str, Any] = {"at": now(), "options": vars(options), "machine": machine(), "versions": versions()}
@@ -65,8 +68,11 @@ def started(stack: contextlib.ExitStack, names: list[str], options: argparse.Nam
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gateway-bench-")))
     sentences = corpus.corpus()
     server = stack.enter_context(Server(GATEWAY, folder / "gateway"))
+    redis = stack.enter_context(redis_server.running(folder)) if "one_shared" in names else ""
     variants = {
-        name: stack.enter_context(Server(program, folder / name, core=cores()[0] if name in ON_ONE_CORE else None))
+        name: stack.enter_context(
+            Server(program.with_redis(redis), folder / name, core=cores()[0] if name in ON_ONE_CORE else None)
+        )
         for name, program in VARIANTS.items()
         if any(side.endswith(f"_{name}") for side in names)
     }

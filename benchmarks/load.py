@@ -50,11 +50,11 @@ def bodies_file(path: Path, requests: Sequence[Any], formats: Sequence[str] = ("
     return path
 
 
-def started(server: Server, bodies: Path, *, clients: int, seconds: float) -> "subprocess.Popen[str]":
+def started(server: Server, bodies: Path, *, clients: int, seconds: float, key: str = KEY) -> "subprocess.Popen[str]":
     """Goes on until `finished`, at most MAX_LATE_SECONDS beyond `seconds`. A server on one core leaves it the others."""
     longest = math.ceil(seconds) + MAX_LATE_SECONDS
     command = ["wrk", "-t1", f"-c{clients}", f"-d{longest}s", f"--timeout={MAX_LATE_SECONDS}s", "-s", str(SCRIPT)]
-    arguments = [str(bodies), KEY, str(seconds), str(2 * clients)]
+    arguments = [str(bodies), key, str(seconds), str(2 * clients)]
     with on_cores(set(cores()) - {server.core}):
         return subprocess.Popen([*command, f"{server.url}/v1/embeddings", "--", *arguments], stdout=subprocess.PIPE, text=True)
 

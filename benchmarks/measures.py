@@ -30,7 +30,8 @@ class Bar:
 
 @dataclass(frozen=True)
 class Measure:
-    """`top` and `bottom` are "side.figure" of sides.py; the value is their ratio, or `top` itself where there is no `bottom`.
+    """`top` and `bottom` are "side.figure" of sides.py; the value is their ratio, or their difference where it `is_difference`, or
+    `top` itself where there is no `bottom`.
 
     Where there is no `top` either the gateway has no such thing yet.
     """
@@ -41,6 +42,7 @@ class Measure:
     bottom: str | None
     unit: str
     bar: Bar
+    is_difference: bool = False
 
     @property
     def sides(self) -> list[str]:
@@ -97,6 +99,21 @@ MEASURES = (
         "same_cached.requests_per_second", None, "/s", Bar(">=", 4000, aim=8000),
     ),
     Measure(
+        "limits",
+        "the same, one client: p50 added by a key with limits, to no key at all",
+        "one_limited.p50_us", "one_open.p50_us", "us", Bar("<=", 100, aim=50), is_difference=True,
+    ),
+    Measure(
+        "shared limits",
+        "the same, the limits counted by Redis on this machine",
+        "one_shared.p50_us", "one_open.p50_us", "us", Bar("<=", 1000, aim=400), is_difference=True,
+    ),
+    Measure(
+        "fair",
+        "1 client of 2048 sentences a request, 64 clients of another key with 1, 30 s: the smaller share of tokens / the larger",
+        "fair.ratio", None, "%", Bar(">=", 0.9, aim=0.95),
+    ),
+    Measure(
         "query",
         "short queries at 5/s beside 2 clients of 512 inputs a request: p99",
         "large_with_queries.p99_ms", None, "ms", Bar("<=", 150, aim=60),
@@ -149,7 +166,7 @@ def result(measure: Measure, rounds: dict[str, list[Figures]]) -> Result:
     if measure.bottom is None:
         return Result(measure, tops, statistics.median(tops))
     bottoms = figures(measure.bottom, rounds)
-    values = [top / bottom for top, bottom in zip(tops, bottoms, strict=True)]
+    values = [top - bottom if measure.is_difference else top / bottom for top, bottom in zip(tops, bottoms, strict=True)]
     return Result(measure, values, statistics.median(tops), statistics.median(bottoms))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 HOST = "127.0.0.1"
 KEY = "benchmark-key-of-24-characters-or-more"
+OTHER_KEY = "another-key-of-24-characters-or-more"
 MODEL = "all-MiniLM-L6-v2"
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
@@ -29,6 +30,9 @@ class Program:
     def configured(self, **environment: str) -> "Program":
         return replace(self, environment={**self.environment, **environment})
 
+    def with_redis(self, url: str) -> "Program":
+        return replace(self, environment={name: value.replace("{redis}", url) for name, value in self.environment.items()})
+
     def filled(self, **words: str) -> "Program":
         """With words for the names in braces."""
 
@@ -46,13 +50,20 @@ CACHED = Program(
     (str(BIN / "gateway"), "serve"),
     "/readyz",
     {
-        "GATEWAY_API_KEYS": KEY,
+        "GATEWAY_API_KEYS": f"{KEY},{OTHER_KEY}",
         "GATEWAY_DATA_DIR": "{folder}/data",
         "GATEWAY__SERVER__HOST": HOST,
         "GATEWAY__SERVER__PORT": "{port}",
     },
 )
 GATEWAY = CACHED.configured(GATEWAY__CACHE__MAX_BYTES="0")  # a text known already would be no work
+OPEN = CACHED.configured(GATEWAY__AUTH="none", GATEWAY_API_KEYS="")
+LIMITED = CACHED.configured(  # so high that nobody is refused
+    GATEWAY__LIMITS__REQUESTS_PER_MINUTE="100000000",
+    GATEWAY__LIMITS__TOKENS_PER_MINUTE="100000000",
+    GATEWAY__LIMITS__MAX_CONCURRENT_REQUESTS="1000",
+)
+SHARED = LIMITED.configured(GATEWAY__LIMITS__REDIS_URL='{"env": "BENCH_REDIS_URL"}', BENCH_REDIS_URL="{redis}")
 FLOAT32_ROW = {"name": MODEL, "source": f"sentence-transformers/{MODEL}", "download": False, "precision": "float32"}
 FLOAT32 = GATEWAY.configured(GATEWAY__MODELS=json.dumps([FLOAT32_ROW]))
 

@@ -10,10 +10,12 @@ from benchmarks import load, queries
 from benchmarks.corpus import INPUTS, Corpus
 from benchmarks.growth import grown
 from benchmarks.mixture import mixture
+from benchmarks.program import OTHER_KEY
 from benchmarks.server import Server
 from benchmarks.worker import Worker
 
 CLIENTS, CROWD, BULK_CLIENTS, CACHED_CLIENTS = 4, 32, 2, 16
+FAIR_INPUTS, FAIR_CLIENTS, FAIR_SECONDS = 2048, 64, 30.0
 LEVELS = (1, 2, 4, 8, 16, 32, 64)  # clients
 BULK_INPUTS = 512
 QUERIES_A_SECOND = 5
@@ -55,6 +57,16 @@ class Sides:
         texts = list(itertools.chain.from_iterable(self.corpus.requests))
         large = [texts[start : start + BULK_INPUTS] for start in range(0, len(texts), BULK_INPUTS)]
         return load.bodies_file(self.folder / "large.jsonl", large)
+
+    @cached_property
+    def largest_bodies(self) -> Path:
+        texts = list(itertools.chain.from_iterable(self.corpus.requests))
+        whole = [texts[start : start + FAIR_INPUTS] for start in range(0, len(texts) - FAIR_INPUTS + 1, FAIR_INPUTS)]
+        return load.bodies_file(self.folder / "largest.jsonl", whole)
+
+    @cached_property
+    def sentence_bodies(self) -> Path:
+        return load.bodies_file(self.folder / "sentences.jsonl", list(itertools.chain.from_iterable(self.corpus.requests)))
 
     @cached_property
     def same_body(self) -> Path:
@@ -116,6 +128,40 @@ class Sides:
     def rate_upstream(self) -> Figures:
         seen = load.load(self.variants["upstream"], self.short_bodies, clients=CROWD, seconds=self.seconds)
         return {"requests_per_second": seen.requests_per_second, **milliseconds(seen)}
+
+    def one_open(self) -> Figures:
+        return self.one(self.variants["open"])
+
+    def one_limited(self) -> Figures:
+        return self.one(self.variants["limited"])
+
+    def one_shared(self) -> Figures:
+        return self.one(self.variants["shared"])
+
+    def one(self, server: Server) -> Figures:
+        seen = load.load(server, self.same_body, clients=1, seconds=self.seconds / 2)
+        return {"requests_per_second": seen.requests_per_second, "p50_us": 1e6 * seen.p50, "p99_us": 1e6 * seen.p99}
+
+    def fair(self) -> Figures:
+        """Tokens of the many are counted by their replies; the rest of what the device did was for the one."""
+        one = load.started(self.server, self.largest_bodies, clients=1, seconds=FAIR_SECONDS, key=OTHER_KEY)
+        time.sleep(SETTLE_SECONDS)
+        many = load.started(self.server, self.sentence_bodies, clients=FAIR_CLIENTS, seconds=FAIR_SECONDS)
+        time.sleep(SETTLE_SECONDS)
+        began, before = time.monotonic(), self.real_tokens()
+        time.sleep(FAIR_SECONDS)
+        ended, tokens = time.monotonic(), self.real_tokens() - before
+        seen = load.finished(many, clients=FAIR_CLIENTS)
+        load.finished(one, clients=1)
+        num_replies = sum(began <= at < ended for at in seen.finished_at)
+        of_many = num_replies * self.corpus.mean_tokens
+        shares = sorted([of_many, tokens - of_many])
+        return {
+            "ratio": shares[0] / shares[1],
+            "many_tokens_per_second": of_many / (ended - began),
+            "one_tokens_per_second": (tokens - of_many) / (ended - began),
+            "many_p50_ms": 1000 * seen.p50,
+        }
 
     def large_alone(self) -> Figures:
         return {"tokens_per_second": self.large(self.seconds)[0]}

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Literal
 
-from gateway.access.keys import Allowance, Caller
+from gateway.access.keys import UNLIMITED, Allowance, Caller
 from gateway.access.limits import SECOND, Limits, limits_of
 from gateway.access.meters import Cost, Meters, MetersAway, Reading
 from gateway.config import LimitSettings
@@ -22,6 +22,7 @@ from gateway.metrics import Metrics
 
 WARN_EVERY_SECONDS = 60.0
 NEVER_RAN = {502, 503}
+NOTHING = Cost()
 
 log = get_logger()
 
@@ -44,6 +45,7 @@ class Limiter:
             tokens_burst=settings.tokens_burst,
             max_concurrent_requests=settings.max_concurrent_requests,
         )
+        self.default_limits = limits_of(UNLIMITED, self.default)
         self.names = map(f"{secrets.token_hex(8)}-{{}}".format, itertools.count())
 
     async def start(self) -> None:
@@ -51,7 +53,8 @@ class Limiter:
 
     def visit(self, caller: Caller) -> "Visit":
         """One request of a caller, from the door to its reply."""
-        return Visit(self, caller, limits_of(caller.allowance, self.default))
+        allowance = caller.allowance
+        return Visit(self, caller, self.default_limits if allowance is UNLIMITED else limits_of(allowance, self.default))
 
     async def read(self, asked: Awaitable[Reading]) -> Reading | None:
         """None where the meters are away and requests are let through. Raises LimiterUnavailable where they are not."""
@@ -80,14 +83,16 @@ class Limiter:
 
 
 class Visit:
-    """A context: raises RateLimited where the caller is at a limit. `reading` is where it stands, None where nobody can tell."""
+    """A context, which raises RateLimited for a caller at a limit. `reading` is where it stands, None where nobody can tell."""
+
+    __slots__ = ("caller", "charged", "limiter", "limits", "name", "reading")
 
     def __init__(self, limiter: Limiter, caller: Caller, limits: Limits) -> None:
         self.limiter = limiter
         self.caller = caller
         self.limits = limits
         self.reading: Reading | None = None
-        self.charged = Cost()
+        self.charged = NOTHING
         self.name = next(limiter.names) if limits.max_concurrent_requests is not None else ""
 
     async def __aenter__(self) -> "Visit":
@@ -101,16 +106,18 @@ class Visit:
             await self.passed(asked, Cost(requests=1), Cost(tokens=min_tokens))
         except BaseException:
             if self.reading is None:  # whether there is a place to free nobody knows; freeing none harms nobody
-                meters.leave(self.caller.public_id, self.limits, self.name, Cost())
+                meters.leave(self.caller.public_id, self.limits, self.name, NOTHING)
             raise
         return self
 
     async def charge(self, num_tokens: int, *, num_cached_tokens: int = 0) -> None:
         """All of a request's tokens, or those that no cache had. Raises RateLimited, RequestExceedsLimit."""
         rate = self.limits.tokens
+        if rate is None:
+            return
         if not self.limiter.settings.charge_cached:
             num_tokens -= num_cached_tokens
-        if rate is None or not num_tokens:
+        if not num_tokens:
             return
         if num_tokens > rate.burst:
             self.limiter.metrics.limited.labels("tokens").inc()
@@ -142,7 +149,7 @@ class Visit:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self.limits.is_none:
             return
-        returned = self.charged if never_ran(error) else Cost()
+        returned = self.charged if never_ran(error) else NOTHING
         if self.reading is not None and returned is self.charged:
             self.reading = given_back(self.limits, self.reading, returned)
         self.limiter.meters.leave(self.caller.public_id, self.limits, self.name, returned)

@@ -6,7 +6,7 @@ nothing drifts. The debt is kept, not the moment at which it ends (GCRA's TAT): 
 for a moment, and locks nobody out for an hour.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
@@ -53,10 +53,11 @@ class Limits:
     requests: Rate | None = None
     tokens: Rate | None = None
     max_concurrent_requests: int | None = None
+    is_none: bool = field(init=False)
 
-    @property
-    def is_none(self) -> bool:
-        return self.requests is None and self.tokens is None and self.max_concurrent_requests is None
+    def __post_init__(self) -> None:
+        is_none = self.requests is None and self.tokens is None and self.max_concurrent_requests is None
+        object.__setattr__(self, "is_none", is_none)
 
 
 def rate_of(per_minute: int | None, burst: int | None) -> Rate | None:

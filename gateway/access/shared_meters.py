@@ -43,17 +43,19 @@ class SharedMeters:
         return self.task is None or not self.task.done()
 
     async def enter(self, caller: str, limits: Limits, visit: str, *, min_tokens: int) -> Reading:
-        if limits.max_concurrent_requests is not None:
+        reading = await self.ask(caller, self.words(limits, "enter", visit, needed=Cost(1, min_tokens), charged=Cost(1)))
+        if limits.max_concurrent_requests is not None and reading.refused is None:
             self.running[visit] = (caller, limits)
-        return await self.ask(caller, self.words(limits, "enter", visit, needed=Cost(1, min_tokens), charged=Cost(1)))
+        return reading
 
     async def charge(self, caller: str, limits: Limits, num_tokens: int) -> Reading:
         cost = Cost(tokens=num_tokens)
         return await self.ask(caller, self.words(limits, "charge", "", needed=cost, charged=cost))
 
     def leave(self, caller: str, limits: Limits, visit: str, returned: Cost) -> None:
-        held = self.running.pop(visit, None)
-        if self.link is not None and (held or returned.requests or returned.tokens):
+        self.running.pop(visit, None)
+        is_heard = limits.max_concurrent_requests is not None or returned.requests or returned.tokens
+        if self.link is not None and is_heard:  # also of a visit whose reply never came: it may have a place
             charged = Cost(-returned.requests, -returned.tokens)
             self.link.tell("EVALSHA", SCRIPT_SHA, 2, *keys_of(caller), *self.words(limits, "leave", visit, charged=charged))
 

@@ -6,12 +6,13 @@ text. Bodies are limited in `body`, by the road itself.
 
 import asyncio
 import socket
-from typing import Any, Literal
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from gateway.api import failures
-from gateway.api.record import OPENAI_VERSION, SAFE_AND_PRIVATE, request_id_from
+from gateway.api.corked import Corked
+from gateway.api.record import PRIVATE_HEADERS, request_id_from
 from gateway.config import ServerSettings
 from gateway.errors import GatewayError, HeadersTooLarge, InvalidValue, Overloaded, SlowRequest
 from gateway.metrics import Metrics
@@ -20,51 +21,6 @@ KB = 1024
 READ_BYTES = 256 * KB  # that one read may bring, whatever stands in it
 FRAMING_RATIO = 8  # bytes on the wire for one of a body that comes in chunks of one; what is more is trailers
 KERNEL_BYTES = 128 * KB  # of a reply, in the kernel and not yet sent: it takes more by halves of this, so that progress is seen
-
-
-class Corked(asyncio.Transport):
-    """Head and body of a reply leave together: uvicorn writes them apart, and each write wakes the client for 20 microseconds."""
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        super().__init__()
-        self.transport = transport
-        self.loop = asyncio.get_running_loop()
-        self.pending: list[bytes | bytearray | memoryview] = []
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        if not self.pending:
-            self.loop.call_soon(self.flush)
-        self.pending.append(data)
-
-    def flush(self) -> None:
-        pending, self.pending = self.pending, []
-        if pending:
-            self.transport.writelines(pending)
-
-    def close(self) -> None:
-        self.flush()
-        self.transport.close()
-
-    def abort(self) -> None:
-        self.transport.abort()
-
-    def get_write_buffer_size(self) -> int:
-        return self.transport.get_write_buffer_size()
-
-    def is_closing(self) -> bool:
-        return self.transport.is_closing()
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return self.transport.get_extra_info(name, default)
-
-    def pause_reading(self) -> None:
-        self.transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        self.transport.resume_reading()
-
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self.transport.set_protocol(protocol)
 
 
 class Unread:
@@ -87,15 +43,15 @@ class Unread:
 
 
 class Connection(HttpToolsProtocol):
-    """`phase` is what the client's next byte belongs to."""
+    """`scope` is uvicorn's, of the latest request that has begun; `cycle` is of the latest whose headers are here."""
 
     def __init__(self, *args: Any, settings: ServerSettings, metrics: Metrics, unread: Unread, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.settings = settings
         self.metrics = metrics
         self.unread = unread
-        self.phase: Literal["idle", "head", "body"] = "idle"
-        self.num_bytes = 0  # of the head, or since it
+        self.counted: Any = None  # the scope whose bytes are counted
+        self.num_bytes = 0
         self.num_body_bytes = 0
         self.num_unread_bytes = 0
         self.head_timer: asyncio.TimerHandle | None = None
@@ -116,10 +72,18 @@ class Connection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         super().data_received(data)
-        if self.cycle is None or self.cycle.response_complete:
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
             self.expect_head()
-        if self.phase != "idle":
+        elif self.head_timer is not None:
+            self.head_timer.cancel()
+            self.head_timer = None
+        if cycle is None or cycle.more_body or self.is_in_head:  # a request that came whole is seen to by the edge
             self.count(len(data))
+
+    @property
+    def is_in_head(self) -> bool:
+        return self.scope is not None and (self.cycle is None or self.cycle.scope is not self.scope)
 
     def expect_head(self) -> None:
         """From the first byte of a request, or of what is none, until its headers are here."""
@@ -127,34 +91,23 @@ class Connection(HttpToolsProtocol):
             self.head_timer = self.loop.call_later(self.settings.header_timeout_seconds, self.head_is_late)
 
     def count(self, num_bytes: int) -> None:
+        """From the second read on: the first, of `READ_BYTES` at most, may also hold the end of another request."""
+        if self.counted is not self.scope:
+            self.counted, self.num_bytes, self.num_body_bytes = self.scope, 0, 0
+            return
         self.num_bytes += num_bytes
-        most = self.settings.max_header_bytes + (FRAMING_RATIO * self.num_body_bytes + READ_BYTES if self.phase == "body" else 0)
-        if self.num_bytes > most and not self.transport.is_closing():
+        most = self.settings.max_header_bytes + (0 if self.is_in_head else FRAMING_RATIO * self.num_body_bytes + READ_BYTES)
+        if self.scope is not None and self.num_bytes > most and not self.transport.is_closing():
             self.fail(HeadersTooLarge(self.settings.max_header_bytes))
-
-    def on_message_begin(self) -> None:
-        self.phase, self.num_bytes = "head", 0
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        self.phase, self.num_bytes, self.num_body_bytes = "body", 0, 0
-        if self.head_timer is not None:
-            self.head_timer.cancel()
-            self.head_timer = None
-        super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         self.num_body_bytes += len(body)
         super().on_body(body)
 
-    def on_message_complete(self) -> None:
-        self.phase = "idle"
-        super().on_message_complete()
-
     def head_is_late(self) -> None:
         """A client that sent nothing, or is still sending what was answered long ago, expects no reply."""
         self.head_timer = None
-        if self.phase == "head":
+        if self.is_in_head:
             self.fail(SlowRequest(self.settings.header_timeout_seconds, part="headers"))
         else:
             self.transport.close()
@@ -182,8 +135,7 @@ class Connection(HttpToolsProtocol):
             **error.headers(),
             "connection": "close",
             "x-request-id": request_id_from(None),
-            "openai-version": OPENAI_VERSION,
-            **{name.decode(): value.decode() for name, value in SAFE_AND_PRIVATE},
+            **{name.decode(): value.decode() for name, value in PRIVATE_HEADERS},
         }
         lines = "".join(f"{name.lower()}: {value}\r\n" for name, value in headers.items())
         self.transport.write(STATUS_LINE[error.status] + lines.encode() + b"\r\n" + body)

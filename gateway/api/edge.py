@@ -14,7 +14,7 @@ from gateway.api.client_address import Proxies
 from gateway.api.cors import Cors, Headers, value_of
 from gateway.api.limit_headers import limit_headers
 from gateway.api.paths import target_of
-from gateway.api.record import OPENAI_VERSION, SAFE, SAFE_AND_PRIVATE, Record, record_of, request_id_from
+from gateway.api.record import OWN_HEADERS, PRIVATE_HEADERS, Record, record_of, request_id_from
 from gateway.config import ServerSettings
 from gateway.errors import GatewayError, HeadersTooLarge, InternalError, Overloaded, Unavailable
 from gateway.log import get_logger
@@ -131,13 +131,13 @@ class Edge:
             headers.append(("connection", "close"))
         await respond(send, error.status, [(name.lower().encode(), value.encode()) for name, value in headers], body)
 
-    def own_headers(self, record: Record, path: str) -> list[tuple[bytes, bytes]]:
-        headers = [(b"x-request-id", record.request_id.encode()), (b"openai-version", OPENAI_VERSION.encode())]
+    def own_headers(self, record: Record, path: str) -> Headers:
+        headers = [(b"x-request-id", record.request_id.encode()), *(OWN_HEADERS if path.startswith(DOCS) else PRIVATE_HEADERS)]
         if record.outcome == "ok":
             headers.append((b"openai-processing-ms", str(round(MILLISECONDS * record.seconds)).encode()))
         if record.visit is not None:
             headers += limit_headers(record.visit)
-        return headers + (SAFE if path.startswith(DOCS) else SAFE_AND_PRIVATE)
+        return headers
 
     def tell(self, scope: HTTPScope, record: Record) -> None:
         method = record.method if record.method in METHODS else "other"

@@ -140,6 +140,11 @@ ERROR: Schema = {
     },
     "additionalProperties": False,
 }
+LIMIT_HEADERS = {
+    "limit": "The key's limit of {kind} a minute; there are none of these headers where it has no such limit.",
+    "remaining": "How many {kind} may be sent at this moment.",
+    "reset": "When the whole burst of {kind} is there again: 12ms, 1s, 6m0s.",
+}
 HEADERS: Schema = {
     "x-request-id": {
         "schema": {"type": "string"},
@@ -147,6 +152,11 @@ HEADERS: Schema = {
         "description": "The name of this request, for questions about it.",
     },
     "openai-version": {"schema": {"type": "string"}, "required": True},
+    **{
+        f"x-ratelimit-{what}-{kind}": {"schema": {"type": "string"}, "description": told.format(kind=kind)}
+        for kind in ("requests", "tokens")
+        for what, told in LIMIT_HEADERS.items()
+    },
 }
 
 

@@ -12,8 +12,8 @@ from gateway.access.limiter import Visit
 from gateway.tracing import Attributes, RequestSpan
 
 OPENAI_VERSION = "2020-10-01"
-SAFE = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]  # on every reply
-SAFE_AND_PRIVATE = [*SAFE, (b"cache-control", b"no-store")]
+OWN_HEADERS = [(b"openai-version", OPENAI_VERSION.encode()), (b"x-content-type-options", b"nosniff")]  # on every reply
+PRIVATE_HEADERS = [*OWN_HEADERS, (b"cache-control", b"no-store")]  # on all that is not the same for everybody
 CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 

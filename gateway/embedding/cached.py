@@ -110,7 +110,7 @@ class Cached:
             inputs.long_input or self.describe().long_input,
             work=Distinct(list(distinct), places, first, entries, missing, prepared),
             stages=prepared.stages if prepared else {},
-            num_cached_tokens=sum(counts[place][0] for place in places if entries[place]),
+            num_cached_tokens=sum([counts[place][0] for place in places if entries[place]]),
         )
         if whole.num_tokens > self.max_request_tokens:
             raise RequestTooLong(str(whole.num_tokens), self.max_request_tokens)

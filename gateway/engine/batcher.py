@@ -2,7 +2,8 @@
 
 The caller, then its request, that has been served least goes first, so a short query passes a 2,048-input bulk and one key's flood
 leaves the others their share. Every fourth batch starts with the oldest request instead, so bulk never starves. A batch is filled
-from all requests with inputs near the first one's length, as far as the budget of tokens and the ladder of shapes allow.
+with inputs near the first one's length, its own caller's before all others', as far as the budget of tokens and the ladder of
+shapes allow.
 """
 
 import threading
@@ -145,8 +146,13 @@ class Batcher:
         seen = dict.fromkeys(order[: max(max_jobs, MIN_REQUESTS_SEEN)])  # once, though the oldest may stand in it twice
         runs = [Run(work, longest) for work in seen]
         num_jobs = real_tokens = 0
-        for is_same in (True, False):  # of all requests what needs no more padding first, then what is near in length
-            for run in runs:
+        leader = self.works[order[0]]
+        own = [run for run in runs if self.works[run.work] is leader]
+        others = [run for run in runs if self.works[run.work] is not leader]
+        # What needs no more padding first, then what is near in length; but of the caller whose turn it is before any other's: who
+        # sends much has something of every length, and would take the seats of who sends little.
+        for group, is_same in ((own, True), (own, False), (others, True), (others, False)):
+            for run in group:
                 while num_jobs < max_jobs and (num_tokens := run.next_tokens):
                     is_longest = self.shapes.length(num_tokens) == longest
                     if not is_longest and (is_same or not is_near(num_tokens, longest, real_tokens, num_jobs + 1)):

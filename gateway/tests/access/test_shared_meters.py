@@ -133,6 +133,7 @@ async def test_a_refused_visit_takes_nothing_and_one_that_left_frees_its_place(m
     readings = [await meters.enter("key", slow, visit, min_tokens=0) for visit in ("v1", "v2", "v3")]
     assert [reading.refused for reading in readings] == [None, None, "concurrency"]
     assert slow.requests.remaining(readings[-1].requests_debt) == 98
+    assert set(meters.running) == {"v1", "v2"}
     meters.leave("key", slow, "v1", Cost(requests=1))
     reading = await meters.enter("key", slow, "v4", min_tokens=0)
     assert reading.refused is None

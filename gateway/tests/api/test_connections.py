@@ -184,6 +184,13 @@ async def test_requests_sent_before_their_turn_are_answered_in_order(address):
     assert [b'"list"' in part for part in replies.split(b"HTTP/1.1 ")[1:]] == [True, False, True]
 
 
+async def test_a_request_s_beginning_is_not_charged_with_the_end_of_another(address):
+    large = json.dumps({"model": "m", "input": "x" * 60_000}).encode()
+    whole = HEAD + b"content-length: %d\r\n\r\n" % len(large) + large
+    replies = await received(address, whole + GET[:10], GET[10:].replace(b"host: g", b"connection: close"))
+    assert re.findall(rb"HTTP/1\.1 (\d+)", replies) == [b"200"] * 2
+
+
 async def test_nonsense_after_a_request_does_not_take_its_reply(address):
     replies = await received(address, GOOD + b"NONSENSE\r\n\r\n")
     assert re.findall(rb"HTTP/1\.1 (\d+)", replies) == [b"200"]

@@ -155,3 +155,22 @@ def test_a_section_that_is_no_table_is_refused(section):
 def test_a_table_is_checked_against_any_struct():
     with pytest.raises(ConfigurationError, match=r"^here\.port: "):
         typed({"port": "x"}, SECTIONS["server"], where="here")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[limits]\nrequests_burst = 5", "limits: requests_burst is part of a limit: set requests_per_minute too"),
+        ("[limits]\ntokens_per_minute = 0", "limits.tokens_per_minute"),
+        ('[limits]\nredis_url = "redis://:secret@cache"', "limits.redis_url"),
+        ('[limits]\non_limiter_failure = "maybe"', "'allow', 'deny'"),
+        ('[server]\ntrusted_proxies = ["everybody"]', "everybody"),
+    ],
+)
+def test_limits_and_proxies_that_mean_nothing_are_refused(tmp_path, text, told):
+    path = tmp_path / "gateway.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError) as caught:
+        load(path, environ={})
+    assert told in str(caught.value)
+    assert "secret@" not in str(caught.value)

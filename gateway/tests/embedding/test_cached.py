@@ -316,3 +316,20 @@ async def test_tokens_that_only_the_work_tells_are_charged_alike_new_joined_repe
 async def test_without_a_cache_the_tokens_are_those_of_the_work_too(metrics):
     cached = cached_over(Counting(dimensions=DIMENSIONS), metrics, max_bytes=0)
     assert (await embedded(cached, "aaa", "bb", "aaa")).token_counts == [3, 2, 3]
+
+
+async def test_what_is_missing_is_embedded_for_the_caller_who_asked(cached, embedder):
+    """The batcher shares the device among callers, so it must know whose work it is."""
+    await embedded(cached, "known")
+    for caller in ("b", "c"):
+        prepared = await cached.prepare(
+            Inputs(["known", f"new {caller}"], is_array=True, caller=caller, deadline=time.monotonic() + 60)
+        )
+        await cached.embed(prepared)
+    assert [(inputs.caller, inputs.texts) for inputs in embedder.prepared] == [("a", ["known"]), ("b", ["new b"]), ("c", ["new c"])]
+
+
+async def test_tokens_that_need_no_work_are_told(cached):
+    await embedded(cached, "one two", "three")
+    prepared = await cached.prepare(inputs_of("one two", "four five six", "one two"))
+    assert (prepared.num_tokens, prepared.num_cached_tokens) == (7, 4)

@@ -172,3 +172,22 @@ async def test_remembered_callers_are_bounded(loop):
         batcher.next_batch()
     assert len(batcher.remembered) <= 1024
     assert not batcher.callers
+
+
+async def test_one_request_of_2048_inputs_and_64_clients_of_one_get_the_same_tokens(loop):
+    """Both without pause, each of the many sending its next text as soon as its last one was embedded."""
+    batcher = batcher_of(max_batch_tokens=512, max_queue_tokens=10**9)
+    chosen, served = random.Random(1), Counter()
+    batcher.submit(work_of([chosen.randrange(4, 120) for _ in range(2048)], caller="one", loop=loop))
+    for _ in range(64):
+        batcher.submit(work_of([chosen.randrange(4, 120)], caller="many", loop=loop))
+    running = []
+    while served.total() < 300_000:
+        running.append(batcher.next_batch())
+        for job in running.pop(0) if len(running) > 1 else ():  # two devices: one batch is under way while the next one is taken
+            served[job.work.caller] += job.num_tokens
+            if job.work.caller == "many":
+                batcher.submit(work_of([chosen.randrange(4, 120)], caller="many", loop=loop))
+            elif job.work not in batcher.works:
+                batcher.submit(work_of([chosen.randrange(4, 120) for _ in range(2048)], caller="one", loop=loop))
+    assert served["many"] == pytest.approx(served["one"], rel=0.1)
