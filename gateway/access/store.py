@@ -18,7 +18,6 @@ from gateway.access.stored_key import StoredKey, columns_of, stored_key
 from gateway.access.terms import Terms, as_table, iso, terms_of
 from gateway.errors import UnknownKey
 
-
 ROWS_AT_ONCE = 500
 
 
