@@ -15,6 +15,7 @@ CLIENT_ERRORS = {
     405: "The path has no such method; `Allow` says which it has.",
     408: "The body arrived too slowly.",
     413: "The body is too large.",
+    429: "The key has used what it may; with `insufficient_quota` for the whole day or month.",
     431: "The headers are too large.",
 }
 SERVER_ERRORS = {
