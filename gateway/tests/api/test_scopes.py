@@ -1,5 +1,6 @@
 """What a key may use: some models, for some time, so many tokens; the rest is as if it were not there."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -113,6 +114,6 @@ async def test_both_secrets_of_a_rotated_key_have_one_usage(gateway):
 async def test_a_dead_bookkeeper_is_told_by_livez(gateway, stranger):
     assert (await stranger.get("/livez")).status_code == 200
     gateway.bookkeeper.task.cancel()
-    await gateway.bookkeeper.in_thread(int)  # a turn of the loop, in which the task ends
+    await asyncio.wait([gateway.bookkeeper.task], timeout=10)
     reply = await stranger.get("/livez")
     assert (reply.status_code, reply.json()["failed"]) == (503, ["usage"])
