@@ -1,21 +1,21 @@
 """What keys use, counted on the event loop and written every few seconds; and budgets, which that is held against.
 
 On the request path are only additions to dictionaries. A process that is killed loses what it counted since the last writing,
-`usage.flush_seconds` at most. While the store is away the counts are kept and written later, up to MAX_PENDING_ROWS of them.
+`usage.flush_seconds` at most. While the store is away the counts are kept and written later, up to MAX_PENDING_ROWS of them;
+a store that dies in the moment between taking them and saying so is given them twice.
 """
 
 import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
 
 from gateway.access.keys import Caller
 from gateway.access.ledger import BUDGET_SPANS, Ledger, Spent, Usage
 from gateway.access.period import HOUR_SECONDS, hour_of, period_of, renewed_at
 from gateway.access.terms import iso
+from gateway.access.worker import Worker
 from gateway.config import UsageSettings
 from gateway.errors import InsufficientQuota, OperatorError
 from gateway.log import get_logger
@@ -29,8 +29,6 @@ DAY_SECONDS = 86_400
 
 log = get_logger()
 
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
 Place = tuple[str, str, int]  # key, model and hour, in whole hours since 1970
 
 
@@ -67,16 +65,17 @@ class Bookkeeper:
         self.max_pending_rows = max_pending_rows
         self.pending: dict[Place, Counts] = {}
         self.spent: Spent = {}  # of keys with a budget: what the ledger said last, and what was counted since
+        self.known_periods: list[str] = []
         self.active: dict[str, float] = {}  # keys with a budget, and when they last asked for something
         self.pruned_at = 0.0
         self.num_lost = 0  # rows, since that was last told
         self.is_stopping = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
-        self.thread = ThreadPoolExecutor(1, thread_name_prefix="usage")
+        self.worker = Worker("usage")
 
     async def start(self) -> None:
         """Learns what was spent before, then writes every few seconds. Raises OperatorError where the store cannot be read."""
-        self.spent = await self.in_thread(self.ledger.budgets, self.periods())
+        self.spent = await self.worker.run(self.ledger.budgets, self.periods())
         self.task = asyncio.create_task(self.run(), name="bookkeeper")
 
     @property
@@ -143,7 +142,7 @@ class Bookkeeper:
         try:
             found: Spent = {}
             if batch or keys:
-                found = await self.in_thread(self.ledger.add, rows_of(batch), keys=keys, periods=periods)
+                found = await self.worker.run(lambda: self.ledger.add(rows_of(batch), keys=keys, periods=periods))
         except BaseException:
             newer, self.pending = self.pending, batch
             for place, counts in newer.items():
@@ -161,13 +160,16 @@ class Bookkeeper:
                 place = key, period_of(span, hour_of(hour * HOUR_SECONDS))
                 if place in fresh:
                     fresh[place] += counts.num_tokens
-        self.spent = {place: tokens for place, tokens in self.spent.items() if place[1] in periods} | fresh
+        if periods != self.known_periods:  # a day is over: what was spent in it stops nobody any more
+            self.spent = {place: tokens for place, tokens in self.spent.items() if place[1] in periods}
+            self.known_periods = periods
+        self.spent.update(fresh)
 
     async def prune(self) -> None:
         now = self.wall_clock()
         if now - self.pruned_at >= PRUNE_SECONDS:
-            await self.in_thread(self.ledger.prune, hour_of(now - self.settings.retention_days * DAY_SECONDS))
-            self.pruned_at = now
+            self.pruned_at = now  # also if it fails: it is tried again in an hour, not every few seconds
+            await self.worker.run(self.ledger.prune, hour_of(now - self.settings.retention_days * DAY_SECONDS))
 
     def periods(self) -> list[str]:
         hour = hour_of(self.wall_clock())
@@ -177,16 +179,13 @@ class Bookkeeper:
         """Writes what is left; what then cannot be written is lost, and said to be."""
         self.is_stopping.set()
         if self.task is not None:
-            await asyncio.wait([self.task], timeout=CLOSE_SECONDS)  # never cut while it writes: half of it could be written twice
+            await asyncio.wait([self.task], timeout=CLOSE_SECONDS)  # it writes once more
             self.task.cancel()
             await asyncio.gather(self.task, return_exceptions=True)
         if self.pending:
             tokens = sum(counts.num_tokens for counts in self.pending.values())
             log.error("usage_lost", reason="the store cannot be written", rows=len(self.pending), tokens=tokens)
-        self.thread.shutdown(wait=False, cancel_futures=True)
-
-    async def in_thread(self, work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self.thread, lambda: work(*args, **kwargs))
+        self.worker.close()
 
 
 def rows_of(batch: dict[Place, Counts]) -> list[Usage]:

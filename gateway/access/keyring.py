@@ -7,7 +7,6 @@ key stops within 2 s in every process. While the store cannot be read the last s
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from gateway.access.keys import (
@@ -22,6 +21,7 @@ from gateway.access.keys import (
 )
 from gateway.access.known_key import UNKNOWN, KnownKey, configured_key
 from gateway.access.store import KeyStore, Reading, Revision
+from gateway.access.worker import Worker
 from gateway.config import AuthSettings, secret_value
 from gateway.errors import ConfigurationError, InvalidKey, OperatorError, StoreUnavailable
 from gateway.log import get_logger
@@ -54,15 +54,14 @@ class Keyring:
         self.read_at = clock()
         self.task: asyncio.Task[None] | None = None
         # A thread of its own: a revocation must not wait for whatever else blocks in the loop's common threads.
-        self.thread = ThreadPoolExecutor(1, thread_name_prefix="keyring")
+        self.worker = Worker("keyring")
 
     async def start(self) -> None:
         """Reads all keys once, then keeps watch. Raises OperatorError where they cannot be read."""
         if self.store is None:
             return
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self.thread, self.store.open)
-        await loop.run_in_executor(self.thread, self.refresh)
+        await self.worker.run(self.store.open)
+        await self.worker.run(self.refresh)
         self.task = asyncio.create_task(self.watch(), name="keyring")
 
     def caller(self, text: str) -> Caller:
@@ -92,7 +91,7 @@ class Keyring:
         while True:
             await asyncio.sleep(REFRESH_SECONDS)
             try:
-                await asyncio.get_running_loop().run_in_executor(self.thread, self.refresh)
+                await self.worker.run(self.refresh)
                 was_away = False
             except OperatorError as error:
                 if not was_away:
@@ -119,7 +118,7 @@ class Keyring:
             await asyncio.gather(self.task, return_exceptions=True)
         if self.store is not None:
             self.store.close()
-        self.thread.shutdown(wait=False)
+        self.worker.close()
 
 
 def after(stored: Keys, reading: Reading) -> Keys:

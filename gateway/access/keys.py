@@ -5,7 +5,6 @@ hash is for passwords, which people choose, and would be a way to overload us.
 """
 
 import hashlib
-import hmac
 import re
 import secrets
 import string
@@ -86,11 +85,6 @@ def candidate_ids(text: str) -> list[str]:
     """The public ids a presented key may have: the one written in it, and the one of a plain key."""
     shape = OWN_SHAPE.fullmatch(text)
     return [*([shape[1]] if shape else []), plain_key(text).public_id]
-
-
-def matches(text: str, key: Key) -> bool:
-    """Whether `text` is the key, in constant time."""
-    return hmac.compare_digest(digest_of(text), key.digest)
 
 
 def masked(text: str) -> str:

@@ -18,6 +18,8 @@ from gateway.access.stored_key import StoredKey, columns_of, stored_key
 from gateway.access.terms import Terms, as_table, iso, terms_of
 from gateway.errors import UnknownKey
 
+ROWS_AT_ONCE = 500
+
 
 @dataclass(frozen=True, slots=True)
 class Revision:
@@ -136,13 +138,14 @@ class KeyStore:
                 chosen = chosen.where(keys_table.c.revoked_at.is_(None))
             else:
                 chosen = chosen.where(keys_table.c.changed_in > seen.number)
-            rows = connection.execute(chosen).all()
-        return Reading(
-            revision,
-            is_whole,
-            {row[0]: known_key(row) for row in rows if row.revoked_at is None},
-            [row[0] for row in rows if row.revoked_at is not None],
-        )
+            reading = Reading(revision, is_whole, {}, [])
+            # Row by row: a hundred thousand at once would hold up every other thread, the event loop's too, for 0.1 s.
+            for row in connection.execution_options(yield_per=ROWS_AT_ONCE).execute(chosen):
+                if row.revoked_at is None:
+                    reading.keys[row.public_id] = known_key(row)
+                else:
+                    reading.gone.append(row.public_id)
+        return reading
 
     @contextmanager
     def change(self) -> Iterator[tuple[sql.Connection, int]]:

@@ -1,9 +1,7 @@
 """/admin/keys and /admin/usage: what `gateway keys` does, over HTTP, for keys with the admin scope. Off unless configured."""
 
-import asyncio
 import dataclasses
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any, Literal, ParamSpec, TypeVar
 
@@ -21,6 +19,7 @@ from gateway.access.ledger import Ledger
 from gateway.access.period import SPANS, duration, since
 from gateway.access.store import KeyStore
 from gateway.access.terms import WrongTerms, terms_of
+from gateway.access.worker import Worker
 from gateway.api import body
 from gateway.api.failures import JSON
 from gateway.config import ServerSettings
@@ -43,14 +42,14 @@ log = get_logger()
 
 
 class Desk:
-    """Where an admin's requests are worked on: few at once, in threads of their own, apart from the room of embedding requests."""
+    """Where an admin's requests are worked on: few at once, in a thread of their own, apart from the room of embedding requests."""
 
     def __init__(self, store: KeyStore, ledger: Ledger, settings: ServerSettings) -> None:
         self.store = store
         self.ledger = ledger
         self.settings = msgspec.structs.replace(settings, max_body_bytes=min(MAX_BODY_BYTES, settings.max_body_bytes))
         self.admission = Admission(max_requests=MAX_REQUESTS, max_bytes=MAX_REQUESTS * MAX_BODY_BYTES)
-        self.threads = ThreadPoolExecutor(2, thread_name_prefix="admin")
+        self.worker = Worker("admin")
 
     async def table(self, request: Asked) -> dict[str, Any]:
         """The JSON object of the body; no body is an empty one. Raises what `body.read` raises, InvalidJSON and InvalidType."""
@@ -68,7 +67,7 @@ class Desk:
         """The store's answer. Raises StoreUnavailable where there is none, InvalidValue for terms that cannot be."""
         with self.admission.enter():
             try:
-                return await asyncio.get_running_loop().run_in_executor(self.threads, lambda: work(*args, **kwargs))
+                return await self.worker.run(work, *args, **kwargs)
             except WrongTerms as error:
                 raise InvalidValue(f"Invalid value: {error}.", param=error.field or None) from None
             except OperatorError as error:
@@ -76,7 +75,7 @@ class Desk:
                 raise StoreUnavailable from None
 
     def close(self) -> None:
-        self.threads.shutdown(wait=False, cancel_futures=True)
+        self.worker.close()
 
 
 def routes(desk: Desk) -> list[HTTPRouteHandler]:

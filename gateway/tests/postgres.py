@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -96,6 +97,21 @@ class Postgres:
             self.process.send_signal(signal.SIGQUIT)
             self.process.wait(START_SECONDS)
             self.process = None
+
+    @contextmanager
+    def hung(self) -> Iterator[None]:
+        """Alive, and silent: each of its processes is stopped, those of connections too."""
+        assert self.process is not None
+        others = "SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+        with psycopg.connect(self.url("postgres")) as connection:
+            found = [self.process.pid, *(pid for (pid,) in connection.execute(others))]
+        for pid in found:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in found:
+                os.kill(pid, signal.SIGCONT)
 
 
 def free_port() -> int:

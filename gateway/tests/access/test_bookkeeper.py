@@ -295,7 +295,7 @@ async def test_a_thousand_keys_have_a_label_and_the_rest_share_one(store, make):
     assert value("gateway_key_tokens_total", {"key": "key-999"}) == 1
     assert value("gateway_key_tokens_total", {"key": "key-1000"}) is None
     assert value("gateway_key_tokens_total", {"key": "other"}) == 101
-    bookkeeper.thread.shutdown()
+    bookkeeper.worker.close()
 
 
 def pending_rows(bookkeeper):

@@ -114,6 +114,6 @@ async def test_both_secrets_of_a_rotated_key_have_one_usage(gateway):
 async def test_a_dead_bookkeeper_is_told_by_livez(gateway, stranger):
     assert (await stranger.get("/livez")).status_code == 200
     gateway.porter.bookkeeper.task.cancel()
-    await asyncio.wait([gateway.porter.bookkeeper.task])
+    await asyncio.wait([gateway.porter.bookkeeper.task], timeout=10)
     reply = await stranger.get("/livez")
     assert (reply.status_code, reply.json()["failed"]) == (503, ["usage"])

@@ -135,3 +135,15 @@ async def test_the_known_keys_go_on_while_the_server_of_the_store_is_away(postgr
         process.stop()
         assert postgres.password not in process.log
         assert json.loads(process.run("keys", "usage", made["id"], "--json"))[0]["requests"] >= 3
+
+
+async def test_a_server_of_the_store_that_hangs_does_not_keep_a_gateway_from_serving_and_ending(postgres, tmp_path):
+    with running(tmp_path, 0, GATEWAY__STORE__DATABASE_URL=postgres.new_database()) as process:
+        made = process.made_key()
+        async with process.client(made["key"]) as client:
+            await until_answered(client, 200)
+            with postgres.hung():
+                for _ in range(20):
+                    assert (await embed(client)).status_code == 200
+                process.stop()
+        assert "usage_lost" in process.events()  # and it says what it could not write
