@@ -152,6 +152,9 @@ HEADERS: Schema = {
         "description": "The name of this request, for questions about it.",
     },
     "openai-version": {"schema": {"type": "string"}, "required": True},
+}
+LIMITED_HEADERS: Schema = {
+    **HEADERS,
     **{
         f"x-ratelimit-{what}-{kind}": {"schema": {"type": "string"}, "description": told.format(kind=kind)}
         for kind in ("requests", "tokens")
@@ -191,7 +194,7 @@ def document(*, default_model: str | None, max_dimensions: int | None) -> Schema
                     "tags": ["embeddings"],
                     "summary": "Turn texts into vectors",
                     "requestBody": {"required": True, "content": {"application/json": {"schema": request}}},
-                    "responses": responses("EmbeddingsResponse", *CLIENT_ERRORS, *SERVER_ERRORS),
+                    "responses": responses("EmbeddingsResponse", *CLIENT_ERRORS, *SERVER_ERRORS, headers=LIMITED_HEADERS),
                 }
             },
             "/v1/models": {"get": reading("listModels", "models", "List the models", responses("Models", 401, 431, 500, 503))},
@@ -224,15 +227,15 @@ def reading(operation: str, tag: str, summary: str, answers: Schema) -> Schema:
     return {"operationId": operation, "tags": [tag], "summary": summary, "responses": answers}
 
 
-def responses(schema: str, *statuses: int) -> Schema:
+def responses(schema: str, *statuses: int, headers: Schema = HEADERS) -> Schema:
     descriptions = CLIENT_ERRORS | SERVER_ERRORS
-    errors = {str(status): answer(descriptions[status], "Error") for status in statuses}
-    return {"200": answer("Done.", schema), **errors}
+    errors = {str(status): answer(descriptions[status], "Error", headers) for status in statuses}
+    return {"200": answer("Done.", schema, headers), **errors}
 
 
-def answer(description: str, schema: str) -> Schema:
+def answer(description: str, schema: str, headers: Schema) -> Schema:
     content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
-    return {"description": description, "headers": HEADERS, "content": content}
+    return {"description": description, "headers": headers, "content": content}
 
 
 def probe(operation: str, summary: str) -> Schema:
