@@ -18,7 +18,8 @@ def held(document, reply, path, method="post"):
     schema = {**answer["content"]["application/json"]["schema"], "components": document["components"]}
     jsonschema.Draft202012Validator(schema).validate(reply.json())
     assert reply.headers["content-type"] == "application/json"
-    assert set(answer.get("headers", {})) <= set(reply.headers)
+    assert {name for name, header in answer.get("headers", {}).items() if header.get("required")} <= set(reply.headers)
+    assert {name for name in reply.headers if name.startswith("x-ratelimit")} <= set(answer.get("headers", {}))
 
 
 def allows(document, body):
@@ -78,6 +79,22 @@ async def test_the_other_statuses(gateway, document, client, stranger, embedder)
     held(document, await stranger.get("/livez"), "/livez", "get")
     gateway.drain()
     held(document, await stranger.get("/readyz"), "/readyz", "get")
+
+
+async def test_limits_and_what_is_beyond_them(make, document, embedder):
+    from gateway.config import LimitSettings
+    from gateway.tests.api.conftest import KEY, client_of
+
+    gateway = make(limits=LimitSettings(requests_per_minute=1, tokens_per_minute=60))
+    await gateway.start()
+    await gateway.load()
+    async with client_of(gateway, authorization=f"Bearer {KEY}") as client:
+        replies = [await client.post("/v1/embeddings", json={"model": "m", "input": "a"}) for _ in range(2)]
+    await gateway.close()
+    assert [reply.status_code for reply in replies] == [200, 429]
+    for reply in replies:
+        held(document, reply, "/v1/embeddings")
+        assert "x-ratelimit-reset-tokens" in reply.headers
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc"])
