@@ -1,4 +1,4 @@
-"""The multilingual model at its full size, with random weights: 12 layers, 384 wide, 250,037 words. HTTP against encode, and memory.
+"""The multilingual model at full size, with random weights: 12 layers, 384 wide, 250,037 words. HTTP against encode, and memory.
 
 Speed and memory do not ask what the weights are. The real words would share more beginnings than the made-up ones, so the real
 tokenizer takes less memory than this one.
@@ -78,7 +78,7 @@ def row(model: Path, precision: str) -> dict[str, Any]:
 
 def texts() -> list[list[str]]:
     """One to three sentences of one language each, languages mixed in every request."""
-    chance = random.Random(17)
+    chance = random.Random(17)  # noqa: S311 - texts, no secrets
     languages = list(SENTENCES.values())
 
     def text() -> str:
