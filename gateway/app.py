@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 
 from litestar import Litestar
+from litestar.handlers import HTTPRouteHandler
 from litestar.middleware import DefineMiddleware
 
 from gateway.access.admission import Admission
@@ -17,6 +18,8 @@ from gateway.api.authentication import Authentication
 from gateway.api.edge import Edge
 from gateway.api.embeddings import Road
 from gateway.api.failures import answer
+from gateway.api.page import live, site
+from gateway.api.page.figures import Figures
 from gateway.api.server import Server, bound_socket
 from gateway.config import Config, ModelRow
 from gateway.embedding.backend import Backend, Context, backend_of, installed_backends
@@ -55,6 +58,7 @@ class Gateway:
             settings=config.server,
             metrics=self.metrics,
         )
+        self.figures = Figures(self.metrics)
         self.door = self.built_door()
 
     def built_door(self) -> Edge:
@@ -67,7 +71,7 @@ class Gateway:
         )
         told = docs.routes(self.catalog, default_model=self.config.server.default_model) if self.config.server.docs else []
         litestar = Litestar(
-            [self.road.route(), *models.routes(self.catalog), *watched, *told],
+            [self.road.route(), *models.routes(self.catalog), *watched, *told, *self.page()],
             middleware=[DefineMiddleware(Authentication, keyring=self.keyring, metrics=self.metrics)],
             exception_handlers={Exception: answer},
             openapi_config=None,
@@ -84,6 +88,15 @@ class Gateway:
             is_draining=lambda: self.is_draining,
             paths=paths,
         )
+
+    def page(self) -> list[HTTPRouteHandler]:
+        settings = self.config.page
+        if not settings.enabled:
+            return []
+        shown = site.routes(needs_key=self.keyring is not None, live=settings.live, has_docs=self.config.server.docs)
+        if settings.live == "off":
+            return shown
+        return [*shown, *live.routes(self.figures, keyring=self.keyring, metrics=self.metrics, settings=settings)]
 
     async def start(self) -> None:
         """Reads the keys. Models are loaded by `load`, so that probes are answered meanwhile. Raises OperatorError."""
@@ -176,6 +189,7 @@ class Gateway:
         log.info("draining")
 
     async def close(self) -> None:
+        await self.figures.close()
         for model in self.catalog.models:
             await model.embedder.close()
         if self.keyring is not None:

@@ -11,6 +11,7 @@
     │   ├── RequestTooLong            400 max_tokens_per_request
     │   ├── MissingKey                401
     │   ├── InvalidKey                401 invalid_api_key
+    │   ├── InsufficientPermissions   403 insufficient_permissions
     │   ├── UnknownModel              404 model_not_found
     │   ├── UnknownURL                404 unknown_url
     │   ├── MethodNotAllowed          405 method_not_allowed
@@ -132,6 +133,14 @@ class MissingKey(ClientError):
 class InvalidKey(ClientError):
     status = 401
     code = "invalid_api_key"
+
+
+class InsufficientPermissions(ClientError):
+    status = 403
+    code = "insufficient_permissions"
+
+    def __init__(self) -> None:
+        super().__init__("Your API key may not do this: it needs the admin scope.")
 
 
 class UnknownModel(ClientError):

@@ -4,6 +4,7 @@ Labels are bounded whatever clients send: `model` is a configured model's name o
 "unmatched", `code` a code of errors.py. Each gateway has a registry of its own, so that tests may run many.
 """
 
+from collections.abc import Iterable, Iterator
 from functools import cache, partial
 
 import prometheus_client
@@ -92,6 +93,12 @@ class Metrics:
     def ended(self, model: str, outcome: str) -> None:
         """An embedding request ended, well or not."""
         self.requests_of(model, outcome).inc()
+
+    def samples(self, names: Iterable[str]) -> Iterator[tuple[str, dict[str, str], float]]:
+        """Name, labels and value of the samples with these names, as /metrics has them now; of a name that is not there, none."""
+        for family in self.registry.restricted_registry(names).collect():
+            for sample in family.samples:
+                yield sample.name, sample.labels, sample.value
 
     def exposition(self) -> bytes:
         """The text of /metrics."""

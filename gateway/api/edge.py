@@ -19,6 +19,7 @@ from gateway.log import get_logger
 from gateway.metrics import Metrics
 
 PROBES = frozenset({"/livez", "/readyz", "/health", "/metrics"})
+QUIET = PROBES | {"/page/live"}  # asked again and again: a line each would bury the others
 EMBEDDINGS = ("/v1/embeddings", "POST")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 MILLISECONDS = 1000
@@ -130,7 +131,7 @@ class Edge:
             self.metrics.ended(record.model or "unknown", record.outcome)
         if record.status == Unavailable.status and record.outcome != "ok":  # a probe that says no refuses nobody
             self.metrics.rejections.labels(record.outcome).inc()
-        write = log.debug if route in PROBES else log.info
+        write = log.debug if route in QUIET else log.info
         write("request", method=method, route=route, **record.line())
 
 
