@@ -32,9 +32,12 @@ export const shortened = (text, max) => {
 export const number = (value, digits = 0) =>
   value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 
+// A cosine as people write it: two digits, a true minus, and no minus before zero.
+export const cosineText = (value, digits = 2) => number(Number(value.toFixed(digits)) || 0, digits).replace("-", "−");
+
 export const plural = (count, one, many = `${one}s`) => `${number(count)} ${count === 1 ? one : many}`;
 
-export const milliseconds = (value) => (value >= 1000 ? `${number(value / 1000, 2)} s` : `${number(value, value < 10 ? 1 : 0)} ms`);
+export const milliseconds = (value) => (value >= 1000 ? `${number(value / 1000, 2)} s` : `${number(value, value && value < 10 ? 1 : 0)} ms`);
 
 // Redraws what is drawn by hand when the colours change with the system's scheme.
 export const onSchemeChange = (draw) => matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);

@@ -1,9 +1,11 @@
 // Every text against every other: the colour is the cosine.
 import { gradient, inkOn, ramp, step } from "./colour.js";
-import { el, isDark, number, shortened } from "./dom.js";
+import { cosineText, el, isDark, shortened } from "./dom.js";
+import { neighbours } from "./maths.js";
 import { colour, drawn, onArrows } from "./picture.js";
 
 const MAX_LABELLED = 20; // rows that still have room for the beginning of their text
+const MAX_ROOMY = 8; // rows that have room for two lines of it
 const MAX_TABLE = 20;
 const MAX_GAPPED = 60;
 const MIN_VALUE_PIXELS = 34; // a cell that is narrower holds no number
@@ -16,7 +18,7 @@ export function heatmap({ texts, matrix, range, order, pick, owner }) {
   }, canvas);
   const readout = el("div", { class: "readout", "aria-live": "polite" });
   const labels = n <= MAX_LABELLED && el("ol", { class: "heat-labels", "aria-hidden": "true" },
-    order.map((index) => el("li", {}, el("b", {}, String(index + 1)), el("span", {}, shortened(texts[index], 44)))));
+    order.map((index) => el("li", {}, el("b", {}, String(index + 1)), el("span", {}, shortened(texts[index], 60)))));
   const scene = { n, matrix, range, order, pick, canvas };
 
   drawn(box, (size) => draw(scene, size));
@@ -25,7 +27,7 @@ export function heatmap({ texts, matrix, range, order, pick, owner }) {
   pointed(box, scene);
   return el("section", { class: "card heat", "aria-labelledby": "heat-title" },
     el("div", { class: "card-head" }, el("h2", { id: "heat-title" }, "How alike, pair by pair")),
-    el("div", { class: labels ? "heat-plot labelled" : "heat-plot" }, labels, box),
+    el("div", { class: `heat-plot${labels ? " labelled" : ""}${n <= MAX_ROOMY ? " roomy" : ""}` }, labels, box),
     legend(range),
     readout,
     n <= MAX_TABLE && table(texts, matrix));
@@ -77,7 +79,7 @@ function drawCells(context, { n, matrix, range, order, colours, cell, ratio }) {
       context.fill();
       if (row !== column && cell >= MIN_VALUE_PIXELS * ratio) {
         context.fillStyle = inkOn(rgb);
-        context.fillText(number(value, 2).replace("-", "−"), (column + 0.5) * cell, (row + 0.5) * cell);
+        context.fillText(cosineText(value), (column + 0.5) * cell, (row + 0.5) * cell);
       }
     }
   }
@@ -126,12 +128,14 @@ function tell(readout, { texts, matrix, range, pick: { i, j } }) {
     readout.replaceChildren(el("p", { class: "muted" }, "Point at a square, or move with the arrow keys, to read a pair of texts."));
     return;
   }
-  const value = j === null ? null : matrix[i * texts.length + j];
-  const rgb = value === null ? null : ramp(isDark())[step(value, range)];
-  const isSame = i === j;
+  const n = texts.length;
+  const other = j ?? neighbours(matrix, n, i, 1)[0]; // one alone is told with its nearest
+  const value = matrix[i * n + other];
+  const rgb = ramp(isDark())[step(value, range)];
+  const isSame = i === other;
   readout.replaceChildren(
-    el("strong", { class: "score", style: isSame || !rgb ? {} : { background: `rgb(${rgb.join(" ")})`, color: inkOn(rgb) } }, value === null ? "·" : number(value, 2)),
-    el("div", { class: "readout-texts" }, said(i, texts), j === null ? null : isSame ? el("p", { class: "muted" }, "and itself") : said(j, texts)));
+    el("strong", { class: "score", style: isSame ? {} : { background: `rgb(${rgb.join(" ")})`, color: inkOn(rgb) } }, cosineText(value)),
+    el("div", { class: "readout-texts" }, said(i, texts), isSame ? el("p", { class: "muted" }, "and itself") : said(other, texts)));
 }
 
 const said = (index, texts) => el("p", {}, el("b", {}, String(index + 1)), el("bdi", {}, shortened(texts[index], 90)));
@@ -139,8 +143,8 @@ const said = (index, texts) => el("p", {}, el("b", {}, String(index + 1)), el("b
 function legend([low, high]) {
   const bar = el("span", { class: "legend-bar" });
   drawn(bar, () => { bar.style.background = gradient(isDark()); });
-  return el("div", { class: "legend", role: "img", "aria-label": `Colours from ${number(low, 1)}, unlike, to ${number(high, 1)}, alike` },
-    el("span", {}, `${number(low, 1).replace("-", "−")} unlike`), bar, el("span", {}, `alike ${number(high, 1)}`));
+  return el("div", { class: "legend", role: "img", "aria-label": `Colours from ${cosineText(low, 1)}, unlike, to ${cosineText(high, 1)}, alike` },
+    el("span", {}, `${cosineText(low, 1)} unlike`), bar, el("span", {}, `alike ${cosineText(high, 1)}`));
 }
 
 function table(texts, matrix) {
@@ -148,7 +152,7 @@ function table(texts, matrix) {
   const head = el("tr", {}, el("th", { scope: "col" }, "Text"), texts.map((_, j) => el("th", { scope: "col" }, String(j + 1))));
   const rows = texts.map((text, i) => el("tr", {},
     el("th", { scope: "row" }, `${i + 1} `, el("bdi", {}, shortened(text, 40))),
-    texts.map((_, j) => el("td", {}, number(matrix[i * n + j], 2)))));
+    texts.map((_, j) => el("td", {}, cosineText(matrix[i * n + j])))));
   return el("details", { class: "as-table" }, el("summary", {}, "As a table"),
     el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Cosines as a table" }, el("table", {}, el("thead", {}, head), el("tbody", {}, rows))));
 }

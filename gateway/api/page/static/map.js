@@ -1,5 +1,5 @@
 // The texts on a plane: near each other where their vectors are, as far as two dimensions can tell.
-import { el, number, shortened, svg } from "./dom.js";
+import { cosineText, el, shortened, svg } from "./dom.js";
 import { neighbours } from "./maths.js";
 import { drawn, onArrows } from "./picture.js";
 
@@ -17,7 +17,7 @@ export function map({ texts, points, shares, matrix, pick }) {
   const readout = el("p", { class: "unseen", "aria-live": "polite" });
   const scene = { texts, points, matrix, pick, picture, tip };
 
-  drawn(box, (width) => draw(scene, width));
+  drawn(box, (width) => draw(scene, width, box.clientHeight));
   pick.onChange(() => {
     mark(scene);
     if (pick.i !== null && document.activeElement === box) readout.textContent = spoken(scene);
@@ -38,14 +38,13 @@ export function map({ texts, points, shares, matrix, pick }) {
 
 const spoken = ({ texts, matrix, pick }) => {
   const [nearest] = neighbours(matrix, texts.length, pick.i, 1);
-  const near = nearest === undefined ? "" : ` Nearest: ${texts[nearest]}, ${number(matrix[pick.i * texts.length + nearest], 2)}.`;
+  const near = nearest === undefined ? "" : ` Nearest: ${texts[nearest]}, ${cosineText(matrix[pick.i * texts.length + nearest])}.`;
   return `${pick.i + 1} of ${texts.length}: ${texts[pick.i]}.${near}`;
 };
 
-function draw(scene, width) {
+function draw(scene, width, height) {
   const { texts, points, picture, pick } = scene;
   const n = texts.length;
-  const height = Math.round(Math.min(width * 0.82, 520));
   const radius = n <= MAX_NUMBERED ? 11 : 5;
   picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
   scene.places = placed(points, width, height, n <= MAX_NAMED ? Math.min(width * 0.16, 90) : radius + 10, radius + 14);

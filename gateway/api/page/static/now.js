@@ -102,7 +102,7 @@ function build() {
     new Chart({ id: "padding", title: "Padding", about: "of the tokens computed, those that hold nothing", format: share, series: one((point) => (point.padding ? 1 - 1 / point.padding : null)), least: 0.2 }),
     new Chart({ id: "cache", title: "Found in the cache", format: share, series: one((point) => point.cache_hits), most: 1 }),
   ];
-  const rejected = new Chart({ id: "rejections", title: "Refused", about: "requests in two seconds", format: rate, least: 1,
+  const rejected = new Chart({ id: "rejections", title: "Refused", wide: true, about: "requests in two seconds", format: rate, least: 1,
     series: one((point) => Object.values(point.rejections).reduce((sum, count) => sum + count, 0)) });
   rejected.node.append(el("div", { id: "reasons", class: "reasons" }));
   charts.push(rejected);

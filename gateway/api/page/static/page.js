@@ -67,7 +67,7 @@ function tell() {
   select.replaceChildren(...(own.length
     ? own.map((model) => el("option", { value: model.id }, model.id + (model.state === "loading" ? " (loading)" : model.state === "failed" ? " (failed)" : "")))
     : [el("option", {}, hasKey() ? "none yet" : "needs a key")]));
-  select.value = chosen();
+  if (own.length) select.value = chosen();
   select.title = about()?.alias_of ? `Another name of ${about().alias_of}` : "";
   button.hidden = !needsKey;
   button.textContent = keyEnd() ? `Key …${keyEnd()}` : "Enter key";

@@ -1,6 +1,6 @@
 // What came back, in words and numbers: the summary, the time by stage, the nearest pairs, the ranking.
 import { gradient, inkOn, ramp, step } from "./colour.js";
-import { el, isDark, milliseconds, number, plural, shortened } from "./dom.js";
+import { cosineText, el, isDark, milliseconds, number, plural, shortened } from "./dom.js";
 import { lengthOf } from "./maths.js";
 import { drawn } from "./picture.js";
 
@@ -55,7 +55,7 @@ export function nearest(pairs, texts, range, pick) {
 }
 
 function score(cosine, range) {
-  const chip = el("strong", { class: "score" }, number(cosine, 2));
+  const chip = el("strong", { class: "score" }, cosineText(cosine));
   drawn(chip, () => {
     const rgb = ramp(isDark())[step(cosine, range)];
     Object.assign(chip.style, { background: `rgb(${rgb.join(" ")})`, color: inkOn(rgb) });
@@ -73,7 +73,7 @@ export function ranking(query, found, texts) {
       el("div", { class: "ranked" },
         el("p", {}, el("bdi", {}, shortened(texts[index], 160))),
         el("div", { class: "rank-bar", "aria-hidden": "true" }, el("span", { style: { width: `${(100 * Math.max(0, cosine)).toFixed(1)}%` } }))),
-      el("strong", {}, number(cosine, 2).replace("-", "−"))));
+      el("strong", {}, cosineText(cosine))));
   return el("section", { class: "card ranking", "aria-labelledby": "ranking-title" },
     el("h2", { id: "ranking-title" }, "Best answers to “", el("bdi", {}, shortened(query, 60)), "”"),
     el("p", { class: "muted small" }, `All ${plural(texts.length, "text")}, nearest to the query first. 1 is the same meaning, 0 is nothing in common.`),

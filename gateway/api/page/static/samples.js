@@ -1,7 +1,6 @@
-// Texts to begin with. The first is what a newcomer sees.
-export const SAMPLES = [
-  {
-    name: "Five sentences",
+// Texts to begin with, by the data-sample of their buttons.
+export const SAMPLES = {
+  five: {
     query: "How do I get back into my account?",
     texts: [
       "I forgot my password and cannot log in.",
@@ -11,8 +10,7 @@ export const SAMPLES = [
       "What a beautiful sunset over the sea!",
     ],
   },
-  {
-    name: "Four topics",
+  topics: {
     query: "something sweet to bake",
     texts: [
       "Knead the dough for ten minutes and let it rise.",
@@ -33,8 +31,7 @@ export const SAMPLES = [
       "The swimmer broke her own world record.",
     ],
   },
-  {
-    name: "One thought, ten languages",
+  languages: {
     query: "Where is the railway station?",
     texts: [
       "Where is the nearest railway station?",
@@ -48,10 +45,8 @@ export const SAMPLES = [
       "Где ближайший вокзал?",
       "En yakın tren istasyonu nerede?",
     ],
-    note: "A multilingual model puts all ten together. One that knows only English does not.",
   },
-  {
-    name: "Deutsch",
+  german: {
     query: "Wie wird das Wetter?",
     texts: [
       "Morgen soll es den ganzen Tag regnen.",
@@ -62,8 +57,7 @@ export const SAMPLES = [
       "Zum Frühstück gibt es frische Brötchen.",
     ],
   },
-  {
-    name: "Español",
+  spanish: {
     query: "¿Qué tiempo va a hacer?",
     texts: [
       "Mañana lloverá durante todo el día.",
@@ -74,13 +68,11 @@ export const SAMPLES = [
       "Para desayunar hay tostadas con tomate.",
     ],
   },
-  {
-    name: "中文",
+  chinese: {
     query: "明天天气怎么样？",
     texts: ["明天全天有雨。", "周末预计天气晴朗。", "开往上海的列车今天停运。", "地铁因故障晚点。", "面包刚刚出炉，还很热。", "早餐有豆浆和油条。"],
   },
-  {
-    name: "العربية",
+  arabic: {
     query: "كيف سيكون الطقس غدا؟",
     texts: [
       "ستمطر غدا طوال اليوم.",
@@ -91,7 +83,7 @@ export const SAMPLES = [
       "على الفطور خبز طازج وزيت زيتون.",
     ],
   },
-];
+};
 
 // Two hundred short reports, for the picture of many: five kinds of news in turn, no two alike.
 const KINDS = [
@@ -102,10 +94,10 @@ const KINDS = [
   ["Investors buy", ["government bonds", "gold", "shares of banks", "technology stocks", "property"], ["after the vote", "as prices fall", "despite inflation", "before the report", "in a quiet market", "at record prices", "with borrowed money", "in small amounts"]],
 ];
 
-export const twoHundred = () => {
+function twoHundred() {
   const texts = [];
   for (let i = 0; i < 40; i++) for (const [head, things, places] of KINDS) texts.push(`${head} ${things[i % 5]} ${places[Math.floor(i / 5)]}.`);
   return texts;
-};
+}
 
-SAMPLES.push({ name: "Two hundred", query: "public transport is delayed", get texts() { return twoHundred(); } });
+SAMPLES.many = { query: "public transport is delayed", texts: twoHundred() };

@@ -4,6 +4,7 @@ import { byId, el, plural } from "./dom.js";
 import { heatmap } from "./heatmap.js";
 import { map } from "./map.js";
 import { cosine, cosines, nearestPairs, plane, rangeOf } from "./maths.js";
+import { alikeTogether } from "./order.js";
 import { Pick } from "./picture.js";
 import { beforehand, nearest, ranking, summary } from "./result.js";
 import { SAMPLES } from "./samples.js";
@@ -12,6 +13,7 @@ import * as trouble from "./trouble.js";
 
 const MAX_TEXTS = 500; // beyond it a picture shows nothing that an eye can tell apart
 const NUM_PAIRS = 6;
+const MAX_AS_PASTED = 40; // of more texts nobody knows the numbers by heart, and only an order shows what belongs together
 let wanted = 0; // the last thing asked for; what comes back for an earlier one is nobody's
 
 export function begin(askForKey) {
@@ -21,8 +23,13 @@ export function begin(askForKey) {
   form.addEventListener("keydown", (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); run(); } });
   for (const radio of form.elements.mode) radio.addEventListener("change", () => switchTo(mode()));
   for (const node of [texts, byId("separator")]) node.addEventListener("input", count);
-  byId("samples").append(...SAMPLES.map((sample) => el("button", { type: "button", class: "chip", onclick: () => { take(sample); if (hasKey()) run(); else byId("go").focus(); } }, sample.name)));
-  take(SAMPLES[0]);
+  for (const chip of byId("samples").children) {
+    chip.addEventListener("click", () => {
+      take(chip.dataset.sample);
+      if (hasKey()) run();
+    });
+  }
+  take("five");
   switchTo("compare");
 }
 
@@ -37,11 +44,12 @@ function switchTo(mode) {
   byId("results").replaceChildren(beforehand(mode));
 }
 
-function take(sample) {
+function take(name) {
+  const sample = SAMPLES[name];
   byId("texts").value = sample.texts.join("\n");
   byId("query").value = sample.query;
   byId("separator").value = "line";
-  for (const chip of byId("samples").children) chip.setAttribute("aria-pressed", String(chip.textContent === sample.name));
+  for (const chip of byId("samples").children) chip.setAttribute("aria-pressed", String(chip.dataset.sample === name));
   count();
 }
 
@@ -107,13 +115,14 @@ function compared(replies, list) {
   const scene = { texts: list, matrix, range, points, shares, pick };
   const heat = el("div", { class: "heat-place" });
   const given = list.map((_, index) => index);
-  const alike = [...given].sort((a, b) => points[a][0] - points[b][0] || a - b);
+  const alike = alikeTogether(matrix, n);
   const draw = (order) => { pick.drop(heat); heat.replaceChildren(heatmap({ ...scene, order, owner: heat })); };
   const order = el("select", { id: "order", onchange: () => { draw(order.value === "alike" ? alike : given); put(); order.focus(); } },
     el("option", { value: "given" }, "as pasted"), el("option", { value: "alike" }, "alike together"));
   const chooser = el("label", { class: "field inline small", for: "order" }, el("span", {}, "Order"), order);
   const put = () => heat.querySelector(".card-head").append(chooser);
-  draw(given);
+  order.value = n > MAX_AS_PASTED ? "alike" : "given";
+  draw(n > MAX_AS_PASTED ? alike : given);
   put();
   return [summary(replies, list), heat, map({ ...scene, pick }), nearest(nearestPairs(matrix, n, NUM_PAIRS), list, range, pick)];
 }
