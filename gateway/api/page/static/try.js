@@ -88,6 +88,7 @@ async function answer(askForKey) {
     const answered = performance.now();
     trouble.clear(place);
     byId("results").replaceChildren(...(isSearch ? searched(replies, list, query) : compared(replies, list)));
+    if (!isInView(byId("results"))) byId("results").scrollIntoView({ block: "start" });
     byId("try-status").textContent = isSearch ? `${plural(list.length, "text")} ranked.` : `${plural(list.length, "text")} compared.`;
     requestAnimationFrame(() => setTimeout(() => performance.measure("drawn", { start: answered, end: performance.now() })));
   } catch (error) {
@@ -102,6 +103,8 @@ async function answer(askForKey) {
     }
   }
 }
+
+const isInView = (node) => node.getBoundingClientRect().top < innerHeight * 0.7;
 
 class Unfit extends Error {
   kind = "unfit";

@@ -51,7 +51,7 @@ function addresses() {
   const name = chosen() || MODEL_PLACEHOLDER;
   const rows = [["Base URL", base], ["Model", name], ["API key", needsKey ? `${PLACEHOLDER}: put yours in its place` : "any text: this server asks for none"]];
   return el("dl", { class: "card addresses" }, rows.map(([term, value], index) =>
-    el("div", {}, el("dt", {}, term), el("dd", {}, index < 2 ? el("code", {}, value) : value, index < 2 && copyButton(value, `Copy the ${term.toLowerCase()}`)))));
+    el("div", {}, el("dt", {}, term), el("dd", {}, index < 2 ? el("code", {}, value) : value, index < 2 && copyButton(value, `Copy: ${term}`)))));
 }
 
 function panel(snippet) {
