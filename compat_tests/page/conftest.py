@@ -44,7 +44,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def visits(browser: Browser) -> Iterator[Visits]:
-    """Makes visits, each with a profile of its own; afterwards nothing but the gateway may have been asked, and nobody complained."""
+    """Makes visits, each with a profile of its own; afterwards only the gateway may have been asked, and nobody complained."""
     made: list[Visit] = []
 
     def visit(gateway: Gateway, *, width: int = 1280, scheme: str = "light", touch: bool = False) -> Visit:
@@ -60,7 +60,9 @@ def visits(browser: Browser) -> Iterator[Visits]:
     for each in made:
         each.page.context.close()
         assert [url for url in each.asked if not url.startswith(f"{each.origin}/")] == []
-        assert [said for said in each.complaints if not said.startswith("Failed to load resource")] == []  # a status, shown by the page
+        assert [
+            said for said in each.complaints if not said.startswith("Failed to load resource")
+        ] == []  # a status, shown by the page
 
 
 @pytest.fixture

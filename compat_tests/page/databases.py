@@ -24,7 +24,9 @@ def postgres() -> Iterator[int]:
     if shutil.which("node") is None or not (NODE_FOLDER / "node_modules/@electric-sql").is_dir():
         skip_or_fail("Node.js or its packages are missing: `npm ci` in compat_tests/node")
     port = free_port()
-    process = subprocess.Popen(["node", NODE_FOLDER / "postgres.mjs", str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        ["node", NODE_FOLDER / "postgres.mjs", str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -82,7 +84,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(content)
 
-    do_GET = do_POST = do_PUT = do_HEAD = answer
+    do_GET = do_POST = do_PUT = do_HEAD = answer  # noqa: N815 - the names http.server looks for
 
     def said(self, body: dict[str, Any]) -> tuple[int, Any]:
         index, path = self.server.index, self.path.partition("?")[0].split("/")[1:]

@@ -80,7 +80,9 @@ def test_axe_finds_nothing(visits: Visits, paged: Gateway, state: str, scheme: s
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_a_phone_shows_all_of_it_without_scrolling_sideways_and_a_finger_hits_it(visits: Visits, paged: Gateway, state: str) -> None:
+def test_a_phone_shows_all_of_it_without_scrolling_sideways_and_a_finger_hits_it(
+    visits: Visits, paged: Gateway, state: str
+) -> None:
     visit = visits(paged, width=360, touch=True).open()
     STATES[state](visit)
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= 360

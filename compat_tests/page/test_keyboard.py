@@ -5,6 +5,9 @@ from playwright.sync_api import Page, expect
 from compat_tests.page.visit import Visit
 
 MAX_TABS = 60
+OUTLINED = (
+    "() => { const s = getComputedStyle(document.activeElement); return s.outlineStyle !== 'none' && s.outlineWidth !== '0px'; }"
+)
 
 
 def tab_to(page: Page, selector: str) -> None:
@@ -12,8 +15,7 @@ def tab_to(page: Page, selector: str) -> None:
     for _ in range(MAX_TABS):
         page.keyboard.press("Tab")
         if page.evaluate("(selector) => document.activeElement?.matches(selector)", selector):
-            outlined = "() => { const s = getComputedStyle(document.activeElement); return s.outlineStyle !== 'none' && s.outlineWidth !== '0px'; }"
-            assert page.evaluate(outlined) or selector.startswith("input[type=radio]")
+            assert page.evaluate(OUTLINED) or selector.startswith("input[type=radio]")
             return
     raise AssertionError(f"Tab never came to {selector}")
 

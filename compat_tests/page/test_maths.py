@@ -1,6 +1,7 @@
 """What the page computes, beside what numpy computes of the same vectors."""
 
 import base64
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,12 @@ def cloud(n: int, d: int, seed: int = 1) -> Matrix:
 
 
 def computed(visit: Visit, name: str, call: str, rows: Matrix) -> Any:
-    script = f"async (rows) => {{ const it = await import('/page/{name}.js'); const vectors = rows.map((row) => Float32Array.from(row)); return {call}; }}"
+    """What `call` gives, `it` being a module of the page and `vectors` the rows as the page has them."""
+    script = f"""async (rows) => {{
+        const it = await import('/page/{name}.js');
+        const vectors = rows.map((row) => Float32Array.from(row));
+        return {call};
+    }}"""
     return visit.page.evaluate(script, rows.tolist())
 
 
@@ -68,11 +74,11 @@ def test_cosines_are_those_of_numpy_whatever_the_lengths(visit: Visit) -> None:
 
 @pytest.mark.parametrize("n", [1, 2, 3, 40, 200])
 def test_an_order_holds_everybody_once_and_keeps_groups_together(visit: Visit, n: int) -> None:
-    script = "(async () => (await import('/page/maths.js')).cosines(vectors))().then((matrix) => it.alikeTogether(matrix, vectors.length))"
-    order = computed(visit, "order", f"await {script}", cloud(n, 64))
+    matrix = "(await import('/page/maths.js')).cosines(vectors)"
+    order = computed(visit, "order", f"it.alikeTogether({matrix}, vectors.length)", cloud(n, 64))
     assert sorted(order) == list(range(n))
     groups = [index % 5 for index in order]
-    assert sum(a != b for a, b in zip(groups, groups[1:], strict=False)) == min(n, 5) - 1
+    assert sum(a != b for a, b in pairwise(groups)) == min(n, 5) - 1
 
 
 def test_base64_is_decoded_to_the_very_numbers(visit: Visit) -> None:

@@ -165,7 +165,9 @@ class MetricsSettings(Settings, frozen=True):
 
 
 class PageSettings(Settings, frozen=True):
-    enabled: Annotated[bool, Meta(description="Whether / is a page that shows the gateway at work; the page itself needs no key.")] = True
+    enabled: Annotated[
+        bool, Meta(description="Whether / is a page that shows the gateway at work; the page itself needs no key.")
+    ] = True
     live: Annotated[
         Literal["admin", "loopback", "off"],
         Meta(

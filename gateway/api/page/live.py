@@ -1,4 +1,4 @@
-"""GET /page/live: the figures of the last ten minutes, for keys with the admin scope; on this machine for anybody, where so configured."""
+"""GET /page/live: the figures of the last ten minutes, for keys with the admin scope; on this machine for all, where so set."""
 
 import ipaddress
 from collections.abc import Iterable

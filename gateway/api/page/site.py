@@ -1,4 +1,4 @@
-"""The page's files, read once, and the strictest policy they work under: nothing inline, nothing from elsewhere, no markup from text."""
+"""The page's files, read once, and their policy: nothing inline, nothing from elsewhere, no markup made of text."""
 
 import hashlib
 import html

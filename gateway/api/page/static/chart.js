@@ -3,6 +3,7 @@ import { el, svg } from "./dom.js";
 import { drawn } from "./picture.js";
 
 const HEIGHT = 132;
+const MAX_GAP_SECONDS = 30;
 const LEFT = 44, RIGHT = 8, TOP = 8, BOTTOM = 20;
 
 // `series` are { name, value(point), line } with `line` a class; values may be null where there is nothing to tell.
@@ -40,6 +41,7 @@ export class Chart {
       ...[0, 0.5, 1].map((part) => this.gridline(part * top, y(part * top), width)),
       ...[[600, "10 min ago"], [300, "5 min"], [0, "now"]].map(([ago, words]) =>
         svg("text", { x: x(end - ago), y: HEIGHT - 4, "text-anchor": ago === 600 ? "start" : ago ? "middle" : "end" }, words)),
+      ...(this.series.length === 1 ? [svg("path", { class: "area", d: path(this.points, this.series[0].value, x, y, y(0)) })] : []),
       ...this.series.map((series) => svg("path", { class: `line ${series.line}`, d: path(this.points, series.value, x, y) })),
       ...(this.hover != null && told ? [svg("line", { class: "cursor", x1: x(told.time), x2: x(told.time), y1: TOP, y2: HEIGHT - BOTTOM })] : []));
     this.tell(told, end);
@@ -64,16 +66,20 @@ export class Chart {
   }
 }
 
-function path(points, value, x, y) {
-  let drawing = false, before = 0;
-  return points.map((point) => {
+// A line through the points, broken where there is nothing to tell; with a `floor` the area between the two.
+function path(points, value, x, y, floor = null) {
+  const runs = [];
+  let before = -Infinity;
+  for (const point of points) {
     const v = value(point);
-    const isGap = v == null || point.time - before > 30;
-    before = point.time;
-    if (v == null) { drawing = false; return ""; }
-    const command = drawing && !isGap ? "L" : "M";
-    drawing = true;
-    return `${command}${x(point.time).toFixed(1)} ${y(v).toFixed(1)}${command === "M" ? "h0.01" : ""}`;
+    if (v != null && point.time - before <= MAX_GAP_SECONDS) runs.at(-1).push([x(point.time), y(v)]);
+    else if (v != null) runs.push([[x(point.time), y(v)]]);
+    before = v == null ? -Infinity : point.time;
+  }
+  const text = ([left, top]) => `${left.toFixed(1)} ${top.toFixed(1)}`;
+  return runs.map((run) => {
+    const line = `M${run.map(text).join("L")}`;
+    return floor === null ? (run.length > 1 ? line : `${line}h0.1`) : `${line}V${floor}H${run[0][0].toFixed(1)}Z`;
   }).join("");
 }
 

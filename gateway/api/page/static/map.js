@@ -7,7 +7,7 @@ const MAX_NAMED = 16; // points beside which there is room for words
 const MAX_NUMBERED = 60;
 const NUM_NEIGHBOURS = 3;
 const LABEL_PIXELS = 6.7; // a character's width, near enough to keep labels apart
-const LABEL_CHARS = 30;
+const LABEL_CHARS = [48, 32, 22, 15]; // as much of a text as there is room for
 
 export function map({ texts, points, shares, matrix, pick }) {
   const n = texts.length;
@@ -74,7 +74,7 @@ function labelled(texts, places, width, height, radius) {
     && taken.every((other) => box.right < other.left || box.left > other.right || box.bottom < other.top || box.top > other.bottom);
   return texts.flatMap((text, index) => {
     const [x, y] = places[index];
-    for (const chars of [LABEL_CHARS, 22, 15]) {
+    for (const chars of LABEL_CHARS) {
       const words = shortened(text, chars);
       const wide = Array.from(words).reduce((sum, character) => sum + (character.codePointAt(0) > 0x2e80 ? 13 : LABEL_PIXELS), 0);
       const away = radius + 6;

@@ -9,6 +9,7 @@ export const SNIPPETS = [
   {
     name: "curl",
     language: "sh",
+    file: "Terminal",
     code: ({ base, model, key }) => `curl ${shell(`${base}/embeddings`)} \\
   -H ${shell(`Authorization: Bearer ${key}`)} \\
   -H 'Content-Type: application/json' \\
@@ -17,6 +18,7 @@ export const SNIPPETS = [
   {
     name: "OpenAI, Python",
     language: "python",
+    file: "embed.py",
     install: "pip install openai",
     code: ({ base, model, key }) => `from openai import OpenAI
 
@@ -55,6 +57,7 @@ for (const { index, embedding } of reply.data) {
   {
     name: "LangChain, Python",
     language: "python",
+    file: "embed.py",
     install: "pip install langchain-openai",
     code: ({ base, model, key }) => `from langchain_openai import OpenAIEmbeddings
 
@@ -89,6 +92,7 @@ console.log(vectors.length, query.length, query.slice(0, 3));`,
   {
     name: "LlamaIndex",
     language: "python",
+    file: "embed.py",
     install: "pip install llama-index-embeddings-openai",
     code: ({ base, model, key }) => `from llama_index.embeddings.openai import OpenAIEmbedding
 
@@ -124,6 +128,7 @@ console.log(usage.tokens, cosineSimilarity(embeddings[0], embeddings[1]));`,
   {
     name: "Elasticsearch",
     language: "python",
+    file: "embed.py",
     install: "pip install elasticsearch openai",
     about: "Needs an Elasticsearch at the address in the code.",
     code: ({ base, model, key, dimensions }) => `from elasticsearch import Elasticsearch
@@ -159,6 +164,7 @@ for hit in found["hits"]["hits"]:
   {
     name: "pgvector",
     language: "python",
+    file: "embed.py",
     install: "pip install 'psycopg[binary]' pgvector openai",
     about: "Needs a PostgreSQL with the extension pgvector at the address in the code.",
     code: ({ base, model, key, dimensions }) => `import numpy as np

@@ -10,6 +10,7 @@ const PARTS = {
   js: /(\/\/.*$)|("(?:\\.|[^"\\])*")|\b(\d+(?:\.\d+)?)\b|\b(import|from|const|new|await|for|of)\b/gm,
   sh: /(^#.*$)|('(?:[^']|'\\'')*')|(\B-\w\b)|\b(curl)\b/gm,
 };
+const RUN = { python: "python", js: "node" };
 const CLASSES = ["comment", "text", "number", "word"];
 const MODEL_PLACEHOLDER = "YOUR_MODEL";
 let at = 0;
@@ -59,10 +60,10 @@ function panel(snippet) {
   return el("div", { id: "snippet", role: "tabpanel", "aria-labelledby": `tab-${at}` },
     snippet.install && el("div", { class: "install" }, el("code", {}, snippet.install), copyButton(snippet.install, "Copy the installation")),
     el("div", { class: "code" },
-      el("pre", { tabindex: "0", "aria-label": `Code: ${snippet.name}` }, el("code", {}, painted(code, snippet.language))),
-      copyButton(code, "Copy the code", "Copy")),
+      el("div", { class: "code-head" }, el("span", {}, snippet.file), copyButton(code, "Copy the code")),
+      el("pre", { tabindex: "0", "aria-label": `Code: ${snippet.name}` }, el("code", {}, painted(code, snippet.language)))),
     el("p", { class: "muted small" },
-      snippet.file && ["Save it as ", el("code", {}, snippet.file), ", run it with ", el("code", {}, `node ${snippet.file}`), ". "],
+      RUN[snippet.language] && ["Run it with ", el("code", {}, `${RUN[snippet.language]} ${snippet.file}`), ". "],
       snippet.about && `${snippet.about} `,
       needsKey && ["Put your key in the place of ", el("code", {}, PLACEHOLDER), "."],
       !chosen() && " Enter your key to see the models’ names."));
@@ -71,7 +72,8 @@ function panel(snippet) {
 const codeOf = (snippet) =>
   snippet.code({ base, model: chosen() || MODEL_PLACEHOLDER, key: needsKey ? PLACEHOLDER : "none-needed", dimensions: about()?.dimensions ?? null });
 
-function copyButton(text, label, words = "Copy") {
+function copyButton(text, label) {
+  const words = "Copy";
   const button = el("button", { type: "button", class: "copy", "aria-label": label }, words);
   button.addEventListener("click", async () => {
     button.textContent = (await copied(text)) ? "Copied" : "Press Ctrl+C";
