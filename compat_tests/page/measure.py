@@ -67,7 +67,27 @@ def weight(browser: Browser, gateway: Gateway) -> float:
 
 def drawing(browser: Browser, gateway: Gateway) -> list[float]:
     """Each round has texts of its own, so that nothing comes from the cache."""
-    words = "the quick brown fox jumps over lazy dogs while seven wise owls read old books in a quiet hall".split()
+    words = [
+        "the",
+        "quick",
+        "brown",
+        "fox",
+        "jumps",
+        "over",
+        "lazy",
+        "dogs",
+        "while",
+        "seven",
+        "wise",
+        "owls",
+        "read",
+        "old",
+        "books",
+        "in",
+        "a",
+        "quiet",
+        "hall",
+    ]
     one = visit(browser, gateway).open().enter()
     found = []
     for turn in range(ROUNDS):

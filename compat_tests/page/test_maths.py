@@ -35,7 +35,7 @@ def test_the_plane_is_that_of_numpy(visit: Visit, n: int, d: int) -> None:
     centred = rows.astype(np.float64) - rows.mean(axis=0, dtype=np.float64)
     left, singular, _ = np.linalg.svd(centred, full_matrices=False)
     expected = (left * singular)[:, :2]
-    found = computed(visit, "maths", "it.plane(vectors)", rows)
+    found = computed(visit, "maths", "it.plane(it.products(vectors), vectors.length)", rows)
     points = np.array(found["points"])
     for axis in range(2):
         sign = np.sign(expected[:, axis] @ points[:, axis]) or 1
@@ -45,19 +45,24 @@ def test_the_plane_is_that_of_numpy(visit: Visit, n: int, d: int) -> None:
 
 def test_the_same_texts_give_the_same_plane(visit: Visit) -> None:
     rows = cloud(40, 64)
-    assert computed(visit, "maths", "it.plane(vectors)", rows) == computed(visit, "maths", "it.plane(vectors)", rows)
+    assert computed(visit, "maths", "it.plane(it.products(vectors), vectors.length)", rows) == computed(
+        visit, "maths", "it.plane(it.products(vectors), vectors.length)", rows
+    )
 
 
 def test_texts_that_are_all_alike_are_one_place(visit: Visit) -> None:
     rows = np.repeat(cloud(1, 16), 4, axis=0)
-    assert computed(visit, "maths", "it.plane(vectors)", rows) == {"points": [[0, 0]] * 4, "shares": [0, 0]}
-    one = computed(visit, "maths", "it.plane(vectors)", rows[:1])
+    assert computed(visit, "maths", "it.plane(it.products(vectors), vectors.length)", rows) == {
+        "points": [[0, 0]] * 4,
+        "shares": [0, 0],
+    }
+    one = computed(visit, "maths", "it.plane(it.products(vectors), vectors.length)", rows[:1])
     assert one["points"] == [[0, 0]]
 
 
 def test_pairs_on_a_line_need_one_axis(visit: Visit) -> None:
     rows = np.outer(np.arange(1, 7), np.array([1.0, 2.0, -1.0])).astype(np.float32)
-    found = computed(visit, "maths", "it.plane(vectors)", rows)
+    found = computed(visit, "maths", "it.plane(it.products(vectors), vectors.length)", rows)
     assert found["shares"] == pytest.approx([1, 0], abs=1e-9)
     assert np.abs(np.array(found["points"])[:, 1]).max() < 1e-4
 
@@ -65,17 +70,17 @@ def test_pairs_on_a_line_need_one_axis(visit: Visit) -> None:
 def test_cosines_are_those_of_numpy_whatever_the_lengths(visit: Visit) -> None:
     rows = cloud(50, 128) * np.linspace(0.1, 9, 50, dtype=np.float32)[:, None]
     units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    found = np.array(computed(visit, "maths", "[...it.cosines(vectors)]", rows)).reshape(50, 50)
+    found = np.array(computed(visit, "maths", "[...it.cosines(it.products(vectors), vectors.length)]", rows)).reshape(50, 50)
     assert np.abs(found - units @ units.T).max() < 1e-5
-    pairs = computed(visit, "maths", "it.nearestPairs(it.cosines(vectors), vectors.length, 3)", rows)
+    pairs = computed(visit, "maths", "it.nearestPairs(it.cosines(it.products(vectors), vectors.length), vectors.length, 3)", rows)
     upper = [(found[i, j], i, j) for i in range(50) for j in range(i + 1, 50)]
     assert [(pair["i"], pair["j"]) for pair in pairs] == [(i, j) for _, i, j in sorted(upper, reverse=True)[:3]]
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 40, 200])
 def test_an_order_holds_everybody_once_and_keeps_groups_together(visit: Visit, n: int) -> None:
-    matrix = "(await import('/page/maths.js')).cosines(vectors)"
-    order = computed(visit, "order", f"it.alikeTogether({matrix}, vectors.length)", cloud(n, 64))
+    products = "(await import('/page/maths.js')).products(vectors)"
+    order = computed(visit, "order", f"it.alikeTogether({products}, vectors.length)", cloud(n, 64))
     assert sorted(order) == list(range(n))
     groups = [index % 5 for index in order]
     assert sum(a != b for a, b in pairwise(groups)) == min(n, 5) - 1

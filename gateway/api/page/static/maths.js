@@ -11,19 +11,21 @@ function dot(a, b) {
   return sum;
 }
 
-// The matrix of cosines, row after row, n * n of them.
-export function cosines(vectors) {
+// Every vector times every other, row after row: cosines and the plane are both made of these.
+export function products(vectors) {
   const n = vectors.length;
-  const units = vectors.map((vector) => {
-    const length = lengthOf(vector) || 1;
-    return vector.map((value) => value / length);
-  });
   const matrix = new Float64Array(n * n);
-  for (let i = 0; i < n; i++) {
-    matrix[i * n + i] = 1;
-    for (let j = 0; j < i; j++) matrix[i * n + j] = matrix[j * n + i] = dot(units[i], units[j]);
-  }
+  for (let i = 0; i < n; i++) for (let j = 0; j <= i; j++) matrix[i * n + j] = matrix[j * n + i] = dot(vectors[i], vectors[j]);
   return matrix;
+}
+
+// The matrix of cosines. A vector of length 0 is unlike all others.
+export function cosines(products, n) {
+  const lengths = Float64Array.from({ length: n }, (_, i) => Math.sqrt(products[i * n + i]) || 1);
+  return products.map((product, at) => {
+    const i = Math.floor(at / n), j = at % n;
+    return i === j ? 1 : product / (lengths[i] * lengths[j]);
+  });
 }
 
 export const cosine = (a, b) => dot(a, b) / (lengthOf(a) * lengthOf(b) || 1);
@@ -61,12 +63,11 @@ export function rangeOf(matrix, n) {
 
 // Principal components from the Gram matrix of the centred vectors, which is n * n however many dimensions there are.
 // points[i] = [x, y]; shares = the part of the variance that each axis keeps.
-export function plane(vectors) {
-  const n = vectors.length;
-  const gram = centredGram(vectors);
+export function plane(products, n) {
+  const gram = centred(products, n);
   let total = 0;
   for (let i = 0; i < n; i++) total += gram[i * n + i];
-  if (n < 2 || total < 1e-12) return { points: vectors.map(() => [0, 0]), shares: [0, 0] };
+  if (n < 2 || total < 1e-12) return { points: Array.from({ length: n }, () => [0, 0]), shares: [0, 0] };
   const { values, columns } = leadingEigen(gram, n, Math.min(n, BLOCK));
   const axes = [0, 1].map((k) => (k < values.length ? scaled(columns[k], Math.sqrt(Math.max(values[k], 0))) : new Float64Array(n)));
   return {
@@ -83,14 +84,15 @@ function scaled(column, factor) {
   return column.map((value) => sign * factor * value);
 }
 
-function centredGram(vectors) {
-  const n = vectors.length, d = vectors[0]?.length ?? 0;
-  const mean = new Float64Array(d);
-  for (const vector of vectors) for (let k = 0; k < d; k++) mean[k] += vector[k] / n;
-  const centred = vectors.map((vector) => Float64Array.from(vector, (value, k) => value - mean[k]));
-  const gram = new Float64Array(n * n);
-  for (let i = 0; i < n; i++) for (let j = 0; j <= i; j++) gram[i * n + j] = gram[j * n + i] = dot(centred[i], centred[j]);
-  return gram;
+// The products of the vectors less their mean, from those of the vectors themselves.
+function centred(products, n) {
+  const means = Float64Array.from({ length: n }, (_, i) => {
+    let sum = 0;
+    for (let j = 0; j < n; j++) sum += products[i * n + j];
+    return sum / n;
+  });
+  const mean = means.reduce((sum, value) => sum + value, 0) / n;
+  return products.map((product, at) => product - means[Math.floor(at / n)] - means[at % n] + mean);
 }
 
 // Subspace iteration with a Rayleigh-Ritz step: the `count` largest eigenvalues of a symmetric matrix, and their unit vectors.

@@ -3,7 +3,7 @@ import { embed, hasKey } from "./api.js";
 import { byId, el, plural } from "./dom.js";
 import { heatmap } from "./heatmap.js";
 import { map } from "./map.js";
-import { cosine, cosines, nearestPairs, plane, rangeOf } from "./maths.js";
+import { cosine, cosines, nearestPairs, plane, products, rangeOf } from "./maths.js";
 import { alikeTogether } from "./order.js";
 import { Pick } from "./picture.js";
 import { beforehand, nearest, ranking, summary } from "./result.js";
@@ -113,7 +113,7 @@ class Unfit extends Error {
 function compared(replies, list) {
   const [{ vectors }] = replies;
   const n = list.length;
-  const matrix = cosines(vectors), range = rangeOf(matrix, n), { points, shares } = plane(vectors);
+  const raw = products(vectors), matrix = cosines(raw, n), range = rangeOf(matrix, n), { points, shares } = plane(raw, n);
   const pick = new Pick();
   const scene = { texts: list, matrix, range, points, shares, pick };
   const heat = el("div", { class: "heat-place" });
