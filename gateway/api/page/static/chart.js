@@ -3,6 +3,7 @@ import { el, svg } from "./dom.js";
 import { drawn } from "./picture.js";
 
 const HEIGHT = 132;
+const NARROW = 260; // pixels that hold two words below the axis, and not three
 const MAX_GAP_SECONDS = 30;
 const LEFT = 44, RIGHT = 8, TOP = 8, BOTTOM = 20;
 
@@ -39,7 +40,7 @@ export class Chart {
     const told = this.hovered(x) ?? this.points.at(-1);
     this.svg.replaceChildren(
       ...[0, 0.5, 1].map((part) => this.gridline(part * top, y(part * top), width)),
-      ...[[600, "10 min ago"], [300, "5 min"], [0, "now"]].map(([ago, words]) =>
+      ...[[600, "10 min ago"], ...(width < NARROW ? [] : [[300, "5 min"]]), [0, "now"]].map(([ago, words]) =>
         svg("text", { x: x(end - ago), y: HEIGHT - 4, "text-anchor": ago === 600 ? "start" : ago ? "middle" : "end" }, words)),
       ...(this.series.length === 1 ? [svg("path", { class: "area", d: path(this.points, this.series[0].value, x, y, y(0)) })] : []),
       ...this.series.map((series) => svg("path", { class: `line ${series.line}`, d: path(this.points, series.value, x, y) })),

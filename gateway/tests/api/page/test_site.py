@@ -48,6 +48,15 @@ async def test_head_is_answered_as_get_without_a_body(stranger):
     assert (reply.status_code, reply.content) == (200, b"")
 
 
+async def test_nothing_can_be_sent_to_the_page(stranger):
+    reply = await stranger.post("/", json={})
+    assert (reply.status_code, reply.json()["error"]["code"], reply.headers["allow"]) == (
+        405,
+        "method_not_allowed",
+        "GET, HEAD, OPTIONS",
+    )
+
+
 @pytest.mark.parametrize("name", ["index.html", "nothing.js", "..%2fsite.py", "%2e%2e", "__init__.py"])
 async def test_no_other_file_is_served(stranger, name):
     assert (await stranger.get(f"/page/{name}")).status_code in {404, 401}
