@@ -35,6 +35,7 @@ def test_a_newcomer_has_a_picture_of_five_sentences(visit: Visit, truth: Truth) 
     shown = [[float(cell.replace("−", "-")) for cell in row] for row in table_of(page)]
     assert np.abs(np.array(shown) - expected).max() < 0.0051
     assert [visit.fact(name) for name in ("Texts", "Numbers a text", "Vector length")] == ["5", "384", "1.000"]
+    expect(page.locator(".made-by")).to_contain_text("By all-MiniLM-L6-v2, fingerprint ")
     assert visit.fact("Tokens") == str(truth.num_tokens(*FIVE))
 
 

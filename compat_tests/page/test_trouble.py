@@ -52,6 +52,14 @@ def test_a_wrong_key(visit: Visit) -> None:
     expect(visit.page.locator(".trouble")).to_have_count(0)
 
 
+def test_a_wrong_key_does_not_take_the_place_of_a_good_one(asked: Visit) -> None:
+    asked.page.locator("#key-button").click()
+    asked.try_key("sk-gw-wrong-key-of-somebody-else")
+    asked.trouble("wrong-key")
+    asked.go("Compare these texts")
+    expect(asked.page.locator(".heat")).to_be_visible()
+
+
 def test_a_key_that_is_revoked_meanwhile_is_asked_for_again(asked: Visit) -> None:
     say(asked, Canned(401, "Incorrect API key provided: ***.", "invalid_request_error", "invalid_api_key"))
     asked.go("Compare these texts")

@@ -7,7 +7,12 @@ export const live = facts.live;
 export const base = new URL("v1", document.baseURI).href;
 
 export const hasKey = () => !needsKey || key !== "";
-export const useKey = (text) => { key = text; };
+// From now on this key is sent; gives back the one before.
+export function useKey(text) {
+  const before = key;
+  key = text;
+  return before;
+}
 export const keyEnd = () => (key ? key.slice(-2) : "");
 
 // What went wrong, in the terms of what to do about it: `kind` is key, wrong-key, forbidden, limit, quota, loading, busy, refused,

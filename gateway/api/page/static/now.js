@@ -84,9 +84,12 @@ function refused(kind, askForKey) {
 
 function build() {
   points = [];
-  const latency = new Chart({ id: "latency", title: "Time", about: "Quantiles over ten seconds", wide: true, format: milliseconds, least: 1,
-    series: QUANTILES.map((name, index) => ({ name, line: "abc"[index], value: (point) => point.stages[stage]?.[index] ?? null })) });
-  const chooser = el("select", { id: "stage", onchange: () => { stage = chooser.value; latency.draw(); } }, Object.entries(STAGE_NAMES).map(([value, words]) => el("option", { value }, words)));
+  const latency = new Chart({
+    id: "latency", title: "Time", about: "Quantiles over ten seconds", wide: true, format: milliseconds, least: 1,
+    series: QUANTILES.map((name, index) => ({ name, line: "abc"[index], value: (point) => point.stages[stage]?.[index] ?? null })),
+  });
+  const options = Object.entries(STAGE_NAMES).map(([value, words]) => el("option", { value }, words));
+  const chooser = el("select", { id: "stage", onchange: () => { stage = chooser.value; latency.draw(); } }, options);
   chooser.value = stage;
   latency.node.querySelector(".card-head").append(el("label", { class: "field inline small", for: "stage" }, el("span", {}, "of"), chooser));
   latency.node.append(el("div", { class: "scroll", id: "stages", tabindex: "0", role: "region", "aria-label": "Time by stage" }));
@@ -95,11 +98,23 @@ function build() {
     new Chart({ id: "texts", title: "Texts a second", format: rate, series: one((point) => point.texts), least: 1 }),
     new Chart({ id: "tokens", title: "Tokens a second", format: rate, series: one((point) => point.tokens), least: 10 }),
     latency,
-    new Chart({ id: "queue", title: "Texts waiting", about: "for a batch", format: rate, series: one((point) => point.queue_texts), least: 1 }),
-    new Chart({ id: "backlog", title: "Work waiting", about: "waiting tokens over the measured tokens a second", format: (value) => milliseconds(1000 * value), series: one((point) => point.backlog_seconds), least: 0.1 }),
-    new Chart({ id: "fill", title: "Batch fill", about: "tokens of a batch over those it may hold", format: share, series: one((point) => point.batch_fill), most: 1 }),
+    new Chart({
+      id: "queue", title: "Texts waiting", about: "for a batch",
+      format: rate, series: one((point) => point.queue_texts), least: 1,
+    }),
+    new Chart({
+      id: "backlog", title: "Work waiting", about: "waiting tokens over the measured tokens a second",
+      format: (value) => milliseconds(1000 * value), series: one((point) => point.backlog_seconds), least: 0.1,
+    }),
+    new Chart({
+      id: "fill", title: "Batch fill", about: "tokens of a batch over those it may hold",
+      format: share, series: one((point) => point.batch_fill), most: 1,
+    }),
     new Chart({ id: "batch", title: "Texts a batch", format: rate, series: one((point) => point.batch_texts), least: 1 }),
-    new Chart({ id: "padding", title: "Padding", about: "of the tokens computed, those that hold nothing", format: share, series: one((point) => (point.padding ? 1 - 1 / point.padding : null)), least: 0.2 }),
+    new Chart({
+      id: "padding", title: "Padding", about: "of the tokens computed, those that hold nothing",
+      format: share, series: one((point) => (point.padding ? 1 - 1 / point.padding : null)), least: 0.2,
+    }),
     new Chart({ id: "cache", title: "Found in the cache", format: share, series: one((point) => point.cache_hits), most: 1 }),
   ];
   const rejected = new Chart({ id: "rejections", title: "Refused", wide: true, about: "requests in two seconds", format: rate, least: 1,

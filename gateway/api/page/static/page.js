@@ -35,7 +35,7 @@ function askForKey(then, error = null) {
 }
 
 async function accept(text) {
-  useKey(text);
+  const before = useKey(text);
   byId("key-use").setAttribute("aria-busy", "true");
   try {
     await renew();
@@ -51,7 +51,7 @@ async function accept(text) {
     if (!byId("view-now").hidden) nowView.open(askForKey);
   } catch (error) {
     if (!error.kind) throw error;
-    if (error.kind === "wrong-key") useKey("");
+    if (error.kind === "wrong-key") useKey(before); // one that worked goes on working
     trouble.show(byId("key-trouble"), error, () => accept(text));
     byId("key").focus();
   } finally {

@@ -7,7 +7,7 @@ import { drawn } from "./picture.js";
 const STAGES = { tokenize: "cut into tokens", queue: "waited", compute: "computed", upstream: "asked the other server", encode: "written out" };
 
 // `replies` are of the requests this picture took: one to compare, two to search.
-export function summary(replies, texts) {
+export function summary(replies, texts, model) {
   const sum = (value) => replies.reduce((total, reply) => total + value(reply), 0);
   const vectors = replies.flatMap((reply) => reply.vectors);
   const lengths = vectors.map(lengthOf);
@@ -26,6 +26,7 @@ export function summary(replies, texts) {
     el("h2", { class: "unseen", id: "summary-title" }, "Summary"),
     el("dl", { class: "facts" }, facts.filter(Boolean).map(([name, value, about]) => el("div", { title: about }, el("dt", {}, name), el("dd", {}, value)))),
     timing(replies),
+    el("p", { class: "muted small made-by" }, "By ", el("bdi", {}, model), replies[0].fingerprint && [", fingerprint ", el("code", {}, replies[0].fingerprint)]),
     long && el("p", { class: "muted small" }, `Longer than the model reads at once: ${long.replace("=", " ")}.`));
 }
 

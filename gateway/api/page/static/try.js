@@ -87,7 +87,7 @@ async function answer(askForKey) {
     if (own !== wanted) return;
     const answered = performance.now();
     trouble.clear(place);
-    byId("results").replaceChildren(...(isSearch ? searched(replies, list, query) : compared(replies, list)));
+    byId("results").replaceChildren(...(isSearch ? searched(replies, list, query, model) : compared(replies, list, model)));
     if (!isInView(byId("results"))) byId("results").scrollIntoView({ block: "start" });
     byId("try-status").textContent = isSearch ? `${plural(list.length, "text")} ranked.` : `${plural(list.length, "text")} compared.`;
     requestAnimationFrame(() => setTimeout(() => performance.measure("drawn", { start: answered, end: performance.now() })));
@@ -110,7 +110,7 @@ class Unfit extends Error {
   kind = "unfit";
 }
 
-function compared(replies, list) {
+function compared(replies, list, model) {
   const [{ vectors }] = replies;
   const n = list.length;
   const raw = products(vectors), matrix = cosines(raw, n), range = rangeOf(matrix, n), { points, shares } = plane(raw, n);
@@ -127,12 +127,12 @@ function compared(replies, list) {
   order.value = n > MAX_AS_PASTED ? "alike" : "given";
   draw(n > MAX_AS_PASTED ? alike : given);
   put();
-  return [summary(replies, list), heat, map({ ...scene, pick }), nearest(nearestPairs(matrix, n, NUM_PAIRS), list, range, pick)];
+  return [summary(replies, list, model), heat, map({ ...scene, pick }), nearest(nearestPairs(matrix, n, NUM_PAIRS), list, range, pick)];
 }
 
-function searched([documents, question], list, query) {
+function searched([documents, question], list, query, model) {
   const found = documents.vectors
     .map((vector, index) => ({ index, cosine: cosine(vector, question.vectors[0]) }))
     .sort((a, b) => b.cosine - a.cosine || a.index - b.index);
-  return [summary([documents, question], list), ranking(query, found, list)];
+  return [summary([documents, question], list, model), ranking(query, found, list)];
 }
