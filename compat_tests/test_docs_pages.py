@@ -1,35 +1,25 @@
 """The documentation pages in a real browser that can reach nothing but the gateway."""
 
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from compat_tests.chromium import FLAGS, chromium_or_skip
 from compat_tests.process import Gateway
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 RENDER_MILLISECONDS = 15_000
 
 
 @pytest.fixture(scope="module")
 def chromium() -> str:
-    if CHROMIUM is None:
-        reason = "Chromium is not installed (Debian: apt-get install chromium)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return CHROMIUM
+    return chromium_or_skip()
 
 
 def rendered(chromium: str, url: str, profile: Path) -> str:
     """The page's DOM after its scripts have run, every name and address but 127.0.0.1 unresolvable."""
     command = [
-        chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync", f"--user-data-dir={profile}",
-        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-        f"--virtual-time-budget={RENDER_MILLISECONDS}", "--dump-dom", url,
+        chromium, *FLAGS, f"--user-data-dir={profile}", f"--virtual-time-budget={RENDER_MILLISECONDS}", "--dump-dom", url,
     ]  # fmt: skip
     return subprocess.run(command, capture_output=True, text=True, timeout=100, check=True).stdout
 

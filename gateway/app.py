@@ -9,6 +9,7 @@ from functools import partial
 from importlib.util import find_spec
 
 from litestar import Litestar
+from litestar.handlers import HTTPRouteHandler
 from litestar.middleware import DefineMiddleware
 from litestar.types import ASGIApp, Receive, Scope, Send
 
@@ -24,6 +25,8 @@ from gateway.api.authentication import Authentication
 from gateway.api.edge import Edge
 from gateway.api.embeddings import Road
 from gateway.api.failures import answer
+from gateway.api.page import live, site
+from gateway.api.page.figures import Figures
 from gateway.api.server import Server, bound_socket
 from gateway.config import Config, LimitSettings, ModelRow, Source, secret_value
 from gateway.embedding.backend import Backend, Context, backend_of, installed_backends
@@ -64,6 +67,7 @@ class Gateway:
         self.address = ""  # once it listens
         self.metrics = Metrics()
         self.tracing = Tracing(config.traces) if config.traces.endpoint else None
+        self.figures = Figures(self.metrics)
         self.cache = VectorCache(config.cache.max_bytes)
         self.metrics.cache_bytes.set_function(lambda: self.cache.num_bytes)
         self.admission = Admission(max_requests=config.server.max_concurrent_requests, max_bytes=config.server.max_buffered_bytes)
@@ -163,7 +167,7 @@ class Gateway:
         default = config.server.default_model
         told = docs.routes(catalog, default_model=default, has_admin=bool(run)) if config.server.docs else []
         litestar = Litestar(
-            [road.route(), *models.routes(catalog), *run, *watched, *told],
+            [road.route(), *models.routes(catalog), *run, *watched, *told, *self.page(config, porter)],
             middleware=[DefineMiddleware(Authentication, keyring=porter.keyring if porter else None, metrics=self.metrics)],
             exception_handlers={Exception: answer},
             openapi_config=None,
@@ -182,6 +186,15 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The application: whatever generation is in effect when a request comes answers it."""
         await self.generation(scope, receive, send)
+
+    def page(self, config: Config, porter: Porter | None) -> list[HTTPRouteHandler]:
+        settings, keyring = config.page, porter.keyring if porter else None
+        if not settings.enabled:
+            return []
+        shown = site.routes(needs_key=keyring is not None, live=settings.live, has_docs=config.server.docs)
+        if settings.live == "off":
+            return shown
+        return [*shown, *live.routes(self.figures, keyring=keyring, metrics=self.metrics, settings=settings)]
 
     async def start(self) -> None:
         """Reads the keys. Models are loaded by `load`, so that probes are answered meanwhile. Raises OperatorError."""
@@ -291,6 +304,7 @@ class Gateway:
         log.info("draining")
 
     async def close(self) -> None:
+        await self.figures.close()
         await self.loader.close()
         await self.succession.close()
         if self.tracing is not None:

@@ -4,7 +4,7 @@ Labels are bounded whatever clients send: `model` is a configured model's name o
 "unmatched", `code` a code of errors.py. Each gateway has a registry of its own, so that tests may run many.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
 
 import prometheus_client
@@ -148,6 +148,12 @@ class Metrics:
             self.tokens_by_key[OTHER_KEYS] = self.key_tokens.labels(OTHER_KEYS)
             found = self.tokens_by_key[public_id] = self.key_tokens.labels(public_id)
         return found
+
+    def samples(self, names: Iterable[str]) -> Iterator[tuple[str, dict[str, str], float]]:
+        """Name, labels and value of the samples with these names, as /metrics has them now; of a name that is not there, none."""
+        for family in self.registry.restricted_registry(names).collect():
+            for sample in family.samples:
+                yield sample.name, sample.labels, sample.value
 
     def exposition(self) -> bytes:
         """The text of /metrics."""

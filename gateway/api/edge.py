@@ -22,6 +22,7 @@ from gateway.metrics import Metrics
 from gateway.tracing import Tracing
 
 PROBES = frozenset({"/livez", "/readyz", "/health", "/metrics"})
+QUIET = PROBES | {"/page/live"}  # asked again and again: a line each would bury the others
 EMBEDDINGS = ("/v1/embeddings", "POST")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 MILLISECONDS = 1000
@@ -79,11 +80,9 @@ class Edge:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
-                message["headers"] = [
-                    *message["headers"],
-                    *self.own_headers(record, scope["path"]),
-                    *self.cors.response_headers(sent),
-                ]
+                has = {name for name, _ in message["headers"]}
+                own = [each for each in self.own_headers(record, scope["path"]) if each[0] not in has]
+                message["headers"] = [*message["headers"], *own, *self.cors.response_headers(sent)]
             elif message["type"] == "http.response.body" and record.method == "HEAD":
                 message["body"] = b""
             await send(message)
@@ -147,7 +146,7 @@ class Edge:
             self.metrics.ended(record.model or "unknown", record.outcome)
         if record.status == Unavailable.status and record.outcome != "ok":  # a probe that says no refuses nobody
             self.metrics.rejections.labels(record.outcome).inc()
-        write = log.debug if route in PROBES else log.info
+        write = log.debug if route in QUIET else log.info
         write("request", method=method, route=route, **record.line())
         record.end_span(route, method)
 

@@ -67,6 +67,7 @@ def entry(name: str, model: Model) -> dict[str, Any]:
         "long_input": about.long_input,
         "fingerprint": about.fingerprint,
         "backend": about.backend,
+        "source": about.source,
         "runtime": about.runtime,
         "device": about.device,
         "precision": about.precision,

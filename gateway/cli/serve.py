@@ -8,8 +8,10 @@ import click
 
 from gateway import log
 from gateway.app import Gateway
+from gateway.cli.browser import serve_and_open
 from gateway.cli.options import config_option
 from gateway.config import Source
+from gateway.errors import ConfigurationError
 
 
 @click.command()
@@ -23,7 +25,8 @@ from gateway.config import Source
     metavar="HUB_ID_OR_FOLDER",
     help="Serve this model, by its hub id or its folder's name. Repeatable; replaces the configured ones.",
 )
-def serve(path: str | None, host: str | None, port: int | None, models: tuple[str, ...]) -> None:
+@click.option("--open", "opens", is_flag=True, help="Open the page in a browser once the server listens.")
+def serve(path: str | None, host: str | None, port: int | None, models: tuple[str, ...], *, opens: bool) -> None:
     """Start the gateway."""
     flags: dict[tuple[str, str], Any] = {
         ("server", "host"): host,
@@ -32,10 +35,12 @@ def serve(path: str | None, host: str | None, port: int | None, models: tuple[st
     }
     source = Source(path, flags={name: value for name, value in flags.items() if value not in (None, [])})
     config = source.read()
+    if opens and not config.page.enabled:
+        raise ConfigurationError("page.enabled is false: there is no page that --open could open")
     log.configure(level=config.log.level, line_format=config.log.format)
     gateway = Gateway(config, source=source)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(gateway.serve())
+        runner.run(serve_and_open(gateway) if opens else gateway.serve())
 
 
 def loop_factory() -> Any:

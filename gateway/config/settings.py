@@ -305,6 +305,19 @@ class TraceSettings(Settings, frozen=True):
             raise ValueError("endpoint must begin with http:// or https://")
 
 
+class PageSettings(Settings, frozen=True):
+    enabled: Annotated[
+        bool, Meta(description="Whether / is a page that shows the gateway at work; the page itself needs no key.")
+    ] = True
+    live: Annotated[
+        Literal["admin", "loopback", "off"],
+        Meta(
+            description='Who sees the page\'s live figures: "admin" keys; "loopback": these, and whoever asks from this machine and'
+            ' not through a proxy; "off": nobody.'
+        ),
+    ] = "admin"
+
+
 class ModelRow(Settings, frozen=True):
     """One model: what every backend needs to know of it. What else stands in the table belongs to its backend."""
 
@@ -362,6 +375,7 @@ class Config(Settings, frozen=True):
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
     traces: TraceSettings = TraceSettings()
+    page: PageSettings = PageSettings()
     models: tuple[ModelRow, ...] = BUILTIN_MODELS
 
     def __post_init__(self) -> None:

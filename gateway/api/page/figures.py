@@ -1,0 +1,115 @@
+"""Points of the last ten minutes, each made of two readings of the metrics; taken only while somebody looks."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from gateway.api.page.reading import STAGES, WHOLE_SECONDS, Reading, Span, rounded
+from gateway.log import get_logger
+from gateway.metrics import Metrics
+
+INTERVAL_SECONDS = 2.0
+KEPT_SECONDS = 600  # of points; and as long after the last look they are still taken: who comes back finds no hole in them
+NUM_KEPT = round(KEPT_SECONDS / INTERVAL_SECONDS)
+NUM_BEHIND = 5  # intervals that rates and quantiles are made of: two seconds alone hold too few requests
+NAMES = (
+    STAGES, WHOLE_SECONDS, "gateway_requests_total", "gateway_inputs_total", "gateway_input_tokens_total",
+    "gateway_batch_inputs_sum", "gateway_batch_inputs_count", "gateway_batch_tokens_sum", "gateway_batch_tokens_count",
+    "gateway_batch_padding_ratio_sum", "gateway_max_batch_tokens", "gateway_queue_inputs", "gateway_queue_tokens",
+    "gateway_backlog_seconds", "gateway_cache_lookups_total", "gateway_rejections_total", "gateway_auth_failures_total",
+    "gateway_upstream_requests_total", "gateway_upstream_up",
+)  # fmt: skip
+
+log = get_logger()
+
+
+class Figures:
+    """The points, and the task that takes them. `clock` counts seconds and never goes back."""
+
+    def __init__(self, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
+        self.metrics = metrics
+        self.clock = clock
+        self.readings: deque[Reading] = deque(maxlen=NUM_BEHIND + 1)
+        self.points: deque[tuple[int, orjson.Fragment]] = deque(maxlen=NUM_KEPT)
+        self.number = 0
+        self.looked_at = clock()
+        self.task: asyncio.Task[None] | None = None
+
+    def look(self) -> None:
+        """Somebody looks: points are taken from now on, until nobody has looked for as long as they are kept."""
+        self.looked_at = self.clock()
+        if self.task is None or self.task.done():
+            if self.task is not None and not self.task.cancelled() and (error := self.task.exception()):
+                log.error("live_figures_failed", exc_info=error)
+            self.readings.clear()
+            self.task = asyncio.create_task(self.watch(), name="live-figures")
+
+    def after(self, number: int) -> list[orjson.Fragment]:
+        return [point for each, point in self.points if each > number]
+
+    async def watch(self) -> None:
+        while self.clock() - self.looked_at < KEPT_SECONDS:
+            self.take()
+            await asyncio.sleep(INTERVAL_SECONDS)
+
+    def take(self) -> None:
+        """One more reading, and the point it makes with those before."""
+        self.readings.append(Reading(self.metrics.samples(NAMES), at=self.clock()))
+        if len(self.readings) > 1:
+            last = Span(self.readings[-2], self.readings[-1])
+            told = point_of(last, Span(self.readings[0], self.readings[-1]))
+            self.points.append(
+                (self.number, orjson.Fragment(orjson.dumps({"number": self.number, "time": round(time.time()), **told})))
+            )
+            self.number += 1
+
+    async def close(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
+
+
+def point_of(last: Span, behind: Span) -> dict[str, Any]:
+    """One point of every chart: what was refused in the `last` interval; all else over the intervals `behind` it."""
+    now = last.now
+    lookups = behind.by_label("gateway_cache_lookups_total")
+    return {
+        "requests": behind.rate("gateway_requests_total"),
+        "texts": behind.rate("gateway_inputs_total"),
+        "tokens": behind.rate("gateway_input_tokens_total"),
+        "stages": behind.quantiles(),
+        "queue_texts": now.total("gateway_queue_inputs"),
+        "queue_tokens": now.total("gateway_queue_tokens"),
+        "backlog_seconds": rounded(now.total("gateway_backlog_seconds")),
+        "batch_texts": behind.share("gateway_batch_inputs_sum", "gateway_batch_inputs_count"),
+        "batch_fill": batch_fill(behind),
+        "padding": behind.share("gateway_batch_padding_ratio_sum", "gateway_batch_inputs_count"),
+        "cache_hits": rounded(lookups.get("hit", 0.0) / sum(lookups.values())) if lookups else None,
+        "rejections": {**last.by_label("gateway_rejections_total"), **last.by_label("gateway_auth_failures_total")},
+        "upstreams": upstreams(behind),
+    }
+
+
+def upstreams(behind: Span) -> dict[str, dict[str, float]]:
+    """By upstream: whether it is up, its requests a second, and those of them that failed. Empty where there are none."""
+    states = behind.now.sums["gateway_upstream_up"]
+    asked = behind.by_label("gateway_upstream_requests_total")
+    found: dict[str, dict[str, float]] = {name: {"up": state, "requests": 0.0, "failures": 0.0} for name, state in states.items()}
+    for label, more in asked.items():
+        name, _, outcome = label.rpartition("\n")
+        one = found.setdefault(name, {"up": 1.0, "requests": 0.0, "failures": 0.0})
+        one["requests"] = rounded(one["requests"] + more / behind.seconds)
+        if outcome != "ok":
+            one["failures"] = rounded(one["failures"] + more / behind.seconds)
+    return found
+
+
+def batch_fill(behind: Span) -> float | None:
+    """Tokens of the batches that ran over those they might have held; None where none ran."""
+    batches = behind.by_label("gateway_batch_tokens_count")
+    most = sum(num * behind.now.sums["gateway_max_batch_tokens"].get(model, 0.0) for model, num in batches.items())
+    return rounded(behind.more("gateway_batch_tokens_sum") / most) if most else None

@@ -1,0 +1,72 @@
+"""GET /page/live: the figures of the last ten minutes, for keys with the admin scope; on this machine for all, where so set."""
+
+import ipaddress
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+from litestar import Request, Response, get
+from litestar.datastructures import State
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromQuery
+from litestar.types import HTTPScope, Receive, Scope, Send
+
+from gateway.access.keyring import Keyring
+from gateway.api.authentication import Authentication
+from gateway.api.failures import JSON
+from gateway.api.page.figures import INTERVAL_SECONDS, KEPT_SECONDS, Figures
+from gateway.config import PageSettings
+from gateway.errors import InsufficientPermissions
+from gateway.metrics import Metrics
+
+PATH = "/page/live"
+FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via")
+
+
+def routes(figures: Figures, *, keyring: Keyring | None, metrics: Metrics, settings: PageSettings) -> list[HTTPRouteHandler]:
+    door = Authentication(nowhere, keyring=keyring, metrics=metrics)
+
+    async def admit(request: Request[Any, Any, State]) -> None:
+        """Raises what a caller who may not look is answered with."""
+        if settings.live == "loopback" and is_from_here(request.scope):
+            return
+        if not (await door.authenticate_request(request)).user.is_admin:
+            raise InsufficientPermissions
+
+    @get(PATH, exclude_from_auth=True)  # asked at the door by `admit` instead, who knows an exception
+    async def live(request: Request[Any, Any, State], after: FromQuery[int] = -1) -> Response[bytes]:
+        """The points whose number is above `after`."""
+        await admit(request)
+        figures.look()
+        told = {"interval_seconds": INTERVAL_SECONDS, "kept_seconds": KEPT_SECONDS, "points": figures.after(after)}
+        return Response(orjson.dumps(told), media_type=JSON)
+
+    return [live]
+
+
+def is_from_here(scope: HTTPScope) -> bool:
+    """Whether somebody on this machine asks, and nobody for them.
+
+    A proxy on this machine comes from here too, and so does a foreign page whose name was made to mean 127.0.0.1: the first says
+    for whom it asks, the second asks for a host by that name.
+    """
+    client = scope.get("client")
+    names = {name for name, _ in scope["headers"]}
+    return client is not None and is_loopback(client[0]) and names.isdisjoint(FORWARDED) and is_loopback(host_of(scope["headers"]))
+
+
+def host_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The host a request is for, without its port."""
+    host = next((value.decode("latin-1") for name, value in headers if name == b"host"), "")
+    return host.partition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:
+    """What stands behind a door that is only asked who knocks."""

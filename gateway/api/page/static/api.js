@@ -1,0 +1,108 @@
+// The public API, spoken as any client speaks it. The key lives in this module's variable alone: no storage, no cookie, no address.
+let key = "";
+
+const facts = document.documentElement.dataset;
+export const needsKey = facts.auth === "keys";
+export const live = facts.live;
+export const base = new URL("v1", document.baseURI).href;
+
+export const hasKey = () => !needsKey || key !== "";
+// From now on this key is sent; gives back the one before.
+export function useKey(text) {
+  const before = key;
+  key = text;
+  return before;
+}
+export const keyEnd = () => (key ? key.slice(-2) : "");
+
+// What went wrong, in the terms of what to do about it: `kind` is key, wrong-key, forbidden, limit, quota, loading, busy, refused,
+// broken or offline.
+export class Trouble extends Error {
+  constructor(kind, message, { seconds = null, requestId = "" } = {}) {
+    super(message);
+    Object.assign(this, { kind, seconds, requestId });
+  }
+}
+
+const KINDS = { 401: "wrong-key", 403: "forbidden", 429: "limit", 503: "busy" };
+
+export async function models() {
+  return (await (await ask("v1/models")).json()).data;
+}
+
+export async function figures(after) {
+  return (await ask(`page/live?after=${after}`)).json();
+}
+
+// Vectors as rows of Float32Array, and what the reply told about its making. Round trip: until the last byte is here.
+export async function embed({ model, texts, inputType }) {
+  const started = performance.now();
+  const response = await ask("v1/embeddings", {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ model, input: texts, encoding_format: "base64", ...(inputType && { input_type: inputType }) }),
+  });
+  const reply = await bodyOf(response);
+  const roundTrip = performance.now() - started;
+  const { headers } = response;
+  return {
+    vectors: reply.data.map(({ embedding }) => decoded(embedding)),
+    tokens: reply.usage.prompt_tokens,
+    roundTrip,
+    stages: stagesOf(headers.get("server-timing") ?? ""),
+    cacheHits: numberIn(headers.get("x-gateway-cache")),
+    longInputs: headers.get("x-gateway-long-inputs"),
+    fingerprint: headers.get("x-gateway-fingerprint"),
+  };
+}
+
+// Raw little-endian float32, which is what every browser's machine computes with.
+export function decoded(base64) {
+  if (typeof base64 !== "string") return Float32Array.from(base64);
+  const binary = atob(base64);
+  const bytes = new Uint8Array(binary.length);
+  for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i);
+  return new Float32Array(bytes.buffer);
+}
+
+export function stagesOf(header) {
+  return [...header.matchAll(/([\w-]+);dur=([\d.]+)/g)].map(([, name, duration]) => ({ name, milliseconds: Number(duration) }));
+}
+
+async function ask(path, options = {}) {
+  const headers = { ...options.headers, ...(key && { authorization: `Bearer ${key}` }) };
+  let response;
+  try {
+    response = await fetch(new URL(path, document.baseURI), { ...options, headers, cache: "no-store", credentials: "omit", redirect: "error" });
+  } catch {
+    throw offline();
+  }
+  if (!response.ok) throw await troubleOf(response);
+  return response;
+}
+
+async function bodyOf(response) {
+  try {
+    return await response.json();
+  } catch {
+    throw offline();
+  }
+}
+
+const offline = () => new Trouble("offline", "The server did not answer.");
+
+async function troubleOf(response) {
+  const { status, headers } = response;
+  let error = {};
+  try {
+    error = (await response.json()).error ?? {};
+  } catch { /* not the gateway's own words: a proxy's */ }
+  let kind = KINDS[status] ?? (status < 500 ? "refused" : "broken");
+  if (status === 401 && !key) kind = "key";
+  if (error.code === "insufficient_quota") kind = "quota";
+  if (error.code === "model_loading") kind = "loading";
+  const seconds = headers.has("retry-after") ? Number(headers.get("retry-after")) : null;
+  return new Trouble(kind, error.message ?? `It answered ${status}.`, { seconds, requestId: headers.get("x-request-id") ?? "" });
+}
+
+const numberIn = (header) => (header === null ? null : Number(/\d+/.exec(header)?.[0] ?? 0));

@@ -1,0 +1,62 @@
+// Models: a card each, aliases beside the name they stand for.
+import { hasKey } from "./api.js";
+import { byId, copied, el, number } from "./dom.js";
+import { choose, models, onChange } from "./session.js";
+
+const STATES = { ready: "ready", loading: "loading", failed: "failed" };
+const LONG = {
+  chunk: "read in windows, then averaged",
+  end: "cut at the end",
+  error: "refused",
+};
+
+export function begin(askForKey) {
+  const draw = () => byId("models").replaceChildren(...(models().length ? [grid()] : [nothing(askForKey)]));
+  onChange(draw);
+  draw();
+}
+
+function nothing(askForKey) {
+  return el("section", { class: "card empty plain" },
+    el("div", { class: "empty-words" },
+      el("h2", {}, hasKey() ? "No model to show" : "Models are shown to whoever has a key"),
+      el("p", {}, hasKey() ? "This server lists no model for this key." : "Which models there are depends on what your key may use."),
+      !hasKey() && el("p", {}, el("button", { type: "button", class: "primary", onclick: () => askForKey(() => {}) }, "Enter key"))));
+}
+
+function grid() {
+  const own = models().filter((model) => !model.alias_of);
+  const orphans = models().filter((model) => model.alias_of && !own.some((other) => other.id === model.alias_of));
+  return el("div", { class: "model-grid" }, [...own, ...orphans].map(card));
+}
+
+function card(model) {
+  const aliases = models().filter((other) => other.alias_of === model.id).map((other) => other.id);
+  const facts = [
+    ["Source", model.source, model.backend],
+    ["Dimensions", model.dimensions && number(model.dimensions), "numbers a text"],
+    ["Reads at once", model.max_tokens && `${number(model.max_tokens)} tokens`],
+    ["Longer texts", model.long_input && (LONG[model.long_input] ?? model.long_input), model.long_input && `long_input = ${model.long_input}`],
+    ["Precision", model.precision, [model.runtime, model.device].filter(Boolean).join(" on ")],
+    ["Fidelity", model.fidelity && number(Math.floor(model.fidelity * 1e5) / 1e5, 5), model.fidelity && "worst cosine to sentence-transformers"],
+    ["Fingerprint", model.fingerprint && fingerprint(model.fingerprint)],
+  ].filter(([, value]) => value);
+  return el("article", { class: "card model" },
+    el("header", {}, el("h2", {}, el("bdi", {}, model.id)), el("span", { class: `state ${model.state}` }, STATES[model.state] ?? model.state)),
+    facts.length
+      ? el("dl", {}, facts.map(([term, value, about]) => el("div", {}, el("dt", {}, term), el("dd", {}, value, about && el("small", {}, about)))))
+      : el("p", { class: "muted" }, "It tells the rest once it is loaded. At its very first start a model is compiled, which takes about half a minute."),
+    aliases.length > 0 && el("div", { class: "aliases" }, el("h3", {}, "Also answers to"), el("ul", { class: "chips" }, aliases.map((alias) => el("li", {}, el("code", {}, alias))))),
+    el("p", { class: "model-actions" }, go(model, "#try", "Try it"), go(model, "#use", "Use it")));
+}
+
+const go = (model, view, words) => el("a", { class: "button quiet", href: view, "aria-label": `${words}: ${model.id}`, onclick: () => choose(model.id) }, words);
+
+function fingerprint(text) {
+  const button = el("button", { type: "button", class: "copy inline", "aria-label": "Copy the fingerprint" }, "Copy");
+  button.addEventListener("click", async () => {
+    button.textContent = (await copied(text)) ? "Copied" : "Copy";
+    setTimeout(() => { button.textContent = "Copy"; }, 1600);
+  });
+  return el("span", { class: "fingerprint" }, el("code", {}, text), button);
+}

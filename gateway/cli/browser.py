@@ -1,0 +1,41 @@
+"""`gateway serve --open`: the page, in the browser of whoever starts the server."""
+
+import asyncio
+import threading
+import webbrowser
+
+import click
+
+from gateway.app import Gateway
+
+INTERVAL_SECONDS = 0.05
+WILDCARDS = {"://0.0.0.0:": "://127.0.0.1:", "://[::]:": "://[::1]:"}  # every interface is no address to go to
+
+
+async def serve_and_open(gateway: Gateway) -> None:
+    """Serves; once connections are accepted, while models may still be loading, the page is opened."""
+    opening = asyncio.create_task(open_once_listening(gateway), name="browser")
+    try:
+        await gateway.serve()
+    finally:
+        opening.cancel()
+        await asyncio.gather(opening, return_exceptions=True)
+
+
+async def open_once_listening(gateway: Gateway) -> None:
+    while gateway.server is None or not gateway.server.started:  # noqa: ASYNC110 - uvicorn tells it by an attribute alone
+        await asyncio.sleep(INTERVAL_SECONDS)
+    # A thread of its own that nobody waits for: a browser in the terminal runs until it is closed.
+    threading.Thread(target=open_page, args=[page_address(gateway.address)], name="browser", daemon=True).start()
+
+
+def open_page(url: str) -> None:
+    if not webbrowser.open(url):
+        click.echo(f"no browser could be opened: the page is at {url}", err=True)
+
+
+def page_address(address: str) -> str:
+    """`address` is where the server listens."""
+    for wildcard, loopback in WILDCARDS.items():
+        address = address.replace(wildcard, loopback)
+    return f"{address}/"
