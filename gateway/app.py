@@ -41,7 +41,7 @@ class Gateway:
     def __init__(self, config: Config, backends: Iterable[Backend] = BUILTIN_BACKENDS) -> None:
         """Raises ConfigurationError for anything that cannot work."""
         self.config = config
-        self.is_draining = False
+        self.is_leaving = self.is_draining = False
         self.server: Server | None = None
         self.address = ""  # once it listens
         self.metrics = Metrics()
@@ -63,7 +63,7 @@ class Gateway:
             keyring=self.keyring,
             metrics=self.metrics,
             settings=self.config.metrics,
-            is_draining=lambda: self.is_draining,
+            is_leaving=lambda: self.is_leaving,
         )
         told = docs.routes(self.catalog, default_model=self.config.server.default_model) if self.config.server.docs else []
         litestar = Litestar(
@@ -81,6 +81,7 @@ class Gateway:
             litestar,
             settings=self.config.server,
             metrics=self.metrics,
+            is_leaving=lambda: self.is_leaving,
             is_draining=lambda: self.is_draining,
             paths=paths,
         )
@@ -117,7 +118,9 @@ class Gateway:
     async def serve(self) -> None:
         """Listens, loads, and serves until a signal. Raises OperatorError where it cannot begin."""
         settings = self.config.server
-        self.server = server = Server(self.door, settings, on_stop=self.drain)
+        self.server = server = Server(
+            self.door, settings, on_leave=self.leave, on_drain=self.drain, is_idle=lambda: self.road.admission.num_requests == 0
+        )
         listening = bound_socket(settings)
         host, port = listening.getsockname()[:2]
         self.address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -152,7 +155,7 @@ class Gateway:
         try:
             await self.load()
         except BaseException:
-            self.is_draining = server.should_exit = True
+            server.stop(is_waited_for=True)
             raise
         gc.collect()
         gc.freeze()  # what was built to stay: looking it through again, every few thousand requests, held up the loop for 50 ms
@@ -170,9 +173,14 @@ class Gateway:
         if self.server is not None:
             self.server.stop()
 
+    def leave(self) -> None:
+        """From now on `/readyz` says no, and each reply closes its connection; requests are served as ever."""
+        self.is_leaving = True
+        log.info("leaving", seconds=self.server.drain_delay_seconds if self.server else 0)
+
     def drain(self) -> None:
         """From now on new requests are refused; those under way go on."""
-        self.is_draining = True
+        self.is_leaving = self.is_draining = True
         log.info("draining")
 
     async def close(self) -> None:

@@ -27,7 +27,8 @@ log = get_logger()
 
 
 class Edge:
-    """Wraps the application. `is_draining` says whether new work is refused; `paths` are the routes without parameters."""
+    """Wraps the application. `is_leaving` says that clients had better go elsewhere, `is_draining` that new work is refused;
+    `paths` are the routes without parameters."""
 
     def __init__(
         self,
@@ -35,6 +36,7 @@ class Edge:
         *,
         settings: ServerSettings,
         metrics: Metrics,
+        is_leaving: Callable[[], bool],
         is_draining: Callable[[], bool],
         paths: Collection[str],
     ) -> None:
@@ -42,6 +44,7 @@ class Edge:
         self.settings = settings
         self.cors = Cors(settings.cors_origins)
         self.metrics = metrics
+        self.is_leaving = is_leaving
         self.is_draining = is_draining
         self.paths = frozenset(paths)
 
@@ -112,7 +115,7 @@ class Edge:
         record.outcome = error.outcome
         body = failures.body(error)
         headers = [("content-type", failures.JSON), ("content-length", str(len(body))), *error.headers().items()]
-        if isinstance(error, Overloaded | HeadersTooLarge):
+        if isinstance(error, Overloaded | HeadersTooLarge) and not self.is_leaving():
             headers.append(("connection", "close"))
         await respond(send, error.status, [(name.lower().encode(), value.encode()) for name, value in headers], body)
 
@@ -120,6 +123,8 @@ class Edge:
         headers = [(b"x-request-id", record.request_id.encode()), (b"openai-version", OPENAI_VERSION.encode())]
         if record.outcome == "ok":
             headers.append((b"openai-processing-ms", str(round(MILLISECONDS * record.seconds)).encode()))
+        if self.is_leaving():  # the client's next request opens a new connection, which a balancer leads to another replica
+            headers.append((b"connection", b"close"))
         return headers
 
     def tell(self, scope: HTTPScope, record: Record) -> None:

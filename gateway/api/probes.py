@@ -21,7 +21,7 @@ def routes(
     keyring: Keyring | None,
     metrics: Metrics,
     settings: MetricsSettings,
-    is_draining: Callable[[], bool],
+    is_leaving: Callable[[], bool],
 ) -> list[HTTPRouteHandler]:
     @get(["/livez", "/health"], exclude_from_auth=True)
     async def livez() -> Response[bytes]:
@@ -35,7 +35,7 @@ def routes(
     async def readyz() -> Response[bytes]:
         """Ready: every model serves, and no shutdown has begun."""
         waiting = [model.name for model in catalog.models if model.embedder.health().state != "ready"]
-        if is_draining():
+        if is_leaving():
             return report(NOT_NOW, "draining")
         return report(OK if not waiting else NOT_NOW, "ready" if not waiting else "loading", waiting_for=waiting)
 

@@ -46,9 +46,17 @@ class ServerSettings(Settings, frozen=True):
     request_timeout_seconds: Annotated[
         float, positive(description="A request that has waited and run longer than this is answered 503.")
     ] = 5.0 * MINUTES
+    drain_delay_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=YEAR,
+            description="After SIGTERM, how long requests are still served while /readyz says no already, so that balancers notice.",
+        ),
+    ] = 0.0
     drain_timeout_seconds: Annotated[
         float,
-        positive(description="After SIGTERM, how long requests under way may take to finish before they are cut."),
+        positive(description="After that delay, how long requests under way may take to finish before they are cut."),
     ] = 30.0
     max_concurrent_requests: Annotated[
         int, count(description="Embedding requests held at once, from their first byte to their reply; beyond it 503.")

@@ -26,7 +26,7 @@ from gateway.errors import GatewayError, OperatorError, Overloaded, Unembeddable
 from gateway.log import get_logger
 
 TOKENIZER_THREADS = 4  # so that a short query's tokenising does not wait behind three bulks'
-JOIN_SECONDS = 10.0
+JOIN_SECONDS = 2.0  # a batch takes less; a device that hangs must not keep a forced end waiting
 WARMUP_LENGTHS = (8, 16, 24, 32, 40, 48, 64, 96, 128, 256)
 
 log = get_logger()
@@ -172,8 +172,7 @@ class Local:
         self.pool.shutdown(wait=False, cancel_futures=True)
         if self.devices:
             self.batcher.close(closed())
-        for device in self.devices:
-            await asyncio.to_thread(device.join, JOIN_SECONDS)
+        await asyncio.gather(*(asyncio.to_thread(device.join, JOIN_SECONDS) for device in self.devices))
 
 
 def closed() -> GatewayError:
