@@ -1,4 +1,4 @@
-"""`gateway healthcheck`: for images and supervisors, which ask every few seconds. Asks the configured server, and imports none of it."""
+"""`gateway healthcheck`: for images and supervisors, which ask every few seconds. It imports nothing of the server that it asks."""
 
 import http.client
 import json

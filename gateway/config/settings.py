@@ -51,7 +51,7 @@ class ServerSettings(Settings, frozen=True):
         Meta(
             ge=0,
             le=YEAR,
-            description="After SIGTERM, how long requests are still served while /readyz says no already, so that balancers notice.",
+            description="After SIGTERM, how long requests are still served while /readyz says no, so that balancers notice.",
         ),
     ] = 0.0
     drain_timeout_seconds: Annotated[
