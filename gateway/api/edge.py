@@ -30,7 +30,7 @@ class Edge:
     """Wraps the application. `is_leaving` says that clients had better go elsewhere, `is_draining` that new work is refused;
     `paths` are the routes without parameters."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - named, each of them
         self,
         app: ASGIApp,
         *,

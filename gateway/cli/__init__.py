@@ -21,7 +21,10 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"gateway.cli.{cmd_name}"), cmd_name)
+        try:
+            command: click.Command = getattr(import_module(f"gateway.cli.{cmd_name}"), cmd_name)
+        except ModuleNotFoundError as error:  # an image that only serves holds no more than that needs
+            raise OperatorError(f"`gateway {cmd_name}` needs the package {error.name}, which is not installed here") from None
         return command
 
 

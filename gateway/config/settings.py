@@ -123,6 +123,12 @@ class EngineSettings(Settings, frozen=True):
         float,
         Meta(ge=0, le=YEAR, description="The most time spent on trying common batch shapes before a model is called ready."),
     ] = 0.5
+    models_dir: Annotated[
+        str | None,
+        Meta(
+            description="The folder of compiled models, which may be read-only where all are there; by default models in data_dir."
+        ),
+    ] = None
 
 
 class CacheSettings(Settings, frozen=True):

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 
@@ -51,7 +52,8 @@ class Local:
         self.limits = context.limits
         self.engine = context.engine
         self.metrics = context.metrics
-        self.shelf = Shelf(context.data_dir / "models")
+        own = context.engine.models_dir
+        self.shelf = Shelf(Path(own) if own else context.data_dir / "models")
         self.state = Health("loading", f"{settings.source}: not started")
         self.pool = ThreadPoolExecutor(TOKENIZER_THREADS, thread_name_prefix=f"tokenizer-{self.name}")
         self.devices: list[Device] = []
