@@ -1,7 +1,7 @@
-"""The dashboard, told once: four questions, and the panels that answer each. `python deploy/grafana/dashboard.py > deploy/grafana/gateway.json`
+"""The dashboard, told once: four questions, and the panels that answer each. Its output is deploy/grafana/gateway.json.
 
-It reads the recorded series of deploy/prometheus/recording.yml and the metrics of deploy/metrics.md. A panel's description says what
-to look for, since whoever opens it at night did not write it.
+It reads the recorded series of deploy/prometheus/recording.yml and the metrics of deploy/metrics.md. A panel's description says
+what to look for, since whoever opens it at night did not write it.
 """
 
 import json
