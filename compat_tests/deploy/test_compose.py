@@ -63,7 +63,7 @@ def test_what_is_named_is_there() -> None:
     build = services["gateway"]["build"]
     assert (COMPOSE / build["context"] / build["dockerfile"]).exists()
     for service in services.values():
-        assert re.search(r":\d+(\.\d+)+", service["image"]), "pinned"
+        assert re.search(r":v?\d+(\.\d+)+", service["image"]), "pinned"
         assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
 
