@@ -23,6 +23,7 @@ from gateway.errors import InvalidValue, OperatorError
 
 BACKLOG = 2048
 TICK_SECONDS = 0.02
+LAST_WORDS_SECONDS = 0.1
 KEEP_ALIVE_SECONDS = 75  # longer than the 60 s of common proxies, which would else reuse a connection as it closes
 
 
@@ -134,6 +135,16 @@ class Server(uvicorn.Server):
         await self.until(self.is_idle, deadline)
         # Replies may still be on their way out. uvicorn's type says int, its code takes any number.
         self.config.timeout_graceful_shutdown = max(TICK_SECONDS, deadline - loop.time())  # type: ignore[assignment]
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """The port closes first: who connected just before, and whose request is still unread, is told in words too."""
+        for server in self.servers:
+            server.close()
+        for listening in sockets or []:
+            listening.close()
+        if not self.force_exit:
+            await asyncio.sleep(LAST_WORDS_SECONDS)
+        await super().shutdown(sockets)
 
     async def until(self, is_true: Callable[[], bool], deadline: float) -> None:
         """Serves on until then, or until a second signal."""
