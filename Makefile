@@ -17,7 +17,7 @@ BENCH ?=
 URL ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format bench bench-peers compat-setup clean
+.PHONY: help setup run test check format proof bench bench-peers compat-setup clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ check: $(VENV)/.dev ## Format, lint, types, walls
 format: $(VENV)/.dev ## Format the code
 	$(BIN)/ruff check --fix-only --exit-zero .
 	$(BIN)/ruff format .
+
+proof: $(VENV)/.dev compat-setup ## Prove deploy/: images' packages in clean environments, manifests, rules, dashboards, stops under load
+	PROOF=1 $(COMPAT_VENV)/bin/python -m pytest -c compat_tests/pytest.ini compat_tests/deploy -s
 
 bench: $(VENV)/.bench ## Measure this machine: every bar beside its target, and a chart
 	$(BIN)/python -m benchmarks $(BENCH)

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 
@@ -35,8 +36,9 @@ OWN_KEY = re.compile(r"sk-gw-([0-9A-Za-z]+)-[0-9A-Za-z]+")
 class Gateway:
     """One gateway process on a free port of 127.0.0.1; `folder` holds data and log, `settings` are environment variables."""
 
-    def __init__(self, folder: Path, **settings: str) -> None:
+    def __init__(self, folder: Path, *, command: Sequence[str | Path] = (COMMAND,), **settings: str) -> None:
         self.folder = folder
+        self.command = command
         self.log_file = folder / "gateway.log"
         self.port = free_port()
         self.environment = {
@@ -67,7 +69,13 @@ class Gateway:
     def run(self, *arguments: str) -> str:
         """What `gateway …` prints, run beside the server as an operator would."""
         done = subprocess.run(
-            [COMMAND, *arguments], env=self.environment, cwd=self.folder, capture_output=True, text=True, timeout=60, check=False
+            [*self.command, *arguments],
+            env=self.environment,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         assert done.returncode == 0, f"gateway {' '.join(arguments)}: exit code {done.returncode}\n{done.stderr}"
         return done.stdout
@@ -82,7 +90,7 @@ class Gateway:
         """Returns at once; `wait_until_ready` waits."""
         with self.log_file.open("wb") as log:
             self.process = subprocess.Popen(
-                [COMMAND, "serve", "--host", "127.0.0.1", "--port", str(self.port)],
+                [*self.command, "serve", "--host", "127.0.0.1", "--port", str(self.port)],
                 env=self.environment,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,

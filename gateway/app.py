@@ -62,7 +62,7 @@ class Gateway:
 
     def __init__(self, config: Config, backends: Iterable[Backend] = BUILTIN_BACKENDS, *, source: Source | None = None) -> None:
         """`source` is where the configuration is read from again. Raises ConfigurationError for anything that cannot work."""
-        self.is_draining = False
+        self.is_leaving = self.is_draining = False
         self.server: Server | None = None
         self.address = ""  # once it listens
         self.metrics = Metrics()
@@ -161,7 +161,7 @@ class Gateway:
             parts={"limits": lambda: limiter.is_well, **(porter.parts if porter else {})},
             metrics=self.metrics,
             settings=config.metrics,
-            is_draining=lambda: self.is_draining,
+            is_leaving=lambda: self.is_leaving,
         )
         run = admin.routes(desk) if desk else []
         default = config.server.default_model
@@ -178,6 +178,7 @@ class Gateway:
             litestar,
             settings=config.server,
             metrics=self.metrics,
+            is_leaving=lambda: self.is_leaving,
             is_draining=lambda: self.is_draining,
             paths=paths,
             tracing=self.tracing,
@@ -231,7 +232,7 @@ class Gateway:
         )
         self.cache.resize(config.cache.max_bytes)
         if self.server is not None:
-            self.server.drain_for(config.server.drain_timeout_seconds)
+            self.server.drain_as(config.server)
         if config.log != before.config.log:
             logging.configure(level=config.log.level, line_format=config.log.format)
         if config.auth != before.config.auth:
@@ -240,7 +241,10 @@ class Gateway:
     async def serve(self) -> None:
         """Listens, loads, and serves until a signal. Raises OperatorError where it cannot begin."""
         settings = self.config.server
-        self.server = server = Server(self, settings, metrics=self.metrics, on_stop=self.drain)
+        self.server = server = Server(
+            self, settings, metrics=self.metrics,
+            on_leave=self.leave, on_drain=self.drain, is_idle=lambda: self.admission.num_requests == 0,
+        )  # fmt: skip
         listening = bound_socket(settings)
         host, port = listening.getsockname()[:2]
         self.address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -279,7 +283,7 @@ class Gateway:
         try:
             await self.load()
         except BaseException:
-            self.is_draining = server.should_exit = True
+            server.stop(is_waited_for=True)
             raise
         gc.collect()
         gc.freeze()  # what was built to stay: looking it through again, every few thousand requests, held up the loop for 50 ms
@@ -298,9 +302,14 @@ class Gateway:
         if self.server is not None:
             self.server.stop()
 
+    def leave(self) -> None:
+        """From now on `/readyz` says no, and each reply closes its connection; requests are served as ever."""
+        self.is_leaving = True
+        log.info("leaving", seconds=self.server.drain_delay_seconds if self.server else 0)
+
     def drain(self) -> None:
         """From now on new requests are refused; those under way go on."""
-        self.is_draining = True
+        self.is_leaving = self.is_draining = True
         log.info("draining")
 
     async def close(self) -> None:

@@ -32,14 +32,16 @@ log = get_logger()
 
 
 class Edge:
-    """Wraps the application. `is_draining` says whether new work is refused; `paths` are the routes without parameters."""
+    """Wraps the application. `is_leaving` says that clients had better go elsewhere, `is_draining` that new work is refused;
+    `paths` are the routes without parameters."""
 
-    def __init__(  # noqa: PLR0913 - the parts it stands before
+    def __init__(  # noqa: PLR0913 - named, each of them
         self,
         app: ASGIApp,
         *,
         settings: ServerSettings,
         metrics: Metrics,
+        is_leaving: Callable[[], bool],
         is_draining: Callable[[], bool],
         paths: Collection[str],
         tracing: Tracing | None = None,
@@ -50,6 +52,7 @@ class Edge:
         self.proxies = Proxies(settings.trusted_proxies)
         self.metrics = metrics
         self.tracing = tracing
+        self.is_leaving = is_leaving
         self.is_draining = is_draining
         self.paths = frozenset(paths)
 
@@ -126,7 +129,7 @@ class Edge:
         record.outcome = error.outcome
         body = failures.body(error)
         headers = [("content-type", failures.JSON), ("content-length", str(len(body))), *error.headers().items()]
-        if isinstance(error, Overloaded | HeadersTooLarge):
+        if isinstance(error, Overloaded | HeadersTooLarge) and not self.is_leaving():
             headers.append(("connection", "close"))
         await respond(send, error.status, [(name.lower().encode(), value.encode()) for name, value in headers], body)
 
@@ -136,6 +139,8 @@ class Edge:
             headers.append((b"openai-processing-ms", str(round(MILLISECONDS * record.seconds)).encode()))
         if record.visit is not None:
             headers += limit_headers(record.visit)
+        if self.is_leaving():  # the client's next request opens a new connection, which a balancer leads to another replica
+            headers.append((b"connection", b"close"))
         return headers
 
     def tell(self, scope: HTTPScope, record: Record) -> None:

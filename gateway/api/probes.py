@@ -21,7 +21,7 @@ def routes(
     parts: Mapping[str, Callable[[], bool]],
     metrics: Metrics,
     settings: MetricsSettings,
-    is_draining: Callable[[], bool],
+    is_leaving: Callable[[], bool],
 ) -> list[HTTPRouteHandler]:
     @get(["/livez", "/health"], exclude_from_auth=True)
     async def livez() -> Response[bytes]:
@@ -40,7 +40,7 @@ def routes(
         Where some failed and others serve, it is ready all the same, and says which failed and why, in a word for strangers: to be
         taken out of service would take the others down.
         """
-        if is_draining():
+        if is_leaving():
             return report(NOT_NOW, "draining")
         failed = {model.name: model.category for model in catalog.models if model.state == "failed"}
         if awaited := [model.name for model in catalog.awaited]:

@@ -1,9 +1,13 @@
-"""uvicorn with a stop of our own: SIGTERM finishes what runs and exits 0; a second signal ends at once.
+"""uvicorn with a stop of our own, in two steps, and then exit code 0; a second signal ends at once.
 
-uvicorn alone stops accepting, finishes, and then ends by the very signal, which looks like a crash to whoever started it.
+uvicorn alone stops accepting at once, finishes, and then ends by the very signal, which looks like a crash to whoever started it.
+Here the first step serves on while `/readyz` says no, for balancers take seconds to hear of it; the second refuses new work in
+words, where a closed port would be an error at the client, until what was let in is answered.
 """
 
+import asyncio
 import os
+import signal
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -18,12 +22,24 @@ from gateway.errors import OperatorError
 from gateway.metrics import Metrics
 
 BACKLOG = 2048
+TICK_SECONDS = 0.02
+LAST_WORDS_SECONDS = 0.1
 
 
 class Server(uvicorn.Server):
-    """`on_stop` is called once, when the first signal arrives."""
+    """`on_leave` is called once, when the first signal arrives; `on_drain` when new work is to be refused; `is_idle` says that
+    nothing which was let in is unanswered."""
 
-    def __init__(self, app: Any, settings: ServerSettings, *, metrics: Metrics, on_stop: Callable[[], None]) -> None:
+    def __init__(  # noqa: PLR0913 - named, each of them
+        self,
+        app: Any,
+        settings: ServerSettings,
+        *,
+        metrics: Metrics,
+        on_leave: Callable[[], None],
+        on_drain: Callable[[], None],
+        is_idle: Callable[[], bool],
+    ) -> None:
         self.unread = unread = Unread(settings.max_unsent_bytes)
         super().__init__(
             uvicorn.Config(
@@ -36,24 +52,59 @@ class Server(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,  # the edge reads them itself, and believes whom it may
                 timeout_keep_alive=settings.keep_alive_seconds,  # type: ignore[arg-type]  # it goes to call_later
-                timeout_graceful_shutdown=max(1, round(settings.drain_timeout_seconds)),
             )
         )
-        self.on_stop = on_stop
+        self.on_leave = on_leave
+        self.on_drain = on_drain
+        self.is_idle = is_idle
+        self.drain_as(settings)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a signal handler
         if self.should_exit:
             self.force_exit = True
         else:
-            self.stop()
+            self.stop(is_waited_for=sig == signal.SIGINT)
 
-    def drain_for(self, seconds: float) -> None:
-        """How long requests under way may take once it is told to stop."""
-        self.config.timeout_graceful_shutdown = max(1, round(seconds))
+    def drain_as(self, settings: ServerSettings) -> None:
+        """What a stop takes from now on."""
+        self.drain_delay_seconds = settings.drain_delay_seconds
+        self.drain_timeout_seconds = settings.drain_timeout_seconds
 
-    def stop(self) -> None:
-        self.on_stop()
+    def stop(self, *, is_waited_for: bool = False) -> None:
+        """Begins the end, once. Who pressed Ctrl-C, or whose model cannot be loaded, waits for no balancer."""
+        if self.should_exit:
+            return
+        if is_waited_for:
+            self.drain_delay_seconds = 0
+        self.on_leave()
         self.should_exit = True
+
+    async def main_loop(self) -> None:
+        await super().main_loop()
+        loop = asyncio.get_running_loop()
+        await self.until(lambda: False, loop.time() + self.drain_delay_seconds)
+        self.on_drain()
+        deadline = loop.time() + self.drain_timeout_seconds
+        await self.until(self.is_idle, deadline)
+        # Replies may still be on their way out. uvicorn's type says int, its code takes any number.
+        self.config.timeout_graceful_shutdown = max(TICK_SECONDS, deadline - loop.time())  # type: ignore[assignment]
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """The port closes first: who connected just before, and whose request is still unread, is told in words too."""
+        for server in self.servers:
+            server.close()
+        for listening in sockets or []:
+            listening.close()
+        if not self.force_exit:
+            await asyncio.sleep(LAST_WORDS_SECONDS)
+        await super().shutdown(sockets)
+
+    async def until(self, is_true: Callable[[], bool], deadline: float) -> None:
+        """Serves on until then, or until a second signal."""
+        loop = asyncio.get_running_loop()
+        while not (is_true() or self.force_exit) and loop.time() < deadline:
+            await asyncio.sleep(TICK_SECONDS)
+            await self.on_tick(0)  # renews the Date header
 
 
 def bound_socket(settings: ServerSettings) -> socket.socket:

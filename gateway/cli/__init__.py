@@ -1,29 +1,38 @@
 """The command line. What an operator must mend is one line on standard error and exit code 2, never a stack trace."""
 
 import sys
+from importlib import import_module
 
 import click
 
 from gateway import __version__, log
-from gateway.cli.bench import bench
-from gateway.cli.config import config
-from gateway.cli.keys import keys
-from gateway.cli.models import models
-from gateway.cli.serve import serve
 from gateway.errors import OperatorError
 
 EXIT_WRONG = 2
+COMMANDS = ("bench", "config", "healthcheck", "keys", "models", "serve")  # each in a module of its name
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """A command is imported when it is asked for: `healthcheck` runs every few seconds and needs nothing of the others."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return [*COMMANDS]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        if cmd_name not in COMMANDS:
+            return None
+        try:
+            command: click.Command = getattr(import_module(f"gateway.cli.{cmd_name}"), cmd_name)
+        except ModuleNotFoundError as error:  # an image that only serves holds no more than that needs
+            raise OperatorError(f"`gateway {cmd_name}` needs the package {error.name}, which is not installed here") from None
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="gateway")
 def cli() -> None:
     """An OpenAI-compatible embeddings gateway."""
     log.configure(level="warning", line_format="console")  # a command's own words are its output; `serve` logs as configured
-
-
-for command in (serve, keys, models, config, bench):
-    cli.add_command(command)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ The environment names a setting `GATEWAY__SECTION__FIELD`. The doubled underscor
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -26,6 +27,8 @@ EFFECTIVE_SHORT_NAMES = {
     "GATEWAY_API_KEYS": ("auth", "keys"),
     "GATEWAY_API_KEYS_FILE": ("auth", "keys_file"),
 }
+
+SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")  # what Kubernetes sets beside a Service of that name
 
 Tables = dict[str, Any]
 
@@ -83,6 +86,7 @@ def from_file(path: str | Path | None) -> Tables:
 
 
 def from_environment(environ: Mapping[str, str]) -> Tables:
+    refuse_misspelt(environ)
     tables: Tables = {}
     for name, (section, setting) in EFFECTIVE_SHORT_NAMES.items():
         if environ.get(name):
@@ -99,6 +103,17 @@ def from_environment(environ: Mapping[str, str]) -> Tables:
             refuse_unknown([f"{section}.{setting}"] if section == "models" else [], ["models"], where="")
             tables.setdefault(section, {})[setting] = environment_value(variable, environ[variable], section, setting)
     return tables
+
+
+def refuse_misspelt(environ: Mapping[str, str]) -> None:
+    """GATEWAY_SERVER_PORT would be passed over in silence, and its owner would look for the reason elsewhere."""
+    settings = [f"{section}__{setting}" for section, struct in SECTIONS.items() for setting in get_type_hints(struct)]
+    meant = {f"GATEWAY_{name.replace('__', '_')}".upper(): f"{PREFIX}{name}".upper() for name in ["auth", "models", *settings]}
+    for variable in sorted(environ):
+        right = meant.get(variable.upper().replace("__", "_"))
+        is_read = variable.startswith(PREFIX) or variable in EFFECTIVE_SHORT_NAMES
+        if right and not is_read and not SERVICE_LINK.match(environ[variable]):
+            raise ConfigurationError(f"the environment variable {variable} is not read: did you mean {right}?")
 
 
 def environment_value(variable: str, text: str, section: str, setting: str) -> Any:

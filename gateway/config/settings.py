@@ -61,9 +61,17 @@ class ServerSettings(Settings, frozen=True):
     request_timeout_seconds: Annotated[
         float, positive(description="A request that has waited and run longer than this is answered 503.")
     ] = 5.0 * MINUTES
+    drain_delay_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=YEAR,
+            description="After SIGTERM, how long requests are still served while /readyz says no, so that balancers notice.",
+        ),
+    ] = 0.0
     drain_timeout_seconds: Annotated[
         float,
-        positive(description="After SIGTERM, how long requests under way may take to finish before they are cut."),
+        positive(description="After that delay, how long requests under way may take to finish before they are cut."),
     ] = 30.0
     max_concurrent_requests: Annotated[
         int, count(description="Embedding requests held at once, from their first byte to their reply; beyond it 503.")
@@ -199,6 +207,12 @@ class EngineSettings(Settings, frozen=True):
         float,
         Meta(ge=0, le=YEAR, description="The most time spent on trying common batch shapes before a model is called ready."),
     ] = 0.5
+    models_dir: Annotated[
+        str | None,
+        Meta(
+            description="The folder of compiled models, which may be read-only where all are there; by default models in data_dir."
+        ),
+    ] = None
 
 
 class CacheSettings(Settings, frozen=True):

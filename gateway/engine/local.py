@@ -5,6 +5,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -29,7 +30,7 @@ from gateway.log import get_logger
 from gateway.tracing import stage
 
 TOKENIZER_THREADS = 4  # so that a short query's tokenising does not wait behind three bulks'
-JOIN_SECONDS = 10.0
+JOIN_SECONDS = 2.0  # a batch takes less; a device that hangs must not keep a forced end waiting
 WARMUP_LENGTHS = (8, 16, 24, 32, 40, 48, 64, 96, 128, 256)
 
 log = get_logger()
@@ -54,7 +55,8 @@ class Local:
         self.limits = context.limits
         self.engine = context.engine
         self.metrics = context.metrics
-        self.shelf = Shelf(context.data_dir / "models")
+        own = context.engine.models_dir
+        self.shelf = Shelf(Path(own) if own else context.data_dir / "models")
         self.state = Health("loading", f"{settings.source}: not started")
         self.pool = ThreadPoolExecutor(TOKENIZER_THREADS, thread_name_prefix=f"tokenizer-{self.name}")
         self.devices: list[Device] = []
@@ -190,9 +192,11 @@ class Local:
             await asyncio.to_thread(self.stop)
 
     def stop(self) -> None:
+        """A batch takes less than the time; several devices that hang have it together."""
         self.batcher.close(closed())
+        deadline = time.monotonic() + JOIN_SECONDS
         for device in self.devices:
-            device.join(JOIN_SECONDS)
+            device.join(max(0.0, deadline - time.monotonic()))
 
 
 def closed() -> GatewayError:

@@ -84,8 +84,10 @@ def folder_of(source: str, *, download: bool) -> Path:
         return found
     if not download:
         raise OperatorError(missing(source, "and this row may not download it"))
-    import huggingface_hub  # noqa: PLC0415 - half a second that a start from files at hand need not spend
-
+    try:
+        import huggingface_hub  # noqa: PLC0415 - half a second that a start from files at hand need not spend
+    except ModuleNotFoundError:
+        raise OperatorError(missing(source, "and the package huggingface_hub, which would fetch them, is not here")) from None
     try:
         return Path(huggingface_hub.snapshot_download(source, ignore_patterns=NOT_NEEDED))
     except (huggingface_hub.errors.HfHubHTTPError, OSError, ValueError) as error:
@@ -124,8 +126,10 @@ def packaged(source: str) -> Path | None:
 
 
 def cached(source: str) -> Path | None:
-    import huggingface_hub  # noqa: PLC0415 - as above
-
+    try:
+        import huggingface_hub  # noqa: PLC0415 - as above
+    except ModuleNotFoundError:  # an image that only serves compiled models goes without it
+        return None
     try:
         folder = Path(huggingface_hub.snapshot_download(source, local_files_only=True))
     except (huggingface_hub.errors.LocalEntryNotFoundError, ValueError):  # ValueError: `source` cannot be a hub id

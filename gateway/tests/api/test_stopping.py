@@ -1,12 +1,14 @@
 """A gateway told to stop under load: who was let in is answered, who comes later is refused, and `serve` ends."""
 
 import asyncio
+import signal
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from gateway.tests.api.client import assert_refused, posted, until
+from gateway.tests.api.client import assert_refused, got, posted, until
 from gateway.tests.api.faulty import assert_vectors, gateway_of, metric
 from gateway.tests.api.served import served
 
@@ -58,7 +60,7 @@ async def test_whoever_was_let_in_is_served_before_it_ends(encoder, thread, tmp_
         with served(gateway) as address:
             replies = thread.submit(asyncio.run, crowd(address))
             await all_let_in(gateway, address)
-            gateway.server.on_stop = drain
+            gateway.server.on_drain = drain
         for reply, text in zip(replies.result(), TEXTS, strict=True):
             assert_vectors(reply, [text])
 
@@ -86,3 +88,53 @@ async def test_a_stream_of_requests_ends_in_answers_and_closed_connections(encod
     for reply in replies.result():
         if reply.status == 503:
             assert_refused(reply)
+
+
+async def test_a_leaving_gateway_serves_on_says_that_it_is_not_ready_and_closes_connections(encoder, tmp_path):
+    gateway = gateway_of(encoder, folder=tmp_path, drain_delay_seconds=600)
+    with served(gateway) as address:
+        assert (await got(address, "/readyz")).status == 200
+        gateway.server.handle_exit(signal.SIGTERM, None)
+        ready, alive, reply = await got(address, "/readyz"), await got(address, "/livez"), await posted(address, ["1"])
+        assert (ready.status, ready.json()) == (503, {"status": "draining"})
+        assert alive.status == 200
+        assert_vectors(reply, ["1"])
+        assert reply.headers["connection"] == "close"
+        gateway.server.handle_exit(signal.SIGTERM, None)
+
+
+async def test_a_draining_gateway_refuses_new_work_in_words_while_old_work_runs(encoder, thread, tmp_path):
+    gateway = gateway_of(encoder, folder=tmp_path)
+    with encoder.held(), served(gateway) as address:
+        replies = thread.submit(asyncio.run, crowd(address))
+        await all_let_in(gateway, address)
+        gateway.server.handle_exit(signal.SIGTERM, None)
+        await until(lambda: gateway.is_draining, address)
+        refused = await posted(address, ["1"])
+        encoder.may_go_on.set()
+    assert_refused(refused)
+    assert refused.headers["connection"] == "close"
+    for reply, text in zip(replies.result(), TEXTS, strict=True):
+        assert_vectors(reply, [text])
+
+
+@pytest.mark.parametrize("delay_seconds", [0, 600])
+async def test_a_second_signal_ends_at_once(encoder, thread, tmp_path, delay_seconds):
+    gateway = gateway_of(encoder, folder=tmp_path, drain_delay_seconds=delay_seconds, drain_timeout_seconds=600)
+    with encoder.held():
+        with served(gateway) as address:
+            replies = thread.submit(asyncio.run, crowd(address))
+            await all_let_in(gateway, address)
+            gateway.server.handle_exit(signal.SIGTERM, None)
+            gateway.server.handle_exit(signal.SIGTERM, None)
+            started = time.monotonic()
+        assert time.monotonic() - started < 10  # of 600 seconds' patience
+        for reply in replies.result():
+            assert reply.status in {0, 503}
+
+
+async def test_ctrl_c_waits_for_no_balancer(encoder, tmp_path):
+    gateway = gateway_of(encoder, folder=tmp_path, drain_delay_seconds=600)
+    with served(gateway):
+        gateway.server.handle_exit(signal.SIGINT, None)
+    assert gateway.is_draining

@@ -1,17 +1,21 @@
 """What an operator must mend is one line on standard error and exit code 2, never a stack trace."""
 
 import json
+import resource
 import socket
+import sqlite3
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from gateway.tests.cli.conftest import Command, told
+from gateway.tests.cli.conftest import Command, Ended, told
 
 NO_HUB = {"HF_HUB_OFFLINE": "1", "GATEWAY__AUTH": "none", "GATEWAY__SERVER__PORT": "0"}
 
 WRONG = {
+    "single underscores": ({"GATEWAY_SERVER_PORT": "9000"}, "is not read: did you mean GATEWAY__SERVER__PORT?"),
     "an unknown setting": ({"GATEWAY__SERVER__PROT": "1"}, "unknown setting 'server.prot': did you mean 'port'?"),
     "a wrong type": ({"GATEWAY__SERVER__PORT": "tcp://10.0.0.1:8000"}, "server.port"),
     "out of range": ({"GATEWAY__SERVER__PORT": "99999"}, "server.port"),
@@ -48,6 +52,53 @@ def test_a_server_that_cannot_begin_says_why_at_the_end(gateway: Command, enviro
     assert last.startswith("gateway: ")
     assert words in last
     assert all(json.loads(line)["event"] == "stopped" for line in log_lines)
+
+
+def database(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data" / "gateway.db"
+
+
+def told_last(ended: Ended) -> str:
+    """The one line of a server that ended, after those it logged before."""
+    assert ended.code == 2
+    assert "Traceback" not in ended.err
+    assert ended.err.count("gateway: ") == 1
+    return ended.err.splitlines()[-1]
+
+
+def test_a_damaged_database_is_refused_in_one_line(gateway: Command, tmp_path: Path):
+    database(tmp_path).write_bytes(b"this was a database" * 1000)
+    line = told_last(gateway("serve", GATEWAY__SERVER__PORT="0"))
+    assert line.startswith("gateway: the key database")
+    assert line.endswith("gateway.db cannot be used: file is not a database")
+
+
+def test_a_database_cut_short_is_refused_in_one_line(gateway: Command, tmp_path: Path):
+    assert gateway("keys", "create").code == 0
+    path = tmp_path / "data" / "gateway.db"
+    path.write_bytes(path.read_bytes()[:2048])
+    assert told_last(gateway("serve", GATEWAY__SERVER__PORT="0")).startswith("gateway: the key database")
+
+
+def test_a_database_of_another_schema_is_refused_in_one_line(gateway: Command, tmp_path: Path):
+    with closing(sqlite3.connect(database(tmp_path))) as connection:
+        connection.execute("create table keys (id integer)")
+    line = told_last(gateway("serve", GATEWAY__SERVER__PORT="0"))
+    assert line.startswith("gateway: the key database")
+    assert "no such column: keys." in line
+
+
+@pytest.mark.parametrize("arguments", [["serve"], ["keys", "create"]], ids=" ".join)
+def test_a_full_disk_is_told_in_one_line(gateway: Command, arguments: list[str]):
+    """A limit on the size of files is what a full disk is to whoever writes: the write fails."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        ended = gateway(*arguments, GATEWAY__SERVER__PORT="0")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert told_last(ended).startswith("gateway: the key database")
 
 
 def test_a_port_in_use_is_refused_in_one_line(gateway: Command):
@@ -93,6 +144,6 @@ def test_the_version_is_the_installed_one(gateway: Command):
 def test_help_lists_the_commands(gateway: Command):
     ended = gateway("--help")
     assert ended.code == 0
-    for command in ("serve", "keys", "models", "config", "bench"):
+    for command in ("serve", "keys", "models", "config", "bench", "healthcheck"):
         assert f"\n  {command} " in ended.out
     assert gateway("-h") == ended

@@ -107,6 +107,29 @@ def test_what_kubernetes_injects_for_a_service_named_gateway_is_ignored():
     assert load(environ=injected) == load(environ={})
 
 
+@pytest.mark.parametrize(
+    ("variable", "right"),
+    [
+        ("GATEWAY_SERVER_PORT", "GATEWAY__SERVER__PORT"),
+        ("GATEWAY_SERVER__PORT", "GATEWAY__SERVER__PORT"),
+        ("gateway_server_port", "GATEWAY__SERVER__PORT"),
+        ("GATEWAY_CACHE_MAX_BYTES", "GATEWAY__CACHE__MAX_BYTES"),
+        ("GATEWAY_AUTH", "GATEWAY__AUTH"),
+        ("GATEWAY_MODELS", "GATEWAY__MODELS"),
+    ],
+)
+def test_a_name_with_single_underscores_is_refused_and_not_passed_over(variable, right):
+    with pytest.raises(ConfigurationError, match=f"{variable} is not read: did you mean {right}"):
+        load(environ={variable: "1"})
+
+
+@pytest.mark.parametrize("service", ["GATEWAY", "GATEWAY_SERVER", "GATEWAY_METRICS"])
+def test_what_kubernetes_injects_for_any_service_is_no_misspelt_setting(service):
+    address = "tcp://10.0.0.1:8000"
+    links = {"SERVICE_HOST": "10.0.0.1", "SERVICE_PORT": "8000", "PORT": address, "PORT_8000_TCP": address}
+    assert load(environ={f"{service}_{name}": value for name, value in links.items()}) == Config()
+
+
 def test_models_of_flags_replace_the_configured_ones(tmp_path):
     folder = tmp_path / "my-model"
     folder.mkdir()

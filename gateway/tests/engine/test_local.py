@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from gateway.config import LimitSettings
+from gateway.config import EngineSettings, LimitSettings
 from gateway.engine.encoder import Window
 from gateway.errors import InputTooLong, Overloaded, RequestTooLong, Unembeddable
 from gateway.tests.engine.conftest import embedded, inputs_of, local_of
@@ -24,6 +24,12 @@ TEXTS = [
     "supercalifragilisticexpialidocious" * 5,
 ]
 LONG = " ".join(f"sentence number {number} says something else" for number in range(300))
+
+
+def test_compiled_models_may_have_a_folder_of_their_own(tmp_path):
+    assert local_of("m", data_dir=tmp_path).shelf.folder == tmp_path / "models"
+    engine = EngineSettings(models_dir=str(tmp_path / "read-only"))
+    assert local_of("m", engine=engine, data_dir=tmp_path).shelf.folder == tmp_path / "read-only"
 
 
 async def test_vectors_are_encodes_own(loaded, reference):

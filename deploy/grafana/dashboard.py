@@ -1,0 +1,270 @@
+"""The dashboard, told once: four questions, and the panels that answer each. Its output is deploy/grafana/gateway.json.
+
+It reads the recorded series of deploy/prometheus/recording.yml and the metrics of deploy/metrics.md. A panel's description says
+what to look for, since whoever opens it at night did not write it.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+JOB = 'job=~"$job"'
+MODEL = f'{JOB}, model=~"$model"'
+WIDTH, HEIGHT = 24, 8
+SOURCE = {"type": "prometheus", "uid": "${source}"}
+
+# (title, unit, description, {legend: query}); a row's panels share its width.
+Panel = tuple[str, str, str, dict[str, str]]
+QUESTIONS: dict[str, list[Panel]] = {
+    "Is it well?": [
+        (
+            "Replicas that answer",
+            "short",
+            "Scraped now, of those seen within the hour. Fewer than there should be: GatewayDown.",
+            {"answering": f"count(gateway_build_info{{{JOB}}})"},
+        ),
+        (
+            "Requests answered 5xx",
+            "percentunit",
+            "Of embedding requests. The promise is 0.1 %.",
+            {
+                "five minutes": f"gateway:error_ratio:rate5m{{{JOB}}}",
+                "one hour": f"gateway:error_ratio:rate1h{{{JOB}}}",
+                "three days": f"gateway:error_ratio:rate3d{{{JOB}}}",
+            },
+        ),
+        (
+            "Requests by outcome",
+            "reqps",
+            "ok, client_gone, or an error's code. client_gone: callers do not wait as long as it takes.",
+            {"{{outcome}}": f"sum by (outcome) (rate(gateway_requests_total{{{MODEL}}}[$__rate_interval]))"},
+        ),
+        (
+            "Turned away",
+            "reqps",
+            "For want of room or time, by reason. server_overloaded: add replicas.",
+            {"{{reason}}": f"sum by (reason) (rate(gateway_rejections_total{{{JOB}}}[$__rate_interval]))"},
+        ),
+        (
+            "Alerts",
+            "short",
+            "Firing now.",
+            {"{{alertname}} {{model}}": 'ALERTS{alertname=~"Gateway.*", alertstate="firing"}'},
+        ),
+        (
+            "Upstreams",
+            "short",
+            "1 is up. Nothing where every model is served here.",
+            {"{{upstream}}": f"min by (upstream) (gateway_upstream_up{{{JOB}}})"},
+        ),
+    ],
+    "Who is using it?": [
+        (
+            "Tokens a second by model",
+            "short",
+            "What is asked for, cached inputs included.",
+            {"{{model}}": f"sum by (model) (gateway:tokens:rate5m{{{MODEL}}})"},
+        ),
+        (
+            "Tokens a second by key",
+            "short",
+            "The ten largest, by public id: `gateway keys list` has their names.",
+            {"{{key}}": f"topk(10, sum by (key) (rate(gateway_key_tokens_total{{{JOB}}}[$__rate_interval])))"},
+        ),
+        (
+            "Requests a second by model",
+            "reqps",
+            "Embedding requests. unknown: they failed before a model was known.",
+            {"{{model}}": f"sum by (model) (gateway:requests:rate5m{{{JOB}}})"},
+        ),
+        (
+            "How long inputs are",
+            "short",
+            "Tokens an input. Much beyond what the model reads at once: vectors are averages of windows.",
+            {
+                "median": "histogram_quantile(0.5, sum by (le) (rate("
+                f"gateway_input_length_tokens_bucket{{{MODEL}}}[$__rate_interval])))",
+                "one in twenty": "histogram_quantile(0.95, sum by (le) (rate("
+                f"gateway_input_length_tokens_bucket{{{MODEL}}}[$__rate_interval])))",
+            },
+        ),
+        (
+            "Without a valid key",
+            "reqps",
+            "invalid_api_key that jumps: a revoked key in use, or somebody guesses.",
+            {"{{reason}}": f"sum by (reason) (rate(gateway_auth_failures_total{{{JOB}}}[$__rate_interval]))"},
+        ),
+        (
+            "Other paths",
+            "reqps",
+            "What is asked beside embeddings; unmatched is a client with a wrong base_url.",
+            {
+                "{{route}} {{status}}": "sum by (route, status) (rate(gateway_http_requests_total"
+                f'{{{JOB}, route!="/v1/embeddings"}}[$__rate_interval]))'
+            },
+        ),
+    ],
+    "What is slow?": [
+        (
+            "How long requests take",
+            "s",
+            "From the first byte in to the last byte out, all sizes together.",
+            {
+                "median": f"gateway:request_seconds:p50_5m{{{JOB}}}",
+                "one in a hundred": f"gateway:request_seconds:p99_5m{{{JOB}}}",
+            },
+        ),
+        (
+            "By stage, one in twenty",
+            "s",
+            "queue above compute: want of capacity. tokenize: very long texts. upstream: the other server.",
+            {"{{model}} {{stage}}": f"gateway:stage_seconds:p95_5m{{{MODEL}}}"},
+        ),
+        (
+            "Backlog",
+            "s",
+            "Seconds of work that wait. What KEDA scales by; above five for long, an alert.",
+            {"{{model}}": f"gateway:backlog_seconds:max{{{MODEL}}}"},
+        ),
+        (
+            "Under way",
+            "short",
+            "Requests being answered, and inputs that wait for a batch.",
+            {
+                "requests": f"sum(gateway_http_requests_in_flight{{{JOB}}})",
+                "inputs of {{model}}": f"sum by (model) (gateway_queue_inputs{{{MODEL}}})",
+            },
+        ),
+    ],
+    "Why?": [
+        (
+            "Batches: tokens",
+            "short",
+            "The mean. Far below the largest under load: the device is not filled.",
+            {
+                "{{model}}": f"sum by (model) (rate(gateway_batch_tokens_sum{{{MODEL}}}[$__rate_interval]))"
+                f" / sum by (model) (rate(gateway_batch_tokens_count{{{MODEL}}}[$__rate_interval]))",
+                "largest of {{model}}": f"min by (model) (gateway_max_batch_tokens{{{MODEL}}})",
+            },
+        ),
+        (
+            "Batches: padding",
+            "short",
+            "Padded tokens over real ones, the mean; 1 wastes nothing.",
+            {
+                "{{model}}": f"sum by (model) (rate(gateway_batch_padding_ratio_sum{{{MODEL}}}[$__rate_interval]))"
+                f" / sum by (model) (rate(gateway_batch_padding_ratio_count{{{MODEL}}}[$__rate_interval]))"
+            },
+        ),
+        (
+            "Cache: share of inputs",
+            "percentunit",
+            "Inputs whose vector was there, or just being made.",
+            {"{{model}}": f"gateway:cache_hit_ratio:rate5m{{{MODEL}}}"},
+        ),
+        (
+            "Cache: memory",
+            "bytes",
+            "By replica. Full with few hits: give it more.",
+            {"{{instance}}": f"gateway_cache_bytes{{{JOB}}}"},
+        ),
+        (
+            "Event loop",
+            "s",
+            "How late it is. Above 0.1: something blocks every request of that replica.",
+            {"{{instance}}": f"gateway_event_loop_lag_seconds{{{JOB}}}"},
+        ),
+        (
+            "Device threads that died",
+            "short",
+            "Within the hour. Look for device_died in the log.",
+            {"{{instance}} {{model}}": f"increase(gateway_device_restarts_total{{{MODEL}}}[1h])"},
+        ),
+        (
+            "Fingerprints",
+            "short",
+            "Replicas by the vectors they give: one line a model, or their vectors must not share an index.",
+            {"{{model}} {{fingerprint}}": f"count by (model, fingerprint) (gateway_model_info{{{MODEL}}})"},
+        ),
+        (
+            "Fidelity",
+            "short",
+            "The worst cosine to sentence-transformers in float32.",
+            {"{{model}}": f"min by (model) (gateway_model_fidelity_cosine{{{MODEL}}})"},
+        ),
+    ],
+}
+PER_LINE = {6: 3, 4: 4, 8: 4}
+
+
+def panels() -> Iterator[dict[str, Any]]:
+    y = 0
+    for question, answers in QUESTIONS.items():
+        yield {"type": "row", "title": question, "collapsed": False, "gridPos": {"h": 1, "w": WIDTH, "x": 0, "y": y}, "panels": []}
+        y += 1
+        per_line = PER_LINE[len(answers)]
+        for number, panel in enumerate(answers):
+            width = WIDTH // per_line
+            place = {"h": HEIGHT, "w": width, "x": width * (number % per_line), "y": y + HEIGHT * (number // per_line)}
+            yield drawn(panel, place)
+        y += HEIGHT * -(-len(answers) // per_line)
+
+
+def drawn(panel: Panel, place: dict[str, int]) -> dict[str, Any]:
+    title, unit, description, queries = panel
+    return {
+        "type": "timeseries",
+        "title": title,
+        "description": description,
+        "datasource": SOURCE,
+        "gridPos": place,
+        "fieldConfig": {"defaults": {"unit": unit, "min": 0 if unit != "short" else None}, "overrides": []},
+        "options": {"legend": {"displayMode": "list", "placement": "bottom"}, "tooltip": {"mode": "multi", "sort": "desc"}},
+        "targets": [
+            {"refId": chr(ord("A") + number), "datasource": SOURCE, "expr": query, "legendFormat": legend}
+            for number, (legend, query) in enumerate(queries.items())
+        ],
+    }
+
+
+def variable(name: str, query: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "type": "query",
+        "datasource": SOURCE,
+        "query": query,
+        "refresh": 2,
+        "multi": True,
+        "includeAll": True,
+        "allValue": ".*",
+        "current": {"text": "All", "value": "$__all"},
+    }
+
+
+def dashboard() -> dict[str, Any]:
+    numbered = [{"id": number, **panel} for number, panel in enumerate(panels(), start=1)]
+    return {
+        "uid": "embeddings-gateway",
+        "title": "Embeddings gateway",
+        "description": "Is it well, who is using it, what is slow, and why. Written by deploy/grafana/dashboard.py.",
+        "tags": ["embeddings", "gateway"],
+        "schemaVersion": 39,
+        "version": 1,
+        "editable": False,
+        "refresh": "30s",
+        "time": {"from": "now-3h", "to": "now"},
+        "templating": {
+            "list": [
+                {"name": "source", "label": "Prometheus", "type": "datasource", "query": "prometheus", "current": {}},
+                variable("job", "label_values(gateway_build_info, job)"),
+                variable("model", f"label_values(gateway_model_info{{{JOB}}}, model)"),
+            ]
+        },
+        "panels": numbered,
+    }
+
+
+if __name__ == "__main__":
+    json.dump(dashboard(), sys.stdout, indent=1, ensure_ascii=False)
+    sys.stdout.write("\n")

@@ -1,0 +1,52 @@
+"""`gateway healthcheck`: for images and supervisors, which ask every few seconds. It imports nothing of the server that it asks."""
+
+import http.client
+import json
+import sys
+
+import click
+
+from gateway.cli.options import config_option
+from gateway.config import Config, load
+
+OK = 200
+ANSWERS_BYTES = 64 * 1024  # far more than a probe's answer
+ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - compared, not bound
+
+
+@click.command()
+@config_option
+@click.option("--live", is_flag=True, help="Ask /livez, whether a restart is needed, instead of /readyz, whether it serves.")
+@click.option("--timeout", "timeout_seconds", default=3.0, show_default=True, type=click.FloatRange(min=0, min_open=True))
+def healthcheck(path: str | None, *, live: bool, timeout_seconds: float) -> None:
+    """Ask the gateway that runs here whether it is ready. Exit code 0 or 1, and one line."""
+    url = "/livez" if live else "/readyz"
+    is_well, words = asked(load(path), url, timeout_seconds)
+    click.echo(f"{url}: {words}")
+    sys.exit(0 if is_well else 1)
+
+
+def asked(config: Config, url: str, timeout_seconds: float) -> tuple[bool, str]:
+    """Whether the answer was 200, and the answer in a few words. No proxy is asked: the server is on this machine."""
+    host = ANYWHERE.get(config.server.host, config.server.host)
+    connection = http.client.HTTPConnection(host, config.server.port, timeout=timeout_seconds)
+    try:
+        connection.request("GET", url)
+        answer = connection.getresponse()
+        return answer.status == OK, described(answer.status, answer.read(ANSWERS_BYTES))
+    except TimeoutError:
+        return False, f"no answer from {host}:{config.server.port} within {timeout_seconds:g} s"
+    except (OSError, http.client.HTTPException) as error:
+        return False, f"no answer from {host}:{config.server.port}: {getattr(error, 'strerror', None) or type(error).__name__}"
+    finally:
+        connection.close()
+
+
+def described(status: int, body: bytes) -> str:
+    """What the probe says of itself, such as "loading (503), waiting_for: all-MiniLM-L6-v2"."""
+    try:
+        told = dict(json.loads(body))
+    except (ValueError, TypeError):
+        return f"status {status}"
+    lists = [f"{name}: {', '.join(map(str, value))}" for name, value in told.items() if isinstance(value, list)]
+    return ", ".join([f"{told.get('status', 'status')} ({status})", *lists])

@@ -1,0 +1,49 @@
+"""deploy/README.md tells of every file under deploy/ what proved it."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+README = ROOT / "deploy" / "README.md"
+TEST = re.compile(r"(test_\w+)\.py")
+
+
+def rows():
+    """Each file's row of the table: the command that proved it, and what it printed."""
+    lines = [line for line in README.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    return {name.strip("` |"): (command, printed) for name, command, printed in cells}
+
+
+def files():
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "deploy"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("this is no git checkout")
+    return {name.removeprefix("deploy/") for name in listed.stdout.splitlines() if (ROOT / name).exists()} - {"README.md"}
+
+
+def test_the_table_has_a_row_for_every_file_and_no_other():
+    assert set(rows()) == files()
+    assert len(rows()) > 30
+
+
+def test_every_row_has_a_command_and_what_it_printed():
+    for name, (command, printed) in rows().items():
+        assert command.count("`") >= 2, name
+        assert printed, name
+
+
+def test_every_test_that_a_row_names_is_there():
+    named = {match for command, _ in rows().values() for match in TEST.findall(command)}
+    there = {path.stem for folder in ("compat_tests/deploy", "gateway/tests/house") for path in (ROOT / folder).glob("test_*.py")}
+    assert named <= there
+    assert named
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)#]+)\)", README.read_text(encoding="utf-8")))
+def test_a_link_of_the_document_leads_somewhere(link):
+    assert (README.parent / link).exists()
