@@ -100,7 +100,8 @@ def test_a_row_is_checked_by_its_backend(settings, words):
 def test_an_unknown_backend_is_told_with_those_there_are():
     (row,) = rows({"name": "a", "backend": "sentence_transformers"})
     with pytest.raises(
-        ConfigurationError, match=r"^models\[a\]\.backend: no backend is named .*; there are sentence-transformers$"
+        ConfigurationError,
+        match=r"^models\[a\]\.backend: no backend is named .*; there are sentence-transformers, openai, ollama, tei$",
     ):
         backend_of(row, BACKENDS)
 
