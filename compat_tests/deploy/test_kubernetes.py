@@ -16,7 +16,6 @@ KUBERNETES = DEPLOY / "kubernetes"
 VERSION = "1.37.0"
 OVERLAYS = ("cpu", "gpu", "many")
 CUSTOM = ("ScaledObject", "ServiceMonitor")
-# In a version without the setting: what the overlay `many` asks of the gateway, and may come later than the overlay.
 WITH_MODELS = """
 apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
