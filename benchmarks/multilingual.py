@@ -61,15 +61,19 @@ def main() -> None:
         rounds = played(lambda name: speed[name](), list(speed), options.rounds)
         for precision, server in servers.items():
             figures[precision] |= resident(server, "loaded")
-    medians = {name: statistics.median(each["texts_per_second"] for each in values) for name, values in rounds.items()}
-    best = max(medians[f"encode {size}"] for size in BATCH_SIZES)
     print(f"\n{place(about)}\n{programs(about)}\n")
-    for name, value in medians.items():
-        values = [each["texts_per_second"] for each in rounds[name]]
-        print(f"{name:14} {value:8.0f} texts/s ({min(values):.0f} .. {max(values):.0f}), {value / best:.2f}x encode at its best")
+    speeds = {name: [each["texts_per_second"] for each in values] for name, values in rounds.items()}
+    best = [max(speeds[f"encode {size}"][number] for size in BATCH_SIZES) for number in range(options.rounds)]
+    for name, values in speeds.items():
+        ratios = [value / most for value, most in zip(values, best, strict=True)]  # within a round: the machine has its moods
+        print(f"{name:14} {spread(values, '.0f')} texts/s, {spread(ratios, '.2f')} of encode at its best")
     for precision, values in figures.items():
         print(f"{precision:14} " + ", ".join(f"{name} {value:.1f}" for name, value in values.items()))
     print(kept(f"multilingual-{about['at']}", {**about, "figures": figures, "rounds": rounds}))
+
+
+def spread(values: list[float], form: str) -> str:
+    return f"{statistics.median(values):{form}} ({min(values):{form}} .. {max(values):{form}})"
 
 
 def row(model: Path, precision: str) -> dict[str, Any]:
