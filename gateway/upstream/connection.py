@@ -80,22 +80,23 @@ class Connection:
             timeout=self.timeout,
         )
 
-    async def post(self, url: URL, content: bytes, *, max_bytes: int) -> Answer:
-        """Raises Broken. `max_bytes` bounds the reply as unpacked."""
-        return await self.exchanged("POST", url, content, max_bytes)
+    async def post(self, url: URL, content: bytes, *, max_bytes: int, headers: Mapping[str, str]) -> Answer:
+        """Raises Broken. `max_bytes` bounds the reply as unpacked; `headers` are this request's own."""
+        return await self.exchanged("POST", url, content, max_bytes=max_bytes, own=headers)
 
     async def get(self, url: URL, *, max_bytes: int) -> Answer:
-        return await self.exchanged("GET", url, None, max_bytes)
+        return await self.exchanged("GET", url, None, max_bytes=max_bytes, own={})
 
-    async def exchanged(self, method: str, url: URL, content: bytes | None, max_bytes: int) -> Answer:
+    async def exchanged(self, method: str, url: URL, content: bytes | None, *, max_bytes: int, own: Mapping[str, str]) -> Answer:
         """The proxy's password goes to the proxy alone: where TLS is spoken through it, with the words that open the tunnel."""
         is_tls = url.scheme == "https"
+        headers = self.headers if is_tls else self.http_headers
         try:
             async with self.session.request(
                 method,
                 url,
                 data=content,
-                headers=self.headers if is_tls else self.http_headers,
+                headers=CIMultiDict({**headers, **own}) if own else headers,
                 allow_redirects=False,
                 proxy=self.proxy,
                 proxy_headers=self.proxy_headers if is_tls else None,

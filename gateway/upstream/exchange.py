@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from gateway.metrics import UpstreamMetrics
+from gateway.tracing import call as traced
 from gateway.upstream import failures
 from gateway.upstream.connection import Answer, Broken, Connection
 from gateway.upstream.endpoint import Endpoint, Endpoints
@@ -63,10 +64,17 @@ class Exchange:
         return endpoint
 
     async def tried(self, endpoint: Endpoint, connection: Connection, call: Call[Result]) -> Result:
+        about = {
+            "gen_ai.operation.name": "embeddings",
+            "gen_ai.request.model": self.subject.model,
+            "server.address": endpoint.url.host,
+            "server.port": endpoint.url.port,
+        }
         with endpoint.entered():
             try:
-                answer = await connection.post(endpoint.url, call.content, max_bytes=call.max_bytes)
-                result = await call.read(answer)
+                with traced(f"embeddings {self.subject.model}", about) as headers:
+                    answer = await connection.post(endpoint.url, call.content, max_bytes=call.max_bytes, headers=headers)
+                    result = await call.read(answer)
             except Broken as broken:
                 failure = failures.of_broken(broken.kind, self.subject)
                 self.failed(endpoint, failure)

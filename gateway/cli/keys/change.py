@@ -57,9 +57,10 @@ def rotate(path: str | None, public_id: str, *, grace: str, as_json: bool) -> No
 
 @click.command()
 @config_option
+@json_option
 @click.argument("public_id", metavar="ID")
-def revoke(path: str | None, public_id: str) -> None:
+def revoke(path: str | None, public_id: str, *, as_json: bool) -> None:
     """Revoke a key, by its id. Running servers stop accepting it within 2 seconds."""
     with opened(load(path)) as store:
-        store.revoke(public_id, by=actor())
-    click.echo(f"revoked {public_id}")
+        revoked = store.revoke(public_id, by=actor())
+    click.echo(json.dumps(revoked.told(), ensure_ascii=False, indent=2) if as_json else f"revoked {public_id}")

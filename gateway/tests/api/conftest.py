@@ -32,14 +32,14 @@ def quiet():
 def make(tmp_path, embedder):
     """Builds a gateway; sections given by name replace the defaults."""
 
-    def build(**sections):
+    def build(*, backends=(), **sections):
         (tmp_path / "key").write_text(KEY)
         defaults = {
             "auth": AuthSettings(keys=Secret(file=str(tmp_path / "key"))),
             "store": StoreSettings(data_dir=str(tmp_path / "data")),
             "models": (ModelRow(name="m", aliases=("org/m", "text-embedding-3-small"), backend="fake"),),
         }
-        return Gateway(Config(**{**defaults, **sections}), backends=[FakeBackend(m=embedder)])
+        return Gateway(Config(**{**defaults, **sections}), backends=backends or [FakeBackend(m=embedder)])
 
     return build
 

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import Secret, TraceSettings, load
+from gateway.config import ModelRow, Secret, TraceSettings, load
 from gateway.errors import ConfigurationError
 from gateway.tests.api.collector import attributes, collecting
 from gateway.tests.api.conftest import KEY, client_of
 from gateway.tests.api.faulty import HeldEncoder, gateway_of
+from gateway.tests.upstream import standin
+from gateway.tests.upstream.standin import Standin
+from gateway.upstream.backend import UPSTREAM_BACKENDS
 
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 NOT_SAMPLED = PARENT[:-1] + "0"
@@ -139,9 +142,23 @@ async def test_a_collector_that_is_away_costs_nobody_an_answer(make):
     await gateway.close()
 
 
+async def test_a_call_to_another_server_goes_on_with_the_trace_there(collected, make):
+    async with Standin(standin.openai).serving() as server:
+        row = ModelRow(name="m", backend="openai", settings={"url": server.url, "model": "theirs"})
+        collector = await collected(lambda traces: make(traces=traces, models=(row,), backends=UPSTREAM_BACKENDS))
+    [parent] = collector.named("POST /v1/embeddings")
+    [call] = [span for span in collector.named("embeddings theirs") if span.parent_span_id == parent.span_id]
+    assert call.kind == call.SPAN_KIND_CLIENT
+    assert server.requests[-1].headers["traceparent"].startswith(f"00-{call.trace_id.hex()}-{call.span_id.hex()}-")
+    told = attributes(call)
+    assert (told["server.address"], told["gen_ai.request.model"]) == ("127.0.0.1", "theirs")
+    assert "secret words" not in str(collector.spans)
+
+
 async def test_the_document_lists_exactly_the_attributes_there_are(collected, make):
     collector = await collected(lambda traces: make(traces=traces))
     refused = await collected(lambda traces: make(traces=traces), body={"model": "x", "input": "a"})
     sent = {name for each in (collector, refused) for span in each.spans for name in attributes(span)}
+    sent |= {"server.address", "server.port"}  # of a call: see the test above
     table = DOCUMENT.read_text(encoding="utf-8").partition("## Attributes")[2]
-    assert set(re.findall(r"^\| `([a-z_.]+)` \|", table, flags=re.MULTILINE)) == sent
+    assert set(re.findall(r"`([a-z_]+[a-z_.]*)`", " ".join(re.findall(r"^\| (`.*?`) \|", table, flags=re.MULTILINE)))) == sent
