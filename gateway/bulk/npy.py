@@ -1,0 +1,30 @@
+"""A .npy file that grows. Its header has room for any number of rows, and is written over once that is known.
+
+Source of the format: numpy.lib.format, version 1.0.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+MAGIC = b"\x93NUMPY\x01\x00"
+HEADER_BYTES = 128
+NUMBER_BYTES = 4
+
+
+def header(num_rows: int, dimensions: int) -> bytes:
+    """128 bytes, before rows of little-endian float32."""
+    told = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({num_rows}, {dimensions}), }}".encode()
+    padded = told.ljust(HEADER_BYTES - len(MAGIC) - 3) + b"\n"
+    return MAGIC + len(padded).to_bytes(2, "little") + padded
+
+
+def num_bytes(num_rows: int, dimensions: int) -> int:
+    return HEADER_BYTES + num_rows * dimensions * NUMBER_BYTES
+
+
+def mapped(path: Path, num_rows: int, dimensions: int) -> np.ndarray:
+    """The rows, read from disk when they are looked at. Shape (num_rows, dimensions), float32."""
+    if not num_rows:
+        return np.empty((0, dimensions), dtype=np.float32)
+    return np.memmap(path, dtype="<f4", mode="r", offset=HEADER_BYTES, shape=(num_rows, dimensions))
