@@ -92,6 +92,10 @@ class Journal:
         for name in (JOB, JOURNAL, VECTORS, IDS, REJECTED):
             (self.folder / name).unlink(missing_ok=True)
 
+    def recall(self) -> None:
+        """Only what was done, as of a journal that is complete, of whose files some were moved."""
+        self.done, _ = recovered(self.folder / JOURNAL)
+
     def open(self, job: Job) -> None:
         """Ready to go on with `job`, which this journal is of, or to begin it."""
         if self.job() is None:

@@ -81,7 +81,7 @@ class Run:
             if before is not None:
                 self.refuse_another(before, self.job_like(before, file))
             if journal.is_complete and before is not None:  # a process ended while it moved the files
-                journal.open(before)
+                journal.recall()
             else:
                 await self.embed(file, source)
             done = journal.done

@@ -18,23 +18,29 @@ class Table:
         self.size = path.stat().st_size
         self.delimiter = delimiter
         self.columns = columns
-        header = RecordLines(Lines(self.file, offset=first))
         try:
-            self.names: list[str] = next(self.parser(header), [])
+            self.names, self.first = self.header(path, RecordLines(Lines(self.file, offset=first, keeps_ends=True)))
+        except OperatorError:
+            self.close()
+            raise
+
+    def header(self, path: Path, lines: "RecordLines") -> tuple[list[str], int]:
+        """The columns' names, and where the records begin."""
+        try:
+            names = next(self.parser(lines), [])
         except (csv.Error, BadRow) as error:
             raise OperatorError(f"{path}: its first record cannot be read: {error}") from None
-        self.first = header.lines.offset
-        for column in (columns.text, columns.id):
-            if column is not None and column not in self.names:
-                shown = ", ".join(self.names[:20]) or "none"
-                raise OperatorError(f"{path} has no column '{column}'; it has {shown}")
+        for column in (self.columns.text, self.columns.id):
+            if column is not None and column not in names:
+                raise OperatorError(f"{path} has no column '{column}'; it has {', '.join(names[:20]) or 'none'}")
+        return names, lines.lines.offset
 
     def parser(self, lines: "RecordLines") -> Iterator[list[str]]:
-        csv.field_size_limit(MAX_ROW_BYTES)
+        csv.field_size_limit(2 * MAX_ROW_BYTES)  # what bounds a field is the record's bytes
         return csv.reader(lines, delimiter=self.delimiter, strict=True)
 
     def rows(self, start: Place) -> Iterator[Row]:
-        lines = RecordLines(Lines(self.file, offset=max(start.offset, self.first)))
+        lines = RecordLines(Lines(self.file, offset=max(start.offset, self.first), keeps_ends=True))
         records = self.parser(lines)
         number = start.row
         while True:
@@ -86,7 +92,7 @@ class RecordLines:
         self.num_bytes += len(line) if line is not None else MAX_ROW_BYTES
         if line is None or self.num_bytes > MAX_ROW_BYTES:
             raise BadRow(TOO_LONG)
-        return line.decode(errors="surrogateescape") + "\n"
+        return line.decode(errors="surrogateescape")
 
 
 def is_text(field: str) -> bool:

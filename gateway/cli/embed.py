@@ -31,7 +31,7 @@ DAY = 24 * 60 * 60
 @click.argument("input", metavar="INPUT", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A file that ends in .parquet or .npy.")
 @click.option(
-    "--model", help="A configured model, by its name or an alias. Default: the only one there is, or server.default_model."
+    "--model", "name", help="A configured model, by its name or an alias. Default: the only one there is, or server.default_model."
 )
 @click.option("--format", "form", type=click.Choice(get_args(Format)), help="Default: as the input's name ends.")
 @click.option("--column", help="The column, or the field, with the texts. Default: text.")

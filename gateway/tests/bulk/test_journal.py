@@ -88,6 +88,7 @@ def test_files_that_somebody_made_shorter_are_not_gone_on_with(tmp_path):
     journal = Journal(tmp_path / "some")
     with pytest.raises(OperatorError, match=r"ids\.jsonl is shorter than it was"):
         journal.open(JOB)
+    journal.close()
 
 
 def test_one_process_at_a_time(tmp_path):

@@ -10,21 +10,23 @@ import pytest
 
 from gateway.bulk.journal import COMPLETE, REJECTED
 from gateway.bulk.run import Options, Run
+from gateway.embedding.embedder import Prepared, Vectors
 from gateway.errors import OperatorError, Overloaded
 from gateway.tests.bulk.conftest import Company, embedded, run_of
 from gateway.tests.fakes import FakeEmbedder, hashed
 
 
 async def broken(input: Path, output: Path, *, after: int) -> None:  # noqa: A002
-    """A run that ends in the middle of shard `after`."""
-    embedder = Company()
-    run = run_of(embedder, input, output, patience_seconds=0)
-    task = asyncio.create_task(run.to_end())
-    while run.journal.done.row < 2048 * after:
-        await asyncio.sleep(0)
-    embedder.raises = Overloaded()
+    """A run that ends when `after` shards are embedded, and with it what was done of the next."""
+
+    class Breaking(Company):
+        async def embed(self, prepared: Prepared) -> Vectors:
+            if self.num_embedded == after:
+                raise Overloaded
+            return await super().embed(prepared)
+
     with pytest.raises(OperatorError, match="still fails"):
-        await task
+        await embedded(Breaking(), input, output, patience_seconds=0)
 
 
 async def test_vectors_and_ids_stand_in_the_inputs_order(lines, tmp_path):

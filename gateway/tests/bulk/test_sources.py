@@ -44,7 +44,7 @@ def written(path: Path, content: bytes | str) -> Path:
 
 def as_csv(pairs: list[tuple[str, str]], delimiter: str) -> str:
     out = io.StringIO()
-    writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
+    writer = csv.writer(out, delimiter=delimiter)  # quotes what has a line end in it, and ends records with \r\n
     writer.writerows([("id", "text"), *pairs])
     return out.getvalue()
 

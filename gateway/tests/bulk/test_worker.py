@@ -96,10 +96,9 @@ async def test_what_may_pass_is_tried_again_with_longer_and_longer_pauses():
 
 async def test_patience_ends():
     pauses: list[float] = []
-    with pytest.raises(OperatorError, match="still fails after 63 seconds of waiting: The server is currently overloaded"):
+    with pytest.raises(OperatorError, match="still fails after 61 seconds of waiting: The server is currently overloaded"):
         await worker_of(Difficult(*[Overloaded()] * 50), pauses, patience=90).run(shard_of("a"))
-    assert pauses == [1, 2, 4, 8, 16, 30][: len(pauses)] + pauses[6:]
-    assert sum(pauses) <= 90
+    assert pauses == [1, 2, 4, 8, 16, 30]
 
 
 async def test_what_no_input_is_to_blame_for_ends_the_run_at_once():
