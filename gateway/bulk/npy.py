@@ -3,6 +3,7 @@
 Source of the format: numpy.lib.format, version 1.0.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,11 @@ def num_bytes(num_rows: int, dimensions: int) -> int:
     return HEADER_BYTES + num_rows * dimensions * NUMBER_BYTES
 
 
-def mapped(path: Path, num_rows: int, dimensions: int) -> np.ndarray:
-    """The rows, read from disk when they are looked at. Shape (num_rows, dimensions), float32."""
-    if not num_rows:
-        return np.empty((0, dimensions), dtype=np.float32)
-    return np.memmap(path, dtype="<f4", mode="r", offset=HEADER_BYTES, shape=(num_rows, dimensions))
+def blocks(path: Path, num_rows: int, dimensions: int, *, block_rows: int) -> Iterator[np.ndarray]:
+    """The rows, some at a time: each of shape (at most block_rows, dimensions), float32. Raises OSError."""
+    with path.open("rb") as file:
+        file.seek(HEADER_BYTES)
+        for start in range(0, num_rows, block_rows):
+            count = min(block_rows, num_rows - start)
+            content = file.read(count * dimensions * NUMBER_BYTES)
+            yield np.frombuffer(content, dtype="<f4").reshape(count, dimensions)

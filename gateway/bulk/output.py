@@ -53,9 +53,10 @@ class Output:
         vectors = journal.folder / VECTORS
         if self.is_parquet:
             about = {"gateway.model": job.model, "gateway.fingerprint": job.fingerprint}
-            rows = npy.mapped(vectors, done.num_vectors, job.dimensions)
+            rows = npy.blocks(vectors, done.num_vectors, job.dimensions, block_rows=parquet.OUTPUT_GROUP_ROWS)
             file = journal.folder / PARQUET
-            parquet.write(file, vectors=rows, ids=journal.ids(), are_integers=done.are_integers, about=about)
+            schema = parquet.schema_of(job.dimensions, are_integers=done.are_integers, about=about)
+            parquet.write(file, schema, blocks=rows, ids=journal.ids())
             sync_file(file)
         else:
             with vectors.open("r+b") as header:

@@ -1,12 +1,13 @@
 """Parquet, in and out, through pyarrow: an extra, imported only where a file of this format is read or written."""
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gateway.bulk.row import Columns, Place, Row, bad_row, row_of
+from gateway.bulk.row import Columns, Id, Place, Row, bad_row, row_of
 from gateway.bulk.source import NOT_UTF8
 from gateway.errors import OperatorError
 
@@ -31,6 +32,7 @@ class ParquetFile:
     def __init__(self, path: Path, columns: Columns) -> None:
         self.arrow = pyarrow = arrow()
         self.columns = columns
+        self.path = path
         try:  # page by page, not a whole column of a row group
             self.file = pyarrow.parquet.ParquetFile(path, buffer_size=PAGE_BUFFER_BYTES, pre_buffer=False)
         except pyarrow.ArrowInvalid:
@@ -59,11 +61,14 @@ class ParquetFile:
 
     def group_rows(self, group: int, first: int) -> Iterator[Row]:
         number = first
-        for batch in self.file.iter_batches(batch_size=BATCH_ROWS, row_groups=[group], columns=self.names):
-            values = [self.plain(batch.column(name)) for name in self.names]
-            for cells in zip(*values, strict=True):
-                yield self.row(dict(zip(self.names, cells, strict=True)), number)
-                number += 1
+        try:
+            for batch in self.file.iter_batches(batch_size=BATCH_ROWS, row_groups=[group], columns=self.names):
+                values = [self.plain(batch.column(name)) for name in self.names]
+                for cells in zip(*values, strict=True):
+                    yield self.row(dict(zip(self.names, cells, strict=True)), number)
+                    number += 1
+        except (OSError, self.arrow.ArrowException):
+            raise OperatorError(f"{self.path} is damaged after row {number}, in row group {group}") from None
 
     def plain(self, column: Any) -> list[Any]:
         """A column's values; strings as bytes, so that one which is no UTF-8 costs no other its own."""
@@ -91,25 +96,22 @@ def is_string(types: Any, kind: Any) -> bool:
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
-def write(path: Path, *, vectors: np.ndarray, ids: Iterator[int | str], are_integers: bool, about: dict[str, str]) -> None:
-    """Columns `id` (int64, or string where one is no integer) and `embedding` (fixed-size lists of float32), in the input's order.
-
-    `vectors` has shape (n, dimensions), float32, and is read piece by piece. Raises OSError.
-    """
+def schema_of(dimensions: int, *, are_integers: bool, about: dict[str, str]) -> Any:
+    """Columns `id` (int64, or string where one is no integer) and `embedding` (lists of so many float32), and words about them."""
     pyarrow = arrow()
     id_type = pyarrow.int64() if are_integers else pyarrow.string()
-    schema = pyarrow.schema(
-        [
-            pyarrow.field("id", id_type, nullable=False),
-            pyarrow.field("embedding", pyarrow.list_(pyarrow.float32(), vectors.shape[1])),
-        ],
-        metadata=about,
-    )
-    with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd", use_dictionary=["id"], write_statistics=["id"]) as writer:
-        for start in range(0, len(vectors), OUTPUT_GROUP_ROWS):
-            rows = vectors[start : start + OUTPUT_GROUP_ROWS]
-            names = [next(ids) for _ in rows]
-            column = pyarrow.array(names if are_integers else map(str, names), type=id_type)
-            flat = pyarrow.array(np.ascontiguousarray(rows).reshape(-1))
-            lists = pyarrow.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
-            writer.write_table(pyarrow.Table.from_arrays([column, lists], schema=schema))
+    embedding = pyarrow.field("embedding", pyarrow.list_(pyarrow.float32(), dimensions), nullable=False)
+    return pyarrow.schema([pyarrow.field("id", id_type, nullable=False), embedding], metadata=about)
+
+
+def write(path: Path, schema: Any, *, blocks: Iterator[np.ndarray], ids: Iterator[Id]) -> None:
+    """A row group a block. A block has shape (n, dimensions), float32; there are as many ids as rows. Raises OSError."""
+    pyarrow = arrow()
+    are_integers = pyarrow.types.is_integer(schema.field("id").type)
+    with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd", use_dictionary=False, write_statistics=["id"]) as writer:
+        for block in blocks:
+            names = [each if are_integers else str(each) for each in islice(ids, len(block))]
+            flat = pyarrow.array(block.reshape(-1))
+            lists = pyarrow.FixedSizeListArray.from_arrays(flat, block.shape[1])
+            columns = [pyarrow.array(names, type=schema.field("id").type), lists]
+            writer.write_table(pyarrow.Table.from_arrays(columns, schema=schema))

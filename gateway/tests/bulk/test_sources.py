@@ -165,6 +165,18 @@ def test_a_file_that_cannot_be_read_at_all_is_refused(tmp_path, name):
         rows_of(written(tmp_path / name, content), Columns("text"))
 
 
+def test_a_damaged_file_is_told_as_far_as_it_is_whole(tmp_path):
+    table = pyarrow.table({"text": [f"text {number}" for number in range(3000)]})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet", row_group_size=1000, compression="none", use_dictionary=False)
+    group = pyarrow.parquet.ParquetFile(tmp_path / "a.parquet").metadata.row_group(1)
+    content = bytearray((tmp_path / "a.parquet").read_bytes())
+    start = group.column(0).data_page_offset
+    content[start : start + 60] = b"\xff" * 60
+    (tmp_path / "a.parquet").write_bytes(content)
+    with pytest.raises(OperatorError, match="is damaged after row 1000, in row group 1"):
+        rows_of(tmp_path / "a.parquet", Columns("text"))
+
+
 def test_a_column_of_numbers_is_no_text(tmp_path):
     pyarrow.parquet.write_table(pyarrow.table({"text": [1, 2]}), tmp_path / "a.parquet")
     with pytest.raises(OperatorError, match="column 'text' is of type int64, not text"):
