@@ -53,7 +53,7 @@ def test_bursts_make_the_tail_and_the_plan_knows_it():
     bursty = replace(at(0.4, MINILM, 8, 0.7), peak_factor=2, peak_share=0.2)
     calm = replace(bursty, peak_factor=1)
     assert percentile(0.99, bursty, MINILM, 8) > 1.2 * percentile(0.99, calm, MINILM, 8)
-    seconds = 200.0
+    seconds = 120.0
     outcome = Simulation(bursty, MINILM, 8, Course(seed=2)).run(seconds)
     assert outcome.num_texts == pytest.approx(seconds * bursty.texts_per_second, rel=0.15)
     for percent in (50, 99):
