@@ -17,7 +17,7 @@ def test_a_plan_is_told_with_its_assumptions(gateway: Command):
         "p50, p99 ",
         "memory ",
         "5,000 texts a second of 41 tokens",
-        "27,000 tokens a second",
+        "16,000 tokens a second",
     ):
         assert words in ended.out
 
