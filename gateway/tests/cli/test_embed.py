@@ -20,6 +20,7 @@ from gateway.tests.cli.slow_backend import hashed
 
 ROOT = Path(__file__).parents[3]
 WAIT_SECONDS = 60
+END_SECONDS = 200  # of a whole run, one that compiles a model included
 ROWS = 30_000  # fifteen shards
 MB = 1024 * 1024
 
@@ -56,7 +57,11 @@ class Site:
 
     def run(self, *arguments: str, **options: object) -> tuple[int, str, str]:
         process = self.start(*arguments, **options)
-        out, err = process.communicate(timeout=WAIT_SECONDS)
+        try:
+            out, err = process.communicate(timeout=END_SECONDS)
+        finally:
+            process.kill()
+            process.wait()
         return process.returncode, out, err
 
 
@@ -214,10 +219,11 @@ def test_without_the_extra_parquet_is_refused_in_one_line(site: Site, rows: Path
     assert site.run("rows.jsonl", "-o", "a.npy")[0] == 1
 
 
+@pytest.mark.timeout(400)
 def test_minilm_killed_and_gone_on_with_gives_the_very_bits_of_an_unbroken_run(tmp_path: Path):
     site = Site(tmp_path)
     texts = sentences()[:700]
-    (tmp_path / "a.txt").write_text("".join(f"{number} {texts[number % 700][:40]}\n" for number in range(5000)))
+    (tmp_path / "a.txt").write_text("".join(f"{number} {texts[number % 700][:40]}\n" for number in range(4200)))
     code, _, err = site.run("a.txt", "-o", "unbroken.npy")
     assert code == 0, err
     process = site.start("a.txt", "-o", "a.npy")
@@ -232,4 +238,4 @@ def test_minilm_killed_and_gone_on_with_gives_the_very_bits_of_an_unbroken_run(t
     assert code == 0, err
     assert "going on after 2,048 rows" in err or "going on after 4,096 rows" in err
     assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "unbroken.npy").read_bytes()
-    assert np.load(tmp_path / "a.npy").shape == (5000, 384)
+    assert np.load(tmp_path / "a.npy").shape == (4200, 384)
