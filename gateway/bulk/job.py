@@ -1,0 +1,76 @@
+"""What a run does. Kept beside its unfinished work: whoever goes on with it must be doing the same."""
+
+import hashlib
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from gateway.bulk.shard import MAX_BYTES, MAX_ROWS
+from gateway.embedding.fingerprint import changes
+from gateway.errors import OperatorError
+
+HEAD_BYTES = 1024 * 1024
+PROTOCOL = 1  # of the folder of unfinished work, and of where shards begin
+
+
+class File(Struct, frozen=True):
+    """Which file it is, told without reading all of it."""
+
+    num_bytes: int
+    modified_ns: int
+    head_sha256: str
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """All that decides which vectors stand in which row. `fingerprint` and `dimensions` are the model's, once it is loaded."""
+
+    file: File
+    format: str
+    column: str
+    id_column: str | None
+    model: str
+    fingerprint: str
+    dimensions: int
+    input_type: str | None
+    long_input: str
+    protocol: int = PROTOCOL
+    shard_rows: int = MAX_ROWS
+    shard_bytes: int = MAX_BYTES
+
+
+SHOWN = {
+    "column": "--column", "id_column": "--id", "input_type": "--input-type", "long_input": "the long-input rule",
+    "dimensions": "the dimensions", "protocol": "the gateway's version", "shard_rows": "the gateway's version",
+    "shard_bytes": "the gateway's version", "format": "--format", "model": "the model",
+}  # fmt: skip
+
+
+def file_of(path: Path) -> File:
+    """Raises OSError."""
+    with path.open("rb") as file:
+        head = hashlib.sha256(file.read(HEAD_BYTES)).hexdigest()
+    about = path.stat()
+    return File(about.st_size, about.st_mtime_ns, head)
+
+
+def differences(then: Job, now: Job) -> list[str]:
+    """In words, what is no longer the same."""
+    found = ["the input file was changed"] if then.file != now.file else []
+    if then.model == now.model and then.fingerprint != now.fingerprint:
+        found.append(f"the model's vectors ({' and '.join(changes(then.fingerprint, now.fingerprint))} changed)")
+    for name, shown in SHOWN.items():
+        before, after = getattr(then, name), getattr(now, name)
+        if before != after:
+            found.append(f"{shown} ({before or 'none'} then, {after or 'none'} now)")
+    return found
+
+
+def read(path: Path) -> Job | None:
+    """None where there is none yet. Raises OperatorError for one that no version of ours wrote."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Job)
+    except FileNotFoundError:
+        return None
+    except msgspec.DecodeError:
+        raise OperatorError(f"{path} cannot be read: --restart begins anew") from None

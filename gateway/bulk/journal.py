@@ -1,0 +1,208 @@
+"""What is done, on disk, in a folder beside the output: never half a shard, whenever the process or the machine ends.
+
+A shard's vectors, ids and rejected rows are appended to three files and synced; then a line in the journal says how long each of
+them is, and is synced too. So what the journal does not vouch for is cut off by whoever goes on. Nothing is renamed or copied
+meanwhile, and a run of ten million rows leaves five files, not five thousand.
+"""
+
+import os
+import shutil
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from gateway.bulk import npy
+from gateway.bulk.disk import sync_folder, write_whole
+from gateway.bulk.job import Job, read
+from gateway.bulk.row import Id, Place
+from gateway.errors import OperatorError
+
+JOB, JOURNAL, LOCK, COMPLETE = "job.json", "journal", "lock", "complete"
+VECTORS, IDS, REJECTED = "vectors.npy", "ids.jsonl", "rejected.jsonl"
+
+
+class Done(Struct, frozen=True, kw_only=True):
+    """All shards so far, together. The next one begins at row `row`, at `offset`."""
+
+    row: int = 0
+    offset: int = 0
+    num_vectors: int = 0
+    num_rejected: int = 0
+    num_tokens: int = 0
+    ids_bytes: int = 0
+    rejected_bytes: int = 0
+    are_integers: bool = True  # all ids
+
+    @property
+    def next(self) -> Place:
+        return Place(self.row, self.offset)
+
+
+class Refused(Struct, frozen=True):
+    """A line of the file of rejected rows."""
+
+    row: int
+    id: Id | None
+    reason: str
+
+
+class Journal:
+    """One process at a time: `lock` is held until it ends, however it ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.done = Done()
+        self.lock: BinaryIO | None = None
+        self.files: dict[str, BinaryIO] = {}
+
+    def acquire(self) -> None:
+        """Raises OperatorError while another process writes here."""
+        self.folder.mkdir(exist_ok=True)
+        self.lock = (self.folder / LOCK).open("wb")
+        try:
+            import fcntl  # noqa: PLC0415 - not to be had on Windows
+        except ImportError:
+            return
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(self.lock.fileno()).st_ino != (self.folder / LOCK).stat().st_ino:
+                raise FileNotFoundError  # who held it has just removed the folder
+        except OSError:
+            self.lock.close()
+            self.lock = None
+            raise OperatorError(f"another process is at work in {self.folder}") from None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all rows are done, and what is left is to move files."""
+        return (self.folder / COMPLETE).exists()
+
+    def job(self) -> Job | None:
+        return read(self.folder / JOB)
+
+    def clear(self) -> None:
+        """Forgets what was done."""
+        self.close_files()
+        (self.folder / COMPLETE).unlink(missing_ok=True)  # first: without the files it would be untrue
+        for name in (JOB, JOURNAL, VECTORS, IDS, REJECTED):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def recall(self) -> None:
+        """Only what was done, as of a journal that is complete, of whose files some were moved."""
+        self.done, _ = recovered(self.folder / JOURNAL)
+
+    def open(self, job: Job) -> None:
+        """Ready to go on with `job`, which this journal is of, or to begin it."""
+        if self.job() is None:
+            self.clear()
+            write_whole(self.folder / JOB, msgspec.json.encode(job))
+        self.done, num_bytes = recovered(self.folder / JOURNAL)
+        ends = {
+            JOURNAL: num_bytes,
+            VECTORS: npy.num_bytes(self.done.num_vectors, job.dimensions),
+            IDS: self.done.ids_bytes,
+            REJECTED: self.done.rejected_bytes,
+        }
+        for name, end in ends.items():
+            self.files[name] = self.cut(name, end)
+        if self.done == Done():
+            self.files[VECTORS].seek(0)
+            self.files[VECTORS].write(npy.header(0, job.dimensions))
+        sync_folder(self.folder)
+
+    def cut(self, name: str, end: int) -> BinaryIO:
+        """The file, open at `end`, where what is known of it ends."""
+        file = (self.folder / name).open("r+b" if (self.folder / name).exists() else "w+b")
+        if file.seek(0, os.SEEK_END) < end and self.done != Done():
+            file.close()
+            raise OperatorError(f"{self.folder / name} is shorter than it was: --restart begins anew")
+        file.truncate(end)
+        file.seek(end)
+        return file
+
+    def append(self, place: Place, *, vectors: np.ndarray, ids: list[Id], refused: list[Refused], num_tokens: int) -> None:
+        """One more shard; the next one begins at `place`. Raises OSError, and then nothing of it was done."""
+        encoder = msgspec.json.Encoder()
+        id_lines = encoder.encode_lines(ids)
+        refused_lines = encoder.encode_lines(refused)
+        self.write(VECTORS, np.ascontiguousarray(vectors, dtype="<f4").tobytes())
+        self.write(IDS, id_lines)
+        self.write(REJECTED, refused_lines)
+        done = Done(
+            row=place.row,
+            offset=place.offset,
+            num_vectors=self.done.num_vectors + len(vectors),
+            num_rejected=self.done.num_rejected + len(refused),
+            num_tokens=self.done.num_tokens + num_tokens,
+            ids_bytes=self.done.ids_bytes + len(id_lines),
+            rejected_bytes=self.done.rejected_bytes + len(refused_lines),
+            are_integers=self.done.are_integers and all(isinstance(each, int) for each in ids),
+        )
+        content = encoder.encode(done)
+        self.write(JOURNAL, b"%08x %s\n" % (zlib.crc32(content), content))
+        self.done = done
+
+    def write(self, name: str, content: bytes) -> None:
+        if content:
+            file = self.files[name]
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def ids(self) -> Iterator[Id]:
+        with (self.folder / IDS).open("rb") as file:
+            yield from map(msgspec.json.decode, file)
+
+    def complete(self) -> None:
+        """From now on all rows are done."""
+        self.close_files()
+        write_whole(self.folder / COMPLETE, b"")
+
+    def remove(self) -> None:
+        self.close_files()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.close()
+
+    def close_files(self) -> None:
+        for file in self.files.values():
+            try:
+                file.close()
+            except OSError:  # what could not be written before cannot be written now, and counts as not done
+                continue
+        self.files.clear()
+
+    def close(self) -> None:
+        """A folder in which nothing was begun is removed."""
+        self.close_files()
+        if self.lock is not None:
+            if not (self.folder / JOB).exists():
+                shutil.rmtree(self.folder, ignore_errors=True)
+            self.lock.close()
+            self.lock = None
+
+
+def recovered(path: Path) -> tuple[Done, int]:
+    """The last line of the journal that is whole, and where it ends."""
+    done, end = Done(), 0
+    if not path.exists():
+        return done, end
+    with path.open("rb") as file:
+        for line in file:
+            found = checked(line)
+            if found is None:
+                break
+            done, end = found, end + len(line)
+    return done, end
+
+
+def checked(line: bytes) -> Done | None:
+    """None for a line that was not written to its end."""
+    crc, _, content = line.removesuffix(b"\n").partition(b" ")
+    if not line.endswith(b"\n") or crc != b"%08x" % zlib.crc32(content):
+        return None
+    return msgspec.json.decode(content, type=Done)

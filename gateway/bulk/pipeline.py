@@ -1,0 +1,86 @@
+"""Rows are read ahead, shards are embedded, and what is done is written behind, in the input's order."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from gateway.bulk.journal import Done, Journal
+from gateway.bulk.parquet import ParquetFile
+from gateway.bulk.row import Columns
+from gateway.bulk.shard import Shard, shards
+from gateway.bulk.source import Format, JSONLines, Source, TextLines
+from gateway.bulk.table import Table
+from gateway.bulk.worker import Result, Worker
+from gateway.errors import OperatorError
+
+AHEAD = 1  # shards that are prepared while those in flight are embedded
+
+Arguments = ParamSpec("Arguments")
+Value = TypeVar("Value")
+
+
+def opened(path: Path, form: Format, columns: Columns) -> Source:
+    """Raises OSError, and OperatorError where the file is not of this form or has not these columns."""
+    if form == "parquet":
+        return ParquetFile(path, columns)
+    if form == "jsonl":
+        return JSONLines(path, columns)
+    if form == "text":
+        return TextLines(path)
+    return Table(path, columns, delimiter="\t" if form == "tsv" else ",")
+
+
+async def embed_all(source: Source, worker: Worker, journal: Journal, *, in_flight: int, show: Callable[[Done], None]) -> None:
+    """From where the journal ends to the end of the source. Raises OperatorError; cancelled, it leaves whole shards.
+
+    What is held at once are `in_flight` + 2 shards, however large the source is.
+    """
+    waiting: deque[asyncio.Task[Result]] = deque()
+    coming = shards(source.rows(journal.done.next))
+    try:
+        while True:
+            shard = await in_thread(following, coming)
+            if shard is not None:
+                waiting.append(asyncio.create_task(worker.run(shard), name="shard"))
+            while waiting and (shard is None or len(waiting) >= in_flight + AHEAD):
+                await in_thread(write, journal, await waiting.popleft())
+                show(journal.done)
+            if shard is None:
+                return
+    finally:
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def in_thread(work: Callable[Arguments, Value], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Value:
+    """Cancelled, it first waits for the thread to end: nobody may close the files under its hands."""
+    task = asyncio.create_task(asyncio.to_thread(work, *args, **kwargs))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
+
+
+def following(coming: Iterator[Shard]) -> Shard | None:
+    """The next shard, or None after the last."""
+    try:
+        return next(coming, None)
+    except OSError as error:
+        raise OperatorError(f"the input cannot be read: {error.strerror or error}") from None
+
+
+def write(journal: Journal, result: Result) -> None:
+    try:
+        journal.append(
+            result.shard.next,
+            vectors=result.vectors,
+            ids=result.ids,
+            refused=result.refused,
+            num_tokens=result.num_tokens,
+        )
+    except OSError as error:
+        raise OperatorError(f"{journal.folder} cannot be written: {error.strerror or error}; what was done is kept") from None

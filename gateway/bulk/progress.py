@@ -1,0 +1,66 @@
+"""How fast, how far, how long still: on a terminal one line that changes, elsewhere a line now and then."""
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TextIO
+
+from gateway.bulk.journal import Done
+
+TERMINAL_SECONDS, LINE_SECONDS = 0.2, 10.0
+
+
+class Progress:
+    """Rates are those of this run. `begin` holds what former runs did; `size` is the offset at which all is done."""
+
+    def __init__(self, out: TextIO, *, begin: Done, size: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.out = out
+        self.begin = begin
+        self.size = size
+        self.clock = clock
+        self.is_terminal = out.isatty()
+        self.started = clock()
+        self.shown_at = self.started if not self.is_terminal else float("-inf")
+        self.width = 0
+
+    @property
+    def seconds(self) -> float:
+        return self.clock() - self.started
+
+    def show(self, done: Done) -> None:
+        """Called after every shard; says something when it is time to."""
+        now = self.clock()
+        if now - self.shown_at < (TERMINAL_SECONDS if self.is_terminal else LINE_SECONDS):
+            return
+        self.shown_at = now
+        line = self.line(done)
+        if self.is_terminal:
+            self.out.write("\r" + line.ljust(self.width))
+            self.width = len(line)
+        else:
+            self.out.write(line + "\n")
+        self.out.flush()
+
+    def end(self) -> None:
+        """The changing line stays as it is, and the next one begins anew."""
+        if self.is_terminal and self.width:
+            self.out.write("\n")
+            self.out.flush()
+
+    def line(self, done: Done) -> str:
+        share = done.offset / self.size if self.size else 1.0
+        parts = [f"{share:4.0%}", f"{done.row:,} rows", *self.rates(done)]
+        if done.num_rejected:
+            parts.append(f"{done.num_rejected:,} rejected")
+        advance = done.offset - self.begin.offset
+        if advance > 0:
+            left = self.seconds * (self.size - done.offset) / advance
+            parts.append(f"{timedelta(seconds=round(left))} left")
+        return "  ".join(parts)
+
+    def rates(self, done: Done) -> list[str]:
+        """Texts and tokens a second."""
+        seconds = max(self.seconds, 1e-6)
+        texts = (done.num_vectors - self.begin.num_vectors) / seconds
+        tokens = (done.num_tokens - self.begin.num_tokens) / seconds
+        return [f"{texts:,.0f} texts/s", f"{tokens:,.0f} tokens/s"]

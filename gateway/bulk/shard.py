@@ -1,0 +1,44 @@
+"""Neighbouring rows that are embedded together, and alone: the unit of work, and of what a killed run may lose.
+
+What a batch holds changes the last bits of its vectors: by 2e-7 in float32, by 7e-4 in bfloat16. Where a shard begins follows from
+the input alone, and its rows are one request; so its vectors are the same bits, whoever makes them again.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from gateway.bulk.row import Place, Row
+
+MAX_ROWS = 2048  # as many as a request may hold
+MAX_BYTES = 400_000  # of text: a token has a byte at least, nearly always, and a request 600,000 tokens at most by default
+
+
+@dataclass(slots=True)
+class Shard:
+    """`rows` have a text each, `rejected` none; `next` is where the next shard begins."""
+
+    rows: list[Row] = field(default_factory=list)
+    rejected: list[Row] = field(default_factory=list)
+    num_bytes: int = 0
+    next: Place = field(default_factory=Place)
+
+    def add(self, row: Row, num_bytes: int) -> None:
+        (self.rows if row.reason is None else self.rejected).append(row)
+        self.num_bytes += num_bytes
+        self.next = row.next
+
+    def __len__(self) -> int:
+        return len(self.rows) + len(self.rejected)
+
+
+def shards(rows: Iterator[Row]) -> Iterator[Shard]:
+    """All rows, in order; a row of more than MAX_BYTES has a shard for itself."""
+    shard = Shard()
+    for row in rows:
+        num_bytes = len(row.text.encode())
+        if len(shard) and (len(shard) == MAX_ROWS or shard.num_bytes + num_bytes > MAX_BYTES):
+            yield shard
+            shard = Shard()
+        shard.add(row, num_bytes)
+    if len(shard):
+        yield shard

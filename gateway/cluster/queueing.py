@@ -1,0 +1,74 @@
+"""How long texts wait. Times in seconds, loads in servers kept busy (erlangs).
+
+Sources:
+* Erlang C, the chance to wait in M/M/c: A. K. Erlang, 1917; here by the recursion of Erlang B.
+* Mean wait of G/G/c: A. O. Allen, Probability, Statistics and Queueing Theory, 1990, 5.3.3 (Allen and Cunneen).
+* Servers that take all that waits as one batch: Y. Inoue, Queueing analysis of GPU-based inference servers with dynamic batching,
+  Performance Evaluation 147, 2021, the bound phi_1: the mean time in a server whose batch of n takes overhead + n * each.
+* Square-root staffing: S. Halfin and W. Whitt, Operations Research 29, 1981.
+* Two choices: M. Mitzenmacher, IEEE TPDS 12, 2001. A text that picks the emptier of two replicas waits about as one that is
+  served by the servers of both.
+"""
+
+import math
+
+
+def erlang_c(num_servers: int, load: float) -> float:
+    """The chance that all servers of M/M/c are busy; 1 where they cannot carry the load."""
+    if load >= num_servers:
+        return 1.0
+    blocked = 1.0
+    for servers in range(1, num_servers + 1):
+        blocked = load * blocked / (servers + load * blocked)
+    utilization = load / num_servers
+    return blocked / (1 - utilization * (1 - blocked))
+
+
+def mean_wait(num_servers: int, load: float, seconds_each: float, *, arrival_scv: float = 1.0, service_scv: float = 1.0) -> float:
+    """In the queue of G/G/c, by Allen and Cunneen; exact for M/M/c. `scv` are squared coefficients of variation."""
+    if load >= num_servers:
+        return math.inf
+    chance = erlang_c(num_servers, load)
+    return chance * seconds_each / (num_servers - load) * (arrival_scv + service_scv) / 2
+
+
+def staffing(load: float, quality: float = 1.0) -> int:
+    """Servers by the square root rule: the load, and `quality` times its root besides."""
+    return math.ceil(load + quality * math.sqrt(load))
+
+
+def batch_waits(utilization: float, seconds_each: float, overhead_seconds: float) -> tuple[float, float]:
+    """What a text spends, besides its own time, at a server that takes all that waits as one batch: the mean, by Inoue's phi_1.
+
+    In two parts: for the others' texts, and for the overheads of the batch before and of its own. `utilization` is the arrival rate
+    times `seconds_each`, without the overhead, which batching shares.
+    """
+    texts = seconds_each / 2 * (2 + utilization) / (1 - utilization**2) - seconds_each
+    overheads = 1.5 * overhead_seconds / (1 - utilization) - overhead_seconds
+    return texts, overheads
+
+
+def two_choices(utilization: float, num_servers: int) -> float:
+    """How much shorter a wait is, once there is one, where each text goes to the emptier of two servers. 1 is not at all.
+
+    By Mitzenmacher, among many servers a share of rho ** (2 ** i - 1) has i texts or more; alone each would have rho ** i. Of n
+    servers drawn with replacement, the two are the same one with a chance of 1 / n.
+    """
+    if not utilization:
+        return 1.0
+    lengths: float = sum(
+        utilization ** (2**number - 1) for number in range(2, 30)
+    )  # the mean number of texts that wait at a server
+    among_many = lengths / utilization**3 * (1 - utilization)
+    apart = 1 - 1 / num_servers
+    return 1 - apart + apart * min(1.0, among_many)
+
+
+def lognormal_exceeds(value: float, *, mean: float, cv: float) -> float:
+    """The chance that a lognormal quantity of this mean and coefficient of variation is above `value`."""
+    if value <= 0:
+        return 1.0
+    if cv == 0:
+        return float(value < mean)
+    spread = math.sqrt(math.log1p(cv**2))
+    return math.erfc((math.log(value / mean) + spread**2 / 2) / (spread * math.sqrt(2))) / 2

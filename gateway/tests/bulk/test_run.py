@@ -1,0 +1,189 @@
+"""From a file to files: whole, once, and the same whether or not a run was broken."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+from gateway.bulk.journal import COMPLETE, REJECTED
+from gateway.bulk.run import Options, Run
+from gateway.embedding.embedder import Prepared, Vectors
+from gateway.errors import OperatorError, Overloaded
+from gateway.tests.bulk.conftest import Company, embedded, run_of
+from gateway.tests.fakes import FakeEmbedder, hashed
+
+
+async def broken(input: Path, output: Path, *, after: int) -> None:  # noqa: A002
+    """A run that ends when `after` shards are embedded, and with it what was done of the next."""
+
+    class Breaking(Company):
+        async def embed(self, prepared: Prepared) -> Vectors:
+            if self.num_embedded == after:
+                raise Overloaded
+            return await super().embed(prepared)
+
+    with pytest.raises(OperatorError, match="still fails"):
+        await embedded(Breaking(), input, output, patience_seconds=0)
+
+
+async def test_vectors_and_ids_stand_in_the_inputs_order(lines, tmp_path):
+    done = await embedded(FakeEmbedder(), lines, tmp_path / "a.npy")
+    assert (done.num_vectors, done.num_rejected, done.row) == (5000, 0, 5000)
+    vectors = np.load(tmp_path / "a.npy")
+    assert vectors.dtype == np.float32
+    np.testing.assert_array_equal(vectors, np.stack([hashed(f"text number {number}", 8) for number in range(5000)]))
+    assert (tmp_path / "a.npy.ids.jsonl").read_text() == "".join(f"{number}\n" for number in range(5000))
+    assert {path.name for path in tmp_path.iterdir()} == {"some.txt", "a.npy", "a.npy.ids.jsonl"}
+
+
+async def test_parquet_has_ids_vectors_and_the_fingerprint(tmp_path):
+    rows = [{"name": f"n{number}", "body": f"text {number}"} for number in range(10)]
+    (tmp_path / "a.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in [*rows, {"name": 7, "body": 1}, {"name": 7, "body": "x"}])
+    )
+    done = await embedded(
+        FakeEmbedder(), tmp_path / "a.jsonl", tmp_path / "a.parquet", column="body", id_column="name", dimensions=4
+    )
+    assert (done.num_vectors, done.num_rejected) == (11, 1)
+    table = pyarrow.parquet.read_table(tmp_path / "a.parquet")
+    assert table.schema.field("embedding").type == pyarrow.list_(pyarrow.float32(), 4)
+    assert table["id"].to_pylist() == [*(row["name"] for row in rows), "7"]
+    assert table.schema.metadata == {b"gateway.model": b"m", b"gateway.fingerprint": FakeEmbedder().fingerprint.encode()}
+    assert json.loads((tmp_path / "a.parquet.rejected.jsonl").read_text()) == {
+        "row": 10, "id": 7, "reason": "its 'body' is a number, not a string",
+    }  # fmt: skip
+
+
+async def test_row_numbers_are_integers_in_parquet(lines, tmp_path):
+    await embedded(FakeEmbedder(), lines, tmp_path / "a.parquet")
+    table = pyarrow.parquet.read_table(tmp_path / "a.parquet")
+    assert table.schema.field("id").type == pyarrow.int64()
+    assert table["id"].to_pylist() == list(range(5000))
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.parquet"])
+@pytest.mark.parametrize("after", [0, 1, 2])
+async def test_a_broken_run_that_is_gone_on_with_ends_with_the_bytes_of_an_unbroken_one(lines, tmp_path, name, after):
+    await embedded(Company(), lines, tmp_path / f"unbroken{name}")
+    await broken(lines, tmp_path / name, after=after)
+    assert not (tmp_path / name).exists()
+    embedder = Company()
+    await embedded(embedder, lines, tmp_path / name)
+    assert embedder.num_embedded == 3 - after
+    assert (tmp_path / name).read_bytes() == (tmp_path / f"unbroken{name}").read_bytes()
+
+
+@pytest.mark.parametrize("in_flight", [1, 2, 3])
+async def test_so_many_shards_as_asked_are_in_the_embedders_hands(lines, tmp_path, in_flight):
+    class Watched(FakeEmbedder):
+        num_inside, most, are_all_here = 0, 0, asyncio.Event()
+
+        async def embed(self, prepared: Prepared) -> Vectors:
+            self.num_inside += 1
+            self.most = max(self.most, self.num_inside)
+            if self.num_inside == in_flight:
+                self.are_all_here.set()
+            await asyncio.wait_for(self.are_all_here.wait(), 60)
+            await asyncio.sleep(0)
+            self.num_inside -= 1
+            return await super().embed(prepared)
+
+    embedder = Watched()
+    await embedded(embedder, lines, tmp_path / "a.npy", in_flight=in_flight)
+    assert embedder.most == in_flight
+    assert np.load(tmp_path / "a.npy").shape == (5000, 8)
+
+
+async def test_another_job_is_refused_and_says_what_differs(lines, tmp_path):
+    output = tmp_path / "a.npy"
+    await broken(lines, output, after=1)
+    other = FakeEmbedder(fingerprint="f" * 23 + "0.fake-float32")
+    with pytest.raises(OperatorError, match=r"the model's vectors \(long-input rule changed\)"):
+        await embedded(other, lines, output)
+    with pytest.raises(OperatorError, match=r"the dimensions \(8 then, 4 now\).*--restart throws it away"):
+        await embedded(Company(), lines, output, dimensions=4)
+    with pytest.raises(OperatorError, match=r"--input-type \(none then, query now\)"):
+        await embedded(Company(), lines, output, input_type="query")
+    content = lines.read_bytes()
+    lines.write_bytes(b"T" + content[1:])
+    with pytest.raises(OperatorError, match="the input file was changed"):
+        await embedded(Company(), lines, output)
+    done = await embedded(Company(), lines, output, restart=True, dimensions=4)
+    assert np.load(output).shape == (done.num_vectors, 4) == (5000, 4)
+
+
+async def test_an_input_that_changes_while_it_is_read_makes_no_output(lines, tmp_path):
+    class Meddling(FakeEmbedder):
+        async def embed(self, prepared):
+            with lines.open("a") as file:
+                file.write("more\n")
+            return await super().embed(prepared)
+
+    with pytest.raises(OperatorError, match="was changed while it was read"):
+        await embedded(Meddling(), lines, tmp_path / "a.npy")
+    assert not (tmp_path / "a.npy").exists()
+
+
+async def test_an_output_that_exists_is_only_replaced_when_asked_and_when_all_is_done(lines, tmp_path):
+    output = tmp_path / "a.npy"
+    output.write_bytes(b"precious")
+    (tmp_path / "a.npy.rejected.jsonl").write_bytes(b"old")
+    with pytest.raises(OperatorError, match=r"exists: --overwrite replaces it"):
+        await embedded(FakeEmbedder(), lines, output)
+    assert not (tmp_path / "a.npy.unfinished").exists()
+    with pytest.raises(OperatorError, match="no room"):
+        await embedded(FakeEmbedder(fails_with="no room"), lines, output, overwrite=True)
+    assert output.read_bytes() == b"precious"
+    await embedded(FakeEmbedder(), lines, output, overwrite=True)
+    assert np.load(output).shape == (5000, 8)
+    assert not (tmp_path / "a.npy.rejected.jsonl").exists()
+
+
+@pytest.mark.parametrize("num_moved", [0, 1, 2, 3])
+async def test_a_process_that_ends_among_the_last_moves_leaves_the_rest_to_the_next(tmp_path, num_moved):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "a"}\n{"text": ""}\n')
+    output = tmp_path / "a.npy"
+    run = Run(Options(input=path, output=output), run_of(FakeEmbedder(), path, output).model)
+    moves = list(run.output.moves.items())
+    run.output.publish = lambda journal: journal.close()  # the process ends here
+    await run.to_end()
+    assert (run.journal.folder / COMPLETE).exists()
+    for name, target in moves[:num_moved]:
+        (run.journal.folder / name).replace(target)
+    embedder = FakeEmbedder()
+    done = await embedded(embedder, path, output)
+    assert embedder.num_embedded == 0
+    assert (done.num_vectors, done.num_rejected) == (1, 1)
+    assert np.load(output).shape == (1, 8)
+    assert {each.name for each in tmp_path.iterdir()} == {"a.jsonl", "a.npy", "a.npy.ids.jsonl", f"a.npy.{REJECTED}"}
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.parquet"])
+async def test_an_input_without_rows_makes_an_output_without_rows(tmp_path, name):
+    (tmp_path / "a.txt").write_bytes(b"")
+    done = await embedded(FakeEmbedder(), tmp_path / "a.txt", tmp_path / name)
+    assert (done.num_vectors, done.row) == (0, 0)
+    if name == "a.npy":
+        assert np.load(tmp_path / name).shape == (0, 8)
+    else:
+        assert pyarrow.parquet.read_table(tmp_path / name).num_rows == 0
+
+
+async def test_what_cannot_work_is_refused_before_anything_is_done(lines, tmp_path):
+    (tmp_path / "some").mkdir()
+    refused = {
+        "does not exist": (tmp_path / "none.txt", tmp_path / "a.npy", {}),
+        "is no plain file": (tmp_path / "some", tmp_path / "a.npy", {"form": "text"}),
+        "ends in .parquet or .npy": (lines, tmp_path / "a.csv", {}),
+        "there is no folder": (lines, tmp_path / "nowhere" / "a.npy", {}),
+        "text lines have no columns": (lines, tmp_path / "a.npy", {"column": "text"}),
+        "the model's vectors have 8": (lines, tmp_path / "a.npy", {"dimensions": 9}),
+    }
+    for words, (input_path, output, options) in refused.items():
+        with pytest.raises(OperatorError, match=words):
+            await embedded(FakeEmbedder(), input_path, output, **options)
+    assert {path.name for path in tmp_path.iterdir()} == {"some.txt", "some"}

@@ -1,0 +1,200 @@
+"""Rows out of files: every form, every bad row, and from any row on."""
+
+import csv
+import io
+import json
+import tempfile
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.bulk.lines import Lines
+from gateway.bulk.pipeline import opened
+from gateway.bulk.row import Columns, Place, Row
+from gateway.bulk.shard import MAX_BYTES, MAX_ROWS, shards
+from gateway.bulk.source import format_of
+from gateway.errors import OperatorError
+
+COLUMNS = Columns("text", "id")
+BEGIN = Place()
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+records = st.lists(st.tuples(texts, texts), max_size=12)
+
+
+def rows_of(path: Path, columns: Columns = COLUMNS, start: Place = BEGIN) -> list[Row]:
+    source = opened(path, format_of(path, None), columns)
+    try:
+        return list(source.rows(start))
+    finally:
+        source.close()
+
+
+def told(rows: list[Row]) -> list[tuple[object, str, bool]]:
+    return [(row.id, row.text, row.reason is None) for row in rows]
+
+
+def written(path: Path, content: bytes | str) -> Path:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def as_csv(pairs: list[tuple[str, str]], delimiter: str) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, delimiter=delimiter)  # quotes what has a line end in it, and ends records with \r\n
+    writer.writerows([("id", "text"), *pairs])
+    return out.getvalue()
+
+
+def as_jsonl(pairs: list[tuple[str, str]]) -> str:
+    return "".join(json.dumps({"id": name, "text": text}, ensure_ascii=False) + "\n" for name, text in pairs)
+
+
+@given(records, st.sampled_from(["a.csv", "a.tsv", "a.jsonl", "a.parquet"]), st.booleans())
+def test_any_texts_come_back_as_they_were_written_and_from_any_row_on(pairs, name, has_bom):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        if name == "a.parquet":
+            names, values = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+            table = pyarrow.table({"text": pyarrow.array(values, pyarrow.string()), "id": pyarrow.array(names, pyarrow.string())})
+            pyarrow.parquet.write_table(table, path, row_group_size=3)
+        else:
+            content = as_jsonl(pairs) if name == "a.jsonl" else as_csv(pairs, "\t" if name == "a.tsv" else ",")
+            written(path, (b"\xef\xbb\xbf" if has_bom else b"") + content.encode())
+        rows = rows_of(path)
+        assert told(rows) == [(name, text, True) if text else (name, "", False) for name, text in pairs]
+        for row, rest in zip(rows, range(1, len(rows) + 1), strict=True):
+            assert rows_of(path, start=row.next) == rows[rest:]
+
+
+@given(
+    st.lists(st.text(st.characters(exclude_characters="\n\r", exclude_categories=["Cs"])), max_size=12),
+    st.sampled_from(["\n", "\r\n"]),
+)
+def test_text_lines_are_texts_and_their_numbers_are_ids(lines, ending):
+    with tempfile.TemporaryDirectory() as folder:
+        path = written(Path(folder) / "a.txt", "".join(line + ending for line in lines))
+        if not path.read_bytes().startswith((b"\xff", b"\xfe", b"PK", "\ufeff".encode(), b"\x1f")):
+            rows = rows_of(path, Columns("text"))
+            assert told(rows) == [(number, line, bool(line)) for number, line in enumerate(lines)]
+
+
+BAD_LINES = {
+    b"garbage": "it is not JSON",
+    b'{"id": 1, "text": NaN}': "it is not JSON",
+    b'{"id": 1, "text": "\\ud800"}': "it is not JSON",
+    b"[" * 100_000: "it is not JSON",
+    b'"a text"': "it is no JSON object",
+    b'{"id": 1}': "it has no 'text'",
+    b'{"id": 1, "text": null}': "its 'text' is null, not a string",
+    b'{"id": 1, "text": ["a"]}': "its 'text' is a list, not a string",
+    b'{"id": 1, "text": ""}': "its 'text' is empty",
+    b'{"text": "a"}': "it has no 'id'",
+    b'{"id": true, "text": "a"}': "its 'id' is a boolean, neither a string nor an integer",
+    b'{"id": 1.5, "text": "a"}': "its 'id' is a number, neither a string nor an integer",
+    b'{"id": 1, "text": "\xff"}': "it is not UTF-8",
+}
+
+
+@pytest.mark.parametrize("line", BAD_LINES, ids=BAD_LINES.values())
+def test_a_bad_line_has_a_reason_and_costs_its_neighbours_nothing(tmp_path, line):
+    good = b'{"id": "g", "text": "good"}\n'
+    before, bad, after = rows_of(written(tmp_path / "a.jsonl", good + line + b"\n\n" + good))
+    assert bad.reason == BAD_LINES[line]
+    assert told([before, after]) == [("g", "good", True)] * 2
+    assert [row.number for row in (before, bad, after)] == [0, 1, 3]
+
+
+def test_a_line_that_is_too_long_is_passed_over():
+    lines = Lines(io.BytesIO(b"a" * 10 + b"\n" + b"b" * 11 + b"\r\n" + b"c" * 5_000_000 + b"\nd"), offset=0, max_bytes=10)
+    assert list(lines) == [b"a" * 10, None, None, b"d"]
+    assert lines.offset == 11 + 13 + 5_000_001 + 1
+
+
+def test_bad_records_of_a_table_are_told(tmp_path):
+    content = b'id,text\n1,good\n2\n\n3,"un"quoted\n4,\xff\n5,"good\n\xc3\xa9"\n6,"never ends\n'
+    rows = rows_of(written(tmp_path / "a.csv", content))
+    assert [(row.number, row.text, row.reason) for row in rows] == [
+        (0, "good", None),
+        (1, "", "it has no 'text'"),
+        (2, "", "it is not CSV: ',' expected after '\"'"),
+        (3, "", "it is not UTF-8"),
+        (4, "good\n\u00e9", None),
+        (5, "", "it is not CSV: unexpected end of data"),
+    ]
+
+
+def test_a_quote_that_is_never_closed_does_not_fill_the_memory(tmp_path):
+    row = "1,some text of a row\n"
+    content = 'id,text\n1,"never ends\n' + row * (17 * 1024 * 1024 // len(row))
+    first, *rest = rows_of(written(tmp_path / "a.csv", content))
+    assert first.reason == "it is longer than 16 MB"
+    assert rest
+    assert {each.text for each in rest} == {"some text of a row"}
+
+
+def test_bad_rows_of_parquet_are_told(tmp_path):
+    bad = pyarrow.array([b"good", None, b"", b"\xff"], pyarrow.binary()).view(pyarrow.string())
+    table = pyarrow.table({"id": pyarrow.array([1, 2, 3, 4], pyarrow.int64()), "text": bad})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    assert [(row.id, row.text, row.reason) for row in rows_of(tmp_path / "a.parquet")] == [
+        (1, "good", None),
+        (2, "", "its 'text' is null, not a string"),
+        (3, "", "its 'text' is empty"),
+        (None, "", "it is not UTF-8"),
+    ]
+
+
+WRONG_FILES = {
+    "a.csv": (b"a,b\n1,2\n", "has no column 'text'; it has a, b"),
+    "b.csv": (b"", "has no column 'text'; it has none"),
+    "c.csv": (b'"text\n', "its first record cannot be read"),
+    "a.jsonl": (b"\xff\xfe{\x00", "is UTF-16, where UTF-8 text is read"),
+    "b.jsonl": (b"\x1f\x8b\x08", "is compressed"),
+    "a.parquet": (b"PAR1 no", "is no Parquet file"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_FILES)
+def test_a_file_that_cannot_be_read_at_all_is_refused(tmp_path, name):
+    content, words = WRONG_FILES[name]
+    with pytest.raises(OperatorError, match=words):
+        rows_of(written(tmp_path / name, content), Columns("text"))
+
+
+def test_a_damaged_file_is_told_as_far_as_it_is_whole(tmp_path):
+    table = pyarrow.table({"text": [f"text {number}" for number in range(3000)]})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet", row_group_size=1000, compression="none", use_dictionary=False)
+    group = pyarrow.parquet.ParquetFile(tmp_path / "a.parquet").metadata.row_group(1)
+    content = bytearray((tmp_path / "a.parquet").read_bytes())
+    start = group.column(0).data_page_offset
+    content[start : start + 60] = b"\xff" * 60
+    (tmp_path / "a.parquet").write_bytes(content)
+    with pytest.raises(OperatorError, match="is damaged after row 1000, in row group 1"):
+        rows_of(tmp_path / "a.parquet", Columns("text"))
+
+
+def test_a_column_of_numbers_is_no_text(tmp_path):
+    pyarrow.parquet.write_table(pyarrow.table({"text": [1, 2]}), tmp_path / "a.parquet")
+    with pytest.raises(OperatorError, match="column 'text' is of type int64, not text"):
+        rows_of(tmp_path / "a.parquet", Columns("text"))
+
+
+def test_a_name_that_tells_no_format_is_refused():
+    with pytest.raises(OperatorError, match="its name does not tell its format"):
+        format_of(Path("a.json.gz"), None)
+    assert format_of(Path("a.json.gz"), "jsonl") == "jsonl"
+
+
+@given(st.lists(st.integers(1, MAX_BYTES // 2), max_size=30))
+def test_where_a_shard_begins_follows_from_the_rows_alone(sizes):
+    rows = [Row(number, number, "a" * size, Place(number + 1, number + 1)) for number, size in enumerate(sizes)]
+    every = list(shards(iter(rows)))
+    assert [row for shard in every for row in shard.rows] == rows
+    assert all(len(shard) <= MAX_ROWS and (shard.num_bytes <= MAX_BYTES or len(shard) == 1) for shard in every)
+    for number, shard in enumerate(every):
+        again = list(shards(iter(rows[shard.next.row :])))
+        assert [each.rows for each in again] == [each.rows for each in every[number + 1 :]]
