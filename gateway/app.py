@@ -18,6 +18,7 @@ from gateway.api.edge import Edge
 from gateway.api.embeddings import Road
 from gateway.api.failures import answer
 from gateway.api.server import Server, bound_socket
+from gateway.cluster.clustered import Clustered, Ray
 from gateway.config import Config, ModelRow
 from gateway.embedding.backend import Backend, Context, backend_of, installed_backends
 from gateway.embedding.cache import VectorCache
@@ -29,7 +30,7 @@ from gateway.log import get_logger
 from gateway.metrics import Metrics
 from gateway.wire.token_ids import other_encoding
 
-BUILTIN_BACKENDS = (SentenceTransformers(),)
+BUILTIN_BACKENDS: tuple[Backend, ...] = (SentenceTransformers(), Ray())
 LAG_INTERVAL_SECONDS = 0.5
 
 log = get_logger()
@@ -99,8 +100,22 @@ class Gateway:
             )
 
     async def load(self) -> None:
-        """Starts every model, one after another. Raises OperatorError for the first that cannot be served."""
-        for model in self.catalog.models:
+        """Starts every model: those of this machine one after another, and all clusters' beside them, as one may be away.
+
+        Raises OperatorError for the first that cannot be served.
+        """
+        elsewhere = [model for model in self.catalog.models if isinstance(model.built, Clustered)]
+        own = [model for model in self.catalog.models if model not in elsewhere]
+        loading = [asyncio.create_task(self.load_in_turn(models), name="load") for models in (own, *([each] for each in elsewhere))]
+        try:
+            await asyncio.gather(*loading)
+        finally:
+            for task in loading:
+                task.cancel()
+            await asyncio.gather(*loading, return_exceptions=True)
+
+    async def load_in_turn(self, models: Iterable[Model]) -> None:
+        for model in models:
             log.info("loading_model", model=model.name, source=model.row.settings.get("source", model.row.backend))
             started = time.perf_counter()
             await model.start()

@@ -4,6 +4,8 @@ Labels are bounded whatever clients send: `model` is a configured model's name o
 "unmatched", `code` a code of errors.py. Each gateway has a registry of its own, so that tests may run many.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 
 import prometheus_client
@@ -20,6 +22,7 @@ COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 RATIOS = (1.0, 1.05, 1.1, 1.15, 1.2, 1.3, 1.5, 2, 4)
 MODEL_INFO = ["model", "source", "runtime", "device", "precision", "dimensions", "fingerprint"]
 LOOKUP_RESULTS = ("hit", "miss", "joined", "repeated")
+REPLICA_STATES = ("STARTING", "UPDATING", "RECOVERING", "RUNNING", "STOPPING", "PENDING_MIGRATION")
 STAGES = ("tokenize", "queue", "compute", "encode")
 
 
@@ -73,6 +76,16 @@ class Metrics:
             "gateway_model_fidelity_cosine", "The worst cosine to sentence-transformers in float32 over the probe texts.", model
         )
         self.device_restarts = count("gateway_device_restarts_total", "Device threads that died and were replaced.", model)
+        self.cluster_up = gauge("gateway_cluster_up", "1 while calls to the model's cluster make sense.", model)
+        self.cluster_replicas = gauge(
+            "gateway_cluster_replicas", "Replicas of the model on its cluster, by what Ray Serve says of them.", ["model", "state"]
+        )
+        self.cluster_outstanding = gauge("gateway_cluster_outstanding_calls", "Requests that wait for a replica's answer.", model)
+        self.cluster_calls = count(
+            "gateway_cluster_calls_total",
+            "Calls to replicas, each try by itself; outcome is ok, lost, other_vectors, failed, cancelled or an error's code.",
+            ["model", "outcome"],
+        )
         self.rejections = count("gateway_rejections_total", "Requests refused for want of room or time.", ["reason"])
         self.auth_failures = count("gateway_auth_failures_total", "Requests without a valid key.", ["reason"])
         self.loop_lag = gauge("gateway_event_loop_lag_seconds", "How late the event loop was when last looked at.")
@@ -129,6 +142,7 @@ class ModelMetrics:
         self.lookups = {result: metrics.cache_lookups.labels(name, result) for result in LOOKUP_RESULTS}
         self.fidelity = metrics.fidelity
         self.info = metrics.model_info
+        self.whole = metrics
 
     def loaded(self, *, fidelity: float | None, **labels: str) -> None:
         """The model can serve. `labels` are those of MODEL_INFO beside `model`; a fidelity nobody measured is not shown."""
@@ -161,3 +175,20 @@ class ModelMetrics:
         self.queue_inputs.set(num_inputs)
         self.queue_tokens.set(num_tokens)
         self.backlog_seconds.set(backlog_seconds)
+
+    def cluster_seen(self, replicas: dict[str, int], *, is_up: bool) -> None:
+        """How the model's cluster is; `replicas` counts those in each of REPLICA_STATES."""
+        self.whole.cluster_up.labels(self.name).set(is_up)
+        for state in REPLICA_STATES:
+            self.whole.cluster_replicas.labels(self.name, state).set(replicas.get(state, 0))
+
+    @contextmanager
+    def cluster_call(self) -> Iterator[None]:
+        """A request waits for its cluster."""
+        outstanding = self.whole.cluster_outstanding.labels(self.name)
+        with outstanding.track_inprogress():
+            yield
+
+    def cluster_called(self, outcome: str) -> None:
+        """One try of a call ended."""
+        self.whole.cluster_calls.labels(self.name, outcome).inc()

@@ -6,6 +6,7 @@ import click
 
 from gateway import __version__, log
 from gateway.cli.bench import bench
+from gateway.cli.cluster import cluster
 from gateway.cli.config import config
 from gateway.cli.keys import keys
 from gateway.cli.models import models
@@ -22,7 +23,7 @@ def cli() -> None:
     log.configure(level="warning", line_format="console")  # a command's own words are its output; `serve` logs as configured
 
 
-for command in (serve, keys, models, config, bench):
+for command in (serve, keys, models, config, cluster, bench):
     cli.add_command(command)
 
 

@@ -1,5 +1,6 @@
 """`gateway config check|show|example`."""
 
+import json
 import textwrap
 from collections.abc import Iterator
 from typing import Any, get_args, get_type_hints
@@ -97,16 +98,25 @@ def documented() -> Iterator[str]:
     yield 'backend = "sentence-transformers"'
     yield from commented("Refuse to start with other vectors than these; `/v1/models` and every reply tell the fingerprint.")
     yield '# fingerprint = "…"'
-    for backend in BUILTIN_BACKENDS:
+    told: set[str] = set()
+    for number, backend in enumerate(BUILTIN_BACKENDS):
         yield f'\n# backend = "{backend.name}":'
-        yield from documented_fields(backend.settings)
+        lines = list(documented_fields(backend.settings, told))
+        yield from lines if number == 0 else (line if line.startswith("#") else f"# {line}" for line in lines)
 
 
-def documented_fields(struct: Any) -> Iterator[str]:
+def documented_fields(struct: Any, told: set[str] | None = None) -> Iterator[str]:
+    """`told` are the descriptions that stand above already, which are not repeated."""
+    told = set() if told is None else told
     [builtin] = BUILTIN_MODELS
     hints = get_type_hints(struct, include_extras=True)
+    repeated: list[str] = []
     for field in msgspec.structs.fields(struct):
         meta = next(part for part in get_args(hints[field.name]) if isinstance(part, msgspec.Meta))
+        if meta.description in told:
+            repeated.append(field.name)
+            continue
+        told.add(str(meta.description))
         yield from commented(str(meta.description))
         default = field.default if field.default is not msgspec.NODEFAULT else None
         if field.default_factory is not msgspec.NODEFAULT:
@@ -117,8 +127,18 @@ def documented_fields(struct: Any) -> Iterator[str]:
             yield f'# {field.name} = {{ env = "NAME" }}'
         elif default is None or default == {}:
             yield f"# {field.name} ="
+        elif isinstance(default, msgspec.Struct):
+            yield f"{field.name} = {inline(msgspec.to_builtins(default))}"
         else:
             yield tomli_w.dumps({field.name: default}).strip()
+    if repeated:
+        yield from commented(f"As above: {', '.join(repeated)}.")
+
+
+def inline(table: dict[str, Any]) -> str:
+    """A table on one line, as a setting of its own is written."""
+    parts = [f"{name} = {inline(value) if isinstance(value, dict) else json.dumps(value)}" for name, value in table.items()]
+    return f"{{ {', '.join(parts)} }}" if parts else "{}"
 
 
 def commented(text: str) -> Iterator[str]:
