@@ -32,7 +32,9 @@ def cluster() -> None:
 @config_option
 @address_option
 @models_argument
-@click.option("--timeout", "timeout_seconds", type=float, default=DEPLOY_SECONDS, show_default=True, help="Seconds to wait for it to run.")
+@click.option(
+    "--timeout", "timeout_seconds", type=float, default=DEPLOY_SECONDS, show_default=True, help="Seconds to wait for it to run."
+)
 @click.option("--no-wait", is_flag=True, help="Return once the cluster has been told.")
 @click.option(
     "--new-vectors",
@@ -90,7 +92,7 @@ def chosen(config: Config, names: tuple[str, ...]) -> list[ModelRow]:
     if unknown := [name for name in names if name not in rows]:
         raise OperatorError(f"no model of backend '{BACKEND}' is named '{unknown[0]}'")
     if not rows:
-        raise OperatorError(f"no model has backend = \"{BACKEND}\"")
+        raise OperatorError(f'no model has backend = "{BACKEND}"')
     return [rows[name] for name in names] or list(rows.values())
 
 

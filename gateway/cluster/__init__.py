@@ -4,6 +4,7 @@ clustered    the Embedder: plan here, embed there, retry once what was lost
 settings     what a row of the backend `ray` may hold
 line         the gateway's end of the line to its courier: calls, answers, a courier that died
 courier      a child process that holds the cluster's side of a row; the only part of the gateway that imports ray while it serves
+address      joining a cluster, or saying soon why not
 message      what the two say to each other, and to a replica
 parcel       windows of token ids as one array, there and back
 replica      the engine inside Ray Serve

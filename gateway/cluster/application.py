@@ -20,7 +20,9 @@ HEALTH_PERIOD_SECONDS = 5.0
 def settings_of(row: ModelRow) -> RaySettings:
     """Raises ConfigurationError."""
     if row.backend != BACKEND:
-        raise ConfigurationError(f"models[{row.name}].backend is '{row.backend}': only models of backend '{BACKEND}' run on a cluster")
+        raise ConfigurationError(
+            f"models[{row.name}].backend is '{row.backend}': only models of backend '{BACKEND}' run on a cluster"
+        )
     return typed(row.settings, RaySettings, where=f"models[{row.name}]")
 
 
@@ -43,7 +45,9 @@ def application_of(row: ModelRow, config: Config) -> Any:
     from ray import serve  # noqa: PLC0415 - ray is imported where it is used
 
     order = msgspec.json.encode(order_of(row, config))
-    with warnings.catch_warnings():  # metrics_interval_s is to become a variable of every node's environment; until then it is heeded
+    with (
+        warnings.catch_warnings()
+    ):  # metrics_interval_s is to become a variable of every node's environment; until then it is heeded
         warnings.simplefilter("ignore", DeprecationWarning)
         return serve.deployment(Replica).options(**options(settings_of(row))).bind(order)
 

@@ -119,7 +119,9 @@ class Clustered:
 
     def warn_of_differences(self, card: Card) -> None:
         """The row here may have changed since it was deployed from."""
-        differing = [name for name in card.settings.__struct_fields__ if getattr(card.settings, name) != getattr(self.settings, name)]
+        differing = [
+            name for name in card.settings.__struct_fields__ if getattr(card.settings, name) != getattr(self.settings, name)
+        ]
         if differing:
             log.warning("deployed_otherwise", model=self.name, settings=differing, hint="what was deployed is in effect")
 

@@ -17,6 +17,7 @@ import numpy as np
 from msgspec import Struct
 
 from gateway.cluster import message
+from gateway.cluster.address import join
 from gateway.cluster.message import Call, Cancel, Goodbye, News, Refused
 
 LOOK_SECONDS = 1.0
@@ -109,7 +110,9 @@ class Courier:
                 if news.is_up:
                     news = await self.introduced(news, is_due=number % FINGERPRINT_EVERY == 0)
             except Exception as error:  # noqa: BLE001 - as above
-                news = News(is_up=self.unseen_seconds < UNSEEN_SECONDS, detail=f"the cluster does not answer: {type(error).__name__}")
+                news = News(
+                    is_up=self.unseen_seconds < UNSEEN_SECONDS, detail=f"the cluster does not answer: {type(error).__name__}"
+                )
             message.write(self.writer, message.encoded(news))
             if self.unseen_seconds > GIVEN_UP_SECONDS:
                 return "the cluster is away"
@@ -143,7 +146,7 @@ class Courier:
 
         if self.handle is None:
             handle = await asyncio.to_thread(serve.get_app_handle, self.orders.application)
-            message.write(self.writer, await handle.describe.remote())
+            message.write(self.writer, await asyncio.wait_for(handle.describe.remote(), ANSWER_SECONDS))
             self.handle = handle
         elif is_due and news.replicas.get("RUNNING"):
             fingerprint = await asyncio.wait_for(self.handle.fingerprint.remote(), ANSWER_SECONDS)
@@ -169,22 +172,10 @@ def lost_errors() -> tuple[type[Exception], ...]:
     )
 
 
-def connect(orders: Orders) -> str:
-    """Joins the cluster. Returns why not, or nothing."""
-    import ray  # noqa: PLC0415 - in this process alone
-
-    try:
-        ray.init(orders.address, namespace="serve", log_to_driver=False, logging_level="ERROR", configure_logging=False)
-    except Exception as error:  # noqa: BLE001 - as above
-        first = (str(error).strip().splitlines() or [""])[0]
-        return f"{orders.address} cannot be joined: {type(error).__name__}: {first[:300]}"
-    return ""
-
-
 async def lived(orders: Orders) -> None:
     channel = socket.socket(fileno=orders.fd)
     reader, writer = await asyncio.open_unix_connection(sock=channel)
-    reason = await asyncio.to_thread(connect, orders)
+    reason = await asyncio.to_thread(join, orders.address)
     if not reason:
         reason = await Courier(orders, reader, writer).run()
     message.write(writer, message.encoded(Goodbye(reason=reason)))

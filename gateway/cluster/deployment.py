@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
+from gateway.cluster.address import join
 from gateway.cluster.application import application_of, settings_of
 from gateway.cluster.replica import NAMESPACE, vectors_key
 from gateway.config import Config, ModelRow
@@ -40,11 +41,8 @@ def joined(address: str) -> Iterator[None]:
         raise OperatorError("a cluster needs the package ray: pip install 'embeddings-gateway[ray]'")
     import ray  # noqa: PLC0415 - ray is imported where it is used
 
-    try:
-        ray.init(address, namespace="serve", log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        first = (str(error).strip().splitlines() or [""])[0]
-        raise OperatorError(f"the cluster at {address} cannot be joined: {first}") from None
+    if reason := join(address):
+        raise OperatorError(reason)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     try:
         yield

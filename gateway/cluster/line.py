@@ -31,9 +31,7 @@ Answer = tuple[Done | Refused, bytes]
 class Line:
     """`on_news` hears how the cluster is, `on_card` what a replica is, both on the event loop."""
 
-    def __init__(
-        self, name: str, orders: Orders, *, on_news: Callable[[News], None], on_card: Callable[[Card], None]
-    ) -> None:
+    def __init__(self, name: str, orders: Orders, *, on_news: Callable[[News], None], on_card: Callable[[Card], None]) -> None:
         self.name = name
         self.orders = orders
         self.on_news, self.on_card = on_news, on_card
@@ -67,12 +65,14 @@ class Line:
 
     async def keep(self) -> None:
         """Owns the courier for as long as the gateway serves."""
-        wait_seconds = FIRST_WAIT_SECONDS
+        wait_seconds, told = FIRST_WAIT_SECONDS, None
         while True:
             self.was_up = False
             reason = await self.lived()
             self.on_news(News(is_up=False, detail=reason))
-            log.warning("courier_ended", model=self.name, reason=reason)
+            if reason != told:  # once, however often it is tried
+                log.warning("courier_ended", model=self.name, reason=reason)
+            told = None if self.was_up else reason
             wait_seconds = FIRST_WAIT_SECONDS if self.was_up else min(2 * wait_seconds, MAX_WAIT_SECONDS)
             await asyncio.sleep(wait_seconds)
 

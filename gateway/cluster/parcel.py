@@ -1,11 +1,11 @@
 """A request's windows as one int32 array, so that token ids travel as memory and not as lists.
 
-    number of inputs n, number of windows w, 1 if the client sent an array, 1 if positions follow
-    counts of windows an input (n)   positions (n, or none)   weights (w)   lengths (w)   prompt lengths (w)   ids
+number of inputs n, number of windows w, 1 if the client sent an array, 1 if positions follow
+counts of windows an input (n)   positions (n, or none)   weights (w)   lengths (w)   prompt lengths (w)   ids
 """
 
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,14 +43,10 @@ def unpacked(array: NDArray[np.int32]) -> Parcel:
     num_inputs, num_windows, is_array, has_positions = array[:4].tolist()
     sizes = [num_inputs, num_inputs * has_positions, num_windows, num_windows, num_windows]
     edges = np.cumsum([4, *sizes]).tolist()
-    counts, positions, weights, lengths, prompts = (
-        array[start:end].tolist() for start, end in zip(edges[:-1], edges[1:], strict=True)
-    )
+    counts, positions, weights, lengths, prompts = (array[start:end].tolist() for start, end in pairwise(edges))
     if sum(counts) != num_windows or edges[-1] + sum(lengths) != len(array):
         raise ValueError("the array is no parcel: its parts do not add up")
     ids = array[edges[-1] :].tolist()
     ends = np.cumsum(lengths).tolist()
-    windows = [
-        Window(ids[end - length : end], prompt) for end, length, prompt in zip(ends, lengths, prompts, strict=True)
-    ]
+    windows = [Window(ids[end - length : end], prompt) for end, length, prompt in zip(ends, lengths, prompts, strict=True)]
     return Parcel(Windows(windows, counts, weights), bool(is_array), tuple(positions) if has_positions else None)

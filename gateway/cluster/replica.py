@@ -1,5 +1,6 @@
-"""The engine inside Ray Serve, unchanged: its artifact, its batcher, its device threads. Tokenised by the gateway, with the tokenizer
-that the replica's own card gave it, so that a vector is the same wherever it is made.
+"""The engine inside Ray Serve, unchanged: its artifact, its batcher, its device threads.
+
+The gateway tokenised what it embeds, with the tokenizer of the replica's own card, so a vector is the same wherever it is made.
 """
 
 import asyncio

@@ -11,7 +11,7 @@ MAX_SECONDS = 24 * 3600
 
 
 class Replicas(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Between `min` and `max`, as the load needs; with both alike, that many. A `min` of 0 starts the first one when it is asked for."""
+    """Between `min` and `max`, as the load needs. A `min` of 0 starts the first one when it is asked for."""
 
     min: Annotated[int, Meta(ge=0, le=10_000)] = 1
     max: Annotated[int, Meta(ge=1, le=10_000)] = 1
@@ -43,7 +43,7 @@ class RaySettings(LocalSettings, frozen=True, forbid_unknown_fields=True, kw_onl
         str,
         Meta(
             pattern=r"^[A-Za-z0-9_-]{0,100}$",
-            description="The name of the Ray Serve application. Empty takes the model's name, with - for what no such name may have.",
+            description="The name of the Ray Serve application. Empty takes the model's own, - for what it cannot have.",
         ),
     ] = ""
     replicas: Annotated[
