@@ -16,7 +16,7 @@ BENCH ?=
 URL ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format bench bench-peers compat-setup clean
+.PHONY: help setup run test check format bench bench-peers bench-cluster compat-setup clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ bench: $(VENV)/.bench ## Measure this machine: every bar beside its target, and 
 
 bench-peers: $(VENV)/.bench $(PEERS_VENV)/.servers ## Measure the gateway beside infinity, and FastAPI with encode
 	$(BIN)/python -m benchmarks.peers $(BENCH)
+
+bench-cluster: $(VENV)/.bench ## Measure what Ray costs, and take nodes away under load
+	$(BIN)/python -m benchmarks.cluster $(BENCH)
 
 compat-setup: $(COMPAT_VENV)/.clients $(LITELLM_VENV)/.clients $(NODE_CLIENTS)
 

@@ -48,7 +48,7 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 def written(path: Path, address: str, *, source: Path, data: Path, engine: str = "", **row) -> Path:
     """The configuration of a gateway with one model on the cluster. What `row` sets is TOML."""
-    settings = {"resources": "{ num_cpus = 1 }", "surge_percent": "0", "look_back_seconds": "2", **row}
+    settings = {"resources": "{ num_cpus = 1 }", "precision": '"float32"', "surge_percent": "0", "look_back_seconds": "2", **row}
     lines = "\n".join(f"{name} = {value}" for name, value in settings.items())
     path.write_text(
         f"""auth = "none"
@@ -66,7 +66,6 @@ backend = "ray"
 source = "{source}"
 download = false
 runtime = "openvino"
-precision = "float32"
 address = "{address}"
 node_data_dir = "{data}"
 {lines}
