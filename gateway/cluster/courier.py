@@ -5,6 +5,7 @@ connection: it ends, and the gateway starts another. What the gateway sends it a
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -104,16 +105,18 @@ class Courier:
     async def watch(self) -> str:
         """Tells the gateway how the cluster is. Returns once it has been lost for too long."""
         for number in range(sys.maxsize):
+            news: News | None
             try:
                 news = await asyncio.wait_for(asyncio.to_thread(self.look), ANSWER_SECONDS)
                 self.seen_at = time.monotonic()
                 if news.is_up:
                     news = await self.introduced(news, is_due=number % FINGERPRINT_EVERY == 0)
             except Exception as error:  # noqa: BLE001 - as above
-                news = News(
-                    is_up=self.unseen_seconds < UNSEEN_SECONDS, detail=f"the cluster does not answer: {type(error).__name__}"
-                )
-            message.write(self.writer, message.encoded(news))
+                news = None
+                if self.unseen_seconds >= UNSEEN_SECONDS or self.handle is None:
+                    news = News(is_up=False, detail=f"the cluster does not answer: {type(error).__name__}")
+            if news is not None:
+                message.write(self.writer, message.encoded(news))
             if self.unseen_seconds > GIVEN_UP_SECONDS:
                 return "the cluster is away"
             await asyncio.sleep(LOOK_SECONDS)
@@ -149,8 +152,9 @@ class Courier:
             message.write(self.writer, await asyncio.wait_for(handle.describe.remote(), ANSWER_SECONDS))
             self.handle = handle
         elif is_due and news.replicas.get("RUNNING"):
-            fingerprint = await asyncio.wait_for(self.handle.fingerprint.remote(), ANSWER_SECONDS)
-            return msgspec.structs.replace(news, fingerprint=fingerprint)
+            with contextlib.suppress(TimeoutError):  # a replica may be too busy to say; the next time will do
+                fingerprint = await asyncio.wait_for(self.handle.fingerprint.remote(), ANSWER_SECONDS)
+                return msgspec.structs.replace(news, fingerprint=fingerprint)
         return news
 
 

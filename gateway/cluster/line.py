@@ -55,6 +55,8 @@ class Line:
         answer = self.waiting[number] = asyncio.get_running_loop().create_future()
         try:
             message.write(self.writer, message.encoded(msgspec.structs.replace(call, number=number)), payload)
+            with contextlib.suppress(ConnectionError):  # its end is told to all who wait
+                await self.writer.drain()
             return await answer
         except asyncio.CancelledError:
             if self.writer is not None:

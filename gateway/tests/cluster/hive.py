@@ -23,9 +23,9 @@ class Hive:
     """A head of no CPUs, which the gateway joins, and nodes to be added and taken away."""
 
     def __init__(self, port: int | None = None) -> None:
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         from ray.cluster_utils import Cluster
 
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         head = {"num_cpus": 0, "include_dashboard": False, **({"port": port} if port else {})}
         self.cluster = Cluster(initialize_head=True, head_node_args={**head, **COMMON})
         self.address = self.cluster.address

@@ -1,5 +1,8 @@
 """What a row may hold, what becomes of it, and what the commands say where there is no cluster."""
 
+import subprocess
+import sys
+
 import msgspec
 import pytest
 from click.testing import CliRunner
@@ -110,3 +113,23 @@ def test_a_configuration_without_a_model_for_a_cluster_is_told_so(tmp_path):
     result = CliRunner().invoke(cli, ["cluster", "status", "--config", str(file)])
     assert isinstance(result.exception, OperatorError)
     assert "no model has backend" in str(result.exception)
+
+
+def test_ray_is_not_imported_by_a_gateway_or_its_commands():
+    code = "import sys; import gateway.app, gateway.cli; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_a_gateway_without_ray_says_what_to_install(tmp_path):
+    """In a process where ray cannot be found, whether it is installed or not."""
+    file = tmp_path / "gateway.toml"
+    file.write_text(
+        f'auth = "none"\n[server]\nport = 0\n[store]\ndata_dir = "{tmp_path}"\n[[models]]\nname = "m"\nbackend = "ray"\nsource = "a"\n'
+    )
+    code = (
+        "import sys, importlib.util as u; real = u.find_spec; u.find_spec = lambda name, *a: None if name == 'ray' else real(name, *a)\n"
+        f"sys.argv = ['gateway', 'serve', '--config', {str(file)!r}]; from gateway.cli import main; main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2
+    assert "needs the package ray: pip install 'embeddings-gateway[ray]'" in ended.stderr
