@@ -123,11 +123,11 @@ def test_ray_is_not_imported_by_a_gateway_or_its_commands():
 def test_a_gateway_without_ray_says_what_to_install(tmp_path):
     """In a process where ray cannot be found, whether it is installed or not."""
     file = tmp_path / "gateway.toml"
-    file.write_text(
-        f'auth = "none"\n[server]\nport = 0\n[store]\ndata_dir = "{tmp_path}"\n[[models]]\nname = "m"\nbackend = "ray"\nsource = "a"\n'
-    )
+    store = f'[store]\ndata_dir = "{tmp_path}"\n'
+    file.write_text(f'auth = "none"\n{store}[server]\nport = 0\n[[models]]\nname = "m"\nbackend = "ray"\nsource = "a"\n')
     code = (
-        "import sys, importlib.util as u; real = u.find_spec; u.find_spec = lambda name, *a: None if name == 'ray' else real(name, *a)\n"
+        "import sys, importlib.util as util; real = util.find_spec\n"
+        "util.find_spec = lambda name, *more: None if name == 'ray' else real(name, *more)\n"
         f"sys.argv = ['gateway', 'serve', '--config', {str(file)!r}]; from gateway.cli import main; main()"
     )
     ended = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=60)
