@@ -5,7 +5,7 @@ import contextlib
 import itertools
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -31,9 +31,18 @@ Answer = tuple[Done | Refused, bytes]
 class Line:
     """`on_news` hears how the cluster is, `on_card` what a replica is, both on the event loop."""
 
-    def __init__(self, name: str, orders: Orders, *, on_news: Callable[[News], None], on_card: Callable[[Card], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        orders: Orders,
+        *,
+        on_news: Callable[[News], None],
+        on_card: Callable[[Card], None],
+        command: Sequence[str] = COMMAND,
+    ) -> None:
         self.name = name
         self.orders = orders
+        self.command = command  # another one's in tests
         self.on_news, self.on_card = on_news, on_card
         self.numbers = itertools.count()
         self.waiting: dict[int, asyncio.Future[Answer]] = {}
@@ -85,7 +94,7 @@ class Line:
         try:
             orders = msgspec.json.encode(msgspec.structs.replace(self.orders, fd=theirs.fileno())).decode()
             self.process = await asyncio.create_subprocess_exec(
-                *COMMAND,
+                *self.command,
                 orders,
                 pass_fds=[theirs.fileno()],
                 env=child_environment(**ENVIRONMENT),
