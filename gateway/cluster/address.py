@@ -1,7 +1,9 @@
-"""Joining a cluster, or saying soon why not. Left to itself, Ray waits for minutes where nobody listens."""
+"""Joining a cluster, or saying soon why not, and reading what it says. Left to itself, Ray waits for minutes where nobody listens."""
 
 import contextlib
 import socket
+from collections import Counter
+from typing import Any
 
 PROBE_SECONDS = 3.0
 
@@ -38,3 +40,11 @@ def unreachable(place: str) -> str:
             return ""
     except OSError as error:
         return error.strerror or str(error)
+
+
+def replicas_of(application: Any) -> dict[str, int]:
+    """How many replicas of an ApplicationStatusOverview are in each state; by its annotations an enum, in fact text."""
+    found: Counter[str] = Counter()
+    for deployment in application.deployments.values():
+        found.update({getattr(state, "value", state): count for state, count in deployment.replica_states.items()})
+    return dict(found)

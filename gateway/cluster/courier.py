@@ -18,7 +18,7 @@ import numpy as np
 from msgspec import Struct
 
 from gateway.cluster import message
-from gateway.cluster.address import join
+from gateway.cluster.address import join, replicas_of
 from gateway.cluster.message import Call, Cancel, Goodbye, News, Refused
 
 LOOK_SECONDS = 1.0
@@ -134,7 +134,7 @@ class Courier:
         if found is None:
             self.handle = None
             return News(is_up=False, detail=f"the cluster has no application {self.orders.application}: gateway cluster deploy")
-        states = {str(state.value): count for each in found.deployments.values() for state, count in each.replica_states.items()}
+        states = replicas_of(found)
         if states.get("RUNNING"):
             self.running_at = time.monotonic()
         is_up = not self.orders.replicas_min or time.monotonic() - self.running_at < NO_REPLICA_SECONDS

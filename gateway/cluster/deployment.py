@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
-from gateway.cluster.address import join
+from gateway.cluster.address import join, replicas_of
 from gateway.cluster.application import application_of, settings_of
 from gateway.cluster.replica import NAMESPACE, vectors_key
 from gateway.config import Config, ModelRow
@@ -96,13 +96,8 @@ def status(row: ModelRow) -> Status:
     found: Any = serve.status().applications.get(name)
     if found is None:
         return Status(row.name, name, NOT_DEPLOYED)
-    replicas: dict[str, int] = {}
-    messages = [found.message]
-    for deployment in found.deployments.values():
-        messages.append(deployment.message)
-        for state, count in deployment.replica_states.items():
-            replicas[state.value] = replicas.get(state.value, 0) + count
-    return Status(row.name, name, found.status.value, replicas, next(filter(None, messages), ""))
+    messages = [found.message, *(deployment.message for deployment in found.deployments.values())]
+    return Status(row.name, name, found.status.value, replicas_of(found), next(filter(None, messages), ""))
 
 
 def delete(row: ModelRow) -> bool:

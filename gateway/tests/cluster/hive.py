@@ -26,7 +26,7 @@ class Hive:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         from ray.cluster_utils import Cluster
 
-        head = {"num_cpus": 0, "include_dashboard": False, **({"port": port} if port else {})}
+        head = {"num_cpus": 0, "include_dashboard": False, **({"gcs_server_port": port} if port else {})}
         self.cluster = Cluster(initialize_head=True, head_node_args={**head, **COMMON})
         self.address = self.cluster.address
 
