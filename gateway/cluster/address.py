@@ -1,4 +1,4 @@
-"""Joining a cluster, or saying soon why not, and reading what it says. Left to itself, Ray waits for minutes where nobody listens."""
+"""Joining a cluster, or saying soon why not: left to itself, Ray waits for minutes where nobody listens."""
 
 import contextlib
 import socket

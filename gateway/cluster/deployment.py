@@ -73,7 +73,8 @@ def deploy(row: ModelRow, config: Config, *, has_new_vectors: bool) -> None:
 def waited_for(row: ModelRow, *, timeout_seconds: float) -> Iterator[Status]:
     """How the application is, whenever that changes, until it runs. Raises OperatorError where it fails, or takes too long."""
     deadline = time.monotonic() + timeout_seconds
-    told, num_failed = None, 0
+    told: Status | None = None
+    num_failed = 0
     while True:
         now = status(row)
         if now != told:

@@ -76,7 +76,8 @@ class Line:
 
     async def keep(self) -> None:
         """Owns the courier for as long as the gateway serves."""
-        wait_seconds, told = FIRST_WAIT_SECONDS, None
+        wait_seconds = FIRST_WAIT_SECONDS
+        told: str | None = None
         while True:
             self.was_up = False
             reason = await self.lived()

@@ -4,6 +4,7 @@ number of inputs n, number of windows w, 1 if the client sent an array, 1 if pos
 counts of windows an input (n)   positions (n, or none)   weights (w)   lengths (w)   prompt lengths (w)   ids
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
 
@@ -26,7 +27,7 @@ class Parcel:
 
 def packed(inputs: Inputs, work: Windows) -> NDArray[np.int32]:
     """One-dimensional, int32. Takes milliseconds for 100,000 ids: not for the event loop."""
-    parts = [
+    parts: list[Sequence[int]] = [
         [len(work.counts), len(work.windows), inputs.is_array, inputs.positions is not None],
         work.counts,
         inputs.positions or (),
