@@ -4,9 +4,9 @@ number of inputs n, number of windows w, 1 if the client sent an array, 1 if pos
 counts of windows an input (n)   positions (n, or none)   weights (w)   lengths (w)   prompt lengths (w)   ids
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from gateway.embedding.embedder import Inputs
 from gateway.engine.encoder import Window
 from gateway.engine.plan import Windows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @dataclass(frozen=True, slots=True)
