@@ -43,6 +43,8 @@ def joined(address: str) -> Iterator[None]:
 
     if reason := join(address):
         raise OperatorError(reason)
+    from ray import serve  # noqa: F401, PLC0415 - which sets up the log that is quieted here
+
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     try:
         yield

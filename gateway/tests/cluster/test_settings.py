@@ -59,6 +59,7 @@ def test_as_many_replicas_as_the_load_needs_or_a_fixed_number():
     assert scaled["policy"]["policy_kwargs"]["target_backlog_seconds"] == 3
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray's own, against pydantic
 def test_ray_itself_accepts_the_options():
     refuse_or_skip()
     from gateway.cluster.application import application_of
