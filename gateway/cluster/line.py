@@ -22,6 +22,10 @@ ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_LOG_TO_STDERR": "0", "
 FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 0.5, 10.0
 MAX_OUTSTANDING = 4096  # calls; beyond what admission lets in, a bound for whatever else calls
 STOP_SECONDS = 3.0
+START_SECONDS = 60.0  # to import ray and to join
+# A courier says something every second, or every six where the cluster does not answer. Ray calls that find their cluster gone have
+# been seen to hold the whole process for a minute.
+SILENT_SECONDS = 15.0
 
 log = get_logger()
 
@@ -39,10 +43,11 @@ class Line:
         on_news: Callable[[News], None],
         on_card: Callable[[Card], None],
         command: Sequence[str] = COMMAND,
+        silent_seconds: float = SILENT_SECONDS,
     ) -> None:
         self.name = name
         self.orders = orders
-        self.command = command  # another one's in tests
+        self.command, self.silent_seconds = command, silent_seconds  # others in tests
         self.on_news, self.on_card = on_news, on_card
         self.numbers = itertools.count()
         self.waiting: dict[int, asyncio.Future[Answer]] = {}
@@ -115,15 +120,19 @@ class Line:
             await self.ended()
 
     async def listen(self, reader: asyncio.StreamReader) -> str:
-        reason = "it died"
+        reason, patience_seconds = "it died", START_SECONDS
         while True:
             try:
-                header, payload = await message.read(reader)
+                async with asyncio.timeout(patience_seconds):
+                    header, payload = await message.read(reader)
                 heard = message.from_courier.decode(header)
+            except TimeoutError:
+                return f"it said nothing for {patience_seconds:g} seconds"
             except (asyncio.IncompleteReadError, ConnectionError):
                 return reason
             except (ValueError, msgspec.MsgspecError) as error:
                 return f"it sent what is no message: {type(error).__name__}"
+            patience_seconds = self.silent_seconds
             match heard:
                 case Done() | Refused():
                     answer = self.waiting.get(heard.number)

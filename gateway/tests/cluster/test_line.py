@@ -17,9 +17,9 @@ COMMAND = (sys.executable, "-m", "gateway.tests.cluster.scripted_courier")
 
 
 @asynccontextmanager
-async def opened():
+async def opened(**more):
     news = []
-    line = Line("m", Orders(0, "", "", 1), on_news=news.append, on_card=news.append, command=COMMAND)
+    line = Line("m", Orders(0, "", "", 1), on_news=news.append, on_card=news.append, command=COMMAND, **more)
     line.open()
     await until(lambda: news and news[-1].is_up)
     try:
@@ -57,6 +57,15 @@ async def test_a_courier_that_ends_answers_for_what_it_held_and_another_one_come
         await until(lambda: news[-1].is_up and news[-1].detail != first)
         assert (await asked(line, "a", 2))[1] == [2.0]
         assert any(not each.is_up and each.detail for each in news)
+
+
+async def test_a_courier_that_says_nothing_any_more_is_replaced():
+    async with opened(silent_seconds=0.5) as (line, news):
+        first = news[-1].detail
+        answer, _ = await asked(line, "is silent", 1)
+        assert answer.code == "lost"
+        await until(lambda: news[-1].is_up and news[-1].detail != first)
+        assert any("said nothing for 0.5 seconds" in each.detail for each in news)
 
 
 async def test_a_call_nobody_waits_for_is_cancelled_at_the_other_end():
