@@ -28,7 +28,6 @@ from gateway.log import get_logger
 TOKENIZER_THREADS = 4  # as the engine's own
 AWAY_SECONDS = 5.0  # after which a client may ask again
 RETRIED = ("lost", "other_vectors")  # by another replica; the second of one that is just being replaced
-MAX_ATTEMPTS = 2
 
 log = get_logger()
 
@@ -143,16 +142,15 @@ class Clustered:
     async def embed(self, prepared: Prepared) -> Vectors:
         """One replica's work; where it was lost in the middle of it, one more's, if there is time."""
         with self.metrics.cluster_call():
-            for attempt in range(1, MAX_ATTEMPTS + 1):
-                answer, payload = await self.attempted(prepared)
-                if isinstance(answer, Done):
-                    self.metrics.backlog_seconds.set(answer.backlog_seconds)
-                    rows = np.frombuffer(payload, dtype=np.float32).reshape(-1, answer.dimensions)
-                    return Vectors(rows, answer.stages)
-                if answer.code not in RETRIED or attempt == MAX_ATTEMPTS:
-                    break
+            answer, payload = await self.attempted(prepared)
+            if isinstance(answer, Refused) and answer.code in RETRIED:
                 await self.returned(prepared.inputs)
-        raise failure(answer)
+                answer, payload = await self.attempted(prepared)
+        if isinstance(answer, Refused):
+            raise failure(answer)
+        self.metrics.backlog_seconds.set(answer.backlog_seconds)
+        rows = np.frombuffer(payload, dtype=np.float32).reshape(-1, answer.dimensions)
+        return Vectors(rows, answer.stages)
 
     async def attempted(self, prepared: Prepared) -> tuple[Done | Refused, bytes]:
         """One call, counted by its outcome."""

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import time
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -66,9 +67,12 @@ class Courier:
                 case Call() as call:
                     task = asyncio.create_task(self.answer(call, header, payload))
                     self.tasks[call.number] = task
-                    task.add_done_callback(lambda _, number=call.number: self.tasks.pop(number, None))
+                    task.add_done_callback(partial(self.forget, call.number))
                 case Cancel(number=number) if number in self.tasks:
                     self.tasks[number].cancel()
+
+    def forget(self, number: int, _: asyncio.Task[None]) -> None:
+        self.tasks.pop(number, None)
 
     async def answer(self, call: Call, header: bytes, payload: bytes) -> None:
         """Passes one call on. Whatever becomes of it, the gateway hears of it, unless it was the one to cancel."""

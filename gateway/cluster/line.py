@@ -35,7 +35,7 @@ Answer = tuple[Done | Refused, bytes]
 class Line:
     """`on_news` hears how the cluster is, `on_card` what a replica is, both on the event loop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the last two are for tests
         self,
         name: str,
         orders: Orders,
@@ -66,7 +66,8 @@ class Line:
         if len(self.waiting) >= MAX_OUTSTANDING:
             raise Overloaded(retry_after_seconds=1)
         number = next(self.numbers)
-        answer = self.waiting[number] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.waiting[number] = answer
         try:
             message.write(self.writer, message.encoded(msgspec.structs.replace(call, number=number)), payload)
             with contextlib.suppress(ConnectionError):  # its end is told to all who wait
