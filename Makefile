@@ -11,13 +11,13 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar o
 PEERS_PIP := $(PEERS_VENV)/bin/python -m pip install --disable-pip-version-check -q -c deploy/constraints-peers.txt
 # On Linux PyPI's torch is the CUDA build. TORCH_INDEX_URL=https://… takes another, such as the CPU build of PyTorch's own index.
 TORCH_INDEX_URL ?=
-DEV := minilm,bulk,otel,postgres,redis,dev
+DEV := minilm,bulk,otel,postgres,ray,redis,dev
 # Options for the benchmarks: make bench BENCH='--growth-minutes 60'.
 BENCH ?=
 URL ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format proof bench bench-peers compat-setup clean
+.PHONY: help setup run test test-cluster check format proof bench bench-peers bench-cluster compat-setup clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ run: $(VENV)/.gateway ## Start a gateway with all-MiniLM-L6-v2 on http://127.0.0
 test: $(VENV)/.dev compat-setup ## Run all tests: the rooms', then real clients against a real server
 	$(BIN)/python -m pytest
 	$(COMPAT_VENV)/bin/python -m pytest -c compat_tests/pytest.ini compat_tests
+
+test-cluster: $(VENV)/.dev ## Run the tests that start a Ray cluster of two nodes, some minutes
+	$(BIN)/python -m pytest -m cluster gateway/tests/cluster
 
 check: $(VENV)/.dev ## Format, lint, types, walls
 	$(BIN)/ruff format --check .
@@ -50,6 +53,9 @@ bench: $(VENV)/.bench ## Measure this machine: every bar beside its target, and 
 
 bench-peers: $(VENV)/.bench $(PEERS_VENV)/.servers ## Measure the gateway beside infinity, and FastAPI with encode
 	$(BIN)/python -m benchmarks.peers $(BENCH)
+
+bench-cluster: $(VENV)/.bench ## Measure what Ray costs, and take nodes away under load
+	$(BIN)/python -m benchmarks.cluster $(BENCH)
 
 compat-setup: $(COMPAT_VENV)/.clients $(LITELLM_VENV)/.clients $(NODE_CLIENTS)
 

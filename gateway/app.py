@@ -28,6 +28,7 @@ from gateway.api.failures import answer
 from gateway.api.page import live, site
 from gateway.api.page.figures import Figures
 from gateway.api.server import Server, bound_socket
+from gateway.cluster.clustered import Ray
 from gateway.config import Config, LimitSettings, ModelRow, Source, secret_value
 from gateway.embedding.backend import Backend, Context, backend_of, installed_backends
 from gateway.embedding.cache import VectorCache
@@ -48,7 +49,7 @@ from gateway.tracing import Tracing
 from gateway.upstream.backend import UPSTREAM_BACKENDS
 from gateway.wire.token_ids import other_encoding
 
-BUILTIN_BACKENDS: tuple[Backend, ...] = (SentenceTransformers(), *UPSTREAM_BACKENDS, Group())
+BUILTIN_BACKENDS: tuple[Backend, ...] = (SentenceTransformers(), *UPSTREAM_BACKENDS, Ray(), Group())
 LAG_INTERVAL_SECONDS = 0.5
 
 log = get_logger()

@@ -357,6 +357,8 @@ class Unembeddable(GatewayError):
 
     def __init__(self, where: str, reason: str = "it gave a vector with values that are not numbers") -> None:
         super().__init__(f"The model cannot embed '{where}': {reason}.", param="input")
+        self.where = where
+        self.reason = reason
 
 
 class InternalError(GatewayError):

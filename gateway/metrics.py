@@ -5,6 +5,7 @@ Labels are bounded whatever clients send: `model` is a configured model's name o
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 
 import prometheus_client
@@ -24,12 +25,13 @@ LOOKUP_RESULTS = ("hit", "miss", "joined", "repeated")
 MAX_KEY_LABELS = 1001  # a thousand keys, and "other"
 OTHER_KEYS = "other"
 STAGES = ("tokenize", "queue", "compute", "upstream", "encode")
+REPLICA_STATES = ("STARTING", "UPDATING", "RECOVERING", "RUNNING", "STOPPING", "PENDING_MIGRATION")
 
 
 class Metrics:
     """All of a gateway's metrics, and the text Prometheus reads."""
 
-    def __init__(self) -> None:
+    def __init__(self) -> None:  # noqa: PLR0915 - a statement a metric
         self.registry = CollectorRegistry()
         count = partial(Counter, registry=self.registry)
         gauge = partial(Gauge, registry=self.registry)
@@ -94,6 +96,16 @@ class Metrics:
         self.upstream_outstanding = gauge("gateway_upstream_outstanding_requests", "Requests it has not answered yet.", upstream)
         self.estimated_tokens = count(
             "gateway_estimated_tokens_total", "Of the tokens embedded, those an upstream did not count: they are estimated.", model
+        )
+        self.cluster_up = gauge("gateway_cluster_up", "1 while calls to the model's cluster make sense.", model)
+        self.cluster_replicas = gauge(
+            "gateway_cluster_replicas", "Replicas of the model on its cluster, by what Ray Serve says of them.", ["model", "state"]
+        )
+        self.cluster_outstanding = gauge("gateway_cluster_outstanding_calls", "Requests that wait for a replica's answer.", model)
+        self.cluster_calls = count(
+            "gateway_cluster_calls_total",
+            "Calls to replicas, each try by itself; outcome is ok, lost, other_vectors, failed, cancelled or an error's code.",
+            ["model", "outcome"],
         )
         self.rejections = count("gateway_rejections_total", "Requests refused for want of room or time.", ["reason"])
         self.auth_failures = count("gateway_auth_failures_total", "Requests without a valid key.", ["reason"])
@@ -243,6 +255,23 @@ class ModelMetrics:
         self.queue_inputs.set(num_inputs)
         self.queue_tokens.set(num_tokens)
         self.backlog_seconds.set(backlog_seconds)
+
+    def cluster_seen(self, replicas: dict[str, int], *, is_up: bool) -> None:
+        """How the model's cluster is; `replicas` counts those in each of REPLICA_STATES."""
+        self.metrics.cluster_up.labels(self.name).set(is_up)
+        for state in REPLICA_STATES:
+            self.metrics.cluster_replicas.labels(self.name, state).set(replicas.get(state, 0))
+
+    @contextmanager
+    def cluster_call(self) -> Iterator[None]:
+        """A request waits for its cluster."""
+        outstanding = self.metrics.cluster_outstanding.labels(self.name)
+        with outstanding.track_inprogress():
+            yield
+
+    def cluster_called(self, outcome: str) -> None:
+        """One try of a call ended."""
+        self.metrics.cluster_calls.labels(self.name, outcome).inc()
 
 
 class UpstreamMetrics:

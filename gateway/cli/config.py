@@ -1,5 +1,6 @@
 """`gateway config check|show|example`."""
 
+import json
 import re
 import textwrap
 from collections.abc import Iterator
@@ -130,10 +131,18 @@ def documented_fields(struct: Any, told: set[str] | None = None) -> Iterator[str
             yield f'# {field.name} = {{ env = "NAME" }}'
         elif default is None or default == {}:
             yield f"# {field.name} ="
+        elif isinstance(default, msgspec.Struct):
+            yield f"{field.name} = {inline(msgspec.to_builtins(default))}"
         else:
             yield tomli_w.dumps({field.name: default}).strip()
     if repeated:
         yield from commented(f"As above: {', '.join(repeated)}.")
+
+
+def inline(table: dict[str, Any]) -> str:
+    """A table on one line, as a setting of its own is written."""
+    parts = [f"{name} = {inline(value) if isinstance(value, dict) else json.dumps(value)}" for name, value in table.items()]
+    return f"{{ {', '.join(parts)} }}" if parts else "{}"
 
 
 def commented(text: str) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """Settings: what can be set, and how it is read. Knows the file, the environment and the flags; knows no room that uses them."""
 
-from gateway.config.loading import first_set, load, secret_value
+from gateway.config.loading import child_environment, first_set, load, secret_value
 from gateway.config.settings import (
     BUILTIN_MODELS,
     AdminSettings,
@@ -40,6 +40,7 @@ __all__ = [
     "StoreSettings",
     "TraceSettings",
     "UsageSettings",
+    "child_environment",
     "first_set",
     "load",
     "secret_value",

@@ -72,6 +72,12 @@ def first_set(names: Iterable[str]) -> str | None:
     return next((value for name in names if (value := os.environ.get(name, "").strip())), None)
 
 
+def child_environment(**more: str) -> dict[str, str]:
+    """What a child process of ours is given: this process's environment and `more`, without settings and keys of the gateway."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
+    return {**inherited, **more}
+
+
 def from_file(path: str | Path | None) -> Tables:
     if path is None and not DEFAULT_FILE.exists():
         return {}

@@ -100,7 +100,7 @@ def test_a_row_is_checked_by_its_backend(settings, words):
 def test_an_unknown_backend_is_told_with_those_there_are():
     (row,) = rows({"name": "a", "backend": "sentence_transformers"})
     with pytest.raises(
-        ConfigurationError, match=r"no backend is named .*; there are sentence-transformers, openai, ollama, tei, group$"
+        ConfigurationError, match=r"no backend is named .*; there are sentence-transformers, openai, ollama, tei, ray, group$"
     ):
         backend_of(row, BACKENDS)
 

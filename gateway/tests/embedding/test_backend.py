@@ -70,7 +70,7 @@ def test_without_it_the_builtin_backends_are_all_there_are(config, tmp_path):
     assert list(installed_backends([SentenceTransformers()])) == ["sentence-transformers"]
     code, out, err = finished(started(tmp_path, config, "config", "check"))
     assert (code, out) == (2, "")
-    known = "sentence-transformers, openai, ollama, tei, group"
+    known = "sentence-transformers, openai, ollama, tei, ray, group"
     assert err == f"gateway: models[hashes].backend: no backend is named 'example'; there are {known}\n"
 
 

@@ -1,0 +1,173 @@
+"""What Ray costs, and what it saves: `python -m benchmarks.cluster`, on a real Ray cluster of this machine alone.
+
+`bars` compares one replica with the engine in this process: the same model, threads, callers and texts, in turns. `losses` puts a
+gateway in front of two nodes and takes one away in the middle of a load, three times over, and looks at every vector.
+"""
+
+import argparse
+import asyncio
+import itertools
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks import corpus
+from benchmarks.corpus import INPUTS, MODEL
+from benchmarks.machine import machine
+from benchmarks.throughput import requests_per_second
+from gateway.cluster.clustered import Clustered
+from gateway.cluster.settings import RaySettings, Resources
+from gateway.config import EngineSettings, LimitSettings
+from gateway.embedding.backend import Context
+from gateway.embedding.embedder import Embedder, Inputs
+from gateway.engine.local import Local
+from gateway.engine.settings import LocalSettings
+from gateway.metrics import Metrics
+from gateway.tests.cluster import hive
+from gateway.tests.cluster.hive import Client, Hive, client_of, gateway_process, ran, under_load, until, written
+
+CALLERS = 4
+SINGLES = 200
+FAR_SECONDS = 3600.0
+LOSSES, CLIENTS, REQUESTS = 3, 16, 3500
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster", description=__doc__)
+    parser.add_argument("--only", choices=["bars", "losses"], action="append")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=6)
+    options = parser.parse_args()
+    chosen = options.only or ["bars", "losses"]
+    sentences = corpus.corpus()
+    folder = Path(tempfile.gettempdir()) / "gateway-bench-cluster"  # kept: the compiled model is in it
+    folder.mkdir(exist_ok=True)
+    print(json.dumps(machine()))
+    with asyncio.Runner() as runner, swarm() as bees:
+        if "bars" in chosen:
+            runner.run(bars(bees, folder, sentences, options.rounds, options.seconds))
+        if "losses" in chosen and not runner.run(losses(bees, folder, sentences.short)):
+            sys.exit(1)
+
+
+@contextmanager
+def swarm() -> Iterator[Hive]:
+    bees = Hive()
+    try:
+        yield bees
+    finally:
+        bees.stop()
+
+
+async def bars(bees: Hive, folder: Path, sentences: corpus.Corpus, rounds: int, seconds: float) -> None:
+    """Throughput of 64 texts a request and latency of one short text, through Ray and not, in turns."""
+    cores = len(os.sched_getaffinity(0))
+    node = bees.add(num_cpus=cores)
+    config = written(
+        folder / "bars.toml", bees.address, source=MODEL, data=folder, resources=f"{{ num_cpus = {cores} }}", precision='"auto"'
+    )
+    print(await ran("cluster", "deploy", "--config", str(config)))
+    settings = RaySettings(
+        source=MODEL, download=False, runtime="openvino", address=bees.address, resources=Resources(num_cpus=cores)
+    )
+    sides: dict[str, Embedder] = {
+        "engine": Local(LocalSettings(source=MODEL, download=False, runtime="openvino"), context(folder)),
+        "ray": Clustered(settings, context(folder)),
+    }
+    for side in sides.values():
+        await side.start()
+        await bulk(side, sentences.requests, 1)
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
+    for number in range(rounds):
+        for name in sides if number % 2 else reversed(sides):
+            found[name].append((await bulk(sides[name], sentences.requests, seconds), await single(sides[name], sentences.short)))
+    for side in sides.values():
+        await side.close()
+    ratios = [ray / engine for (ray, _), (engine, _) in zip(found["ray"], found["engine"], strict=True)]
+    added = [1000 * (ray - engine) for (_, ray), (_, engine) in zip(found["ray"], found["engine"], strict=True)]
+    for name, figures in found.items():
+        print(name, "texts/s", [round(rate) for rate, _ in figures], "p50 ms", [round(1000 * each, 2) for _, each in figures])
+    print(f"bulk through Ray / in process: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}); bar >= 0.80")
+    print(f"added to one short text, p50: {statistics.median(added):.2f} ms ({min(added):.2f} to {max(added):.2f}); bar <= 5")
+    await ran("cluster", "delete", hive.MODEL, "--config", str(config))
+    bees.lose(node)
+
+
+def context(folder: Path) -> Context:
+    return Context(hive.MODEL, LimitSettings(), EngineSettings(), Metrics().of_model(hive.MODEL), folder)
+
+
+async def bulk(side: Embedder, requests: list[list[str]], seconds: float) -> float:
+    """Texts a second of CALLERS that each ask for 64 at a time."""
+    began, finished_at, texts = time.monotonic(), [], itertools.cycle(requests)
+
+    async def caller(name: str) -> None:
+        while time.monotonic() < began + seconds:
+            await embedded(side, next(texts), name)
+            finished_at.append(time.monotonic())
+
+    await asyncio.gather(*(caller(str(number)) for number in range(CALLERS)))
+    return INPUTS * requests_per_second(began, finished_at, CALLERS)
+
+
+async def single(side: Embedder, texts: list[str]) -> float:
+    """The median seconds of one short text after another."""
+    taken = []
+    for text in texts[:SINGLES]:
+        began = time.perf_counter()
+        await embedded(side, [text], "a")
+        taken.append(time.perf_counter() - began)
+    return statistics.median(taken)
+
+
+async def embedded(side: Embedder, texts: list[str], caller: str):
+    prepared = await side.prepare(Inputs(texts, is_array=True, caller=caller, deadline=time.monotonic() + FAR_SECONDS))
+    return (await side.embed(prepared)).rows
+
+
+async def losses(bees: Hive, folder: Path, short: list[str]) -> bool:
+    """Whether every request was answered with 200 and the engine's own vectors, float32, whatever was lost meanwhile."""
+    local = Local(LocalSettings(source=MODEL, download=False, runtime="openvino", precision="float32"), context(folder))
+    await local.start()
+    truth = dict(zip(short[:64], await embedded(local, short[:64], "a"), strict=True))
+    await local.close()
+    hive.TEXTS = short[:64]
+    nodes = [bees.add(), bees.add()]
+    config = written(folder / "losses.toml", bees.address, source=MODEL, data=folder, replicas="{ min = 2, max = 2 }")
+    print(await ran("cluster", "deploy", "--config", str(config)))
+    port = config.read_text().split("port = ")[1].split()[0]
+    with gateway_process(config, folder / "gateway.log"):
+        async with client_of(f"http://127.0.0.1:{port}") as app:
+            client = Client(app, truth)
+            await until(client.is_alive)
+            for number in range(LOSSES):
+                await until(lambda: runs(client, 2), seconds=120)
+                began, before = time.monotonic(), client.num_asked
+                async with under_load(client, clients=CLIENTS, num_texts=1):
+                    await until(lambda: client.num_asked > before + REQUESTS // 2, seconds=300)  # noqa: B023 - awaited here
+                    bees.lose(nodes.pop(0))
+                    await until(lambda: client.num_asked > before + REQUESTS, seconds=300)  # noqa: B023 - as above
+                seconds = time.monotonic() - began
+                print(
+                    f"loss {number + 1}: {client.num_asked - before} requests in {seconds:.1f} s, statuses so far {client.statuses}"
+                )
+                nodes.append(bees.add())
+            lost = await client.counted('gateway_cluster_calls_total{model="small",outcome="lost"}')
+    print(
+        f"{client.num_asked} requests, statuses {client.statuses}, wrong {client.num_wrong}, calls lost and asked again {lost:.0f}"
+    )
+    return client.statuses == {200: client.num_asked} and not client.num_wrong
+
+
+async def runs(client: Client, num_replicas: int) -> bool:
+    return await client.is_ready() and await client.running() == num_replicas
+
+
+if __name__ == "__main__":
+    main()

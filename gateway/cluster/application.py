@@ -1,0 +1,104 @@
+"""A model row as an application of Ray Serve."""
+
+import warnings
+from typing import Any
+
+import msgspec
+
+from gateway.cluster.policy import Policy, options_of
+from gateway.cluster.replica import Order, Replica
+from gateway.cluster.settings import RaySettings
+from gateway.config import Config, ModelRow, load, typed
+from gateway.errors import ConfigurationError
+
+BACKEND = "ray"
+MAX_PUSH_SECONDS = 2.0  # between two times that a replica tells its load; Ray Serve's own 10 are longer than a burst lasts
+DRAIN_SECONDS = 60.0  # for what a stopped replica still holds
+HEALTH_PERIOD_SECONDS = 5.0
+
+
+def settings_of(row: ModelRow) -> RaySettings:
+    """Raises ConfigurationError."""
+    if row.backend != BACKEND:
+        raise ConfigurationError(
+            f"models[{row.name}].backend is '{row.backend}': only models of backend '{BACKEND}' run on a cluster"
+        )
+    return typed(row.settings, RaySettings, where=f"models[{row.name}]")
+
+
+def order_of(row: ModelRow, config: Config) -> Order:
+    settings = settings_of(row)
+    return Order(
+        model=row.name,
+        application=settings.application_of(row.name),
+        settings=settings.local,
+        resources=settings.resources,
+        engine=config.engine,
+        limits=config.limits,
+        data_dir=settings.node_data_dir,
+        fingerprint=row.fingerprint,
+    )
+
+
+def application_of(row: ModelRow, config: Config) -> Any:
+    """The application, ready to be run. Raises ConfigurationError."""
+    from ray import serve  # noqa: PLC0415 - ray is imported where it is used
+
+    order = msgspec.json.encode(order_of(row, config))
+    with (
+        warnings.catch_warnings()
+    ):  # metrics_interval_s is to become a variable of every node's environment; until then it is heeded
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return serve.deployment(Replica).options(**options(settings_of(row))).bind(order)
+
+
+def options(settings: RaySettings) -> dict[str, Any]:
+    """What Ray Serve is told beside the class. Its access log would be a line a call."""
+    resources = settings.resources
+    actor: dict[str, Any] = {
+        "num_cpus": resources.num_cpus,
+        "num_gpus": resources.num_gpus,
+        "resources": resources.custom,
+    }
+    if resources.memory_bytes:
+        actor["memory"] = resources.memory_bytes
+    return {
+        "name": Replica.__name__,
+        "ray_actor_options": actor,
+        "max_ongoing_requests": settings.max_ongoing_requests,
+        "max_queued_requests": settings.max_queued_requests,
+        "max_surge_percent": settings.surge_percent,
+        "graceful_shutdown_timeout_s": DRAIN_SECONDS,
+        "graceful_shutdown_wait_loop_s": 0.5,
+        "health_check_period_s": HEALTH_PERIOD_SECONDS,
+        "logging_config": {"enable_access_log": False, "log_level": "WARNING"},
+        **counted(settings),
+    }
+
+
+def counted(settings: RaySettings) -> dict[str, Any]:
+    """A fixed number of replicas, or what the autoscaler needs."""
+    if settings.replicas.min == settings.replicas.max:
+        return {"num_replicas": settings.replicas.max}
+    return {
+        "autoscaling_config": {
+            "min_replicas": settings.replicas.min,
+            "max_replicas": settings.replicas.max,
+            "look_back_period_s": settings.look_back_seconds,
+            "metrics_interval_s": min(MAX_PUSH_SECONDS, settings.look_back_seconds / 3),
+            "upscale_delay_s": settings.upscale_delay_seconds,
+            "downscale_delay_s": settings.downscale_delay_seconds,
+            "policy": {"policy_function": f"{Policy.__module__}:{Policy.__name__}", "policy_kwargs": options_of(settings)},
+        }
+    }
+
+
+def build(arguments: dict[str, str]) -> Any:
+    """What `import_path: gateway.cluster.application:build` of a RayService is given: `config`, a file that its nodes can read,
+    and `model`, the name of a row in it.
+    """
+    config = load(arguments.get("config"))
+    rows = {row.name: row for row in config.models}
+    if arguments.get("model") not in rows:
+        raise ConfigurationError(f"no model is named '{arguments.get('model')}'; there are {', '.join(rows)}")
+    return application_of(rows[arguments["model"]], config)

@@ -1,0 +1,116 @@
+"""Deploying a row to a cluster, asking how it is, and taking it away. Blocks; for the command line.
+
+A process that asks does not stay connected, and never starts a cluster where there is none.
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any
+
+from gateway.cluster.address import join, replicas_of
+from gateway.cluster.application import application_of, settings_of
+from gateway.cluster.replica import NAMESPACE, vectors_key
+from gateway.config import Config, ModelRow
+from gateway.errors import OperatorError
+
+LOOK_SECONDS = 0.5
+RUNNING, FAILED = "RUNNING", ("DEPLOY_FAILED", "UNHEALTHY")
+FAILED_LOOKS = 3  # Ray Serve may call an application unhealthy for a moment
+NOT_DEPLOYED = "not deployed"
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a row's application is: `state` and `message` in Ray Serve's own words, replicas counted by state."""
+
+    model: str
+    application: str
+    state: str
+    replicas: dict[str, int] = field(default_factory=dict)
+    message: str = ""
+
+
+@contextmanager
+def joined(address: str) -> Iterator[None]:
+    """Connected to the cluster inside. Raises OperatorError where ray is not installed, or where there is no such cluster."""
+    if find_spec("ray") is None:
+        raise OperatorError("a cluster needs the package ray: pip install 'embeddings-gateway[ray]'")
+    import ray  # noqa: PLC0415 - ray is imported where it is used
+
+    if reason := join(address):
+        raise OperatorError(reason)
+    from ray import serve  # noqa: F401, PLC0415 - which sets up the log that is quieted here
+
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def deploy(row: ModelRow, config: Config, *, has_new_vectors: bool) -> None:
+    """Starts the row's application, or updates it replica by replica. Returns before it runs: see `waited_for`.
+
+    Replicas whose vectors are not those of the application so far refuse to start, unless `has_new_vectors`.
+    """
+    from ray import serve  # noqa: PLC0415 - as above
+    from ray.experimental import internal_kv  # noqa: PLC0415
+
+    name = settings_of(row).application_of(row.name)
+    application = application_of(row, config)
+    serve.start(proxy_location="Disabled")  # clients come through the gateway
+    if has_new_vectors or name not in serve.status().applications:
+        internal_kv._internal_kv_del(vectors_key(name), namespace=NAMESPACE)  # noqa: SLF001 - its only form
+    serve.run_many(
+        [serve.RunTarget(application, name=name, route_prefix=None)],
+        wait_for_ingress_deployment_creation=False,
+        wait_for_applications_running=False,
+    )
+
+
+def waited_for(row: ModelRow, *, timeout_seconds: float) -> Iterator[Status]:
+    """How the application is, whenever that changes, until it runs. Raises OperatorError where it fails, or takes too long."""
+    deadline = time.monotonic() + timeout_seconds
+    told: Status | None = None
+    num_failed = 0
+    while True:
+        now = status(row)
+        if now != told:
+            yield now
+            told = now
+        if now.state == RUNNING:
+            return
+        num_failed = num_failed + 1 if now.state in FAILED else 0
+        if num_failed >= FAILED_LOOKS:
+            raise OperatorError(f"{row.name} cannot be deployed: {now.message or now.state}")
+        if time.monotonic() > deadline:
+            raise OperatorError(f"{row.name} does not run yet after {timeout_seconds:g} seconds: {now.message or now.state}")
+        time.sleep(LOOK_SECONDS)
+
+
+def status(row: ModelRow) -> Status:
+    from ray import serve  # noqa: PLC0415 - as above
+
+    name = settings_of(row).application_of(row.name)
+    found: Any = serve.status().applications.get(name)
+    if found is None:
+        return Status(row.name, name, NOT_DEPLOYED)
+    messages = [found.message, *(deployment.message for deployment in found.deployments.values())]
+    return Status(row.name, name, found.status.value, replicas_of(found), next(filter(None, messages), ""))
+
+
+def delete(row: ModelRow) -> bool:
+    """Whether there was such an application. Requests under way are finished first."""
+    from ray import serve  # noqa: PLC0415 - as above
+    from ray.experimental import internal_kv  # noqa: PLC0415
+
+    now = status(row)
+    if now.state == NOT_DEPLOYED:
+        return False
+    serve.delete(now.application)
+    internal_kv._internal_kv_del(vectors_key(now.application), namespace=NAMESPACE)  # noqa: SLF001 - its only form
+    return True

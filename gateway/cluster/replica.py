@@ -1,0 +1,185 @@
+"""The engine inside Ray Serve, unchanged: its artifact, its batcher, its device threads.
+
+The gateway tokenised what it embeds, with the tokenizer of the replica's own card, so a vector is the same wherever it is made.
+"""
+
+import asyncio
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from gateway.cluster.message import Call, Card, Done, Refused, encoded
+from gateway.cluster.parcel import unpacked
+from gateway.cluster.policy import BACKLOG_SECONDS, BUSY_RATIO, QUEUE_TOKENS
+from gateway.cluster.settings import Resources
+from gateway.config import EngineSettings, LimitSettings, StoreSettings
+from gateway.embedding.backend import Context
+from gateway.embedding.embedder import Inputs, Prepared
+from gateway.engine.local import Local
+from gateway.engine.runtime import STREAMS_PER_CORES
+from gateway.engine.settings import LocalSettings
+from gateway.errors import GatewayError, OperatorError, Unavailable, Unembeddable
+from gateway.metrics import Metrics
+
+MAX_ON_LOOP_INTEGERS = 64 * 1024  # longer parcels are unpacked in a thread
+NAMESPACE = b"embeddings-gateway"
+
+decode_call = msgspec.msgpack.Decoder(Call).decode
+
+
+class Order(Struct, frozen=True, kw_only=True):
+    """What a replica is to be: the part of the configuration that makes vectors, and nothing of the gateway's own."""
+
+    model: str
+    application: str
+    settings: LocalSettings
+    resources: Resources
+    engine: EngineSettings
+    limits: LimitSettings
+    data_dir: str
+    fingerprint: str | None
+
+
+class Replica:
+    """A deployment of Ray Serve. Errors are returned, not raised: raised ones are logged with their stack, and pickled."""
+
+    async def __init__(self, order: bytes) -> None:  # type: ignore[misc]  # Ray Serve awaits it
+        """Loads the model. Raises OperatorError, which `gateway cluster status` shows, also for vectors unlike its fellows'."""
+        self.order = msgspec.json.decode(order, type=Order)
+        data_dir = Path(self.order.data_dir) if self.order.data_dir else StoreSettings().folder
+        context = Context(
+            self.order.model,
+            self.order.limits,
+            fitted(self.order.engine, self.order.resources),
+            Metrics().of_model(self.order.model),
+            data_dir,
+        )
+        self.local = Local(placed(self.order.settings, self.order.resources), context)
+        await self.local.start()
+        self.fingerprint_here = self.local.describe().fingerprint
+        refuse_other_vectors(self.order.application, self.order.fingerprint, self.fingerprint_here)
+        self.done_tokens = 0
+        self.told = (time.monotonic(), 0)
+
+    async def describe(self) -> bytes:
+        """Its Card, encoded."""
+        info = self.local.info
+        return encoded(
+            Card(
+                description=self.local.describe(),
+                settings=self.order.settings,
+                tokenizer_json=info.tokenizer_json,
+                prompts=self.local.prompts,
+                default_prompt=info.default_prompt,
+                is_normalized=info.is_normalized,
+                leaves_prompt_out=info.leaves_prompt_out,
+            )
+        )
+
+    async def fingerprint(self) -> str:
+        return self.fingerprint_here
+
+    async def embed(self, header: bytes, parcel: NDArray[np.int32]) -> tuple[bytes, NDArray[np.float32] | None]:
+        """A Call's answer, encoded, and rows of shape (n, dimensions), float32, where it is Done."""
+        call = decode_call(header)
+        try:
+            if call.fingerprint != self.fingerprint_here:
+                return encoded(Refused(number=call.number, code="other_vectors", reason=self.fingerprint_here)), None
+            async with asyncio.timeout(call.seconds):
+                return await self.embedded(call, parcel)
+        except TimeoutError:
+            refused = Refused(number=call.number, code="timeout", retry_after_seconds=self.local.batcher.backlog_seconds)
+        except Unembeddable as error:
+            refused = Refused(number=call.number, code=error.outcome, where=error.where, reason=error.reason)
+        except Unavailable as error:
+            refused = Refused(number=call.number, code=error.outcome, retry_after_seconds=error.retry_after_seconds or 1.0)
+        except GatewayError as error:
+            refused = Refused(number=call.number, code="failed", reason=type(error).__name__)
+        return encoded(refused), None
+
+    async def embedded(self, call: Call, array: NDArray[np.int32]) -> tuple[bytes, NDArray[np.float32]]:
+        parcel = unpacked(array) if len(array) <= MAX_ON_LOOP_INTEGERS else await asyncio.to_thread(unpacked, array)
+        inputs = Inputs(
+            [""] * len(parcel.work.counts),  # the texts stay with the gateway
+            is_array=parcel.is_array,
+            caller=call.caller,
+            deadline=time.monotonic() + call.seconds,
+            normalize=call.normalize,
+            positions=parcel.positions,
+        )
+        rule = self.order.settings.long_input  # already applied: the windows are cut
+        vectors = await self.local.embed(Prepared(inputs, [], [], rule, work=parcel.work))
+        self.done_tokens += sum(map(len, parcel.work.windows))
+        done = Done(
+            number=call.number,
+            dimensions=vectors.rows.shape[1],
+            stages=vectors.stages,
+            backlog_seconds=self.local.batcher.backlog_seconds,
+        )
+        return encoded(done), vectors.rows
+
+    async def check_health(self) -> None:
+        """Raises where only a new replica helps: Ray Serve replaces this one."""
+        health = self.local.health()
+        if health.state == "failed":
+            raise OperatorError(health.detail)
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """What the policy decides by. `busy_ratio` is what was done since the last time, of what could have been."""
+        batcher = self.local.batcher
+        now, before = (time.monotonic(), self.done_tokens), self.told
+        self.told = now
+        possible = max(now[0] - before[0], 1e-3) * batcher.tokens_per_second * batcher.num_devices
+        return {
+            BACKLOG_SECONDS: batcher.backlog_seconds,
+            QUEUE_TOKENS: float(batcher.num_tokens),
+            BUSY_RATIO: min(1.0, (now[1] - before[1]) / possible),
+        }
+
+
+def fitted(engine: EngineSettings, resources: Resources) -> EngineSettings:
+    """As many threads as the replica has CPUs, unless that is set: several may share a node, and each sees all of its cores."""
+    threads = engine.threads or max(1, math.ceil(resources.num_cpus))
+    streams = engine.streams or min(threads, max(2, threads // STREAMS_PER_CORES))
+    return msgspec.structs.replace(engine, threads=threads, streams=streams)
+
+
+def placed(settings: LocalSettings, resources: Resources) -> LocalSettings:
+    """A replica that asked for no GPU leaves those of its node alone."""
+    is_on_cpu = settings.device == "auto" and not resources.num_gpus
+    return msgspec.structs.replace(settings, device="cpu") if is_on_cpu else settings
+
+
+def refuse_other_vectors(application: str, pinned: str | None, found: str) -> None:
+    """The first replica of an application says which vectors it has, in the cluster's own key-value store; others must agree.
+
+    So nodes with other CPUs, or a model that changed on disk, are not mixed in silence. Raises OperatorError.
+    """
+    if pinned is not None and pinned != found:
+        raise OperatorError(f"these are not the pinned vectors: pinned {pinned}, found {found}")
+    agreed = agree(application, found)
+    if agreed != found:
+        raise OperatorError(
+            f"the application {application} has vectors {agreed}, this replica {found}: set precision and device where its nodes"
+            " differ, or deploy with --new-vectors"
+        )
+
+
+def agree(application: str, fingerprint: str) -> str:
+    """What the application's replicas have agreed on: `fingerprint`, if nobody was before."""
+    from ray.experimental import internal_kv  # noqa: PLC0415 - ray is imported where it is used
+
+    key = vectors_key(application)
+    internal_kv._internal_kv_put(key, fingerprint.encode(), overwrite=False, namespace=NAMESPACE)  # noqa: SLF001 - its only form
+    held: Any = internal_kv._internal_kv_get(key, namespace=NAMESPACE)  # noqa: SLF001
+    return held.decode() if held else fingerprint
+
+
+def vectors_key(application: str) -> bytes:
+    return f"{application}/vectors".encode()

@@ -1,0 +1,200 @@
+"""A real Ray cluster of several nodes on this machine, a gateway in front of it, and a load that checks every vector."""
+
+import asyncio
+import os
+import socket
+import sys
+import time
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import httpx2
+import numpy as np
+
+HOST = "127.0.0.2"  # a loopback address that Ray does not take for "this host, whatever its outer address is"
+MODEL = "small"
+MAX_WAIT_SECONDS = 60.0
+WORDS = [(first, second) for first in ("red", "green", "blue", "short", "long", "a") for second in ("server", "model", "vector")]
+TEXTS = [f"the {first} {second} is in the {second} text" for first, second in WORDS]
+COMMON = {"node_ip_address": HOST, "object_store_memory": 100 << 20}
+
+
+class Hive:
+    """A head of no CPUs, which the gateway joins, and nodes to be added and taken away."""
+
+    def __init__(self, port: int | None = None) -> None:
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        from ray.cluster_utils import Cluster
+
+        head = {"num_cpus": 0, "include_dashboard": False, **({"gcs_server_port": port} if port else {})}
+        self.cluster = Cluster(initialize_head=True, head_node_args={**head, **COMMON})
+        self.address = self.cluster.address
+
+    def add(self, num_cpus: float = 1):
+        return self.cluster.add_node(num_cpus=num_cpus, **COMMON)
+
+    def lose(self, node) -> None:
+        """As a node is lost whose power fails: nothing is drained."""
+        self.cluster.remove_node(node, allow_graceful=False)
+
+    def stop(self) -> None:
+        self.cluster.shutdown()
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    with socket.create_server((host, 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+def written(path: Path, address: str, *, source: Path, data: Path, engine: str = "", **row) -> Path:
+    """The configuration of a gateway with one model on the cluster. What `row` sets is TOML."""
+    settings = {"resources": "{ num_cpus = 1 }", "precision": '"float32"', "surge_percent": "0", "look_back_seconds": "2", **row}
+    lines = "\n".join(f"{name} = {value}" for name, value in settings.items())
+    path.write_text(
+        f"""auth = "none"
+[server]
+port = {free_port()}
+[engine]
+{engine}
+[cache]
+max_bytes = 0
+[store]
+data_dir = "{data}"
+[[models]]
+name = "{MODEL}"
+backend = "ray"
+source = "{source}"
+download = false
+runtime = "openvino"
+address = "{address}"
+node_data_dir = "{data}"
+{lines}
+"""
+    )
+    return path
+
+
+async def ran(*arguments: str) -> str:
+    """The output of a gateway command that must succeed."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), 110)
+    assert process.returncode == 0, output.decode()
+    return output.decode()
+
+
+async def until(condition, *, seconds: float = MAX_WAIT_SECONDS, what: str = ""):
+    """Waits for a condition with a bound; a condition may be async."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if asyncio.iscoroutine(value):
+            value = await value
+        if value:
+            return value
+        assert time.monotonic() < deadline, what or condition
+        await asyncio.sleep(0.1)
+
+
+@contextmanager
+def gateway_process(config: Path, log: Path):
+    """`gateway serve` in a process of its own, as an operator runs it."""
+    import subprocess
+
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gateway", "serve", "--config", str(config)], stdout=output, stderr=output
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(40)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+class Client:
+    """Asks one gateway, and holds every vector against the true one."""
+
+    def __init__(self, app, truth: dict[str, np.ndarray]) -> None:
+        self.app = app
+        self.truth = truth
+        self.statuses: dict[int, int] = {}
+        self.num_wrong = 0
+
+    async def asked(self, texts: list[str]) -> int:
+        reply = await self.app.post("/v1/embeddings", json={"model": MODEL, "input": texts}, timeout=60)
+        self.statuses[reply.status_code] = self.statuses.get(reply.status_code, 0) + 1
+        if reply.status_code == 200:
+            rows = np.array([each["embedding"] for each in reply.json()["data"]], dtype=np.float32)
+            expected = np.stack([self.truth[text] for text in texts])
+            self.num_wrong += not (rows.shape == expected.shape and np.abs(rows - expected).max() < 1e-4)
+        return reply.status_code
+
+    async def load(self, stop: asyncio.Event, *, clients: int, num_texts: int = 4) -> None:
+        """`clients` at once, each one request after another, until `stop`."""
+
+        async def one(number: int) -> None:
+            while not stop.is_set():
+                start = number % len(TEXTS)
+                await self.asked((TEXTS + TEXTS)[start : start + num_texts])
+                number += 5
+
+        await asyncio.gather(*(one(number) for number in range(clients)))
+
+    @property
+    def num_asked(self) -> int:
+        return sum(self.statuses.values())
+
+    async def counted(self, metric: str) -> float:
+        text = (await self.app.get("/metrics")).text
+        return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(metric))
+
+    async def is_alive(self) -> bool:
+        try:
+            return (await self.app.get("/livez")).status_code == 200
+        except httpx2.TransportError:
+            return False
+
+    async def running(self) -> int:
+        return int(await self.counted(f'gateway_cluster_replicas{{model="{MODEL}",state="RUNNING"}}'))
+
+    async def is_ready(self) -> bool:
+        return (await self.app.get("/readyz")).status_code == 200
+
+
+def replica_processes() -> dict[int, tuple[int, float]]:
+    """The process of each replica of the tests' model: the Ray node it belongs to, and the CPU seconds it has used."""
+    found = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = stat.read_text()
+            title = stat.with_name("cmdline").read_bytes()
+        except OSError:  # it has ended meanwhile
+            continue
+        if title.startswith(f"ray::ServeReplica:{MODEL}:".encode()):
+            fields = text.rpartition(")")[2].split()
+            found[int(stat.parent.name)] = (int(fields[1]), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"))
+    return found
+
+
+@asynccontextmanager
+async def under_load(client: Client, *, clients: int, num_texts: int = 4):
+    """A load that begins before what is inside, and goes on until after it."""
+    stop = asyncio.Event()
+    task = asyncio.create_task(client.load(stop, clients=clients, num_texts=num_texts))
+    try:
+        before = client.num_asked
+        await until(lambda: task.done() or client.num_asked >= before + 10 * clients, what="requests are answered")
+        yield
+    finally:
+        stop.set()
+        await task
+
+
+def client_of(url: str) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(base_url=url, trust_env=False)

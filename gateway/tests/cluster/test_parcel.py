@@ -1,0 +1,34 @@
+"""A request's windows, there and back."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.cluster.parcel import packed, unpacked
+from gateway.embedding.embedder import Inputs
+from gateway.engine.encoder import Window
+from gateway.engine.plan import Windows
+
+token_ids = st.lists(st.integers(0, 250_000), min_size=1, max_size=9)
+windows = st.builds(Window, token_ids, st.integers(0, 9))
+inputs = st.lists(st.tuples(st.lists(windows, min_size=1, max_size=3), st.integers(0, 2047)), min_size=1, max_size=5)
+
+
+@given(inputs, st.booleans(), st.booleans())
+def test_what_was_packed_is_unpacked(inputs, is_array, has_positions):
+    flat = [window for group, _ in inputs for window in group]
+    work = Windows(flat, [len(group) for group, _ in inputs], [len(window) for window in flat])
+    positions = tuple(position for _, position in inputs) if has_positions else None
+    asked = Inputs([""] * len(inputs), is_array=is_array, caller="a", deadline=0, positions=positions)
+    array = packed(asked, work)
+    assert array.dtype == np.int32
+    parcel = unpacked(array)
+    assert (parcel.work, parcel.is_array, parcel.positions) == (work, is_array, positions)
+
+
+def test_an_array_that_is_cut_short_is_refused():
+    asked = Inputs([""], is_array=True, caller="a", deadline=0)
+    array = packed(asked, Windows([Window([1, 2, 3])], [1], [3]))
+    with pytest.raises(ValueError, match="no parcel"):
+        unpacked(array[:-1])
