@@ -56,9 +56,7 @@ def served(folder: Path) -> Iterator[Four]:
         gateway = Gateway(folder, GATEWAY_API_KEYS=ENVIRONMENT_KEY, GATEWAY_CONFIG=str(folder / "many-models.toml"))
         del gateway.environment["GATEWAY__MODELS"]
         (folder / "many-models.toml").write_text(configuration(source, upstreams), encoding="utf-8")
-        for upstream in upstreams.values():
-            upstream.wait_until_ready()
-        stack.enter_context(running(gateway))
+        stack.enter_context(running(gateway))  # ready means that both upstreams have answered it
         yield Four(gateway, upstreams, vectors)
         gateway.stop()
     assert "internal_error" not in gateway.log
