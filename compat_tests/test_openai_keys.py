@@ -98,7 +98,8 @@ def test_openai_raises_rate_limit_error_and_does_not_retry_once_the_budget_is_sp
     public_id, client = holder("--budget", "5/month")
     until(works(client), seconds=SEEN_SECONDS, what="a new key works")
     before = gateway.metric("gateway_requests_total", having='outcome="insufficient_quota"')
-    with client.with_options(max_retries=5) as patient, pytest.raises(openai.RateLimitError) as caught:
+    patient = client.with_options(max_retries=5)  # not closed here: the connections are the client's
+    with pytest.raises(openai.RateLimitError) as caught:
         patient.embeddings.create(model=MODEL, input="a")
     error = caught.value
     assert (error.status_code, error.code, error.type) == (429, "insufficient_quota", "insufficient_quota")
