@@ -107,3 +107,7 @@ class Soak:
         rows = self.scene.command("keys", "usage", caller.public_id, "--since", "2d")
         counted, seen = sum(row["tokens"] for row in rows), self.traffic.tally.num_tokens[caller.name]
         return f"{'well' if counted >= seen else 'BAD'}: {counted:,} tokens in the store, {seen:,} in replies"
+
+
+if __name__ == "__main__":
+    main()

@@ -121,5 +121,5 @@ class Scene:
         return json.loads(done.stdout)
 
     def new_caller(self, name: str, model: str, *terms: str) -> Caller:
-        made = self.command("keys", "create", "--name", name, *terms)
+        made = self.command("keys", "create", "--name", name, *terms)  # a server knows it within two seconds
         return Caller(name, made["key"], model, made["id"])

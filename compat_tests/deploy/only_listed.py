@@ -8,6 +8,7 @@ import json
 import re
 import sys
 from importlib.abc import MetaPathFinder
+from importlib.machinery import PathFinder
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -20,7 +21,12 @@ def normal(name):
 
 
 class OnlyListed(MetaPathFinder):
-    """Says of every other installed package that it is not there."""
+    """In the place of PathFinder: finds what is listed, and of every other installed package nothing, as if it were not there.
+
+    It raises nothing: who only asks whether a package is there, as yarl does, is told that it is not.
+    """
+
+    find_distributions = staticmethod(PathFinder.find_distributions)
 
     def __init__(self, listed):
         self.listed = listed
@@ -29,15 +35,15 @@ class OnlyListed(MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         top = name.partition(".")[0]
         if top not in OWNERS or top in OURS or self.listed & set(map(normal, OWNERS[top])):
-            return
+            return PathFinder.find_spec(name, path, target)
         self.refused.add(top)
-        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return None
 
 
 def main():
     listed = {normal(line.partition("==")[0]) for line in Path(sys.argv[1]).read_text().splitlines() if re.match(r"\w", line)}
     finder = OnlyListed(listed)
-    sys.meta_path.insert(0, finder)
+    sys.meta_path[sys.meta_path.index(PathFinder)] = finder
     report = Path(sys.argv[2])
     sys.argv = ["gateway", *sys.argv[3:]]
     from gateway.__main__ import main as gateway
