@@ -74,7 +74,7 @@ class Replica:
             Card(
                 description=self.local.describe(),
                 settings=self.order.settings,
-                tokenizer_json=info.tokenizer_json,
+                tokenizer_json=self.local.tokenizer.to_json(),
                 prompts=self.local.prompts,
                 default_prompt=info.default_prompt,
                 is_normalized=info.is_normalized,

@@ -7,6 +7,7 @@ import pytest
 
 from gateway.engine import artifact, openvino_encoder
 from gateway.engine.artifact import Shelf
+from gateway.engine.compiler import Child
 from gateway.engine.encoder import OutOfMemory, Window
 from gateway.engine.openvino_encoder import ALONE_TOKENS, Crew
 from gateway.engine.runtime import artifact_for
@@ -20,7 +21,7 @@ SHORT = [Window([2, 7, 8, 9, 3]), Window([2, 11, 3])]
 @pytest.fixture(scope="module")
 def place(small_model):
     settings = LocalSettings(source=str(small_model), runtime="openvino", precision="float32", download=False)
-    return artifact_for("m", settings, Shelf(DATA / "models"), progress=lambda _: None)
+    return artifact_for("m", settings, Shelf(DATA / "models"), progress=lambda _: None, child=Child())
 
 
 def loaded(place, *, threads, streams):

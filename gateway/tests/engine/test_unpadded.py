@@ -1,5 +1,6 @@
 """Batches without padding. FlashAttention runs on CUDA alone; a slow function that attends like it stands in for it here."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -78,6 +79,7 @@ async def test_vectors_without_padding_are_encodes_own(family, small_model, robe
     local = local_of(folder, runtime="torch", precision="float32")
     await local.start()
     encoder = local.devices[0].encoder
+    encoder.info = replace(encoder.info, tokenizer_json=local.tokenizer.to_json())  # as it was before it served
     install(attend)
     encoder.unpad(STAND_IN)
     assert encoder.is_unpadded
