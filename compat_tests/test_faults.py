@@ -175,7 +175,8 @@ def test_a_full_disk_is_said_in_one_line_and_leaves_nothing_that_is_used_later(
     *log_lines, last = gateway.log.splitlines()
     assert last.startswith("gateway: ")
     assert "the compiled model cannot be written to" in last
-    assert all(json.loads(line)["level"] == "info" for line in log_lines)
+    levels = {json.loads(line)["event"]: json.loads(line)["level"] for line in log_lines}
+    assert [event for event, level in levels.items() if level != "info"] == ["model_failed"]
     assert [path.relative_to(shelf_of(gateway)) for path in shelf_of(gateway).rglob("*.*")] == [
         Path(compiled.name, "manifest.json")
     ]

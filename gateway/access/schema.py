@@ -111,10 +111,15 @@ def migrate(connection: sql.Connection) -> None:
 
 
 def version_of(connection: sql.Connection) -> int:
-    """0 for an empty database, 1 for one of the first version, which kept no version."""
+    """0 for an empty database, 1 for one of the first version, which kept no version. Raises OperatorError for another's."""
     inspected = sql.inspect(connection)
     if not inspected.has_table(schema_table.name):
-        return int(inspected.has_table(keys_table.name))
+        if not inspected.has_table(keys_table.name):
+            return 0
+        has = {column["name"] for column in inspected.get_columns(keys_table.name)}
+        if lacking := [column.name for column in keys_table.columns if not column.info and column.name not in has]:
+            raise OperatorError(f"the key database is not a gateway's: its table 'keys' has no {', '.join(lacking)}")
+        return 1
     row = connection.execute(schema_table.select()).first()
     if row is not None and row.readable_from > LATEST:
         raise OperatorError(
