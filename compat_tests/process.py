@@ -80,9 +80,9 @@ class Gateway:
         assert done.returncode == 0, f"gateway {' '.join(arguments)}: exit code {done.returncode}\n{done.stderr}"
         return done.stdout
 
-    def create_key(self, name: str) -> tuple[str, str]:
-        """A new key of the store: its public id, and the key in full."""
-        shown = OWN_KEY.search(self.run("keys", "create", "--name", name))
+    def create_key(self, name: str, *terms: str) -> tuple[str, str]:
+        """A new key of the store, with terms such as "--admin": its public id, and the key in full."""
+        shown = OWN_KEY.search(self.run("keys", "create", "--name", name, *terms))
         assert shown, "gateway keys create showed no key"
         return shown[1], shown[0]
 
@@ -105,10 +105,11 @@ class Gateway:
         assert self.process.poll() is None, f"the gateway ended with exit code {self.process.returncode}\n{self.log}"
         return self.status_of("/readyz") == 200
 
-    def status_of(self, path: str) -> int | None:
+    def status_of(self, path: str, *, key: str | None = None) -> int | None:
         """None while nobody listens."""
+        asked = urllib.request.Request(f"{self.origin}{path}", headers={"api-key": key} if key else {})
         try:
-            with urllib.request.urlopen(f"{self.origin}{path}", timeout=10) as answer:
+            with urllib.request.urlopen(asked, timeout=10) as answer:
                 return int(answer.status)
         except HTTPError as error:
             error.close()

@@ -12,6 +12,7 @@ from compat_tests.conftest import running
 from compat_tests.page.conftest import Visits
 from compat_tests.page.visit import Visit
 from compat_tests.process import Gateway
+from compat_tests.waiting import until
 
 
 def test_whoever_sits_at_the_machine_sees_what_happens(visit: Visit) -> None:
@@ -47,6 +48,15 @@ def test_a_key_without_the_admin_scope_is_told_why_it_sees_nothing(
     expect(visit.page.locator("#now .empty")).to_contain_text("admin")
     visit.enter(key)
     expect(visit.page.locator("#now .empty[data-kind='forbidden']")).to_contain_text('live = "loopback"')
+
+
+def test_an_administrators_key_sees_it_from_anywhere(visits: Visits, gateway: Gateway) -> None:
+    """The gateway knows a new key within two seconds; until then the page says that it is wrong."""
+    _, admin = gateway.create_key("operator", "--admin")
+    until(lambda: gateway.status_of("/page/live", key=admin) == 200, seconds=10, what="the administrator's key")
+    visit = visits(gateway).open()
+    visit.enter(admin).open("now")
+    expect(visit.page.locator("#chart-requests .line")).to_have_attribute("d", re.compile(r"^M"), timeout=15_000)
 
 
 def test_turned_off_the_view_is_not_offered(visits: Visits, tmp_path: Path) -> None:
