@@ -57,13 +57,22 @@ class Server(uvicorn.Server):
         self.on_leave = on_leave
         self.on_drain = on_drain
         self.is_idle = is_idle
+        self.was_told = False  # by a signal, to stop
         self.drain_as(settings)
 
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        self.loop = asyncio.get_running_loop()
+        await super().serve(sockets)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a signal handler
-        if self.should_exit:
+        """Only leaves word for the loop. It runs between any two steps of the loop's thread, which may hold the log's lock just
+        then: a stop under load that logged from here waited for itself for ever, one in a dozen.
+        """
+        if self.was_told or self.should_exit:
             self.force_exit = True
-        else:
-            self.stop(is_waited_for=sig == signal.SIGINT)
+            return
+        self.was_told = True
+        self.loop.call_soon_threadsafe(partial(self.stop, is_waited_for=sig == signal.SIGINT))
 
     def drain_as(self, settings: ServerSettings) -> None:
         """What a stop takes from now on."""

@@ -8,6 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from gateway.api.server import Server
+from gateway.config import ServerSettings
+from gateway.metrics import Metrics
 from gateway.tests.api.client import assert_refused, got, posted, until
 from gateway.tests.api.faulty import assert_vectors, gateway_of, metric
 from gateway.tests.api.served import served
@@ -138,3 +141,23 @@ async def test_ctrl_c_waits_for_no_balancer(encoder, tmp_path):
     with served(gateway):
         gateway.server.handle_exit(signal.SIGINT, None)
     assert gateway.is_draining
+
+
+async def test_a_signal_only_leaves_word():
+    """What it interrupts may hold the log's lock: to log from there would wait for itself."""
+    told = []
+    server = Server(
+        None,
+        ServerSettings(),
+        metrics=Metrics(),
+        on_leave=lambda: told.append("leaving"),
+        on_drain=lambda: told.append("draining"),
+        is_idle=lambda: True,
+    )
+    server.loop = asyncio.get_running_loop()
+    server.handle_exit(signal.SIGTERM, None)
+    assert (told, server.should_exit) == ([], False)
+    await asyncio.sleep(0)
+    assert (told, server.should_exit, server.force_exit) == (["leaving"], True, False)
+    server.handle_exit(signal.SIGTERM, None)
+    assert server.force_exit
