@@ -1,6 +1,7 @@
 """The database under the keys and the usage: a SQLite file, or PostgreSQL by its URL. Everything here may block."""
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ from gateway.errors import ConfigurationError, OperatorError
 
 FILE_NAME = "gateway.db"
 BUSY_TIMEOUT_SECONDS = 5.0
+BUSY_PAUSE_SECONDS = 0.02
+PRIMARY_CODE = 0xFF  # of SQLite's extended error codes, the part that is the error itself
 CONNECT_TIMEOUT_SECONDS = 5
 STATEMENT_TIMEOUT_SECONDS = 15
 LINK_TIMEOUT_SECONDS = 10  # for what was sent to be acknowledged: a network that drops packets is noticed within it
@@ -94,7 +97,7 @@ def sqlite_engine(path: Path, busy_timeout_seconds: float) -> sql.Engine:
         uri = f"file:{quote(str(path))}?mode=rw"
         connection = sqlite3.connect(uri, uri=True, timeout=busy_timeout_seconds, check_same_thread=False, isolation_level=None)
         try:
-            connection.execute("PRAGMA journal_mode=WAL")
+            enter_wal(connection, busy_timeout_seconds)
         except BaseException:
             connection.close()
             raise
@@ -103,6 +106,20 @@ def sqlite_engine(path: Path, busy_timeout_seconds: float) -> sql.Engine:
     engine = sql.create_engine("sqlite://", creator=connect, poolclass=sql.QueuePool)
     sql.event.listen(engine, "begin", begin_sqlite)
     return engine
+
+
+def enter_wal(connection: sqlite3.Connection, timeout_seconds: float) -> None:
+    """Several processes that begin at once each try to make a new file a WAL one; SQLite then says busy without any waiting."""
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & PRIMARY_CODE != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        else:
+            return
+        time.sleep(BUSY_PAUSE_SECONDS)
 
 
 def begin_sqlite(connection: sql.Connection) -> None:
