@@ -74,7 +74,7 @@ def peak_resident_bytes(gateway: Gateway) -> int:
 
 
 def test_server_told_twice_to_stop_waits_for_nobody(own_gateway: OwnGateway) -> None:
-    texts = [prose(100, seed) for seed in range(MAX_INPUTS)]  # half a minute's work
+    texts = [f"{seed} {prose(100, seed)}" for seed in range(MAX_INPUTS)]  # no two alike: ten seconds' work and more
     with running(own_gateway()) as gateway, client_of(gateway) as client, ThreadPoolExecutor(1) as thread:
         bulk = thread.submit(client.embeddings.create, model=MODEL, input=texts)
         until(lambda: gateway.metric("gateway_queue_inputs") > 0, seconds=60, what="the bulk waits for its turn")
