@@ -101,7 +101,8 @@ def clients_gone(gateway: Gateway) -> float:
 
 def test_openai_raises_timeout_and_the_gateway_forgets_the_request(client: OpenAI, gateway: Gateway) -> None:
     gone_before = clients_gone(gateway)
-    bulk = [prose(200, seed) for seed in range(1000)]  # far more than can be embedded before the client gives up
+    # Some seconds' work for a client that waits half a second. The numbers keep texts apart: repeated ones are embedded once.
+    bulk = [f"{number} {prose(200, number)}" for number in range(1000)]
     with pytest.raises(openai.APITimeoutError):
         client.with_options(timeout=0.5, max_retries=0).embeddings.create(model=MODEL, input=bulk)
     until(lambda: clients_gone(gateway) == gone_before + 1, seconds=30, what="the gateway sees that a client left")

@@ -26,7 +26,7 @@ def client_of(gateway: Gateway) -> OpenAI:
 
 
 def test_server_finishes_what_runs_when_it_is_told_to_stop(own_gateway: OwnGateway, truth: Truth) -> None:
-    texts = [prose(60, seed) for seed in range(300)]
+    texts = [f"{number} {prose(60, number)}" for number in range(300)]  # no two alike, so that the work takes its time
     with running(own_gateway()) as gateway, client_of(gateway) as client, ThreadPoolExecutor(1) as thread:
         bulk = thread.submit(client.embeddings.with_raw_response.create, model=MODEL, input=texts)
         until(lambda: gateway.metric("gateway_queue_inputs") > 0, seconds=60, what="the bulk waits for its turn")
