@@ -14,10 +14,11 @@ TORCH_INDEX_URL ?=
 DEV := minilm,bulk,otel,postgres,ray,redis,dev
 # Options for the benchmarks: make bench BENCH='--growth-minutes 60'.
 BENCH ?=
+SOAK ?=
 URL ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-cluster check format proof bench bench-peers bench-cluster compat-setup clean
+.PHONY: help setup run test test-cluster check format proof bench bench-peers bench-cluster soak compat-setup clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -56,6 +57,9 @@ bench-peers: $(VENV)/.bench $(PEERS_VENV)/.servers ## Measure the gateway beside
 
 bench-cluster: $(VENV)/.bench ## Measure what Ray costs, and take nodes away under load
 	$(BIN)/python -m benchmarks.cluster $(BENCH)
+
+soak: $(VENV)/.bench ## Clients of every kind while things break, ten minutes: make soak SOAK='--minutes 60'
+	$(BIN)/python -m benchmarks.soak $(SOAK)
 
 compat-setup: $(COMPAT_VENV)/.clients $(LITELLM_VENV)/.clients $(NODE_CLIENTS)
 

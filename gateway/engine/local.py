@@ -136,10 +136,13 @@ class Local:
         started = time.perf_counter()
         self.planner.refuse_too_many_characters(inputs)
         abandoned = threading.Event()
-        try:
-            prepared = await asyncio.get_running_loop().run_in_executor(self.pool, self.planner.planned, inputs, abandoned)
-        finally:
-            abandoned.set()  # a client that left needs no more tokens
+        if self.planner.is_short(inputs):
+            prepared = self.planner.planned(inputs, abandoned)
+        else:
+            try:
+                prepared = await asyncio.get_running_loop().run_in_executor(self.pool, self.planner.planned, inputs, abandoned)
+            finally:
+                abandoned.set()  # a client that left needs no more tokens
         ended = time.perf_counter()
         stage("tokenize", started, ended)
         prepared.stages["tokenize"] = ended - started

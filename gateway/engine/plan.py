@@ -10,6 +10,9 @@ from gateway.engine.encoder import EncoderInfo, Window
 from gateway.engine.tokenizer import Tokenizer
 from gateway.errors import InputTooLong, InvalidValue, OperatorError, RequestTooLong
 
+# Measured: 20 to 70 microseconds of English, 200 of Chinese, which are the worst. A thread costs the loop 40 and the client 200.
+SHORT_CHARS = 256
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
@@ -63,8 +66,16 @@ class Planner:
         if sum(map(len, inputs.texts)) > self.limits.max_request_tokens * max_chars:
             raise RequestTooLong(f"more than {self.limits.max_request_tokens}", self.limits.max_request_tokens)
 
+    def prompt_of(self, inputs: Inputs) -> Prompt:
+        return self.prompts.get(inputs.input_type, NO_PROMPT) if inputs.input_type else self.default_prompt
+
+    def is_short(self, inputs: Inputs) -> bool:
+        """Whether it takes longer to hand the texts to another thread than to tokenise them."""
+        num_prompt_chars = len(self.prompt_of(inputs).text)
+        return sum(len(text) + num_prompt_chars for text in inputs.texts) <= SHORT_CHARS
+
     def planned(self, inputs: Inputs, abandoned: threading.Event) -> Prepared:
-        prompt = self.prompts.get(inputs.input_type, NO_PROMPT) if inputs.input_type else self.default_prompt
+        prompt = self.prompt_of(inputs)
         texts = [prompt.text + text for text in inputs.texts] if prompt.text else inputs.texts
         contents = self.tokenizer.content_ids(texts, abandoned)
         counts = [len(content) + self.tokenizer.num_special for content in contents]

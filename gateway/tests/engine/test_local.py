@@ -2,12 +2,14 @@
 
 import asyncio
 import random
+import threading
 
 import numpy as np
 import pytest
 
 from gateway.config import EngineSettings, LimitSettings
 from gateway.engine.encoder import Window
+from gateway.engine.local import TOKENIZER_THREADS
 from gateway.errors import InputTooLong, Overloaded, RequestTooLong, Unembeddable
 from gateway.tests.engine.conftest import embedded, inputs_of, local_of
 
@@ -42,6 +44,20 @@ async def test_usage_counts_the_models_own_tokens(loaded, reference):
     _, prepared = await embedded(loaded, *TEXTS)
     tokenizer = reference.tokenizer
     assert prepared.token_counts == [len(tokenizer(text, truncation=False)["input_ids"]) for text in TEXTS]
+
+
+async def test_a_short_text_does_not_wait_for_the_tokenizing_of_long_ones(loaded):
+    are_done = threading.Event()
+    for _ in range(TOKENIZER_THREADS):
+        loaded.pool.submit(are_done.wait)
+    try:
+        assert (await loaded.prepare(inputs_of("a short text"))).token_counts == [5]
+        long = asyncio.create_task(loaded.prepare(inputs_of("a short text" * 30)))
+        await asyncio.sleep(0)  # in which a short one would have been tokenised
+        assert not long.done()
+    finally:
+        are_done.set()
+    assert (await long).num_tokens > 90
 
 
 async def test_company_never_changes_a_vector(loaded):

@@ -103,3 +103,11 @@ async def test_a_long_prompted_text_is_the_mean_of_its_prompted_pieces(small_mod
     np.testing.assert_allclose(rows[0], np.average(parts, axis=0, weights=[28, 28, 19]), atol=1e-5)
     assert prepared.token_counts == [75 + 4]
     await local.close()
+
+
+def test_texts_are_short_together_and_with_their_prompts(tokenizer):
+    planner = planner_of(tokenizer, query="xyz")
+    assert planner.is_short(inputs_of("a" * 256))
+    assert planner.is_short(inputs_of("a" * 128, "a" * 128))
+    assert not planner.is_short(inputs_of("a" * 128, "a" * 129))
+    assert not planner.is_short(inputs_of("a" * 254, input_type="query"))
