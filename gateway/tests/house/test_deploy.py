@@ -1,4 +1,4 @@
-"""deploy/README.md tells of every file under deploy/ what proved it."""
+"""deploy/README.md tells of every file under deploy/ what proved it; the pages for operators name what there is."""
 
 import re
 import subprocess
@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from gateway.config import Config
+
 ROOT = Path(__file__).parents[3]
 README = ROOT / "deploy" / "README.md"
+OPERATIONS = ROOT / "deploy" / "operations.md"
+PAGES = (README, OPERATIONS, ROOT / "SECURITY.md")
 TEST = re.compile(r"(test_\w+)\.py")
 
 
@@ -44,6 +48,23 @@ def test_every_test_that_a_row_names_is_there():
     assert named
 
 
-@pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)#]+)\)", README.read_text(encoding="utf-8")))
-def test_a_link_of_the_document_leads_somewhere(link):
-    assert (README.parent / link).exists()
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_link_of_the_document_leads_somewhere(page):
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8"))
+    assert links
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_setting_that_a_page_names_is_one(page):
+    sections = {name: getattr(Config(), name) for name in Config.__struct_fields__ if name != "models"}
+    named = re.findall(rf"`({'|'.join(sections)})\.(?!md\b)([a-z_]+)", page.read_text(encoding="utf-8"))
+    assert named
+    assert [f"{section}.{name}" for section, name in named if name not in sections[section].__struct_fields__] == []
+
+
+def test_the_operations_page_has_a_heading_for_every_alert_and_no_other():
+    rules = (ROOT / "deploy" / "prometheus" / "alerts.yml").read_text(encoding="utf-8")
+    alerts = re.findall(r"^ +- alert: (\w+)$", rules, flags=re.MULTILINE)
+    assert len(alerts) == rules.count("alert:") > 10
+    assert re.findall(r"^### (Gateway\w+)$", OPERATIONS.read_text(encoding="utf-8"), flags=re.MULTILINE) == alerts
