@@ -31,6 +31,13 @@ async def until_answered(client: httpx.AsyncClient, status: int) -> float:
     return time.monotonic() - started
 
 
+async def until_known(processes: list[Process], *keys: str) -> None:
+    """Returns when every gateway serves every key: each learns of a new one within two seconds."""
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(process.client(key)) for process in processes for key in keys]
+        await asyncio.gather(*(until_answered(client, 200) for client in clients))
+
+
 class Load:
     """Requests with a key of their own to every gateway, for as long as the block lasts; each must succeed."""
 
@@ -60,6 +67,7 @@ class Load:
 async def test_a_revocation_at_one_gateway_is_seen_by_the_other_within_two_seconds_under_load(pair):
     here, _ = pair
     admin, busy = here.made_key("--admin"), here.made_key()
+    await until_known(pair, admin["key"], busy["key"])
     async with AsyncExitStack() as stack:
         boss = await stack.enter_async_context(here.client(admin["key"]))
         await stack.enter_async_context(Load(pair, busy["key"]))
