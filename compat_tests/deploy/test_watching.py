@@ -69,7 +69,7 @@ def test_every_alert_fires_when_it_must_and_only_then() -> None:
 @pytest.mark.parametrize("rule", ALERTS, ids=[rule["alert"] for rule in ALERTS])
 def test_every_alert_says_what_to_do(rule: dict) -> None:
     file, _, anchor = rule["annotations"]["runbook"].partition("#")
-    headings = re.findall(r"^## (\w+)$", (DEPLOY.parent / file).read_text(), flags=re.MULTILINE)
+    headings = re.findall(r"^### (Gateway\w+)$", (DEPLOY.parent / file).read_text(), flags=re.MULTILINE)
     assert anchor == rule["alert"].lower()
     assert rule["alert"] in headings
     assert rule["labels"]["severity"] in {"page", "ticket"}
