@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks import chart, corpus, load, queries, redis_server
 from benchmarks.machine import cores, machine, place, programs, versions
 from benchmarks.measures import MEASURES, ONCE, Result, chosen, result
-from benchmarks.program import CACHED, FLOAT32, GATEWAY, LIMITED, OPEN, SHARED, STANDIN, before
+from benchmarks.program import CACHED, FLOAT32, GATEWAY, LIMITED, OPEN, SHARED, STANDIN, before, crowded
 from benchmarks.rounds import add_options, kept, now, played
 from benchmarks.server import Server
 from benchmarks.sides import CLIENTS, LEVELS, Figures, Sides
@@ -76,7 +76,7 @@ def started(stack: contextlib.ExitStack, names: list[str], options: argparse.Nam
         for name, program in VARIANTS.items()
         if any(side.endswith(f"_{name}") for side in names)
     }
-    if any(side.endswith("_upstream") for side in names):
+    if any(side.endswith(("_upstream", "_crowded")) for side in names):
         variants |= upstream(stack, folder)
     workers = {
         name: stack.enter_context(Worker(module, corpus.written(sentences, folder / "gateway" / "corpus.json")))
@@ -89,12 +89,13 @@ def started(stack: contextlib.ExitStack, names: list[str], options: argparse.Nam
 
 
 def upstream(stack: contextlib.ExitStack, folder: Path) -> dict[str, Server]:
-    """A gateway on one core, and the server that its model is on, on another."""
+    """A gateway on one core, one with many models, and the server that their models are on, on another core."""
     gateway_core, *others = list[int | None](cores()) or [None]
     standin = stack.enter_context(Server(STANDIN, folder / "standin", core=others[-1] if others else gateway_core))
     return {
         "standin": standin,
         "upstream": stack.enter_context(Server(before(standin.url), folder / "upstream", core=gateway_core)),
+        "crowded": stack.enter_context(Server(crowded(standin.url), folder / "crowded")),
     }
 
 

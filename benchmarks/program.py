@@ -75,6 +75,16 @@ def before(url: str) -> Program:
     return GATEWAY.configured(GATEWAY__MODELS=json.dumps([{"name": MODEL, "backend": "openai", "url": f"{url}/v1"}]))
 
 
+MANY_MODELS = (MODEL, *(f"model-{number}" for number in range(1, 20)))
+MANY_KEYS = (KEY, *(f"benchmark-key-{number:03}-of-24-or-more" for number in range(1, 100)))
+
+
+def crowded(url: str) -> Program:
+    """A gateway of MANY_MODELS, all on another server, for MANY_KEYS."""
+    rows = [{"name": name, "backend": "openai", "url": f"{url}/v1"} for name in MANY_MODELS]
+    return GATEWAY.configured(GATEWAY__MODELS=json.dumps(rows), GATEWAY_API_KEYS=",".join(MANY_KEYS))
+
+
 INFINITY = Program(
     "infinity",
     (

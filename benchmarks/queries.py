@@ -21,12 +21,12 @@ class Client:
         self.server = server
         self.local = threading.local()
 
-    def embed(self, texts: str | list[str]) -> None:
+    def embed(self, texts: str | list[str], *, model: str = MODEL, key: str = KEY) -> None:
         """Raises RuntimeError for any reply but 200."""
         if not hasattr(self.local, "connection"):
             self.local.connection = http.client.HTTPConnection(HOST, self.server.port, timeout=120)
-        body = json.dumps({"model": MODEL, "input": texts, "encoding_format": "base64"})
-        headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+        body = json.dumps({"model": model, "input": texts, "encoding_format": "base64"})
+        headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
         self.local.connection.request("POST", "/v1/embeddings", body, headers)
         reply = self.local.connection.getresponse()
         content = reply.read()
@@ -58,6 +58,19 @@ def latencies(server: Server, texts: list[str], *, rate: float, seconds: float) 
             time.sleep(max(0.0, due - time.monotonic()))
             asked.append(pool.submit(ask, due, text))
     return [query.result() for query in asked]
+
+
+def scrapes(server: Server, number: int) -> list[float]:
+    """How long each took, in seconds, one after another on one connection, as Prometheus asks."""
+    connection = http.client.HTTPConnection(HOST, server.port, timeout=30)
+    taken = []
+    for _ in range(number):
+        began = time.monotonic()
+        connection.request("GET", "/metrics")
+        connection.getresponse().read()
+        taken.append(time.monotonic() - began)
+    connection.close()
+    return taken
 
 
 def percentile(values: list[float], share: float) -> float:

@@ -10,7 +10,7 @@ from benchmarks import load, queries
 from benchmarks.corpus import INPUTS, Corpus
 from benchmarks.growth import grown
 from benchmarks.mixture import mixture
-from benchmarks.program import OTHER_KEY
+from benchmarks.program import MANY_KEYS, MANY_MODELS, OTHER_KEY
 from benchmarks.server import Server
 from benchmarks.worker import Worker
 
@@ -21,6 +21,7 @@ BULK_INPUTS = 512
 QUERIES_A_SECOND = 5
 SETTLE_SECONDS = 1.0  # the batch of a client that was cut off runs to its end
 PADDING_REQUESTS = 8  # 512 texts
+SCRAPES = 100
 
 Figures = dict[str, float]
 
@@ -188,6 +189,15 @@ class Sides:
         """Tokens the device ran, without the padding; batches are of nearly one size, so the mean of their ratios will do."""
         ratios, batches = (self.server.counted(f"gateway_batch_padding_ratio_{part}") for part in ("sum", "count"))
         return self.server.counted("gateway_batch_tokens_sum") * batches / ratios
+
+    def scrape_crowded(self) -> Figures:
+        """Of /metrics once every key has used a model, and every model was used."""
+        server = self.variants["crowded"]
+        client = queries.Client(server)
+        for key, model in zip(MANY_KEYS, itertools.cycle(MANY_MODELS), strict=False):
+            client.embed("a", model=model, key=key)
+        taken = queries.scrapes(server, SCRAPES)
+        return {f"p{share}_ms": 1000 * queries.percentile(taken, share / 100) for share in (50, 99)}
 
     def padding(self) -> Figures:
         """All of it is answered, so what ran and what was asked for are the same inputs."""

@@ -53,10 +53,10 @@ QUESTIONS: dict[str, list[Panel]] = {
             {"{{alertname}} {{model}}": 'ALERTS{alertname=~"Gateway.*", alertstate="firing"}'},
         ),
         (
-            "Upstreams",
-            "short",
-            "1 is up. Nothing where every model is served here.",
-            {"{{upstream}}": f"min by (upstream) (gateway_upstream_up{{{JOB}}})"},
+            "Refused for a key's limit",
+            "reqps",
+            "By limit. Callers with retries wait and come back; the key that does not is in the next row.",
+            {"{{limit}}": f"sum by (limit) (rate(gateway_limited_total{{{JOB}}}[$__rate_interval]))"},
         ),
     ],
     "Who is using it?": [
@@ -194,6 +194,62 @@ QUESTIONS: dict[str, list[Panel]] = {
             {"{{model}}": f"min by (model) (gateway_model_fidelity_cosine{{{MODEL}}})"},
         ),
     ],
+    "And the servers behind it?": [
+        (
+            "Upstreams",
+            "short",
+            "1 is up. Nothing where every model is served here.",
+            {"{{upstream}}": f"min by (upstream) (gateway_upstream_up{{{JOB}}})"},
+        ),
+        (
+            "What they answer",
+            "reqps",
+            "Requests to each by outcome. rate_limited is its limit, timeout that it is slow, connect the network.",
+            {
+                "{{upstream}} {{outcome}}": "sum by (upstream, outcome) (rate("
+                f"gateway_upstream_requests_total{{{JOB}}}[$__rate_interval]))"
+            },
+        ),
+        (
+            "What waits for them",
+            "short",
+            "Requests they have not answered yet.",
+            {"{{upstream}}": f"sum by (upstream) (gateway_upstream_outstanding_requests{{{JOB}}})"},
+        ),
+        (
+            "Left alone, and tried again",
+            "short",
+            "Addresses left alone after failures, and retries a second. Retries are 10 % of traffic at most.",
+            {
+                "{{upstream}} {{address}}": f"sum by (upstream, address) (gateway_upstream_breaker_open{{{JOB}}})",
+                "retries of {{upstream}}": f"sum by (upstream) (rate(gateway_upstream_retries_total{{{JOB}}}[$__rate_interval]))",
+            },
+        ),
+        (
+            "Clusters",
+            "short",
+            "1 where calls to the model's Ray cluster make sense. Nothing where no model is on one.",
+            {"{{model}}": f"min by (model) (gateway_cluster_up{{{MODEL}}})"},
+        ),
+        (
+            "Replicas on a cluster",
+            "short",
+            "By what Ray Serve says of them, as the gateway that sees most of them tells.",
+            {"{{model}} {{state}}": f"max by (model, state) (gateway_cluster_replicas{{{MODEL}}})"},
+        ),
+        (
+            "What replicas answer",
+            "reqps",
+            "Calls by outcome, each try by itself. lost: a replica or its node went away in mid-call.",
+            {"{{model}} {{outcome}}": f"sum by (model, outcome) (rate(gateway_cluster_calls_total{{{MODEL}}}[$__rate_interval]))"},
+        ),
+        (
+            "What waits for replicas",
+            "short",
+            "Calls they have not answered yet.",
+            {"{{model}}": f"sum by (model) (gateway_cluster_outstanding_calls{{{MODEL}}})"},
+        ),
+    ],
 }
 PER_LINE = {6: 3, 4: 4, 8: 4}
 
@@ -247,7 +303,7 @@ def dashboard() -> dict[str, Any]:
     return {
         "uid": "embeddings-gateway",
         "title": "Embeddings gateway",
-        "description": "Is it well, who is using it, what is slow, and why. Written by deploy/grafana/dashboard.py.",
+        "description": "Is it well, who is using it, what is slow, why. Written by deploy/grafana/dashboard.py.",
         "tags": ["embeddings", "gateway"],
         "schemaVersion": 39,
         "version": 1,
