@@ -14,13 +14,15 @@ class Corked(asyncio.Transport):
         self.pending: list[bytes | bytearray | memoryview] = []
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
+        if not data:  # asyncio of Python 3.12 and 3.13 would try to send it for ever, and never close
+            return
         if not self.pending:
             self.loop.call_soon(self.flush)
         self.pending.append(data)
 
     def flush(self) -> None:
         pending, self.pending = self.pending, []
-        if pending:
+        if pending and not self.transport.is_closing():  # after which asyncio of those would keep them, and look for ever
             self.transport.writelines(pending)
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ import click
 from gateway import log
 from gateway.app import Gateway
 from gateway.cli.browser import serve_and_open
+from gateway.cli.memory import bound_arenas
 from gateway.cli.options import config_option
 from gateway.config import Source
 from gateway.errors import ConfigurationError
@@ -28,6 +29,7 @@ from gateway.errors import ConfigurationError
 @click.option("--open", "opens", is_flag=True, help="Open the page in a browser once the server listens.")
 def serve(path: str | None, host: str | None, port: int | None, models: tuple[str, ...], *, opens: bool) -> None:
     """Start the gateway."""
+    bound_arenas()  # before threads have some of their own
     flags: dict[tuple[str, str], Any] = {
         ("server", "host"): host,
         ("server", "port"): port,

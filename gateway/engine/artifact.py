@@ -21,8 +21,8 @@ from gateway.errors import OperatorError
 
 FORMAT = 2
 MAKING, ABANDONED_SECONDS = ".making-", 24 * 3600
-NETWORK, TOKENIZER, MANIFEST = "model.xml", "tokenizer.json", "manifest.json"
-CONTENT = (NETWORK, "model.bin", TOKENIZER)
+NETWORK, WEIGHTS, TOKENIZER, MANIFEST = "model.xml", "model.bin", "tokenizer.json", "manifest.json"
+CONTENT = (NETWORK, WEIGHTS, TOKENIZER)
 LIBRARIES = ("openvino", "sentence-transformers", "torch", "transformers", "tokenizers")
 
 

@@ -182,7 +182,7 @@ def made(network: object, reference: Any, identity: Identity, order: Order, maki
         files={name: sha256_of(making / name) for name in artifact.CONTENT},
     )
     tell(Report("measuring"))
-    [encoder] = openvino_encoder.load(making, manifest, threads=0, streams=1)
+    [encoder] = openvino_encoder.load(order.source, making, manifest, threads=0, streams=1)
     return msgspec.structs.replace(manifest, fidelity=worst_cosine(encoder, reference, Tokenizer(info.tokenizer_json)))
 
 

@@ -102,6 +102,7 @@ class Local:
         ]
         for device in self.devices:
             device.start()
+        loaded.afterwards()
 
     def device_failed(self) -> None:
         """The others go on; without any, nobody is left to wait for."""
@@ -209,7 +210,6 @@ def closed() -> GatewayError:
 def warm_up(encoders: list[Encoder], budget: Budget, *, seconds: float) -> None:
     """Runs common shapes once in each encoder, while there is time: a new shape costs a compilation, a larger batch new memory."""
     deadline = time.monotonic() + seconds
-    warm_up_one(encoders[0], budget, deadline, is_full=False)  # while the others rest: as a text that comes alone will find it
     with ThreadPoolExecutor(len(encoders), thread_name_prefix="warm-up") as pool:
         for is_full in (False, True):
             list(pool.map(lambda encoder: warm_up_one(encoder, budget, deadline, is_full=is_full), encoders))  # noqa: B023 - at once

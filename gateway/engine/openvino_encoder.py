@@ -1,13 +1,10 @@
 """A compiled model on the CPU: one encoder a stream, each with its own infer request, and one request of all cores between them.
 
 Streams of one core are the fastest way to do much, and the slowest to do little: a short text alone takes 5.3 ms on one of two
-cores and 3.1 ms on both, where a full load would lose a fifth. So a small batch that finds no other running takes all the cores.
+cores and 2.3 ms on both (crew.py), where a full load would lose a fifth. So a small batch that finds no other running takes them all.
 """
 
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +12,9 @@ from numpy.typing import NDArray
 
 from gateway.engine import artifact
 from gateway.engine.artifact import Manifest
-from gateway.engine.encoder import EncoderInfo, OutOfMemory, Window, padded
+from gateway.engine.crew import LENGTHS, MAX_BRANCHED_BYTES, Branched, Crew, branched
+from gateway.engine.encoder import EncoderInfo, Window, padded
+from gateway.engine.network import Network
 from gateway.engine.quiet_openvino import openvino
 from gateway.engine.shapes import Shapes
 
@@ -25,9 +24,6 @@ RUNTIME_CACHE_ENTRIES = "100"  # of compiled kernels a stream keeps: a second gu
 ALONE_TOKENS = 128  # padded; a larger batch is one of many, or soon will be
 ALONE_THREADS = 4  # more wait for each other longer than they compute: a layer of a short text is 20 microseconds' work
 HINTS = {"float32": "f32", "bfloat16": "bf16"}
-# Short of memory, OpenVINO 2026.4 may fail in silence too and leave the former batch's output: each is overwritten once read.
-STALE = np.finfo(np.float32).max
-NO_MEMORY = ("Failed to allocate", "bad_alloc")  # in the text of a RuntimeError: OpenVINO has no error of its own for it
 
 
 def native_precision() -> str:
@@ -35,16 +31,12 @@ def native_precision() -> str:
     return "bfloat16" if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "float32"
 
 
-def load(place: Path, manifest: Manifest, *, threads: int, streams: int) -> list["OpenVINOEncoder"]:
-    """One encoder a stream. The precision is always said: OpenVINO would choose bfloat16 by itself."""
-    core, path = openvino.Core(), place / artifact.NETWORK
-    options = {"INFERENCE_PRECISION_HINT": HINTS[manifest.precision], "CPU_RUNTIME_CACHE_CAPACITY": RUNTIME_CACHE_ENTRIES}
+def load(name: str, place: Path, manifest: Manifest, *, threads: int, streams: int) -> list["OpenVINOEncoder"]:
+    """One encoder a stream, and a crew between them that is yet to be started."""
+    core = openvino.Core()
+    model = core.read_model(place / artifact.NETWORK)  # once: whatever is compiled of it shares the file's memory
     apart = {"NUM_STREAMS": str(streams), **({"INFERENCE_NUM_THREADS": str(threads)} if threads else {})}
-    compiled = core.compile_model(path, "CPU", {**options, **apart})
-    crew, num_threads = Crew(), min(threads or num_cores(), ALONE_THREADS)
-    if max(1, (threads or num_cores()) // streams) < num_threads:
-        together = {"NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": str(num_threads), "ENABLE_CPU_PINNING": "NO"}
-        crew.network = Network(core.compile_model(path, "CPU", {**options, **together}).create_infer_request())
+    compiled = core.compile_model(model, "CPU", options(manifest) | apart)
     info = EncoderInfo(
         dimensions=manifest.dimensions,
         max_tokens=manifest.max_tokens,
@@ -59,53 +51,31 @@ def load(place: Path, manifest: Manifest, *, threads: int, streams: int) -> list
         leaves_prompt_out=manifest.leaves_prompt_out,
         shapes=Shapes(length_step=LENGTH_STEP, is_ladder=True, max_length=manifest.max_tokens),
     )
+    is_small = (place / artifact.WEIGHTS).stat().st_size <= MAX_BRANCHED_BYTES
+    lengths = [length for length in LENGTHS if is_small and length <= manifest.max_tokens]
+    num_threads = min(threads or num_cores(), ALONE_THREADS)
+
+    def of_all_cores() -> Branched:
+        together = {"NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": str(num_threads), "ENABLE_CPU_PINNING": "NO"}
+        compiled = core.compile_model(branched(model, lengths), "CPU", options(manifest) | together)
+        network = Branched(compiled.create_infer_request(), lengths)
+        for length, num_rows in [*((length, 1) for length in lengths), (LENGTH_STEP, 2)]:  # the first run of each allocates
+            windows = [Window([0] * length)] * num_rows
+            network.rows(padded(windows, length=length, pad_id=0, leaves_prompt_out=manifest.leaves_prompt_out))
+        return network
+
+    has_more_together = max(1, (threads or num_cores()) // streams) < num_threads
+    crew = Crew(of_all_cores if has_more_together else None, name=name)
     return [OpenVINOEncoder(Network(compiled.create_infer_request()), crew, info, manifest) for _ in range(streams)]
+
+
+def options(manifest: Manifest) -> dict[str, str]:
+    """The precision is always said: OpenVINO would choose bfloat16 by itself."""
+    return {"INFERENCE_PRECISION_HINT": HINTS[manifest.precision], "CPU_RUNTIME_CACHE_CAPACITY": RUNTIME_CACHE_ENTRIES}
 
 
 def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-class Network:
-    """One infer request of a compiled model, for one thread at a time."""
-
-    def __init__(self, request: openvino.InferRequest) -> None:
-        self.request = request
-
-    def rows(self, arrays: list[NDArray[np.int64]]) -> NDArray[np.float32]:
-        """Raises OutOfMemory, also where it was not said and only the former rows are there again."""
-        try:
-            output = self.request.infer(dict(enumerate(arrays)), share_outputs=True)[0]  # inputs are copied in, this is a view
-        except RuntimeError as error:
-            if any(sign in str(error) for sign in NO_MEMORY):
-                raise OutOfMemory from None
-            raise
-        if len(output) != len(arrays[0]) or output[0, 0] == STALE:
-            raise OutOfMemory
-        rows = np.array(output, dtype=np.float32)
-        output.fill(STALE)
-        return rows
-
-
-class Crew:
-    """Knows how many of a model's encoders are at work. `network` runs on the cores of all; None where a stream has enough."""
-
-    def __init__(self) -> None:
-        self.network: Network | None = None
-        self.num_working = 0
-        self.lock = threading.Lock()
-
-    @contextmanager
-    def working(self) -> Iterator[bool]:
-        """Whether nobody else is. At most one of those inside was told so."""
-        with self.lock:
-            is_alone = self.num_working == 0
-            self.num_working += 1
-        try:
-            yield is_alone
-        finally:
-            with self.lock:
-                self.num_working -= 1
 
 
 class OpenVINOEncoder:
@@ -119,8 +89,8 @@ class OpenVINOEncoder:
 
     def embed(self, windows: list[Window]) -> NDArray[np.float32]:
         length = self.info.shapes.length(max(map(len, windows)))
-        arrays = padded(windows, length=length, pad_id=self.pad_id, leaves_prompt_out=self.info.leaves_prompt_out)
         with self.crew.working() as is_alone:
-            is_small = arrays[0].size <= ALONE_TOKENS
-            network = self.crew.network if is_alone and is_small and self.crew.network is not None else self.network
-            return network.rows(arrays)
+            network, together = self.network, self.crew.network
+            if together is not None and is_alone and len(windows) * length <= ALONE_TOKENS:
+                network, length = together, together.length(len(windows), length)
+            return network.rows(padded(windows, length=length, pad_id=self.pad_id, leaves_prompt_out=self.info.leaves_prompt_out))

@@ -1,6 +1,7 @@
 """Which encoders serve a model on this machine, and getting them: compiled on the CPU, through torch on CUDA."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,11 +24,12 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The encoders of one model, one a device thread, and what they were made from."""
+    """The encoders of one model, one a device thread, and what they were made from. `afterwards` is called once they serve."""
 
     encoders: list[Encoder]
     identity: Identity
     fidelity: float | None = None
+    afterwards: Callable[[], None] = lambda: None
 
 
 def load(name: str, settings: LocalSettings, engine: EngineSettings, shelf: Shelf, *, child: Child) -> Loaded:
@@ -80,8 +82,9 @@ def compiled(name: str, settings: LocalSettings, engine: EngineSettings, shelf: 
         raise OperatorError(f"the compiled model in {place} cannot be read")
     if manifest.precision != manifest.asked_precision:
         log.warning("precision_fell_back", model=name, asked=manifest.asked_precision, used=manifest.precision)
-    encoders = openvino_encoder.load(place, manifest, threads=engine.threads, streams=engine.streams or default_streams())
-    return Loaded(list(encoders), manifest.identity, manifest.fidelity)
+    streams = engine.streams or default_streams()
+    encoders = openvino_encoder.load(name, place, manifest, threads=engine.threads, streams=streams)
+    return Loaded(list(encoders), manifest.identity, manifest.fidelity, encoders[0].crew.start)
 
 
 def artifact_for(name: str, settings: LocalSettings, shelf: Shelf, *, progress: Progress, child: Child) -> Path:

@@ -8,14 +8,16 @@ import pytest
 from gateway.engine import artifact, openvino_encoder
 from gateway.engine.artifact import Shelf
 from gateway.engine.compiler import Child
+from gateway.engine.crew import LENGTHS, Crew
 from gateway.engine.encoder import OutOfMemory, Window
-from gateway.engine.openvino_encoder import ALONE_TOKENS, Crew
+from gateway.engine.openvino_encoder import ALONE_TOKENS, LENGTH_STEP
 from gateway.engine.runtime import artifact_for
 from gateway.engine.settings import LocalSettings
 from gateway.tests.engine.conftest import DATA
 from gateway.tests.engine.test_weights import run
 
 SHORT = [Window([2, 7, 8, 9, 3]), Window([2, 11, 3])]
+MADE_SECONDS = 60
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,16 @@ def place(small_model):
 
 
 def loaded(place, *, threads, streams):
-    return openvino_encoder.load(place, artifact.read(place), threads=threads, streams=streams)
+    """With the network of all cores, where there is to be one."""
+    encoders = openvino_encoder.load("m", place, artifact.read(place), threads=threads, streams=streams)
+    assert encoders[0].crew.network is None
+    encoders[0].crew.start()
+    assert encoders[0].crew.is_made.wait(MADE_SECONDS)
+    return encoders
+
+
+def one(length):
+    return [Window([2, *(7 + number % 10 for number in range(length - 2)), 3])]
 
 
 def test_only_one_at_a_time_is_alone():
@@ -58,6 +69,52 @@ def test_alone_and_in_company_the_vectors_are_the_same(place):
     np.testing.assert_allclose(alone, in_company, atol=1e-5)
 
 
+def test_a_text_alone_of_any_length_has_the_vector_that_it_has_in_company(place):
+    encoder, _ = loaded(place, threads=2, streams=2)
+    assert encoder.crew.network.lengths
+    longest = min(encoder.info.max_tokens, ALONE_TOKENS)
+    for length in [*range(2, longest), 5, longest, 5]:
+        alone = encoder.embed(one(length))
+        with encoder.crew.working():
+            in_company = encoder.embed(one(length))
+        np.testing.assert_allclose(alone, in_company, atol=1e-5, err_msg=str(length))
+
+
+def test_one_text_is_padded_to_the_branch_it_takes_and_two_are_not(place):
+    encoder, _ = loaded(place, threads=2, streams=2)
+    together = encoder.crew.network
+    shapes = {}
+    for name, windows in {"one": one(3), "two": one(3) * 2}.items():
+        encoder.embed(windows)
+        shapes[name] = tuple(together.request.input_tensors[0].shape)
+    assert shapes == {"one": (1, LENGTHS[0]), "two": (2, LENGTH_STEP)}
+    assert [together.length(1, length) for length in (8, 16, 24)] == [16, 16, 24]
+    assert together.length(1, max(LENGTHS) + 1) == max(LENGTHS) + 1
+
+
+def test_a_large_network_has_no_branches(place, monkeypatch):
+    monkeypatch.setattr(openvino_encoder, "MAX_BRANCHED_BYTES", 10)
+    encoder, _ = loaded(place, threads=2, streams=2)
+    assert not encoder.crew.network.lengths
+    assert encoder.embed(one(5)).shape == (1, encoder.info.dimensions)
+
+
+def test_a_network_of_all_cores_that_cannot_be_made_is_done_without(place, capsys):
+    encoder, _ = openvino_encoder.load("m", place, artifact.read(place), threads=2, streams=2)
+    expected = encoder.embed(one(5))
+
+    def fail():
+        raise RuntimeError("no such operation\nand its trace")
+
+    encoder.crew.make = fail
+    encoder.crew.start()
+    assert encoder.crew.is_made.wait(MADE_SECONDS)
+    assert encoder.crew.network is None
+    np.testing.assert_array_equal(encoder.embed(one(5)), expected)
+    assert "no_network_of_all_cores" in (said := capsys.readouterr().out)
+    assert "its trace" not in said
+
+
 def test_a_small_batch_alone_runs_on_all_cores_and_no_other_does(place):
     encoder, other = loaded(place, threads=2, streams=2)
     together = encoder.crew.network.request
@@ -66,6 +123,7 @@ def test_a_small_batch_alone_runs_on_all_cores_and_no_other_does(place):
     other.embed(SHORT * (ALONE_TOKENS // len(SHORT)))
     with encoder.crew.working():
         other.embed(SHORT[:1])
+    assert encoder.crew.network.request is together
     assert together.input_tensors[0].shape[0] == len(SHORT)
 
 
@@ -101,7 +159,7 @@ def test_want_of_memory_is_said_so_and_is_no_end(place):
         from gateway.engine.encoder import OutOfMemory, Window
 
         place = Path("{place}")
-        [encoder] = openvino_encoder.load(place, artifact.read(place), threads=1, streams=1)
+        [encoder] = openvino_encoder.load("m", place, artifact.read(place), threads=1, streams=1)
         encoder.embed([Window([2, 3])])
         [size] = [line.split()[1] for line in open("/proc/self/status") if line.startswith("VmSize")]
         resource.setrlimit(resource.RLIMIT_AS, (int(size) * 1024 + 200 * 2**20, resource.RLIM_INFINITY))

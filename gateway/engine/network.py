@@ -1,0 +1,30 @@
+"""One infer request of a compiled model, for one thread at a time."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.engine.encoder import OutOfMemory
+from gateway.engine.quiet_openvino import openvino
+
+# Short of memory, OpenVINO 2026.4 may fail in silence too and leave the former batch's output: each is overwritten once read.
+STALE = np.finfo(np.float32).max
+NO_MEMORY = ("Failed to allocate", "bad_alloc")  # in the text of a RuntimeError: OpenVINO has no error of its own for it
+
+
+class Network:
+    def __init__(self, request: openvino.InferRequest) -> None:
+        self.request = request
+
+    def rows(self, arrays: list[NDArray[np.int64]]) -> NDArray[np.float32]:
+        """Raises OutOfMemory, also where it was not said and only the former rows are there again."""
+        try:
+            output = self.request.infer(dict(enumerate(arrays)), share_outputs=True)[0]  # inputs are copied in, this is a view
+        except RuntimeError as error:
+            if any(sign in str(error) for sign in NO_MEMORY):
+                raise OutOfMemory from None
+            raise
+        if len(output) != len(arrays[0]) or output[0, 0] == STALE:
+            raise OutOfMemory
+        rows = np.array(output, dtype=np.float32)
+        output.fill(STALE)
+        return rows
