@@ -1,7 +1,8 @@
 """A compiled model on the CPU: one encoder a stream, each with its own infer request, and one request of all cores between them.
 
 Streams of one core are the fastest way to do much, and the slowest to do little: a short text alone takes 5.3 ms on one of two
-cores and 2.3 ms on both (crew.py), where a full load would lose a fifth. So a small batch that finds no other running takes them all.
+cores and 2.3 ms on both (crew.py), where a full load would lose a fifth. So a small batch that finds no other running takes all
+the cores.
 """
 
 import os
