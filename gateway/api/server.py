@@ -102,6 +102,7 @@ class Server(uvicorn.Server):
         """The port closes first: who connected just before, and whose request is still unread, is told in words too."""
         for server in self.servers:
             server.close()
+        self.servers = []  # uvicorn would wait for them; from Python 3.12 on for each of their clients, second signal or not
         for listening in sockets or []:
             listening.close()
         if not self.force_exit:
