@@ -29,11 +29,12 @@ run: $(VENV)/.gateway ## Start a gateway with all-MiniLM-L6-v2 on http://127.0.0
 	@$(BIN)/gateway keys create --if-none
 	@exec $(BIN)/gateway serve
 
-test: $(VENV)/.dev compat-setup ## Run all tests: the rooms', then real clients against a real server
+test: $(VENV)/.dev compat-setup ## Run all tests: the rooms', a Ray cluster's, then real clients against a real server
 	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m cluster gateway/tests/cluster
 	$(COMPAT_VENV)/bin/python -m pytest -c compat_tests/pytest.ini compat_tests
 
-test-cluster: $(VENV)/.dev ## Run the tests that start a Ray cluster of two nodes, some minutes
+test-cluster: $(VENV)/.dev ## Run the tests that start a Ray cluster of two nodes alone
 	$(BIN)/python -m pytest -m cluster gateway/tests/cluster
 
 check: $(VENV)/.dev ## Format, lint, types, walls

@@ -21,6 +21,8 @@ MODELS = '[{"name": "m", "backend": "fake"}]'
 class Process:
     """A gateway of its own, on a free port that its log tells. `url` is the shared database's."""
 
+    program = ("-m", "gateway.tests.program")
+
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
         folder.mkdir()
@@ -39,7 +41,7 @@ class Process:
     def start(self) -> None:
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gateway.tests.program"], env=self.environment, cwd=self.folder, stdout=log, stderr=log
+                [sys.executable, *self.program], env=self.environment, cwd=self.folder, stdout=log, stderr=log
             )
         until(lambda: "ready" in self.events() or self.process.poll() is not None, START_SECONDS)
         assert self.process.poll() is None, self.log
@@ -88,8 +90,8 @@ def pair(request, tmp_path):
 
 
 @contextmanager
-def running(folder, number, **settings):
-    process = Process(folder / f"gateway-{number}", **{"GATEWAY__USAGE__FLUSH_SECONDS": "0.5", **settings})
+def running(folder, number, kind=Process, **settings):
+    process = kind(folder / f"gateway-{number}", **{"GATEWAY__USAGE__FLUSH_SECONDS": "0.5", **settings})
     if "GATEWAY__STORE__DATABASE_URL" not in settings:
         process.environment["GATEWAY_DATA_DIR"] = str(folder / "shared")
     process.start()
