@@ -1,7 +1,8 @@
 """What Ray costs, and what it saves: `python -m benchmarks.cluster`, on a real Ray cluster of this machine alone.
 
 `bars` compares one replica with the engine in this process: the same model, threads, callers and texts, in turns. `losses` puts a
-gateway in front of two nodes and takes one away in the middle of a load, three times over, and looks at every vector.
+gateway in front of two nodes and takes one away in the middle of a load, three times over, and looks at every vector. `plan` sends
+two nodes of one core single texts at random moments, and shows what `gateway cluster plan` predicts beside.
 """
 
 import argparse
@@ -17,10 +18,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks import corpus
+import numpy as np
+
+from benchmarks import corpus, sizing
 from benchmarks.corpus import INPUTS, MODEL
 from benchmarks.machine import machine
 from benchmarks.throughput import requests_per_second
+from gateway.cluster import plan
 from gateway.cluster.clustered import Clustered
 from gateway.cluster.settings import RaySettings, Resources
 from gateway.config import EngineSettings, LimitSettings
@@ -36,15 +40,16 @@ CALLERS = 4
 SINGLES = 200
 FAR_SECONDS = 3600.0
 LOSSES, CLIENTS, REQUESTS = 3, 16, 3500
+NODES = 2
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster", description=__doc__)
-    parser.add_argument("--only", choices=["bars", "losses"], action="append")
+    parser.add_argument("--only", choices=["bars", "losses", "plan"], action="append")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=6)
     options = parser.parse_args()
-    chosen = options.only or ["bars", "losses"]
+    chosen = options.only or ["bars", "losses", "plan"]
     sentences = corpus.corpus()
     folder = Path(tempfile.gettempdir()) / "gateway-bench-cluster"  # kept: the compiled model is in it
     folder.mkdir(exist_ok=True)
@@ -52,6 +57,8 @@ def main() -> None:
     with asyncio.Runner() as runner, swarm() as bees:
         if "bars" in chosen:
             runner.run(bars(bees, folder, sentences, options.rounds, options.seconds))
+        if "plan" in chosen:
+            runner.run(planned(bees, folder, sentences, options.seconds))
         if "losses" in chosen and not runner.run(losses(bees, folder, sentences.short)):
             sys.exit(1)
 
@@ -99,6 +106,37 @@ async def bars(bees: Hive, folder: Path, sentences: corpus.Corpus, rounds: int, 
     bees.lose(node)
 
 
+async def planned(bees: Hive, folder: Path, sentences: corpus.Corpus, seconds: float) -> None:
+    """Two replicas, each on a node of one core. The cores are those of everything else here, too."""
+    nodes = [bees.add(), bees.add()]
+    config = written(
+        folder / "plan.toml", bees.address, source=MODEL, data=folder, replicas="{ min = 2, max = 2 }", precision='"auto"'
+    )
+    print(await ran("cluster", "deploy", "--config", str(config)))
+    settings = RaySettings(source=MODEL, download=False, runtime="openvino", address=bees.address)
+    side = Clustered(settings, context(folder))
+    await side.start()
+    await bulk(side, sentences.requests, 2)
+    fastest = await bulk(side, sentences.requests, seconds)
+    texts = [text for request in sentences.requests for text in request]
+    alone = await single(side, texts)
+    tokens = [(await side.prepare(inputs_of(request, "a"))).token_counts for request in sentences.requests]
+    cv = float(np.std(np.concatenate(tokens)) / np.mean(np.concatenate(tokens)))
+    speed = fastest * sentences.mean_tokens / NODES
+    replica = plan.Replica(tokens_per_second=speed, streams=1, call_seconds=max(0.0, alone - NODES / fastest), cores=1)
+    print(f"{fastest:.0f} texts/s, {speed:,.0f} tokens/s a replica, cv of tokens {cv:.2f}")
+    print(f"{1000 * replica.call_seconds:.2f} ms a call")
+    print("| of the fastest | texts a second | predicted p50, p99 | measured p50, p99 |\n|---|---|---|---|")
+    for share in sizing.UTILIZATIONS:
+        load = plan.Load(texts_per_second=share * fastest, tokens=sentences.mean_tokens, tokens_cv=cv, peak_factor=1)
+        took = await sizing.poisson(side, texts, rate=load.texts_per_second, seconds=sizing.SECONDS)
+        print(f"| {share:.0%} | {sizing.compared(load, replica, NODES, took)} |", flush=True)
+    await side.close()
+    await ran("cluster", "delete", hive.MODEL, "--config", str(config))
+    for node in nodes:
+        bees.lose(node)
+
+
 def context(folder: Path) -> Context:
     return Context(hive.MODEL, LimitSettings(), EngineSettings(), Metrics().of_model(hive.MODEL), folder)
 
@@ -127,8 +165,11 @@ async def single(side: Embedder, texts: list[str]) -> float:
 
 
 async def embedded(side: Embedder, texts: list[str], caller: str):
-    prepared = await side.prepare(Inputs(texts, is_array=True, caller=caller, deadline=time.monotonic() + FAR_SECONDS))
-    return (await side.embed(prepared)).rows
+    return (await side.embed(await side.prepare(inputs_of(texts, caller)))).rows
+
+
+def inputs_of(texts: list[str], caller: str) -> Inputs:
+    return Inputs(texts, is_array=True, caller=caller, deadline=time.monotonic() + FAR_SECONDS)
 
 
 async def losses(bees: Hive, folder: Path, short: list[str]) -> bool:

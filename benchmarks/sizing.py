@@ -15,21 +15,21 @@ import numpy as np
 from benchmarks.bare_engine import BareEngine
 from benchmarks.corpus import Corpus, corpus
 from gateway.cluster.plan import Load, Replica, percentile
-from gateway.embedding.embedder import Inputs
+from gateway.embedding.embedder import Embedder, Inputs
 
 UTILIZATIONS = (0.2, 0.4, 0.6, 0.8)
 SECONDS = 15.0
 STREAMS = 2
 
 
-async def seconds_of(engine: BareEngine, text: str) -> float:
+async def seconds_of(side: Embedder, text: str) -> float:
     began = time.perf_counter()
     inputs = Inputs(texts=[text], is_array=False, caller="bench", deadline=time.monotonic() + 3600)
-    await engine.local.embed(await engine.local.prepare(inputs))
+    await side.embed(await side.prepare(inputs))
     return time.perf_counter() - began
 
 
-async def poisson(engine: BareEngine, texts: list[str], *, rate: float, seconds: float) -> list[float]:
+async def poisson(side: Embedder, texts: list[str], *, rate: float, seconds: float) -> list[float]:
     """How long each text took. Texts come whether or not the ones before are done."""
     chance = random.Random(1)  # noqa: S311 - nothing is kept secret by it
     tasks = []
@@ -40,14 +40,14 @@ async def poisson(engine: BareEngine, texts: list[str], *, rate: float, seconds:
         if due >= ends:
             break
         await asyncio.sleep(max(0.0, due - time.monotonic()))
-        tasks.append(asyncio.create_task(seconds_of(engine, text)))
+        tasks.append(asyncio.create_task(seconds_of(side, text)))
     return await asyncio.gather(*tasks)
 
 
 def replica_of(engine: BareEngine, sentences: Corpus, texts: list[str]) -> tuple[Replica, float]:
     """As measured here: its speed with full batches, and what one text costs beyond its share of that. Texts a second besides."""
     texts_per_second = engine.bulk(8.0)["texts_per_second"]
-    alone = [engine.runner.run(seconds_of(engine, text)) for text in texts[:300]]
+    alone = [engine.runner.run(seconds_of(engine.local, text)) for text in texts[:300]]
     each = STREAMS / texts_per_second
     call_seconds = max(0.0, float(np.median(alone)) - each)
     speed = texts_per_second * sentences.mean_tokens
@@ -67,11 +67,16 @@ def main(folder: Path) -> None:
     print("| of the fastest | texts a second | predicted p50, p99 | measured p50, p99 |\n|---|---|---|---|")
     for utilization in UTILIZATIONS:
         load = Load(texts_per_second=utilization * fastest, tokens=sentences.mean_tokens, tokens_cv=cv, peak_factor=1)
-        took = engine.runner.run(poisson(engine, texts, rate=load.texts_per_second, seconds=SECONDS))
-        predicted = [1000 * percentile(share, load, replica, 1) for share in (0.5, 0.99)]
-        measured = [1000 * float(np.percentile(took, percent)) for percent in (50, 99)]
-        shown = [f"{first:.1f} ms, {second:.1f} ms" for first, second in (predicted, measured)]
-        print(f"| {utilization:.0%} | {load.texts_per_second:.0f} | {shown[0]} | {shown[1]} |", flush=True)
+        took = engine.runner.run(poisson(engine.local, texts, rate=load.texts_per_second, seconds=SECONDS))
+        print(f"| {utilization:.0%} | {compared(load, replica, 1, took)} |", flush=True)
+
+
+def compared(load: Load, replica: Replica, num_replicas: int, took: list[float]) -> str:
+    """The cells of a row: texts a second, predicted and measured p50 and p99."""
+    predicted = [1000 * percentile(share, load, replica, num_replicas) for share in (0.5, 0.99)]
+    measured = [1000 * float(np.percentile(took, percent)) for percent in (50, 99)]
+    shown = [f"{first:.1f} ms, {second:.1f} ms" for first, second in (predicted, measured)]
+    return f"{load.texts_per_second:.0f} | {shown[0]} | {shown[1]}"
 
 
 def prepared_tokens(engine: BareEngine, request: list[str]) -> list[int]:

@@ -15,6 +15,8 @@ BACKEND = "ray"
 MAX_PUSH_SECONDS = 2.0  # between two times that a replica tells its load; Ray Serve's own 10 are longer than a burst lasts
 DRAIN_SECONDS = 60.0  # for what a stopped replica still holds
 HEALTH_PERIOD_SECONDS = 5.0
+# A replica never blocks its event loop, so Ray Serve need not keep it on another thread than its own calls.
+ENVIRONMENT = {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}
 
 
 def settings_of(row: ModelRow) -> RaySettings:
@@ -59,6 +61,7 @@ def options(settings: RaySettings) -> dict[str, Any]:
         "num_cpus": resources.num_cpus,
         "num_gpus": resources.num_gpus,
         "resources": resources.custom,
+        "runtime_env": {"env_vars": ENVIRONMENT},
     }
     if resources.memory_bytes:
         actor["memory"] = resources.memory_bytes

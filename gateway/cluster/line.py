@@ -18,7 +18,13 @@ from gateway.log import get_logger
 
 COMMAND = (sys.executable, "-m", "gateway.cluster.courier")
 # Ray tells its makers how it is used unless told not to; what it logs of a lost cluster is said in our own words.
-ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_LOG_TO_STDERR": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+# Its router stays on the courier's own loop: a thread of its own would hand every call over twice.
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_SERVE_LOG_TO_STDERR": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+}
 FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 0.5, 10.0
 MAX_OUTSTANDING = 4096  # calls; beyond what admission lets in, a bound for whatever else calls
 STOP_SECONDS = 3.0
