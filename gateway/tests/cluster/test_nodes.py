@@ -127,6 +127,25 @@ def couriers_of(pid: int) -> list[int]:
     return [each for each in children if b"gateway.cluster.courier" in Path(f"/proc/{each}/cmdline").read_bytes()]
 
 
+async def test_a_full_queue_is_503_with_the_time_to_come_back_and_passes(hive, config_of, deployed, served):
+    node = hive.add(num_cpus=1)
+    config = config_of(hive.address, max_ongoing_requests="1", max_queued_requests="1")
+    await deployed(config)
+    async with served(config) as client:
+        await ready_with(client, 1)
+        texts = [f"{first} {second}" for first in TEXTS for second in TEXTS]
+        tasks = [client.app.post("/v1/embeddings", json={"model": MODEL, "input": texts}, timeout=60) for _ in range(24)]
+        replies = await asyncio.gather(*tasks)
+        refused = [reply for reply in replies if reply.status_code != 200]
+        assert 0 < len(refused) < len(replies)
+        for reply in refused:
+            assert (reply.status_code, reply.json()["error"]["code"]) == (503, "server_overloaded")
+            assert int(reply.headers["retry-after"]) >= 1
+        assert await client.asked(TEXTS) == 200
+        assert client.num_wrong == 0
+    hive.lose(node)
+
+
 async def test_a_client_that_leaves_frees_its_place_on_the_cluster(hive, config_of, deployed, served):
     node = hive.add(num_cpus=1)
     config = config_of(hive.address)
