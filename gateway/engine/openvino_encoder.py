@@ -16,7 +16,7 @@ from gateway.engine.artifact import Manifest
 from gateway.engine.crew import LENGTHS, MAX_BRANCHED_BYTES, Branched, Crew, branched
 from gateway.engine.encoder import EncoderInfo, Window, padded
 from gateway.engine.network import Network
-from gateway.engine.quiet_openvino import openvino
+from gateway.engine.quiet_openvino import core
 from gateway.engine.shapes import Shapes
 
 BATCH_TOKENS = 512  # measured: 256 to 2,048 are equally fast; a short query waits for one, so the shorter the better
@@ -29,15 +29,14 @@ HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 def native_precision() -> str:
     """What "auto" means here: bfloat16 where the CPU has it, else float32."""
-    return "bfloat16" if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "float32"
+    return "bfloat16" if "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "float32"
 
 
 def load(name: str, place: Path, manifest: Manifest, *, threads: int, streams: int) -> list["OpenVINOEncoder"]:
     """One encoder a stream, and a crew between them that is yet to be started."""
-    core = openvino.Core()
-    model = core.read_model(place / artifact.NETWORK)  # once: whatever is compiled of it shares the file's memory
+    model = core().read_model(place / artifact.NETWORK)  # once: whatever is compiled of it shares the file's memory
     apart = {"NUM_STREAMS": str(streams), **({"INFERENCE_NUM_THREADS": str(threads)} if threads else {})}
-    compiled = core.compile_model(model, "CPU", options(manifest) | apart)
+    compiled = core().compile_model(model, "CPU", options(manifest) | apart)
     info = EncoderInfo(
         dimensions=manifest.dimensions,
         max_tokens=manifest.max_tokens,
@@ -58,7 +57,7 @@ def load(name: str, place: Path, manifest: Manifest, *, threads: int, streams: i
 
     def of_all_cores() -> Branched:
         together = {"NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": str(num_threads), "ENABLE_CPU_PINNING": "NO"}
-        compiled = core.compile_model(branched(model, lengths), "CPU", options(manifest) | together)
+        compiled = core().compile_model(branched(model, lengths), "CPU", options(manifest) | together)
         network = Branched(compiled.create_infer_request(), lengths)
         for length, num_rows in [*((length, 1) for length in lengths), (LENGTH_STEP, 2)]:  # the first run of each allocates
             windows = [Window([0] * length)] * num_rows

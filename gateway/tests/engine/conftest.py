@@ -16,7 +16,10 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from gateway.config import EngineSettings, LimitSettings
 from gateway.embedding.backend import Context
 from gateway.embedding.embedder import Inputs
+from gateway.engine.artifact import Shelf
+from gateway.engine.compiler import Child
 from gateway.engine.local import Local
+from gateway.engine.runtime import artifact_for
 from gateway.engine.settings import LocalSettings
 from gateway.engine.weights import folder_of
 from gateway.errors import Overloaded
@@ -123,3 +126,10 @@ def small_model(tmp_path_factory) -> Path:
     whole = SentenceTransformer(modules=[transformer, pooling], prompts={"query": "query: ", "document": "passage: "}, device="cpu")
     whole.save(str(folder.parent / "whole"), create_model_card=False)
     return folder.parent / "whole"
+
+
+@pytest.fixture(scope="session")
+def place(small_model) -> Path:
+    """Where the small model lies compiled, in float32."""
+    settings = LocalSettings(source=str(small_model), runtime="openvino", precision="float32", download=False)
+    return artifact_for("m", settings, Shelf(DATA / "models"), progress=lambda _: None, child=Child())

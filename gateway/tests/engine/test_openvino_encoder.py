@@ -6,24 +6,13 @@ import numpy as np
 import pytest
 
 from gateway.engine import artifact, openvino_encoder
-from gateway.engine.artifact import Shelf
-from gateway.engine.compiler import Child
 from gateway.engine.crew import LENGTHS, Crew
 from gateway.engine.encoder import OutOfMemory, Window
 from gateway.engine.openvino_encoder import ALONE_TOKENS, LENGTH_STEP
-from gateway.engine.runtime import artifact_for
-from gateway.engine.settings import LocalSettings
-from gateway.tests.engine.conftest import DATA
 from gateway.tests.engine.test_weights import run
 
 SHORT = [Window([2, 7, 8, 9, 3]), Window([2, 11, 3])]
 MADE_SECONDS = 60
-
-
-@pytest.fixture(scope="module")
-def place(small_model):
-    settings = LocalSettings(source=str(small_model), runtime="openvino", precision="float32", download=False)
-    return artifact_for("m", settings, Shelf(DATA / "models"), progress=lambda _: None, child=Child())
 
 
 def loaded(place, *, threads, streams):

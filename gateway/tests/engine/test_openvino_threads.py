@@ -1,4 +1,4 @@
-"""Device threads begin together, so the first inference of a process is two at once."""
+"""What OpenVINO does to threads: the first two inferences of a process at once, and signals after a model is dropped."""
 
 import subprocess
 import sys
@@ -31,5 +31,26 @@ for thread in threads:
 """
 
 
+LOADED_HERE_DROPPED_THERE = """
+import os, signal, sys, threading
+from pathlib import Path
+from gateway.engine import artifact, openvino_encoder
+
+place = Path(sys.argv[1])
+held = [openvino_encoder.load("m", place, artifact.read(place), threads=1, streams=1)]
+thread = threading.Thread(target=held.clear)
+thread.start()
+thread.join()
+came = []
+signal.signal(signal.SIGHUP, lambda *_: came.append(True))
+os.kill(os.getpid(), signal.SIGHUP)
+assert came
+"""
+
+
 def test_the_first_two_inferences_of_a_process_may_be_at_once():
     subprocess.run([sys.executable, "-c", TWO_AT_ONCE], timeout=60, check=True)
+
+
+def test_a_signal_finds_its_stack_where_another_thread_dropped_the_model(place):
+    subprocess.run([sys.executable, "-c", LOADED_HERE_DROPPED_THERE, place], timeout=60, check=True)
