@@ -41,11 +41,8 @@ def told_by(content: bytes) -> str:
 
 def words_of(error: dict[str, Any]) -> list[str]:
     detail = error.get("detail")
-    details = [each.get("msg") for each in detail if isinstance(each, dict)] if isinstance(detail, list) else [detail]
+    parts = [each for each in detail if isinstance(each, dict)] if isinstance(detail, list) else []
     # FastAPI's `loc` names the field; its `input` repeats what was sent, and is left out.
-    fields = (
-        [str(name) for each in detail if isinstance(each, dict) for name in each.get("loc", ())] if isinstance(detail, list) else []
-    )
-    return [
-        word for word in (error.get("message"), error.get("code"), error.get("type"), *details, *fields) if isinstance(word, str)
-    ]
+    fields = [name for part in parts if isinstance(part.get("loc"), list) for name in part["loc"]]
+    told = (error.get("message"), error.get("code"), error.get("type"), detail, *(part.get("msg") for part in parts), *fields)
+    return [word for word in told if isinstance(word, str)]

@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp.client_reqrep import ConnectionKey
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.errors import GatewayError, InputTooLong, Unembeddable, UpstreamError, UpstreamUnavailable
@@ -117,6 +117,7 @@ JSON = st.recursive(
 
 
 @given(JSON)
+@example({"detail": [{"loc": None, "msg": 1}]})
 def test_whatever_json_an_error_is_its_words_are_text(value):
     assert isinstance(told.told_by(json.dumps(value).encode()), str)
 
