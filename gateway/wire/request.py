@@ -112,10 +112,9 @@ def decoded(raw: bytes) -> Body:
     try:
         return decoder.decode(raw)
     except msgspec.ValidationError as error:
-        if "got `float`" not in str(error):
+        # An integer may be written 128.0: to JSON Schema, and so to /openapi.json, it is one. Only such bodies are read twice.
+        if "got `float`" not in str(error) or not isinstance(fields := msgspec.json.decode(raw), dict):
             raise
-    # An integer may be written 128.0: to JSON Schema, and so to /openapi.json, it is one. Only such bodies are read twice.
-    fields = msgspec.json.decode(raw)
     fields["dimensions"] = whole(fields.get("dimensions"))
     if isinstance(fields.get("input"), list):
         fields["input"] = [[whole(each) for each in item] if isinstance(item, list) else whole(item) for item in fields["input"]]

@@ -75,6 +75,8 @@ def test_any_bytes_inside_a_good_body_are_a_request_or_a_400(raw, place):
 
 
 @given(body=bodies | values)
+@example(body=1.5)
+@example(body=-(2**63) - 1)
 def test_any_json_is_a_request_or_a_400(body):
     check(json.dumps(body).encode())
     check(json.dumps(body, ensure_ascii=False).encode("utf-8", errors="surrogatepass"))
