@@ -92,3 +92,10 @@ def test_curl_a_body_just_small_enough_is_read(curl: Curl) -> None:
     body = json.dumps({"model": MODEL, "input": "a"}).encode()
     assert curl.post(body + b" " * (16 * 1024 * 1024 - len(body))).status == 200
     assert curl.post(body + b" " * (16 * 1024 * 1024 - len(body) + 1)).status == 413
+
+
+@pytest.mark.parametrize("size", [0, 1_000_000], ids=["small", "large"])
+def test_curl_who_offers_http_2_is_answered_in_1(curl: Curl, size: int) -> None:
+    """As Java's HttpClient does with every request."""
+    body = json.dumps({"model": MODEL, "input": "a"}).encode() + b" " * size
+    assert curl.post(body, "--http2").status == 200

@@ -12,6 +12,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from gateway.api import failures
 from gateway.api.corked import Corked
+from gateway.api.offers import Parser
 from gateway.api.record import PRIVATE_HEADERS, request_id_from
 from gateway.config import ServerSettings
 from gateway.errors import GatewayError, HeadersTooLarge, InvalidValue, Overloaded, SlowRequest
@@ -47,6 +48,7 @@ class Connection(HttpToolsProtocol):
 
     def __init__(self, *args: Any, settings: ServerSettings, metrics: Metrics, unread: Unread, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.parser: Parser = Parser(self)  # type: ignore[assignment]  # it has all of httptools' that uvicorn uses
         self.settings = settings
         self.metrics = metrics
         self.unread = unread
@@ -99,6 +101,14 @@ class Connection(HttpToolsProtocol):
         most = self.settings.max_header_bytes + (0 if self.is_in_head else FRAMING_RATIO * self.num_body_bytes + READ_BYTES)
         if self.scope is not None and self.num_bytes > most and not self.transport.is_closing():
             self.fail(HeadersTooLarge(self.settings.max_header_bytes))
+
+    def on_headers_complete(self) -> None:
+        if not self.parser.is_offered:
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        if not self.parser.is_offered:
+            super().on_message_complete()
 
     def on_body(self, body: bytes) -> None:
         self.num_body_bytes += len(body)

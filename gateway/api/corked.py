@@ -22,6 +22,8 @@ class Corked(asyncio.Transport):
 
     def flush(self) -> None:
         pending, self.pending = self.pending, []
+        if self.transport.is_closing():  # the client is gone: asyncio passes over what is written then, uvloop raises
+            return
         if sum(map(len, pending)) <= JOINED_BYTES:
             pending = [b"".join(pending)]
         # Not `writelines`: in asyncio of Python 3.12 and 3.13 it stops no protocol whose client does not read, and with an empty

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from gateway.errors import OperatorError
 
 FORMAT = 2
 MAKING, ABANDONED_SECONDS = ".making-", 24 * 3600
+MAX_RENAMES = 10  # into a place that others build at the same moment
 NETWORK, WEIGHTS, TOKENIZER, MANIFEST = "model.xml", "model.bin", "tokenizer.json", "manifest.json"
 CONTENT = (NETWORK, WEIGHTS, TOKENIZER)
 LIBRARIES = ("openvino", "sentence-transformers", "torch", "transformers", "tokenizers")
@@ -107,15 +109,22 @@ class Shelf:
 
 
 def replace(new: Path, place: Path) -> None:
-    """A folder cannot be renamed over a full one: what is there steps aside first."""
-    aside = Path(f"{new}-old")
-    for _ in range(2):
+    """A folder cannot be renamed over a full one: what is there steps aside first. Another builder may do the same meanwhile.
+
+    Raises OSError where it cannot be done, and has then taken nothing away that another put there.
+    """
+    for number in range(MAX_RENAMES):
         try:
             new.rename(place)
-            break
         except OSError:
-            place.rename(aside)
+            if number == MAX_RENAMES - 1 or not place.exists():
+                raise
+            aside = Path(f"{new}-old-{number}")
+            with suppress(FileNotFoundError):  # the other was quicker
+                place.rename(aside)
             shutil.rmtree(aside, ignore_errors=True)
+        else:
+            return
 
 
 def read(place: Path) -> Manifest | None:

@@ -83,7 +83,7 @@ class Batcher:
         """Raises Overloaded when the queue is full, or what `close` was given. An empty queue takes any request."""
         with self.changed:
             if self.closed_by is not None:
-                raise self.closed_by
+                raise self.closed_by.with_traceback(None)  # of each raise it would keep the frames, and their texts
             if self.num_tokens and self.num_tokens + work.num_tokens > self.max_queue_tokens:
                 raise Overloaded(retry_after_seconds=self.backlog_seconds)
             if work.caller not in self.callers:

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from gateway.config import child_environment
 from gateway.engine import artifact
 from gateway.engine.artifact import FORMAT, NETWORK, TOKENIZER, Manifest, Shelf
 from gateway.engine.fidelity import MIN_COSINE, worst_cosine
@@ -47,7 +48,9 @@ class Child:
         with self.lock:
             if self.is_stopped:
                 raise Interrupted("compiling the model was interrupted")
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)  # noqa: S603 - our own
+            self.process = subprocess.Popen(  # noqa: S603 - our own
+                command, env=child_environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            )
             return self.process
 
     def stop(self) -> None:

@@ -80,9 +80,15 @@ class Device:
             log.error("device_failed", model=self.metrics.name, restarts=MAX_RESTARTS)
             self.on_failed()
             return
-        log.error("device_died", model=self.metrics.name)
         self.thread = self.new_thread()
-        self.thread.start()
+        try:
+            self.thread.start()
+        except RuntimeError as error:  # no thread is to be had: a limit of processes, or no memory
+            self.failed = True
+            self.on_failed()
+            log.error("device_failed", model=self.metrics.name, reason=str(error))  # noqa: TRY400 - the words are all it tells
+            return
+        log.error("device_died", model=self.metrics.name)
 
     def run(self, batch: list[Job]) -> None:
         """Embeds a batch, or what of it can be embedded.

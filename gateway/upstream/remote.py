@@ -18,6 +18,7 @@ from gateway.errors import (
     RequestTooLong,
 )
 from gateway.log import get_logger
+from gateway.upstream import failures
 from gateway.upstream.breaker import Breaker, Rules
 from gateway.upstream.connection import Connection, Route
 from gateway.upstream.dialect import Dialect, Limits
@@ -94,15 +95,24 @@ class Remote:
             settings.ca_file,
         )
 
+    @property
+    def probe_seconds(self) -> float:
+        """For each server's limits, and two tries. A read's limit ends neither what begins with a 100 nor a byte now and then."""
+        one = self.settings.connect_timeout_seconds + self.settings.read_timeout_seconds
+        return one * (len(self.endpoints.endpoints) + 2)
+
     async def probed(self, speaker: Speaker) -> Failure | None:
         """Learns what the upstream is, or why not. Its failures leave no breaker open: nobody waits for this upstream yet."""
         probe = Inputs([PROBE], is_array=False, caller="", deadline=0)
         speaker.dimensions, speaker.their_fingerprint = self.settings.dimensions, None
         try:
-            limits = await speaker.told_limits()
-            vectors = await speaker.embedded(probe, [estimated_tokens(PROBE)], self.settings.long_input)
+            async with asyncio.timeout(self.probe_seconds):
+                limits = await speaker.told_limits()
+                vectors = await speaker.embedded(probe, [estimated_tokens(PROBE)], self.settings.long_input)
         except Failed as failed:
             return failed.failure
+        except TimeoutError:
+            return failures.of_broken("timeout", speaker.subject)
         finally:
             for endpoint in self.endpoints.endpoints:
                 endpoint.breaker.close()

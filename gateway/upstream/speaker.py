@@ -1,6 +1,7 @@
 """Asks an upstream in its own words, as often as it needs, and makes vectors of what it answers. Learns how it must be asked."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -99,28 +100,33 @@ class Speaker:
 
     async def part(self, inputs: Inputs, counts: list[int], rule: Rule) -> Vectors:
         """In one call, unless the upstream says that it must be asked otherwise."""
+        as_base64 = self.as_base64  # others under way may learn meanwhile that it is not to be had
         try:
-            return await self.asked(inputs, counts, rule)
+            return await self.asked(inputs, counts, rule, as_base64=as_base64)
         except Failed as failed:
-            if not self.has_learned(failed.failure, len(inputs.texts)):
+            if not self.has_learned(failed.failure, len(inputs.texts), as_base64=as_base64):
                 raise
         return await self.embedded(inputs, counts, rule)
 
-    def has_learned(self, failure: Failure, num_inputs: int) -> bool:
+    def has_learned(self, failure: Failure, num_inputs: int, *, as_base64: bool) -> bool:
         """Whether the same inputs, asked for as they will be from now on, may be embedded."""
         if failure.max_inputs and failure.max_inputs < num_inputs:
             self.max_inputs = min(self.max_inputs, failure.max_inputs)
             log.warning("upstream_takes_fewer_inputs", model=self.subject.name, max_inputs=failure.max_inputs)
             return True
-        if failure.no_base64 and self.as_base64:
-            self.as_base64 = False
-            log.info("upstream_has_no_base64", model=self.subject.name)
+        if failure.no_base64 and as_base64:
+            self.without_base64()
             return True
         return False
 
-    async def asked(self, inputs: Inputs, counts: list[int], rule: Rule) -> Vectors:
+    def without_base64(self) -> None:
+        if self.as_base64:
+            self.as_base64 = False
+            log.info("upstream_has_no_base64", model=self.subject.name)
+
+    async def asked(self, inputs: Inputs, counts: list[int], rule: Rule, *, as_base64: bool) -> Vectors:
         texts = self.prompted(inputs)
-        ask = Ask(texts, self.subject.model, self.settings, rule, inputs.normalize, self.as_base64)
+        ask = Ask(texts, self.subject.model, self.settings, rule, inputs.normalize, as_base64)
         body = self.dialect.body(ask)
         is_large = sum(map(len, texts)) > MAX_ON_LOOP_BYTES
         content = await asyncio.to_thread(encode, body) if is_large else encode(body)
@@ -128,9 +134,8 @@ class Speaker:
 
         call = Call(content, max_bytes, partial(self.read, inputs))
         reading, rows = await self.exchange.ask(self.connection, call)
-        if self.as_base64 and isinstance(reading.vectors[0], list):
-            self.as_base64 = False  # it was asked for bytes and gave numbers: it need not be asked again
-            log.info("upstream_has_no_base64", model=self.subject.name)
+        if as_base64 and isinstance(reading.vectors[0], list):
+            self.without_base64()  # it was asked for bytes and gave numbers: it need not be asked again
         return Vectors(rows, token_counts=self.counted(reading.num_tokens, texts, counts))
 
     def prompted(self, inputs: Inputs) -> list[str]:
@@ -141,7 +146,7 @@ class Speaker:
         """Raises Failed where the answer is a refusal, or cannot be trusted."""
         if answer.status != OK:
             raise Failed(failures.of_answer(answer, inputs, self.subject))
-        self.refuse_other_vectors(answer.headers.get("x-gateway-fingerprint"))
+        self.refuse_other_vectors(fingerprint_of(answer))
         try:
             if len(answer.content) > MAX_ON_LOOP_BYTES:
                 return await asyncio.to_thread(self.understood, answer, inputs)
@@ -169,3 +174,9 @@ class Speaker:
             return apportioned(told, estimates)
         self.metrics.estimated_tokens.inc(sum(estimates))
         return estimates
+
+
+def fingerprint_of(answer: Answer) -> str | None:
+    """What another gateway calls its vectors. Anything else in that header is none, and gets into no reply, log or label."""
+    told = answer.headers.get("x-gateway-fingerprint", "")
+    return told if re.fullmatch(r"[\w.-]{1,128}", told, flags=re.ASCII) else None

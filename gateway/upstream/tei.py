@@ -3,6 +3,7 @@
 It counts tokens in the header x-compute-tokens of its replies.
 """
 
+import re
 from typing import Any
 
 import msgspec
@@ -34,15 +35,15 @@ def body(ask: Ask) -> dict[str, Any]:
 
 
 def read(content: bytes, headers: Headers) -> Reading:
-    told = headers.get(TOKENS_HEADER, "")
+    told = re.fullmatch(r"[0-9]{1,9}", headers.get(TOKENS_HEADER, ""))
     vectors: Vectors = parsed(content, DECODER, Vectors)
-    return Reading(list(vectors), None, int(told) if told.isascii() and told.isdigit() else None)
+    return Reading(list(vectors), None, int(told[0]) if told else None)
 
 
 def read_info(content: bytes) -> Limits:
     try:
         info = msgspec.json.decode(content, type=Info)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Nonsense("its /info is not what this protocol says") from None
     identity = "\0".join((info.model_id, info.model_sha or "", info.model_dtype))
     return Limits(positive(info.max_client_batch_size), positive(info.max_input_length), identity)

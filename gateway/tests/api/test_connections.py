@@ -203,6 +203,41 @@ async def test_an_upgrade_is_declined():
         assert (await received(address, content)).startswith(b"HTTP/1.1 200")
 
 
+OFFER = b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\n"
+OFFERING = GOOD.replace(HEAD, HEAD + OFFER)
+CHUNKED = HEAD + OFFER + b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [OFFERING],
+        [OFFERING[:30], OFFERING[30:]],
+        [OFFERING[: -len(BODY)], BODY[:5], BODY[5:]],
+        [CHUNKED],
+        [GET.replace(b"\r\n\r\n", b"\r\n" + OFFER + b"\r\n")],
+    ],
+    ids=["whole", "head in two", "body apart", "chunked", "no body"],
+)
+async def test_who_offers_http_2_is_served_in_1(address, pieces, caplog):
+    last = GOOD.replace(HEAD, HEAD + b"connection: close\r\n")
+    replies = await received(address, *pieces, last)
+    assert re.findall(rb"HTTP/1\.1 (\d+)", replies) == [b"200"] * 2
+    assert caplog.records == []
+
+
+async def test_many_offers_at_once_are_all_served(address):
+    get = GET.replace(b"\r\n\r\n", b"\r\n" + OFFER + b"\r\n")
+    replies = await received(address, get * 2000 + OFFERING.replace(b"connection: ", b"connection: close, "))
+    assert re.findall(rb"HTTP/1\.1 (\d+)", replies) == [b"200"] * 2001
+
+
+async def test_nonsense_after_an_offer_is_told_so(address):
+    replies = await received(address, OFFERING + b"NONSENSE\r\n\r\n")
+    assert re.findall(rb"HTTP/1\.1 (\d+)", replies) == [b"200"]
+    assert b"connection: close" in replies
+
+
 async def test_one_connection_too_many_is_refused_and_the_others_are_served():
     async with serving(max_connections=2) as (gateway, address), connected(address) as (reader, writer):
         async with connected(address):

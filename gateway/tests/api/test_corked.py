@@ -1,30 +1,50 @@
-"""Writes of one turn leave together, on a real socket and asyncio's own loop, whatever they are."""
+"""Writes of one turn leave together, on a real socket, whatever they are: on asyncio's own loop and on the one that serves."""
 
 import asyncio
+
+import pytest
+import uvloop
 
 from gateway.api.corked import Corked
 
 
 class Answering(asyncio.Protocol):
-    """Writes these chunks when it is connected to, and closes."""
+    """Writes these chunks when it is asked to, and closes."""
 
     def __init__(self, chunks, *, is_cut=False):
         self.chunks, self.is_cut = chunks, is_cut
 
     def connection_made(self, transport):
-        corked = Corked(transport)
+        self.transport = transport
+
+    def data_received(self, data):
+        corked = Corked(self.transport)
+        if self.is_cut:
+            self.transport.abort()  # as a client's reset does, in the turn in which the reply is written
         for chunk in self.chunks:
             corked.write(chunk)
-        if self.is_cut:
-            transport.abort()
-        corked.close()
+        if not self.is_cut:
+            corked.close()
 
 
-async def received(chunks, **options):
-    loop = asyncio.get_running_loop()
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def received(request):
+    """What a client gets of these chunks; nothing may have gone wrong unseen."""
+
+    def get(chunks, **options):
+        with asyncio.Runner(loop_factory=request.param) as runner:
+            return runner.run(read(chunks, **options))
+
+    return get
+
+
+async def read(chunks, **options):
+    loop, wrong = asyncio.get_running_loop(), []
+    loop.set_exception_handler(lambda _, context: wrong.append(context))
     server = await loop.create_server(lambda: Answering(chunks, **options), "127.0.0.1", 0)
     async with server:
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(b"go")
         async with asyncio.timeout(10):
             try:
                 return await reader.read()
@@ -32,16 +52,17 @@ async def received(chunks, **options):
                 return b""
             finally:
                 writer.close()
+                assert wrong == []
 
 
-async def test_empty_writes_neither_hold_the_connection_nor_the_loop():
-    assert await received([b"head", b"", b"body", b""]) == b"headbody"
-    assert await received([b""]) == b""
+def test_empty_writes_neither_hold_the_connection_nor_the_loop(received):
+    assert received([b"head", b"", b"body", b""]) == b"headbody"
+    assert received([b""]) == b""
 
 
-async def test_large_writes_arrive_whole():
-    assert await received([b"a" * 3_000_000, b"", b"b" * 3_000_000]) == b"a" * 3_000_000 + b"b" * 3_000_000
+def test_large_writes_arrive_whole(received):
+    assert received([b"a" * 3_000_000, b"", b"b" * 3_000_000]) == b"a" * 3_000_000 + b"b" * 3_000_000
 
 
-async def test_what_is_written_to_a_connection_that_was_cut_is_dropped():
-    assert await received([b"head"], is_cut=True) == b""
+def test_what_is_written_to_a_connection_that_was_cut_is_dropped(received):
+    assert received([b"head"], is_cut=True) == b""

@@ -105,6 +105,40 @@ def test_two_builds_at_once_leave_one_whole_artifact(small_model, tmp_path):
     assert len(list(shelf.folder.iterdir())) == 1
 
 
+def test_who_puts_its_own_while_another_takes_the_former_away_loses_nothing(tmp_path, monkeypatch):
+    place, first, second = (tmp_path / name for name in ("place", "first", "second"))
+    for folder in (place, first, second):
+        folder.mkdir()
+        (folder / "whose").write_text(folder.name)
+    removed = shutil.rmtree
+
+    def slowly(path, **options):
+        monkeypatch.undo()
+        artifact.replace(second, place)
+        removed(path, **options)
+
+    monkeypatch.setattr(artifact.shutil, "rmtree", slowly)
+    artifact.replace(first, place)
+    assert (place / "whose").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["place"]
+
+
+def test_what_cannot_be_renamed_is_told(tmp_path):
+    with pytest.raises(OSError, match="No such file"):
+        artifact.replace(tmp_path / "nothing", tmp_path / "place")
+
+
+def test_a_compiler_is_not_given_the_gateway_s_secrets(tmp_path, monkeypatch):
+    monkeypatch.setenv("GATEWAY_API_KEYS", "sk-secret")
+    written = tmp_path / "environ"
+    code = f"import os; open({str(written)!r}, 'w').write(repr(dict(os.environ)))"
+    process = Child().start([sys.executable, "-c", code])
+    with process:
+        assert process.wait(30) == 0
+    assert "PATH" in written.read_text()
+    assert "sk-secret" not in written.read_text()
+
+
 def test_what_a_killed_build_left_is_cleared_away_a_day_later(small_model, tmp_path):
     shelf = Shelf(tmp_path)
     old, young = tmp_path / ".making-old", tmp_path / ".making-young"

@@ -191,3 +191,12 @@ async def test_one_request_of_2048_inputs_and_64_clients_of_one_get_the_same_tok
             elif job.work not in batcher.works:
                 batcher.submit(work_of([chosen.randrange(4, 120) for _ in range(2048)], caller="one", loop=loop))
     assert served["many"] == pytest.approx(served["one"], rel=0.1)
+
+
+async def test_a_closed_queue_keeps_nothing_of_those_it_refuses(loop):
+    batcher = batcher_of()
+    batcher.close(Overloaded("closed"))
+    for _ in range(10):
+        with pytest.raises(Overloaded) as refused:
+            batcher.submit(work_of([3], loop=loop))
+        assert len(refused.traceback) == 2  # this test, and submit

@@ -24,6 +24,22 @@ class Killed(BaseException):
     """Not an Exception, so that nothing of the device's handles it."""
 
 
+class Unstartable(threading.Thread):
+    """As of a process that may have no more threads."""
+
+    def start(self):
+        raise RuntimeError("can't start new thread")
+
+    def join(self, timeout=None):
+        """There is none to wait for."""
+
+
+async def until(is_true):
+    async with asyncio.timeout(5):
+        while not is_true():
+            await asyncio.sleep(0.005)
+
+
 class Rig:
     """Devices with their queue, and whatever their encoders are told to do."""
 
@@ -200,6 +216,19 @@ async def test_a_thread_that_dies_again_and_again_is_given_up(rig):
             await rig.answered(rig.work([POISON]))
     await asyncio.to_thread(rig.device.join, 5)
     assert rig.device.failed
+    with pytest.raises(Overloaded, match="device failed"):
+        rig.work([1])
+
+
+@dies
+async def test_a_dead_thread_that_cannot_be_replaced_is_given_up_at_once(rig, monkeypatch):
+    rig.encoder.fails_on[POISON] = Killed()
+    killed = rig.work([POISON])
+    monkeypatch.setattr(rig.device, "new_thread", Unstartable)
+    rig.start()
+    with pytest.raises(Overloaded):
+        await rig.answered(killed)
+    await until(lambda: rig.device.failed)
     with pytest.raises(Overloaded, match="device failed"):
         rig.work([1])
 

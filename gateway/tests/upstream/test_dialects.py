@@ -1,5 +1,7 @@
 """What each kind of server is asked, and what its reply becomes."""
 
+import asyncio
+
 import numpy as np
 import pytest
 
@@ -188,6 +190,33 @@ async def test_another_gateway_s_fingerprint_is_the_models_own():
             await embedded(remote, "a")
     async with over("openai", answer, prompts={"query": "q"}) as (_, prompted):
         assert prompted.describe().fingerprint.endswith(".openai-unknown")
+
+
+@pytest.mark.parametrize("told", ["caf\xe9", "a" * 129, "a b", ""])
+async def test_what_is_no_fingerprint_is_none(told):
+    def answer(request):
+        content = standin.openai(request).bytes()
+        return Said(raw=content.replace(b"\r\n\r\n", b"\r\nx-gateway-fingerprint: %b\r\n\r\n" % told.encode("latin-1"), 1))
+
+    async with over("openai", answer) as (_, remote):
+        assert remote.describe().fingerprint.endswith(".openai-unknown")
+
+
+async def test_a_server_that_has_base64_no_more_costs_no_request_that_was_under_way():
+    gate, has_base64 = asyncio.Event(), True
+
+    def answer(request):
+        if not has_base64 and b"base64" in request.content:
+            return Said(400, {"error": {"message": "encoding_format base64 is not supported"}}, gate=gate)
+        return standin.openai(request)
+
+    async with over("openai", answer) as (server, remote), asyncio.TaskGroup() as group:
+        has_base64 = False
+        tasks = [group.create_task(embedded(remote, f"text {number}")) for number in range(3)]
+        while server.num_open < 3:
+            await asyncio.sleep(0.005)
+        gate.set()
+    assert [task.result().rows.shape for task in tasks] == [(1, DIMENSIONS)] * 3
 
 
 async def test_a_fingerprint_tells_models_dimensions_and_revisions_apart(backend):

@@ -128,7 +128,13 @@ def test_the_counts_of_ollama_and_tei():
     assert ollama.read(b'{"model":"m","embeddings":[[1,2]]}', {}).num_tokens is None
     assert tei.read(b"[[1,2]]", {"x-compute-tokens": "5"}).num_tokens == 5
     assert tei.read(b"[[1,2]]", {"x-compute-tokens": "\u0665"}).num_tokens is None
+    assert tei.read(b"[[1,2]]", {"x-compute-tokens": "9" * 5000}).num_tokens is None
     assert tei.read(b"[[1,2]]", {}).num_tokens is None
+
+
+def test_an_info_that_is_nested_for_ever_is_nonsense():
+    with pytest.raises(Nonsense):
+        tei.read_info(b'{"x":' + b"[" * 30_000)
 
 
 def test_a_tei_without_limits_in_its_info_is_taken_at_its_default():

@@ -51,6 +51,19 @@ async def test_of_several_addresses_one_that_answers_is_enough(backend):
                     await embedded(remote, f"text {number}")
 
 
+@pytest.mark.parametrize("backend", ["openai", "tei"])
+async def test_one_that_says_continue_and_then_nothing_is_told_to_be_silent(backend):
+    silent = Said(raw=b"HTTP/1.1 100 Continue\r\n\r\n")
+    async with Standin(lambda _: silent).serving() as server:
+        remote = built(backend, url=server.url, connect_timeout_seconds=0.1, read_timeout_seconds=0.1)
+        starting = asyncio.create_task(remote.start())
+        await until(lambda: "did not answer in time" in remote.health().detail)
+        server.answer = getattr(standin, backend)
+        await starting
+        assert remote.health().state == "ready"
+        await remote.close()
+
+
 async def test_one_that_is_still_loading_its_model_is_waited_for_too():
     answers = [Said(503), Said(502, b"<html>"), Said(429, headers={"retry-after": "9"}), Said(504)]
     async with over("openai", lambda request: answers.pop(0) if answers else standin.openai(request)) as (_, remote):

@@ -1,0 +1,71 @@
+"""A client that offers another protocol is served in this one (RFC 9110, 7.8): Java's HttpClient offers HTTP/2 with each request.
+
+httptools stops at the end of such headers, as if the other protocol began there, and the body would be lost. So the head is read
+once more, without the offer.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import httptools
+
+OFFERS = {b"upgrade", b"http2-settings"}
+
+
+class Reader(Protocol):
+    """What the parser calls; of it, the head that it has read."""
+
+    url: bytes
+    headers: list[tuple[bytes, bytes]]
+
+
+class Parser:
+    """httptools' for requests. Where `is_offered` is true what it calls back with is read again, and must be passed over."""
+
+    should_upgrade: Callable[[], bool]
+    should_keep_alive: Callable[[], bool]
+    get_method: Callable[[], bytes]
+    get_http_version: Callable[[], str]
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        self.begin()
+
+    def begin(self) -> None:
+        parser = httptools.HttpRequestParser(self.reader)
+        parser.set_dangerous_leniencies(
+            lenient_data_after_close=True
+        )  # as uvicorn does: what follows a last request is passed over
+        self.feed = parser.feed_data
+        self.should_upgrade, self.should_keep_alive = parser.should_upgrade, parser.should_keep_alive
+        self.get_method, self.get_http_version = parser.get_method, parser.get_http_version
+
+    @property
+    def is_offered(self) -> bool:
+        return self.should_upgrade() and self.get_method() != b"CONNECT"
+
+    def feed_data(self, data: bytes | memoryview) -> None:
+        """Raises HttpParserError, and HttpParserUpgrade after a CONNECT."""
+        while data:
+            try:
+                self.feed(data)
+            except httptools.HttpParserUpgrade as offer:
+                if not self.is_offered:
+                    raise
+                head = self.head()
+                self.begin()
+                self.feed(head)
+                data = memoryview(data)[offer.args[0] :]
+            else:
+                return
+
+    def head(self) -> bytes:
+        """As it was read, but for the offer."""
+        lines = [b"%s %s HTTP/%s" % (self.get_method(), self.reader.url, self.get_http_version().encode())]
+        for name, value in self.reader.headers:
+            if name == b"connection":
+                kept = b",".join(token for token in value.split(b",") if token.strip().lower() not in OFFERS)
+                lines += [b"connection: " + kept] if kept.strip() else []
+            elif name not in OFFERS:
+                lines.append(name + b": " + value)
+        return b"\r\n".join(lines) + b"\r\n\r\n"
