@@ -38,7 +38,7 @@
     └── ConfigurationError
 
 `message` is written for the client and holds nothing of our insides. `code` is what clients match, and what the metrics count.
-The shape is contract.md's, section 4: `{"error": {"message", "type", "param", "code"}}`.
+The shape is OpenAI's: `{"error": {"message", "type", "param", "code"}}`.
 """
 
 import math

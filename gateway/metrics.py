@@ -52,7 +52,7 @@ class Metrics:
         )
         self.inputs = count("gateway_inputs_total", "Inputs embedded.", model)
         self.input_tokens_total = count("gateway_input_tokens_total", "Tokens embedded, as charged.", model)
-        # design.md calls this gateway_input_tokens, which OpenMetrics cannot hold beside the counter of that name with _total.
+        # Not gateway_input_tokens: OpenMetrics cannot hold that beside the counter of that name with _total.
         self.input_tokens = histogram("gateway_input_length_tokens", "Tokens an input.", model, buckets=TOKENS)
         self.batch_inputs = histogram("gateway_batch_inputs", "Texts a batch.", model, buckets=COUNTS)
         self.batch_tokens = histogram("gateway_batch_tokens", "Tokens a batch, padding included.", model, buckets=TOKENS)

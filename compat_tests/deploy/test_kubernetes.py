@@ -60,6 +60,21 @@ def test_every_manifest_is_valid(rendered, name: str) -> None:
         kubernetes_validate.validate(resource, VERSION, strict=True)
 
 
+@pytest.mark.parametrize("name", ["gateway.yaml", "plain.yaml"])
+def test_the_manifests_beside_a_ray_cluster_are_valid_and_let_nobody_in_without_a_key(name: str) -> None:
+    resources = list(yaml.safe_load_all((DEPLOY / "ray" / name).read_text()))
+    for resource in resources:
+        kubernetes_validate.validate(resource, VERSION, strict=True)
+    [deployment] = of_kind(resources, "Deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    [gateway] = [each for each in pod["containers"] if each["name"] == "gateway"]
+    environment = {each["name"]: each["value"] for each in gateway["env"]}
+    mounts = {each["mountPath"]: each["name"] for each in gateway["volumeMounts"]}
+    secrets = {volume["name"] for volume in pod["volumes"] if "secret" in volume}
+    assert mounts[str(Path(environment["GATEWAY_API_KEYS_FILE"]).parent)] in secrets
+    assert [name for name in environment if not is_known(name)] == []
+
+
 def test_the_schemas_refuse_what_is_wrong(rendered) -> None:
     wrong = json.loads(json.dumps(gateway_of(rendered["cpu"])))
     wrong["spec"]["template"]["spec"]["terminationGracePeriod"] = 5

@@ -1,4 +1,4 @@
-"""Every failure, translated to a response in one place. The shape is contract.md's, section 4."""
+"""Every failure, translated to a response in one place. The shape is OpenAI's (`gateway/errors.py`)."""
 
 import orjson
 from litestar import Request, Response

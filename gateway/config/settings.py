@@ -109,7 +109,7 @@ class ServerSettings(Settings, frozen=True):
         bool,
         Meta(
             description="Whether a changed configuration file is loaded by itself, whole or not at all. SIGHUP always does it."
-            " Host, port, [store] and metrics.port need a restart."
+            " Some settings need a restart: deploy/operations.md, Tuning, lists them, and a file that changes one is refused whole."
         ),
     ] = True
 

@@ -9,7 +9,13 @@ from gateway.embedding.long_input import Rule
 
 class LocalSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     source: Annotated[str, Meta(min_length=1, description="A folder with the model's files, or its id on the Hugging Face hub.")]
-    download: Annotated[bool, Meta(description="Whether files that are nowhere on this machine are fetched from the hub.")] = True
+    download: Annotated[
+        bool,
+        Meta(
+            description="Whether files that are nowhere on this machine are fetched from the hub. True for a row that does not say;"
+            " the built-in model never asks."
+        ),
+    ] = True
     runtime: Annotated[
         Literal["auto", "openvino", "torch"],
         Meta(description='"auto" compiles the model with OpenVINO on a CPU, and runs it through torch on CUDA.'),

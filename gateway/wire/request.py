@@ -1,4 +1,4 @@
-"""The body of POST /v1/embeddings, from bytes to one shape. Source: contract.md, section 1; OpenAI's OpenAPI 2.3.0."""
+"""The body of POST /v1/embeddings, from bytes to one shape. Source: OpenAI's OpenAPI 2.3.0."""
 
 import re
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Vectors as the bytes of OpenAI's embeddings response. Source: contract.md, section 1."""
+"""Vectors as the bytes of OpenAI's embeddings response. Source: OpenAI's OpenAPI 2.3.0."""
 
 import base64
 

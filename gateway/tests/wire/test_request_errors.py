@@ -1,4 +1,4 @@
-"""Every 400 of contract.md, section 4, that the decoder gives: its status, type, param, code and words."""
+"""Every 400 that the decoder gives: its status, type, param, code and words."""
 
 import json
 
