@@ -4,11 +4,12 @@ An exception is told by its type and the lines of code it passed, without its me
 """
 
 import logging
+import os
 import sys
 import threading
 import traceback
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, TextIO
 
 import orjson
 import structlog
@@ -19,6 +20,27 @@ Event = MutableMapping[str, Any]
 
 def get_logger() -> Any:
     return structlog.get_logger()
+
+
+class Stream:
+    """Standard error, whose reader may go and whose disk may be full: a line that is lost costs neither a request nor a stop."""
+
+    def __init__(self, file: TextIO) -> None:
+        self.file = file
+
+    def write(self, text: str) -> None:
+        try:
+            self.file.write(text)
+            self.file.flush()
+        except BrokenPipeError:  # for good: what is written from now on, by libraries too and at the exit, goes nowhere
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.file.fileno())
+            os.close(nowhere)
+        except (OSError, ValueError):  # a full disk may have room again; a closed file takes nothing more
+            pass
+
+    def flush(self) -> None:
+        """All is written through."""
 
 
 def configure(*, level: str, line_format: str) -> None:
@@ -33,7 +55,8 @@ def configure(*, level: str, line_format: str) -> None:
     formatter = structlog.stdlib.ProcessorFormatter(
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer], foreign_pre_chain=shared
     )
-    handler = logging.StreamHandler(sys.stderr)
+    stream: Any = Stream(sys.stderr)  # Any: it has what both write to
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers = [handler]
@@ -53,7 +76,7 @@ def configure(*, level: str, line_format: str) -> None:
         logger.setLevel(max(logging.WARNING, root.level))
     structlog.configure(  # our own lines do not pass through `logging`: that would double what a line costs
         processors=[*shared, renderer],
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(stream),
         wrapper_class=structlog.make_filtering_bound_logger(level),
     )
     threading.excepthook = thread_died

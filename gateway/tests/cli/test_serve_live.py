@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 ROW = '[[models]]\nname = "{name}"\nsource = "sentence-transformers/all-MiniLM-L6-v2"\nload = "first_use"\n'
 BOUND_SECONDS = 60
 
@@ -108,3 +110,32 @@ def test_a_terminal_that_is_closed_ends_the_server_that_ran_in_it(tmp_path: Path
         until(lambda: served(port) == ["a"])
         os.close(outer)
         assert process.wait(timeout=BOUND_SECONDS) == 0
+
+
+@pytest.mark.parametrize("when", ["at once", "when it serves"])
+def test_whoever_reads_the_log_may_go(tmp_path: Path, when: str):
+    """As `gateway serve 2>&1 | head -1` does, or a shipper that died."""
+    file, port = tmp_path / "gateway.toml", free_port()
+    file.write_text(settings(port, "a", rest="drain_delay_seconds = 0\n"))
+    with running(tmp_path) as process:
+        assert process.stderr is not None
+        if when == "at once":
+            process.stderr.close()
+        until(lambda: served(port) == ["a"])
+        until(lambda: got(port, "/readyz") == {"status": "ready"})
+        if when != "at once":
+            process.stderr.close()
+        file.write_text(settings(port, "a", "b", rest="drain_delay_seconds = 0\n"))  # which is told too
+        until(lambda: served(port) == ["a", "b"])
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(BOUND_SECONDS) == 0
+
+
+def test_a_log_on_a_full_disk_costs_its_lines_alone(tmp_path: Path):
+    file, port = tmp_path / "gateway.toml", free_port()
+    file.write_text(settings(port, "a", rest="drain_delay_seconds = 0\n"))
+    with Path("/dev/full").open("wb") as full, running(tmp_path, stderr=full) as process:
+        until(lambda: served(port) == ["a"])
+        until(lambda: got(port, "/readyz") == {"status": "ready"})
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(BOUND_SECONDS) == 0
