@@ -336,7 +336,7 @@ def built_meters(limits: LimitSettings, before: Generation | None) -> Meters:
     if limits.redis_url is None:
         return LocalMeters()
     if find_spec("hiredis") is None:
-        raise ConfigurationError("limits.redis_url needs the extra redis: pip install 'embeddings-gateway[redis]'")
+        raise ConfigurationError("limits.redis_url needs the extra redis: pip install hiredis")
     from gateway.access.redis_link import address_of  # noqa: PLC0415 - there only with the extra
     from gateway.access.shared_meters import SharedMeters  # noqa: PLC0415
 

@@ -58,7 +58,9 @@ class Tracing:
             from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased  # noqa: PLC0415
             from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415
         except ImportError:
-            raise ConfigurationError("traces.endpoint: traces need `pip install 'embeddings-gateway[otel]'`") from None
+            raise ConfigurationError(
+                "traces.endpoint: traces need the extra otel: pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
+            ) from None
         self.api = trace
         self.w3c = TraceContextTextMapPropagator()
         self.provider = TracerProvider(

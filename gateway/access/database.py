@@ -154,9 +154,7 @@ def postgres_engine(url: sql.URL) -> sql.Engine:
             },
         )
     except ImportError:
-        raise ConfigurationError(
-            "store.database_url: PostgreSQL needs its driver: pip install 'embeddings-gateway[postgres]'"
-        ) from None
+        raise ConfigurationError("store.database_url: PostgreSQL needs its driver: pip install 'psycopg[binary]'") from None
     sql.event.listen(engine, "begin", begin_postgres)
     return engine
 

@@ -22,7 +22,7 @@ def arrow() -> Any:
     try:
         import pyarrow.parquet  # noqa: PLC0415 - an extra
     except ImportError:
-        raise OperatorError("Parquet needs the package pyarrow: pip install 'embeddings-gateway[bulk]'") from None
+        raise OperatorError("Parquet needs the package pyarrow: pip install pyarrow") from None
     return pyarrow
 
 

@@ -76,7 +76,7 @@ class Clustered:
         """Waits for the cluster, however long it is away. Raises OperatorError where ray is not installed."""
         if find_spec("ray") is None:
             self.state = Health("failed", "ray is not installed")
-            raise OperatorError(f"models[{self.name}]: backend 'ray' needs the package ray: pip install 'embeddings-gateway[ray]'")
+            raise OperatorError(f"models[{self.name}]: backend 'ray' needs the package ray: pip install 'ray[serve]'")
         self.state = Health("loading", "its courier is starting")
         self.card = asyncio.get_running_loop().create_future()
         self.line.open()

@@ -38,7 +38,7 @@ class Status:
 def joined(address: str) -> Iterator[None]:
     """Connected to the cluster inside. Raises OperatorError where ray is not installed, or where there is no such cluster."""
     if find_spec("ray") is None:
-        raise OperatorError("a cluster needs the package ray: pip install 'embeddings-gateway[ray]'")
+        raise OperatorError("a cluster needs the package ray: pip install 'ray[serve]'")
     import ray  # noqa: PLC0415 - ray is imported where it is used
 
     if reason := join(address):

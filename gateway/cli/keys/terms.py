@@ -89,7 +89,10 @@ def moment(text: str) -> str | None:
     """When that duration from now is over, in ISO 8601."""
     if text in NOTHING:
         return None
-    return (datetime.now(UTC) + span("--expires", text)).isoformat(timespec="seconds")
+    after = span("--expires", text)
+    if not after:
+        raise OperatorError(f"--expires: a key that ends after '{text[:40]}' never works")
+    return (datetime.now(UTC) + after).isoformat(timespec="seconds")
 
 
 def span(option: str, text: str) -> timedelta:

@@ -213,7 +213,7 @@ def test_the_model_is_chosen_by_name(site: Site, gateway: Command, tmp_path: Pat
 
 def test_without_the_extra_parquet_is_refused_in_one_line(site: Site, rows: Path):
     (site.folder / "site" / "pyarrow.py").write_text("raise ImportError")
-    needed = (2, "", "gateway: Parquet needs the package pyarrow: pip install 'embeddings-gateway[bulk]'\n")
+    needed = (2, "", "gateway: Parquet needs the package pyarrow: pip install pyarrow\n")
     assert site.run("rows.jsonl", "-o", "a.parquet") == needed
     assert site.run("a.parquet", "-o", "a.npy")[0] == 2
     assert site.run("rows.jsonl", "-o", "a.npy")[0] == 1

@@ -119,6 +119,7 @@ def test_usage_is_summed_for_people_and_for_programs(gateway: Command, tmp_path:
         (["create", "--budget", "1000"], "--budget: '1000' is neither tokens a period"),
         (["create", "--budget", "5/week"], "--budget: '5/week' is neither"),
         (["create", "--expires", "soon"], "--expires: 'soon' is no duration"),
+        (["create", "--expires", "0d"], "--expires: a key that ends after '0d' never works"),
         (["create", "--models", "a,,b"], "models: Expected str of length >= 1"),
         (["create", "--metadata", "team"], "--metadata: 'team' is no KEY=VALUE"),
         (["create", "--name", "\x1b[31m"], "printable characters only"),

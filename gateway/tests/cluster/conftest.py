@@ -9,7 +9,7 @@ import pytest
 from gateway.tests.cluster.hive import TEXTS, Client, Hive, client_of, gateway_process, ran, until, written
 from gateway.tests.engine.conftest import DATA, embedded, local_of, small_model  # noqa: F401 - a fixture
 
-HINT = "ray is not installed: pip install 'embeddings-gateway[ray]'"
+HINT = "ray is not installed: pip install 'ray[serve]'"
 
 
 def refuse_or_skip() -> None:

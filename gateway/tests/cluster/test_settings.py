@@ -133,4 +133,4 @@ def test_a_gateway_without_ray_says_what_to_install(tmp_path):
     )
     ended = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 2
-    assert "needs the package ray: pip install 'embeddings-gateway[ray]'" in ended.stderr
+    assert "needs the package ray: pip install 'ray[serve]'" in ended.stderr
