@@ -87,6 +87,7 @@ async def test_an_update_replaces_every_replica_and_with_one_more_meanwhile_fail
             assert client.statuses == {200: client.num_asked}
         else:  # its one replica is away until the new one has started: requests wait for five seconds, then they are 503
             assert set(client.statuses) <= {200, 503}
+            await until(client.is_ready, what="the new replica serves")
             assert await client.asked(TEXTS) == 200
         assert client.num_wrong == 0
     hive.lose(node)
