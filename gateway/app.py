@@ -15,9 +15,11 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gateway import log as logging
 from gateway.access.admission import Admission
+from gateway.access.fallback_meters import FallbackMeters
 from gateway.access.keyring import Keyring
 from gateway.access.limiter import Limiter
 from gateway.access.meters import LocalMeters, Meters
+from gateway.access.outage import Outage
 from gateway.access.porter import Porter, built_porter
 from gateway.api import admin, docs, models, probes
 from gateway.api.admin import Desk
@@ -51,6 +53,11 @@ from gateway.wire.token_ids import other_encoding
 
 BUILTIN_BACKENDS: tuple[Backend, ...] = (SentenceTransformers(), *UPSTREAM_BACKENDS, Ray(), Group())
 LAG_INTERVAL_SECONDS = 0.5
+WITHOUT_REDIS = {
+    "local": "each gateway applies the whole limit by itself",
+    "allow": "requests are served WITHOUT limits",
+    "deny": "requests of keys with limits are refused",
+}
 
 log = get_logger()
 
@@ -112,7 +119,7 @@ class Gateway:
 
     def built(self, config: Config, before: Generation | None = None) -> Generation:
         """The parts in road order. What `before` has and nothing changed of, such as its embedders, is the same in both."""
-        porter, meters = self.built_porter(config, before), built_meters(config.limits, before)
+        porter, meters = self.built_porter(config, before), built_meters(config.limits, before, self.metrics)
         catalog = Catalog(self.built_models(config, before), self.loader)
         default = config.server.default_model
         if default is not None and default not in catalog.by_name:
@@ -160,6 +167,7 @@ class Gateway:
         watched = probes.routes(
             catalog=catalog,
             parts={"limits": lambda: limiter.is_well, **(porter.parts if porter else {})},
+            shortfalls={"limits": lambda: limiter.shortfall},
             metrics=self.metrics,
             settings=config.metrics,
             is_leaving=lambda: self.is_leaving,
@@ -329,7 +337,7 @@ def warn(generation: Generation) -> None:
         log.warning("authentication_is_off", host=host, hint="EVERYBODY who reaches this address can use this server")
 
 
-def built_meters(limits: LimitSettings, before: Generation | None) -> Meters:
+def built_meters(limits: LimitSettings, before: Generation | None, metrics: Metrics) -> Meters:
     """Of this process alone, or those that a server keeps for several. They outlive the limits that they are read by."""
     if before is not None and whose_meters(before.config.limits) == whose_meters(limits):
         return before.limiter.meters
@@ -340,11 +348,16 @@ def built_meters(limits: LimitSettings, before: Generation | None) -> Meters:
     from gateway.access.redis_link import address_of  # noqa: PLC0415 - there only with the extra
     from gateway.access.shared_meters import SharedMeters  # noqa: PLC0415
 
-    return SharedMeters(address_of(secret_value(limits.redis_url)), timeout_seconds=limits.redis_timeout_seconds)
+    address = address_of(secret_value(limits.redis_url))
+    told = Outage("limiter", hint=WITHOUT_REDIS[limits.on_limiter_failure], show=metrics.limiter_up.set)
+    shared = SharedMeters(address, timeout_seconds=limits.redis_timeout_seconds, told=told)
+    if limits.on_limiter_failure != "local":
+        return shared
+    return FallbackMeters(shared, LocalMeters(), on_local=metrics.limiter_failures.labels("local").inc)
 
 
 def whose_meters(limits: LimitSettings) -> object:
-    return limits.redis_url, limits.redis_timeout_seconds
+    return limits.redis_url, limits.redis_timeout_seconds, limits.redis_url and limits.on_limiter_failure
 
 
 def watching(work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:

@@ -115,6 +115,10 @@ class Metrics:
         self.limiter_failures = count(
             "gateway_limiter_failures_total", "Requests whose limits could not be asked for, by what became of them.", ["decision"]
         )
+        self.limiter_up = gauge(
+            "gateway_limiter_up", "1 while the server of limits.redis_url answers, or none is configured; 0 while it does not."
+        )
+        self.limiter_up.set(1)
         self.key_tokens = count(
             "gateway_key_tokens_total", "Tokens a key used; of the first 1,000 keys, the rest is 'other'.", ["key"]
         )

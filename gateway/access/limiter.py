@@ -7,37 +7,27 @@ else leaving early would be the way to be read for nothing. Only 502, 503 and th
 import asyncio
 import itertools
 import secrets
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from types import TracebackType
-from typing import Literal
 
 from gateway.access.keys import UNLIMITED, Allowance, Caller
 from gateway.access.limits import SECOND, Limits, limits_of
 from gateway.access.meters import Cost, Meters, MetersAway, Reading
 from gateway.config import LimitSettings
 from gateway.errors import GatewayError, LimiterUnavailable, RateLimited, RequestExceedsLimit
-from gateway.log import get_logger
 from gateway.metrics import Metrics
 
-WARN_EVERY_SECONDS = 60.0
 NEVER_RAN = {502, 503}
 NOTHING = Cost()
-
-log = get_logger()
 
 
 class Limiter:
     """Holds callers to their own limits, and where they have none to those of the settings."""
 
-    def __init__(
-        self, settings: LimitSettings, meters: Meters, metrics: Metrics, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, settings: LimitSettings, meters: Meters, metrics: Metrics) -> None:
         self.settings = settings
         self.meters = meters
         self.metrics = metrics
-        self.clock = clock
-        self.warned_at = -WARN_EVERY_SECONDS
         self.default = Allowance(
             requests_per_minute=settings.requests_per_minute,
             requests_burst=settings.requests_burst,
@@ -60,19 +50,17 @@ class Limiter:
         """None where the meters are away and requests are let through. Raises LimiterUnavailable where they are not."""
         try:
             return await asked
-        except MetersAway as error:
-            may_pass = self.settings.on_limiter_failure == "allow"
-            self.away(error.reason, "allowed" if may_pass else "denied")
+        except MetersAway:
+            may_pass = self.settings.on_limiter_failure != "deny"
+            self.metrics.limiter_failures.labels("allowed" if may_pass else "denied").inc()
             if not may_pass:
                 raise LimiterUnavailable from None
             return None
 
-    def away(self, reason: str, decision: Literal["allowed", "denied"]) -> None:
-        self.metrics.limiter_failures.labels(decision).inc()
-        if self.clock() - self.warned_at >= WARN_EVERY_SECONDS:
-            self.warned_at = self.clock()
-            hint = "requests are served WITHOUT limits" if decision == "allowed" else "requests of keys with limits are refused"
-            log.error("limiter_unavailable", reason=reason, hint=hint)
+    @property
+    def shortfall(self) -> str | None:
+        """What limits are worth while the meters are away, in a word for strangers; None while they are there."""
+        return self.settings.on_limiter_failure if self.meters.outage is not None else None
 
     @property
     def is_well(self) -> bool:
@@ -93,7 +81,7 @@ class Visit:
         self.limits = limits
         self.reading: Reading | None = None
         self.charged = NOTHING
-        self.name = next(limiter.names) if limits.max_concurrent_requests is not None else ""
+        self.name = next(limiter.names)
 
     async def __aenter__(self) -> "Visit":
         if self.limits.is_none:

@@ -31,7 +31,10 @@ class Rate:
 
     def charged(self, debt: int, cost: int) -> int:
         """`cost` units more; less than none are given back, and lift nobody above a full burst."""
-        return min(max(0, debt + cost * MINUTE), self.burst * MINUTE)
+        return self.bounded(debt + cost * MINUTE)
+
+    def bounded(self, debt: int) -> int:
+        return min(max(0, debt), self.burst * MINUTE)
 
     def wait(self, debt: int, cost: int) -> int:
         """How long until `cost` units fit: to the microsecond, 0 where they do now. A cost above the burst never will."""

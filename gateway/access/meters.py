@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from gateway.access.limits import SECOND, Limits, Rate
+from gateway.access.limits import MINUTE, SECOND, Limits, Rate
 
 MAX_METERS = 100_000  # 30 MB; beyond it the caller that stayed away longest begins anew
 Refusal = Literal["requests", "tokens", "concurrency"]
@@ -56,6 +56,13 @@ class Meters(Protocol):
     def leave(self, caller: str, limits: Limits, visit: str, returned: Cost) -> None:
         """Frees the place, and gives back what was charged for work that never ran. Never waits, never fails."""
 
+    async def owe(self, caller: str, limits: Limits, cost: Cost) -> None:
+        """Charges what was used elsewhere, whether there is room for it or not. Raises MetersAway."""
+
+    @property
+    def outage(self) -> str | None:
+        """Why nobody can tell at present what callers have used; None while somebody can."""
+
     @property
     def is_well(self) -> bool:
         """False once no more can be expected of them without a restart."""
@@ -75,6 +82,7 @@ class LocalMeters:
     """`clock` is in seconds, as `time.monotonic`, whose zero may be anywhere."""
 
     is_well = True
+    outage: str | None = None
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
@@ -103,6 +111,29 @@ class LocalMeters:
             meter.requests_debt = limits.requests.charged(meter.requests_debt, -returned.requests)
         if limits.tokens is not None:
             meter.tokens_debt = limits.tokens.charged(meter.tokens_debt, -returned.tokens)
+
+    async def owe(self, caller: str, limits: Limits, cost: Cost) -> None:
+        self.charge_debts(caller, limits, cost.requests * MINUTE, cost.tokens * MINUTE)
+
+    def num_running(self, caller: str) -> int:
+        """How many of its visits have a place here."""
+        meter = self.meters.get(caller)
+        return meter.num_running if meter is not None else 0
+
+    def debts(self, caller: str, limits: Limits) -> tuple[int, int] | None:
+        """What a caller owes here, of requests and of tokens, in shares of a unit; None where that is nothing."""
+        if caller not in self.meters:
+            return None
+        meter = self.meter(caller, limits)
+        return (meter.requests_debt, meter.tokens_debt) if meter.requests_debt or meter.tokens_debt else None
+
+    def charge_debts(self, caller: str, limits: Limits, requests_debt: int, tokens_debt: int) -> None:
+        """Adds to what a caller owes; less than nothing takes away."""
+        meter = self.meter(caller, limits)
+        if limits.requests is not None:
+            meter.requests_debt = limits.requests.bounded(meter.requests_debt + requests_debt)
+        if limits.tokens is not None:
+            meter.tokens_debt = limits.tokens.bounded(meter.tokens_debt + tokens_debt)
 
     def meter(self, caller: str, limits: Limits) -> Meter:
         """As it stands at this moment."""

@@ -73,6 +73,7 @@ class Link(asyncio.Protocol):
         self.reader = hiredis.Reader()
         self.pending: deque[asyncio.Future[Any] | None] = deque()
         self.lost = asyncio.Event()
+        self.lost_because = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
@@ -94,7 +95,7 @@ class Link(asyncio.Protocol):
 
     def send(self, words: tuple[str | int, ...], answer: asyncio.Future[Any] | None) -> None:
         if self.lost.is_set():
-            raise LinkLost("the connection is closed")
+            raise LinkLost(self.lost_because)
         self.pending.append(answer)
         self.transport.write(hiredis.pack_command(words))  # type: ignore[arg-type]  # its stub knows tuples of one
 
@@ -124,6 +125,8 @@ class Link(asyncio.Protocol):
         self.close(f"the connection broke: {error}" if error else "the server closed the connection")
 
     def close(self, reason: str) -> None:
+        """What waits for an answer is told the reason; of several the first is kept."""
+        self.lost_because = self.lost_because or reason
         self.lost.set()
         self.transport.abort()
         while self.pending:

@@ -1,19 +1,23 @@
 """What callers have used, kept by Redis or Valkey for several gateways: each charge is one script there, on that server's clock.
 
 A server that is away costs no request its time-out: it is called away as soon as one question finds no answer, and tried again
-every second in the background. Nothing is kept there for longer than it takes to pay back a debt, and nothing but public ids and
-numbers. A gateway that dies leaves its visits' places; they are free again when their leases end.
+every second in the background, on a new connection. While nobody asks, it is probed every PROBE_SECONDS. Nothing is kept there
+for longer than it takes to pay back a debt, and nothing but public ids and numbers. A gateway that dies leaves its visits' places;
+they are free again when their leases end.
 """
 
 import asyncio
 import hashlib
+from contextlib import suppress
 from importlib.resources import files
 
 from gateway.access.limits import SECOND, Limits, Rate
 from gateway.access.meters import Cost, MetersAway, Reading, Refusal
+from gateway.access.outage import Outage
 from gateway.access.redis_link import Address, Link, LinkLost, Refused, connected
 
 RETRY_SECONDS = 1.0
+PROBE_SECONDS = 2.0
 LEASE_SECONDS = 15.0  # of a visit's place, renewed three times in it
 SCRIPT = files("gateway.access").joinpath("meters.lua").read_text(encoding="utf-8")
 SCRIPT_SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()  # the name Redis has for it
@@ -25,18 +29,32 @@ Words = tuple[str | int, ...]
 class SharedMeters:
     """Meters, as `meters` describes them."""
 
-    def __init__(self, address: Address, *, timeout_seconds: float, lease_seconds: float = LEASE_SECONDS) -> None:
+    def __init__(
+        self,
+        address: Address,
+        *,
+        timeout_seconds: float,
+        lease_seconds: float = LEASE_SECONDS,
+        told: Outage | None = None,
+    ) -> None:
+        """`told` hears of outages."""
         self.address = address
         self.timeout_seconds = timeout_seconds
         self.lease_seconds = lease_seconds
+        self.told = told
         self.link: Link | None = None
         self.away_because = "not connected yet"
+        self.renewed_at = 0.0
         self.running: dict[str, tuple[str, Limits]] = {}
         self.task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         await self.connect()
         self.task = asyncio.create_task(self.watch(), name="meters")
+
+    @property
+    def outage(self) -> str | None:
+        return self.away_because if self.link is None else None
 
     @property
     def is_well(self) -> bool:
@@ -51,6 +69,9 @@ class SharedMeters:
     async def charge(self, caller: str, limits: Limits, num_tokens: int) -> Reading:
         cost = Cost(tokens=num_tokens)
         return await self.ask(caller, self.words(limits, "charge", "", needed=cost, charged=cost))
+
+    async def owe(self, caller: str, limits: Limits, cost: Cost) -> None:
+        await self.ask(caller, self.words(limits, "charge", "", charged=cost))
 
     def leave(self, caller: str, limits: Limits, visit: str, returned: Cost) -> None:
         self.running.pop(visit, None)
@@ -74,7 +95,7 @@ class SharedMeters:
             refused, wait, requests_debt, tokens_debt = reply
         except (LinkLost, Refused) as error:
             link.close(str(error))  # READONLY, LOADING, OOM: another connection may find a server that can
-            self.link, self.away_because = None, str(error)
+            self.lose(link, str(error))
             raise MetersAway(self.away_because) from None
         return Reading(requests_debt, tokens_debt, REFUSALS[refused], wait)
 
@@ -86,17 +107,21 @@ class SharedMeters:
         )  # fmt: skip
 
     async def watch(self) -> None:
-        """Connects again what was lost, and renews the leases of what runs."""
+        """Connects again what was lost, notices a server that hangs, and renews the leases of what runs."""
         while True:
-            if self.link is None:
+            link = self.link
+            if link is None:
                 await asyncio.sleep(RETRY_SECONDS)
                 await self.connect()
                 continue
-            try:
-                async with asyncio.timeout(self.lease_seconds / 3):
-                    await self.link.lost.wait()
-                self.link = None
-            except TimeoutError:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(PROBE_SECONDS, self.lease_seconds / 3)):
+                    await link.lost.wait()
+            if not link.lost.is_set():
+                await self.probe(link)
+            if link.lost.is_set():
+                self.lose(link, link.lost_because)
+            elif link.loop.time() - self.renewed_at >= self.lease_seconds / 3:
                 self.renew()
 
     async def connect(self) -> None:
@@ -104,12 +129,41 @@ class SharedMeters:
             link = await connected(self.address, self.timeout_seconds)
             await link.ask("SCRIPT", "LOAD", SCRIPT)
         except (LinkLost, Refused) as error:
-            self.away_because = str(error)
-        else:
-            self.link = link
-            self.renew()
+            self.away(str(error))
+            return
+        await self.probe(link)
+        if link.lost.is_set():
+            self.away(link.lost_because)
+            return
+        self.link = link
+        if self.told is not None:
+            self.told.end()
+        self.renew()
+
+    async def probe(self, link: Link) -> None:
+        """Runs the script for nobody: only a server that may write can do what it will be asked. One that cannot loses the link."""
+        try:
+            await link.ask("EVALSHA", SCRIPT_SHA, 2, *keys_of(""), *self.words(Limits(), "leave", ""))
+        except Refused as error:
+            if not str(error).startswith("NOSCRIPT"):  # it forgot its scripts, and is taught again by the next question
+                link.close(str(error))
+        except LinkLost:
+            pass
+
+    def lose(self, link: Link, reason: str) -> None:
+        if self.link is link:
+            self.link = None
+            self.away(reason)
+
+    def away(self, reason: str) -> None:
+        self.away_because = reason
+        if self.told is not None:
+            self.told.begin(reason)
 
     def renew(self) -> None:
+        if self.link is None:
+            return
+        self.renewed_at = self.link.loop.time()
         for visit, (caller, limits) in self.running.items():
             if self.link is not None:
                 self.link.tell("EVALSHA", SCRIPT_SHA, 2, *keys_of(caller), *self.words(limits, "renew", visit))

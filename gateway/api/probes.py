@@ -15,10 +15,11 @@ from gateway.metrics import CONTENT_TYPE, Metrics
 OK, NOT_NOW = 200, 503
 
 
-def routes(
+def routes(  # noqa: PLR0913 - all that is watched
     *,
     catalog: Catalog,
     parts: Mapping[str, Callable[[], bool]],
+    shortfalls: Mapping[str, Callable[[], str | None]],
     metrics: Metrics,
     settings: MetricsSettings,
     is_leaving: Callable[[], bool],
@@ -38,15 +39,16 @@ def routes(
         """Ready: each model serves or is loaded on its first use, and no shutdown has begun.
 
         Where some failed and others serve, it is ready all the same, and says which failed and why, in a word for strangers: to be
-        taken out of service would take the others down.
+        taken out of service would take the others down. What is `without` its store or its Redis, and how it goes on, is told too.
         """
         if is_leaving():
             return report(NOT_NOW, "draining")
         failed = {model.name: model.category for model in catalog.models if model.state == "failed"}
+        without = {part: told for part, shortfall in shortfalls.items() if (told := shortfall()) is not None}
         if awaited := [model.name for model in catalog.awaited]:
-            return report(NOT_NOW, "loading", waiting_for=awaited, failed=failed)
+            return report(NOT_NOW, "loading", waiting_for=awaited, failed=failed, without=without)
         state = "ready" if not failed else "degraded" if catalog.ready else "failed"
-        return report(OK if catalog.ready else NOT_NOW, state, failed=failed)
+        return report(OK if catalog.ready else NOT_NOW, state, failed=failed, without=without)
 
     @get("/metrics", exclude_from_auth=settings.access == "open")
     async def exposition() -> Response[bytes]:

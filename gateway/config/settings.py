@@ -180,9 +180,12 @@ class LimitSettings(Settings, frozen=True):
         float, positive(description="If that server does not answer within this, it is called away, and tried again every second.")
     ] = 0.1
     on_limiter_failure: Annotated[
-        Literal["allow", "deny"],
-        Meta(description='While it is away: "allow" serves requests without limits, "deny" answers those of limited keys 503.'),
-    ] = "allow"
+        Literal["local", "allow", "deny"],
+        Meta(
+            description='While it is away: with "local" each gateway applies the whole limit by itself, "allow" serves requests'
+            ' without limits, "deny" answers those of limited keys 503.'
+        ),
+    ] = "local"
 
     def __post_init__(self) -> None:
         for kind in ("requests", "tokens"):

@@ -3,10 +3,9 @@
 import asyncio
 
 import pytest
-from structlog.testing import capture_logs
 
 from gateway.access.keys import Allowance, Caller
-from gateway.access.limiter import WARN_EVERY_SECONDS, Limiter
+from gateway.access.limiter import Limiter
 from gateway.access.meters import Cost, LocalMeters, MetersAway, Reading
 from gateway.config import LimitSettings
 from gateway.errors import (
@@ -26,6 +25,7 @@ from gateway.tests.fakes import FakeClock
 class AwayMeters(LocalMeters):
     """Those of a server that nobody reaches."""
 
+    outage = "it cannot be reached"
     left: tuple[str, Cost] | None = None
 
     async def enter(self, caller, limits, visit, *, min_tokens):
@@ -44,7 +44,7 @@ def clock():
 
 
 def limiter_of(clock, *, meters=None, **settings):
-    return Limiter(LimitSettings(**settings), meters or LocalMeters(clock), Metrics(), clock)
+    return Limiter(LimitSettings(**settings), meters or LocalMeters(clock), Metrics())
 
 
 def standing(limiter, caller="a"):
@@ -181,25 +181,22 @@ async def test_a_key_has_its_own_limits(clock):
             pass
 
 
-async def test_while_nobody_can_tell_requests_are_let_through_loudly(clock):
+async def test_while_nobody_can_tell_requests_are_let_through_if_so_configured(clock):
     meters = AwayMeters(clock)
-    limiter = limiter_of(clock, meters=meters, requests_per_minute=60, tokens_per_minute=600, max_concurrent_requests=1)
-    with capture_logs() as lines:
-        for _ in range(100):
-            visit = await served(limiter, 30)
-            assert visit.reading is None
-        clock.advance(WARN_EVERY_SECONDS)
-        await served(limiter, 30)
-    assert [line["event"] for line in lines] == ["limiter_unavailable"] * 2
-    assert (lines[0]["log_level"], lines[0]["reason"]) == ("error", "it cannot be reached")
+    limits = {"requests_per_minute": 60, "tokens_per_minute": 600, "max_concurrent_requests": 1}
+    limiter = limiter_of(clock, meters=meters, **limits, on_limiter_failure="allow")
+    for _ in range(101):
+        visit = await served(limiter, 30)
+        assert visit.reading is None
     assert limiter.metrics.registry.get_sample_value("gateway_limiter_failures_total", {"decision": "allowed"}) == 202
+    assert limiter.shortfall == "allow"
     assert meters.left is not None
     assert meters.left[1] == Cost()  # nothing was charged, so nothing is given back
 
 
 async def test_while_nobody_can_tell_requests_are_refused_if_so_configured(clock):
     limiter = limiter_of(clock, meters=AwayMeters(clock), requests_per_minute=60, on_limiter_failure="deny")
-    with capture_logs(), pytest.raises(LimiterUnavailable) as caught:
+    with pytest.raises(LimiterUnavailable) as caught:
         await served(limiter, 30)
     assert (caught.value.status, caught.value.code, caught.value.headers()) == (503, "limiter_unavailable", {"Retry-After": "2"})
     assert limiter.metrics.registry.get_sample_value("gateway_limiter_failures_total", {"decision": "denied"}) == 1

@@ -131,7 +131,7 @@ async def test_two_gateways_let_no_more_through_than_one_limit(redis, tmp_path):
 
 @pytest.mark.parametrize(("harm", "mend"), [(RedisServer.kill, RedisServer.start), (RedisServer.halt, RedisServer.go_on)])
 async def test_redis_may_die_or_hang_in_the_middle_and_is_found_again(redis, tmp_path, harm, mend):
-    async with gateways(redis, tmp_path, **LIMITED) as addresses:
+    async with gateways(redis, tmp_path, **LIMITED, GATEWAY__LIMITS__ON_LIMITER_FAILURE="allow") as addresses:
         async with Load(addresses) as load:
             await load.until(lambda latest: latest[429] > 100)
             harm(redis)
@@ -140,6 +140,39 @@ async def test_redis_may_die_or_hang_in_the_middle_and_is_found_again(redis, tmp
             await load.until(lambda latest: latest[429] > 100)
         assert set(load.seen) == {200, 429, None}
         assert await failures(addresses) >= 1000
+
+
+@pytest.mark.parametrize(("harm", "mend"), [(RedisServer.kill, RedisServer.start), (RedisServer.halt, RedisServer.go_on)])
+async def test_without_redis_each_gateway_applies_the_whole_limit_and_nobody_has_a_burst_when_it_is_back(
+    redis, tmp_path, harm, mend
+):
+    async with gateways(redis, tmp_path, **LIMITED) as addresses:
+        async with Load(addresses) as load:
+            await load.until(lambda latest: latest[429] > 100)
+            harm(redis)
+            await until_without(addresses, {"limits": "local"})
+            await load.until(lambda latest: latest[429] > 1000)
+            mend(redis)
+            await until_without(addresses, None)
+            await load.until(lambda latest: latest[429] > 1000)
+        assert set(load.seen) == {200, 429}
+        # A burst in Redis, one in each gateway, and what each lets through a second; none when Redis is back.
+        assert load.seen[200] <= 3 * BURST + 2 * PER_MINUTE / 60 * load.seconds + 4
+        assert await failures(addresses) >= 1000
+    for number in range(2):
+        events = [json.loads(line) for line in (tmp_path / f"log{number}").read_text().splitlines()]
+        told = [event for event in events if event["event"].startswith("limiter_")]
+        assert [event["event"] for event in told] == ["limiter_unavailable", "limiter_available"]
+        assert told[0]["hint"] == "each gateway applies the whole limit by itself"
+
+
+async def until_without(addresses, expected):
+    """Returns when every gateway says on `/readyz` what it goes on without; it stays ready throughout."""
+    async with asyncio.timeout(BOUND_SECONDS):
+        for address in addresses:
+            while (reply := await got(address, "/readyz")).json().get("without") != expected:
+                assert reply.status == 200
+                await asyncio.sleep(0.05)
 
 
 async def test_while_redis_is_away_requests_are_refused_if_so_configured(redis, tmp_path):
@@ -156,6 +189,8 @@ async def test_while_redis_is_away_requests_are_refused_if_so_configured(redis, 
 async def test_a_gateway_starts_without_its_redis_and_finds_it_later(redis, tmp_path):
     redis.kill()
     async with gateways(redis, tmp_path, **LIMITED) as addresses, Load(addresses) as load:
-        await load.until(lambda latest: latest[None] > 100)
-        redis.start()
         await load.until(lambda latest: latest[429] > 100)
+        redis.start()
+        await until_without(addresses, None)
+        await load.until(lambda latest: latest[429] > 100)
+    assert set(load.seen) == {200, 429}
