@@ -1,6 +1,6 @@
 """A gateway with limits for every key: clients see a 429, obey its Retry-After and succeed, with nothing set on their side."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import openai
 import pytest
@@ -10,7 +10,8 @@ from pydantic import SecretStr
 
 from compat_tests.conftest import ENVIRONMENT_KEY, running
 from compat_tests.process import Gateway
-from compat_tests.texts import MODEL
+from compat_tests.texts import MODEL, prose
+from compat_tests.waiting import until
 
 TOKENS_BURST = 50
 
@@ -80,3 +81,23 @@ def test_langchain_is_told_to_wait_waits_and_succeeds(limited: Gateway) -> None:
     finally:
         embeddings.client._client.close()  # noqa: SLF001 - it has no way to close what it opened
     assert num_refused(limited) - before >= 2
+
+
+def test_langchain_s_thousand_chunks_fit_a_key_of_a_million_tokens_a_minute(own_gateway: Callable[..., Gateway]) -> None:
+    """Of 200 tokens each, as its splitter cuts them: one request, which is more than a sixth of the minute's limit."""
+    chunks = [prose(155, seed) for seed in range(1000)]
+    with running(own_gateway()) as gateway:
+        _, key = gateway.create_key("langchain", "--rpm", "600", "--tpm", "1000000")
+        until(lambda: gateway.status_of("/v1/models", key=key) == 200, seconds=10, what="the key just made")
+        embeddings = OpenAIEmbeddings(base_url=gateway.base_url, api_key=SecretStr(key), model=MODEL, max_retries=0)
+        try:
+            assert len(embeddings.embed_documents(chunks)) == len(chunks)
+        finally:
+            embeddings.client._client.close()  # noqa: SLF001 - it has no way to close what it opened
+        assert gateway.metric("gateway_http_requests_total", having='route="/v1/embeddings"') == 1
+        assert gateway.metric("gateway_key_tokens_total") > 1_000_000 // 6
+        with OpenAI(base_url=gateway.base_url, api_key=key) as client:
+            headers = client.embeddings.with_raw_response.create(model=MODEL, input="a").headers
+        assert (headers["x-ratelimit-limit-tokens"], headers["x-ratelimit-burst-tokens"]) == ("1000000", "300000")
+        assert int(headers["x-ratelimit-remaining-tokens"]) >= 0
+        gateway.stop()

@@ -131,10 +131,10 @@ class RequestTooLong(ClientError):
 class RequestExceedsLimit(ClientError):
     code = "request_exceeds_limit"
 
-    def __init__(self, num_tokens: int, *, burst: int, per_minute: int) -> None:
+    def __init__(self, num_tokens: int, *, max_tokens: int, per_minute: int) -> None:
         super().__init__(
             f"This request can never fit your limit of {per_minute} tokens per minute: it has {num_tokens} tokens,"
-            f" and at most {burst} may come at once. Please send fewer inputs a request."
+            f" and at most {max_tokens} may come at once. Please send fewer inputs a request."
         )
 
 

@@ -31,7 +31,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """How much a key may use; None is without limit. A burst that is None is a sixth of a minute's."""
+    """How much a key may use; None is without limit. Bursts that are None: see `limits`."""
 
     requests_per_minute: int | None = None
     requests_burst: int | None = None

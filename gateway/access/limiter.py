@@ -107,9 +107,9 @@ class Visit:
             num_tokens -= num_cached_tokens
         if not num_tokens:
             return
-        if num_tokens > rate.burst:
+        if num_tokens > rate.max_cost:
             self.limiter.metrics.limited.labels("tokens").inc()
-            raise RequestExceedsLimit(num_tokens, burst=rate.burst, per_minute=rate.per_minute)
+            raise RequestExceedsLimit(num_tokens, max_tokens=rate.max_cost, per_minute=rate.per_minute)
         asked = self.limiter.meters.charge(self.caller.public_id, self.limits, num_tokens)
         await self.passed(asked, Cost(tokens=num_tokens), Cost(tokens=num_tokens))
 

@@ -1,24 +1,28 @@
 -- One caller's meters, changed in one step on the server's own clock: limits.py, word for word, with leases beside it.
 -- KEYS: a hash of what was used, a sorted set of the visits that are running; the caller's id in braces keeps both in one slot.
--- ARGV: for requests, then for tokens: a minute's rate (0 is no limit), burst, units that must fit, units charged (less than
---       none are given back); then "enter", "charge", "leave" or "renew", the visit, how many may run (0 is no limit), and the
---       microseconds after which the visit of a gateway that died is forgotten.
+-- ARGV: for requests, then for tokens: a minute's rate (0 is no limit), burst, the largest cost, units that must fit, units charged
+--       (less than none are given back); then "enter", "charge", "leave" or "renew", the visit, how many may run (0 is no limit),
+--       and the microseconds after which the visit of a gateway that died is forgotten.
 -- Returns what refused (0 nothing, 1 requests, 2 tokens, 3 concurrency), microseconds to wait, and both debts.
--- Numbers are doubles: whole to 2^53, so debts are exact for bursts up to 150 million.
+-- Numbers are doubles: whole to 2^53, so debts are exact up to 150 million units.
 local SECOND = 1000000
 local MINUTE = 60 * SECOND
 local clock = redis.call('TIME')
 local now = clock[1] * SECOND + clock[2]
-local action, visit, most, lease = ARGV[9], ARGV[10], tonumber(ARGV[11]), tonumber(ARGV[12])
+local action, visit, most, lease = ARGV[11], ARGV[12], tonumber(ARGV[13]), tonumber(ARGV[14])
 
 local state = redis.call('HMGET', KEYS[1], 'requests', 'tokens', 'at')
 local elapsed = math.max(0, now - (tonumber(state[3]) or now))
 local meters, refused, wait = {}, 0, 0
 for i = 1, 2 do
-  local rate, burst, need = tonumber(ARGV[4 * i - 3]), tonumber(ARGV[4 * i - 2]), tonumber(ARGV[4 * i - 1])
-  local debt = math.max(0, math.min(tonumber(state[i]) or 0, burst * MINUTE) - elapsed * rate)
-  meters[i] = { rate = rate, debt = debt, full = burst * MINUTE, cost = tonumber(ARGV[4 * i]) * MINUTE }
-  local over = debt + (need - burst) * MINUTE
+  local rate, burst, max_cost = tonumber(ARGV[5 * i - 4]), tonumber(ARGV[5 * i - 3]), tonumber(ARGV[5 * i - 2])
+  local need, cost = tonumber(ARGV[5 * i - 1]), tonumber(ARGV[5 * i])
+  local debt = math.max(0, math.min(tonumber(state[i]) or 0, max_cost * MINUTE) - elapsed * rate)
+  meters[i] = { rate = rate, debt = debt, full = max_cost * MINUTE, cost = cost * MINUTE }
+  local over = debt + (need - (need <= burst and burst or max_cost)) * MINUTE
+  if need > cost and debt + (math.max(need, burst + 1) - max_cost) * MINUTE <= 0 then
+    over = 0 -- how much is asked for is not known yet: more than the burst would fit
+  end
   if rate > 0 and need > 0 and over > 0 and math.ceil(over / rate) > wait then
     refused, wait = i, math.ceil(over / rate)
   end

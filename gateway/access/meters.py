@@ -47,7 +47,7 @@ class Meters(Protocol):
     async def enter(self, caller: str, limits: Limits, visit: str, *, min_tokens: int) -> Reading:
         """Charges one request and takes a place among the caller's `visit`s, whose names are unique; all of it or nothing.
 
-        Refused too where there is no room for `min_tokens`, which are not charged yet. Raises MetersAway.
+        Refused too where there is no room for `min_tokens` or any number above, which are not charged yet. Raises MetersAway.
         """
 
     async def charge(self, caller: str, limits: Limits, num_tokens: int) -> Reading:
@@ -152,8 +152,9 @@ class LocalMeters:
 
     def taken(self, meter: Meter, limits: Limits, cost: Cost, min_tokens: int) -> Reading:
         """The longer wait is the one that is told: after it there is room for both."""
+        is_known = min_tokens <= cost.tokens  # else more may turn out to be asked for
         wait_requests = wait_for(limits.requests, meter.requests_debt, cost.requests)
-        wait_tokens = wait_for(limits.tokens, meter.tokens_debt, min_tokens)
+        wait_tokens = wait_for(limits.tokens, meter.tokens_debt, min_tokens, is_known=is_known)
         if wait_requests or wait_tokens:
             refused: Refusal = "requests" if wait_requests >= wait_tokens else "tokens"
             return Reading(meter.requests_debt, meter.tokens_debt, refused, max(wait_requests, wait_tokens))
@@ -167,5 +168,7 @@ class LocalMeters:
         pass
 
 
-def wait_for(rate: Rate | None, debt: int, cost: int) -> int:
-    return rate.wait(debt, cost) if rate is not None and cost else 0
+def wait_for(rate: Rate | None, debt: int, cost: int, *, is_known: bool = True) -> int:
+    if rate is None or not cost:
+        return 0
+    return rate.wait(debt, cost) if is_known else rate.wait_for_any(debt, cost)

@@ -182,4 +182,4 @@ def keys_of(caller: str) -> tuple[str, str]:
 
 
 def rate_words(rate: Rate | None) -> Words:
-    return (rate.per_minute, rate.burst) if rate is not None else (0, 0)
+    return (rate.per_minute, rate.burst, rate.max_cost) if rate is not None else (0, 0, 0)

@@ -1,4 +1,7 @@
-"""OpenAI's rate-limit headers: a minute's limit, what may be sent at this moment, and when the whole burst is there again."""
+"""OpenAI's rate-limit headers: a minute's limit, what may be sent at this moment, and when the whole burst is there again.
+
+Beside them one of ours, the burst: what may be sent at once after a rest.
+"""
 
 from gateway.access.limiter import Visit
 from gateway.access.limits import SECOND, Rate
@@ -7,7 +10,8 @@ from gateway.errors import duration
 Headers = list[tuple[bytes, bytes]]
 
 REQUESTS, TOKENS = (
-    tuple(f"x-ratelimit-{what}-{kind}".encode() for what in ("limit", "remaining", "reset")) for kind in ("requests", "tokens")
+    tuple(f"x-ratelimit-{what}-{kind}".encode() for what in ("limit", "burst", "remaining", "reset"))
+    for kind in ("requests", "tokens")
 )
 
 
@@ -21,5 +25,5 @@ def limit_headers(visit: Visit) -> Headers:
 
 
 def shown(names: tuple[bytes, ...], rate: Rate, debt: int) -> Headers:
-    values = (str(rate.per_minute), str(rate.remaining(debt)), duration(rate.reset(debt) / SECOND))
+    values = (str(rate.per_minute), str(rate.burst), str(rate.remaining(debt)), duration(rate.reset(debt) / SECOND))
     return [(name, value.encode()) for name, value in zip(names, values, strict=True)]

@@ -142,6 +142,7 @@ ERROR: Schema = {
 }
 LIMIT_HEADERS = {
     "limit": "The key's limit of {kind} a minute; there are none of these headers where it has no such limit.",
+    "burst": "How many {kind} may be sent at once after a rest.",
     "remaining": "How many {kind} may be sent at this moment.",
     "reset": "When the whole burst of {kind} is there again: 12ms, 1s, 6m0s.",
 }

@@ -160,7 +160,8 @@ class LimitSettings(Settings, frozen=True):
         Most | None,
         Meta(
             description="How many of them may come at once, and so in one request: a larger one is refused with 400."
-            " Without it a sixth of a minute's."
+            " Without it a sixth of a minute's, or 300,000 (or the whole minute's) if that is more; a single request may then have"
+            " up to a whole minute's, and is refused with 400 only above that."
         ),
     ] = None
     max_concurrent_requests: Annotated[

@@ -20,6 +20,11 @@ NUMBERS = {
     "concurrency": "max_concurrent_requests",
 }
 
+TPM_BURST_HELP = (
+    "Tokens at once after a rest, and at most in one request. If not given: a sixth of a minute's, or 300,000 (or the whole limit)"
+    " if that is more; and one request may take up to a whole minute's."
+)
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 OPTIONS = (
@@ -28,7 +33,7 @@ OPTIONS = (
     click.option("--rpm", metavar="N", help="Requests a minute."),
     click.option("--rpm-burst", metavar="N", help="Requests at once after a rest; a sixth of a minute's if not given."),
     click.option("--tpm", metavar="N", help="Tokens a minute."),
-    click.option("--tpm-burst", metavar="N", help="Tokens at once after a rest; a sixth of a minute's if not given."),
+    click.option("--tpm-burst", metavar="N", help=TPM_BURST_HELP),
     click.option("--concurrency", metavar="N", help="Requests under way at once."),
     click.option("--budget", metavar="N/PERIOD", help="Tokens a day or a month: 1000000/day."),
     click.option("--expires", metavar="DURATION", help="From now: 12h, 30d."),

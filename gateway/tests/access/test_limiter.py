@@ -64,7 +64,7 @@ async def served(limiter, num_tokens, error=None, caller="a", cached=0):
 
 
 async def test_a_request_and_its_tokens_are_charged_once(clock):
-    limiter = limiter_of(clock, requests_per_minute=60, tokens_per_minute=600)
+    limiter = limiter_of(clock, requests_per_minute=60, tokens_per_minute=600, tokens_burst=100)
     visit = await served(limiter, 30)
     assert standing(limiter) == (9, 70)
     assert visit.reading == Reading(60_000_000, 30 * 60_000_000)
@@ -74,7 +74,7 @@ async def test_a_request_and_its_tokens_are_charged_once(clock):
     "error", [Overloaded(), DeadlinePassed(), asyncio.CancelledError()], ids=lambda error: type(error).__name__
 )
 async def test_work_that_never_ran_is_given_back(clock, error):
-    limiter = limiter_of(clock, requests_per_minute=60, tokens_per_minute=600)
+    limiter = limiter_of(clock, requests_per_minute=60, tokens_per_minute=600, tokens_burst=100)
     with pytest.raises(type(error)):
         await served(limiter, 30, error)
     assert standing(limiter) == (10, 100)
@@ -84,14 +84,14 @@ async def test_work_that_never_ran_is_given_back(clock, error):
     "error", [InvalidJSON(), Unembeddable("input"), ClientGone(), ValueError()], ids=lambda error: type(error).__name__
 )
 async def test_what_the_client_or_the_work_did_is_not_given_back(clock, error):
-    limiter = limiter_of(clock, requests_per_minute=60, tokens_per_minute=600)
+    limiter = limiter_of(clock, requests_per_minute=60, tokens_per_minute=600, tokens_burst=100)
     with pytest.raises(type(error)):
         await served(limiter, 30, error)
     assert standing(limiter) == (9, 70)
 
 
 async def test_a_reply_that_gives_back_shows_it(clock):
-    limiter = limiter_of(clock, requests_per_minute=60, tokens_per_minute=600)
+    limiter = limiter_of(clock, requests_per_minute=60, tokens_per_minute=600, tokens_burst=100)
     visit = limiter.visit(Caller("a"))
     await visit.__aenter__()
     await visit.charge(30)
@@ -100,7 +100,7 @@ async def test_a_reply_that_gives_back_shows_it(clock):
 
 
 async def test_a_request_refused_for_its_tokens_stays_charged_as_one(clock):
-    limiter = limiter_of(clock, requests_per_minute=60, tokens_per_minute=600)
+    limiter = limiter_of(clock, requests_per_minute=60, tokens_per_minute=600, tokens_burst=100)
     await served(limiter, 90)
     with pytest.raises(RateLimited) as caught:
         await served(limiter, 30)
@@ -113,7 +113,7 @@ async def test_a_request_refused_for_its_tokens_stays_charged_as_one(clock):
 
 
 async def test_a_caller_without_a_token_left_is_refused_at_the_door(clock):
-    limiter = limiter_of(clock, requests_per_minute=60, tokens_per_minute=600)
+    limiter = limiter_of(clock, requests_per_minute=60, tokens_per_minute=600, tokens_burst=100)
     await served(limiter, 100)
     with pytest.raises(RateLimited) as caught:
         async with limiter.visit(Caller("a")):
@@ -140,7 +140,7 @@ async def test_who_comes_back_when_told_is_served(clock):
 
 
 async def test_what_can_never_fit_is_said_to_be_too_much(clock):
-    limiter = limiter_of(clock, tokens_per_minute=600)
+    limiter = limiter_of(clock, tokens_per_minute=600, tokens_burst=100)
     with pytest.raises(RequestExceedsLimit) as caught:
         await served(limiter, 101)
     assert (caught.value.status, caught.value.code) == (400, "request_exceeds_limit")
@@ -161,10 +161,10 @@ async def test_requests_at_once_name_the_limit(clock):
 
 
 async def test_cached_inputs_use_up_tokens_unless_the_settings_say_otherwise(clock):
-    limiter = limiter_of(clock, requests_per_minute=60, tokens_per_minute=600)
+    limiter = limiter_of(clock, requests_per_minute=60, tokens_per_minute=600, tokens_burst=100)
     await served(limiter, 30, cached=30)
     assert standing(limiter)[1] == 70
-    generous = limiter_of(clock, requests_per_minute=60, tokens_per_minute=600, charge_cached=False)
+    generous = limiter_of(clock, requests_per_minute=60, tokens_per_minute=600, tokens_burst=100, charge_cached=False)
     await served(generous, 100)
     await served(generous, 30, cached=30)  # though no token is left
     assert standing(generous)[1] == 0
@@ -206,3 +206,29 @@ async def test_callers_without_limits_ask_nobody(clock):
     limiter = limiter_of(clock, meters=AwayMeters(clock), on_limiter_failure="deny")
     visit = await served(limiter, 10**9)
     assert visit.reading is None
+
+
+async def test_only_what_exceeds_a_whole_minute_can_never_fit(clock):
+    limiter = limiter_of(clock, tokens_per_minute=1_000_000)
+    await served(limiter, 242_000)
+    await served(limiter, 600_000)
+    with pytest.raises(RateLimited) as caught:
+        await served(limiter, 242_000)
+    assert "limit 1000000, remaining 0, requested 1." in caught.value.message  # at the door, before its size is known
+    clock.advance(int(caught.value.headers()["Retry-After"]))
+    await served(limiter, 1_000_000 - 842_000 + 33 * 1_000_000 // 60)  # above the burst again: what is left of the minute
+    clock.advance(60)
+    with pytest.raises(RequestExceedsLimit) as never:
+        await served(limiter, 1_000_001)
+    assert "at most 1000000 may come at once" in never.value.message
+
+
+async def test_a_request_that_fits_later_is_told_exactly_when(clock):
+    limiter = limiter_of(clock, tokens_per_minute=1_000_000)
+    await served(limiter, 600_000)
+    with pytest.raises(RateLimited) as caught:
+        await served(limiter, 500_000)
+    assert caught.value.headers()["Retry-After"] == "6"
+    assert "remaining 0, requested 500000. Please try again in 6s." in caught.value.message
+    clock.advance(6)
+    await served(limiter, 500_000)

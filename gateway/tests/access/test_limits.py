@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from gateway.access.keys import Allowance
-from gateway.access.limits import MINUTE, SECOND, Limits, Rate, limits_of
+from gateway.access.limits import MINUTE, SECOND, Limits, Rate, limits_of, tokens_rate
 from gateway.access.meters import Cost, LocalMeters, Meter
 from gateway.tests.access.bucket import Bucket
 
-RATES = st.builds(Rate, st.integers(1, 10_000), st.integers(1, 3_000))
+RATES = st.builds(Rate, st.integers(1, 10_000), st.integers(1, 3_000), st.integers(0, 6_000))
 STEPS = st.one_of(st.integers(0, 2000), st.integers(0, 5 * MINUTE), st.integers(-5 * MINUTE, -1))
 
 
@@ -68,7 +68,7 @@ class OneCaller(RuleBasedStateMachine):
         for model, debt in zip(self.models, (meter.requests_debt, meter.tokens_debt), strict=True):
             level = model.level(self.now)
             assert Fraction(debt, MINUTE) == model.rate.burst - level
-            assert model.rate.remaining(debt) == level // 1
+            assert model.rate.remaining(debt) == max(0, level // 1)
             assert model.rate.reset(debt) == model.until(model.rate.burst - level)
 
 
@@ -78,7 +78,7 @@ test_meters_and_a_slow_model_agree = OneCaller.TestCase
 
 @given(rate=RATES, arrivals=st.lists(st.tuples(st.integers(0, 20 * SECOND), st.integers(1, 500)), min_size=1, max_size=40))
 @settings(deadline=None)
-def test_no_window_of_time_lets_more_through_than_burst_and_rate(rate, arrivals):
+def test_no_window_of_time_lets_more_through_than_rate_and_the_largest_cost(rate, arrivals):
     debt, now, let_through = 0, 0, []
     for step, cost in arrivals:
         now, debt = now + step, rate.after(debt, step)
@@ -88,13 +88,13 @@ def test_no_window_of_time_lets_more_through_than_burst_and_rate(rate, arrivals)
     for first, (begin, _) in enumerate(let_through):
         for last in range(first, len(let_through)):
             total = sum(cost for _, cost in let_through[first : last + 1])
-            assert total <= rate.burst + Fraction((let_through[last][0] - begin) * rate.per_minute, MINUTE)
+            assert total <= rate.max_cost + Fraction((let_through[last][0] - begin) * rate.per_minute, MINUTE)
 
 
-@given(rate=RATES, debt=st.integers(0, 10**12), cost=st.integers(1, 3_000))
+@given(rate=RATES, debt=st.integers(0, 10**12), cost=st.integers(1, 6_000))
 def test_after_the_wait_that_was_told_it_fits_and_a_microsecond_before_it_does_not(rate, debt, cost):
     debt = rate.after(debt, 0)
-    assume(cost <= rate.burst)
+    assume(cost <= rate.max_cost)
     wait = rate.wait(debt, cost)
     assert rate.wait(rate.after(debt, wait), cost) == 0
     if wait:
@@ -132,10 +132,43 @@ DEFAULT = Allowance(requests_per_minute=600, tokens_per_minute=6000, tokens_burs
         (NONE, NONE, Limits()),
         (NONE, DEFAULT, Limits(Rate(600, 100), Rate(6000, 3000), 4)),
         (Allowance(requests_per_minute=60), DEFAULT, Limits(Rate(60, 10), Rate(6000, 3000), 4)),
-        (Allowance(tokens_per_minute=600), DEFAULT, Limits(Rate(600, 100), Rate(600, 100), 4)),
+        (Allowance(tokens_per_minute=600), DEFAULT, Limits(Rate(600, 100), Rate(600, 600), 4)),
         (Allowance(tokens_per_minute=600, tokens_burst=7), NONE, Limits(None, Rate(600, 7), None)),
         (Allowance(requests_per_minute=3, max_concurrent_requests=1), NONE, Limits(Rate(3, 1), None, 1)),
     ],
 )
 def test_a_keys_own_limits_go_before_those_of_every_key(own, default, expected):
     assert limits_of(own, default) == expected
+
+
+@pytest.mark.parametrize(
+    ("per_minute", "burst"),
+    [(1, 1), (6000, 6000), (300_000, 300_000), (1_000_000, 300_000), (1_800_006, 300_001), (60_000_000, 10_000_000)],
+)
+def test_the_default_burst_of_tokens_is_a_sixth_or_300_000_or_the_whole_minute(per_minute, burst):
+    rate = tokens_rate(per_minute, None)
+    assert (rate.burst, rate.max_cost) == (burst, per_minute)
+    assert (rate.wait(0, per_minute), rate.wait(0, per_minute + 1) > 0) == (0, True)
+
+
+@pytest.mark.parametrize("burst", [1, 50_000, 2_000_000])
+def test_a_burst_of_its_own_caps_a_single_request_too(burst):
+    assert tokens_rate(1_000_000, burst).max_cost == burst
+
+
+def test_a_request_above_the_burst_fits_while_it_and_the_debt_are_a_minutes_limit():
+    rate = tokens_rate(1_000_000, None)
+    debt = rate.charged(0, 400_000)
+    assert (rate.remaining(debt), rate.wait(debt, 600_000)) == (0, 0)
+    assert rate.wait(debt, 600_001) == MINUTE // 1_000_000
+    assert rate.wait(debt, 1) == rate.wait(rate.charged(0, 300_000), 100_001)
+    debt = rate.charged(debt, 600_000)
+    assert (rate.remaining(debt), rate.reset(debt), rate.wait(debt, 300_000)) == (0, MINUTE, MINUTE)
+
+
+def test_at_the_door_room_for_any_size_lets_in_and_the_wait_told_is_that_of_the_smallest():
+    rate = tokens_rate(1_000_000, None)
+    assert rate.wait_for_any(rate.charged(0, 699_999), 1) == 0
+    assert rate.wait_for_any(rate.charged(0, 700_000), 1) == rate.wait(rate.charged(0, 700_000), 1) > 0
+    small = Rate(6000, 1000)
+    assert [small.wait_for_any(small.charged(0, used), 1) for used in (999, 1000)] == [0, SECOND // 100]

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.access import meters as module
-from gateway.access.limits import SECOND, Limits, Rate
+from gateway.access.limits import SECOND, Limits, Rate, tokens_rate
 from gateway.access.meters import Cost, LocalMeters
 from gateway.tests.fakes import FakeClock
 
@@ -72,3 +72,17 @@ async def test_remembered_callers_are_bounded(meters):
     assert "0" not in meters.meters
     meters.leave("0", LIMITS, "v", Cost())  # one that was forgotten in the middle of a visit
     assert meters.meters["0"].num_running == 0
+
+
+async def test_who_may_send_more_than_the_burst_is_not_turned_away_at_the_door(meters, clock):
+    limits = Limits(tokens=tokens_rate(1_000_000, None))
+    assert (await meters.charge("a", limits, 500_000)).refused is None
+    assert (await meters.enter("a", limits, "", min_tokens=1)).refused is None
+    small = await meters.charge("a", limits, 1000)
+    assert (small.refused, small.wait) == ("tokens", 12_060_000)
+    assert (await meters.charge("a", limits, 500_000)).refused is None
+    refused = await meters.enter("a", limits, "", min_tokens=1)
+    assert (refused.refused, refused.wait) == ("tokens", 42_000_060)  # until the burst has room again
+    clock.advance(42.00006)
+    assert (await meters.enter("a", limits, "", min_tokens=1)).refused is None
+    assert (await meters.charge("a", limits, 1)).refused is None

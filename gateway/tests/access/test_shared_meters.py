@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.access.limits import MINUTE, SECOND, Limits, Rate
+from gateway.access.limits import MINUTE, SECOND, Limits, Rate, tokens_rate
 from gateway.access.meters import Cost, LocalMeters, MetersAway, Reading
 from gateway.errors import ConfigurationError
 from gateway.tests.redis_server import BOUND_SECONDS, RedisServer, program
@@ -69,18 +69,31 @@ async def until(is_true):
 
 
 OPERATIONS = st.lists(
-    st.tuples(st.sampled_from(["enter", "charge", "leave"]), st.integers(-90 * SECOND, 90 * SECOND), st.integers(0, 1200)),
+    st.tuples(
+        st.sampled_from(["enter", "charge", "leave"]),
+        st.integers(-90 * SECOND, 90 * SECOND),
+        st.integers(0, 1200) | st.integers(0, 7000),
+    ),
     min_size=1,
     max_size=12,
 )
+ANY_LIMITS = st.builds(
+    Limits,
+    st.none() | st.builds(Rate, st.integers(1, 600), st.integers(1, 5)),
+    st.none()
+    | st.integers(1, 10**7).map(lambda number: tokens_rate(number, None))
+    | st.builds(Rate, st.integers(1, 9000), st.integers(1, 900)),
+    st.none() | st.integers(1, 3),
+)
+LARGER_COSTS = Limits(Rate(600, 100), Rate(6000, 1000, max_cost=6000), max_concurrent_requests=3)
 
 
-@given(operations=OPERATIONS, limits=st.sampled_from([LIMITS, Limits(requests=Rate(7, 2)), Limits(tokens=Rate(1, 300))]))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(operations=OPERATIONS, limits=st.just(LIMITS) | st.just(LARGER_COSTS) | ANY_LIMITS)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_script_and_the_meters_of_one_process_agree_to_the_microsecond(module_redis, operations, limits):
-    """The script's clock is replaced by the arguments 13 and 14, and nothing else of it."""
+    """The script's clock is replaced by the arguments 15 and 16, and nothing else of it."""
     assert SCRIPT.count(TIME) == 1
-    script = SCRIPT.replace(TIME, "{ARGV[13], ARGV[14]}")
+    script = SCRIPT.replace(TIME, "{ARGV[15], ARGV[16]}")
     now = 1_000_000 * SECOND
 
     async def check():

@@ -9,7 +9,7 @@ from gateway.config import LimitSettings
 from gateway.errors import Overloaded
 from gateway.tests.api.conftest import KEY, Connection, client_of
 
-NAMES = [f"x-ratelimit-{what}-{kind}" for kind in ("requests", "tokens") for what in ("limit", "remaining", "reset")]
+NAMES = [f"x-ratelimit-{what}-{kind}" for kind in ("requests", "tokens") for what in ("limit", "burst", "remaining", "reset")]
 
 
 @pytest.fixture
@@ -44,7 +44,8 @@ async def test_every_reply_tells_the_limits_and_where_the_caller_stands(limited)
     told = shown(reply)
     assert list(told) == NAMES
     assert (told["x-ratelimit-limit-requests"], told["x-ratelimit-remaining-requests"]) == ("6", "2")
-    assert (told["x-ratelimit-limit-tokens"], told["x-ratelimit-remaining-tokens"]) == ("6000", "997")
+    assert (told["x-ratelimit-limit-tokens"], told["x-ratelimit-remaining-tokens"]) == ("6000", "5997")
+    assert (told["x-ratelimit-burst-requests"], told["x-ratelimit-burst-tokens"]) == ("3", "6000")
     assert 9 < float(told["x-ratelimit-reset-requests"].removesuffix("s")) <= 10
     assert 0 < int(told["x-ratelimit-reset-tokens"].removesuffix("ms")) <= 30
     wrong = await posted(client, text="")
@@ -95,6 +96,20 @@ async def test_tokens_are_charged_before_the_work_and_refused_without_it(limited
     never = await posted(client, "one two three four five six")
     assert (never.status_code, never.json()["error"]["code"]) == (400, "request_exceeds_limit")
     assert embedder.num_embedded == 1
+
+
+async def test_a_request_above_the_burst_leaves_a_debt_and_no_negative_number(limited):
+    client = await limited(tokens_per_minute=400_000)
+    large = {"model": "m", "input": ["one " * 4000] * 100}
+    never = await client.post("/v1/embeddings", json={"model": "m", "input": ["one " * 4001] * 100})
+    assert (never.status_code, never.json()["error"]["code"]) == (400, "request_exceeds_limit")
+    served = await client.post("/v1/embeddings", json=large)
+    assert (served.status_code, served.headers["x-ratelimit-burst-tokens"]) == (200, "300000")
+    assert served.headers["x-ratelimit-remaining-tokens"] == "0"
+    refused = await posted(client)
+    assert (refused.status_code, refused.json()["error"]["type"], refused.headers["retry-after"]) == (429, "tokens", "15")
+    assert refused.headers["x-ratelimit-remaining-tokens"] == "0"
+    assert (await client.post("/v1/embeddings", json=large)).status_code == 429  # it fits later
 
 
 async def test_work_that_never_ran_costs_nothing(limited, embedder):
