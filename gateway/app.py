@@ -242,6 +242,7 @@ class Gateway:
         self.cache.resize(config.cache.max_bytes)
         if self.server is not None:
             self.server.drain_as(config.server)
+            self.server.table.configure(config.server)
         if config.log != before.config.log:
             logging.configure(level=config.log.level, line_format=config.log.format)
         if config.auth != before.config.auth:

@@ -109,8 +109,12 @@ class Metrics:
         self.rejections = count("gateway_rejections_total", "Requests refused for want of room or time.", ["reason"])
         self.auth_failures = count("gateway_auth_failures_total", "Requests without a valid key.", ["reason"])
         self.connections_cut = count(
-            "gateway_connections_cut_total", "Connections ended for what their clients did, outside any request.", ["reason"]
+            "gateway_connections_cut_total", "Connections ended for what their clients did, or for want of room.", ["reason"]
         )
+        for reason in ("server_overloaded", "address_limit", "made_room"):  # so that a rate is seen from the first one on
+            self.connections_cut.labels(reason)
+        self.open_connections = gauge("gateway_open_connections", "Open connections, by whether a request is answered.", ["state"])
+        self.max_connections = gauge("gateway_max_connections", "Connections that may be open at once.")
         self.limited = count("gateway_limited_total", "Requests refused for a key's limit.", ["limit"])
         self.limiter_failures = count(
             "gateway_limiter_failures_total", "Requests whose limits could not be asked for, by what became of them.", ["decision"]
@@ -163,6 +167,11 @@ class Metrics:
             self.tokens_by_key[OTHER_KEYS] = self.key_tokens.labels(OTHER_KEYS)
             found = self.tokens_by_key[public_id] = self.key_tokens.labels(public_id)
         return found
+
+    def open_connections_of(self, *, active: Callable[[], int], waiting: Callable[[], int]) -> None:
+        """Where to ask for their numbers."""
+        self.open_connections.labels("active").set_function(active)
+        self.open_connections.labels("waiting").set_function(waiting)
 
     def samples(self, names: Iterable[str]) -> Iterator[tuple[str, dict[str, str], float]]:
         """Name, labels and value of the samples with these names, as /metrics has them now; of a name that is not there, none."""

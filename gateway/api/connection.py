@@ -6,22 +6,26 @@ text. Bodies are limited in `body`, by the road itself.
 
 import asyncio
 import socket
+from itertools import islice
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from gateway.api import failures
+from gateway.api.connection_table import ConnectionTable, Group, Refusal, too_many
 from gateway.api.corked import Corked
 from gateway.api.offers import Parser
 from gateway.api.record import PRIVATE_HEADERS, request_id_from
 from gateway.config import ServerSettings
-from gateway.errors import GatewayError, HeadersTooLarge, InvalidValue, Overloaded, SlowRequest
+from gateway.errors import GatewayError, HeadersTooLarge, InvalidValue, SlowRequest
 from gateway.metrics import Metrics
 
 KB = 1024
 READ_BYTES = 256 * KB  # that one read may bring, whatever stands in it
 FRAMING_RATIO = 8  # bytes on the wire for one of a body that comes in chunks of one; what is more is trailers
 KERNEL_BYTES = 128 * KB  # of a reply, in the kernel and not yet sent: it takes more by halves of this, so that progress is seen
+STUCK_SECONDS = 1.0  # without reading anything, after which a client's place may go to another where there is no other
+MAX_LOOKED_AT = 64  # of those who have not read everything, so that a flood of newcomers costs little
 
 
 class Unread:
@@ -42,12 +46,24 @@ class Unread:
     def remove(self, connection: "Connection") -> None:
         self.connections.pop(connection, None)
 
+    def cut_stuck(self) -> bool:
+        """Ends the reply that has been unread for longest and of which nothing is being read; False where there is none."""
+        stuck = next((each for each in islice(self.connections, MAX_LOOKED_AT) if each.is_stuck()), None)
+        if stuck is not None:
+            stuck.cut("made_room")
+        return stuck is not None
+
 
 class Connection(HttpToolsProtocol):
     """`scope` is uvicorn's, of the latest request that has begun; `cycle` is of the latest whose headers are here."""
 
-    def __init__(self, *args: Any, settings: ServerSettings, metrics: Metrics, unread: Unread, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, settings: ServerSettings, metrics: Metrics, unread: Unread, table: ConnectionTable, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
+        self.table = table
+        self.groups: tuple[Group, ...] = ()
+        self.refusal: Refusal | None = None  # why it has no place
         self.parser: Parser = Parser(self)  # type: ignore[assignment]  # it has all of httptools' that uvicorn uses
         self.settings = settings
         self.metrics = metrics
@@ -56,6 +72,7 @@ class Connection(HttpToolsProtocol):
         self.num_bytes = 0
         self.num_body_bytes = 0
         self.num_unread_bytes = 0
+        self.seen_unread: tuple[int, float] | None = None  # how much, and since when it has not become less
         self.head_timer: asyncio.TimerHandle | None = None
         self.read_timer: asyncio.TimerHandle | None = None
 
@@ -65,10 +82,27 @@ class Connection(HttpToolsProtocol):
         if sock is not None and sock.family != socket.AF_UNIX and hasattr(socket, "TCP_NOTSENT_LOWAT"):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_BYTES)
         super().connection_made(Corked(transport))
-        if len(self.connections) > self.settings.max_connections:
-            self.refuse(Overloaded("Too many connections are open."))
+        self.refusal = self.table.enter(self)
+        if self.refusal is not None and not self.groups:
+            self.refuse(too_many(self.refusal), self.refusal)
         else:
             self.expect_head()
+
+    @property
+    def peer(self) -> str | None:
+        return self.client[0] if self.client else None
+
+    @property
+    def is_waiting(self) -> bool:
+        """No request of it is being answered, and all that was answered has left."""
+        return (self.cycle is None or self.cycle.response_complete) and self not in self.unread.connections
+
+    def make_room(self) -> None:
+        if self.is_in_head:
+            self.refuse(too_many("server_overloaded"), "made_room")
+        else:
+            self.metrics.connections_cut.labels("made_room").inc()
+            self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
@@ -102,9 +136,27 @@ class Connection(HttpToolsProtocol):
         if self.scope is not None and self.num_bytes > most and not self.transport.is_closing():
             self.fail(HeadersTooLarge(self.settings.max_header_bytes))
 
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self.is_waiting:
+            self.table.wait(self)  # anew: a client that was idle for long may have begun just now
+
     def on_headers_complete(self) -> None:
-        if not self.parser.is_offered:
-            super().on_headers_complete()
+        if self.parser.is_offered:
+            return
+        if self.refusal is not None:
+            self.refusal = self.table.place(self)  # there may be one by now
+        self.table.work(self)
+        if self.refusal is not None:
+            self.scope["state"]["no_place"] = self.refusal  # so that the edge answers probes alone
+        super().on_headers_complete()
+        if self.refusal is not None:
+            self.cycle.keep_alive = False
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.is_waiting and not self.transport.is_closing():
+            self.table.wait(self)
 
     def on_message_complete(self) -> None:
         if not self.parser.is_offered:
@@ -136,8 +188,9 @@ class Connection(HttpToolsProtocol):
             cycle.keep_alive = False
             self.flow.pause_reading()
 
-    def refuse(self, error: GatewayError) -> None:
-        self.metrics.connections_cut.labels(error.outcome).inc()
+    def refuse(self, error: GatewayError, reason: str | None = None) -> None:
+        """`reason` is what is counted, where that is not the error's own code."""
+        self.metrics.connections_cut.labels(reason or error.outcome).inc()
         body = failures.body(error)
         headers = {
             "content-type": failures.JSON,
@@ -153,8 +206,16 @@ class Connection(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
+        self.table.work(self)
         self.watch_reader()
         self.unread.add(self)
+
+    def is_stuck(self) -> bool:
+        """Whether its client has read nothing of its reply for a while: since it was last asked, if it had read anything then."""
+        num_bytes, now = self.transport.get_write_buffer_size(), self.loop.time()
+        if self.seen_unread is None or num_bytes < self.seen_unread[0]:
+            self.seen_unread = num_bytes, now
+        return now - self.seen_unread[1] >= STUCK_SECONDS
 
     def watch_reader(self) -> None:
         self.num_unread_bytes = self.transport.get_write_buffer_size()
@@ -169,9 +230,12 @@ class Connection(HttpToolsProtocol):
     def resume_writing(self) -> None:
         super().resume_writing()
         self.forget_reader()
+        if self.is_waiting and not self.transport.is_closing():
+            self.table.wait(self)
 
     def forget_reader(self) -> None:
         self.unread.remove(self)
+        self.seen_unread = None
         if self.read_timer is not None:
             self.read_timer.cancel()
             self.read_timer = None
@@ -182,6 +246,7 @@ class Connection(HttpToolsProtocol):
         self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.table.leave(self)
         self.forget_reader()
         if self.head_timer is not None:
             self.head_timer.cancel()

@@ -11,6 +11,7 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from gateway.api import failures
 from gateway.api.client_address import Proxies
+from gateway.api.connection_table import too_many
 from gateway.api.cors import Cors, Headers, value_of
 from gateway.api.limit_headers import limit_headers
 from gateway.api.paths import target_of
@@ -119,8 +120,12 @@ class Edge:
 
     def refuse(self, scope: HTTPScope) -> None:
         """Raises what can be said without looking further than the headers."""
-        if self.is_draining() and scope["path"] not in PROBES:
-            raise Overloaded("It is shutting down.")
+        if scope["path"] not in PROBES:
+            if self.is_draining():
+                raise Overloaded("It is shutting down.")
+            if refusal := scope["state"].get("no_place"):
+                self.metrics.connections_cut.labels(refusal).inc()
+                raise too_many(refusal)
         num_bytes = len(scope["raw_path"]) + len(scope["query_string"])
         if num_bytes + sum(len(name) + len(value) for name, value in scope["headers"]) > self.settings.max_header_bytes:
             raise HeadersTooLarge(self.settings.max_header_bytes)

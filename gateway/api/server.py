@@ -17,6 +17,8 @@ from typing import Any
 import uvicorn
 
 from gateway.api.connection import Connection, Unread
+from gateway.api.connection_table import ConnectionTable
+from gateway.api.open_files import affordable_connections
 from gateway.config import ServerSettings
 from gateway.errors import OperatorError
 from gateway.metrics import Metrics
@@ -41,11 +43,12 @@ class Server(uvicorn.Server):
         is_idle: Callable[[], bool],
     ) -> None:
         self.unread = unread = Unread(settings.max_unsent_bytes)
+        self.table = table = ConnectionTable(settings, metrics, cut_slowest=unread.cut_stuck)
         super().__init__(
             uvicorn.Config(
                 app,
                 lifespan="off",
-                http=partial(Connection, settings=settings, metrics=metrics, unread=unread),  # type: ignore[arg-type]
+                http=partial(Connection, settings=settings, metrics=metrics, unread=unread, table=table),  # type: ignore[arg-type]
                 ws="none",
                 log_config=None,
                 access_log=False,
@@ -62,6 +65,7 @@ class Server(uvicorn.Server):
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         self.loop = asyncio.get_running_loop()
+        self.table.max_connections = affordable_connections(self.table.max_connections)
         await super().serve(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a signal handler

@@ -77,8 +77,20 @@ class ServerSettings(Settings, frozen=True):
         int, count(description="Embedding requests held at once, from their first byte to their reply; beyond it 503.")
     ] = 1024
     max_connections: Annotated[
-        int, count(description="Connections open at once, idle ones included; one more is answered 503 and closed.")
+        int,
+        count(
+            description="Connections open at once, idle ones included. One more closes the one that has waited longest for its next"
+            " request; where requests in flight hold them all it is answered 503, but /livez, /readyz, /health and /metrics are"
+            " answered."
+        ),
     ] = 4096
+    max_connections_per_address: Annotated[
+        Annotated[int, count()] | None,
+        Meta(
+            description="Of these, how many from one address (of IPv6 one /64 network), in the same way; no bound without it."
+            " `trusted_proxies` are exempt: behind a proxy, or a NAT named there, are many clients."
+        ),
+    ] = None
     keep_alive_seconds: Annotated[
         float, positive(description="An idle connection is closed after this long. Proxies keep theirs for 60 s.")
     ] = 75.0
@@ -101,7 +113,8 @@ class ServerSettings(Settings, frozen=True):
     trusted_proxies: Annotated[
         tuple[str, ...],
         Meta(
-            description="Proxies, or their networks, whose x-forwarded-for is believed. It tells the log's `client`, nothing else."
+            description="Proxies, or their networks, whose x-forwarded-for is believed, for the log's `client` alone, and which"
+            " max_connections_per_address does not hold."
         ),
     ] = ()
     docs: Annotated[bool, Meta(description="Whether /docs, /redoc and /openapi.json are served.")] = True

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.app import Gateway
 from gateway.config import AuthSettings, Config, ModelRow, ServerSettings
-from gateway.tests.api.client import BOUND_SECONDS, connected, got, posted, reply_of, request_of, until
+from gateway.tests.api.client import BOUND_SECONDS, connected, posted, reply_of, request_of, until
 from gateway.tests.api.served import exchanged, served
 from gateway.tests.fakes import FakeBackend, FakeEmbedder
 
@@ -236,20 +236,6 @@ async def test_nonsense_after_an_offer_is_told_so(address):
     replies = await received(address, OFFERING + b"NONSENSE\r\n\r\n")
     assert re.findall(rb"HTTP/1\.1 (\d+)", replies) == [b"200"]
     assert b"connection: close" in replies
-
-
-async def test_one_connection_too_many_is_refused_and_the_others_are_served():
-    async with serving(max_connections=2) as (gateway, address), connected(address) as (reader, writer):
-        async with connected(address):
-            await until_true(lambda: num_connections(gateway) == 2)
-            reply = reply_of(await received(address))
-            assert_error(reply, 503, "server_overloaded")
-            assert reply.headers["retry-after"] == "1"
-            writer.write(GOOD)
-            assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200")
-        await until_true(lambda: num_connections(gateway) == 1)
-        assert (await got(address, "/livez")).status == 200
-        assert num_cut(gateway, "server_overloaded") == 1
 
 
 async def until_true(is_true):
