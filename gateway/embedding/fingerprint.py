@@ -18,7 +18,10 @@ def digest(*contents: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """Each part as the hex digest of what makes it; `runtime` is such as "torch-float32"."""
+    """Each part as the hex digest of what makes it; `runtime` is such as "torch-float32".
+
+    `weights` is of the network: its numbers, and the configuration that says what is computed with them.
+    """
 
     weights: str
     tokenizer: str
@@ -31,6 +34,7 @@ class Fingerprint:
         return "".join(getattr(self, part)[:length] for part, length in PARTS.items()) + f".{self.runtime}"
 
 
+NAMES = {"weights": "weights or configuration", "long_input": "long-input rule"}  # where the operator reads another one
 PARTS = {field.name: 8 if field.name == "weights" else 4 for field in fields(Fingerprint)[:-1]}
 
 
@@ -43,6 +47,6 @@ def changes(pinned: str, found: str) -> list[str]:
     start = 0
     for part, length in PARTS.items():
         if pinned_parts[start : start + length] != found_parts[start : start + length]:
-            changed.append(part.replace("long_input", "long-input rule"))
+            changed.append(NAMES.get(part, part))
         start += length
     return changed + (["runtime or precision"] if pinned_runtime != found_runtime else [])

@@ -17,10 +17,10 @@ import msgspec
 from msgspec import Struct
 
 from gateway.embedding.fingerprint import digest
-from gateway.engine.weights import Identity, sha256_of
+from gateway.engine.identity import Identity, sha256_of
 from gateway.errors import OperatorError
 
-FORMAT = 2
+FORMAT = 3
 MAKING, ABANDONED_SECONDS = ".making-", 24 * 3600
 MAX_RENAMES = 10  # into a place that others build at the same moment
 NETWORK, WEIGHTS, TOKENIZER, MANIFEST = "model.xml", "model.bin", "tokenizer.json", "manifest.json"
@@ -31,11 +31,14 @@ LIBRARIES = ("openvino", "sentence-transformers", "torch", "transformers", "toke
 class Manifest(Struct, frozen=True, kw_only=True):
     """`fidelity` is the worst cosine to sentence-transformers in float32 over the probe texts; `files` are digests.
 
-    `leaves_prompt_out` says that the network reads a third input, the mask of what is pooled.
+    `leaves_prompt_out` says that the network reads a third input, the mask of what is pooled. `origin` is where the files of
+    `source` were, a folder's absolute path or the name on the hub; `made_at` is in Unix seconds.
     """
 
     format: int
     source: str
+    origin: str
+    made_at: float
     asked_precision: str
     precision: str
     identity: Identity
@@ -70,7 +73,7 @@ class Shelf:
 
     def place(self, identity: Identity, precision: str) -> Path:
         """Where the artifact of these files in this precision is or would be."""
-        return self.folder / digest(FORMAT, msgspec.to_builtins(identity), precision)[:24]
+        return self.folder / digest(FORMAT, identity.parts(), precision)[:24]
 
     def find(self, identity: Identity, precision: str) -> Path | None:
         """The artifact's folder; None where there is none, or it is damaged, or made by other versions than those installed."""
@@ -78,12 +81,22 @@ class Shelf:
         return place if read(place) is not None else None
 
     def find_by_source(self, source: str, precision: str) -> Path | None:
-        """For machines that hold the artifact but not the files it was made from."""
-        for place in sorted(self.folder.glob("*/")):
+        """For machines that hold the artifact but not the files it was made from: the newest of those made from this source.
+
+        Raises OperatorError where two folders of one name were compiled: which of them is meant, nobody can tell.
+        """
+        found: dict[Path, Manifest] = {}
+        for place in self.folder.glob("*/"):
             manifest = read(place)
             if manifest is not None and (manifest.source, manifest.asked_precision) == (source, precision):
-                return place
-        return None
+                found[place] = manifest
+        origins = sorted({manifest.origin for manifest in found.values()})
+        if len(origins) > 1:
+            raise OperatorError(
+                f"the files of '{source}' are not here, and {self.folder} holds models compiled from {' and from '.join(origins)};"
+                f" remove one of {', '.join(sorted(map(str, found)))}"
+            )
+        return max(found, key=lambda place: found[place].made_at, default=None)
 
     def put(self, place: Path, make: Callable[[Path], None]) -> None:
         """`make` fills a temporary folder, which becomes `place` in one step. Of two that build at once, the last one stays.

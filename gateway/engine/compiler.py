@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from gateway.config import child_environment
 from gateway.engine import artifact
 from gateway.engine.artifact import FORMAT, NETWORK, TOKENIZER, Manifest, Shelf
 from gateway.engine.fidelity import MIN_COSINE, worst_cosine
-from gateway.engine.weights import Identity, identity_of, sha256_of
+from gateway.engine.identity import Identity, identity_of, refuse_changed, sha256_of
 from gateway.errors import OperatorError
 
 STEPS = ("loading", "converting", "measuring", "writing")
@@ -138,9 +139,10 @@ def compiled(order: Order) -> None:
     from gateway.engine.torch_encoder import TorchEncoder  # noqa: PLC0415
 
     folder, shelf = Path(order.folder), Shelf(Path(order.shelf))
-    tell(Report("loading"))
     identity = identity_of(folder)
+    tell(Report("loading"))
     reference = TorchEncoder(folder, device="cpu", precision="float32", threads=0)
+    refuse_changed(folder, identity)
     tell(Report("converting"))
     network = reference.traced(openvino)
 
@@ -170,6 +172,8 @@ def made(network: object, reference: Any, identity: Identity, order: Order, maki
     manifest = Manifest(
         format=FORMAT,
         source=order.source,
+        origin=origin_of(order.source),
+        made_at=time.time(),
         asked_precision=order.precision,
         precision=precision,
         identity=identity,
@@ -187,6 +191,12 @@ def made(network: object, reference: Any, identity: Identity, order: Order, maki
     tell(Report("measuring"))
     [encoder] = openvino_encoder.load(order.source, making, manifest, threads=0, streams=1)
     return msgspec.structs.replace(manifest, fidelity=worst_cosine(encoder, reference, Tokenizer(info.tokenizer_json)))
+
+
+def origin_of(source: str) -> str:
+    """The folder a source names, however it is written; the source itself where it is a name on the hub."""
+    folder = Path(source).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else source
 
 
 def main() -> None:

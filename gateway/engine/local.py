@@ -112,7 +112,7 @@ class Local:
     def described(self, loaded: Loaded) -> Description:
         identity, rule = loaded.identity, self.settings.long_input
         fingerprint = Fingerprint(
-            weights=identity.weights,
+            weights=digest(identity.weights, identity.configuration),
             tokenizer=identity.tokenizer,
             pooling=identity.pooling,
             prompts=digest(self.prompts, self.info.default_prompt),

@@ -11,8 +11,9 @@ from gateway.engine import artifact
 from gateway.engine.artifact import Manifest, Shelf
 from gateway.engine.compiler import Child, Interrupted, Progress, compile_model
 from gateway.engine.encoder import Encoder
+from gateway.engine.identity import Identity, identity_of, refuse_changed
 from gateway.engine.settings import LocalSettings
-from gateway.engine.weights import Identity, folder_of, identity_of, local_folder_of
+from gateway.engine.weights import folder_of, local_folder_of
 from gateway.errors import ConfigurationError, OperatorError
 from gateway.log import get_logger
 
@@ -126,6 +127,7 @@ def effective_precision(settings: LocalSettings) -> str:
 
 def through_torch(settings: LocalSettings, engine: EngineSettings) -> Loaded:
     folder = folder_of(settings.source, download=settings.download)
+    identity = identity_of(folder)
     from gateway.engine.torch_encoder import TorchEncoder, chosen_devices  # noqa: PLC0415 - torch is imported where it is used
 
     devices = chosen_devices(settings.device)
@@ -137,7 +139,8 @@ def through_torch(settings: LocalSettings, engine: EngineSettings) -> Loaded:
     encoders: list[Encoder] = [
         TorchEncoder(folder, device=device, precision=settings.precision, threads=engine.threads) for device in devices
     ]
-    return Loaded(encoders, identity_of(folder))
+    refuse_changed(folder, identity)
+    return Loaded(encoders, identity)
 
 
 def default_streams() -> int:

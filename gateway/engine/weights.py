@@ -3,15 +3,11 @@
 The package is asked before the cache, because its files are checked against a digest. It is never imported.
 """
 
-import hashlib
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-import msgspec
-from msgspec import Struct
-
-from gateway.embedding.fingerprint import digest
+from gateway.engine.identity import sha256_of, weights_files
 from gateway.errors import OperatorError
 
 # Other formats of the same weights: what the hub holds beside the files that are read.
@@ -27,7 +23,6 @@ NOT_NEEDED = [
     "rust_model*",
     "tf_model*",
 ]
-CHUNK_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,32 +41,6 @@ PACKAGES = {
         weights_sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     ),
 }
-
-
-class Identity(Struct, frozen=True):
-    """What a model's files are, as SHA-256: the parts of a fingerprint. `created` is the weights' time, in Unix seconds."""
-
-    weights: str
-    tokenizer: str
-    pooling: str
-    created: int
-
-
-def identity_of(folder: Path) -> Identity:
-    """Reads every byte of the weights. Raises OperatorError for a folder without any."""
-    weights = weights_files(folder)
-    if not weights:
-        raise OperatorError(f"the folder {folder} holds no weights: there is neither a .safetensors nor a .bin file in it")
-    tokenizers = [
-        path for path in (folder / "tokenizer.json", folder / "tokenizer_config.json", folder / "vocab.txt") if path.is_file()
-    ]
-    modules = [path for path in (folder / "modules.json", *sorted(folder.glob("*/config.json"))) if path.is_file()]
-    return Identity(
-        weights=sha256_of(*weights),
-        tokenizer=sha256_of(*tokenizers[:1]),
-        pooling=digest(*(parsed(path) for path in modules)),
-        created=int(weights[0].stat().st_mtime),
-    )
 
 
 def folder_of(source: str, *, download: bool) -> Path:
@@ -144,30 +113,3 @@ def missing(source: str, why: str) -> str:
         f"the weights of '{source}' are not on this machine, {why}. Provide them in one of three ways: {first}; name a folder with"
         f" the model's files as its source; or, with a way to the hub, let the gateway fetch them: gateway serve --model {source}"
     )
-
-
-def weights_files(folder: Path) -> list[Path]:
-    """The files with the numbers, modules' own included; safetensors where both formats are there."""
-    return sorted(folder.rglob("*.safetensors")) or sorted(folder.rglob("*.bin"))
-
-
-def sha256_of(*paths: Path) -> str:
-    """One digest over all the files' bytes, as hex. Raises OperatorError for one that cannot be read."""
-    digest = hashlib.sha256()
-    for path in paths:
-        try:
-            with path.open("rb") as file:
-                while chunk := file.read(CHUNK_BYTES):
-                    digest.update(chunk)
-        except OSError as error:
-            raise OperatorError(f"the file {path} cannot be read: {error.strerror}") from None
-    return digest.hexdigest()
-
-
-def parsed(path: Path) -> object:
-    """A JSON file's content: its layout makes no other model."""
-    try:
-        content: object = msgspec.json.decode(path.read_bytes())
-    except (OSError, msgspec.DecodeError):
-        raise OperatorError(f"the file {path} cannot be read as JSON") from None
-    return content

@@ -24,10 +24,10 @@ from gateway.config import (
     StoreSettings,
     TraceSettings,
 )
+from gateway.engine.identity import Identity
 from gateway.engine.local import Local
 from gateway.engine.runtime import Loaded
 from gateway.engine.settings import LocalSettings
-from gateway.engine.weights import Identity
 from gateway.tests.api.client import BOUND_SECONDS, sent
 from gateway.tests.fakes import FakeEncoder, hashed
 
@@ -78,7 +78,8 @@ class Faulty(Local):
         self.encoders = encoders
 
     def load(self):
-        self.serve(Loaded(list(self.encoders), Identity("w" * 64, "t" * 64, "p" * 64, 1_700_000_000)))
+        identity = Identity(weights="w" * 64, tokenizer="t" * 64, pooling="p" * 64, configuration="c" * 64, created=1_700_000_000)
+        self.serve(Loaded(list(self.encoders), identity))
 
 
 class FaultyBackend:

@@ -44,7 +44,9 @@ def test_a_model_with_other_vectors_than_the_pinned_ones_is_not_served(make):
     gateway = make(
         server=ServerSettings(port=0), models=(ModelRow(name="m", backend="fake", fingerprint="e" * 24 + ".fake-float32"),)
     )
-    with pytest.raises(OperatorError, match=r"weights and tokenizer and pooling and prompts and long-input rule changed"):
+    with pytest.raises(
+        OperatorError, match=r"weights or configuration and tokenizer and pooling and prompts and long-input rule changed"
+    ):
         asyncio.run(gateway.serve())
 
 

@@ -159,7 +159,7 @@ def test_another_model_than_that_of_the_unfinished_work_is_refused(site: Site, r
     site.configure(weights="b")
     code, out, err = site.run("rows.jsonl", "-o", "a.npy")
     assert (code, out) == (2, "")
-    assert "unfinished work of another run: the model's vectors (weights changed). --restart throws it away" in err
+    assert "unfinished work of another run: the model's vectors (weights or configuration changed). --restart throws it away" in err
     assert site.run("rows.jsonl", "-o", "a.npy", "--restart")[0] == 1
 
 

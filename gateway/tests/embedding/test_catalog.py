@@ -95,7 +95,7 @@ async def test_the_pinned_vectors_start(pinned):
 @pytest.mark.parametrize(
     ("pinned", "changed"),
     [
-        ("0" * 8 + "f" * 16 + ".fake-float32", "weights"),
+        ("0" * 8 + "f" * 16 + ".fake-float32", "weights or configuration"),
         ("f" * 20 + "0000.fake-float32", "long-input rule"),
         ("f" * 24 + ".fake-bfloat16", "runtime or precision"),
         ("f" * 8 + "0" * 8 + "f" * 8 + ".other-float32", "tokenizer and pooling and runtime or precision"),

@@ -11,7 +11,7 @@ from gateway.embedding.fingerprint import Fingerprint, changes, digest
 
 PRINT = Fingerprint(*(letter * 64 for letter in "abcde"), runtime="torch-float32")
 TOLD = {
-    "weights": "weights",
+    "weights": "weights or configuration",
     "tokenizer": "tokenizer",
     "pooling": "pooling",
     "prompts": "prompts",

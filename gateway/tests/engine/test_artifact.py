@@ -10,12 +10,13 @@ import threading
 
 import numpy as np
 import pytest
+from sentence_transformers import SentenceTransformer
 
 from gateway.engine import artifact, compiler
 from gateway.engine.artifact import Shelf
 from gateway.engine.compiler import Child, Interrupted, compile_model
 from gateway.engine.fidelity import MIN_COSINE, cosines
-from gateway.engine.weights import identity_of
+from gateway.engine.identity import identity_of
 from gateway.errors import OperatorError
 from gateway.tests.engine.conftest import embedded, local_of
 from gateway.tests.engine.test_weights import run
@@ -317,3 +318,59 @@ async def test_a_model_that_is_closed_while_it_compiles_ends_at_once(small_model
         with pytest.raises(Interrupted):
             await starting
     assert local.compiler.process.returncode is not None
+
+
+def as_made(shelf, place, name, **fields):
+    """Another copy on the shelf, which says other things of itself."""
+    other = shutil.copytree(place, shelf.folder / name)
+    manifest = json.loads((other / artifact.MANIFEST).read_text())
+    (other / artifact.MANIFEST).write_text(json.dumps(manifest | fields))
+    return other
+
+
+def test_without_the_files_the_newest_of_a_source_is_found(copy, small_model):
+    shelf, place = copy
+    made_at = artifact.read(place).made_at
+    as_made(shelf, place, "0-older", made_at=made_at - 1)
+    newer = as_made(shelf, place, "a-newer", made_at=made_at + 1)
+    as_made(shelf, place, "b-older", made_at=made_at - 2)
+    assert shelf.find_by_source(str(small_model), "float32") == newer
+    assert shelf.find_by_source("another/model", "float32") is None
+    assert shelf.find_by_source(str(small_model), "bfloat16") is None
+
+
+def test_two_folders_of_one_name_are_not_taken_for_each_other(copy, small_model):
+    shelf, place = copy
+    as_made(shelf, place, "other", origin="/somewhere/else")
+    with pytest.raises(OperatorError, match="/somewhere/else") as caught:
+        shelf.find_by_source(str(small_model), "float32")
+    assert str(place) in str(caught.value)
+
+
+async def test_an_edited_folder_is_compiled_anew_and_served_as_it_is_now(small_model, tmp_path):
+    folder = shutil.copytree(small_model, tmp_path / "model")
+    served = []
+    for mode in ("cls", "mean", "cls"):
+        [pooling] = folder.glob("*_Pooling/config.json")
+        pooling.write_text(json.dumps(json.loads(pooling.read_text()) | {"pooling_mode": mode}))
+        local = local_of(folder, data_dir=tmp_path / "data", precision="float32", runtime="openvino")
+        await local.start()
+        rows, _ = await embedded(local, "the red server", normalize=False)
+        expected = SentenceTransformer(str(folder), device="cpu", local_files_only=True).encode(["the red server"])
+        np.testing.assert_allclose(rows, expected, atol=1e-5)
+        served.append(local.describe().fingerprint)
+        await local.close()
+    assert served[0] == served[2] != served[1]
+
+
+def test_files_that_change_while_they_are_loaded_make_no_artifact(small_model, tmp_path):
+    folder = shutil.copytree(small_model, tmp_path / "model")
+    shelf = Shelf(tmp_path / "shelf")
+
+    def edit(step):
+        if step == "loading":
+            (folder / "config.json").write_text((folder / "config.json").read_text().replace('"gelu"', '"relu"'))
+
+    with pytest.raises(OperatorError, match="changed while they were loaded"):
+        compile_model(folder, source="m", precision="float32", shelf=shelf, progress=edit, child=Child())
+    assert not list(shelf.folder.glob("*/manifest.json"))

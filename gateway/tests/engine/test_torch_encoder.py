@@ -13,10 +13,11 @@ from gateway.engine import runtime
 from gateway.engine.device import MAX_RESTARTS
 from gateway.engine.encoder import OutOfMemory, Window
 from gateway.engine.fidelity import MIN_COSINE, cosines
+from gateway.engine.identity import identity_of
 from gateway.engine.runtime import Loaded, compiles
 from gateway.engine.settings import LocalSettings
 from gateway.engine.torch_encoder import TorchEncoder, chosen_devices
-from gateway.engine.weights import folder_of, identity_of
+from gateway.engine.weights import folder_of
 from gateway.errors import OperatorError, Overloaded, Unembeddable
 from gateway.tests.engine.conftest import MINILM, embedded, local_of, unload
 

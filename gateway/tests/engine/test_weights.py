@@ -6,7 +6,8 @@ import textwrap
 
 import pytest
 
-from gateway.engine.weights import PACKAGES, folder_of, sha256_of
+from gateway.engine.identity import sha256_of
+from gateway.engine.weights import PACKAGES, folder_of
 from gateway.errors import OperatorError
 from gateway.tests.engine.conftest import MINILM
 

@@ -1,0 +1,211 @@
+"""What a model's files are: SHA-256 digests of every file that decides a vector, and of nothing else.
+
+The rule: a file is in if editing it can change a number. sentence-transformers reads its own configuration, that of its modules,
+transformers' configuration and tokenizer files, and one set of weights a module; a test watches which files it opens. README,
+licences, other formats of the weights and what training left behind are never read, so they are out.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from gateway.embedding.fingerprint import digest
+from gateway.errors import OperatorError
+
+CHUNK_BYTES = 1024 * 1024
+MAX_PARSED_BYTES = 1024 * 1024  # a tokenizer of 250,000 words takes longer to parse than to hash: it counts byte by byte
+MODULES, OPTIONS = "modules.json", "sentence_*config.json"
+# The names transformers' tokenizers and processors read, from the `VOCAB_FILES_NAMES` of its classes, and their own patterns.
+TOKENIZER_FILES = (
+    "tokenizer*", "vocab*", "merges*", "*vocab.json", "*.model", "*.spm", "*.tokenizer", "special_tokens_map.json",
+    "added_tokens.json", "bpe.codes", "byte_maps.json", "dict.txt", "emoji.json", "normalizer.json", "word_*.json",
+    "chat_template*", "*processor_config.json", "additional_chat_templates/*",
+)  # fmt: skip
+# `config.*.json` are configurations for one version of transformers; an adapter changes the network; code would compute it.
+CONFIGURATION_FILES = ("config*.json", OPTIONS, "adapter_config.json", "artifact.metadata", "*.py")
+NOT_READ = (
+    "README*",
+    "LICENSE*",
+    "*.md",
+    ".*",
+    "*.png",
+    "*.jpg",
+    "*.onnx",
+    "*.h5",
+    "*.msgpack",
+    "*.ot",
+    "*.gguf",
+    "*.log",
+    "*.csv",
+)
+# A file's own order of keys never matters but here: the first route is the default one.
+ORDERED = ("router_config.json",)
+# In the order in which transformers looks for them; an index names files beside it.
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+ENDINGS = (".safetensors", ".bin", ".pt", ".index.json")
+ROUTES = ("router_config.json", "config.json")  # where a Router, or an Asym of old, names its modules' folders under "types"
+
+
+class Identity(Struct, frozen=True, kw_only=True):
+    """What a model's files are, as SHA-256: the parts of a fingerprint. `created` is the weights' time, in Unix seconds.
+
+    `pooling` is of the modules behind the network, `configuration` of everything else that is no weight and no tokenizer.
+    """
+
+    weights: str
+    tokenizer: str
+    pooling: str
+    configuration: str
+    created: int
+
+    def parts(self) -> tuple[str, ...]:
+        """What the files say, whatever the time they were written."""
+        return self.weights, self.tokenizer, self.pooling, self.configuration
+
+
+def identity_of(folder: Path) -> Identity:
+    """Reads every byte of the weights. Raises OperatorError for a folder without any, or with a file that cannot be read."""
+    files = files_of(folder)
+    weights = sorted(files["weights"])
+    if not weights:
+        raise OperatorError(f"the folder {folder} holds no weights: there is neither a .safetensors nor a .bin file in it")
+    return Identity(
+        weights=sha256_of(*weights) if len(weights) == 1 else digest_of(folder, weights),
+        tokenizer=digest_of(folder, files["tokenizer"]),
+        pooling=digest_of(folder, files["pooling"]),
+        configuration=digest_of(folder, files["configuration"]),
+        created=int(weights[0].stat().st_mtime),
+    )
+
+
+def refuse_changed(folder: Path, before: Identity) -> None:
+    """For after a load. Raises OperatorError where the files are no longer those that were to be loaded."""
+    if identity_of(folder).parts() != before.parts():
+        raise OperatorError(f"the files in {folder} were changed while they were loaded; start again once they are whole")
+
+
+def files_of(folder: Path) -> dict[str, set[Path]]:
+    """The files of each part of an identity, none of them in two."""
+    weights = set(weights_files(folder))
+    own, *modules = module_folders(folder)
+    own_files = {path for path in own.glob("*") if path.is_file()} - weights
+    module_files = {path for module in modules for path in module.rglob("*") if path.is_file()} - weights
+    tokenizer = {path for path in own_files | module_files if is_one_of(path.name, TOKENIZER_FILES)}
+    tokenizer |= set(own.glob("additional_chat_templates/*"))
+    pooling = {own / MODULES} | {path for path in module_files if not is_one_of(path.name, NOT_READ)}
+    configuration = {path for path in own_files if is_one_of(path.name, CONFIGURATION_FILES)}
+    return {
+        "weights": weights,
+        "tokenizer": tokenizer,
+        "pooling": pooling - tokenizer,
+        "configuration": configuration - pooling - tokenizer,
+    }
+
+
+def weights_files(folder: Path) -> list[Path]:
+    """The files with the numbers, modules' own included, that a load of `folder` reads."""
+    found: list[Path] = []
+    for part in module_folders(folder):
+        found += weights_in(part)
+    return sorted(set(found))
+
+
+def weights_in(part: Path) -> list[Path]:
+    """Of one module: what transformers finds first. All of them where its options may choose others."""
+    first = next((part / name for name in WEIGHTS if (part / name).is_file()), None)
+    has_choice = any(has_own_choice(path) for path in (*part.glob(OPTIONS), part / "config.json"))
+    if first is None or has_choice:
+        candidates = part.rglob("*") if has_choice else part.glob("*")
+        return [path for path in candidates if path.is_file() and path.name.endswith(ENDINGS) and not is_training(path)]
+    if first.suffix != ".json":
+        return [first]
+    index = parsed(first)
+    shards = index.get("weight_map") if isinstance(index, dict) else None
+    names = {str(name) for name in shards.values()} if isinstance(shards, dict) else set()
+    return [first, *(part / name for name in names if (part / name).is_file())]
+
+
+def has_own_choice(path: Path) -> bool:
+    """Whether a module's options name a variant or another file of the weights."""
+    if not path.is_file():
+        return False
+    options = parsed(path)
+    keys = ("model_args", "model_kwargs", "transformers_weights")
+    return isinstance(options, dict) and any(options.get(key) for key in keys)
+
+
+def is_training(path: Path) -> bool:
+    """What a trainer leaves beside a model, and other formats' folders."""
+    return path.name in {"training_args.bin", "optimizer.pt", "scheduler.pt"} or path.parent.name in {"onnx", "openvino"}
+
+
+def module_folders(folder: Path) -> list[Path]:
+    """The folder itself, those that modules.json names, and their routes'. Raises OperatorError where it cannot be read."""
+    parts = [folder]
+    for module in modules_of(folder) or ():
+        part = folder / str(module.get("path") or "")
+        parts += [each for each in (part, *routes_of(part)) if each not in parts and each.is_dir()]
+    return parts
+
+
+def routes_of(part: Path) -> list[Path]:
+    """The folders of a Router's modules."""
+    told = [parsed(part / name) for name in ROUTES if (part / name).is_file()]
+    types = [each.get("types") for each in told if isinstance(each, dict)]
+    return [part / str(name) for each in types if isinstance(each, dict) for name in each]
+
+
+def modules_of(folder: Path) -> list[dict[str, Any]] | None:
+    """What modules.json says; None where there is none. Raises OperatorError where it is no list of modules."""
+    path = folder / MODULES
+    if not path.is_file():
+        return None
+    modules = parsed(path)
+    if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
+        raise OperatorError(f"the file {path} is no list of modules")
+    return modules
+
+
+def is_one_of(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch(name, pattern) for pattern in patterns)
+
+
+def digest_of(folder: Path, paths: Iterable[Path]) -> str:
+    """One digest of the files' names and contents, in the order of their names."""
+    return digest({path.relative_to(folder).as_posix(): content_digest(path) for path in set(paths) if path.is_file()})
+
+
+def content_digest(path: Path) -> str:
+    """A JSON file counts by what it says: the order of keys and white space make no other model. Any other by its bytes."""
+    try:
+        if path.suffix == ".json" and path.name not in ORDERED and path.stat().st_size <= MAX_PARSED_BYTES:
+            return hashlib.sha256(msgspec.json.encode(msgspec.json.decode(path.read_bytes()), order="sorted")).hexdigest()
+    except (OSError, ValueError, OverflowError, RecursionError):  # not JSON as we read it, such as NaN
+        pass
+    return sha256_of(path)
+
+
+def sha256_of(*paths: Path) -> str:
+    """One digest over all the files' bytes, as hex. Raises OperatorError for one that cannot be read."""
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                while chunk := file.read(CHUNK_BYTES):
+                    digest.update(chunk)
+        except OSError as error:
+            raise OperatorError(f"the file {path} cannot be read: {error.strerror}") from None
+    return digest.hexdigest()
+
+
+def parsed(path: Path) -> Any:
+    """A JSON file's content. Raises OperatorError."""
+    try:
+        return msgspec.json.decode(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        raise OperatorError(f"the file {path} cannot be read as JSON") from None
