@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import cache, partial
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest, start_http_server
 
 from gateway import __version__
 
@@ -126,6 +126,18 @@ class Metrics:
         self.key_tokens = count(
             "gateway_key_tokens_total", "Tokens a key used; of the first 1,000 keys, the rest is 'other'.", ["key"]
         )
+        self.key_requests = count("gateway_key_requests_total", "Embedding requests of a key; bounded as its tokens are.", ["key"])
+        self.key_refusals = count(
+            "gateway_key_refusals_total",
+            "Embedding requests of a key that its limits, its budget or want of room refused; reason is an error's code.",
+            ["key", "reason"],
+        )
+        self.key_budget_used = gauge(
+            "gateway_key_budget_used_ratio", "Of the key's budget of this day or month, the share that is used.", ["key"]
+        )
+        self.key_expires_at = gauge(
+            "gateway_key_expires_timestamp_seconds", "When a key that expires soon does, in Unix seconds.", ["key"]
+        )
         self.usage_pending_rows = gauge("gateway_usage_pending_rows", "Rows of usage that could not be written yet.")
         self.usage_rows_lost = count("gateway_usage_rows_lost_total", "Rows of usage given up, as too many were waiting.")
         self.group_requests = count(
@@ -133,17 +145,26 @@ class Metrics:
             "Requests a member of a group was asked; outcome is ok or an error's code.",
             ["model", "member", "outcome"],
         )
+        self.group_fallbacks = count(
+            "gateway_group_fallbacks_total", "Requests that another member than a group's first one served.", ["model"]
+        )
         self.config_reloads = count(
             "gateway_config_reloads_total", "Configurations read while running; result is loaded, unchanged or refused.", ["result"]
         )
         self.config_loaded_at = gauge(
             "gateway_config_last_load_timestamp_seconds", "When the configuration in effect was loaded, in Unix seconds."
         )
+        self.config_is_accepted = gauge(
+            "gateway_config_last_reload_successful", "1 while the configuration read last is in effect, 0 while it was refused."
+        )
+        self.config_is_accepted.set(1)
         self.loop_lag = gauge("gateway_event_loop_lag_seconds", "How late the event loop was when last looked at.")
         self.model_info = gauge("gateway_model_info", "1 for each loaded model.", MODEL_INFO)
         gauge("gateway_build_info", "1 for the running version.", ["version"]).labels(__version__).set(1)
+        ProcessCollector(registry=self.registry)
         self.models: dict[str, ModelMetrics] = {}
-        self.tokens_by_key: dict[str, Counter] = {}
+        self.keys: dict[str, KeyMetrics] = {}
+        self.shown_keys: dict[Gauge, set[str]] = {}
         # A look-up by labels costs 3 microseconds, a cached one none; their values are bounded, so are these.
         self.http_requests_of = cache(self.http_requests.labels)
         self.http_seconds_of = cache(self.http_seconds.labels)
@@ -158,20 +179,29 @@ class Metrics:
         """An embedding request ended, well or not."""
         self.requests_of(model, outcome).inc()
 
-    def key_tokens_of(self, public_id: str) -> Counter:
-        """The counter of a key; of all together once MAX_KEY_LABELS have one of their own."""
-        found = self.tokens_by_key.get(public_id)
+    def of_key(self, public_id: str) -> "KeyMetrics":
+        """The metrics of a key; of all together once MAX_KEY_LABELS have their own."""
+        found = self.keys.get(public_id)
         if found is None:
-            if len(self.tokens_by_key) >= MAX_KEY_LABELS:
-                return self.tokens_by_key[OTHER_KEYS]
-            self.tokens_by_key[OTHER_KEYS] = self.key_tokens.labels(OTHER_KEYS)
-            found = self.tokens_by_key[public_id] = self.key_tokens.labels(public_id)
+            if OTHER_KEYS not in self.keys:
+                self.keys[OTHER_KEYS] = KeyMetrics(OTHER_KEYS, self)
+            if len(self.keys) >= MAX_KEY_LABELS:
+                return self.keys[OTHER_KEYS]
+            found = self.keys[public_id] = KeyMetrics(public_id, self)
         return found
 
     def open_connections_of(self, *, active: Callable[[], int], waiting: Callable[[], int]) -> None:
         """Where to ask for their numbers."""
         self.open_connections.labels("active").set_function(active)
         self.open_connections.labels("waiting").set_function(waiting)
+
+    def show_by_key(self, gauge: Gauge, values: dict[str, float]) -> None:
+        """Exactly these keys. One that stays is never missing in between: a scrape just then would reset its alert."""
+        for public_id in self.shown_keys.get(gauge, set()) - values.keys():
+            gauge.remove(public_id)
+        for public_id, value in values.items():
+            gauge.labels(public_id).set(value)
+        self.shown_keys[gauge] = set(values)
 
     def samples(self, names: Iterable[str]) -> Iterator[tuple[str, dict[str, str], float]]:
         """Name, labels and value of the samples with these names, as /metrics has them now; of a name that is not there, none."""
@@ -218,6 +248,7 @@ class ModelMetrics:
         self.fidelity = metrics.fidelity
         self.info = metrics.model_info
         self.group_requests = metrics.group_requests
+        self.group_fallbacks = metrics.group_fallbacks
         self.shown: tuple[str, ...] | None = None  # the labels of this model's row in `info`
 
     def of_upstream(self) -> "UpstreamMetrics":
@@ -242,6 +273,11 @@ class ModelMetrics:
     def member_answered(self, member: str, outcome: str) -> None:
         """A member of this group was asked. `outcome` is "ok" or an error's code."""
         self.group_requests.labels(self.name, member, outcome).inc()
+
+    def member_served(self, member: str, *, is_first: bool) -> None:
+        """A member's vectors went out. Of one that is not the first, whoever runs it pays for a fallback."""
+        self.member_answered(member, "ok")
+        self.group_fallbacks.labels(self.name).inc(not is_first)
 
     def looked_up(self, **results: int) -> None:
         """So many inputs had each of LOOKUP_RESULTS."""
@@ -285,6 +321,15 @@ class ModelMetrics:
     def cluster_called(self, outcome: str) -> None:
         """One try of a call ended."""
         self.metrics.cluster_calls.labels(self.name, outcome).inc()
+
+
+class KeyMetrics:
+    """A key's own metrics, their labels looked up once."""
+
+    def __init__(self, public_id: str, metrics: Metrics) -> None:
+        self.tokens = metrics.key_tokens.labels(public_id)
+        self.requests = metrics.key_requests.labels(public_id)
+        self.refusals_of = cache(partial(metrics.key_refusals.labels, public_id))  # by an error's code
 
 
 class UpstreamMetrics:

@@ -88,7 +88,7 @@ class Bookkeeper:
         now = self.wall_clock()
         hour = int(now // HOUR_SECONDS)
         self.keep((caller.public_id, model, hour), Counts(1, num_inputs, num_tokens, num_cached_tokens))
-        self.metrics.key_tokens_of(caller.public_id).inc(num_tokens)
+        self.metrics.of_key(caller.public_id).tokens.inc(num_tokens)
         if caller.allowance.token_budget is not None:
             self.active[caller.public_id] = now
             for span in BUDGET_SPANS:
@@ -184,6 +184,7 @@ class Bookkeeper:
             await asyncio.gather(self.task, return_exceptions=True)
         if self.pending:
             tokens = sum(counts.num_tokens for counts in self.pending.values())
+            self.metrics.usage_rows_lost.inc(len(self.pending))
             log.error("usage_lost", reason="the store cannot be written", rows=len(self.pending), tokens=tokens)
         self.worker.close()
 

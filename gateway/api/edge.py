@@ -17,7 +17,7 @@ from gateway.api.limit_headers import limit_headers
 from gateway.api.paths import target_of
 from gateway.api.record import OWN_HEADERS, PRIVATE_HEADERS, Record, record_of, request_id_from
 from gateway.config import ServerSettings
-from gateway.errors import GatewayError, HeadersTooLarge, InternalError, Overloaded, Unavailable
+from gateway.errors import GatewayError, HeadersTooLarge, InternalError, Overloaded, RateLimited, RequestExceedsLimit, Unavailable
 from gateway.log import get_logger
 from gateway.metrics import Metrics
 from gateway.tracing import Tracing
@@ -26,6 +26,7 @@ PROBES = frozenset({"/livez", "/readyz", "/health", "/metrics"})
 QUIET = PROBES | {"/page/live"}  # asked again and again: a line each would bury the others
 EMBEDDINGS = ("/v1/embeddings", "POST")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+REFUSALS = frozenset({RateLimited.status, Unavailable.status})
 MILLISECONDS = 1000
 DOCS = ("/docs", "/redoc")  # the same for everybody, and worth keeping
 
@@ -154,11 +155,21 @@ class Edge:
         self.metrics.answered(route, method, str(record.status), seconds=record.seconds)
         if (route, method) == EMBEDDINGS:
             self.metrics.ended(record.model or "unknown", record.outcome)
+            self.tell_key(record)
         if record.status == Unavailable.status and record.outcome != "ok":  # a probe that says no refuses nobody
             self.metrics.rejections.labels(record.outcome).inc()
         write = log.debug if route in QUIET else log.info
         write("request", method=method, route=route, **record.line())
         record.end_span(route, method)
+
+    def tell_key(self, record: Record) -> None:
+        """Of whom it was, and whether that key's terms or want of room refused it."""
+        if record.caller is None:
+            return
+        key = self.metrics.of_key(record.caller)
+        key.requests.inc()
+        if record.status in REFUSALS or record.outcome == RequestExceedsLimit.code:
+            key.refusals_of(record.outcome).inc()
 
 
 async def respond(send: Send, status: int, headers: Headers, body: bytes = b"") -> None:

@@ -197,7 +197,7 @@ class GroupEmbedder:
             return await member.embedder.embed(own if member is chosen else await member.embedder.prepare(inputs))
 
         member, vectors = await self.asked(inputs, embedded)
-        self.metrics.member_answered(member.name, "ok")
+        self.metrics.member_served(member.name, is_first=member is self.members[0])
         return replace(vectors, member=member.name, fingerprint=member.embedder.describe().fingerprint)
 
     async def asked(self, inputs: Inputs, work: Callable[[Member], Awaitable[Answer]]) -> tuple[Member, Answer]:

@@ -64,7 +64,9 @@ class Reload:
             is_told = isinstance(result, OperatorError | GatewayError)  # a defect is told by where it is
             reason = {"reason": str(result)} if is_told else {"exc_info": result}
             log.error("configuration_refused", **reason, hint="nothing has changed: the former one stays in effect")
-        self.metrics.config_reloads.labels("refused" if isinstance(result, BaseException) else result).inc()
+        is_refused = isinstance(result, BaseException)
+        self.metrics.config_is_accepted.set(not is_refused)
+        self.metrics.config_reloads.labels("refused" if is_refused else result).inc()
 
     async def loaded(self) -> str:
         config = await asyncio.to_thread(self.source.read)

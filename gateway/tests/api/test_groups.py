@@ -39,6 +39,7 @@ async def test_a_reply_of_another_member_says_so_in_its_headers_in_the_metrics_a
         text = (await client.get("/metrics")).text
         assert 'gateway_group_requests_total{member="there",model="m",outcome="ok"} 1.0' in text
         assert 'gateway_group_requests_total{member="here",model="m",outcome="server_overloaded"} 1.0' in text
+        assert 'gateway_group_fallbacks_total{model="m"} 1.0' in text
         assert 'model="m/' not in text
         [listed] = (await client.get("/v1/models")).json()["data"]
         assert (listed["id"], listed["backend"]) == ("m", "group")

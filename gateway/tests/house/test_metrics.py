@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from prometheus_client import ProcessCollector
 
 from gateway.metrics import Metrics
 
@@ -11,9 +12,20 @@ DOCUMENT = Path(__file__).parents[3] / "deploy" / "metrics.md"
 COLUMNS = ("name", "type", "labels", "unit", "meaning", "when to worry")
 
 
+class ProcessMetric:
+    """What the client library tells of the process, which has no labels."""
+
+    def __init__(self, family):
+        self._name, self._type, self._documentation, self._labelnames = family.name, family.type, family.documentation, ()
+
+
+def metrics_of(collector):
+    return map(ProcessMetric, collector.collect()) if isinstance(collector, ProcessCollector) else [collector]
+
+
 def collectors() -> dict[str, object]:
     """Each metric by the name it is queried by."""
-    found = list(Metrics().registry._collector_to_names)
+    found = [each for collector in Metrics().registry._collector_to_names for each in metrics_of(collector)]
     return {each._name + ("_total" if each._type == "counter" else ""): each for each in found}
 
 
@@ -39,7 +51,7 @@ def test_a_metric_is_documented_with_its_type_and_labels(name):
 
 @pytest.mark.parametrize("name", collectors())
 def test_a_metric_is_ours_and_has_a_help_text(name):
-    assert re.fullmatch(r"gateway_[a-z_]+", name)
+    assert re.fullmatch(r"(gateway|process)_[a-z_]+", name)
     assert len(collectors()[name]._documentation) > 10
     assert collectors()[name]._documentation.endswith((".", "signal.", "code."))
 

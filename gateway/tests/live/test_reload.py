@@ -69,6 +69,18 @@ async def test_a_file_that_goes_and_comes_again_is_loaded_when_it_is_there(start
         await until(lambda: names(running) == ["other"])
 
 
+async def test_a_gauge_says_that_the_file_that_stands_there_is_refused_until_one_is_accepted(started):
+    async with started(ROW) as running:
+        accepted = running.gateway.metrics.config_is_accepted._value.get
+        assert accepted() == 1
+        running.write("models = 3")
+        await running.reload()
+        assert accepted() == 0
+        running.write(ROW)
+        await running.reload()  # what was before comes back: nothing has changed, and nothing is refused any more
+        assert (accepted(), running.results()["unchanged"]) == (1, 1)
+
+
 async def test_a_file_is_not_looked_at_where_that_is_switched_off(started, watched):
     async with started(f"[server]\nwatch_config = false\n{ROW}") as running, watched(running):
         running.write(OTHER)
