@@ -226,6 +226,21 @@ QUESTIONS: dict[str, list[Panel]] = {
             {"{{instance}}": f"process_open_fds{{{JOB}}} / process_max_fds{{{JOB}}} {OURS}"},
         ),
         (
+            "Connections",
+            "short",
+            "Open now, beside how many may be. At the limit, those that waited longest are closed for newcomers.",
+            {
+                "{{instance}} {{state}}": f"gateway_open_connections{{{JOB}}}",
+                "limit of {{instance}}": f"gateway_max_connections{{{JOB}}}",
+            },
+        ),
+        (
+            "Connections cut or refused",
+            "cps",
+            "By reason. server_overloaded: refused, all places are taken by requests. made_room above some a second: a flood.",
+            {"{{reason}}": f"sum by ({WHERE}, reason) (rate(gateway_connections_cut_total{{{JOB}}}[$__rate_interval]))"},
+        ),
+        (
             "What it depends on",
             "short",
             "1 is well: Redis can be reached, and the configuration read last is in effect. Rows of usage that wait: 0 is well.",
