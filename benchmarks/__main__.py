@@ -32,7 +32,7 @@ def main() -> None:
         print(load.HINT, file=sys.stderr)
         sys.exit(2)
     began = time.monotonic()
-    measures = chosen(options.only, options.growth_minutes)
+    measures = chosen(options.only, options.growth_minutes, options.past_tokens)
     if redis_server.program() is None:
         print(redis_server.HINT, file=sys.stderr)
         measures = [measure for measure in measures if "one_shared" not in measure.sides]
@@ -57,6 +57,9 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     add_options(parser)
     parser.add_argument(
         "--growth-minutes", type=float, default=2, help="how long the growth of memory is watched; its bar is one of 60 (default 2)"
+    )
+    parser.add_argument(
+        "--past-tokens", type=int, default=300_000, help="of the key with a past; its bar is one of 10,000,000 (default 300,000)"
     )
     names = [measure.name for measure in MEASURES if measure.top]
     parser.add_argument("--only", action="append", choices=[*names, "levels"], help="this measure, or the chart's; repeatable")
@@ -85,7 +88,7 @@ def started(stack: contextlib.ExitStack, names: list[str], options: argparse.Nam
     }
     for warmed in (server, *variants.values()):
         queries.embed_all(warmed, sentences.requests[-CLIENTS:], clients=CLIENTS)
-    return Sides(sentences, folder, options.seconds, server, workers, variants, options.growth_minutes)
+    return Sides(sentences, folder, options.seconds, server, workers, variants, options.growth_minutes, options.past_tokens)
 
 
 def upstream(stack: contextlib.ExitStack, folder: Path) -> dict[str, Server]:

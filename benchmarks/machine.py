@@ -53,6 +53,13 @@ def cpu() -> str:
     return found[1] if found else platform.processor() or platform.machine()
 
 
+def has_native_bfloat16() -> bool:
+    try:
+        return re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", Path("/proc/cpuinfo").read_text()) is not None
+    except OSError:
+        return False
+
+
 def cores() -> list[int]:
     """Those this process may use; empty where the system has no such thing."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []

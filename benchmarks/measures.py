@@ -4,6 +4,8 @@ import statistics
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from benchmarks.machine import has_native_bfloat16
+from benchmarks.past import PAST_BAR_TOKENS
 from benchmarks.sides import Figures
 
 
@@ -123,6 +125,12 @@ MEASURES = (
         "those clients' tokens/s meanwhile / alone",
         "large_with_queries.tokens_per_second", "large_alone.tokens_per_second", "%", Bar(">=", 0.8, aim=0.95),
     ),
+    Measure(
+        "past",
+        "short texts at 5/s beside a new key's 8 clients of 64 x 252 tokens: p99, a key with {past_tokens:,} tokens of past / none",
+        "text_with_past.p99_ms", "text_without_past.p99_ms", "x", Bar("<=", 2, aim=1.2),
+    ),
+    Measure("past query", "the same key's p99", "text_with_past.p99_ms", None, "ms", Bar("<=", 150, aim=100)),
     Measure("padding", "tokens of the batches, padded / real", "padding.ratio", None, "x", Bar("<=", 1.15, aim=1.10)),
     Measure("start", "start to /readyz 200, with a compiled model", "start.seconds", None, "s", Bar("<=", 2.5, aim=1.2)),
     Measure("memory", "resident memory after load", "memory.resident_mb", None, "MB", Bar("<=", 450, aim=330)),
@@ -151,16 +159,28 @@ ONCE = ("growth",)  # sides that are run after the last round, and not in every 
 GROWTH_BAR_MINUTES = 60
 
 
-def chosen(names: list[str] | None, growth_minutes: float) -> list[Measure]:
-    """Those named, or all. The bar of growth is one of an hour: less does not judge it."""
+def chosen(names: list[str] | None, growth_minutes: float, past_tokens: int) -> list[Measure]:
+    """Those named, or all. Growth's bar is one of an hour, a past's one of ten million tokens: less does not judge them."""
+    special = {
+        "growth": lambda measure: grown(measure, growth_minutes),
+        "past": lambda measure: aged(measure, past_tokens),
+        "past query": lambda measure: aged(measure, past_tokens, is_fast=has_native_bfloat16()),
+    }
     measures = [measure for measure in MEASURES if not names or measure.name in names]
-    return [grown(measure, growth_minutes) if measure.name == "growth" else measure for measure in measures]
+    return [special.get(measure.name, lambda same: same)(measure) for measure in measures]
 
 
 def grown(measure: Measure, minutes: float) -> Measure:
     is_judged = minutes >= GROWTH_BAR_MINUTES
     bar = replace(measure.bar, is_judged=is_judged, note="" if is_judged else "in an hour")
     return replace(measure, what=measure.what.format(minutes=minutes), bar=bar)
+
+
+def aged(measure: Measure, num_tokens: int, *, is_fast: bool = True) -> Measure:
+    is_whole = num_tokens >= PAST_BAR_TOKENS
+    note = "" if is_whole else f"with {PAST_BAR_TOKENS:,} tokens"
+    bar = replace(measure.bar, is_judged=is_whole and is_fast, note=note if is_fast else "where bfloat16 is native")
+    return replace(measure, what=measure.what.format(past_tokens=num_tokens), bar=bar)
 
 
 def result(measure: Measure, rounds: dict[str, list[Figures]]) -> Result:

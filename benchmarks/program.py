@@ -12,6 +12,7 @@ from pathlib import Path
 HOST = "127.0.0.1"
 KEY = "benchmark-key-of-24-characters-or-more"
 OTHER_KEY = "another-key-of-24-characters-or-more"
+FRESH_KEYS = tuple(f"newcomers-key-{number:02}-of-24-or-more" for number in range(60))
 MODEL = "all-MiniLM-L6-v2"
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
@@ -50,7 +51,7 @@ CACHED = Program(
     (str(BIN / "gateway"), "serve"),
     "/readyz",
     {
-        "GATEWAY_API_KEYS": f"{KEY},{OTHER_KEY}",
+        "GATEWAY_API_KEYS": ",".join([KEY, OTHER_KEY, *FRESH_KEYS]),
         "GATEWAY_DATA_DIR": "{folder}/data",
         "GATEWAY__SERVER__HOST": HOST,
         "GATEWAY__SERVER__PORT": "{port}",

@@ -34,21 +34,21 @@ class Client:
             raise RuntimeError(f"the gateway answered {reply.status}: {content[:300]!r}")
 
 
-def embed_all(server: Server, requests: list[list[str]], *, clients: int) -> None:
+def embed_all(server: Server, requests: list[list[str]], *, clients: int, key: str = KEY) -> None:
     """Sends each request once and waits for all the replies."""
     client = Client(server)
     with ThreadPoolExecutor(clients) as pool:
-        for _ in pool.map(client.embed, requests):
+        for _ in pool.map(lambda texts: client.embed(texts, key=key), requests):
             pass
 
 
-def latencies(server: Server, texts: list[str], *, rate: float, seconds: float) -> list[float]:
+def latencies(server: Server, texts: list[str], *, rate: float, seconds: float, key: str = KEY) -> list[float]:
     """In seconds, from the moment each query was due: `rate` a second, whether or not the one before was answered."""
     client = Client(server)
     began = time.monotonic()
 
     def ask(due: float, text: str) -> float:
-        client.embed(text)
+        client.embed(text, key=key)
         return time.monotonic() - due
 
     with ThreadPoolExecutor(NUM_THREADS) as pool:

@@ -78,7 +78,7 @@ class Server:
         """A counter of /metrics, summed over its labels."""
         with urllib.request.urlopen(f"{self.url}/metrics", timeout=30) as reply:
             text = reply.read().decode()
-        return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if re.match(rf"{metric}[ {{]", line))
+        return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if re.match(rf"{re.escape(metric)}[ {{}},]", line))
 
     def memory_bytes(self, field: str) -> int:
         """VmRSS, resident now, or VmHWM, the most there ever was. Raises RuntimeError if the process has ended."""

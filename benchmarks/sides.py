@@ -6,16 +6,17 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from benchmarks import load, queries
+from benchmarks import load, past, queries
 from benchmarks.corpus import INPUTS, Corpus
 from benchmarks.growth import grown
 from benchmarks.mixture import mixture
-from benchmarks.program import MANY_KEYS, MANY_MODELS, OTHER_KEY
+from benchmarks.program import KEY, MANY_KEYS, MANY_MODELS, OTHER_KEY
 from benchmarks.server import Server
 from benchmarks.worker import Worker
 
 CLIENTS, CROWD, BULK_CLIENTS, CACHED_CLIENTS = 4, 32, 2, 16
 FAIR_INPUTS, FAIR_CLIENTS, FAIR_SECONDS = 2048, 64, 30.0
+PAST_SECONDS = 30.0
 LEVELS = (1, 2, 4, 8, 16, 32, 64)  # clients
 BULK_INPUTS = 512
 QUERIES_A_SECOND = 5
@@ -37,6 +38,7 @@ class Sides:
     workers: dict[str, Worker] = field(default_factory=dict)
     variants: dict[str, Server] = field(default_factory=dict)
     growth_minutes: float = 0
+    past_tokens: int = 0
 
     def run(self, name: str) -> Figures:
         """`name` is a method here, or a method and its number: level:16."""
@@ -68,6 +70,10 @@ class Sides:
     @cached_property
     def sentence_bodies(self) -> Path:
         return load.bodies_file(self.folder / "sentences.jsonl", list(itertools.chain.from_iterable(self.corpus.requests)))
+
+    @cached_property
+    def past_bodies(self) -> Path:
+        return load.bodies_file(self.folder / "past.jsonl", past.bulk_requests())
 
     @cached_property
     def same_body(self) -> Path:
@@ -163,6 +169,18 @@ class Sides:
             "one_tokens_per_second": (tokens - of_many) / (ended - began),
             "many_p50_ms": 1000 * seen.p50,
         }
+
+    def text_with_past(self) -> Figures:
+        """The key of all other sides; what its past lacks is embedded first."""
+        past.give_past(self.server, KEY, self.past_tokens, past.bulk_requests())
+        return self.text(KEY) | {"past_tokens": past.tokens_of(self.server, KEY)}
+
+    def text_without_past(self) -> Figures:
+        return self.text(next(past.unused_keys))
+
+    def text(self, key: str) -> Figures:
+        taken = past.beside_bulk(self.server, self.past_bodies, self.corpus.short, key=key, seconds=PAST_SECONDS)
+        return {"texts": float(len(taken)), **{f"p{share}_ms": 1000 * queries.percentile(taken, share / 100) for share in (50, 99)}}
 
     def large_alone(self) -> Figures:
         return {"tokens_per_second": self.large(self.seconds)[0]}

@@ -164,6 +164,8 @@ class Clustered:
                 caller=inputs.caller,
                 normalize=inputs.normalize,
                 fingerprint=load.fingerprint,
+                weight=inputs.weight,
+                service_class=inputs.service_class,
             )
             answer, payload = await self.line.call(call, memoryview(load.parcel).cast("B"))
             outcome = "ok" if isinstance(answer, Done) else answer.code

@@ -11,7 +11,7 @@ from typing import ClassVar
 import msgspec
 from msgspec import Struct
 
-from gateway.embedding.embedder import Description, StageSeconds
+from gateway.embedding.embedder import Description, ServiceClass, StageSeconds
 from gateway.engine.settings import LocalSettings
 
 PREFIX = struct.Struct("<II")
@@ -31,6 +31,8 @@ class Call(Message, frozen=True, kw_only=True):
     caller: str
     normalize: bool
     fingerprint: str
+    weight: float = 1.0
+    service_class: ServiceClass = "interactive"
 
 
 class Cancel(Message, frozen=True, kw_only=True):

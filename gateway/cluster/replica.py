@@ -112,6 +112,8 @@ class Replica:
             deadline=time.monotonic() + call.seconds,
             normalize=call.normalize,
             positions=parcel.positions,
+            weight=call.weight,
+            service_class=call.service_class,
         )
         rule = self.order.settings.long_input  # already applied: the windows are cut
         vectors = await self.local.embed(Prepared(inputs, [], [], rule, work=parcel.work))

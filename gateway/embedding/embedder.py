@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from gateway.embedding.long_input import Rule
 
 InputType = Literal["query", "document"]
+ServiceClass = Literal["interactive", "background"]
 State = Literal["loading", "ready", "failed"]
 StageSeconds = dict[str, float]
 
@@ -19,6 +20,7 @@ class Inputs:
 
     `deadline` is on the clock of `time.monotonic`, in seconds. `long_input` and `input_type` None leave the choice to the model.
     `positions` are the client's own, where some of its inputs were taken out.
+    `caller` is the key of fairness: busy callers of one `service_class` get what a device serves in proportion to their `weight`.
     A client that leaves cancels the task that awaits the embedder; nothing else needs to be told.
     """
 
@@ -30,6 +32,8 @@ class Inputs:
     input_type: InputType | None = None
     normalize: bool = True
     positions: tuple[int, ...] | None = None
+    weight: float = 1.0
+    service_class: ServiceClass = "interactive"
 
     def where(self, index: int) -> str:
         """The name of an input as the client knows it."""

@@ -1,39 +1,29 @@
 """Which jobs run next, together. No timer: a device thread that is free takes the best batch there is at that moment.
 
-The caller, then its request, that has been served least goes first, so a short query passes a 2,048-input bulk and one key's flood
-leaves the others their share. Every fourth batch starts with the oldest request instead, so bulk never starves. A batch is filled
-with inputs near the first one's length, its own caller's before all others', as far as the budget of tokens and the ladder of
-shapes allow.
+The `scheduler` says whose turn it is, so that one key's flood leaves the others their share. A batch is filled with inputs near
+the first one's length, its own caller's before all others', as far as the budget of tokens and the ladder of shapes allow. What is
+taken is charged: what is cancelled before costs its caller nothing.
 """
 
 import threading
 import time
 from bisect import bisect_right
-from collections import OrderedDict
-from dataclasses import dataclass, field
+from itertools import chain, islice
 from operator import attrgetter
 
 from gateway.engine.budget import Budget
 from gateway.engine.job import Job, Work
+from gateway.engine.scheduler import Caller, Scheduler
 from gateway.engine.shapes import FREE, Shapes
 from gateway.errors import GatewayError, Overloaded
 from gateway.metrics import ModelMetrics
 
-OLDEST_EVERY = 4  # batches
 MIN_LENGTH_RATIO = 0.75  # a job shorter than this share of the batch's longest would be mostly padding
 MIN_FILL_RATIO = 0.85  # real over padded tokens of a whole batch
 MIN_REQUESTS_SEEN = 64  # for one batch: of a thousand that wait with one text each, this many hold enough of any length
-MAX_REMEMBERED_CALLERS = 1024
+MAX_DEBT_BATCHES = 2  # that a caller may be ahead of the others, by what fills their batches
 RATE_WEIGHT = 0.2  # of the newest batch in the measured tokens a second
 FIRST_RATE = 2000.0  # tokens a second, assumed until the first batch has run
-
-
-@dataclass(slots=True, eq=False)
-class Caller:
-    """`served` counts tokens; it starts level with the least served, so that nobody saves up by staying away."""
-
-    served: float
-    works: dict[Work, None] = field(default_factory=dict)
 
 
 class Run:
@@ -66,12 +56,12 @@ class Batcher:
         self.max_queue_tokens = max_queue_tokens
         self.metrics = metrics
         self.changed = threading.Condition()
-        self.callers: dict[str, Caller] = {}
-        self.remembered: OrderedDict[str, float] = OrderedDict()  # what callers without work were served, least recent first
+        self.scheduler = Scheduler()
+        self.callers: dict[tuple[str, str], Caller] = {}  # by fairness key and class
         self.works: dict[Work, Caller] = {}  # in order of arrival
         self.num_tokens = 0
         self.num_inputs = 0
-        self.num_batches = 0
+        self.num_resting = 0  # device threads that wait for work
         self.tokens_per_second = FIRST_RATE
         self.closed_by: GatewayError | None = None
 
@@ -86,16 +76,22 @@ class Batcher:
                 raise self.closed_by.with_traceback(None)  # of each raise it would keep the frames, and their texts
             if self.num_tokens and self.num_tokens + work.num_tokens > self.max_queue_tokens:
                 raise Overloaded(retry_after_seconds=self.backlog_seconds)
-            if work.caller not in self.callers:
-                level = min((caller.served for caller in self.callers.values()), default=0.0)
-                self.callers[work.caller] = Caller(max(level, self.remembered.pop(work.caller, 0.0)))
-            caller = self.callers[work.caller]
+            caller = self.caller_of(work)
             caller.works[work] = None
             self.works[work] = caller
             self.num_tokens += work.num_tokens
             self.num_inputs += len(work.pending)
             self.tell()
             self.changed.notify_all()
+
+    def caller_of(self, work: Work) -> Caller:
+        caller = self.callers.get((work.caller, work.service_class))
+        if caller is None:
+            caller = self.scheduler.arrive(work.caller, work.weight, work.service_class)
+            self.callers[work.caller, work.service_class] = caller
+        elif caller.weight != work.weight:
+            self.scheduler.reweigh(caller, work.weight)
+        return caller
 
     def forget(self, work: Work) -> None:
         """Takes back what has not begun; its client left, or its request failed."""
@@ -113,13 +109,23 @@ class Batcher:
             while not self.works:
                 if self.closed_by is not None:
                     return []
-                self.changed.wait()
+                self.rest()
             batch = self.batch()
             now = time.perf_counter()
             for job in batch:
                 job.work.started_at = job.work.started_at or now
             self.tell()
             return batch
+
+    def rest(self) -> None:
+        """Waits for work. Once no device has any, nobody is ahead of anybody."""
+        self.num_resting += 1
+        if self.num_resting >= self.num_devices:
+            self.scheduler.rest()
+        try:
+            self.changed.wait()
+        finally:
+            self.num_resting -= 1
 
     def measured(self, num_tokens: int, seconds: float) -> None:
         """A batch of so many tokens took so long: the figure behind every Retry-After."""
@@ -137,18 +143,14 @@ class Batcher:
             self.changed.notify_all()
 
     def batch(self) -> list[Job]:
-        self.num_batches += 1
-        order = sorted(self.works, key=lambda work: (self.works[work].served, work.served_tokens))  # stable: then by arrival
-        if self.num_batches % OLDEST_EVERY == 0:
-            order.insert(0, next(iter(self.works)))
-        longest = self.shapes.length(order[0].pending[-1].num_tokens)
+        leader, *callers = self.scheduler.next_turn()
+        own_works = leader.ordered(is_leader=True)
+        longest = self.shapes.length(own_works[0].pending[-1].num_tokens)
         max_jobs = self.shapes.rows(max(1, self.budget.max_tokens // longest))
-        seen = dict.fromkeys(order[: max(max_jobs, MIN_REQUESTS_SEEN)])  # once, though the oldest may stand in it twice
-        runs = [Run(work, longest) for work in seen]
+        works = chain(own_works, chain.from_iterable(caller.ordered(is_leader=False) for caller in callers))
+        runs = [Run(work, longest) for work in islice(works, max(max_jobs, MIN_REQUESTS_SEEN))]
         num_jobs = real_tokens = 0
-        leader = self.works[order[0]]
-        own = [run for run in runs if self.works[run.work] is leader]
-        others = [run for run in runs if self.works[run.work] is not leader]
+        own, others = runs[: len(own_works)], runs[len(own_works) :]
         # What needs no more padding first, then what is near in length; but of the caller whose turn it is before any other's: who
         # sends much has something of every length, and would take the seats of who sends little.
         for group, is_same in ((own, True), (own, False), (others, True), (others, False)):
@@ -161,16 +163,17 @@ class Batcher:
         surplus = num_jobs - self.shapes.rows(num_jobs)
         batch = [job for run in runs for job in reversed(run.work.pending[run.bottom : run.top])]
         batch = batch[: len(batch) - surplus]
+        max_debt = max(MAX_DEBT_BATCHES * self.budget.max_tokens, longest)
         for job in batch:
-            self.take(job)
+            self.take(job, max_debt)
         return batch
 
-    def take(self, job: Job) -> None:
+    def take(self, job: Job, max_debt: int) -> None:
         work = job.work
         del work.pending[bisect_right(work.pending, job.num_tokens, key=num_tokens_of) - 1]
         work.num_tokens -= job.num_tokens
         work.served_tokens += job.num_tokens
-        self.works[work].served += job.num_tokens
+        self.scheduler.charge(self.works[work], job.num_tokens, max_debt)
         self.num_tokens -= job.num_tokens
         self.num_inputs -= 1
         if not work.pending:
@@ -180,10 +183,8 @@ class Batcher:
         caller = self.works.pop(work)
         del caller.works[work]
         if not caller.works:
-            del self.callers[work.caller]
-            self.remembered[work.caller] = caller.served
-            if len(self.remembered) > MAX_REMEMBERED_CALLERS:
-                self.remembered.popitem(last=False)
+            del self.callers[work.caller, work.service_class]
+            self.scheduler.leave(caller)
 
     def tell(self) -> None:
         self.metrics.waiting(num_inputs=self.num_inputs, num_tokens=self.num_tokens, backlog_seconds=self.backlog_seconds)

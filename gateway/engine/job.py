@@ -1,12 +1,14 @@
 """What waits for the device: the windows of one request, each a job."""
 
 import asyncio
+import math
 import time
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.embedding.embedder import ServiceClass
 from gateway.engine.encoder import Window
 
 
@@ -43,7 +45,8 @@ class Job:
 class Work:
     """The windows of one request: embedded in any order and any company, answered together.
 
-    `rows` has shape (number of windows, dimensions), float32. Made on the event loop; delivered to from device threads.
+    `rows` has shape (number of windows, dimensions), float32. Made on the event loop; delivered to from device threads. `caller`,
+    `weight` and `service_class` say whose share of the device it takes. Raises ValueError for a weight that is not above 0.
     """
 
     caller: str
@@ -51,6 +54,8 @@ class Work:
     rows: NDArray[np.float32]
     loop: asyncio.AbstractEventLoop
     done: asyncio.Future[None]
+    weight: float = 1.0
+    service_class: ServiceClass = "interactive"
     pending: list[Job] = field(init=False)  # shortest first, so that the batcher finds lengths by bisection
     remaining: int = field(init=False)
     num_tokens: int = field(init=False)  # that wait, of all pending jobs
@@ -60,6 +65,8 @@ class Work:
     finished_at: float = 0
 
     def __post_init__(self) -> None:
+        if not 0 < self.weight < math.inf:
+            raise ValueError(f"a weight of {self.weight}")
         self.pending = sorted((Job(self, *item) for item in enumerate(self.windows)), key=lambda job: job.num_tokens)
         self.remaining = len(self.pending)
         self.num_tokens = sum(map(len, self.windows))

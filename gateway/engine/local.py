@@ -158,6 +158,8 @@ class Local:
             rows=np.empty((len(plan.windows), self.info.dimensions), dtype=np.float32),
             loop=loop,
             done=loop.create_future(),
+            weight=inputs.weight,
+            service_class=inputs.service_class,
         )
         self.batcher.submit(work)
         try:

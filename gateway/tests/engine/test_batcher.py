@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.engine.batcher import OLDEST_EVERY, Batcher
+from gateway.engine.batcher import Batcher
 from gateway.engine.budget import Budget
 from gateway.engine.encoder import Window
+from gateway.engine.fair_queue import MAX_REMEMBERED
 from gateway.engine.job import Work
+from gateway.engine.scheduler import OLDEST_EVERY
 from gateway.errors import Overloaded
 from gateway.metrics import Metrics
 
@@ -166,12 +168,13 @@ async def test_closing_wakes_everybody_who_waits(loop):
 
 
 async def test_remembered_callers_are_bounded(loop):
-    batcher = batcher_of()
+    batcher = batcher_of(max_queue_tokens=10**9)
+    batcher.submit(work_of([64] * 10_000, caller="steady", loop=loop))
     for number in range(3000):
-        batcher.submit(work_of([1], caller=str(number), loop=loop))
+        batcher.submit(work_of([1] * 64, caller=str(number), loop=loop))
         batcher.next_batch()
-    assert len(batcher.remembered) <= 1024
-    assert not batcher.callers
+    assert len(batcher.callers) < 3001 / 2
+    assert len(batcher.scheduler.queues["interactive"].finishes) <= MAX_REMEMBERED
 
 
 async def test_one_request_of_2048_inputs_and_64_clients_of_one_get_the_same_tokens(loop):

@@ -208,3 +208,14 @@ async def test_a_model_that_is_closed_while_it_loads_leaves_no_thread_behind(sma
     assert local.devices
     assert not any(device.thread.is_alive() for device in local.devices)
     await local.close()
+
+
+async def test_weight_and_class_of_service_reach_the_batcher(loaded):
+    """Neither is set by anybody yet, and each is refused there if it is none."""
+    with pytest.raises(ValueError, match="a weight of 0"):
+        await embedded(loaded, "a", weight=0)
+    with pytest.raises(KeyError, match="nonsense"):
+        await embedded(loaded, "a", service_class="nonsense")
+    for service_class in ("interactive", "background"):
+        rows, _ = await embedded(loaded, "a", weight=2.5, service_class=service_class)
+        assert rows.shape == (1, 384)
