@@ -19,6 +19,7 @@ from gateway.metrics import ModelMetrics
 # Digests of more are made in a thread: 100,000 characters, or 100 inputs, take about 0.1 ms.
 MAX_ON_LOOP_CHARS = 64 * 1024
 MAX_ON_LOOP_INPUTS = 256
+FEW_INPUTS = 16  # of a request that a shorter one may wait for
 CLOSE_SECONDS = 1.0  # for flights to end once their embedder is closed
 
 
@@ -139,10 +140,15 @@ class Cached:
         )
 
     async def fill(self, found: dict[int, Entry], prepared: Prepared) -> StageSeconds:
-        """Gets the entries that are missing: from those who are making them, and by making the rest."""
+        """Gets the entries that are missing: from those who are making them, and by making the rest.
+
+        Not from a bulk that is larger than this request: all of that would have to be waited for.
+        """
         distinct: Distinct = prepared.work
         missing = [place for place in distinct.missing if place not in found]
-        flights = {place: flight for place in missing if (flight := self.flights.get(distinct.keys[place]))}
+        most = max(FEW_INPUTS, len(distinct.keys))
+        flying = {place: flight for place in missing if (flight := self.flights.get(distinct.keys[place]))}
+        flights = {place: flight for place, flight in flying.items() if len(flight.positions) <= most}
         own = [place for place in missing if place not in flights]
         self.metrics.looked_up(miss=len(own), joined=len(flights))
         if own:
@@ -173,7 +179,8 @@ class Cached:
     def landed(self, flight: Flight) -> None:
         self.tasks.discard(flight.task)
         for key in flight.positions:
-            self.flights.pop(key, None)
+            if self.flights.get(key) is flight:  # and not a smaller one that began later
+                del self.flights[key]
         if not flight.task.cancelled():
             flight.task.exception()  # those who wait raise it; where nobody is left, it counts as seen here
 

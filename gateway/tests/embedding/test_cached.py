@@ -209,6 +209,35 @@ class TestOneFlight:
         embedder.gate.set()
         np.testing.assert_array_equal((await second).rows, expected("b"))
 
+    async def test_a_short_text_does_not_wait_for_a_bulk_that_has_it_too(self, cached, embedder):
+        embedder.gate = asyncio.Event()
+        bulk = asyncio.create_task(embedded(cached, "same", *map(str, range(100))))
+        await embedder.is_waiting.wait()
+        gate, embedder.gate = embedder.gate, None
+        np.testing.assert_array_equal((await embedded(cached, "same")).rows, expected("same"))
+        assert not bulk.done()
+        gate.set()
+        np.testing.assert_array_equal((await bulk).rows[:1], expected("same"))
+        assert not cached.flights
+
+    async def test_a_bulk_that_is_sent_again_is_one_piece_of_work(self, cached, embedder):
+        embedder.gate = asyncio.Event()
+        texts = list(map(str, range(100)))
+        requests = [asyncio.create_task(embedded(cached, *texts)) for _ in range(3)]
+        await embedder.is_waiting.wait()
+        await turns()
+        short = asyncio.create_task(embedded(cached, "0"))
+        await turns()
+        again = asyncio.create_task(embedded(cached, "0", "a"))
+        await turns()
+        embedder.gate.set()
+        for vectors in await asyncio.gather(*requests):
+            np.testing.assert_array_equal(vectors.rows, expected(*texts))
+        np.testing.assert_array_equal((await again).rows, expected("0", "a"))
+        assert (await short).rows.shape == (1, DIMENSIONS)
+        assert embedder.num_embedded == 3  # the bulk, the short text, and what else the last one asks for
+        assert not cached.flights
+
     async def test_when_all_have_left_the_work_is_given_up(self, cached, embedder):
         embedder.gate = asyncio.Event()
         requests = [asyncio.create_task(embedded(cached, "a")) for _ in range(3)]
