@@ -35,9 +35,13 @@ TERMS: Schema = {
         "description": "Globs; a model may be used if one of its names matches one of them.",
     },
     "requests_per_minute": NUMBER,
-    "requests_burst": NUMBER,
+    "requests_burst": {**NUMBER, "description": "Requests at once after a rest; a sixth of a minute's where it is null."},
     "tokens_per_minute": NUMBER,
-    "tokens_burst": NUMBER,
+    "tokens_burst": {
+        **NUMBER,
+        "description": "Tokens at once after a rest, and at most in one request. Where it is null: a sixth of a minute's, or"
+        " 300,000 (or the whole limit) if that is more, and one request may have up to a whole minute's.",
+    },
     "max_concurrent_requests": NUMBER,
     "token_budget": NUMBER,
     "budget_period": {"enum": ["day", "month"]},

@@ -81,7 +81,7 @@ ANY_LIMITS = st.builds(
     Limits,
     st.none() | st.builds(Rate, st.integers(1, 600), st.integers(1, 5)),
     st.none()
-    | st.integers(1, 10**7).map(lambda number: tokens_rate(number, None))
+    | st.integers(1, 10**12).map(lambda number: tokens_rate(number, None))
     | st.builds(Rate, st.integers(1, 9000), st.integers(1, 900)),
     st.none() | st.integers(1, 3),
 )
