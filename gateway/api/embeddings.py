@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar
 
 from litestar import Request, post
@@ -22,7 +23,8 @@ from gateway.api.models import allowed
 from gateway.api.record import Record, record_of
 from gateway.config import ServerSettings
 from gateway.embedding.catalog import Catalog, Model
-from gateway.embedding.embedder import Inputs, Prepared, StageSeconds, Vectors
+from gateway.embedding.embedder import Description, Inputs, Prepared, StageSeconds, Vectors
+from gateway.embedding.prompt import prompt_header, resolve_input_type, resolve_instruction
 from gateway.embedding.vectors import Float32, cut
 from gateway.errors import DeadlinePassed, InvalidValue
 from gateway.metrics import Metrics
@@ -103,6 +105,7 @@ class Road:
         record.model, record.num_inputs = model.name, len(asked.texts)
         inputs = inputs_of(asked, visit.caller, self.settings.request_timeout_seconds)
         await self.catalog.serving(model, asked.model, deadline=inputs.deadline)
+        inputs = with_prompt(inputs, asked, model.describe())
         refuse_more(asked.dimensions, model.dimensions)
         prepared = await model.embedder.prepare(inputs)
         record.num_tokens = prepared.num_tokens
@@ -158,9 +161,16 @@ def inputs_of(asked: EmbeddingsRequest, caller: Caller, timeout_seconds: float) 
         caller=caller.public_id,
         deadline=time.monotonic() + timeout_seconds,
         long_input=asked.long_input,
-        input_type=asked.input_type,
         normalize=asked.normalize,
     )
+
+
+def with_prompt(inputs: Inputs, asked: EmbeddingsRequest, about: Description) -> Inputs:
+    """The inputs with the model's own name for what was asked. Raises InvalidValue."""
+    if asked.input_type is None and asked.instruction is None:
+        return inputs
+    name = resolve_input_type(asked.input_type, about, param=asked.input_type_param)
+    return replace(inputs, input_type=resolve_instruction(asked.instruction, name, about), instruction=asked.instruction)
 
 
 def refuse_more(dimensions: int | None, native: int) -> None:
@@ -177,6 +187,7 @@ def headers_of(
         "x-gateway-fingerprint": vectors.fingerprint or model.describe().fingerprint,
         **({} if vectors.member is None else {"x-gateway-member": vectors.member}),
         **long_inputs_header(prepared),
+        **prompt_header(asked.input_type or asked.instruction, prepared.inputs.input_type, model.describe()),
         **({} if vectors.num_hits is None else {"x-gateway-cache": f"hits={vectors.num_hits}"}),
     }
 

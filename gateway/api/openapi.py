@@ -3,7 +3,7 @@
 from typing import Any
 
 from gateway import __version__
-from gateway.wire.request import MAX_INPUTS
+from gateway.wire.request import MAX_INPUTS, MAX_INSTRUCTION_CHARS
 from gateway.wire.token_ids import MAX_INPUT_IDS
 
 Schema = dict[str, Any]
@@ -62,7 +62,14 @@ REQUEST: Schema = {
         "user": optional("string", "Accepted, and used for nothing."),
         "normalize": optional("boolean", "false: the vectors as the model's own modules give them.", default=True),
         "long_input": optional("string", "What becomes of a text longer than the model reads.", enum=["chunk", "end", "error"]),
-        "input_type": optional("string", "Which of the model's prompts is put before the text.", enum=["query", "document"]),
+        "input_type": optional(
+            "string",
+            "Which of the model's prompts is put before the text: query, document, their synonyms, or any other name it has.",
+        ),
+        "prompt_name": optional("string", "A synonym of input_type."),
+        "instruction": optional(
+            "string", "What a query is for, of a model that takes one.", minLength=1, maxLength=MAX_INSTRUCTION_CHARS
+        ),
     },
 }
 EMBEDDING: Schema = {

@@ -15,9 +15,9 @@ from gateway.bulk.row import Columns
 from gateway.bulk.source import Format, Source, format_of
 from gateway.bulk.worker import Ask, Worker
 from gateway.embedding.catalog import Model
-from gateway.embedding.embedder import InputType
 from gateway.embedding.long_input import Rule
-from gateway.errors import OperatorError
+from gateway.embedding.prompt import resolve_input_type
+from gateway.errors import InvalidValue, OperatorError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Options:
     column: str | None = None
     id_column: str | None = None
     dimensions: int | None = None
-    input_type: InputType | None = None
+    input_type: str | None = None
     long_input: Rule | None = None
     in_flight: int = 1
     patience_seconds: float = 300.0
@@ -104,7 +104,7 @@ class Run:
             sys.stderr.write(f"going on after {journal.done.row:,} rows\n")
         worker = Worker(
             self.model.embedder,
-            Ask(job.dimensions, self.options.input_type, self.options.long_input),
+            Ask(job.dimensions, self.input_type(), self.options.long_input),
             in_flight=self.options.in_flight,
             patience_seconds=self.options.patience_seconds,
         )
@@ -126,6 +126,13 @@ class Run:
         except TimeoutError:
             told = f"did not answer for {self.options.start_seconds:.0f} seconds: {self.model.embedder.health().detail}"
             raise OperatorError(f"models[{self.model.name}] {told}") from None
+
+    def input_type(self) -> str | None:
+        """The loaded model's own name for the prompt. Raises OperatorError naming those it has."""
+        try:
+            return resolve_input_type(self.options.input_type, self.model.embedder.describe(), param="--input-type")
+        except InvalidValue as error:
+            raise OperatorError(error.message) from None
 
     def job(self, file: jobs.File) -> Job:
         """What this run does with the model that was loaded. Raises OperatorError for more dimensions than it has."""

@@ -12,7 +12,7 @@ from gateway.bulk.fault import FAULTS, is_fault, may_pass, reason_of
 from gateway.bulk.journal import Refused
 from gateway.bulk.row import Id, Row
 from gateway.bulk.shard import Shard
-from gateway.embedding.embedder import Embedder, Inputs, InputType, Prepared, Vectors
+from gateway.embedding.embedder import Embedder, Inputs, Prepared, Vectors
 from gateway.embedding.long_input import Rule
 from gateway.embedding.vectors import cut
 from gateway.errors import GatewayError, OperatorError, RequestTooLong
@@ -49,7 +49,7 @@ class Ask:
     """What all texts are embedded by."""
 
     dimensions: int
-    input_type: InputType | None = None
+    input_type: str | None = None
     long_input: Rule | None = None
 
 

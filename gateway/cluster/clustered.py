@@ -211,9 +211,11 @@ def planner_of(card: Card, limits: LimitSettings) -> Planner:
         precision=about.precision,
         default_max_batch_tokens=0,
         leaves_prompt_out=card.leaves_prompt_out,
+        tasks=about.tasks,
     )
     tokenizer = Tokenizer(card.tokenizer_json)
-    return Planner(info, tokenizer, prompts=card.prompts, rule=about.long_input, limits=limits)
+    form = card.settings.instruction_format
+    return Planner(info, tokenizer, prompts=card.prompts, rule=about.long_input, limits=limits, instruction_format=form)
 
 
 def seconds_left(inputs: Inputs) -> float:

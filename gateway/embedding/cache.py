@@ -1,6 +1,6 @@
 """Vectors that were made already, by what they depend on; bounded in bytes, used on the event loop alone.
 
-A key is a digest of the model's fingerprint, the exact text, `long_input`, `input_type` and `normalize`. What is cut or encoded for
+A key is a digest of the model's fingerprint, the exact text, `long_input`, `input_type`, `instruction` and `normalize`. What is cut or encoded for
 a client is no part of it, so one entry serves every `dimensions` and every `encoding_format`.
 """
 
@@ -61,7 +61,8 @@ class VectorCache:
 
 def seed_of(inputs: Inputs, about: Description) -> bytes:
     """What all the keys of a request share. A rule that is asked for and the same rule as the model's own are one."""
-    parts = (about.fingerprint, inputs.long_input or about.long_input, inputs.input_type or "", str(inputs.normalize))
+    rule = inputs.long_input or about.long_input
+    parts = (about.fingerprint, rule, inputs.input_type or "", inputs.instruction or "", str(inputs.normalize))
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=KEY_BYTES).digest()
 
 

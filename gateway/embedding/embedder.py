@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from gateway.embedding.long_input import Rule
 
-InputType = Literal["query", "document"]
+Task = Literal["query", "document"]  # what sentence-transformers calls the purpose of a text
 ServiceClass = Literal["interactive", "background"]
 State = Literal["loading", "ready", "failed"]
 StageSeconds = dict[str, float]
@@ -19,6 +19,7 @@ class Inputs:
     """The inputs of one request, and for whom and until when they are wanted.
 
     `deadline` is on the clock of `time.monotonic`, in seconds. `long_input` and `input_type` None leave the choice to the model.
+    `input_type` is the name of one of its prompts, or of a purpose that has none; `instruction` takes that prompt's place.
     `positions` are the client's own, where some of its inputs were taken out.
     `caller` is the key of fairness: busy callers of one `service_class` get what a device serves in proportion to their `weight`.
     A client that leaves cancels the task that awaits the embedder; nothing else needs to be told.
@@ -29,7 +30,8 @@ class Inputs:
     caller: str
     deadline: float
     long_input: Rule | None = None
-    input_type: InputType | None = None
+    input_type: str | None = None
+    instruction: str | None = None
     normalize: bool = True
     positions: tuple[int, ...] | None = None
     weight: float = 1.0
@@ -89,7 +91,10 @@ class Vectors:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What a loaded model is. `max_tokens` is what it reads at once, special tokens included; `created` is in Unix seconds."""
+    """What a loaded model is. `max_tokens` is what it reads at once, special tokens included; `created` is in Unix seconds.
+
+    `prompts` are the names of those it has, `tasks` the purposes that it has routes of their own for.
+    """
 
     backend: str
     source: str
@@ -102,6 +107,9 @@ class Description:
     precision: str
     created: int
     fidelity: float | None = None
+    prompts: tuple[str, ...] = ()
+    tasks: tuple[Task, ...] = ()
+    takes_instruction: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,12 @@
 """What the device runs: token ids in, vectors out."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.embedding.embedder import Task
 from gateway.engine.shapes import FREE, Shapes
 
 
@@ -17,11 +18,13 @@ class OutOfMemory(Exception):
 class Window:
     """What becomes one row: token ids, special ones included.
 
-    The first `num_prompt_tokens` are read like the others, but left out of pooling, by models that do so.
+    The first `num_prompt_tokens` are read like the others, but left out of pooling, by models that do so. `task` chooses the route of
+    a model that has several; "" is the model's default one.
     """
 
     token_ids: list[int]
     num_prompt_tokens: int = 0
+    task: Task | Literal[""] = ""
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -33,6 +36,7 @@ class EncoderInfo:
 
     `max_tokens` is what it reads at once, special tokens included. `tokenizer_json` is its tokenizer as `tokenizers` reads it.
     `is_normalized` says that its own modules give rows of length 1, `leaves_prompt_out` that the tokens of a prompt are not pooled.
+    `tasks` are those that the model has routes of their own for.
     """
 
     dimensions: int
@@ -46,6 +50,7 @@ class EncoderInfo:
     precision: str
     default_max_batch_tokens: int
     leaves_prompt_out: bool = False
+    tasks: tuple[Task, ...] = ()
     shapes: Shapes = FREE
 
 

@@ -85,7 +85,14 @@ class Local:
             encoder.info = replace(encoder.info, tokenizer_json="")
         self.info = loaded.encoders[0].info
         self.prompts: dict[str, str] = self.info.prompts | dict(self.settings.prompts)
-        self.planner = Planner(self.info, self.tokenizer, prompts=self.prompts, rule=self.settings.long_input, limits=self.limits)
+        self.planner = Planner(
+            self.info,
+            self.tokenizer,
+            prompts=self.prompts,
+            rule=self.settings.long_input,
+            limits=self.limits,
+            instruction_format=self.settings.instruction_format,
+        )
         self.description = self.described(loaded)
         budget = Budget(self.engine.max_batch_tokens or self.info.default_max_batch_tokens, self.metrics)
         self.batcher = Batcher(
@@ -115,7 +122,7 @@ class Local:
             weights=digest(identity.weights, identity.configuration),
             tokenizer=identity.tokenizer,
             pooling=identity.pooling,
-            prompts=digest(self.prompts, self.info.default_prompt),
+            prompts=digest(self.prompts, self.info.default_prompt, *([form] if (form := self.settings.instruction_format) else [])),
             long_input=digest(rule, self.info.max_tokens),
             runtime=f"{self.info.runtime}-{self.info.precision}",
         )
@@ -131,6 +138,9 @@ class Local:
             precision=self.info.precision,
             created=identity.created,
             fidelity=loaded.fidelity,
+            prompts=tuple(name for name, text in self.prompts.items() if text),
+            tasks=self.info.tasks,
+            takes_instruction=self.planner.instruction_format is not None,
         )
 
     async def prepare(self, inputs: Inputs) -> Prepared:

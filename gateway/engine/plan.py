@@ -2,25 +2,30 @@
 
 import threading
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Literal
 
 from gateway.config import LimitSettings
-from gateway.embedding.embedder import Inputs, Prepared
+from gateway.embedding.embedder import Inputs, Prepared, Task
 from gateway.embedding.long_input import Rule, windows
+from gateway.embedding.prompt import INSTRUCTION, TASKS, instruction_format_of
 from gateway.engine.encoder import EncoderInfo, Window
 from gateway.engine.tokenizer import Tokenizer
 from gateway.errors import InputTooLong, InvalidValue, OperatorError, RequestTooLong
 
 # Measured: 20 to 70 microseconds of English, 200 of Chinese, which are the worst. A thread costs the loop 40 and the client 200.
 SHORT_CHARS = 256
+MAX_INSTRUCTIONS = 64  # remembered as tokens; an application has a few
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What is put before a text. `num_tokens` are those of a window that belong to it, the special ones before it included."""
+    """What is put before a text. `num_tokens` are those of a window that belong to it, the special ones before it included; `task` is the route."""
 
     text: str = ""
     ids: list[int] = field(default_factory=list)
     num_tokens: int = 0
+    task: Task | Literal[""] = ""
 
 
 NO_PROMPT = Prompt()
@@ -39,7 +44,14 @@ class Planner:
     """Raises OperatorError for a model that reads nothing but its special tokens."""
 
     def __init__(
-        self, info: EncoderInfo, tokenizer: Tokenizer, *, prompts: dict[str, str], rule: Rule, limits: LimitSettings
+        self,
+        info: EncoderInfo,
+        tokenizer: Tokenizer,
+        *,
+        prompts: dict[str, str],
+        rule: Rule,
+        limits: LimitSettings,
+        instruction_format: str | None = None,
     ) -> None:
         self.info = info
         self.tokenizer = tokenizer
@@ -48,14 +60,30 @@ class Planner:
         self.window_tokens = info.max_tokens - tokenizer.num_special
         if self.window_tokens < 1:
             raise OperatorError(f"the model reads {info.max_tokens} tokens at once, which leaves none for a text")
-        self.prompts = {name: self.prompt(text) for name, text in prompts.items()}
+        self.prompts = {name: self.prompt(text, self.task_of(name)) for name, text in prompts.items()}
         self.default_prompt = self.prompt(info.default_prompt)
+        self.instruction_format = instruction_format or instruction_format_of(prompts)
+        self.instruction_prompt = lru_cache(MAX_INSTRUCTIONS)(self.build_instruction_prompt)
 
-    def prompt(self, text: str) -> Prompt:
+    def prompt(self, text: str, task: Task | Literal[""] = "") -> Prompt:
         if not text:
-            return NO_PROMPT
+            return Prompt(task=task) if task else NO_PROMPT
         ids = self.tokenizer.fast.encode(text, add_special_tokens=False).ids[: self.window_tokens]
-        return Prompt(text, ids, self.tokenizer.num_prompt_tokens(ids))
+        return Prompt(text, ids, self.tokenizer.num_prompt_tokens(ids), task)
+
+    def task_of(self, name: str) -> Task | Literal[""]:
+        task = TASKS.get(name)
+        return task if task in self.info.tasks else ""
+
+    def build_instruction_prompt(self, instruction: str) -> Prompt:
+        """Raises InvalidValue for an instruction that would leave a text less than half of what the model reads."""
+        prompt = self.prompt((self.instruction_format or INSTRUCTION).replace(INSTRUCTION, instruction), self.task_of("query"))
+        if 2 * len(prompt.ids) > self.window_tokens:
+            most = self.window_tokens // 2
+            raise InvalidValue(
+                f"Invalid value for 'instruction': with it, a prompt may be {most} tokens long.", param="instruction"
+            )
+        return prompt
 
     def refuse_too_many_characters(self, inputs: Inputs) -> None:
         """Texts that cannot fit are refused before any time is spent on them."""
@@ -67,7 +95,11 @@ class Planner:
             raise RequestTooLong(f"more than {self.limits.max_request_tokens}", self.limits.max_request_tokens)
 
     def prompt_of(self, inputs: Inputs) -> Prompt:
-        return self.prompts.get(inputs.input_type, NO_PROMPT) if inputs.input_type else self.default_prompt
+        if inputs.instruction is not None:
+            return self.instruction_prompt(inputs.instruction)
+        if inputs.input_type is None:
+            return self.default_prompt
+        return self.prompts.get(inputs.input_type) or self.prompt("", self.task_of(inputs.input_type))
 
     def is_short(self, inputs: Inputs) -> bool:
         """Whether it takes longer to hand the texts to another thread than to tokenise them."""
@@ -104,13 +136,13 @@ class Planner:
         first, rest = content[: self.window_tokens], content[self.window_tokens :]
         parts = [self.window(first, prompt)]
         if rest and rule == "chunk":
-            again = prompt if 2 * len(prompt.ids) <= self.window_tokens else NO_PROMPT
+            again = prompt if 2 * len(prompt.ids) <= self.window_tokens else Prompt(task=prompt.task)
             slices = windows(len(rest), max_tokens=self.window_tokens - len(again.ids), rule=rule)
             parts += [self.window(again.ids + rest[each], again) for each in slices]
         return parts
 
     def window(self, content: list[int], prompt: Prompt) -> Window:
-        return Window(self.tokenizer.with_special(content), prompt.num_tokens)
+        return Window(self.tokenizer.with_special(content), prompt.num_tokens, prompt.task)
 
     def num_text_tokens(self, window: Window) -> int:
         """How many tokens of a window are neither special nor its prompt's."""

@@ -6,6 +6,9 @@ from msgspec import Meta, Struct
 
 from gateway.embedding.long_input import Rule
 
+PromptName = Annotated[str, Meta(min_length=1, max_length=64)]
+InstructionFormat = Annotated[str, Meta(pattern=r"\{instruction\}")]
+
 
 class LocalSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     source: Annotated[str, Meta(min_length=1, description="A folder with the model's files, or its id on the Hugging Face hub.")]
@@ -40,6 +43,16 @@ class LocalSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         ),
     ] = "chunk"
     prompts: Annotated[
-        dict[Literal["query", "document"], str],
-        Meta(description="Put before a text whose request says input_type query or document. They replace the model's own."),
+        dict[PromptName, str],
+        Meta(
+            description="Put before a text whose request names one in input_type: query, document, or any other name. They replace the"
+            " model's own of the same name."
+        ),
     ] = {}
+    instruction_format: Annotated[
+        InstructionFormat | None,
+        Meta(
+            description="What is put before a query whose request has an instruction, with {instruction} where it stands. By default"
+            " as the model's own query prompt shows it, if that begins with \"Instruct: \" as Qwen3's does.",
+        ),
+    ] = None

@@ -17,6 +17,7 @@ from sentence_transformers import SentenceTransformer
 from gateway.engine import unpadded
 from gateway.engine.encoder import EncoderInfo, OutOfMemory, Window, padded
 from gateway.engine.fidelity import MIN_COSINE, cosines, probe_windows
+from gateway.engine.router import TEXT, always_ends_in, is_router, refuse_unequal_routes, tasks_of
 from gateway.engine.shapes import FREE, Shapes
 from gateway.engine.tokenizer import Tokenizer
 from gateway.errors import OperatorError
@@ -53,12 +54,13 @@ class TorchEncoder:
             tokenizer_json=model.tokenizer.backend_tokenizer.to_str(),
             prompts={name: text for name, text in model.prompts.items() if text},
             default_prompt=model.prompts.get(model.default_prompt_name or "") or "",
-            is_normalized=type(model[len(model) - 1]).__name__ == "Normalize",
+            is_normalized=always_ends_in(model[len(model) - 1], "Normalize"),
             runtime="torch",
             device=device,
             precision=precision,
             default_max_batch_tokens=CUDA_BATCH_TOKENS if is_cuda else CPU_BATCH_TOKENS,
             leaves_prompt_out=any(map(leaves_prompt_out, model)),
+            tasks=tasks_of(model),
             shapes=Shapes(length_step=CUDA_LENGTH_STEP) if is_cuda else FREE,
         )
         implementation = unpadded.installed_flash_attention() if unpadded.is_possible(self.info) else None
@@ -89,7 +91,12 @@ class TorchEncoder:
             log.warning("batches_with_padding", device=self.info.device, attention=before, reason=reason)
 
     def traced(self, openvino: Any) -> Any:
-        """The whole pipeline as an OpenVINO model of what `padded` gives, of any number of rows and columns."""
+        """The whole pipeline as an OpenVINO model of what `padded` gives, of any number of rows and columns.
+
+        Raises OperatorError for a model with routes: what is traced is one of them.
+        """
+        if self.info.tasks:
+            raise OperatorError("a model with routes (Router) is not compiled")
         windows = [Window([self.pad_id] * 16, 3), Window([self.pad_id] * 9)]
         with torch.inference_mode(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the tracer's, of shapes that it makes dynamic all the same
@@ -114,8 +121,18 @@ class TorchEncoder:
             on_device = {name: value.to(self.device) if torch.is_tensor(value) else value for name, value in features.items()}
             vectors = self.model(on_device)["sentence_embedding"]
         else:
-            vectors = self.pipeline(*self.tensors(windows))
+            vectors = self.routed(windows) if self.info.tasks else self.pipeline(*self.tensors(windows))
         return vectors
+
+    def routed(self, windows: list[Window]) -> torch.Tensor:
+        """Each window by the route of its task."""
+        rows: list[torch.Tensor] = [torch.empty(0)] * len(windows)
+        for task in {window.task for window in windows}:
+            chosen = [index for index, window in enumerate(windows) if window.task == task]
+            vectors = self.pipeline(*self.tensors([windows[index] for index in chosen]), task=task)
+            for index, vector in zip(chosen, vectors, strict=True):
+                rows[index] = vector
+        return torch.stack(rows)
 
     def tensors(self, windows: list[Window]) -> tuple[torch.Tensor, ...]:
         """On the device. Copied as they are: pinned memory for half a megabyte a batch would cost more than it saves."""
@@ -130,12 +147,19 @@ class Pipeline(torch.nn.Module):
     def __init__(self, model: SentenceTransformer) -> None:
         super().__init__()
         self.model = model
+        self.has_routes = any(map(is_router, model))
 
     def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, pooling_mask: torch.Tensor | None = None
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        pooling_mask: torch.Tensor | None = None,
+        task: str = "",
     ) -> torch.Tensor:
-        """With a `pooling_mask`, pooling that leaves prompts out sees it instead of the attention mask."""
+        """With a `pooling_mask`, pooling that leaves prompts out sees it instead of the attention mask. `task` is a Router's."""
         features: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if self.has_routes:
+            features |= {"task": task or None, "modality": TEXT}
         for module in self.model:
             if pooling_mask is not None and leaves_prompt_out(module):
                 features["attention_mask"] = pooling_mask
@@ -156,6 +180,7 @@ def refuse_what_cannot_be_fed(model: SentenceTransformer, folder: Path) -> None:
         raise OperatorError(
             f"the model in {folder} weights tokens by their position and leaves its prompt out, which is not supported"
         )
+    refuse_unequal_routes(model, folder)
 
 
 def is_out_of_memory(error: Exception) -> bool:

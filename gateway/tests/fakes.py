@@ -45,6 +45,7 @@ class FakeEmbedder:
         self.state = Health("loading")
         self.prepared: list[Inputs] = []
         self.is_closed = False
+        self.about: dict[str, object] = {}  # further facts of its description
 
     async def start(self) -> None:
         if self.fails_with is not None:
@@ -85,6 +86,7 @@ class FakeEmbedder:
             device="cpu",
             precision="float32",
             created=1_700_000_000,
+            **self.about,
         )
 
     def health(self) -> Health:

@@ -8,6 +8,7 @@ from gateway.config import LimitSettings, secret_value
 from gateway.embedding.backend import Context
 from gateway.embedding.embedder import Description, Health, Inputs, Prepared, Vectors
 from gateway.embedding.fingerprint import Fingerprint, digest
+from gateway.embedding.prompt import instruction_format_of
 from gateway.errors import (
     ConfigurationError,
     DeadlinePassed,
@@ -132,6 +133,8 @@ class Remote:
             device="unknown",
             precision="unknown",
             created=int(time.time()),
+            prompts=tuple(name for name, text in self.settings.prompts.items() if text),
+            takes_instruction=bool(self.settings.instruction_format or instruction_format_of(self.settings.prompts)),
         )
 
     def fingerprint(self, limits: Limits, dimensions: int, theirs: str | None) -> str:

@@ -14,6 +14,8 @@ MAX_SECONDS = 3600
 
 Positive = Annotated[int, Meta(ge=1)]
 Name = Annotated[str, Meta(min_length=1)]
+PromptName = Annotated[str, Meta(min_length=1, max_length=64)]
+InstructionFormat = Annotated[str, Meta(pattern=r"\{instruction\}")]
 
 
 class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -53,9 +55,16 @@ class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Meta(description="Tokens the model reads at once, to be told to clients; by default what the server says, or 8192."),
     ] = None
     prompts: Annotated[
-        dict[Literal["query", "document"], str],
-        Meta(description="Put before a text whose request says input_type query or document."),
+        dict[PromptName, str],
+        Meta(description="Put before a text whose request names one in input_type: query, document, or any other name."),
     ] = {}
+    instruction_format: Annotated[
+        InstructionFormat | None,
+        Meta(
+            description="What is put before a query whose request has an instruction, with {instruction} where it stands. By default"
+            ' as the query prompt above shows it, if that begins with "Instruct: " as Qwen3\'s does.',
+        ),
+    ] = None
     max_inputs: Annotated[
         Positive | None,
         Meta(

@@ -13,6 +13,7 @@ from yarl import URL
 
 from gateway.embedding.embedder import Inputs, Vectors
 from gateway.embedding.long_input import Rule
+from gateway.embedding.prompt import INSTRUCTION, instruction_format_of
 from gateway.embedding.vectors import made_unit
 from gateway.log import get_logger
 from gateway.metrics import UpstreamMetrics
@@ -139,7 +140,11 @@ class Speaker:
         return Vectors(rows, token_counts=self.counted(reading.num_tokens, texts, counts))
 
     def prompted(self, inputs: Inputs) -> list[str]:
-        prompt = self.settings.prompts.get(inputs.input_type, "") if inputs.input_type else ""
+        if inputs.instruction is not None:
+            form = self.settings.instruction_format or instruction_format_of(self.settings.prompts) or INSTRUCTION
+            prompt = form.replace(INSTRUCTION, inputs.instruction)
+        else:
+            prompt = self.settings.prompts.get(inputs.input_type, "") if inputs.input_type else ""
         return [prompt + text for text in inputs.texts] if prompt else inputs.texts
 
     async def read(self, inputs: Inputs, answer: Answer) -> tuple[Reading, NDArray[np.float32]]:

@@ -11,15 +11,14 @@ from gateway.errors import ClientError, InvalidJSON, InvalidType, InvalidValue, 
 from gateway.wire.token_ids import texts_of
 
 MAX_INPUTS = 2048
+MAX_INSTRUCTION_CHARS = 2048
 
 LongInput = Literal["chunk", "end", "error"]
-InputType = Literal["query", "document"]
 EncodingFormat = Literal["float", "base64"]
 
 CHOICES = {
     "encoding_format": ("float", "base64"),
     "long_input": ("chunk", "end", "error"),
-    "input_type": ("query", "document"),
 }
 EXPECTED = {
     "input": "a string, an array of strings, an array of integers or an array of arrays of integers",
@@ -30,12 +29,17 @@ EXPECTED = {
     "normalize": "a boolean",
     "long_input": "a string",
     "input_type": "a string",
+    "prompt_name": "a string",
+    "instruction": "a string",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingsRequest:
-    """What a client asked for. `texts` holds every form of `input`, token ids decoded; `is_array` says how it was sent."""
+    """What a client asked for. `texts` holds every form of `input`, token ids decoded; `is_array` says how it was sent.
+
+    `input_type_param` is the field that said `input_type`, for an error that names it.
+    """
 
     texts: list[str]
     model: str
@@ -44,7 +48,9 @@ class EmbeddingsRequest:
     dimensions: int | None = None
     normalize: bool = True
     long_input: LongInput | None = None
-    input_type: InputType | None = None
+    input_type: str | None = None
+    input_type_param: str = "input_type"
+    instruction: str | None = None
 
 
 class Body(Struct):
@@ -58,6 +64,8 @@ class Body(Struct):
     normalize: bool | None = None
     long_input: str | None = None
     input_type: str | None = None
+    prompt_name: str | None = None
+    instruction: str | None = None
 
 
 decoder = msgspec.json.Decoder(Body)
@@ -81,6 +89,7 @@ def decode(raw: bytes, *, path_model: str | None = None, default_model: str | No
             raise InvalidValue(f"Invalid value for '{param}'. Supported values: {supported}.", param=param)
     if body.dimensions is not None and body.dimensions < 1:
         raise InvalidValue("Invalid value for 'dimensions'. Must be greater than or equal to 1.", param="dimensions")
+    refuse_contradiction(body)
     return EmbeddingsRequest(
         texts=one_shape(body.input),
         model=model,
@@ -89,8 +98,20 @@ def decode(raw: bytes, *, path_model: str | None = None, default_model: str | No
         dimensions=body.dimensions,
         normalize=body.normalize is not False,
         long_input=cast("LongInput | None", body.long_input),
-        input_type=cast("InputType | None", body.input_type),
+        input_type=body.prompt_name if body.input_type is None else body.input_type,
+        input_type_param="prompt_name" if body.input_type is None else "input_type",
+        instruction=body.instruction,
     )
+
+
+def refuse_contradiction(body: Body) -> None:
+    """Raises InvalidValue for two names of one prompt that differ, and for an instruction that is none."""
+    if body.input_type is not None and body.prompt_name is not None and body.input_type != body.prompt_name:
+        raise InvalidValue("Invalid value for 'prompt_name': 'input_type' names another prompt.", param="prompt_name")
+    if body.instruction is not None and not 0 < len(body.instruction) <= MAX_INSTRUCTION_CHARS:
+        raise InvalidValue(
+            f"Invalid value for 'instruction': expected 1 to {MAX_INSTRUCTION_CHARS} characters.", param="instruction"
+        )
 
 
 def parse(raw: bytes) -> Body:

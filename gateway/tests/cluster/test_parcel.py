@@ -1,5 +1,7 @@
 """A request's windows, there and back."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,9 +17,9 @@ windows = st.builds(Window, token_ids, st.integers(0, 9))
 inputs = st.lists(st.tuples(st.lists(windows, min_size=1, max_size=3), st.integers(0, 2047)), min_size=1, max_size=5)
 
 
-@given(inputs, st.booleans(), st.booleans())
-def test_what_was_packed_is_unpacked(inputs, is_array, has_positions):
-    flat = [window for group, _ in inputs for window in group]
+@given(inputs, st.booleans(), st.booleans(), st.sampled_from(["", "query", "document"]))
+def test_what_was_packed_is_unpacked(inputs, is_array, has_positions, task):
+    flat = [replace(window, task=task) for group, _ in inputs for window in group]
     work = Windows(flat, [len(group) for group, _ in inputs], [len(window) for window in flat])
     positions = tuple(position for _, position in inputs) if has_positions else None
     asked = Inputs([""] * len(inputs), is_array=is_array, caller="a", deadline=0, positions=positions)
@@ -32,3 +34,6 @@ def test_an_array_that_is_cut_short_is_refused():
     array = packed(asked, Windows([Window([1, 2, 3])], [1], [3]))
     with pytest.raises(ValueError, match="no parcel"):
         unpacked(array[:-1])
+    array[4] = 9
+    with pytest.raises(ValueError, match="names no task"):
+        unpacked(array)

@@ -1,0 +1,63 @@
+"""A model whose texts go different ways by their purpose: sentence-transformers' Router, of asymmetric models.
+
+The routes share one tokenizer here, since a text is tokenised once, before the device sees it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from gateway.embedding.embedder import Task
+from gateway.errors import OperatorError
+
+TEXT = "text"  # the modality, as Router calls it
+ALL_TASKS: tuple[Task, ...] = ("query", "document")
+
+
+def is_router(module: Any) -> bool:
+    return type(module).__name__ == "Router" and hasattr(module, "sub_modules")
+
+
+def tasks_of(model: Any) -> tuple[Task, ...]:
+    """The purposes that the model has a route for; none where it has no Router."""
+    routers = [module for module in model if is_router(module)]
+    return tuple(task for task in ALL_TASKS if routers and all(has_route(router, task) for router in routers))
+
+
+def has_route(router: Any, task: Task | None) -> bool:
+    try:
+        route: str | None = router._resolve_route(task=task, modality=TEXT)  # noqa: SLF001 - Router has no public name for it
+    except ValueError:
+        return False
+    return route is not None
+
+
+def flat_modules(model: Any) -> list[Any]:
+    """All modules, those of routes included."""
+    return [inner for module in model for inner in (routed_modules(module) if is_router(module) else [module])]
+
+
+def routed_modules(router: Any) -> list[Any]:
+    return [module for route in router.sub_modules.values() for module in route]
+
+
+def always_ends_in(module: Any, kind: str) -> bool:
+    """Whether the last module, or the last one of every route, is of this class."""
+    if is_router(module):
+        return all(type(list(route)[-1]).__name__ == kind for route in module.sub_modules.values())
+    return type(module).__name__ == kind
+
+
+def refuse_unequal_routes(model: Any, folder: Path) -> None:
+    """Raises OperatorError for a model whose routes read texts differently, or that has no route where no purpose is given."""
+    for router in filter(is_router, model):
+        inputs = [next(iter(route)) for route in router.sub_modules.values()]
+        tokenizers = [getattr(getattr(each, "tokenizer", None), "backend_tokenizer", None) for each in inputs]
+        texts = {each.to_str() if each is not None else None for each in tokenizers}
+        if None in texts or len(texts) > 1:
+            raise OperatorError(f"the routes of the model in {folder} have different tokenizers, which is not supported")
+        if len({each.max_seq_length for each in inputs}) > 1:
+            raise OperatorError(f"the routes of the model in {folder} read texts of different lengths, which is not supported")
+        if not has_route(router, None):
+            raise OperatorError(f"the model in {folder} has no default route, for texts whose request has no input_type")
+        if any(not getattr(module, "include_prompt", True) for module in routed_modules(router)):
+            raise OperatorError(f"the model in {folder} leaves prompts out of pooling inside a route, which is not supported")
