@@ -1,7 +1,7 @@
 """Vectors that were made already, by what they depend on; bounded in bytes, used on the event loop alone.
 
-A key is a digest of the model's fingerprint, the exact text, `long_input`, `input_type`, `instruction` and `normalize`. What is cut or encoded for
-a client is no part of it, so one entry serves every `dimensions` and every `encoding_format`.
+A key is a digest of the model's fingerprint, the exact text, `long_input`, `input_type`, `instruction` and `normalize`. What is
+cut or encoded for a client is no part of it, so one entry serves every `dimensions` and every `encoding_format`.
 """
 
 import hashlib

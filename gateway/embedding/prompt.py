@@ -1,8 +1,8 @@
 """Which of a model's prompts a request means: `input_type`, in the words that clients have for it, and a free `instruction`.
 
-The reference is sentence-transformers' `encode_query` and `encode_document`: a text gets the prompt that its purpose names, and on a
-model with routes (Router) the route. What a model has not is refused by name, so that no text is embedded without the prompt that
-its client believes is there.
+The reference is sentence-transformers' `encode_query` and `encode_document`: a text gets the prompt that its purpose names, and on
+a model with routes (Router) the route. What a model has not is refused by name, so that no text is embedded without the prompt
+that its client believes is there.
 """
 
 import re
@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from gateway.embedding.embedder import Description, Task
 from gateway.errors import InvalidValue
 
-# The words for one purpose, in the order in which a model's prompts are looked through: `encode_document`'s own three, then Cohere's
-# and NVIDIA's (search_query, search_document, passage) and Jina's.
+# The words for one purpose, in the order in which a model's prompts are looked through: `encode_document`'s own three, then
+# Cohere's and NVIDIA's (search_query, search_document, passage) and Jina's.
 QUERY_WORDS = ("query", "search_query", "retrieval.query")
 DOCUMENT_WORDS = ("document", "passage", "corpus", "search_document", "retrieval.passage")
 TASKS: dict[str, Task] = {**dict.fromkeys(QUERY_WORDS, "query"), **dict.fromkeys(DOCUMENT_WORDS, "document")}
@@ -58,7 +58,7 @@ def unknown(asked: str, about: Description, param: str) -> InvalidValue:
 
 
 def resolve_instruction(instruction: str | None, input_type: str | None, about: Description) -> str | None:
-    """The name of the prompt that an instruction stands in. Raises InvalidValue where the model takes none, or not for such texts."""
+    """The name of the prompt that an instruction stands in. Raises InvalidValue where the model takes none for such texts."""
     if instruction is None:
         return input_type
     if not about.takes_instruction:

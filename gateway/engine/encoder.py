@@ -18,8 +18,8 @@ class OutOfMemory(Exception):
 class Window:
     """What becomes one row: token ids, special ones included.
 
-    The first `num_prompt_tokens` are read like the others, but left out of pooling, by models that do so. `task` chooses the route of
-    a model that has several; "" is the model's default one.
+    The first `num_prompt_tokens` are read like the others, but left out of pooling, by models that do so. `task` chooses the
+    route of a model that has several; "" is the model's default one.
     """
 
     token_ids: list[int]

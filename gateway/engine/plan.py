@@ -20,7 +20,10 @@ MAX_INSTRUCTIONS = 64  # remembered as tokens; an application has a few
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What is put before a text. `num_tokens` are those of a window that belong to it, the special ones before it included; `task` is the route."""
+    """What is put before a text, and its route.
+
+    `num_tokens` are those of a window that belong to the prompt, the special ones before it included.
+    """
 
     text: str = ""
     ids: list[int] = field(default_factory=list)
@@ -43,7 +46,7 @@ class Windows:
 class Planner:
     """Raises OperatorError for a model that reads nothing but its special tokens."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - named, each of them
         self,
         info: EncoderInfo,
         tokenizer: Tokenizer,

@@ -45,14 +45,14 @@ class LocalSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     prompts: Annotated[
         dict[PromptName, str],
         Meta(
-            description="Put before a text whose request names one in input_type: query, document, or any other name. They replace the"
-            " model's own of the same name."
+            description="Put before a text whose request names one in input_type: query, document, or any other name. They replace"
+            " the model's own of the same name."
         ),
     ] = {}
     instruction_format: Annotated[
         InstructionFormat | None,
         Meta(
-            description="What is put before a query whose request has an instruction, with {instruction} where it stands. By default"
-            " as the model's own query prompt shows it, if that begins with \"Instruct: \" as Qwen3's does.",
+            description="What is put before a query whose request has an instruction, with {instruction} where it stands. By"
+            " default as the model's own query prompt shows it, if that begins with \"Instruct: \" as Qwen3's does.",
         ),
     ] = None

@@ -61,8 +61,8 @@ class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     instruction_format: Annotated[
         InstructionFormat | None,
         Meta(
-            description="What is put before a query whose request has an instruction, with {instruction} where it stands. By default"
-            ' as the query prompt above shows it, if that begins with "Instruct: " as Qwen3\'s does.',
+            description="What is put before a query whose request has an instruction, with {instruction} where it stands. By"
+            ' default as the query prompt above shows it, if that begins with "Instruct: " as Qwen3\'s does.',
         ),
     ] = None
     max_inputs: Annotated[

@@ -86,7 +86,7 @@ def test_a_row_without_a_name_is_known_by_its_number():
         ({"source": "x", "long_input": "cut"}, "models[a].long_input: "),
         ({"source": "x", "device": "gpu"}, "models[a].device: "),
         ({"source": ""}, "models[a].source: "),
-        ({"source": "x", "prompts": {"passage": "p"}}, "models[a].prompts"),
+        ({"source": "x", "prompts": {"": "p"}}, "models[a].prompts"),
         ({}, "source"),
     ],
 )

@@ -13,7 +13,7 @@ import pytest
 from gateway.app import BUILTIN_BACKENDS
 from gateway.config import Config
 from gateway.config.loading import SECTIONS
-from gateway.embedding import embedder, long_input
+from gateway.embedding import long_input
 from gateway.wire import request
 
 ROOT = Path(__file__).parents[3]
@@ -48,7 +48,6 @@ def test_every_section_is_in_the_file_of_all_settings():
 
 def test_choices_are_told_alike_by_the_wire_and_by_embedding():
     assert get_args(request.LongInput) == get_args(long_input.Rule) == request.CHOICES["long_input"]
-    assert get_args(request.InputType) == get_args(embedder.InputType) == request.CHOICES["input_type"]
     assert get_args(request.EncodingFormat) == request.CHOICES["encoding_format"]
 
 
