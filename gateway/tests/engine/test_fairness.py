@@ -16,6 +16,7 @@ from gateway.engine.fair_queue import MAX_REMEMBERED, FairQueue, Flow
 from gateway.engine.job import Work
 from gateway.engine.scheduler import PATIENCE, SHARES
 from gateway.engine.shapes import Shapes
+from gateway.errors import Overloaded
 from gateway.metrics import Metrics
 
 MAX_BATCH_TOKENS = 512
@@ -237,6 +238,24 @@ def test_more_callers_than_are_remembered_wait_no_longer():
             traffic.drain()
             assert all(len(queue.finishes) <= MAX_REMEMBERED for queue in traffic.batcher.scheduler.queues.values())
         assert not traffic.batcher.callers
+
+
+@pytest.mark.parametrize("num_devices", [1, 2])
+async def test_once_every_device_rests_nobody_is_ahead(num_devices):
+    with Traffic(num_devices=num_devices) as traffic:
+        batcher = traffic.batcher
+        traffic.send("old", *([16] * 32))
+        traffic.run()
+        queue = batcher.scheduler.queues["interactive"]
+        assert (queue.clock, queue.finishes) == (0.0, {"old": 512.0})
+        resting = [asyncio.create_task(asyncio.to_thread(batcher.next_batch)) for _ in range(num_devices)]
+        async with asyncio.timeout(10):
+            while batcher.num_resting < num_devices:
+                await asyncio.sleep(0.001)
+        assert (queue.clock, queue.finishes) == (512.0, {})
+        batcher.close(Overloaded())
+        assert await asyncio.gather(*resting) == [[]] * num_devices
+        assert batcher.num_resting == 0
 
 
 def test_cancelled_work_is_not_charged():
