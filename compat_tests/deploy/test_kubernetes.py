@@ -16,6 +16,12 @@ KUBERNETES = DEPLOY / "kubernetes"
 VERSION = "1.37.0"
 OVERLAYS = ("cpu", "gpu", "many")
 CUSTOM = ("ScaledObject", "ServiceMonitor")
+ON_OPENSHIFT = """
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+resources: [../overlays/cpu]
+components: [../components/openshift]
+"""
 WITH_MODELS = """
 apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
@@ -32,7 +38,9 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Resourc
     copy = tmp_path_factory.mktemp("kubernetes")
     shutil.copytree(KUBERNETES, copy, dirs_exist_ok=True)
     (copy / "kustomization.yaml").write_text(WITH_MODELS)
-    places = {**{name: copy / "overlays" / name for name in OVERLAYS}, "models": copy}
+    (copy / "openshift").mkdir()
+    (copy / "openshift/kustomization.yaml").write_text(ON_OPENSHIFT)
+    places = {**{name: copy / "overlays" / name for name in OVERLAYS}, "models": copy, "openshift": copy / "openshift"}
     return {name: list(yaml.safe_load_all(told(kubectl, "kustomize", place))) for name, place in places.items()}
 
 
@@ -47,6 +55,24 @@ def gateway_of(resources: list[Resource]) -> Resource:
 
 def pods(resources: list[Resource]) -> list[Resource]:
     return [each["spec"]["template"] for each in resources if "template" in each.get("spec", {})]
+
+
+def test_openshift_chooses_the_user_and_its_monitoring_may_scrape(rendered) -> None:
+    [resource] = [gateway_of(rendered["openshift"])]
+    kubernetes_validate.validate(resource, VERSION, strict=True)
+    context = resource["spec"]["template"]["spec"]["securityContext"]
+    assert context == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    [policy] = of_kind(rendered["openshift"], "NetworkPolicy")
+    assert "network.openshift.io/policy-group" in str(policy["spec"]["ingress"])
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_names_can_be_asked_for_whoever_answers_them(rendered, name: str) -> None:
+    """A selector would know one cluster's name server: not a cache on the node, nor OpenShift's, which listens on 5353."""
+    [policy] = [each for each in of_kind(rendered[name], "NetworkPolicy") if each["metadata"]["name"] == "gateway"]
+    [names] = policy["spec"]["egress"]
+    assert "to" not in names
+    assert {(each["protocol"], each["port"]) for each in names["ports"]} == {(p, n) for p in ("UDP", "TCP") for n in (53, 5353)}
 
 
 EVERY = pytest.mark.parametrize("name", [*OVERLAYS, "models"])

@@ -12,6 +12,7 @@ from openai import OpenAI
 
 from compat_tests.conftest import ENVIRONMENT_KEY, running
 from compat_tests.deploy.part import DEPLOY, part, told
+from compat_tests.deploy.recorder import Recorder, recording
 from compat_tests.process import Gateway, free_port
 from compat_tests.texts import MODEL, prose
 from compat_tests.truth import Truth, assert_close
@@ -29,12 +30,28 @@ http {{
 }}
 """
 MB = 1024 * 1024
+# What a client may claim of itself or of who stands between.
+CLAIMS = {
+    "X-Forwarded-For": "6.6.6.6",
+    "X-Forwarded-Proto": "gopher",
+    "X-Forwarded-Host": "6.6.6.6",
+    "X-Real-IP": "6.6.6.6",
+    "Forwarded": "for=6.6.6.6",
+    "Via": "1.1 6.6.6.6",
+}
+
+
+def assert_no_claim_passed(sent: dict[str, list[str]]) -> None:
+    assert "6.6.6.6" not in str(sent)
+    assert "gopher" not in str(sent)
+    assert (sent["x-forwarded-for"], sent["x-real-ip"]) == (["127.0.0.1"], ["127.0.0.1"])
+    assert not {"forwarded", "via"} & set(sent)
 
 
 class Front:
     """nginx in a folder of its own, on a free port."""
 
-    def __init__(self, folder: Path, gateway: Gateway) -> None:
+    def __init__(self, folder: Path, gateway: Gateway | Recorder) -> None:
         self.folder, self.gateway, self.port = folder, gateway, free_port()
         self.certificate = folder / "gateway.crt"
         subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
@@ -140,3 +157,47 @@ def test_a_gateway_that_is_away_is_a_503_that_clients_understand(tmp_path: Path,
             process.wait(20)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
     assert answer.json()["error"]["code"] == "server_overloaded"
+
+
+def test_what_a_client_claims_of_itself_passes_at_no_location(tmp_path: Path) -> None:
+    """Every location that passes requests on, those of the inside too."""
+    paths = ("/v1/embeddings", "/v1/models", "/metrics", "/admin/keys", "/admin", "/page/live", "/livez", "//admin/keys")
+    with recording() as inside:
+        front = Front(tmp_path, inside)
+        process = subprocess.Popen(front.command)
+        try:
+            until(front.listens, seconds=20, what="nginx")
+            with front.client() as http:
+                assert [http.get(path, headers=CLAIMS).status_code for path in paths] == [200] * len(paths)
+                twice = [*CLAIMS.items(), ("X-Forwarded-For", "6.6.6.6, 6.6.6.6"), ("x_forwarded_for", "6.6.6.6")]
+                assert http.post("/admin/keys", headers=twice, content=b"{}").status_code == 200
+        finally:
+            process.terminate()
+            process.wait(20)
+        assert len(inside.requests) == len(paths) + 1
+        for sent in inside.requests:
+            assert_no_claim_passed(sent)
+            assert sent["x-forwarded-proto"] == ["https"]
+    text = CONFIG.read_text()
+    assert text.count("proxy_pass ") == 2
+    for location in text.split("\n    location ")[1:]:
+        assert "proxy_set_header" not in location, "it would undo those of the server"
+
+
+def test_the_log_of_a_gateway_that_trusts_the_front_names_who_really_asked(tmp_path: Path, own_gateway) -> None:
+    with running(
+        own_gateway(GATEWAY__SERVER__TRUSTED_PROXIES='["127.0.0.0/8", "6.0.0.0/8"]', GATEWAY__LOG__FORMAT="json")
+    ) as gateway:
+        front = Front(tmp_path, gateway)
+        process = subprocess.Popen(front.command)
+        try:
+            until(front.listens, seconds=20, what="nginx")
+            with front.client() as http:
+                for path in ("/admin/keys", "/v1/models"):
+                    http.get(path, headers={**CLAIMS, "api-key": ENVIRONMENT_KEY})
+        finally:
+            process.terminate()
+            process.wait(20)
+        gateway.stop()
+    assert "6.6.6.6" not in gateway.log
+    assert gateway.log.count('"client":"127.0.0.1"') + gateway.log.count('"client": "127.0.0.1"') >= 2

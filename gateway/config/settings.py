@@ -265,7 +265,12 @@ class StoreSettings(Settings, frozen=True):
 
     @property
     def folder(self) -> Path:
-        return Path(self.data_dir) if self.data_dir else Path(platformdirs.user_data_dir("embeddings-gateway", appauthor=False))
+        if self.data_dir:
+            return Path(self.data_dir)
+        try:
+            return Path(platformdirs.user_data_dir("embeddings-gateway", appauthor=False))
+        except RuntimeError:  # a random user, as containers have: no HOME, and no line in the user database
+            raise ConfigurationError("store.data_dir: this user has no home folder: set it, or GATEWAY_DATA_DIR") from None
 
 
 class AdminSettings(Settings, frozen=True):
