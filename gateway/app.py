@@ -133,7 +133,7 @@ class Gateway:
             metrics=self.metrics,
             bookkeeper=porter.bookkeeper if porter else None,
         )
-        desk = Desk(porter.store, porter.ledger, config.server) if porter and config.admin.enabled else None
+        desk = Desk(porter.keyring, porter.store, porter.ledger, config.server) if porter and config.admin.enabled else None
         door = self.built_door(config, porter, limiter, catalog, road, desk)
         return Generation(config, porter, limiter, catalog, road, desk, door)
 
@@ -167,7 +167,7 @@ class Gateway:
         watched = probes.routes(
             catalog=catalog,
             parts={"limits": lambda: limiter.is_well, **(porter.parts if porter else {})},
-            shortfalls={"limits": lambda: limiter.shortfall},
+            shortfalls={"limits": lambda: limiter.shortfall, **(porter.shortfalls if porter else {})},
             metrics=self.metrics,
             settings=config.metrics,
             is_leaving=lambda: self.is_leaving,

@@ -35,7 +35,8 @@
     └── InternalError                 500 internal_error
     ClientGone                        nobody is left to answer; never becomes a response
     OperatorError                     what whoever runs the gateway must mend: one line, exit code 2
-    └── ConfigurationError
+    ├── ConfigurationError
+    └── StoreAway                 the key store cannot be used now; later it may be
 
 `message` is written for the client and holds nothing of our insides. `code` is what clients match, and what the metrics count.
 The shape is OpenAI's: `{"error": {"message", "type", "param", "code"}}`.
@@ -383,3 +384,14 @@ class OperatorError(Exception):
 
 class ConfigurationError(OperatorError):
     """A setting that is unknown, of the wrong type, out of its range, or at odds with another."""
+
+
+class StoreAway(OperatorError):
+    """The key store gives no answer, or refuses us, now; the same may succeed later.
+
+    `is_unsure` where a change was sent off and nobody said whether it was made.
+    """
+
+    def __init__(self, message: str, *, is_unsure: bool = False) -> None:
+        super().__init__(message)
+        self.is_unsure = is_unsure

@@ -138,6 +138,14 @@ class Metrics:
         self.key_expires_at = gauge(
             "gateway_key_expires_timestamp_seconds", "When a key that expires soon does, in Unix seconds.", ["key"]
         )
+        self.key_store_up = gauge(
+            "gateway_key_store_up", "1 while the keys can be read, or nobody needs one; 0 while the last snapshot goes on."
+        )
+        self.key_store_up.set(1)
+        self.key_snapshot_age = gauge("gateway_key_snapshot_age_seconds", "How old what is known of the keys is.")
+        self.store_connections_dropped = count(
+            "gateway_store_connections_dropped_total", "Connections to the key store that gave no answer and were cut."
+        )
         self.usage_pending_rows = gauge("gateway_usage_pending_rows", "Rows of usage that could not be written yet.")
         self.usage_rows_lost = count("gateway_usage_rows_lost_total", "Rows of usage given up, as too many were waiting.")
         self.group_requests = count(

@@ -1,30 +1,32 @@
 """What keys use, counted on the event loop and written every few seconds; and budgets, which that is held against.
 
 On the request path are only additions to dictionaries. A process that is killed loses what it counted since the last writing,
-`usage.flush_seconds` at most. While the store is away the counts are kept and written later, up to MAX_PENDING_ROWS of them;
-a store that dies in the moment between taking them and saying so is given them twice.
+`usage.flush_seconds` at most. While the store is away the counts are kept and written later, up to MAX_PENDING_ROWS of them.
+What was sent and not acknowledged may have been written: it is sent again as it was, under the same number, and counted once.
 """
 
 import asyncio
+import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
 from gateway.access.keys import Caller
-from gateway.access.ledger import BUDGET_SPANS, Ledger, Spent, Usage
+from gateway.access.ledger import BUDGET_SPANS, Ledger, Spent, Stamp, Usage
 from gateway.access.period import HOUR_SECONDS, hour_of, period_of, renewed_at
 from gateway.access.terms import iso
 from gateway.access.worker import Worker
 from gateway.config import UsageSettings
-from gateway.errors import InsufficientQuota, OperatorError
+from gateway.errors import InsufficientQuota, OperatorError, StoreAway
 from gateway.log import get_logger
 from gateway.metrics import Metrics
 
 MAX_PENDING_ROWS = 50_000  # some 20 MB: a key, a model and an hour each
 ACTIVE_SECONDS = 600.0  # how long after a key's last request others' share of its budget is still asked for
 PRUNE_SECONDS = 3600.0
-CLOSE_SECONDS = 10.0  # for the last writing, when the process stops
+CLOSE_SECONDS = 5.0  # for the last writing, when the process stops
+AWAY_CLOSE_SECONDS = 1.0  # the same where the store was away when that was last tried
 DAY_SECONDS = 86_400
 
 log = get_logger()
@@ -46,6 +48,15 @@ class Counts:
         self.num_cached_tokens += other.num_cached_tokens
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What was sent to the store, and is not known to be written."""
+
+    number: int
+    counts: dict[Place, Counts]
+    is_unsure: bool = False  # whether it may be
+
+
 class Bookkeeper:
     """Used on the event loop alone; the ledger is written in a thread."""
 
@@ -63,7 +74,12 @@ class Bookkeeper:
         self.metrics = metrics
         self.wall_clock = wall_clock
         self.max_pending_rows = max_pending_rows
+        self.writer = secrets.token_hex(16)
+        self.number = 0  # of the last batch
         self.pending: dict[Place, Counts] = {}
+        self.sent: Batch | None = None
+        self.is_informed = False  # of what was spent before
+        self.is_away = False
         self.spent: Spent = {}  # of keys with a budget: what the ledger said last, and what was counted since
         self.known_periods: list[str] = []
         self.active: dict[str, float] = {}  # keys with a budget, and when they last asked for something
@@ -73,10 +89,21 @@ class Bookkeeper:
         self.task: asyncio.Task[None] | None = None
         self.worker = Worker("usage")
 
-    async def start(self) -> None:
-        """Learns what was spent before, then writes every few seconds. Raises OperatorError where the store cannot be read."""
-        self.spent = await self.worker.run(self.ledger.budgets, self.periods())
+    async def start(self, *, is_store_away: bool = False) -> None:
+        """Learns what was spent before, then writes every few seconds. Raises OperatorError where the store cannot be read.
+
+        With `is_store_away` it is learned once the store is back; until then budgets know what is counted here alone.
+        """
+        if not is_store_away:
+            await self.inform()
         self.task = asyncio.create_task(self.run(), name="bookkeeper")
+
+    async def inform(self) -> None:
+        found = await self.worker.run(self.ledger.budgets, self.periods())
+        for place in list(found):
+            found[place] += self.spent.get(place, 0)  # none of which is written yet
+        self.spent |= found
+        self.is_informed = True
 
     @property
     def is_running(self) -> bool:
@@ -109,26 +136,35 @@ class Bookkeeper:
         found = self.pending.get(place)
         if found is not None:
             found.add(counts)
-        elif len(self.pending) < self.max_pending_rows:
+        elif self.num_unwritten < self.max_pending_rows:
             self.pending[place] = counts
         else:
             self.num_lost += 1
             self.metrics.usage_rows_lost.inc()
 
+    @property
+    def num_unwritten(self) -> int:
+        return len(self.pending) + (len(self.sent.counts) if self.sent else 0)
+
     async def run(self) -> None:
-        was_away = is_last = False
+        is_last = False
         while not is_last:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.is_stopping.wait(), self.settings.flush_seconds)
             is_last = self.is_stopping.is_set()  # before the last writing, or what a stop finds would not be written
             try:
+                if not self.is_informed:
+                    await self.inform()
                 await self.flush()
                 await self.prune()
-                was_away = False
             except OperatorError as error:
-                if not was_away:
+                if not self.is_away:
                     log.warning("usage_not_written", reason=str(error), hint="it is kept, and written when the store is back")
-                was_away = True
+                self.is_away = True
+            else:
+                if self.is_away:
+                    log.info("usage_written_again")
+                self.is_away = False
             if self.num_lost:
                 log.error("usage_lost", reason="too much is waiting to be written", rows=self.num_lost)
                 self.num_lost = 0
@@ -137,20 +173,38 @@ class Bookkeeper:
         """Writes what was counted and learns what was spent. Raises OperatorError; what was counted is then kept."""
         now = self.wall_clock()
         self.active = {key: at for key, at in self.active.items() if now - at < ACTIVE_SECONDS}
-        batch, self.pending = self.pending, {}
-        periods, keys = self.periods(), list(self.active)
         try:
-            found: Spent = {}
-            if batch or keys:
-                found = await self.worker.run(lambda: self.ledger.add(rows_of(batch), keys=keys, periods=periods))
-        except BaseException:
-            newer, self.pending = self.pending, batch
-            for place, counts in newer.items():
-                self.keep(place, counts)
-            raise
+            if self.sent is not None:
+                await self.send()
+            if self.pending or self.active:
+                self.number += 1
+                self.sent, self.pending = Batch(self.number, self.pending), {}
+                await self.send()
         finally:
-            self.metrics.usage_pending_rows.set(len(self.pending))
+            self.metrics.usage_pending_rows.set(self.num_unwritten)
+
+    async def send(self) -> None:
+        batch, periods, keys = self.sent, self.periods(), list(self.active)
+        if batch is None:
+            return
+        stamp = Stamp(self.writer, batch.number, hour_of(self.wall_clock()))
+        rows = rows_of(batch.counts)
+        try:
+            found = await self.worker.run(lambda: self.ledger.add(rows, stamp=stamp, keys=keys, periods=periods))
+        except OperatorError as error:
+            if not (isinstance(error, StoreAway) and error.is_unsure) and not batch.is_unsure:
+                self.take_back(batch)
+            else:
+                self.sent = Batch(batch.number, batch.counts, is_unsure=True)
+            raise
+        self.sent = None
         self.learn(found, keys, periods)
+
+    def take_back(self, batch: Batch) -> None:
+        """It was certainly not written."""
+        newer, self.pending, self.sent = self.pending, batch.counts, None
+        for place, counts in newer.items():
+            self.keep(place, counts)
 
     def learn(self, found: Spent, keys: list[str], periods: list[str]) -> None:
         """The ledger's sums, with what was counted while they were fetched."""
@@ -179,13 +233,15 @@ class Bookkeeper:
         """Writes what is left; what then cannot be written is lost, and said to be."""
         self.is_stopping.set()
         if self.task is not None:
-            await asyncio.wait([self.task], timeout=CLOSE_SECONDS)  # it writes once more
+            seconds = AWAY_CLOSE_SECONDS if self.is_away else CLOSE_SECONDS
+            await asyncio.wait([self.task], timeout=seconds)  # it writes once more
             self.task.cancel()
             await asyncio.gather(self.task, return_exceptions=True)
-        if self.pending:
-            tokens = sum(counts.num_tokens for counts in self.pending.values())
-            self.metrics.usage_rows_lost.inc(len(self.pending))
-            log.error("usage_lost", reason="the store cannot be written", rows=len(self.pending), tokens=tokens)
+        lost = [*self.pending.values(), *(self.sent.counts.values() if self.sent else ())]
+        if lost:
+            tokens = sum(counts.num_tokens for counts in lost)
+            self.metrics.usage_rows_lost.inc(len(lost))
+            log.error("usage_lost", reason="the store cannot be written", rows=len(lost), tokens=tokens)
         self.worker.close()
 
 

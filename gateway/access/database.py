@@ -1,46 +1,88 @@
-"""The database under the keys and the usage: a SQLite file, or PostgreSQL by its URL. Everything here may block."""
+"""The database under the keys and the usage: a SQLite file, or PostgreSQL by its URL. All of it may block, none of it for ever.
+
+Silence has a bound on our side, whatever the server, a pooler or the network between does with a connection:
+
+    an idle connection is asked before its use     PING_SECONDS       then it is dropped, said, and another is opened
+    a connection is made, for each host            CONNECT_TIMEOUT_SECONDS
+    a statement, a batch of rows, a commit         SILENCE_SECONDS    then its connection is dropped, and OperatorError
+
+The server has shorter bounds of its own, so that it is its own error that is told where it lives. It also ends a transaction that
+nobody continues: one whose connection was lost in the middle holds locks that the next try needs.
+"""
 
 import sqlite3
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import sqlalchemy as sql
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, InvalidatePoolError, SQLAlchemyError
 
 from gateway.access.schema import is_current, migrate
+from gateway.access.watch import Watch
+from gateway.access.worker import alive
 from gateway.config import StoreSettings, secret_value
-from gateway.errors import ConfigurationError, OperatorError
+from gateway.errors import ConfigurationError, OperatorError, StoreAway
+from gateway.log import get_logger
 
 FILE_NAME = "gateway.db"
 BUSY_TIMEOUT_SECONDS = 5.0
 BUSY_PAUSE_SECONDS = 0.02
 PRIMARY_CODE = 0xFF  # of SQLite's extended error codes, the part that is the error itself
-CONNECT_TIMEOUT_SECONDS = 5
-STATEMENT_TIMEOUT_SECONDS = 15
+CONNECT_TIMEOUT_SECONDS = 3
+PING_SECONDS = 2.0
+SILENCE_SECONDS = 5.0
+LONG_SILENCE_SECONDS = 16.0  # for the few statements that go through a whole table
+SERVERS_SHARE, LOCK_SHARE = 0.8, 0.75  # of our bound the server's own on a statement; of that the one on a lock
+LEEWAY_SECONDS = 1.0  # between a connection's being cut and its thread's being given up
 LINK_TIMEOUT_SECONDS = 10  # for what was sent to be acknowledged: a network that drops packets is noticed within it
 MIGRATION_LOCK = 0x67617465  # "gate": any number that no other program takes
 POSTGRES_SCHEMES = {"postgresql", "postgres", "postgresql+psycopg"}
 
-WRITING = "is_writing"
+WRITING, SILENCE = "is_writing", "silence_seconds"
+READ_ONLY = "25006"  # said by a server that was the primary and is a standby now: writers must find the other
+
+log = get_logger()
 
 
 class Database:
-    """`read` and `write` give transactions; both raise OperatorError, in one line and without a password, on any failure."""
+    """`read` and `write` give transactions; both raise StoreAway, in one line and without a password, on any failure."""
 
-    def __init__(self, settings: StoreSettings, *, busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS) -> None:
-        """Connects to nothing yet. Raises ConfigurationError for a URL that is none, and where PostgreSQL's driver is missing."""
+    def __init__(
+        self,
+        settings: StoreSettings,
+        *,
+        busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS,
+        silence_seconds: float = SILENCE_SECONDS,
+        on_dropped: Callable[[], None] | None = None,
+    ) -> None:
+        """Connects to nothing yet. `on_dropped` is told of each connection that was cut for its silence, on the thread it had.
+
+        Raises ConfigurationError for a URL that is none, and where PostgreSQL's driver is missing.
+        """
+        self.silence_seconds = silence_seconds
+        self.on_dropped = on_dropped
+        self.connect_seconds = float(CONNECT_TIMEOUT_SECONDS)
+        self.here = threading.local()  # `watch`: of the work this thread is at
         if settings.database_url is None:
             self.path: Path | None = settings.folder / FILE_NAME
+            self.identity = ""  # of a server's database alone
             self.label = str(self.path)
+            self.silence_seconds += busy_timeout_seconds  # which it waits for a lock by itself, and then says so
             self.engine = sqlite_engine(self.path, busy_timeout_seconds)
         else:
             self.path = None
             url = postgres_url(settings)
             self.label = f"at {url.host or 'its socket'}"
+            self.identity = identity_of(url)
+            self.connect_seconds *= max(1, len(url.normalized_query.get("host", ())))
             self.engine = postgres_engine(url)
+        sql.event.listen(self.engine, "connect", self.connected, insert=True)  # before SQLAlchemy asks what server it is
+        sql.event.listen(self.engine, "checkout", self.checked_out)
         self.inode: int | None = None
 
     def open(self) -> None:
@@ -55,26 +97,80 @@ class Database:
         with self.read() as connection:
             if is_current(connection):
                 return
-        with self.write() as connection:
+        with self.write(silence_seconds=LONG_SILENCE_SECONDS) as connection:
             if self.path is None:
                 connection.execute(sql.select(sql.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
             migrate(connection)
 
-    def read(self) -> AbstractContextManager[sql.Connection]:
-        return self.transaction(is_writing=False)
+    def read(self, *, silence_seconds: float | None = None) -> AbstractContextManager[sql.Connection]:
+        """`silence_seconds` bound each statement that takes longer than others."""
+        return self.transaction(is_writing=False, silence_seconds=silence_seconds)
 
-    def write(self) -> AbstractContextManager[sql.Connection]:
+    def write(self, *, silence_seconds: float | None = None) -> AbstractContextManager[sql.Connection]:
         """On SQLite the file is locked from the beginning: a reader that turns into a writer could be refused in the middle."""
-        return self.transaction(is_writing=True)
+        return self.transaction(is_writing=True, silence_seconds=silence_seconds)
 
     @contextmanager
-    def transaction(self, *, is_writing: bool) -> Iterator[sql.Connection]:
+    def transaction(self, *, is_writing: bool, silence_seconds: float | None) -> Iterator[sql.Connection]:
         self.notice_another_file()
+        silence, is_unsure = silence_seconds or self.silence_seconds, False
+        with Watch() as watch:
+            self.here.watch, self.here.silence_seconds = watch, silence
+            alive(self.connect_seconds + PING_SECONDS + LEEWAY_SECONDS)
+            try:
+                options: dict[str, Any] = {WRITING: is_writing, SILENCE: silence}
+                with self.engine.connect().execution_options(**options) as connection, connection.begin():
+                    yield connection
+                    is_unsure = is_writing  # from here on it is committed
+                    self.goes_on()
+            except (SQLAlchemyError, sqlite3.Error) as error:
+                reason = reason_of(error)
+                if watch.has_cut:
+                    reason = f"no answer within {watch.seconds:g} s"
+                    self.dropped(reason)
+                reason += "; whether the change was made is not known" if is_unsure else ""
+                raise StoreAway(f"the key database {self.label} cannot be used: {reason}", is_unsure=is_unsure) from error
+            finally:
+                self.here.watch = None
+
+    def goes_on(self) -> None:
+        """Work that takes long has come further: the next sign of life is due anew."""
+        watch: Watch | None = getattr(self.here, "watch", None)
+        if watch is not None:
+            watch.expect(self.here.silence_seconds)
+            alive(self.here.silence_seconds + LEEWAY_SECONDS)
+
+    def connected(self, dbapi_connection: Any, record: Any) -> None:
+        record.info["is_fresh"] = True
+        self.watch_over(dbapi_connection)
+
+    def checked_out(self, dbapi_connection: Any, record: Any, _: object) -> None:
+        """A connection that was idle answers, or is dropped with all that are as old; the pool then opens another."""
+        watch = self.watch_over(dbapi_connection)
+        if record.info.pop("is_fresh", False) or self.path is not None or watch is None:
+            return
+        watch.expect(PING_SECONDS)
         try:
-            with self.engine.connect().execution_options(**{WRITING: is_writing}) as connection, connection.begin():
-                yield connection
-        except (SQLAlchemyError, sqlite3.Error) as error:
-            raise OperatorError(f"the key database {self.label} cannot be used: {reason_of(error)}") from error
+            self.engine.dialect.do_ping(dbapi_connection)
+        except Exception as error:
+            if watch.has_cut:
+                self.dropped(f"no answer within {PING_SECONDS:g} s")
+            watch.forget()
+            alive(self.connect_seconds + LEEWAY_SECONDS)
+            raise InvalidatePoolError from error
+        self.goes_on()
+
+    def watch_over(self, dbapi_connection: Any) -> Watch | None:
+        watch: Watch | None = getattr(self.here, "watch", None)
+        if watch is not None:
+            watch.over(dbapi_connection)
+            self.goes_on()
+        return watch
+
+    def dropped(self, reason: str) -> None:
+        log.warning("store_connection_dropped", store=self.label, reason=reason)
+        if self.on_dropped is not None:
+            self.on_dropped()
 
     def notice_another_file(self) -> None:
         """A backup put in the file's place would else go unread until a restart: open connections keep the old file."""
@@ -137,14 +233,19 @@ def postgres_url(settings: StoreSettings) -> sql.URL:
     return url.set(drivername="postgresql+psycopg")
 
 
+def identity_of(url: sql.URL) -> str:
+    """Which database it is, and who asks: no password, and nothing of how it is reached, such as `sslmode`."""
+    query = {name: url.query[name] for name in ("host", "port", "dbname", "user") if name in url.query}
+    return url.set(password=None, query=query).render_as_string()
+
+
 def postgres_engine(url: sql.URL) -> sql.Engine:
     try:
         engine = sql.create_engine(
             url,
             pool_size=4,
-            max_overflow=4,
+            max_overflow=20,  # more than there may be threads that were abandoned with one
             pool_timeout=CONNECT_TIMEOUT_SECONDS,
-            pool_pre_ping=True,  # a connection that a restart of the server ended is not a reason to fail
             connect_args={
                 "connect_timeout": CONNECT_TIMEOUT_SECONDS,
                 "tcp_user_timeout": 1000 * LINK_TIMEOUT_SECONDS,
@@ -156,14 +257,22 @@ def postgres_engine(url: sql.URL) -> sql.Engine:
     except ImportError:
         raise ConfigurationError("store.database_url: PostgreSQL needs its driver: pip install 'psycopg[binary]'") from None
     sql.event.listen(engine, "begin", begin_postgres)
+    sql.event.listen(engine, "handle_error", leave_a_standby)
     return engine
 
 
 def begin_postgres(connection: sql.Connection) -> None:
     """LOCAL to the transaction: a pooler would give a session's settings to somebody else."""
-    milliseconds = 1000 * STATEMENT_TIMEOUT_SECONDS
-    connection.exec_driver_sql(f"SET LOCAL statement_timeout = {milliseconds}")
-    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds // 3}")
+    milliseconds = round(1000 * SERVERS_SHARE * connection.get_execution_options().get(SILENCE, SILENCE_SECONDS))
+    connection.exec_driver_sql(
+        f"SET LOCAL statement_timeout = {milliseconds}; SET LOCAL lock_timeout = {round(LOCK_SHARE * milliseconds)};"
+        f" SET LOCAL idle_in_transaction_session_timeout = {milliseconds}"
+    )
+
+
+def leave_a_standby(context: sql.ExceptionContext) -> None:
+    if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
+        context.is_disconnect = True
 
 
 def reason_of(error: Exception) -> str:

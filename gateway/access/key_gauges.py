@@ -8,6 +8,7 @@ import asyncio
 import heapq
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from gateway.access.bookkeeper import Bookkeeper
 from gateway.access.keyring import Keyring
@@ -15,6 +16,7 @@ from gateway.access.known_key import KnownKey
 from gateway.access.ledger import Spent
 from gateway.access.period import hour_of, period_of
 from gateway.access.worker import Worker
+from gateway.errors import StoreAway
 from gateway.metrics import Metrics
 
 MAX_KEYS = 1000
@@ -48,7 +50,8 @@ class KeyGauges:
     async def watch(self) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            await self.update()
+            with suppress(StoreAway):  # the thread was too slow, on a machine that is: the next look will do
+                await self.update()
 
     async def update(self) -> None:
         """Shows the keys that matter now; a key that no longer does loses its series."""

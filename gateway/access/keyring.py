@@ -1,7 +1,9 @@
 """The keys in force, as requests see them: a snapshot that is replaced when the store or the key file changes.
 
-A look-up is a few hashes and a dictionary; no request waits for a database. A change shows within `REFRESH_SECONDS`, so a revoked
-key stops within 2 s in every process. While the store cannot be read the last snapshot goes on, for `max_snapshot_age_seconds`.
+A look-up is a few hashes and a dictionary; no request with a known key waits for a database. A change shows within
+`REFRESH_SECONDS`, so a revoked key stops within 2 s in every process; a key that nobody knows makes the store be asked once more
+before it is refused. While the store cannot be read the last snapshot goes on, for `max_snapshot_age_seconds`; a file keeps it, so
+that a gateway which starts meanwhile has it too.
 """
 
 import asyncio
@@ -11,6 +13,7 @@ from pathlib import Path
 
 from gateway.access.keys import (
     ANONYMOUS,
+    MADE_SHAPE,
     MIN_PLAIN_KEY_CHARS,
     Caller,
     Key,
@@ -20,13 +23,18 @@ from gateway.access.keys import (
     plain_key,
 )
 from gateway.access.known_key import UNKNOWN, KnownKey, configured_key
+from gateway.access.outage import Outage
+from gateway.access.snapshot_file import Snapshot, SnapshotFile, Unusable
+from gateway.access.snapshot_writer import SnapshotWriter
 from gateway.access.store import KeyStore, Reading, Revision
+from gateway.access.unknown_keys import UnknownKeys
 from gateway.access.worker import Worker
 from gateway.config import AuthSettings, secret_value
-from gateway.errors import ConfigurationError, InvalidKey, OperatorError, StoreUnavailable
+from gateway.errors import ConfigurationError, InvalidKey, OperatorError, StoreAway, StoreUnavailable
 from gateway.log import get_logger
 
 REFRESH_SECONDS = 0.5
+OUTAGE_HINT = "the keys known last go on for auth.max_snapshot_age_seconds; then 503"
 
 log = get_logger()
 
@@ -36,33 +44,63 @@ Keys = dict[str, KnownKey]
 class Keyring:
     """Configured keys and stored ones, together. Made with `store` None only where nobody needs a key."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - where keys are from, two clocks, and what outlives the store
         self,
         settings: AuthSettings,
         store: KeyStore | None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
+        *,
+        outage: Outage | None = None,
+        file: SnapshotFile | None = None,
     ) -> None:
+        """`outage` hears when the keys cannot be read; without a `file` nothing is kept on disk."""
         self.settings = settings
         self.store = store
         self.clock = clock
         self.wall_clock = wall_clock
+        self.outage = outage or Outage("key_store", hint=OUTAGE_HINT, show=lambda _: None, clock=clock)
+        self.file = file
         self.stored: Keys = {}  # neither is ever changed, only replaced: a reader sees the old one or the new one
         self.configured: Keys = {}
         self.revision: Revision | None = None  # of the store, when `stored` was read
         self.file_time: float | None = None  # of the key file, when `configured` was read
         self.read_at = clock()
+        self.is_opened = True  # False where the store was away at the start: its tables may be another version's
+        self.unknown = UnknownKeys(self.look_again, clock)
         self.task: asyncio.Task[None] | None = None
         # A thread of its own: a revocation must not wait for whatever else blocks in the loop's common threads.
         self.worker = Worker("keyring")
+        self.writer = SnapshotWriter(file, max_age_seconds=settings.max_snapshot_age_seconds, clock=clock) if file else None
 
     async def start(self) -> None:
-        """Reads all keys once, then keeps watch. Raises OperatorError where they cannot be read."""
+        """Reads all keys once, then keeps watch. Raises OperatorError where neither the store nor the file has them."""
         if self.store is None:
             return
-        await self.worker.run(self.store.open)
-        await self.worker.run(self.refresh)
+        try:
+            await self.worker.run(self.store.open)
+            await self.worker.run(self.refresh)
+        except StoreAway as error:
+            if not await self.worker.run(self.restore):
+                raise
+            self.outage.begin(str(error))
         self.task = asyncio.create_task(self.watch(), name="keyring")
+
+    async def admitted(self, text: str) -> Caller:
+        """As `caller`; the store is asked once more about a key that could be one of its own and that nobody knows."""
+        try:
+            return self.caller(text)
+        except InvalidKey:
+            digest = digest_of(text)
+            if self.is_away or MADE_SHAPE.fullmatch(text) is None or self.unknown.is_remembered(digest):
+                raise
+            if not await self.unknown.look():
+                raise
+        try:
+            return self.caller(text)
+        except InvalidKey:
+            self.unknown.remember(digest)
+            raise
 
     def caller(self, text: str) -> Caller:
         """Who `text` is the key of. Raises InvalidKey, or StoreUnavailable when the snapshot is too old to be believed."""
@@ -86,36 +124,87 @@ class Keyring:
         """Whether changes are noticed; False means that the watch died, which `/livez` tells."""
         return self.store is None or (self.task is not None and not self.task.done())
 
+    @property
+    def is_away(self) -> bool:
+        """Whether the store could not be read when that was last tried."""
+        return self.outage.reason is not None
+
+    @property
+    def age_seconds(self) -> float:
+        """How old what is known is."""
+        return max(0.0, self.clock() - self.read_at) if self.store is not None else 0.0
+
     async def watch(self) -> None:
-        was_away = False
         while True:
             await asyncio.sleep(REFRESH_SECONDS)
-            try:
-                await self.worker.run(self.refresh)
-                was_away = False
-            except OperatorError as error:
-                if not was_away:
-                    log.warning("key_store_unavailable", reason=str(error))
-                was_away = True
+            if await self.renew() and self.writer is not None:
+                self.writer.offer(Snapshot(self.stored, self.wall_clock() - self.age_seconds))
+
+    async def renew(self) -> bool:
+        """Reads what changed up to now; whether the store could be read. Whoever has changed a key calls it before saying so."""
+        return await self.read_with(self.refresh)
+
+    async def look_again(self) -> bool:
+        return await self.read_with(self.begin_refresh)
+
+    async def read_with(self, read: Callable[[], None]) -> bool:
+        try:
+            await self.worker.run(read)
+        except OperatorError as error:
+            self.outage.begin(str(error))
+            return False
+        self.outage.end()
+        return True
+
+    def begin_refresh(self) -> None:
+        self.unknown.begun()
+        self.refresh()
 
     def refresh(self) -> None:
         """Reads what changed: one key among 100,000 costs a copied dictionary, not a second of reading all."""
         if self.store is None:
             return
         started = self.clock()
+        if not self.is_opened:
+            self.store.open()
+            self.is_opened = True
         reading = self.store.read(self.revision)
         if reading is not None:
             self.stored, self.revision = after(self.stored, reading), reading.revision
+        self.read_configured()
+        self.read_at = started
+
+    def read_configured(self) -> None:
         file_time = changed_at(self.settings.keys_file)
         if file_time != self.file_time:
             self.configured = {key.public_id: configured_key(key) for key in configured_keys(self.settings)}
             self.file_time = file_time
-        self.read_at = started
+
+    def restore(self) -> bool:
+        """Takes the keys from the file; whether it may be believed. Raises ConfigurationError as a refresh does."""
+        if self.file is None:
+            return False
+        now = self.wall_clock()
+        try:
+            found = self.file.read(now=now, max_age_seconds=self.settings.max_snapshot_age_seconds)
+        except Unusable as error:
+            log.warning("key_snapshot_refused", file=str(self.file.path), reason=str(error))
+            return False
+        if found is None:
+            return False
+        self.read_configured()
+        self.stored, self.is_opened = found.keys, False
+        self.read_at = self.clock() - max(0.0, now - found.read_at)
+        log.warning("key_snapshot_used", age_seconds=round(self.age_seconds, 1), keys=len(found.keys))
+        return True
 
     async def close(self) -> None:
         if self.task is not None:
             self.task.cancel()
             await asyncio.gather(self.task, return_exceptions=True)
+        await self.unknown.close()
+        if self.writer is not None:
+            await self.writer.close()
         if self.store is not None:
             self.store.close()
         self.worker.close()

@@ -18,6 +18,7 @@ BASE62 = string.digits + string.ascii_letters
 PUBLIC_ID_CHARS = 10  # 59 bits: among a million keys two alike once in a million
 SECRET_CHARS = 43  # 62 ** 43 > 2 ** 256
 MIN_PLAIN_KEY_CHARS = 24
+MADE_SHAPE = re.compile(rf"{PREFIX}[0-9A-Za-z]{{{PUBLIC_ID_CHARS}}}-[0-9A-Za-z]{{{SECRET_CHARS}}}")  # to the letter
 OWN_SHAPE = re.compile(rf"{PREFIX}([0-9A-Za-z]{{1,64}})-[0-9A-Za-z]+")
 
 

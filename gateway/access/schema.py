@@ -13,7 +13,7 @@ from sqlalchemy.schema import CreateColumn
 
 from gateway.errors import OperatorError
 
-LATEST = 2
+LATEST = 3
 
 metadata = sql.MetaData()
 
@@ -77,6 +77,15 @@ spending_table = sql.Table(
     sql.Column("period", sql.String(10), primary_key=True),  # 2026-11-25 or 2026-11
     sql.Column("tokens", sql.BigInteger, nullable=False),
     info={"since": 2},
+)
+# How far each gateway process's usage is written: a batch whose commit nobody acknowledged is sent again, and counted once.
+writers_table = sql.Table(
+    "usage_writers",
+    metadata,
+    sql.Column("writer", sql.String(32), primary_key=True),
+    sql.Column("number", sql.BigInteger, nullable=False),  # of the last batch that is written
+    sql.Column("hour", sql.String(13), nullable=False),  # when that was, UTC
+    info={"since": 3},
 )
 audit_table = sql.Table(
     "audit",

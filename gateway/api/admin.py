@@ -1,7 +1,9 @@
 """/admin/keys and /admin/usage: what `gateway keys` does, over HTTP, for keys with the admin scope. Off unless configured."""
 
+import asyncio
 import dataclasses
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Literal, ParamSpec, TypeVar
 
@@ -14,6 +16,7 @@ from litestar.params import FromPath
 
 from gateway.access import audit
 from gateway.access.admission import Admission
+from gateway.access.keyring import Keyring
 from gateway.access.keys import Caller, new_key
 from gateway.access.ledger import Ledger
 from gateway.access.period import SPANS, duration, since
@@ -33,6 +36,7 @@ DEFAULT_PAGE = 100
 MAX_OFFSET = 1_000_000
 MAX_HISTORY = 20
 CREATED = 201
+RENEW_SECONDS = 2.0  # for the snapshot to follow a change that is answered
 
 Asked = Request[Caller, None, State]
 Arguments = ParamSpec("Arguments")
@@ -44,7 +48,8 @@ log = get_logger()
 class Desk:
     """Where an admin's requests are worked on: few at once, in a thread of their own, apart from the room of embedding requests."""
 
-    def __init__(self, store: KeyStore, ledger: Ledger, settings: ServerSettings) -> None:
+    def __init__(self, keyring: Keyring, store: KeyStore, ledger: Ledger, settings: ServerSettings) -> None:
+        self.keyring = keyring
         self.store = store
         self.ledger = ledger
         self.settings = msgspec.structs.replace(settings, max_body_bytes=min(MAX_BODY_BYTES, settings.max_body_bytes))
@@ -71,8 +76,15 @@ class Desk:
             except WrongTerms as error:
                 raise InvalidValue(f"Invalid value: {error}.", param=error.field or None) from None
             except OperatorError as error:
-                log.warning("key_store_unavailable", reason=str(error))
+                log.warning("admin_request_failed", reason=str(error))
                 raise StoreUnavailable from None
+
+    async def changed(self, work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        """As `off_loop`, for what changes keys: when it returns, this gateway's own snapshot has the change."""
+        result = await self.off_loop(work, *args, **kwargs)
+        with suppress(TimeoutError):  # it was made all the same; the snapshot follows
+            await asyncio.wait_for(self.keyring.renew(), RENEW_SECONDS)
+        return result
 
     def close(self) -> None:
         self.worker.close()
@@ -90,7 +102,7 @@ def routes(desk: Desk) -> list[HTTPRouteHandler]:
     async def create_key(request: Asked) -> Response[bytes]:
         by, table = admin(request), await desk.table(request)
         text, key = new_key()
-        made = await desk.off_loop(lambda: desk.store.add(key, terms_of(table), by=by))
+        made = await desk.changed(lambda: desk.store.add(key, terms_of(table), by=by))
         return told({**made.told(), "key": text}, status_code=CREATED)
 
     @get("/admin/keys/{public_id:str}")
@@ -103,19 +115,19 @@ def routes(desk: Desk) -> list[HTTPRouteHandler]:
     @patch("/admin/keys/{public_id:str}")
     async def limit_key(request: Asked, public_id: FromPath[str]) -> Response[bytes]:
         by, table = admin(request), await desk.table(request)
-        return told((await desk.off_loop(desk.store.amend, public_id, table, by=by)).told())
+        return told((await desk.changed(desk.store.amend, public_id, table, by=by)).told())
 
     @post("/admin/keys/{public_id:str}/revoke", status_code=200)
     async def revoke_key(request: Asked, public_id: FromPath[str]) -> Response[bytes]:
         by = admin(request)
-        return told((await desk.off_loop(desk.store.revoke, public_id, by=by)).told())
+        return told((await desk.changed(desk.store.revoke, public_id, by=by)).told())
 
     @post("/admin/keys/{public_id:str}/rotate", status_code=200)
     async def rotate_key(request: Asked, public_id: FromPath[str]) -> Response[bytes]:
         by, table = admin(request), await desk.table(request)
         grace = grace_of(table)
         text, key = new_key(public_id)
-        rotated = await desk.off_loop(desk.store.rotate, key, grace=grace, by=by)
+        rotated = await desk.changed(desk.store.rotate, key, grace=grace, by=by)
         return told({**rotated.told(), "key": text})
 
     @get("/admin/usage")

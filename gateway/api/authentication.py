@@ -27,14 +27,14 @@ class Authentication(AbstractAuthenticationMiddleware):
 
     async def authenticate_request(self, connection: ASGIConnection) -> AuthenticationResult:  # type: ignore[type-arg]
         try:
-            caller = self.caller(connection)
+            caller = await self.caller(connection)
         except GatewayError as error:
             self.metrics.auth_failures.labels(error.outcome).inc()
             raise
         record_of(connection.scope).caller = caller.public_id
         return AuthenticationResult(user=caller, auth=None)
 
-    def caller(self, connection: ASGIConnection) -> Caller:  # type: ignore[type-arg]
+    async def caller(self, connection: ASGIConnection) -> Caller:  # type: ignore[type-arg]
         if self.keyring is None:
             return ANONYMOUS
         if name := key_in_query(connection.scope["query_string"]):
@@ -44,7 +44,7 @@ class Authentication(AbstractAuthenticationMiddleware):
             raise MissingKey
         if len(keys) > 1:
             raise InvalidKey("Incorrect API key provided: this request carries different keys in its headers.")
-        return self.keyring.caller(keys.pop())
+        return await self.keyring.admitted(keys.pop())
 
 
 def key_in_query(query: bytes) -> str | None:

@@ -147,8 +147,18 @@ class AuthSettings(Settings, frozen=True):
     ] = None
     max_snapshot_age_seconds: Annotated[
         float,
-        positive(description="How long the known keys go on working while the key store cannot be read; then 503."),
+        positive(
+            description="How long the known keys go on working while the key store cannot be read; then 503. A snapshot on disk is"
+            " believed for as long."
+        ),
     ] = 60.0
+    snapshot_on_disk: Annotated[
+        bool,
+        Meta(
+            description="Whether data_dir keeps what is known of the keys of database_url (ids, digests and limits, never a key),"
+            " so that a gateway which starts while that store is away serves."
+        ),
+    ] = True
 
 
 class LimitSettings(Settings, frozen=True):

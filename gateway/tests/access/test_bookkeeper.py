@@ -5,17 +5,21 @@ import json
 from datetime import UTC, datetime
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway import log
 from gateway.access.bookkeeper import Bookkeeper
+from gateway.access.database import Database
 from gateway.access.keys import Allowance, Caller
 from gateway.access.ledger import Ledger, Usage
+from gateway.access.store import KeyStore
 from gateway.config import UsageSettings
-from gateway.errors import InsufficientQuota, OperatorError
+from gateway.errors import InsufficientQuota, OperatorError, StoreAway
 from gateway.metrics import MAX_KEY_LABELS, Metrics
-from gateway.tests.access.conftest import add
+from gateway.tests.access.conftest import add, settings_of
 from gateway.tests.access.test_keyring_changes import bring_back, put_away, until
 from gateway.tests.fakes import FakeClock
+from gateway.tests.swallowing import SwallowingProxy
 
 BOUND_SECONDS = 10
 
@@ -300,3 +304,71 @@ async def test_a_thousand_keys_have_a_label_and_the_rest_share_one(store, make):
 
 def pending_rows(bookkeeper):
     return bookkeeper.metrics.registry.get_sample_value("gateway_usage_pending_rows")
+
+
+async def test_what_was_committed_without_anybody_hearing_it_is_counted_once(postgres, make, tmp_path):
+    """The acknowledgement is swallowed, before the server has the commit or after it: the same batch is sent again."""
+    for words in (b"COMMIT", b"usage_writers SET"):
+        with SwallowingProxy(postgres.port) as proxy:
+            url = postgres.new_database().replace(f":{postgres.port}/", f":{proxy.port}/")
+            (tmp_path / words.decode().split()[0]).mkdir()
+            database = Database(settings_of(url, tmp_path / words.decode().split()[0]), silence_seconds=2)
+            store = KeyStore(database)
+            store.open()
+            bookkeeper = make(store)
+            await bookkeeper.start()
+            note(bookkeeper, Caller("a"))
+            proxy.swallow_after = words
+            with pytest.raises(StoreAway), capture_logs():
+                await bookkeeper.flush()
+            note(bookkeeper, Caller("a"))
+            await bookkeeper.flush()
+            assert [(row.requests, row.tokens) for row in reported(store, by="month")] == [(2, 20)]
+            await bookkeeper.close()
+            store.close()
+
+
+async def test_a_batch_that_was_written_after_all_is_not_written_again(store, make):
+    bookkeeper = make(store)
+    await bookkeeper.start()
+    note(bookkeeper, Caller("a"))
+    add_rows = bookkeeper.ledger.add
+
+    def deaf(*args, **kwargs):
+        add_rows(*args, **kwargs)
+        raise StoreAway("the connection broke", is_unsure=True)
+
+    bookkeeper.ledger.add = deaf
+    with pytest.raises(StoreAway):
+        await bookkeeper.flush()
+    note(bookkeeper, Caller("a"))
+    assert bookkeeper.num_unwritten == 2
+    bookkeeper.ledger.add = add_rows
+    await bookkeeper.flush()
+    assert bookkeeper.num_unwritten == 0
+    assert [(row.requests, row.tokens) for row in reported(store, by="month")] == [(2, 20)]
+    await bookkeeper.close()
+
+
+async def test_a_gateway_that_starts_without_its_store_learns_what_was_spent_once_it_is_back(store, another, make):
+    caller = budgeted(store, token_budget=25)
+    first = make(store)
+    await first.start()
+    note(first, caller)
+    await first.close()
+    second = make(another(), flush_seconds=0.1)
+    budgets = second.ledger.budgets
+
+    def away(periods):
+        raise StoreAway("it cannot be reached")
+
+    second.ledger.budgets = away
+    await second.start(is_store_away=True)
+    note(second, caller)
+    await until(lambda: second.is_away, within_seconds=BOUND_SECONDS)
+    assert not is_spent(second, caller)
+    second.ledger.budgets = budgets
+    await until(lambda: second.is_informed, within_seconds=BOUND_SECONDS)
+    note(second, caller)
+    assert is_spent(second, caller)
+    await second.close()

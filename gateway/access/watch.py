@@ -1,0 +1,91 @@
+"""A deadline for work on a database's connection. A call that blocks in a driver cannot be cancelled: its connection is cut.
+
+connection   cut by
+PostgreSQL   shutting down its socket, of which the watch has a duplicate: the driver then reads the end of the stream
+SQLite       sqlite3_interrupt, which ends the statement
+"""
+
+import math
+import os
+import socket
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Any
+
+Cut = Callable[[], None]
+
+
+class Watch:
+    """A context around one piece of work, used on its thread. `has_cut` tells whether it took too long."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.due = math.inf
+        self.cut: Cut = nothing
+        self.socket: socket.socket | None = None
+        self.is_over = False
+        self.has_cut = False
+        self.seconds = 0.0
+        self.thread = threading.Thread(target=self.keep, name="store-watch", daemon=True)
+
+    def __enter__(self) -> "Watch":
+        self.thread.start()
+        return self
+
+    def expect(self, seconds: float) -> None:
+        """A sign of life is due within so long from now."""
+        with self.changed:
+            self.seconds, self.due = seconds, time.monotonic() + seconds
+            self.changed.notify()
+
+    def over(self, connection: Any) -> None:
+        """From now on this connection is the one to be cut."""
+        with self.changed:
+            self.let_go()
+            if isinstance(connection, sqlite3.Connection):
+                self.cut = connection.interrupt
+            else:
+                self.socket = socket.socket(fileno=os.dup(connection.pgconn.socket))
+                self.cut = self.shut_down
+            self.has_cut = False
+
+    def forget(self) -> None:
+        """There is no connection for now; what was cut is dealt with."""
+        with self.changed:
+            self.let_go()
+            self.due, self.has_cut = math.inf, False
+
+    def shut_down(self) -> None:
+        if self.socket is not None:
+            self.socket.shutdown(socket.SHUT_RDWR)
+
+    def let_go(self) -> None:
+        self.cut = nothing
+        if self.socket is not None:
+            self.socket.close()
+            self.socket = None
+
+    def keep(self) -> None:
+        with self.changed:
+            while not self.is_over:
+                remaining = self.due - time.monotonic()
+                if remaining > 0:
+                    self.changed.wait(None if remaining == math.inf else remaining)
+                    continue
+                self.due, self.has_cut = math.inf, True
+                with suppress(OSError, sqlite3.Error):  # it ended by itself meanwhile
+                    self.cut()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with self.changed:
+            self.is_over = True
+            self.let_go()
+            self.changed.notify()
+
+
+def nothing() -> None:
+    """Of no connection there is nothing to cut."""
