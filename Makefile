@@ -15,10 +15,11 @@ DEV := minilm,bulk,otel,postgres,ray,redis,dev
 # Options for the benchmarks: make bench BENCH='--growth-minutes 60'.
 BENCH ?=
 SOAK ?=
+CHAOS ?=
 URL ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-cluster check format proof bench bench-peers bench-cluster soak compat-setup clean
+.PHONY: help setup run test test-cluster check format proof bench bench-peers bench-cluster soak chaos-network compat-setup clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -61,6 +62,9 @@ bench-cluster: $(VENV)/.bench ## Measure what Ray costs, and take nodes away und
 
 soak: $(VENV)/.bench ## Clients of every kind while things break, ten minutes: make soak SOAK='--minutes 60'
 	$(BIN)/python -m benchmarks.soak $(SOAK)
+
+chaos-network: $(VENV)/.dev ## The network between hosts fails, pair by pair, under load: what callers see, as root (CHAOS='--only Redis')
+	$(BIN)/python -m benchmarks.chaos_network $(CHAOS)
 
 compat-setup: $(COMPAT_VENV)/.clients $(LITELLM_VENV)/.clients $(NODE_CLIENTS)
 

@@ -25,6 +25,10 @@ def reply(num_texts: int) -> bytes:
     usage = {"prompt_tokens": TOKENS * num_texts, "total_tokens": TOKENS * num_texts}
     data = [{"object": "embedding", "index": index, "embedding": VECTOR} for index in range(num_texts)]
     content = orjson.dumps({"object": "list", "data": data, "model": "stand-in", "usage": usage})
+    return as_reply(content)
+
+
+def as_reply(content: bytes) -> bytes:
     return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(content) + content
 
 
@@ -41,7 +45,11 @@ class Connection(asyncio.Protocol):
             if not ended or len(rest) < length:
                 return
             self.received = rest[length:]
-            self.transport.write(answer(rest[:length]) if length else READY)
+            self.transport.write(self.answer(rest[:length]) if length else READY)
+
+    def answer(self, body: bytes) -> bytes:
+        texts = orjson.loads(body)["input"]
+        return reply(1 if isinstance(texts, str) else len(texts))
 
 
 def body_length(head: bytes) -> int:
@@ -49,13 +57,8 @@ def body_length(head: bytes) -> int:
     return int(after.partition(b"\r\n")[0] or 0)
 
 
-def answer(body: bytes) -> bytes:
-    texts = orjson.loads(body)["input"]
-    return reply(1 if isinstance(texts, str) else len(texts))
-
-
-async def serve(port: int) -> None:
-    server = await asyncio.get_running_loop().create_server(Connection, HOST, port)
+async def serve(port: int, host: str = HOST, protocol: type[Connection] = Connection) -> None:
+    server = await asyncio.get_running_loop().create_server(protocol, host, port)
     await server.serve_forever()
 
 

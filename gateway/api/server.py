@@ -22,10 +22,12 @@ from gateway.api.open_files import affordable_connections
 from gateway.config import ServerSettings
 from gateway.errors import OperatorError
 from gateway.metrics import Metrics
+from gateway.tcp import notice_silent_peer
 
 BACKLOG = 2048
 TICK_SECONDS = 0.02
 LAST_WORDS_SECONDS = 0.1
+SILENT_CLIENT_SECONDS = 15.0  # then its host is asked; where it is gone for twice as long, what it waited for is given up
 
 
 class Server(uvicorn.Server):
@@ -125,8 +127,10 @@ def bound_socket(settings: ServerSettings) -> socket.socket:
     """Raises OperatorError saying why the address cannot be listened on."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+        listening = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
     except (OSError, UnicodeError) as error:
         errno = getattr(error, "errno", None)
         reason = os.strerror(errno) if errno and errno > 0 else "it is not a valid address"
         raise OperatorError(f"cannot listen on {settings.host}:{settings.port}: {reason}") from None
+    notice_silent_peer(listening, SILENT_CLIENT_SECONDS)
+    return listening

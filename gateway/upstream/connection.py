@@ -5,10 +5,12 @@ Replies are bounded, redirects are not followed, cookies are not kept, and proxi
 
 import asyncio
 import base64
+import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import aiohttp
 from multidict import CIMultiDict
@@ -16,9 +18,11 @@ from yarl import URL
 
 from gateway import __version__
 from gateway.errors import OperatorError
+from gateway.tcp import bound_acknowledgement, notice_silent_peer
 
 Kind = Literal["connect", "tls", "timeout", "cut", "nonsense", "too_large"]
 KEPT_ALIVE_SECONDS = 15.0
+NAME_SECONDS = 2  # that an address found for a name is used; a server that moves to another is followed within it
 # Vectors do not get smaller by gzip in base64, and little by it as text; packing and unpacking costs more than a local network.
 OWN_HEADERS = {
     "accept": "application/json",
@@ -75,7 +79,13 @@ class Connection:
             total=None, sock_connect=route.connect_timeout_seconds, sock_read=route.read_timeout_seconds
         )
         self.session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=route.max_connections, ssl=context, keepalive_timeout=KEPT_ALIVE_SECONDS),
+            connector=aiohttp.TCPConnector(
+                limit=route.max_connections,
+                ssl=context,
+                keepalive_timeout=KEPT_ALIVE_SECONDS,
+                ttl_dns_cache=NAME_SECONDS,
+                socket_factory=partial(made_socket, silent_seconds=route.connect_timeout_seconds),
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=self.timeout,
         )
@@ -107,6 +117,15 @@ class Connection:
 
     async def close(self) -> None:
         await self.session.close()
+
+
+def made_socket(address: tuple[Any, ...], *, silent_seconds: float) -> socket.socket:
+    """One that finds out when the other side is gone: a computation may take long, an acknowledgement may not."""
+    family, kind, protocol, *_ = address
+    made = socket.socket(family, kind, protocol)
+    notice_silent_peer(made, silent_seconds)
+    bound_acknowledgement(made, silent_seconds)
+    return made
 
 
 async def read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:

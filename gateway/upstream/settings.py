@@ -82,7 +82,12 @@ class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         int, Meta(ge=1, le=10_000, description="Requests to it at once; what is beyond waits, within its own time.")
     ] = 64
     connect_timeout_seconds: Annotated[
-        float, Meta(gt=0, le=MAX_SECONDS, description="How long a connection may take, TLS included.")
+        float,
+        Meta(
+            gt=0,
+            le=MAX_SECONDS,
+            description="How long a connection may take, TLS included, and how long what was sent on it may stay unacknowledged.",
+        ),
     ] = 5.0
     read_timeout_seconds: Annotated[
         float,

@@ -1,0 +1,78 @@
+"""Each fault for each pair, and the table. Exit code 1 where a promise was broken, 3 where this machine cannot."""
+
+import argparse
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+from benchmarks.chaos_network import report
+from benchmarks.chaos_network.case import STREAMS, cases
+from benchmarks.chaos_network.load import Load
+from benchmarks.chaos_network.namespace import removed_at_the_end
+from benchmarks.chaos_network.row import Row
+from benchmarks.chaos_network.scene import PORT, Scene
+from benchmarks.chaos_network.support import missing
+from benchmarks.chaos_network.trial import Trial
+from benchmarks.chaos_network.watch import Prometheus
+from benchmarks.machine import machine, place, programs, versions
+from benchmarks.rounds import RESULTS, kept, now
+
+NOT_HERE = 3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.chaos_network", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=12, help="how long each fault lasts (default 12)")
+    parser.add_argument("--only", action="append", default=[], help="rows that hold these words, such as 'Redis' or 'half-open'")
+    parser.add_argument("--short", action="store_true", help="the few rows that fit into two minutes")
+    options = parser.parse_args()
+    if (found := missing()) is not None:
+        print(f"chaos-network is left out: {found.reason}")
+        sys.exit(NOT_HERE)
+    signal.signal(signal.SIGTERM, end)  # as Ctrl-C does: through every `finally`
+    about = {"at": now(), "options": vars(options), "machine": machine(), "versions": versions()}
+    rows = tried(options)
+    print(f"{place(about)}\n{programs(about)}\n\n{report.lines(rows)}\n")
+    name = f"chaos-network-{about['at']}"
+    print(kept(name, {**about, "rows": report.as_json(rows)}))
+    (RESULTS / f"{name}.md").write_text(f"{place(about)}\n\n{report.markdown(rows)}\n", encoding="utf-8")
+    sys.exit(1 if any(row.violations for row in rows) else 0)
+
+
+def tried(options: argparse.Namespace) -> list[Row]:
+    folder = Path(tempfile.mkdtemp(prefix="chaosnet-"))
+    folder.chmod(0o711)  # PostgreSQL's own user passes through it
+    with removed_at_the_end(folder):
+        scene = Scene(folder)
+        scene.start()
+        load = Load({stream: scene.url(stream.gateway) for stream in STREAMS}, scene.key)
+        prometheus = Prometheus({name: (process.host.address, PORT) for name, process in scene.gateways.items()})
+        load.start(scene.hosts["clients"])
+        prometheus.start(scene.hosts["prometheus"])
+        try:
+            return list(rows(scene, Trial(scene, load, prometheus), options))
+        finally:
+            load.stop()
+            prometheus.stop()
+            scene.stop()
+
+
+def rows(scene: Scene, trial: Trial, options: argparse.Namespace) -> Iterator[Row]:
+    for case in cases(scene, is_short=options.short):
+        name = f"{case.pair}: {case.fault.name}"
+        if all(words in name for words in options.only):
+            row = trial.run(case, options.seconds)
+            print(f"{time.strftime('%X')} {name}: {report.verdict(row)}", file=sys.stderr, flush=True)
+            yield row
+
+
+def end(number: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""One case tried: the fault begun and ended under load, and what was seen from before it until all is well again."""
+
+import time
+from datetime import UTC, datetime, timedelta
+
+from benchmarks.chaos_network.case import FIRST, STREAMS, Case
+from benchmarks.chaos_network.fault import Failover, HalfOpen
+from benchmarks.chaos_network.load import Load, Outcome
+from benchmarks.chaos_network.row import FREED_SECONDS, Row, back_seconds, broken_promises, counted
+from benchmarks.chaos_network.scene import PORT, Scene
+from benchmarks.chaos_network.watch import Prometheus, half_open, logged_at
+
+QUIET_SECONDS = 1.0
+RECOVERY_SECONDS = 6.0  # looked at after the fault: longer than service may take
+LAST_REPLY_SECONDS = 16.0  # beyond a client's own patience
+WELL_SECONDS = 60.0
+
+
+class Trial:
+    def __init__(self, scene: Scene, load: Load, prometheus: Prometheus) -> None:
+        self.scene = scene
+        self.load = load
+        self.prometheus = prometheus
+
+    def run(self, case: Case, fault_seconds: float) -> Row:
+        self.wait_until_well()
+        first = len(self.load.outcomes)
+        time.sleep(QUIET_SECONDS)
+        began, began_at = time.monotonic(), datetime.now(UTC)
+        case.fault.begin()
+        time.sleep(fault_seconds)
+        case.fault.end()
+        returned = began if isinstance(case.fault, HalfOpen) else time.monotonic()
+        time.sleep(RECOVERY_SECONDS)
+        ended = time.monotonic()
+        freed = self.freed_seconds(returned) if case.is_client_side else None
+        self.wait_for_replies(ended)
+        outcomes = [each for each in self.load.outcomes[first:] if began - QUIET_SECONDS <= each.began <= ended]
+        row = self.row(case, outcomes, began, returned)
+        row.freed_seconds = freed
+        if case.telling is not None:
+            row.is_telling = True
+            row.told_in_log = logged_at(self.scene.gateways[FIRST].log, set(case.telling.events), began_at - timedelta(seconds=0.1))
+            told = self.prometheus.told_at(FIRST, began, case.telling.metric)
+            row.told_in_metrics = told - began if told else None
+        row.longest_probe_seconds = self.longest_probe_seconds(began)
+        affected, others = split(case, outcomes)
+        row.violations += broken_promises(row, affected, others, case.may_see, is_client_side=case.is_client_side)
+        if case.is_client_side and freed is None:
+            row.violations.append(f"connections of a client that is gone were held for {FREED_SECONDS:g} s")
+        if isinstance(case.fault, Failover):
+            case.fault.restore()
+        return row
+
+    def row(self, case: Case, outcomes: list[Outcome], began: float, returned: float) -> Row:
+        affected, others = split(case, outcomes)
+        during = [each for each in outcomes if each.ended >= began]
+        return Row(
+            case.pair, case.fault.name, counted(affected), counted(others),
+            longest_seconds=max((each.seconds for each in during), default=0.0),
+            back_seconds=back_seconds(outcomes, STREAMS, returned),
+        )  # fmt: skip
+
+    def freed_seconds(self, returned: float) -> float | None:
+        """Until the gateway holds no connection any more whose client has forgotten it."""
+        deadline = time.monotonic() + FREED_SECONDS
+        while half_open(self.scene.hosts[FIRST], PORT, self.scene.hosts["clients"]):
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(0.1)
+        return time.monotonic() - returned
+
+    def longest_probe_seconds(self, since: float) -> float:
+        """A failed one is infinitely long."""
+        probes = [each for seen in self.prometheus.seen.values() for each in seen.probes if each[0] >= since]
+        return max((seconds if status == 200 else float("inf") for _, seconds, status in probes), default=float("inf"))
+
+    def wait_for_replies(self, asked_before: float) -> None:
+        """Each request ends by its client's own patience at the latest."""
+        while time.monotonic() < asked_before + LAST_REPLY_SECONDS and self.load.oldest() <= asked_before:
+            time.sleep(0.1)
+
+    def wait_until_well(self) -> None:
+        """Raises RuntimeError where a second in which every stream is answered well never comes."""
+        deadline = time.monotonic() + WELL_SECONDS
+        while time.monotonic() < deadline:
+            since = time.monotonic()
+            time.sleep(1)
+            recent = [each for each in self.load.outcomes[-1000:] if each.ended >= since]
+            if {each.stream for each in recent if each.is_good} == STREAMS and all(each.is_good for each in recent):
+                return
+        raise RuntimeError("the gateways did not become well again")
+
+
+def split(case: Case, outcomes: list[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
+    """Those whom the fault concerns, and the others."""
+    affected = [each for each in outcomes if each.stream in case.affected]
+    return affected, [each for each in outcomes if each.stream not in case.affected]

@@ -1,0 +1,47 @@
+"""Peers that are gone without a word: what the kernel is told. That it acts on it, `processes/test_failing_network` sees."""
+
+import socket
+import sys
+
+import pytest
+
+from gateway.api.server import SILENT_CLIENT_SECONDS, bound_socket
+from gateway.config import ServerSettings
+from gateway.tcp import NUM_PROBES, bound_acknowledgement, notice_silent_peer
+from gateway.upstream.connection import made_socket
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems know other options")
+
+
+def keepalive_of(sock: socket.socket) -> tuple[int, ...]:
+    names = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+    return (sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), *(sock.getsockopt(socket.IPPROTO_TCP, name) for name in names))
+
+
+@pytest.mark.parametrize(("seconds", "idle", "interval"), [(15.0, 15, 5), (5.0, 5, 2), (0.1, 1, 1)])
+def test_a_silent_peer_is_asked_after_so_long(seconds, idle, interval):
+    with socket.socket() as sock:
+        notice_silent_peer(sock, seconds)
+        assert keepalive_of(sock) == (1, idle, interval, NUM_PROBES)
+
+
+def test_what_is_not_acknowledged_ends_the_connection():
+    with socket.socket() as sock:
+        bound_acknowledgement(sock, 0.25)
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 250
+
+
+def test_a_client_that_is_gone_is_noticed_on_the_connection_it_was_accepted_on():
+    with (
+        bound_socket(ServerSettings(host="127.0.0.1", port=0)) as listening,
+        socket.create_connection(listening.getsockname()),
+        listening.accept()[0] as accepted,
+    ):
+        assert keepalive_of(accepted)[:2] == (1, SILENT_CLIENT_SECONDS)
+
+
+def test_an_upstream_that_is_gone_is_noticed_as_soon_as_a_connection_may_take():
+    [address, *_] = socket.getaddrinfo("127.0.0.1", 0, type=socket.SOCK_STREAM)
+    with made_socket(address, silent_seconds=4.0) as sock:
+        assert keepalive_of(sock)[:2] == (1, 4)
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 4000
