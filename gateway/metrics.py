@@ -93,6 +93,11 @@ class Metrics:
             "gateway_upstream_breaker_open", "1 while this address is left alone after failures.", [*upstream, "address"]
         )
         self.upstream_outstanding = gauge("gateway_upstream_outstanding_requests", "Requests it has not answered yet.", upstream)
+        self.upstream_oldest = gauge(
+            "gateway_upstream_oldest_request_seconds",
+            "How long the oldest request it has not answered yet has been there.",
+            upstream,
+        )
         self.estimated_tokens = count(
             "gateway_estimated_tokens_total", "Of the tokens embedded, those an upstream did not count: they are estimated.", model
         )
@@ -350,9 +355,17 @@ class UpstreamMetrics:
         self.estimated_tokens = metrics.estimated_tokens.labels(name)
         self.metrics = metrics
 
-    def watch(self, *, is_up: Callable[[], bool], outstanding: Callable[[], int], is_open: dict[str, Callable[[], float]]) -> None:
+    def watch(
+        self,
+        *,
+        is_up: Callable[[], bool],
+        outstanding: Callable[[], int],
+        oldest_seconds: Callable[[], float],
+        is_open: dict[str, Callable[[], float]],
+    ) -> None:
         """Where to ask; `is_open` has the breaker of each address."""
         self.metrics.upstream_up.labels(self.name).set_function(lambda: float(is_up()))
         self.metrics.upstream_outstanding.labels(self.name).set_function(lambda: float(outstanding()))
+        self.metrics.upstream_oldest.labels(self.name).set_function(oldest_seconds)
         for address, ask in is_open.items():
             self.metrics.upstream_breaker.labels(self.name, address).set_function(ask)

@@ -1,6 +1,8 @@
 """One address of an upstream, and the choice among several."""
 
+import itertools
 import random
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -17,7 +19,17 @@ class Endpoint:
         self.address = address
         self.url = URL(f"{address}{path}").with_query(query or None)
         self.breaker = breaker
-        self.num_outstanding = 0
+        self.began: dict[int, float] = {}  # of what is under way, oldest first
+        self.numbers = itertools.count()
+
+    @property
+    def num_outstanding(self) -> int:
+        return len(self.began)
+
+    @property
+    def oldest_seconds(self) -> float:
+        """How long the oldest request has been without a reply."""
+        return time.monotonic() - next(iter(self.began.values())) if self.began else 0.0
 
     @property
     def label(self) -> str:
@@ -34,12 +46,13 @@ class Endpoint:
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        self.num_outstanding += 1
+        number = next(self.numbers)
+        self.began[number] = time.monotonic()
         self.breaker.enter()
         try:
             yield
         finally:
-            self.num_outstanding -= 1
+            del self.began[number]
 
 
 class Endpoints:
@@ -63,6 +76,10 @@ class Endpoints:
     @property
     def num_outstanding(self) -> int:
         return sum(endpoint.num_outstanding for endpoint in self.endpoints)
+
+    @property
+    def oldest_seconds(self) -> float:
+        return max(endpoint.oldest_seconds for endpoint in self.endpoints)
 
     @property
     def is_up(self) -> bool:

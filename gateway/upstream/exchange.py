@@ -11,6 +11,7 @@ from gateway.upstream import failures
 from gateway.upstream.connection import Answer, Broken, Connection
 from gateway.upstream.endpoint import Endpoint, Endpoints
 from gateway.upstream.failures import Failed, Failure, Subject
+from gateway.upstream.outage import SILENT_SECONDS, Outage
 from gateway.upstream.retry import RetryBudget
 
 Result = TypeVar("Result")
@@ -34,9 +35,11 @@ class Exchange:
         self.subject = subject
         self.may_retry = may_retry
         self.budget = RetryBudget()
+        self.outages = {each: Outage(subject.name, each.label) for each in endpoints.endpoints}
         metrics.watch(
             is_up=lambda: endpoints.is_up,
             outstanding=lambda: endpoints.num_outstanding,
+            oldest_seconds=lambda: endpoints.oldest_seconds,
             is_open={each.label: each.open_or_not for each in endpoints.endpoints},
         )
 
@@ -70,6 +73,7 @@ class Exchange:
             "server.address": endpoint.url.host,
             "server.port": endpoint.url.port,
         }
+        silence = asyncio.get_running_loop().call_later(SILENT_SECONDS, self.outages[endpoint].silent)
         with endpoint.entered():
             try:
                 with traced(f"embeddings {self.subject.model}", about) as headers:
@@ -86,13 +90,22 @@ class Exchange:
                 endpoint.breaker.left()
                 self.metrics.ended("cancelled").inc()
                 raise
-            endpoint.breaker.succeeded()
+            finally:
+                silence.cancel()
+            self.answered(endpoint)
             self.metrics.ended("ok").inc()
             return result
 
     def failed(self, endpoint: Endpoint, failure: Failure) -> None:
         if failure.is_fault:
             endpoint.breaker.failed()
+            if endpoint.breaker.state == "open":
+                self.outages[endpoint].begin(f"left alone after failures, the last: {failure.outcome}")
         else:  # it is there, and says no
-            endpoint.breaker.succeeded()
+            self.answered(endpoint)
         self.metrics.ended(failure.outcome).inc()
+
+    def answered(self, endpoint: Endpoint) -> None:
+        endpoint.breaker.succeeded()
+        if endpoint.breaker.state == "closed":
+            self.outages[endpoint].end()

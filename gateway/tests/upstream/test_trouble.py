@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+import structlog.testing
 import trustme
 
 from gateway.errors import DeadlinePassed, InputTooLong, OperatorError, Overloaded, UpstreamError, UpstreamUnavailable
@@ -262,6 +263,56 @@ async def test_a_failing_upstream_is_left_alone_and_comes_back_by_itself():
         await embedded(remote, "a")
         assert counted(remote, "gateway_upstream_up") == 1
         assert remote.endpoints.endpoints[0].breaker.state == "closed"
+
+
+async def test_an_upstream_that_fails_is_told_of_once_and_again_when_it_is_back():
+    async with over("openai", standin.openai, breaker_failures=3, breaker_seconds=0.2, retry=False) as (server, remote):
+        with structlog.testing.capture_logs() as logs:
+            server.answer = saying(Said(500))
+            for _ in range(4):
+                with pytest.raises((UpstreamError, UpstreamUnavailable)):
+                    await embedded(remote, "a")
+            await until(lambda: remote.health().is_available)
+            with pytest.raises(UpstreamError):
+                await embedded(remote, "a")
+            server.answer = standin.openai
+            await until(lambda: remote.health().is_available)
+            assert outages(logs) == [("upstream_unavailable", "warning")]
+            await embedded(remote, "a")
+            await embedded(remote, "a")
+        assert outages(logs) == [("upstream_unavailable", "warning"), ("upstream_available", "info")]
+        [told, _] = [each for each in logs if each["event"] in OUTAGE]
+        assert (told["model"], told["address"]) == ("m", server.url.removeprefix("http://"))
+        assert told["reason"] == "left alone after failures, the last: status_500"
+
+
+async def test_an_upstream_that_hangs_is_told_of_before_any_request_fails(monkeypatch):
+    monkeypatch.setattr("gateway.upstream.exchange.SILENT_SECONDS", 0.05)
+    gate = asyncio.Event()
+
+    def held(request):
+        said = standin.openai(request)
+        said.gate = gate
+        return said
+
+    async with over("openai", standin.openai) as (server, remote):
+        with structlog.testing.capture_logs() as logs:
+            assert counted(remote, "gateway_upstream_oldest_request_seconds") == 0
+            server.answer = held
+            tasks = [asyncio.create_task(embedded(remote, f"text {number}")) for number in range(3)]
+            await until(lambda: outages(logs))
+            assert 0.05 <= counted(remote, "gateway_upstream_oldest_request_seconds") < BOUND_SECONDS
+            gate.set()
+            await asyncio.gather(*tasks)
+        assert outages(logs) == [("upstream_unavailable", "warning"), ("upstream_available", "info")]
+        assert counted(remote, "gateway_upstream_oldest_request_seconds") == 0
+
+
+OUTAGE = {"upstream_unavailable", "upstream_available"}
+
+
+def outages(logs):
+    return [(each["event"], each["log_level"]) for each in logs if each["event"] in OUTAGE]
 
 
 async def test_of_several_addresses_one_that_fails_takes_nobody_with_it():

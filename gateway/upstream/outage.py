@@ -1,0 +1,29 @@
+"""What the log tells of an address that is away: one line when it begins and one when it is over, however many requests meet it."""
+
+from gateway.log import get_logger
+
+SILENT_SECONDS = 8.0  # without a reply to a request: it may only be slow, and whoever runs it should know
+
+log = get_logger()
+
+
+class Outage:
+    """Of one address of a model. At most a line in a second: a breaker opens for that long at least, a silence is longer."""
+
+    def __init__(self, model: str, address: str) -> None:
+        self.model = model
+        self.address = address
+        self.is_told = False
+
+    def begin(self, reason: str) -> None:
+        if not self.is_told:
+            self.is_told = True
+            log.warning("upstream_unavailable", model=self.model, address=self.address, reason=reason)
+
+    def silent(self) -> None:
+        self.begin(f"no reply for {SILENT_SECONDS:g} s")
+
+    def end(self) -> None:
+        if self.is_told:
+            self.is_told = False
+            log.info("upstream_available", model=self.model, address=self.address)
