@@ -5,12 +5,12 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 
 from benchmarks.chaos_network import report
-from benchmarks.chaos_network.case import STREAMS, cases
+from benchmarks.chaos_network.case import STREAMS, Case, cases
 from benchmarks.chaos_network.load import Load
 from benchmarks.chaos_network.namespace import removed_at_the_end
 from benchmarks.chaos_network.row import Row
@@ -22,6 +22,7 @@ from benchmarks.machine import machine, place, programs, versions
 from benchmarks.rounds import RESULTS, kept, now
 
 NOT_HERE = 3
+SHORT_SECONDS, SHORT_TELLING_SECONDS = 4.0, 9.0
 
 
 def main() -> None:
@@ -47,27 +48,34 @@ def tried(options: argparse.Namespace) -> list[Row]:
     folder = Path(tempfile.mkdtemp(prefix="chaosnet-"))
     folder.chmod(0o711)  # PostgreSQL's own user passes through it
     with removed_at_the_end(folder):
-        scene = Scene(folder)
+        scene = Scene(folder, has_spares=not options.short)
         scene.start()
         load = Load({stream: scene.url(stream.gateway) for stream in STREAMS}, scene.key)
         prometheus = Prometheus({name: (process.host.address, PORT) for name, process in scene.gateways.items()})
         load.start(scene.hosts["clients"])
         prometheus.start(scene.hosts["prometheus"])
         try:
-            return list(rows(scene, Trial(scene, load, prometheus), options))
+            return list(rows(cases(scene, load, is_short=options.short), Trial(scene, load, prometheus), options))
         finally:
             load.stop()
             prometheus.stop()
             scene.stop()
 
 
-def rows(scene: Scene, trial: Trial, options: argparse.Namespace) -> Iterator[Row]:
-    for case in cases(scene, is_short=options.short):
+def rows(tries: Iterable[Case], trial: Trial, options: argparse.Namespace) -> Iterator[Row]:
+    for case in tries:
         name = f"{case.pair}: {case.fault.name}"
         if all(words in name for words in options.only):
-            row = trial.run(case, options.seconds)
+            row = trial.run(case, fault_seconds(case, options))
             print(f"{time.strftime('%X')} {name}: {report.verdict(row)}", file=sys.stderr, flush=True)
             yield row
+
+
+def fault_seconds(case: Case, options: argparse.Namespace) -> float:
+    """Shorter in the short form, and no longer than what is looked for takes."""
+    if not options.short:
+        return float(options.seconds)
+    return SHORT_SECONDS if case.telling is None and not case.is_client_side else SHORT_TELLING_SECONDS
 
 
 def end(number: int, _frame: FrameType | None) -> None:

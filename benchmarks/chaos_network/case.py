@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
-from benchmarks.chaos_network.fault import Failover, Fault, HalfOpen, Loss, OneWay, Partition, Slow
-from benchmarks.chaos_network.load import NO_ANSWER, Stream
+from benchmarks.chaos_network.fault import Failover, Fault, HalfOpen, Hang, Loss, OneWay, Partition, Slow
+from benchmarks.chaos_network.load import NO_ANSWER, Load, Stream
 from benchmarks.chaos_network.scene import GATEWAYS, OTHER, REMOTE, Scene
 from benchmarks.chaos_network.watch import Metric
 
@@ -35,7 +36,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Pair:
-    """What is promised whatever the fault; where it can only slow things down nothing but 200 is."""
+    """`may_see` is what a fault that keeps the second from answering may show; delays alone show nothing but 200."""
 
     name: str
     first: str
@@ -45,9 +46,14 @@ class Pair:
     telling: Telling | None = None
     is_client_side: bool = False
 
-    def case(self, fault: Fault, *, affected: frozenset[Stream] | None = None) -> Case:
-        is_mere_delay, is_away = isinstance(fault, Slow), isinstance(fault, Partition | OneWay)
-        streams = frozenset() if is_mere_delay else self.affected if affected is None else affected
+    def case(self, fault: Fault) -> Case:
+        # New connections work: the gateway turns to them, where a client that hears nothing is its own master.
+        is_mended = isinstance(fault, HalfOpen) and not self.is_client_side
+        is_harmless = isinstance(fault, Slow) or is_mended
+        is_gone = isinstance(fault, Hang | Failover) and not self.is_client_side  # for both gateways
+        concerned = frozenset(each for each in STREAMS if each.model == REMOTE and self.affected) if is_gone else self.affected
+        streams = frozenset() if is_harmless else concerned
+        is_away = isinstance(fault, Partition | OneWay | Hang)
         return Case(self.name, fault, streams, self.may_see, self.telling if is_away else None, self.is_client_side)
 
 
@@ -64,20 +70,23 @@ PAIRS = (
     Pair(f"{FIRST}, Redis", FIRST, "redis1", telling=LIMITER),
     Pair(f"{FIRST}, upstream", FIRST, "upstream1", frozenset({Stream(FIRST, REMOTE)}), UPSTREAM_FAILS, UPSTREAM),
 )
-FAULTS = (Partition, OneWay, HalfOpen, Loss, Slow)
-SHORT = {"partition": {pair.name for pair in PAIRS}, "half-open": {pair.name for pair in PAIRS[1:]}, "fails over": set()}
+FAULTS = (Partition, OneWay, Hang, HalfOpen, Loss, Slow)
+SHORT = {Partition: PAIRS[1:], HalfOpen: (CLIENTS, PAIRS[3]), Loss: PAIRS[1:2], Slow: PAIRS[3:]}
 
 
-def cases(scene: Scene, *, is_short: bool) -> Iterator[Case]:
+def cases(scene: Scene, load: Load, *, is_short: bool) -> Iterator[Case]:
     """The failovers last, as there is no way back from them."""
     hosts = scene.hosts
     for kind in FAULTS:
-        for pair in PAIRS:
-            if not is_short or pair.name in SHORT.get(kind.name, ()):
+        for pair in SHORT.get(kind, ()) if is_short else PAIRS:
+            if kind is not Hang or not pair.is_client_side:
                 yield pair.case(kind(scene.network, hosts[pair.first], hosts[pair.second]))
-    promotions = (None, scene.promote_postgres, scene.promote_redis, scene.promote_upstream)
+    promotions = (partial(turn_clients, scene, load), scene.promote_postgres, scene.promote_redis, scene.promote_upstream)
     for pair, promote in zip(PAIRS, promotions, strict=True):
-        if promote is not None and not is_short:
-            fault = Failover(scene.network, hosts[pair.first], hosts[pair.second], promote)
-            both = frozenset(Stream(gateway, each.model) for gateway in GATEWAYS for each in pair.affected)
-            yield pair.case(fault, affected=both)
+        if not is_short:
+            yield pair.case(Failover(scene.network, hosts[pair.first], hosts[pair.second], promote))
+
+
+def turn_clients(scene: Scene, load: Load) -> None:
+    """Those of the first gateway go to the second, as a balancer's would."""
+    load.urls = {stream: scene.url(SECOND) for stream in load.urls}

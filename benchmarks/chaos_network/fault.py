@@ -1,5 +1,7 @@
 """What the network does to a pair of hosts: each fault is begun and ended on the router, which no host knows of."""
 
+import os
+import signal
 import subprocess
 import sys
 from abc import ABC, abstractmethod
@@ -7,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
+from benchmarks.chaos_network.namespace import command
 from benchmarks.chaos_network.network import SLOW_TABLE, TUN_IN, TUN_OUT, Host, Network
 
 LOSS_PERCENT = 30
@@ -105,6 +108,22 @@ class Slow(Fault):
         for sender, receiver in ((self.first, self.second), (self.second, self.first)):
             pair = ("from", sender.address, "to", receiver.address, "iif", sender.cable)
             self.network.router.run("ip", "rule", action, *pair, "lookup", SLOW_TABLE)
+
+
+class Hang(Fault):
+    """Every process of the second is stopped: its kernel takes connections and acknowledges, and nobody ever answers."""
+
+    name = "hangs"
+
+    def begin(self) -> None:
+        self.send(signal.SIGSTOP)
+
+    def end(self) -> None:
+        self.send(signal.SIGCONT)
+
+    def send(self, number: signal.Signals) -> None:
+        for pid in command("ip", "netns", "pids", self.second.full_name).split():
+            os.kill(int(pid), number)
 
 
 class Failover(Partition):

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.chaos_network import redis
@@ -52,17 +53,18 @@ url = "http://{other}:{port}"
 
 
 class Scene:
-    """`start` makes and starts it all; the end of the namespaces is the end of it."""
+    """`start` makes and starts it all; the end of the namespaces is the end of it. Without spares nothing can fail over."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, has_spares: bool = True) -> None:
         self.folder = folder
+        self.has_spares = has_spares
         self.network = Network(*HOSTS)
         self.hosts = hosts = self.network.hosts
         self.names = HostsFile(folder / "hosts")
         password = new_password()
         self.postgres = [Postgres(hosts[name], folder, password) for name in ("postgres1", "postgres2")]
         self.redis = [Redis(hosts["redis1"], folder), Redis(hosts["redis2"], folder, primary=hosts["redis1"])]
-        self.upstreams = [self.upstream_process(name) for name in ("upstream1", "upstream2", "other")]
+        self.upstreams = [self.upstream_process(name) for name in ("upstream1", "other", "upstream2")]
         self.gateways = {name: self.gateway_process(name) for name in GATEWAYS}
 
     def upstream_process(self, name: str) -> HostProcess:
@@ -97,21 +99,14 @@ class Scene:
         self.network.make()
         for name, host in (("postgres", "postgres1"), ("redis", "redis1"), ("upstream", "upstream1")):
             self.names.point(name, self.hosts[host].address)
-        primary, standby = self.postgres
-        primary.make()
-        primary.start()
-        for process in (*self.redis, *self.upstreams):
-            process.start()
-        primary.wait_until_ready()
-        standby.follow(primary)
-        standby.start()
-        for process in (standby, *self.redis, *self.upstreams):
-            process.wait_until_ready()
+        first = [self.postgres[0], self.redis[0], *self.upstreams[:2]]
+        self.postgres[0].make()
+        begin(first)
+        if self.has_spares:
+            self.postgres[1].follow(self.postgres[0])
+            begin([self.postgres[1], self.redis[1], self.upstreams[2]])
         self.key = self.new_key()
-        for gateway in self.gateways.values():
-            gateway.start()
-        for gateway in self.gateways.values():
-            gateway.wait_until_ready()
+        begin(list(self.gateways.values()))
 
     def new_key(self) -> str:
         words = self.names.command(str(BIN / "gateway"), "keys", "create", "--name", "chaos", "--json")
@@ -139,3 +134,11 @@ class Scene:
         for process in (*self.upstreams, *self.redis, *self.postgres[::-1]):
             process.kill()
         return codes
+
+
+def begin(processes: Sequence[HostProcess]) -> None:
+    """Returns once all are ready."""
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.wait_until_ready()

@@ -4,11 +4,11 @@ import time
 from datetime import UTC, datetime, timedelta
 
 from benchmarks.chaos_network.case import FIRST, STREAMS, Case
-from benchmarks.chaos_network.fault import Failover, HalfOpen
+from benchmarks.chaos_network.fault import Failover, HalfOpen, OneWay, Partition
 from benchmarks.chaos_network.load import Load, Outcome
 from benchmarks.chaos_network.row import FREED_SECONDS, Row, back_seconds, broken_promises, counted
 from benchmarks.chaos_network.scene import PORT, Scene
-from benchmarks.chaos_network.watch import Prometheus, half_open, logged_at
+from benchmarks.chaos_network.watch import Prometheus, connections, logged_at
 
 QUIET_SECONDS = 1.0
 RECOVERY_SECONDS = 6.0  # looked at after the fault: longer than service may take
@@ -26,30 +26,35 @@ class Trial:
         self.wait_until_well()
         first = len(self.load.outcomes)
         time.sleep(QUIET_SECONDS)
+        held = self.held_by_clients()
         began, began_at = time.monotonic(), datetime.now(UTC)
         case.fault.begin()
-        time.sleep(fault_seconds)
+        freed = self.freed_seconds(held, began, fault_seconds)
         case.fault.end()
         returned = began if isinstance(case.fault, HalfOpen) else time.monotonic()
         time.sleep(RECOVERY_SECONDS)
         ended = time.monotonic()
-        freed = self.freed_seconds(returned) if case.is_client_side else None
         self.wait_for_replies(ended)
         outcomes = [each for each in self.load.outcomes[first:] if began - QUIET_SECONDS <= each.began <= ended]
         row = self.row(case, outcomes, began, returned)
-        row.freed_seconds = freed
+        is_cut = (
+            case.is_client_side and isinstance(case.fault, Partition | OneWay | HalfOpen) and not isinstance(case.fault, Failover)
+        )
+        row.freed_seconds = freed if is_cut else None
         if case.telling is not None:
             row.is_telling = True
             row.told_in_log = logged_at(self.scene.gateways[FIRST].log, set(case.telling.events), began_at - timedelta(seconds=0.1))
             told = self.prometheus.told_at(FIRST, began, case.telling.metric)
             row.told_in_metrics = told - began if told else None
-        row.longest_probe_seconds = self.longest_probe_seconds(began)
+        is_gone = case.is_client_side and isinstance(case.fault, Failover)  # the gateway itself
+        row.longest_probe_seconds = self.longest_probe_seconds(began, but=FIRST if is_gone else "")
         affected, others = split(case, outcomes)
         row.violations += broken_promises(row, affected, others, case.may_see, is_client_side=case.is_client_side)
-        if case.is_client_side and freed is None:
-            row.violations.append(f"connections of a client that is gone were held for {FREED_SECONDS:g} s")
+        if is_cut and (freed is None or freed > FREED_SECONDS):
+            row.violations.append(f"connections of clients that are gone were held for {FREED_SECONDS:g} s")
         if isinstance(case.fault, Failover):
             case.fault.restore()
+            self.load.urls = {stream: self.scene.url(stream.gateway) for stream in STREAMS}
         return row
 
     def row(self, case: Case, outcomes: list[Outcome], began: float, returned: float) -> Row:
@@ -61,18 +66,22 @@ class Trial:
             back_seconds=back_seconds(outcomes, STREAMS, returned),
         )  # fmt: skip
 
-    def freed_seconds(self, returned: float) -> float | None:
-        """Until the gateway holds no connection any more whose client has forgotten it."""
-        deadline = time.monotonic() + FREED_SECONDS
-        while half_open(self.scene.hosts[FIRST], PORT, self.scene.hosts["clients"]):
-            if time.monotonic() > deadline:
-                return None
-            time.sleep(0.1)
-        return time.monotonic() - returned
+    def held_by_clients(self) -> set[tuple[str, str]]:
+        """The first gateway's connections with clients."""
+        return connections(self.scene.hosts[FIRST], PORT, self.scene.hosts["clients"].address)
 
-    def longest_probe_seconds(self, since: float) -> float:
+    def freed_seconds(self, held: set[tuple[str, str]], began: float, fault_seconds: float) -> float | None:
+        """Until the gateway holds none of these any more; None where it does at the fault's end, which this waits for."""
+        freed = None
+        while time.monotonic() < began + fault_seconds:
+            if freed is None and not held & self.held_by_clients():
+                freed = time.monotonic() - began
+            time.sleep(0.1)
+        return freed
+
+    def longest_probe_seconds(self, since: float, *, but: str) -> float:
         """A failed one is infinitely long."""
-        probes = [each for seen in self.prometheus.seen.values() for each in seen.probes if each[0] >= since]
+        probes = [each for name, seen in self.prometheus.seen.items() if name != but for each in seen.probes if each[0] >= since]
         return max((seconds if status == 200 else float("inf") for _, seconds, status in probes), default=float("inf"))
 
     def wait_for_replies(self, asked_before: float) -> None:

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from benchmarks.chaos_network.namespace import Namespace
 
 EVERY_SECONDS = 0.5
 PATIENCE_SECONDS = 5.0
+ESTABLISHED = "01"  # in /proc/net/tcp
 PROBES = ("/livez", "/readyz", "/metrics")
 Values = dict[str, float]  # by series: name and labels, as they stand
 
@@ -101,13 +103,10 @@ def logged_at(path: Path, events: set[str], since: datetime) -> float | None:
     return None
 
 
-def half_open(server: Namespace, port: int, client: Namespace) -> int:
-    """Connections that the server holds and the client does not."""
-    return len({pair[::-1] for pair in established(server) if pair[0].endswith(f":{port:04X}")} - established(client))
-
-
-def established(host: Namespace) -> set[tuple[str, str]]:
-    """(own end, other end) of each, as the kernel writes them."""
-    with host.entered():
+def connections(server: Namespace, port: int, client_address: str) -> set[tuple[str, str]]:
+    """(own end, other end) of each that the server's kernel calls established, as the kernel writes them."""
+    with server.entered():
         rows = [line.split() for line in Path("/proc/thread-self/net/tcp").read_text().splitlines()[1:]]
-    return {(row[1], row[2]) for row in rows if row[3] == "01"}
+    client = socket.inet_aton(client_address)[::-1].hex().upper()
+    ends = ((row[1], row[2]) for row in rows if row[3] == ESTABLISHED)
+    return {(own, other) for own, other in ends if own.endswith(f":{port:04X}") and other.startswith(client)}
