@@ -5,9 +5,12 @@ Replies are bounded, redirects are not followed, cookies are not kept, and proxi
 
 import asyncio
 import base64
+import errno
 import socket
 import ssl
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -20,7 +23,7 @@ from gateway import __version__
 from gateway.errors import OperatorError
 from gateway.tcp import bound_acknowledgement, notice_silent_peer
 
-Kind = Literal["connect", "tls", "timeout", "cut", "nonsense", "too_large"]
+Kind = Literal["connect", "tls", "timeout", "silent", "cut", "nonsense", "too_large"]
 KEPT_ALIVE_SECONDS = 15.0
 NAME_SECONDS = 2  # that an address found for a name is used; a server that moves to another is followed within it
 # Vectors do not get smaller by gzip in base64, and little by it as text; packing and unpacking costs more than a local network.
@@ -63,7 +66,11 @@ class Route:
 
 
 class Connection:
-    """A pool of connections that stay open. Made on the loop that uses it, by `opened`."""
+    """A pool of connections that stay open. Made on the loop that uses it, by `opened`.
+
+    Once one of them fell silent, the others are not used for new requests: what swallowed one (a firewall that forgot its state, a
+    host that is gone) has swallowed all of them, and each would cost a request its time.
+    """
 
     @classmethod
     async def opened(cls, route: Route) -> "Connection":
@@ -78,17 +85,34 @@ class Connection:
         self.timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=route.connect_timeout_seconds, sock_read=route.read_timeout_seconds
         )
-        self.session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=route.max_connections,
-                ssl=context,
-                keepalive_timeout=KEPT_ALIVE_SECONDS,
-                ttl_dns_cache=NAME_SECONDS,
-                socket_factory=partial(made_socket, silent_seconds=route.connect_timeout_seconds),
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=self.timeout,
+        self.route = route
+        self.context = context
+        self.session = self.made_session()
+        self.num_users: Counter[aiohttp.ClientSession] = Counter()
+
+    def made_session(self) -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(
+            limit=self.route.max_connections,
+            ssl=self.context,
+            keepalive_timeout=KEPT_ALIVE_SECONDS,
+            ttl_dns_cache=NAME_SECONDS,
+            socket_factory=partial(made_socket, silent_seconds=self.route.connect_timeout_seconds),
         )
+        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), timeout=self.timeout)
+
+    @asynccontextmanager
+    async def used_session(self) -> AsyncIterator[aiohttp.ClientSession]:
+        """One that was replaced meanwhile is closed by the last request on it."""
+        session = self.session
+        self.num_users[session] += 1
+        try:
+            yield session
+        finally:
+            self.num_users[session] -= 1
+            if not self.num_users[session]:
+                del self.num_users[session]
+                if session is not self.session:
+                    await session.close()
 
     async def post(self, url: URL, content: bytes, *, max_bytes: int, headers: Mapping[str, str]) -> Answer:
         """Raises Broken. `max_bytes` bounds the reply as unpacked; `headers` are this request's own."""
@@ -101,22 +125,27 @@ class Connection:
         """The proxy's password goes to the proxy alone: where TLS is spoken through it, with the words that open the tunnel."""
         is_tls = url.scheme == "https"
         headers = self.headers if is_tls else self.http_headers
-        try:
-            async with self.session.request(
-                method,
-                url,
-                data=content,
-                headers=CIMultiDict({**headers, **own}) if own else headers,
-                allow_redirects=False,
-                proxy=self.proxy,
-                proxy_headers=self.proxy_headers if is_tls else None,
-            ) as response:
-                return Answer(response.status, response.headers, await read(response, max_bytes))
-        except (aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError, OSError, ValueError, RuntimeError) as error:
-            raise Broken(kind_of(error)) from None  # its words may name an address with what belongs to nobody else
+        async with self.used_session() as session:
+            try:
+                async with session.request(
+                    method,
+                    url,
+                    data=content,
+                    headers=CIMultiDict({**headers, **own}) if own else headers,
+                    allow_redirects=False,
+                    proxy=self.proxy,
+                    proxy_headers=self.proxy_headers if is_tls else None,
+                ) as response:
+                    return Answer(response.status, response.headers, await read(response, max_bytes))
+            except FOREIGN as error:
+                kind = kind_of(error)
+                if kind == "silent" and session is self.session:
+                    self.session = self.made_session()
+                raise Broken(kind) from None  # its words may name an address with what belongs to nobody else
 
     async def close(self) -> None:
-        await self.session.close()
+        for session in {self.session, *self.num_users}:
+            await session.close()
 
 
 def made_socket(address: tuple[Any, ...], *, silent_seconds: float) -> socket.socket:
@@ -160,7 +189,12 @@ KINDS: tuple[tuple[type[Exception], Kind], ...] = (
 )
 
 
+FOREIGN = (aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError, OSError, ValueError, RuntimeError)
+
+
 def kind_of(error: Exception) -> Kind:
+    if isinstance(error, OSError) and error.errno == errno.ETIMEDOUT and not isinstance(error, aiohttp.ClientConnectorError):
+        return "silent"  # says the kernel: what was sent was not acknowledged
     return next((kind for foreign, kind in KINDS if isinstance(error, foreign)), "nonsense")
 
 

@@ -50,7 +50,7 @@ class Exchange:
         try:
             return await self.tried(endpoint, connection, call)
         except Failed as failed:
-            if not (self.may_retry and failed.failure.may_retry and self.budget.spend()):
+            if not (self.may_retry and failed.failure.may_retry and (failed.failure.is_silent or self.budget.spend())):
                 raise
             pause = failed.failure.wait_seconds
         self.metrics.retries.inc()
@@ -97,7 +97,10 @@ class Exchange:
             return result
 
     def failed(self, endpoint: Endpoint, failure: Failure) -> None:
-        if failure.is_fault:
+        if failure.is_silent:  # whether it is there a new connection will tell
+            endpoint.breaker.left()
+            self.outages[endpoint].begin("a connection was lost without a word")
+        elif failure.is_fault:
             endpoint.breaker.failed()
             if endpoint.breaker.state == "open":
                 self.outages[endpoint].begin(f"left alone after failures, the last: {failure.outcome}")

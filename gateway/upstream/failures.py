@@ -29,13 +29,16 @@ NOT_A_NUMBER = re.compile(r"\bNaN\b")
 class Failure:
     """One try that failed. `outcome` is its label in the metrics; `is_fault` counts against the address in its breaker.
 
-    `max_inputs` and `no_base64` are what was learned of the upstream: asked otherwise it may answer.
+    `is_silent`: a connection was lost without a word, which blames the network between and no address; what was sent on it did not
+    arrive, so that sending it again costs the upstream nothing. `max_inputs` and `no_base64` are what was learned of the upstream:
+    asked otherwise it may answer.
     """
 
     outcome: str
     error: GatewayError
     is_fault: bool = False
     may_retry: bool = False
+    is_silent: bool = False
     wait_seconds: float = PAUSE_SECONDS
     max_inputs: int | None = None
     no_base64: bool = False
@@ -69,12 +72,13 @@ class Subject:
 BROKEN: Mapping[Kind, tuple[str, bool, bool]] = {  # what is told, whether it is away, whether a retry may help
     "connect": ("cannot be reached", True, True),
     "timeout": ("did not answer in time", False, False),
+    "silent": ("is silent: the connection was lost without a word", False, True),
     "cut": ("broke the connection", False, True),
     "tls": ("could not be trusted: its TLS certificate was refused, or its TLS is not ours", False, False),
     "nonsense": ("answered what is no HTTP", False, False),
     "too_large": ("answered far more than was asked for", False, False),
 }
-RETRIES_MAY_HELP_LATER = {"connect", "timeout", "cut"}
+RETRIES_MAY_HELP_LATER = {"connect", "timeout", "silent", "cut"}
 
 
 def of_broken(kind: Kind, subject: Subject) -> Failure:
@@ -83,7 +87,8 @@ def of_broken(kind: Kind, subject: Subject) -> Failure:
         error: GatewayError = UpstreamUnavailable(subject.name, reason)
     else:
         error = UpstreamError(subject.name, reason, may_help=kind in RETRIES_MAY_HELP_LATER)
-    return Failure(kind, error, is_fault=True, may_retry=may_retry)
+    is_silent = kind == "silent"
+    return Failure(kind, error, is_fault=not is_silent, may_retry=may_retry, is_silent=is_silent)
 
 
 def of_nonsense(reason: str, subject: Subject) -> Failure:

@@ -101,7 +101,8 @@ class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         bool,
         Meta(
             description="Whether what failed by a broken connection, 502, 503, 504, or 429 with a short Retry-After is sent once"
-            " more, to another of its urls if there are several. Never for more than a tenth of all requests."
+            " more, to another of its urls if there are several. Never for more than a tenth of all requests,"
+            " beside those whose connection was lost without a word."
         ),
     ] = True
     breaker_failures: Annotated[

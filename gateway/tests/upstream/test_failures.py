@@ -1,6 +1,7 @@
 """Every way another server can fail has an error of ours."""
 
 import email.utils
+import errno
 import inspect
 import json
 import ssl
@@ -49,7 +50,7 @@ def test_whatever_the_client_library_raises_is_an_error_of_ours(foreign):
 
 def test_there_are_many_of_them_and_each_kind_has_one():
     assert len(foreign_errors()) > 25
-    assert {kind for _, kind in KINDS} | {"too_large"} == set(BROKEN)
+    assert {kind for _, kind in KINDS} | {"silent", "too_large"} == set(BROKEN)
 
 
 @pytest.mark.parametrize(
@@ -74,6 +75,13 @@ def test_there_are_many_of_them_and_each_kind_has_one():
 )
 def test_the_kinds_are_told_apart(foreign, kind):
     assert kind_of(foreign.__new__(foreign)) == kind
+
+
+@pytest.mark.parametrize("error", [TimeoutError, aiohttp.ClientOSError])
+def test_what_the_kernel_gave_up_waiting_for_was_silent_and_blames_no_address(error):
+    kind = kind_of(error(errno.ETIMEDOUT, "Connection timed out"))
+    failure = failures.of_broken(kind, SUBJECT)
+    assert (kind, failure.is_fault, failure.may_retry, failure.is_silent) == ("silent", False, True, True)
 
 
 def nested(message):
