@@ -71,7 +71,7 @@ PAIRS = (
     Pair(f"{FIRST}, upstream", FIRST, "upstream1", frozenset({Stream(FIRST, REMOTE)}), UPSTREAM_FAILS, UPSTREAM),
 )
 FAULTS = (Partition, OneWay, Hang, HalfOpen, Loss, Slow)
-SHORT = {Partition: PAIRS[1:], HalfOpen: (CLIENTS, PAIRS[3]), Loss: PAIRS[1:2], Slow: PAIRS[3:]}
+SHORT = {Partition: PAIRS[2:], HalfOpen: (CLIENTS, PAIRS[3]), Loss: PAIRS[1:2], Slow: PAIRS[3:]}
 
 
 def cases(scene: Scene, load: Load, *, is_short: bool) -> Iterator[Case]:

@@ -7,14 +7,27 @@ from typing import Any
 from benchmarks.chaos_network.row import Row
 from benchmarks.table import aligned
 
-COLUMNS = ("between", "fault", "whom it concerns saw", "the others saw", "longest", "back", "log", "metric", "freed", "verdict")
+COLUMNS = (
+    "between",
+    "fault",
+    "whom it concerns saw",
+    "the others saw",
+    "longest",
+    "back",
+    "log",
+    "metric",
+    "freed",
+    "probe",
+    "verdict",
+)
 
 
 def cells(row: Row) -> tuple[str, ...]:
     return (
         row.pair, row.fault, outcomes(row.outcomes), outcomes(row.others), f"{row.longest_seconds:.1f} s",
         seconds(row.back_seconds, is_due=True), seconds(row.told_in_log, is_due=row.is_telling),
-        seconds(row.told_in_metrics, is_due=row.is_telling), seconds(row.freed_seconds, is_due=False), verdict(row),
+        seconds(row.told_in_metrics, is_due=row.is_telling), seconds(row.freed_seconds, is_due=False),
+        f"{row.longest_probe_seconds:.2f} s", verdict(row),
     )  # fmt: skip
 
 

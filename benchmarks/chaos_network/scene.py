@@ -21,6 +21,7 @@ HOSTS = (*GATEWAYS, *DEPENDENCIES, "clients", "prometheus")
 REMOTE, OTHER = "remote", "other"  # models: the one whose network fails, and one whose does not
 DEADLINE_SECONDS = 10.0
 KEEP_ALIVE_SECONDS = 5.0
+PART_SECONDS = 4.0  # for the rest of a request of which a part has come
 # What is not said is at its default: what an operator has who set nothing.
 CONFIG = """
 [server]
@@ -28,6 +29,8 @@ host = "{address}"
 port = {port}
 request_timeout_seconds = {deadline}
 keep_alive_seconds = {keep_alive}
+header_timeout_seconds = {part}
+body_timeout_seconds = {part}
 
 [limits]
 redis_url = {{ env = "CHAOS_REDIS_URL" }}
@@ -78,7 +81,7 @@ class Scene:
     def gateway_process(self, name: str) -> HostProcess:
         address, config = self.hosts[name].address, self.folder / f"{name}.toml"
         text = CONFIG.format(
-            address=address, port=PORT, deadline=DEADLINE_SECONDS, keep_alive=KEEP_ALIVE_SECONDS, domain=DOMAIN,
+            address=address, port=PORT, deadline=DEADLINE_SECONDS, keep_alive=KEEP_ALIVE_SECONDS, part=PART_SECONDS, domain=DOMAIN,
             other=self.hosts["other"].address,
         )  # fmt: skip
         config.write_text(text, encoding="utf-8")
