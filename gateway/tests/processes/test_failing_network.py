@@ -77,7 +77,7 @@ def row(**changed):
         ([outcome(0, 0.1, "502 upstream_error")], [], row()),
         ([outcome(0, 0.1, "503 timeout", is_wrong=True)], [], row()),
         ([], [outcome(0, 0.1, "503 timeout")], row()),
-        ([outcome(0, DEADLINE_SECONDS + 2)], [], row()),
+        ([outcome(0, DEADLINE_SECONDS + 3)], [], row()),
         ([], [], row(is_telling=True, told_in_log=1.0)),
         ([], [], row(is_telling=True, told_in_log=1.0, told_in_metrics=10.5)),
         ([], [], row(longest_probe_seconds=float("inf"))),
