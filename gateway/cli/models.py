@@ -28,7 +28,7 @@ def models(context: click.Context, path: str | None, as_json: bool) -> None:
     context.obj = path
     if context.invoked_subcommand is not None:
         return
-    rows = [row(model) for model in Gateway(load(path)).catalog.models]
+    rows = [told(model) for model in Gateway(load(path)).catalog.models]
     if as_json:
         click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
         return
@@ -61,12 +61,23 @@ def built(model: Model) -> Path | str:
     embedder = model.built
     if not isinstance(embedder, Local):
         return "nothing to compile: it is not served on this machine"
+    runtime.found(embedder.settings, embedder.shelf)
     if not runtime.compiles(embedder.settings):
         return "nothing to compile: it runs through torch"
     with click.progressbar(length=len(STEPS), label=f"compiling {model.name}", item_show_func=lambda step: step or "") as bar:
         return runtime.artifact_for(
             model.name, embedder.settings, embedder.shelf, progress=lambda step: bar.update(1, step), child=Child()
         )
+
+
+def told(model: Model) -> dict[str, Any]:
+    """Its row, which also says why a folder cannot be served, and how one without modules.json is pooled."""
+    try:
+        known = row(model)
+        pooling = runtime.default_pooling(model.built.settings) if isinstance(model.built, Local) else ""
+    except OperatorError as error:
+        return dict.fromkeys(COLUMNS) | {"name": model.name, "aliases": list(model.row.aliases), "state": f"refused: {error}"}
+    return known | {"state": f"{known['state']}; no modules.json: {pooling}"} if pooling else known
 
 
 def row(model: Model) -> dict[str, Any]:

@@ -75,6 +75,9 @@ class Local:
 
     def load(self) -> None:
         self.serve(runtime.load(self.name, self.settings, self.engine, self.shelf, child=self.compiler))
+        pooling = runtime.default_pooling(self.settings)
+        if pooling:
+            log.warning("no_modules_json", model=self.name, hint=f"its folder has none: {pooling}, as sentence-transformers does")
         if self.is_closed:  # while this thread, which cannot be stopped, was loading
             self.stop()
 

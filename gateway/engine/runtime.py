@@ -12,6 +12,7 @@ from gateway.engine.artifact import Manifest, Shelf
 from gateway.engine.compiler import Child, Interrupted, Progress, compile_model
 from gateway.engine.encoder import Encoder
 from gateway.engine.identity import Identity, identity_of, refuse_changed
+from gateway.engine.kind import is_bare, pooled_by_default
 from gateway.engine.settings import LocalSettings
 from gateway.engine.weights import folder_of, local_folder_of
 from gateway.errors import ConfigurationError, OperatorError
@@ -110,6 +111,12 @@ def known_artifact(settings: LocalSettings, shelf: Shelf) -> Manifest | None:
     folder = local_folder_of(settings.source)
     place = shelf.find(identity_of(folder), precision) if folder else shelf.find_by_source(settings.source, precision)
     return artifact.read(place) if place else None
+
+
+def default_pooling(settings: LocalSettings) -> str:
+    """What a folder without modules.json is pooled with; empty for all others, and for files that are not here."""
+    folder = local_folder_of(settings.source)
+    return pooled_by_default(folder) if folder is not None and is_bare(folder) else ""
 
 
 def found(settings: LocalSettings, shelf: Shelf) -> None:

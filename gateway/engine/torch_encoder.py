@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 
 from gateway.engine import unpadded
+from gateway.engine.checkpoint import read
 from gateway.engine.encoder import EncoderInfo, OutOfMemory, Window, padded
 from gateway.engine.fidelity import MIN_COSINE, cosines, probe_windows
 from gateway.engine.router import TEXT, always_ends_in, is_router, refuse_unequal_routes, tasks_of
@@ -198,11 +198,3 @@ def chosen_devices(name: str) -> list[str]:
     if missing or not asked:
         raise OperatorError(f"the device '{', '.join(missing) or name}' is not on this machine: torch sees {num_cuda} CUDA devices")
     return asked
-
-
-def read(folder: Path, device: torch.device) -> SentenceTransformer:
-    try:
-        return SentenceTransformer(str(folder), device=str(device), local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, SafetensorError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise OperatorError(f"the model in {folder} cannot be loaded: {reason}") from error

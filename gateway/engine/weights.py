@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from gateway.engine.identity import sha256_of, weights_files
+from gateway.engine.kind import refuse_other_kinds
 from gateway.errors import OperatorError
 
 # Other formats of the same weights: what the hub holds beside the files that are read.
@@ -58,15 +59,24 @@ def folder_of(source: str, *, download: bool) -> Path:
     except ModuleNotFoundError:
         raise OperatorError(missing(source, "and the package huggingface_hub, which would fetch them, is not here")) from None
     try:
-        return Path(huggingface_hub.snapshot_download(source, ignore_patterns=NOT_NEEDED))
+        folder = Path(huggingface_hub.snapshot_download(source, ignore_patterns=NOT_NEEDED))
     except (huggingface_hub.errors.HfHubHTTPError, OSError, ValueError) as error:
         raise OperatorError(
             missing(source, "and the hub did not give them: there is no way to it, or no such model on it")
         ) from error
+    refuse_other_kinds(folder)
+    return folder
 
 
 def local_folder_of(source: str) -> Path | None:
-    """The folder where it is on this machine already, else None. Raises OperatorError for a folder that is not a model's."""
+    """The folder where it is on this machine already, else None. Raises OperatorError for a folder that holds no embedder."""
+    folder = any_folder_of(source)
+    if folder is not None:
+        refuse_other_kinds(folder)
+    return folder
+
+
+def any_folder_of(source: str) -> Path | None:
     path = Path(source).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file() and not (path / "modules.json").is_file():

@@ -146,7 +146,7 @@ UNEQUAL = {
     "other weights, though the vectors are alike": (
         FakeEmbedder(fingerprint=OURS),
         FakeEmbedder(fingerprint="b" * 8 + "f" * 16 + ".openvino-bfloat16"),
-        r"first and second differ in weights: f{24}\.openvino-bfloat16 and b{8}f{16}\.openvino-bfloat16",
+        r"first and second differ in weights or configuration: f{24}\.openvino-bfloat16 and b{8}f{16}\.openvino-bfloat16",
     ),
 }
 

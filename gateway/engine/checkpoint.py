@@ -1,0 +1,178 @@
+"""Loading a model through sentence-transformers, and refusing what it loads with a warning or in silence.
+
+transformers fills tensors that a checkpoint lacks with random numbers and passes over those it has no place for. A reference with
+random layers is no reference, so both are refused here by name, as are numbers that are none, tokens that have no row in the
+table of embeddings, and inputs that the gateway would not feed as sentence-transformers does.
+"""
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Transformer
+from transformers import PreTrainedModel
+
+from gateway.engine.kind import OTHER_KIND
+from gateway.engine.tokenizer import Tokenizer
+from gateway.errors import OperatorError
+
+# The heads of the tasks a network was trained with. An embedder reads its last hidden state, which none of them makes.
+HEADS = (
+    "cls", "lm_head", "mlm_head", "embed_out", "classifier", "pre_classifier", "classification_head", "score", "qa_outputs",
+    "predictions", "sop_classifier", "discriminator_predictions", "generator_predictions", "generator_lm_head",
+    "lm_predictions", "mask_predictions", "vocab_transform", "vocab_layer_norm", "vocab_projector", "logits_proj", "seq_summary",
+    r"head\.(dense|norm)", r"decoder\.(weight|bias)$",
+)  # fmt: skip
+# Made from the last hidden state for a head. A model that pools through it reads `pooler_output`, and then it is needed.
+POOLER = "pooler"
+# Numbers that a network counts by itself; older releases saved them.
+BUFFERS = (r"(.*\.)?position_ids$", r"(.*\.)?inv_freq$", r"(.*\.)?(attn\.)?masked_bias$", r"(.*\.)?attn\.bias$")
+# Embeddings of positions that are a table with an end, by the names transformers' networks give them.
+POSITION_TABLES = ("position_embeddings", "embed_positions", "wpe")
+MAX_NAMED = 4
+PROBES = ("a", "Hello, world", "The capital of France is Paris. " * 3, "Größe 你好 مرحبا 🙂")
+FED = {"input_ids", "attention_mask", "token_type_ids", "modality", "prompt_length"}
+# What reading a broken folder raises, from json to torch.
+ERRORS = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError, ArithmeticError, AssertionError,
+    EOFError, MemoryError, SafetensorError, UnpicklingError,
+)  # fmt: skip
+patched = threading.Lock()  # one load at a time may watch transformers
+
+
+def read(folder: Path, device: torch.device) -> SentenceTransformer:
+    """The model in `folder`, whole. Raises OperatorError, also for one that transformers loads with a warning alone."""
+    try:
+        with loading_reports() as reports:
+            model = SentenceTransformer(str(folder), device=str(device), local_files_only=True)
+    except ERRORS as error:
+        reason = " ".join(str(error).split())[:500] or type(error).__name__
+        raise OperatorError(f"the model in {folder} cannot be loaded: {reason}") from error
+    pooler = [POOLER] if all(map(ignores_pooler, model)) else []
+    for report in reports:
+        refuse_incomplete(folder, report, pooler)
+    refuse_not_finite(folder, model)
+    refuse_other_input(folder, model)
+    return model
+
+
+@contextmanager
+def loading_reports() -> Iterator[list[dict[str, Any]]]:
+    """What transformers tells of each network loaded meanwhile: its `output_loading_info`, which sentence-transformers drops."""
+    reports: list[dict[str, Any]] = []
+    owner: Any = PreTrainedModel
+    original = vars(owner)["from_pretrained"]
+
+    def from_pretrained(cls: type[PreTrainedModel], *arguments: Any, **options: Any) -> Any:
+        told = {"output_loading_info": True, "ignore_mismatched_sizes": True}  # then shapes are in the report: an error names none
+        model, report = original.__get__(None, cls)(*arguments, **{**options, **told})
+        reports.append(report)
+        return (model, report) if options.get("output_loading_info") else model
+
+    with patched:
+        owner.from_pretrained = classmethod(from_pretrained)
+        try:
+            yield reports
+        finally:
+            owner.from_pretrained = original
+
+
+def ignores_pooler(module: torch.nn.Module) -> bool:
+    """Whether a module reads the last hidden state, for which a pooler does not matter."""
+    modalities = getattr(module, "modality_config", {})
+    return all(params["method_output_name"] == "last_hidden_state" for params in modalities.values())
+
+
+def refuse_incomplete(folder: Path, report: dict[str, Any], pooler: list[str]) -> None:
+    """Raises OperatorError that names the encoder's tensors that are missing, left over or of another shape."""
+    needless = re.compile(rf"^({'|'.join([*HEADS, *pooler])})(\.|$)|^({'|'.join(BUFFERS)})")
+    shapes = [f"{name} {tuple(there)} instead of {tuple(wanted)}" for name, there, wanted in report["mismatched_keys"]]
+    found = {
+        "missing": sorted(name for name in report["missing_keys"] if not needless.match(name)),
+        "left over": sorted(name for name in report["unexpected_keys"] if not needless.match(name)),
+        "of another shape": sorted(shapes),
+        "not read": sorted(report.get("error_msgs", ())),
+    }
+    told = [f"{named(names)} {'is' if len(names) == 1 else 'are'} {how}" for how, names in found.items() if names]
+    if told:
+        raise OperatorError(
+            f"the weights in {folder} are not those of its config.json: {'; '.join(told)}. Fetch the model's files again, all of"
+            " one revision, or name another model",
+            category=OTHER_KIND,
+        )
+
+
+def named(names: list[str]) -> str:
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more
+
+
+def refuse_not_finite(folder: Path, model: SentenceTransformer) -> None:
+    names = [name for name, tensor in model.named_parameters() if not bool(torch.isfinite(tensor).all())]
+    if names:
+        raise OperatorError(
+            f"the weights in {folder} hold numbers that are not finite, in {named(names)}: fetch the model's files again",
+            category=OTHER_KIND,
+        )
+
+
+def refuse_other_input(folder: Path, model: SentenceTransformer) -> None:
+    """Raises OperatorError where sentence-transformers feeds the network with something else than the gateway does."""
+    for module in model:
+        if isinstance(module, Transformer):
+            refuse_other_modality(folder, module)
+            refuse_beyond_tables(folder, module)
+    if isinstance(model[0], Transformer) and hasattr(model.tokenizer, "backend_tokenizer"):
+        refuse_other_tokens(folder, model)
+
+
+def refuse_other_modality(folder: Path, transformer: Transformer) -> None:
+    """A chat template is filled in by sentence-transformers alone, and images are read by processors."""
+    modalities = transformer.modality_config
+    if set(modalities) != {"text"} or modalities["text"]["method"] != "forward":
+        raise unsupported(folder, f"it reads {', '.join(map(str, modalities))} through {type(transformer.processor).__name__}")
+
+
+def refuse_beyond_tables(folder: Path, transformer: Transformer) -> None:
+    """A token or a position without a row in its table is an error in torch, and silently something else when compiled."""
+    network: Any = transformer.model
+    rows = int(network.get_input_embeddings().weight.shape[0])
+    last = max(transformer.tokenizer.get_vocab().values(), default=0) if transformer.tokenizer is not None else 0
+    if last >= rows:
+        raise unsupported(folder, f"its tokenizer has tokens up to number {last}, its table of embeddings {rows} rows")
+    reads = transformer.max_seq_length or 0
+    for name, module in network.named_modules():
+        if name.rpartition(".")[2] in POSITION_TABLES and isinstance(module, torch.nn.Embedding):
+            room = module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+            if reads > room:
+                raise unsupported(folder, f"it is set to read {reads} tokens and has {room} positions: lower its max_seq_length")
+
+
+def refuse_other_tokens(folder: Path, model: SentenceTransformer) -> None:
+    """Compares what sentence-transformers feeds for a few texts with what the gateway does."""
+    tokenizer = Tokenizer(model.tokenizer.backend_tokenizer.to_str())
+    room = int(model.max_seq_length or model.tokenizer.model_max_length) - tokenizer.num_special
+    if room < 1:
+        raise unsupported(folder, f"it reads {room + tokenizer.num_special} tokens, special ones among them")
+    for probe in PROBES:
+        features = model.preprocess([probe])
+        strange = set(features) - FED
+        types = features.get("token_type_ids")
+        if strange or (types is not None and bool(types.any())):
+            raise unsupported(folder, f"its tokenizer gives the network {', '.join(sorted(strange)) or 'token types other than 0'}")
+        if "attention_mask" not in features or not bool(features["attention_mask"].all()):
+            raise unsupported(folder, "its tokenizer masks tokens of single texts, or gives no attention mask")
+        ids = tokenizer.fast.encode(probe, add_special_tokens=False).ids[:room]
+        if features["input_ids"][0].tolist() != tokenizer.with_special(ids):
+            raise unsupported(folder, "its tokenizer gives a text other tokens than its vocabulary file says, or cuts elsewhere")
+
+
+def unsupported(folder: Path, what: str) -> OperatorError:
+    return OperatorError(f"the model in {folder} cannot be served as sentence-transformers does: {what}", category=OTHER_KIND)

@@ -1,0 +1,207 @@
+"""What kind of model a folder holds, told from its files alone: no torch is needed to refuse what gives no vectors of texts.
+
+The kind is what modules.json and sentence-transformers' own configuration say. `architectures` in config.json alone says nothing:
+an ordinary BERT names the masked-LM head there that it was trained with. Where there is no modules.json, sentence-transformers
+pools the mean of whatever network it finds; marks of another kind are then its own marks, or a head whose weights are there.
+"""
+
+import re
+import zipfile
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from gateway.engine.identity import modules_of, parsed, routes_of, weights_in
+from gateway.errors import OperatorError
+
+OTHER_KIND = "other_kind"  # the category of what no other runtime would serve either
+
+RERANKER = "a reranker (CrossEncoder), which scores pairs of texts and gives no vectors"
+SPARSE = "a sparse encoder (such as SPLADE), which gives a weight for each word and no dense vector"
+MULTI = "a multi-vector encoder (such as ColBERT), which gives a vector for each token and none for the whole text"
+IMAGES = "a model of images or sound (such as CLIP)"
+HEAD = "a network with the head of another task"
+# config_sentence_transformers.json's `model_type`, and the package its modules are of.
+MODEL_TYPES = {"CrossEncoder": RERANKER, "SparseEncoder": SPARSE, "MultiVectorEncoder": MULTI, "ColBERT": MULTI}
+PACKAGES = {"cross_encoder": RERANKER, "sparse_encoder": SPARSE, "multi_vector_encoder": MULTI, "pylate": MULTI}
+# Modules of older releases, which were all in sentence_transformers.models.
+MODULES = {
+    "SpladePooling": SPARSE, "MLMTransformer": SPARSE, "SparseAutoEncoder": SPARSE, "CSRSparsity": SPARSE, "IDF": SPARSE,
+    "SparseStaticEmbedding": SPARSE, "LogitScore": RERANKER, "MultiVectorMask": MULTI, "CLIPModel": IMAGES,
+}  # fmt: skip
+TASKS = {"sequence-classification": RERANKER, "fill-mask": SPARSE, "retrieval": MULTI}
+# What PyLate writes into config_sentence_transformers.json, of its releases that had no `model_type` too.
+PYLATE = ("query_prefix", "document_prefix", "do_query_expansion", "attend_to_expansion_tokens", "skiplist_words")
+# What makes one vector of a text; a Transformer that does it by itself says so in `module_output_name`.
+POOLS = {"Pooling", "StaticEmbedding", "BoW", "Router", "Asym"}
+# Options of sentence_bert_config.json that change what is fed to the network in ways that are not followed here.
+NOT_FOLLOWED = ("processing_kwargs", "query_length", "document_length", "query_expansion", "tokenizer_name_or_path")
+OPTIONS = tuple(
+    f"sentence_{name}_config.json" for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
+VOCABULARIES = (
+    "tokenizer.json", "tokenizer.*.json", "vocab.txt", "vocab.json", "*.model", "*.spm", "*.tokenizer", "bpe.codes", "tekken.json",
+)  # fmt: skip
+CLASSIFIERS = re.compile(r"^(classifier|classification_head|score|logits_proj)\.")
+NAMES_IN_PICKLE = re.compile(rb"[A-Za-z_][\w.]*\.(?:weight|bias)")
+MAX_HEADER_BYTES = 100 * 1024 * 1024  # safetensors' own bound
+
+
+def refuse_other_kinds(folder: Path) -> None:
+    """Raises OperatorError that says what the folder holds, where that is no embedder of texts, and what to do."""
+    if is_bare(folder):
+        refuse_marks(folder)
+    else:
+        refuse_modules(folder)
+    for part in transformer_folders(folder):
+        refuse_options(part)
+        refuse_foreign(part)
+    if not is_bare(folder):
+        refuse_without_pooling(folder)
+
+
+def is_bare(folder: Path) -> bool:
+    """Whether transformers alone saved it: sentence-transformers then adds its default pooling."""
+    return modules_of(folder) is None
+
+
+def pooled_by_default(folder: Path) -> str:
+    """What sentence-transformers pools a bare folder with: the last token where it was a causal language model, else the mean."""
+    config = table(folder / "config.json")
+    architectures = config.get("architectures") or [""]
+    is_causal = str(architectures[0]).endswith("ForCausalLM") and config.get("is_causal", True)
+    return "last-token pooling" if is_causal else "mean pooling"
+
+
+def refuse_modules(folder: Path) -> None:
+    config = table(folder / "config_sentence_transformers.json")
+    model_type = config.get("model_type", "SentenceTransformer")
+    if model_type != "SentenceTransformer":
+        raise other(folder, MODEL_TYPES.get(str(model_type), f"of another kind, a {model_type}"))
+    if any(config.get(mark) is not None for mark in PYLATE):
+        raise other(folder, MULTI)
+    types = [str(module.get("type")) for module in modules_of(folder) or ()]
+    for each in types:
+        package, _, name = each.rpartition(".")
+        kind = MODULES.get(name) or next((PACKAGES[part] for part in package.split(".") if part in PACKAGES), None)
+        if kind is not None:
+            raise other(folder, kind)
+        if not each.startswith("sentence_transformers."):
+            raise custom(folder, f"modules.json names {each}")
+
+
+def refuse_without_pooling(folder: Path) -> None:
+    names = {str(module.get("type")).rpartition(".")[2] for module in modules_of(folder) or ()}
+    makes_one = any(options_of(part).get("module_output_name") == "sentence_embedding" for part in transformer_folders(folder))
+    if not makes_one and not POOLS & names:
+        raise other(folder, "without a module that makes one vector of a text's tokens, such as Pooling in modules.json")
+
+
+def refuse_marks(folder: Path) -> None:
+    """Of a folder without modules.json."""
+    config = table(folder / "config.json")
+    architectures = [str(each) for each in config.get("architectures") or ()]
+    own = config.get("sentence_transformers")
+    if "sbert_ce_default_activation_function" in config or (isinstance(own, dict) and "activation_fn" in own):
+        raise other(folder, RERANKER)  # as CrossEncoder saved itself before it wrote modules.json
+    is_late = any(each == "HF_ColBERT" or each.endswith("ForRetrieval") for each in architectures)
+    if is_late or (folder / "artifact.metadata").is_file():  # as sentence-transformers' MultiVectorEncoder tells them
+        raise other(folder, MULTI)
+    names = (each.endswith("ForSequenceClassification") for each in architectures)
+    if any(names) and any(CLASSIFIERS.match(name) for path in weights_in(folder) for name in tensor_names(path)):
+        raise other(folder, f"{RERANKER}, or another classifier: {architectures[0]}, with its head's weights")
+    if any((folder / name).is_file() for name in ("preprocessor_config.json", "video_preprocessor_config.json")):
+        raise other(folder, IMAGES)
+
+
+def transformer_folders(folder: Path) -> list[Path]:
+    """Where networks of transformers lie: the folder itself where it is bare, else those of modules.json and of its routes."""
+    modules = modules_of(folder)
+    if modules is None:
+        return [folder]
+    parts = [folder / str(module.get("path") or "") for module in modules if str(module.get("type")).endswith(".Transformer")]
+    routes = [route for module in modules for route in routes_of(folder / str(module.get("path") or ""))]
+    return parts + [route for route in routes if (route / "config.json").is_file() and options_of(route)]
+
+
+def options_of(part: Path) -> dict[str, Any]:
+    """The first that says anything, as sentence-transformers looks for them."""
+    return next(filter(None, (table(part / name) for name in OPTIONS)), {})
+
+
+def refuse_options(part: Path) -> None:
+    options = options_of(part)
+    task = str(options.get("transformer_task") or "feature-extraction")
+    if task != "feature-extraction":
+        raise other(part, TASKS.get(task, f"{HEAD}, {task}"))
+    modalities = set(options.get("modality_config") or {"text": None})
+    if modalities != {"text"}:
+        kind = "a chat model" if modalities <= {"text", "message"} else IMAGES
+        raise other(part, f"{kind}: it reads {', '.join(sorted(modalities))}")
+    told = [name for name in NOT_FOLLOWED if options.get(name)]
+    if told:
+        raise refused(f"the model in {part} asks for {' and '.join(told)}, which is not supported here")
+
+
+def refuse_foreign(part: Path) -> None:
+    """What decides the vectors and is not in the folder, or is not run: code, an adapter's base, quantised weights, no words."""
+    config = table(part / "config.json")
+    for name in ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json"):
+        code = table(part / name).get("auto_map")
+        if code:
+            raise custom(part, f"{name} names {', '.join(sorted(map(str, code)))} under auto_map")
+    if (part / "adapter_config.json").is_file():
+        raise refused(
+            f"the model in {part} is an adapter over another model: merge the two (peft's merge_and_unload), save them as one, and"
+            " name that folder"
+        )
+    if config.get("quantization_config"):
+        raise refused(f"the model in {part} is quantised, which is not supported: name the folder of its full weights")
+    if not any(fnmatch(path.name, pattern) for path in part.glob("*") for pattern in VOCABULARIES):
+        raise refused(
+            f"the model in {part} has no tokenizer: there is no tokenizer.json, vocab.txt or other vocabulary in it; save its"
+            " tokenizer there"
+        )
+
+
+def tensor_names(path: Path) -> set[str]:
+    """The names of the tensors in a file of weights, read without torch; none where it cannot be read, which a load will say."""
+    try:
+        if path.suffix == ".safetensors":
+            with path.open("rb") as file:
+                length = int.from_bytes(file.read(8), "little")
+                return set(msgspec.json.decode(file.read(min(length, MAX_HEADER_BYTES)), type=dict[str, Any])) - {"__metadata__"}
+        if path.suffix == ".bin":
+            with zipfile.ZipFile(path) as archive:
+                pickles = [name for name in archive.namelist() if name.endswith("data.pkl")]
+                return {found.decode() for name in pickles for found in NAMES_IN_PICKLE.findall(archive.read(name))}
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return set()
+    return set()
+
+
+def table(path: Path) -> dict[str, Any]:
+    """A JSON file's table; empty where there is no such file. Raises OperatorError where it is none."""
+    if not path.is_file():
+        return {}
+    content = parsed(path)
+    if not isinstance(content, dict):
+        raise OperatorError(f"the file {path} is no JSON object")
+    return content
+
+
+def other(folder: Path, kind: str) -> OperatorError:
+    return refused(f"the model in {folder} is {kind}: it cannot be served as an embedder; name an embedding model as the source")
+
+
+def custom(folder: Path, what: str) -> OperatorError:
+    return refused(
+        f"the model in {folder} needs code of its own, which is never run here: {what}; name a model that transformers and"
+        " sentence-transformers know by themselves, or serve this one with a server that runs its code, as another backend"
+    )
+
+
+def refused(message: str) -> OperatorError:
+    return OperatorError(message, category=OTHER_KIND)

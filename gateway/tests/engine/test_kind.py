@@ -1,0 +1,211 @@
+"""What is no embedder of texts is refused in one line that says what it is, from its files alone; ordinary folders are not."""
+
+import json
+import shutil
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import structlog
+import torch
+from sentence_transformers import CrossEncoder, MultiVectorEncoder, SentenceTransformer, SparseEncoder
+from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
+
+from gateway.engine.kind import refuse_other_kinds, tensor_names
+from gateway.errors import OperatorError
+from gateway.tests.engine import folders
+from gateway.tests.engine.conftest import embedded, local_of
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return folders.base("bert-cls-dense", tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture
+def copy(whole, tmp_path):
+    return shutil.copytree(whole, tmp_path / "model")
+
+
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory):
+    """A folder of each kind, as sentence-transformers and transformers save it."""
+    under, fast = tmp_path_factory.mktemp("kinds"), folders.tokenizer()
+    config = {"vocab_size": len(fast), "max_position_embeddings": 64, **folders.SIZES}
+    BertForSequenceClassification(BertConfig(**config, num_labels=1)).save_pretrained(under / "classifier")
+    BertForMaskedLM(BertConfig(**config)).save_pretrained(under / "masked-lm")
+    for name in ("classifier", "masked-lm"):
+        fast.save_pretrained(under / name)
+    CrossEncoder(str(under / "classifier"), device="cpu").save_pretrained(str(under / "reranker"))
+    SparseEncoder(str(under / "masked-lm"), device="cpu").save_pretrained(str(under / "splade"))
+    MultiVectorEncoder(str(under / "masked-lm"), device="cpu").save_pretrained(str(under / "colbert"))
+    return under
+
+
+def refusal(folder):
+    with pytest.raises(OperatorError) as caught:
+        refuse_other_kinds(folder)
+    assert "\n" not in str(caught.value)
+    assert str(folder) in str(caught.value)
+    return str(caught.value)
+
+
+WORDS = {"classifier": "reranker", "reranker": "reranker", "splade": "sparse encoder", "colbert": "multi-vector encoder"}
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_another_kind_is_said_and_what_to_do(name, kinds):
+    said = refusal(kinds / name)
+    assert WORDS[name] in said
+    assert "name an embedding model" in said
+
+
+@pytest.mark.parametrize("name", ["reranker", "splade", "colbert"])
+@pytest.mark.parametrize("lost", ["config_sentence_transformers.json", "model_type"])
+def test_it_is_known_by_its_modules_too(name, lost, kinds, tmp_path):
+    folder = shutil.copytree(kinds / name, tmp_path / "model")
+    file = folder / "config_sentence_transformers.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({key: value for key, value in content.items() if key != "model_type"}))
+    if lost == file.name:
+        file.unlink()
+    assert WORDS[name] in refusal(folder)
+
+
+def pylate(folder, **config):
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(config))
+
+
+def modules(folder, *types):
+    named = [{"idx": n, "name": str(n), "path": "" if n == 0 else f"{n}_", "type": each} for n, each in enumerate(types)]
+    (folder / "modules.json").write_text(json.dumps(named))
+
+
+TRANSFORMER = "sentence_transformers.models.Transformer"
+OTHERS = {
+    "PyLate": (lambda folder: pylate(folder, model_type="ColBERT"), "multi-vector"),
+    "PyLate of old": (lambda folder: pylate(folder, query_prefix="[Q] ", query_length=32), "multi-vector"),
+    "PyLate's Dense": (lambda folder: modules(folder, TRANSFORMER, "pylate.models.Dense.Dense"), "multi-vector"),
+    "a type of tomorrow": (lambda folder: pylate(folder, model_type="Oracle"), "Oracle"),
+    "a type of nothing": (lambda folder: pylate(folder, model_type=None), "another kind"),
+    "SPLADE of old": (
+        lambda folder: modules(folder, "sentence_transformers.models.MLMTransformer", "sentence_transformers.models.SpladePooling"),
+        "sparse",
+    ),
+    "CLIP": (lambda folder: modules(folder, "sentence_transformers.models.CLIPModel"), "images or sound"),
+    "no pooling": (lambda folder: modules(folder, TRANSFORMER), "without a module that makes one vector"),
+    "a module of its own": (lambda folder: modules(folder, TRANSFORMER, "custom_st.MyPooling"), "names custom_st.MyPooling"),
+    "code of its own": (
+        lambda folder: folders.edit(folder / "config.json", auto_map={"AutoModel": "modeling.Own"}), "AutoModel under auto_map",
+    ),
+    "a tokenizer's code": (
+        lambda folder: folders.edit(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": ["own.Own", None]}),
+        "tokenizer_config.json names AutoTokenizer",
+    ),
+    "an adapter": (lambda folder: (folder / "adapter_config.json").write_text("{}"), "adapter over another model"),
+    "quantised": (
+        lambda folder: folders.edit(folder / "config.json", quantization_config={"quant_method": "gptq"}), "quantised",
+    ),
+    "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "no tokenizer"),
+    "a head": (
+        lambda folder: folders.edit(folder / "sentence_bert_config.json", transformer_task="text-generation"), "of another task",
+    ),
+    "images too": (
+        lambda folder: folders.edit(folder / "sentence_bert_config.json", modality_config={"text": {}, "image": {}}), "image",
+    ),
+    "a chat model": (
+        lambda folder: folders.edit(folder / "sentence_bert_config.json", modality_config={"text": {}, "message": {}}), "chat",
+    ),
+    "options that are not followed": (
+        lambda folder: folders.edit(folder / "sentence_bert_config.json", processing_kwargs={"text": {"max_length": 3}}),
+        "processing_kwargs",
+    ),
+    "another's tokenizer": (
+        lambda folder: folders.edit(folder / "sentence_bert_config.json", tokenizer_name_or_path="a/b"), "tokenizer_name_or_path",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "words"), OTHERS.values(), ids=OTHERS)
+def test_each_is_told_by_its_marks(make, words, copy):
+    make(copy)
+    assert words in refusal(copy)
+
+
+BARE = {
+    "a reranker of old": ({"sbert_ce_default_activation_function": "torch.nn.modules.linear.Identity"}, "reranker"),
+    "a reranker of 4": ({"sentence_transformers": {"activation_fn": "torch.nn.Sigmoid", "version": "4.0.1"}}, "reranker"),
+    "Stanford's ColBERT": ({"architectures": ["HF_ColBERT"]}, "multi-vector"),
+    "ColPali": ({"architectures": ["ColPaliForRetrieval"]}, "multi-vector"),
+}
+
+
+@pytest.mark.parametrize(("fields", "words"), BARE.values(), ids=BARE)
+def test_a_folder_without_modules_is_told_by_sentence_transformers_own_marks(fields, words, whole, tmp_path):
+    folder = folders.bare(whole, tmp_path / "bare")
+    folders.edit(folder / "config.json", **fields)
+    assert words in refusal(folder)
+
+
+@pytest.mark.parametrize("architecture", ["BertForMaskedLM", "BertForSequenceClassification", "BertForCausalLM", "BertModel", "X"])
+@pytest.mark.parametrize("is_bare", [False, True])
+def test_architectures_alone_say_nothing(architecture, is_bare, whole, tmp_path):
+    folder = folders.bare(whole, tmp_path / "model") if is_bare else shutil.copytree(whole, tmp_path / "model")
+    folders.edit(folder / "config.json", architectures=[architecture])
+    refuse_other_kinds(folder)
+
+
+def test_a_masked_lm_without_modules_is_an_ordinary_bert(kinds):
+    refuse_other_kinds(kinds / "masked-lm")
+
+
+def test_a_classifiers_head_is_seen_in_a_pickle_and_behind_an_index(kinds, tmp_path):
+    folder = shutil.copytree(kinds / "classifier", tmp_path / "model")
+    [weights] = folder.glob("model.safetensors")
+    network = BertForSequenceClassification.from_pretrained(folder)
+    weights.unlink()
+    torch.save(network.state_dict(), folder / "pytorch_model.bin")
+    assert "classifier.weight" in tensor_names(folder / "pytorch_model.bin")
+    assert "reranker" in refusal(folder)
+    (folder / "pytorch_model.bin").unlink()
+    network.save_pretrained(folder, max_shard_size="20KB")
+    assert not weights.exists()
+    assert "reranker" in refusal(folder)
+
+
+TOLD = """
+    import sys
+    from pathlib import Path
+    from gateway.engine.kind import refuse_other_kinds
+    from gateway.errors import OperatorError
+    for folder in sys.argv[1:]:
+        try:
+            refuse_other_kinds(Path(folder))
+        except OperatorError as error:
+            print(error)
+    print("torch" in sys.modules, "transformers" in sys.modules)
+"""
+
+
+def test_no_torch_is_needed_to_tell(kinds):
+    code = textwrap.dedent(TOLD)
+    command = [sys.executable, "-c", code, *(str(kinds / name) for name in WORDS)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    lines = ended.stdout.splitlines()
+    assert len(lines) == len(WORDS) + 1
+    assert lines[-1] == "False False"
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "torch"])
+async def test_a_bare_folder_is_pooled_as_sentence_transformers_does_and_said(runtime, whole, tmp_path):
+    folder = folders.bare(whole, tmp_path / "bare")
+    local = local_of(folder, runtime=runtime, precision="float32", data_dir=tmp_path / "data")
+    with structlog.testing.capture_logs() as logs:
+        await local.start()
+    rows, _ = await embedded(local, "the red server", normalize=False)
+    await local.close()
+    expected = SentenceTransformer(str(folder), device="cpu", local_files_only=True).encode(["the red server"])
+    assert abs(rows - expected).max() < 1e-5
+    [warning] = [each for each in logs if each["event"] == "no_modules_json"]
+    assert "mean pooling" in warning["hint"]
