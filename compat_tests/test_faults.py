@@ -1,5 +1,6 @@
 """What may go wrong with a gateway that runs: the largest requests all at once, its compiled model spoilt, its disk full."""
 
+import gzip
 import json
 import resource
 import shutil
@@ -67,10 +68,40 @@ def test_the_largest_requests_all_at_once_are_each_answered_in_bounded_memory(ow
 
 
 def peak_resident_bytes(gateway: Gateway) -> int:
+    return status_bytes(gateway, "VmHWM")
+
+
+def status_bytes(gateway: Gateway, name: str) -> int:
     """0 where the system does not say."""
     status = Path(f"/proc/{gateway.process.pid}/status")
     lines = status.read_text(encoding="ascii").splitlines() if status.exists() else []
-    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+
+
+MAX_LEFT_BYTES = 250 * MB  # it was 680 MB without a bound on what is tokenised at once, 340 MB without a trim
+
+
+def unpacking(*texts: str) -> bytes:
+    """A body of some KB that unpacks to megabytes."""
+    return gzip.compress(json.dumps({"model": MODEL, "input": texts}).encode(), 9)
+
+
+def test_bodies_that_are_refused_after_work_leave_no_memory_behind(own_gateway: OwnGateway, truth: Truth) -> None:
+    one_too_long = unpacking(*(f"{number} " + "a " * 145_000 for number in range(36)))
+    too_many = unpacking(*(f"{number} " + "a " * 2600 for number in range(2000)))
+    with running(own_gateway()) as gateway, ThreadPoolExecutor(4) as threads:
+        assert_serves(gateway, truth, TEXTS)
+        before = status_bytes(gateway, "VmRSS")
+        curl = Curl(gateway.origin, ENVIRONMENT_KEY)
+
+        def post(body: bytes) -> int:
+            return curl.post(body, headers={**curl.authorization, "Content-Encoding": "gzip"}).status
+
+        assert set(threads.map(post, [one_too_long, too_many] * 6)) == {400}
+        assert peak_resident_bytes(gateway) < MAX_RESIDENT_BYTES
+        until(lambda: status_bytes(gateway, "VmRSS") < before + MAX_LEFT_BYTES, seconds=60, what="the memory is the system's again")
+        assert_serves(gateway, truth, TEXTS[:1])
+        gateway.stop()
 
 
 def test_server_told_twice_to_stop_waits_for_nobody(own_gateway: OwnGateway) -> None:

@@ -43,6 +43,7 @@ from gateway.engine.local import SentenceTransformers
 from gateway.errors import ConfigurationError, OperatorError
 from gateway.live.changes import recipe
 from gateway.live.generation import Generation
+from gateway.live.memory import MemoryWatch, malloc_trim
 from gateway.live.reload import Reload
 from gateway.live.succession import Succession, told_if_dead
 from gateway.log import get_logger
@@ -269,6 +270,7 @@ class Gateway:
                 watching(self.watch_lag(), "lag-watch"),
                 watching(self.loader.watch(lambda: self.catalog.models), "load-watch"),
                 *([watching(self.reload.watch(), "reload")] if self.reload is not None else []),
+                *([watching(MemoryWatch(self.admission, trim).watch(), "memory-watch")] if (trim := malloc_trim()) else []),
             ]
             with self.reload.on_hang_up(self.stop) if self.reload is not None else nullcontext():
                 await server.serve(sockets=[listening])

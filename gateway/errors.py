@@ -43,7 +43,7 @@ The shape is OpenAI's: `{"error": {"message", "type", "param", "code"}}`.
 """
 
 import math
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 MAX_RETRY_AFTER_SECONDS = 59  # openai-node 7 and the AI SDK ignore 60 seconds and more
 MAX_QUOTED_CHARS = 200  # of what a client sent, quoted back to it
@@ -56,12 +56,18 @@ class GatewayError(Exception):
     type: str = "server_error"
     code: ClassVar[str | None] = "internal_error"
     should_retry: ClassVar[bool | None] = None
+    num_wasted_tokens = num_wasted_bytes = 0  # counted, or unpacked, before it was raised: the caller's limit is charged for them
 
     def __init__(self, message: str, *, param: str | None = None, retry_after_seconds: float | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
         self.retry_after_seconds = retry_after_seconds
+
+    def after(self, *, num_tokens: int = 0, num_bytes: int = 0) -> Self:
+        """The same error, raised after so much work."""
+        self.num_wasted_tokens, self.num_wasted_bytes = num_tokens, num_bytes
+        return self
 
     @property
     def outcome(self) -> str:
@@ -107,7 +113,7 @@ class InvalidValue(ClientError):
 class TooManyInputs(ClientError):
     code = "array_above_max_length"
 
-    def __init__(self, num_inputs: int, max_inputs: int) -> None:
+    def __init__(self, num_inputs: int | str, max_inputs: int) -> None:
         super().__init__(
             f"Invalid 'input': array length must be {max_inputs} or less. Your request has {num_inputs} inputs.",
             param="input",

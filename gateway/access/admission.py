@@ -19,6 +19,7 @@ class Stay:
             raise Overloaded("Its memory for request bodies is full.")
         self.num_bytes += num_bytes
         self.admission.num_bytes += num_bytes
+        self.admission.num_bytes_ever += num_bytes
 
 
 class Admission:
@@ -28,7 +29,7 @@ class Admission:
         self.max_requests = max_requests
         self.max_bytes = max_bytes
         self.num_requests = 0
-        self.num_bytes = 0
+        self.num_bytes = self.num_bytes_ever = 0
 
     @contextmanager
     def enter(self) -> Iterator[Stay]:

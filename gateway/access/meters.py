@@ -54,7 +54,10 @@ class Meters(Protocol):
         """Raises MetersAway."""
 
     def leave(self, caller: str, limits: Limits, visit: str, returned: Cost) -> None:
-        """Frees the place, and gives back what was charged for work that never ran. Never waits, never fails."""
+        """Frees the place, and gives back what was charged for work that never ran. Never waits, never fails.
+
+        Less than none is charged, whether there is room for it or not: refused work.
+        """
 
     async def owe(self, caller: str, limits: Limits, cost: Cost) -> None:
         """Charges what was used elsewhere, whether there is room for it or not. Raises MetersAway."""

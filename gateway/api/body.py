@@ -3,15 +3,19 @@ watched once they are here."""
 
 import asyncio
 import zlib
+from collections.abc import Iterator
 from types import TracebackType
 
 from litestar.types import Receive, Scope
 
 from gateway.access.admission import Stay
 from gateway.config import ServerSettings
-from gateway.errors import BodyTooLarge, ClientGone, InvalidJSON, InvalidValue, SlowRequest
+from gateway.errors import BodyTooLarge, ClientError, ClientGone, InvalidJSON, InvalidValue, SlowRequest
 
 GZIP = zlib.MAX_WBITS | 16  # zlib's way to say: with a gzip header
+FED_BYTES = 16 * 1024
+PIECE_BYTES = 64 * 1024
+MAX_MEMBERS = 1024  # bgzip, which makes the smallest ones there are, has 256 in 16 MB
 
 
 async def read(scope: Scope, receive: Receive, stay: Stay, settings: ServerSettings) -> bytes:
@@ -49,20 +53,43 @@ def encoding_of(scope: Scope) -> str:
 
 
 def unpacked(raw: bytes, *, max_bytes: int) -> bytes:
-    """A gzip body's content, of any number of members. Raises BodyTooLarge before more than `max_bytes` are held, InvalidJSON."""
+    """A gzip body's content. Raises BodyTooLarge as soon as it has more than `max_bytes`, InvalidJSON."""
     content = bytearray()
     try:
-        while raw:
-            member = zlib.decompressobj(GZIP)
-            content += member.decompress(raw, max_bytes + 1 - len(content))
-            if len(content) > max_bytes:
+        for piece in pieces(raw):
+            content += piece
+            if len(content) > max_bytes:  # by a piece at most
                 raise BodyTooLarge(max_bytes)
-            if not member.eof:
-                raise InvalidJSON("its gzip encoding is cut short")
-            raw = member.unused_data
     except zlib.error:
-        raise InvalidJSON("its gzip encoding is broken") from None
+        raise InvalidJSON("its gzip encoding is broken").after(num_bytes=len(content)) from None
+    except ClientError as error:
+        raise error.after(num_bytes=len(content)) from None
     return bytes(content)
+
+
+def pieces(raw: bytes) -> Iterator[bytes]:
+    """What is in all its members, piece by piece. Raises InvalidJSON and zlib.error.
+
+    A member is fed bit by bit, since what is behind its end comes back as a copy: of a whole body for each of 800,000 empty members
+    that made 150 s.
+    """
+    rest = memoryview(raw)
+    for _ in range(MAX_MEMBERS):
+        member = zlib.decompressobj(GZIP)
+        while not member.eof:
+            if not rest:
+                raise InvalidJSON("its gzip encoding is cut short")
+            fed, rest = rest[:FED_BYTES], rest[FED_BYTES:]
+            piece = member.decompress(fed, PIECE_BYTES)
+            yield piece
+            while len(piece) == PIECE_BYTES:
+                piece = member.decompress(member.unconsumed_tail, PIECE_BYTES)
+                yield piece
+            if member.unused_data:
+                rest = memoryview(raw)[len(raw) - len(rest) - len(member.unused_data) :]
+        if not rest:
+            return
+    raise InvalidJSON("its gzip encoding has too many members")
 
 
 class UntilClientLeaves:

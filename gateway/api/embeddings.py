@@ -84,10 +84,12 @@ class Road:
             async with visit:
                 encoding = body.encoding_of(request.scope)
                 raw = await body.read(request.scope, request.receive, stay, self.settings)
+                visit.num_bytes = len(raw)
                 try:
                     async with body.UntilClientLeaves(request.receive), asyncio.timeout(self.settings.request_timeout_seconds):
                         if encoding:
                             raw = await self.off_loop(ALWAYS, body.unpacked, raw, max_bytes=self.settings.max_body_bytes)
+                            visit.num_bytes = len(raw)
                             stay.hold(len(raw))
                         asked = await self.off_loop(
                             len(raw),

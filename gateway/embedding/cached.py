@@ -114,7 +114,8 @@ class Cached:
             num_cached_tokens=sum([counts[place][0] for place in places if entries[place]]),
         )
         if whole.num_tokens > self.max_request_tokens:
-            raise RequestTooLong(str(whole.num_tokens), self.max_request_tokens)
+            num_counted = prepared.num_tokens if prepared else 0
+            raise RequestTooLong(str(whole.num_tokens), self.max_request_tokens).after(num_tokens=num_counted)
         return whole
 
     async def keys(self, inputs: Inputs) -> list[Key]:

@@ -1,11 +1,16 @@
 """Text to token ids, off the event loop, given up when its client leaves."""
 
 import threading
+from collections.abc import Iterator
 from itertools import takewhile
 
 from tokenizers import Tokenizer as FastTokenizer
 
-SLICE = 64  # texts tokenised between two looks at whether anybody still waits
+# Texts, and characters, tokenised at once: between two looks at whether anybody still waits, and whether what is counted so far
+# may be served at all. A token takes 115 bytes until its slice is done, and the worst text has one for two characters: 15 MB.
+# Without the second bound one refused body of 10 KB, gzip for 10 MB of text, took 600 MB.
+SLICE = 64
+SLICE_CHARS = 256 * 1024
 
 
 class Tokenizer:
@@ -30,18 +35,15 @@ class Tokenizer:
         """As another Tokenizer can be made of it; some 40 MB for 250,000 words."""
         return str(self.fast.to_str())
 
-    def content_ids(self, texts: list[str], abandoned: threading.Event) -> list[list[int]]:
-        """The token ids of each text, whatever its length; cut short when `abandoned` is set. Releases the GIL."""
+    def content_ids(self, texts: list[str], abandoned: threading.Event) -> Iterator[list[list[int]]]:
+        """The token ids of each text, whatever its length, slice by slice; ends early when `abandoned` is set. Releases the GIL."""
         if len(texts) == 1:  # on this thread, without the pool's hand-over
-            return [self.fast.encode(texts[0], add_special_tokens=False).ids]
-        ids: list[list[int]] = []
-        for start in range(0, len(texts), SLICE):
+            yield [self.fast.encode(texts[0], add_special_tokens=False).ids]
+            return
+        for part in slices(texts):
             if abandoned.is_set():
-                break
-            ids += [
-                encoding.ids for encoding in self.fast.encode_batch_fast(texts[start : start + SLICE], add_special_tokens=False)
-            ]
-        return ids
+                return
+            yield [encoding.ids for encoding in self.fast.encode_batch_fast(part, add_special_tokens=False)]
 
     def num_prompt_tokens(self, prompt: list[int]) -> int:
         """How many tokens at the start of a text are those of its prompt, given the prompt's own content ids.
@@ -54,3 +56,14 @@ class Tokenizer:
 
     def with_special(self, content: list[int]) -> list[int]:
         return [*self.prefix, *content, *self.suffix]
+
+
+def slices(texts: list[str]) -> Iterator[list[str]]:
+    """In their order, at most SLICE and SLICE_CHARS at once; a text alone may be longer."""
+    start, num_chars = 0, 0
+    for index, text in enumerate(texts):
+        num_chars += len(text)
+        if index > start and (num_chars > SLICE_CHARS or index - start == SLICE):
+            yield texts[start:index]
+            start, num_chars = index, len(text)
+    yield texts[start:]

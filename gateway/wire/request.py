@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from gateway.errors import ClientError, InvalidJSON, InvalidType, InvalidValue, MissingParameter, TooManyInputs
+from gateway.wire.outline import refuse_too_many
 from gateway.wire.token_ids import texts_of
 
 MAX_INPUTS = 2048
@@ -118,6 +119,7 @@ def parse(raw: bytes) -> Body:
     try:
         # msgspec does not look into the fields it passes over; the contract wants the whole body to be UTF-8.
         raw.isascii() or raw.decode()
+        refuse_too_many(raw, MAX_INPUTS)
         return decoded(raw)
     except msgspec.ValidationError as error:
         raise wrong_type(error) from None

@@ -9,9 +9,11 @@ from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import models, pre_tokenizers
 
 from gateway.config import LimitSettings
+from gateway.embedding.embedder import Inputs
 from gateway.engine.encoder import EncoderInfo
 from gateway.engine.plan import Planner
-from gateway.engine.tokenizer import Tokenizer
+from gateway.engine.tokenizer import SLICE, SLICE_CHARS, Tokenizer, slices
+from gateway.errors import ClientError, InputTooLong, RequestTooLong
 from gateway.tests.engine.conftest import embedded, inputs_of, local_of
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -111,3 +113,42 @@ def test_texts_are_short_together_and_with_their_prompts(tokenizer):
     assert planner.is_short(inputs_of("a" * 128, "a" * 128))
     assert not planner.is_short(inputs_of("a" * 128, "a" * 129))
     assert not planner.is_short(inputs_of("a" * 254, input_type="query"))
+
+
+def counting(planner, *texts):
+    """The error such a request gets, and how many tokens had been counted before it."""
+    inputs = Inputs(list(texts), is_array=True, caller="", deadline=0)
+    with pytest.raises(ClientError) as caught:
+        planner.planned(inputs, threading.Event())
+    return caught.value
+
+
+LONG = "a" * 20_000  # tokens: more than an input may have
+FULL = "a" * 15_000
+
+
+@pytest.mark.parametrize(
+    ("texts", "kind", "num_counted"),
+    [
+        ([LONG], InputTooLong, 20_000),
+        ([LONG] * 100, InputTooLong, 13 * 20_000),
+        (["a"] * 2047 + [LONG], InputTooLong, 2047 + 20_000),
+        ([FULL] * 200, RequestTooLong, 41 * 15_000),
+        ([FULL] * 41, RequestTooLong, 41 * 15_000),
+    ],
+    ids=["one", "a hundred", "the last of many", "too many together", "just too many"],
+)
+def test_what_may_not_be_served_is_refused_as_soon_as_it_is_known_and_tells_what_was_counted(texts, kind, num_counted):
+    fast = FastTokenizer(models.WordLevel({letter: number for number, letter in enumerate(LETTERS)}, unk_token="a"))
+    fast.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    error = counting(planner_of(Tokenizer(fast.to_str())), *texts)
+    assert isinstance(error, kind)
+    assert num_counted <= error.num_wasted_tokens <= num_counted + SLICE_CHARS
+
+
+def test_slices_hold_every_text_in_order_and_are_bounded():
+    texts = [str(number) * (1 + number % 7) for number in range(1000)] + ["x" * (SLICE_CHARS + 1), "y", "z" * SLICE_CHARS, "w"]
+    parts = list(slices(texts))
+    assert [text for part in parts for text in part] == texts
+    assert all(len(part) <= SLICE and (len(part) == 1 or sum(map(len, part)) <= SLICE_CHARS) for part in parts)
+    assert max(map(len, parts)) == SLICE
