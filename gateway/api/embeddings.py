@@ -26,7 +26,7 @@ from gateway.embedding.catalog import Catalog, Model
 from gateway.embedding.embedder import Description, Inputs, Prepared, StageSeconds, Vectors
 from gateway.embedding.prompt import prompt_header, resolve_input_type, resolve_instruction
 from gateway.embedding.vectors import Float32, cut
-from gateway.errors import DeadlinePassed, InvalidValue
+from gateway.errors import ClientError, DeadlinePassed, InvalidValue
 from gateway.metrics import Metrics
 from gateway.tracing import stage
 from gateway.wire import request as wire_request
@@ -101,6 +101,9 @@ class Road:
                         return await self.answer(asked, visit, record)
                 except TimeoutError:
                     raise DeadlinePassed from None
+                except ClientError as error:
+                    self.admission.num_bytes_ever += error.num_wasted_bytes
+                    raise
 
     async def answer(self, asked: EmbeddingsRequest, visit: Visit, record: Record) -> Reply:
         model = allowed(self.catalog, asked.model, visit.caller)
