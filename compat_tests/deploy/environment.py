@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import tomllib
 from functools import cache
 
 from compat_tests.process import COMMAND
@@ -28,3 +29,13 @@ def refusal(variables: dict[str, str]) -> str:
         [COMMAND, "config", "show"], env={**bare, **ours}, capture_output=True, text=True, check=False, cwd="/", timeout=60
     )
     return ended.stderr
+
+
+def shown(variables: dict[str, str]) -> dict[str, dict[str, object]]:
+    """The configuration in effect with these environment variables."""
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY")}
+    ours = {name: value for name, value in variables.items() if name.startswith("GATEWAY") and name not in PATHS}
+    command = [COMMAND, "config", "show"]
+    return tomllib.loads(
+        subprocess.run(command, env={**bare, **ours}, capture_output=True, text=True, check=True, cwd="/", timeout=60).stdout
+    )

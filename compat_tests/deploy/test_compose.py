@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 import yaml
 
-from compat_tests.deploy.environment import is_known, refusal
+from compat_tests.deploy.environment import is_known, refusal, shown
 from compat_tests.deploy.part import DEPLOY, ROOT, missing, told
 from compat_tests.process import COMMAND
 
@@ -54,6 +54,12 @@ def test_the_gateway_knows_every_setting_it_is_given(name: str) -> None:
     variables = loaded(name)["services"]["gateway"]["environment"]
     assert [variable for variable in variables if not is_known(variable)] == []
     assert refusal(variables) == ""
+
+
+def test_the_shared_stores_are_named_by_where_their_secrets_are() -> None:
+    settings = shown(loaded("shared.yaml")["services"]["gateway"]["environment"])
+    assert settings["store"]["database_url"] == {"file": "/run/secrets/database_url"}
+    assert settings["limits"]["redis_url"] == {"env": "REDIS_URL"}
 
 
 def test_what_is_named_is_there() -> None:

@@ -9,7 +9,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from compat_tests.deploy.environment import is_known, refusal
+from compat_tests.deploy.environment import is_known, refusal, shown
 from compat_tests.deploy.part import DEPLOY, ROOT, missing, part, told
 
 KUBERNETES = DEPLOY / "kubernetes"
@@ -177,6 +177,13 @@ def test_the_gateway_knows_every_setting_it_is_given(rendered, name: str) -> Non
     variables = variables_of(container)
     assert [variable for variable in variables if not is_known(variable)] == []
     assert refusal(variables) == ""
+
+
+def test_the_shared_stores_are_named_by_where_their_secrets_are(rendered) -> None:
+    [container] = gateway_of(rendered["many"])["spec"]["template"]["spec"]["containers"]
+    settings = shown(variables_of(container))
+    assert settings["store"]["database_url"] == {"file": "/etc/gateway/shared/database_url"}
+    assert settings["limits"]["redis_url"] == {"file": "/etc/gateway/shared/redis_url"}
 
 
 @EVERY

@@ -1,5 +1,6 @@
 """`gateway config check|show|example`."""
 
+import asyncio
 import json
 import re
 import textwrap
@@ -12,10 +13,12 @@ import tomli_w
 
 from gateway.access.keyring import configured_keys
 from gateway.app import BUILTIN_BACKENDS, Gateway
+from gateway.cli.connect import connect
 from gateway.cli.options import config_option
 from gateway.config import BUILTIN_MODELS, Config, ModelRow, Secret, load
 from gateway.engine import runtime
 from gateway.engine.local import Local
+from gateway.errors import OperatorError
 from gateway.upstream.remote import Remote
 
 WIDTH = 120
@@ -31,7 +34,8 @@ def config() -> None:
 
 @config.command()
 @config_option
-def check(path: str | None) -> None:
+@click.option("--connect", "connects", is_flag=True, help="Also reach the key store, Redis, and every address of other servers.")
+def check(path: str | None, *, connects: bool) -> None:
     """Say whether this configuration is right: its settings, its keys, other servers' keys, and where its models are."""
     settings = load(path)
     gateway = Gateway(settings)
@@ -41,7 +45,18 @@ def check(path: str | None) -> None:
             runtime.found(model.built.settings, model.built.shelf)
         if isinstance(model.built, Remote):
             model.built.route()
+    if connects:
+        reach(gateway)
     click.echo(f"ok: {', '.join(model.name for model in gateway.catalog.models)}")
+
+
+def reach(gateway: Gateway) -> None:
+    """Prints a line for each that the configuration names. Raises OperatorError where one cannot be used."""
+    outcomes = asyncio.run(connect(gateway))
+    for outcome in outcomes:
+        click.echo(outcome)
+    if failed := [outcome.what for outcome in outcomes if not outcome.is_ok]:
+        raise OperatorError(f"{len(failed)} of {len(outcomes)} cannot be used: {', '.join(failed)}")
 
 
 @config.command()

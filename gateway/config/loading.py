@@ -126,8 +126,9 @@ def environment_value(variable: str, text: str, section: str, setting: str) -> A
     """The text as the setting's type: "9000" is a port, "true" a switch, JSON a list or a table."""
     hints = get_type_hints(SECTIONS[section], include_extras=True)
     refuse_unknown([setting], hints, where=section)
-    if may_be_secret(hints[setting]) and text and not text.startswith("{"):
-        return {"env": variable}  # written out in the environment, where secrets may be: the variable itself is its place
+    if may_be_secret(hints[setting]) and text:
+        # The place of a secret, or the secret written out, which may be in the environment: the variable itself is then its place.
+        return json_value(variable, text) if text.startswith("{") else {"env": variable}
     if any("\udc80" <= char <= "\udcff" for char in text):  # how Python shows bytes that are no UTF-8
         raise ConfigurationError(f"{variable} is not UTF-8 text")
     try:

@@ -121,6 +121,19 @@ class Remote:
         self.description = self.described(limits, speaker.dimensions, speaker.their_fingerprint)
         return None
 
+    async def reach(self, endpoint: Endpoint) -> str:
+        """Asks this address alone for one vector, and tells what it gave. Raises OperatorError with its failure."""
+        exchange = Exchange(Endpoints([endpoint]), self.metrics, self.exchange.subject, may_retry=False)
+        connection = await Connection.opened(self.route())
+        speaker = Speaker(self.settings, self.dialect, connection=connection, exchange=exchange, metrics=self.metrics)
+        try:
+            failure = await self.probed(speaker)
+        finally:
+            await connection.close()
+        if failure is not None:
+            raise OperatorError(f"{failure.outcome}: {failure.error.message}")
+        return f"{self.description.dimensions} dimensions"
+
     def described(self, limits: Limits, dimensions: int, their_fingerprint: str | None) -> Description:
         return Description(
             backend=self.dialect.name,

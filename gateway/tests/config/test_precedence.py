@@ -1,8 +1,10 @@
 """Flag > environment > file > default."""
 
+import json
+
 import pytest
 
-from gateway.config import Config, load
+from gateway.config import Config, Secret, load
 from gateway.config.loading import EFFECTIVE_SHORT_NAMES
 from gateway.errors import ConfigurationError
 
@@ -137,3 +139,14 @@ def test_models_of_flags_replace_the_configured_ones(tmp_path):
     assert [row.name for row in config.models] == ["BAAI/bge-small-en", "my-model"]
     assert [row.settings for row in config.models] == [{"source": "BAAI/bge-small-en"}, {"source": str(folder)}]
     assert {row.backend for row in config.models} == {"sentence-transformers"}
+
+
+def test_a_secret_s_place_in_the_environment_is_a_place_and_not_the_secret_itself():
+    """As the shared manifests name the database: a file that the orchestrator mounts."""
+    for setting, value in (("STORE__DATABASE_URL", "database_url"), ("LIMITS__REDIS_URL", "redis_url")):
+        section = setting.partition("__")[0].lower()
+        for place in ({"file": "/run/secrets/url"}, {"env": "SOME_URL"}):
+            settings = load(environ={f"GATEWAY__{setting}": json.dumps(place)})
+            assert getattr(getattr(settings, section), value) == Secret(**place)
+    with pytest.raises(ConfigurationError, match="not valid JSON"):
+        load(environ={"GATEWAY__STORE__DATABASE_URL": "{file"})

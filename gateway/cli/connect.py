@@ -1,0 +1,141 @@
+"""Whether what a configuration names can be reached: the key store, Redis, each address of other servers, Ray clusters.
+
+`gateway config check --connect`. All are asked at once, as the gateway itself would ask them, each within DEADLINE_SECONDS. Nothing
+is made or changed, and no line holds a secret.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import sqlalchemy as sql
+
+from gateway.access.database import Database
+from gateway.access.worker import Worker
+from gateway.app import Gateway
+from gateway.cluster import address
+from gateway.cluster.clustered import Clustered
+from gateway.config import Secret, secret_value
+from gateway.embedding.embedder import Embedder
+from gateway.embedding.group import GroupEmbedder
+from gateway.errors import GatewayError, OperatorError
+from gateway.upstream.remote import Remote
+
+DEADLINE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """`ask` returns what there is to say of it. Raises OperatorError or GatewayError where it cannot be used."""
+
+    what: str
+    ask: Callable[[], Awaitable[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    what: str
+    detail: str
+    is_ok: bool
+
+    def __str__(self) -> str:
+        if not self.is_ok:
+            return f"{self.what}: FAILED: {self.detail}"
+        return f"{self.what}: ok{f' ({self.detail})' if self.detail else ''}"
+
+
+async def connect(gateway: Gateway) -> list[Outcome]:
+    """What became of each, in the order of the configuration."""
+    return await asyncio.gather(*map(outcome_of, checks_of(gateway)))
+
+
+async def outcome_of(check: Check) -> Outcome:
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            return Outcome(check.what, await check.ask(), is_ok=True)
+    except TimeoutError:
+        return Outcome(check.what, f"no answer within {DEADLINE_SECONDS:g} seconds", is_ok=False)
+    except (OperatorError, GatewayError) as error:
+        return Outcome(check.what, str(error), is_ok=False)
+
+
+def checks_of(gateway: Gateway) -> Iterator[Check]:
+    if gateway.porter is not None:
+        database = gateway.porter.store.database
+        yield Check(f"key store {database.label}", partial(in_thread, partial(asked_store, database)))
+    limits = gateway.config.limits
+    if limits.redis_url is not None:
+        yield Check("limits.redis_url", partial(asked_redis, limits.redis_url, limits.redis_timeout_seconds))
+    for model in gateway.catalog.models:
+        yield from checks_of_embedder(model.name, model.built)
+
+
+def checks_of_embedder(name: str, embedder: Embedder | None) -> Iterator[Check]:
+    """Of a group, those of its members. What is computed here reaches for nothing."""
+    if isinstance(embedder, GroupEmbedder):
+        for member in embedder.members:
+            yield from checks_of_embedder(f"{name}/{member.name}", member.built)
+    if isinstance(embedder, Remote):
+        for endpoint in embedder.endpoints.endpoints:
+            yield Check(f"models[{name}] at {endpoint.label}", partial(embedder.reach, endpoint))
+    if isinstance(embedder, Clustered):
+        place = embedder.settings.address
+        yield Check(f"models[{name}] on the cluster at {place}", partial(in_thread, partial(asked_cluster, place)))
+
+
+async def in_thread(work: Callable[[], str]) -> str:
+    """In a daemon of its own: what never answers keeps the command from ending no longer than its deadline."""
+    worker = Worker("connect")
+    try:
+        return await worker.run(work)
+    finally:
+        worker.close()
+
+
+def asked_store(database: Database) -> str:
+    """A database file that is not there yet is made at the start; here only whether it could be."""
+    if database.path is not None and not database.path.exists():
+        folder = existing_parent(database.path)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise OperatorError(f"{folder} cannot be written by this user")
+        return "made at the first start"
+    try:
+        with database.read() as connection:
+            connection.execute(sql.text("SELECT 1"))
+    finally:
+        database.close()
+    return ""
+
+
+def existing_parent(path: Path) -> Path:
+    return next(parent for parent in path.absolute().parents if parent.exists())
+
+
+async def asked_redis(place: Secret, timeout_seconds: float) -> str:
+    """The script that counts is taught to it, as a gateway does at its start: an account that may not run it is told here."""
+    from gateway.access.redis_link import address_of  # noqa: PLC0415 - there only with the extra
+    from gateway.access.shared_meters import SharedMeters  # noqa: PLC0415
+
+    meters = SharedMeters(address_of(secret_value(place)), timeout_seconds=timeout_seconds)
+    try:
+        await meters.connect()
+        if meters.outage is not None:
+            raise OperatorError(meters.outage)
+    finally:
+        await meters.close()
+    return ""
+
+
+def asked_cluster(place: str) -> str:
+    try:
+        found = address.found(place)
+    except ImportError:
+        raise OperatorError("the package ray is not installed: pip install 'ray[serve]'") from None
+    except (OSError, ValueError) as error:
+        raise OperatorError(str(error)) from None
+    if reason := address.unreachable(found):
+        raise OperatorError(reason)
+    return ""
