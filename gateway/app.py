@@ -27,6 +27,7 @@ from gateway.api.authentication import Authentication
 from gateway.api.edge import Edge
 from gateway.api.embeddings import Road
 from gateway.api.failures import answer
+from gateway.api.log_sampler import LogSampler
 from gateway.api.page import live, site
 from gateway.api.page.figures import Figures
 from gateway.api.server import Server, bound_socket
@@ -77,6 +78,7 @@ class Gateway:
         self.metrics = Metrics()
         self.tracing = Tracing(config.traces) if config.traces.endpoint else None
         self.figures = Figures(self.metrics)
+        self.sampler = LogSampler(self.metrics)
         self.cache = VectorCache(config.cache.max_bytes)
         self.metrics.cache_bytes.set_function(lambda: self.cache.num_bytes)
         self.admission = Admission(max_requests=config.server.max_concurrent_requests, max_bytes=config.server.max_buffered_bytes)
@@ -188,6 +190,7 @@ class Gateway:
             litestar,
             settings=config.server,
             metrics=self.metrics,
+            sampler=self.sampler,
             is_leaving=lambda: self.is_leaving,
             is_draining=lambda: self.is_draining,
             paths=paths,
@@ -253,7 +256,7 @@ class Gateway:
         """Listens, loads, and serves until a signal. Raises OperatorError where it cannot begin."""
         settings = self.config.server
         self.server = server = Server(
-            self, settings, metrics=self.metrics,
+            self, settings, metrics=self.metrics, sampler=self.sampler,
             on_leave=self.leave, on_drain=self.drain, is_idle=lambda: self.admission.num_requests == 0,
         )  # fmt: skip
         listening = bound_socket(settings)
@@ -326,6 +329,7 @@ class Gateway:
 
     async def close(self) -> None:
         await self.figures.close()
+        self.sampler.end_window()
         await self.loader.close()
         await self.succession.close()
         if self.tracing is not None:

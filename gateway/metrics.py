@@ -118,6 +118,9 @@ class Metrics:
         )
         for reason in ("server_overloaded", "address_limit", "made_room"):  # so that a rate is seen from the first one on
             self.connections_cut.labels(reason)
+        self.log_lines_left_out = count(
+            "gateway_log_lines_left_out_total", "Lines of the log that strangers caused and that were only counted.", ["reason"]
+        )
         self.open_connections = gauge("gateway_open_connections", "Open connections, by whether a request is answered.", ["state"])
         self.max_connections = gauge("gateway_max_connections", "Connections that may be open at once.")
         self.limited = count("gateway_limited_total", "Requests refused for a key's limit.", ["limit"])

@@ -14,10 +14,12 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from gateway.api import failures
 from gateway.api.connection_table import ConnectionTable, Group, Refusal, too_many
 from gateway.api.corked import Corked
+from gateway.api.log_sampler import LogSampler
 from gateway.api.offers import Parser
 from gateway.api.record import PRIVATE_HEADERS, request_id_from
 from gateway.config import ServerSettings
 from gateway.errors import GatewayError, HeadersTooLarge, InvalidValue, SlowRequest
+from gateway.log import get_logger
 from gateway.metrics import Metrics
 
 KB = 1024
@@ -26,6 +28,8 @@ FRAMING_RATIO = 8  # bytes on the wire for one of a body that comes in chunks of
 KERNEL_BYTES = 128 * KB  # of a reply, in the kernel and not yet sent: it takes more by halves of this, so that progress is seen
 STUCK_SECONDS = 1.0  # without reading anything, after which a client's place may go to another where there is no other
 MAX_LOOKED_AT = 64  # of those who have not read everything, so that a flood of newcomers costs little
+
+log = get_logger()
 
 
 class Unread:
@@ -58,7 +62,14 @@ class Connection(HttpToolsProtocol):
     """`scope` is uvicorn's, of the latest request that has begun; `cycle` is of the latest whose headers are here."""
 
     def __init__(
-        self, *args: Any, settings: ServerSettings, metrics: Metrics, unread: Unread, table: ConnectionTable, **kwargs: Any
+        self,
+        *args: Any,
+        settings: ServerSettings,
+        metrics: Metrics,
+        sampler: LogSampler,
+        unread: Unread,
+        table: ConnectionTable,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.table = table
@@ -67,6 +78,7 @@ class Connection(HttpToolsProtocol):
         self.parser: Parser = Parser(self)  # type: ignore[assignment]  # it has all of httptools' that uvicorn uses
         self.settings = settings
         self.metrics = metrics
+        self.sampler = sampler
         self.unread = unread
         self.counted: Any = None  # the scope whose bytes are counted
         self.num_bytes = 0
@@ -191,13 +203,16 @@ class Connection(HttpToolsProtocol):
     def refuse(self, error: GatewayError, reason: str | None = None) -> None:
         """`reason` is what is counted, where that is not the error's own code."""
         self.metrics.connections_cut.labels(reason or error.outcome).inc()
+        request_id = request_id_from(None)
+        if self.sampler.has_room(error.outcome):
+            log.info("connection_refused", request_id=request_id, status=error.status, code=error.outcome, client=self.peer)
         body = failures.body(error)
         headers = {
             "content-type": failures.JSON,
             "content-length": str(len(body)),
             **error.headers(),
             "connection": "close",
-            "x-request-id": request_id_from(None),
+            "x-request-id": request_id,
             **{name.decode(): value.decode() for name, value in PRIVATE_HEADERS},
         }
         lines = "".join(f"{name.lower()}: {value}\r\n" for name, value in headers.items())

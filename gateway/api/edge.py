@@ -14,6 +14,7 @@ from gateway.api.client_address import Proxies
 from gateway.api.connection_table import too_many
 from gateway.api.cors import Cors, Headers, value_of
 from gateway.api.limit_headers import limit_headers
+from gateway.api.log_sampler import LogSampler
 from gateway.api.paths import target_of
 from gateway.api.record import OWN_HEADERS, PRIVATE_HEADERS, Record, record_of, request_id_from
 from gateway.config import ServerSettings
@@ -43,6 +44,7 @@ class Edge:
         *,
         settings: ServerSettings,
         metrics: Metrics,
+        sampler: LogSampler,
         is_leaving: Callable[[], bool],
         is_draining: Callable[[], bool],
         paths: Collection[str],
@@ -53,6 +55,7 @@ class Edge:
         self.cors = Cors(settings.cors_origins)
         self.proxies = Proxies(settings.trusted_proxies)
         self.metrics = metrics
+        self.sampler = sampler
         self.tracing = tracing
         self.is_leaving = is_leaving
         self.is_draining = is_draining
@@ -159,7 +162,8 @@ class Edge:
         if record.status == Unavailable.status and record.outcome != "ok":  # a probe that says no refuses nobody
             self.metrics.rejections.labels(record.outcome).inc()
         write = log.debug if route in QUIET else log.info
-        write("request", method=method, route=route, **record.line())
+        if route in QUIET or record.caller is not None or self.sampler.has_room(record.outcome):
+            write("request", method=method, route=route, **record.line())
         record.end_span(route, method)
 
     def tell_key(self, record: Record) -> None:

@@ -6,6 +6,7 @@ words, where a closed port would be an error at the client, until what was let i
 """
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -18,6 +19,7 @@ import uvicorn
 
 from gateway.api.connection import Connection, Unread
 from gateway.api.connection_table import ConnectionTable
+from gateway.api.log_sampler import LogSampler
 from gateway.api.open_files import affordable_connections
 from gateway.config import ServerSettings
 from gateway.errors import OperatorError
@@ -40,17 +42,20 @@ class Server(uvicorn.Server):
         settings: ServerSettings,
         *,
         metrics: Metrics,
+        sampler: LogSampler | None = None,
         on_leave: Callable[[], None],
         on_drain: Callable[[], None],
         is_idle: Callable[[], bool],
     ) -> None:
         self.unread = unread = Unread(settings.max_unsent_bytes)
+        self.sampler = sampler or LogSampler(metrics)
+        logging.getLogger("uvicorn.error").addFilter(is_not_told_by_us)
         self.table = table = ConnectionTable(settings, metrics, cut_slowest=unread.cut_stuck)
         super().__init__(
             uvicorn.Config(
                 app,
                 lifespan="off",
-                http=partial(Connection, settings=settings, metrics=metrics, unread=unread, table=table),  # type: ignore[arg-type]
+                http=partial(Connection, settings=settings, metrics=metrics, sampler=self.sampler, unread=unread, table=table),  # type: ignore[arg-type]
                 ws="none",
                 log_config=None,
                 access_log=False,
@@ -121,6 +126,11 @@ class Server(uvicorn.Server):
         while not (is_true() or self.force_exit) and loop.time() < deadline:
             await asyncio.sleep(TICK_SECONDS)
             await self.on_tick(0)  # renews the Date header
+
+
+def is_not_told_by_us(record: logging.LogRecord) -> bool:
+    """uvicorn warns of each request that is no HTTP, as fast as a stranger sends them; `Connection` tells of the first of them."""
+    return not str(record.msg).startswith(("Invalid HTTP request", "Unsupported upgrade", "No supported WebSocket"))
 
 
 def bound_socket(settings: ServerSettings) -> socket.socket:
