@@ -1,4 +1,4 @@
-"""`gateway models`, `gateway models build` and `gateway models add`."""
+"""`gateway models`, `gateway models build`, and the commands beside them."""
 
 import json
 from pathlib import Path
@@ -8,6 +8,7 @@ import click
 
 from gateway.app import Gateway
 from gateway.cli.add import add
+from gateway.cli.diff import diff
 from gateway.cli.options import config_option
 from gateway.config import load
 from gateway.embedding.model import Model
@@ -54,6 +55,7 @@ def build(outer_path: str | None, path: str | None, name: str | None) -> None:
 
 
 models.add_command(add)
+models.add_command(diff)
 
 
 def built(model: Model) -> Path | str:

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -97,6 +97,13 @@ class Shelf:
                 f" remove one of {', '.join(sorted(map(str, found)))}"
             )
         return max(found, key=lambda place: found[place].made_at, default=None)
+
+    def all(self) -> Iterator[tuple[Path, Manifest]]:
+        """Every whole, current artifact."""
+        for place in sorted(self.folder.glob("*/")):
+            manifest = read(place)
+            if manifest is not None:
+                yield place, manifest
 
     def put(self, place: Path, make: Callable[[Path], None]) -> None:
         """`make` fills a temporary folder, which becomes `place` in one step. Of two that build at once, the last one stays.

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from gateway.embedding.backend import Context
@@ -14,12 +15,13 @@ from gateway.embedding.embedder import Description, Health, Inputs, Prepared, Ve
 from gateway.embedding.fingerprint import Fingerprint, digest
 from gateway.embedding.vectors import joined, normalized
 from gateway.engine import runtime
-from gateway.engine.artifact import Shelf
+from gateway.engine.artifact import Manifest, Shelf
 from gateway.engine.batcher import Batcher
 from gateway.engine.budget import Budget
 from gateway.engine.compiler import Child
 from gateway.engine.device import Device
-from gateway.engine.encoder import Encoder, OutOfMemory, Window
+from gateway.engine.encoder import Encoder, EncoderInfo, OutOfMemory, Window
+from gateway.engine.identity import Identity
 from gateway.engine.job import NotFinite, TooLarge, Work
 from gateway.engine.plan import Planner
 from gateway.engine.runtime import Loaded
@@ -51,6 +53,7 @@ class Local:
 
     def __init__(self, settings: LocalSettings, context: Context) -> None:
         self.settings = settings
+        self.context = context
         self.name = context.name
         self.limits = context.limits
         self.engine = context.engine
@@ -121,14 +124,7 @@ class Local:
 
     def described(self, loaded: Loaded) -> Description:
         identity, rule = loaded.identity, self.settings.long_input
-        fingerprint = Fingerprint(
-            weights=digest(identity.weights, identity.configuration),
-            tokenizer=identity.tokenizer,
-            pooling=identity.pooling,
-            prompts=digest(self.prompts, self.info.default_prompt, *([form] if (form := self.settings.instruction_format) else [])),
-            long_input=digest(rule, self.info.max_tokens),
-            runtime=f"{self.info.runtime}-{self.info.precision}",
-        )
+        fingerprint = fingerprint_of(identity, self.info, self.settings, runtime=self.info.runtime)
         return Description(
             backend=SentenceTransformers.name,
             source=self.settings.source,
@@ -145,6 +141,17 @@ class Local:
             tasks=self.info.tasks,
             takes_instruction=self.planner.instruction_format is not None,
         )
+
+    def from_fingerprint(self, fingerprint: str) -> "Local | None":
+        """This row's settings over another compiled model on the shelf, one with that fingerprint; None where there is none."""
+        for place, manifest in self.shelf.all():
+            settings = msgspec.structs.replace(self.settings, source=manifest.source)
+            if str(fingerprint_of(manifest.identity, manifest, settings, runtime="openvino")) == fingerprint:
+                other = Local(settings, self.context)
+                other.serve(runtime.load_artifact(self.name, place, manifest, self.engine))
+                other.state = Health("ready")
+                return other
+        return None
 
     async def prepare(self, inputs: Inputs) -> Prepared:
         started = time.perf_counter()
@@ -216,6 +223,19 @@ class Local:
         deadline = time.monotonic() + JOIN_SECONDS
         for device in self.devices:
             device.join(max(0.0, deadline - time.monotonic()))
+
+
+def fingerprint_of(identity: Identity, info: EncoderInfo | Manifest, settings: LocalSettings, *, runtime: str) -> Fingerprint:
+    """Of a network, loaded or compiled, and the settings of its row that change vectors."""
+    form = settings.instruction_format
+    return Fingerprint(
+        weights=digest(identity.weights, identity.configuration),
+        tokenizer=identity.tokenizer,
+        pooling=identity.pooling,
+        prompts=digest(info.prompts | dict(settings.prompts), info.default_prompt, *([form] if form else [])),
+        long_input=digest(settings.long_input, info.max_tokens),
+        runtime=f"{runtime}-{info.precision}",
+    )
 
 
 def closed() -> GatewayError:

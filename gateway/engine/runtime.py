@@ -74,8 +74,6 @@ def torch_is_for_cuda() -> bool:
 
 
 def compiled(name: str, settings: LocalSettings, engine: EngineSettings, shelf: Shelf, child: Child) -> Loaded:
-    from gateway.engine import openvino_encoder  # noqa: PLC0415 - openvino is imported where it is used
-
     place = artifact_for(
         name, settings, shelf, progress=lambda step: log.info("compiling_model", model=name, step=step), child=child
     )
@@ -84,6 +82,12 @@ def compiled(name: str, settings: LocalSettings, engine: EngineSettings, shelf: 
         raise OperatorError(f"the compiled model in {place} cannot be read")
     if manifest.precision != manifest.asked_precision:
         log.warning("precision_fell_back", model=name, asked=manifest.asked_precision, used=manifest.precision)
+    return load_artifact(name, place, manifest, engine)
+
+
+def load_artifact(name: str, place: Path, manifest: Manifest, engine: EngineSettings) -> Loaded:
+    from gateway.engine import openvino_encoder  # noqa: PLC0415 - as above
+
     streams = engine.streams or default_streams()
     encoders = openvino_encoder.load(name, place, manifest, threads=engine.threads, streams=streams)
     return Loaded(list(encoders), manifest.identity, manifest.fidelity, encoders[0].crew.start)

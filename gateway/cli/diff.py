@@ -1,0 +1,141 @@
+"""`gateway models diff`: which parts of two models differ, and how far their vectors are apart."""
+
+import asyncio
+import base64
+import json
+import sys
+import time
+from dataclasses import dataclass
+
+import click
+import msgspec
+import numpy as np
+
+from gateway.app import Gateway
+from gateway.cli.bench import found_key
+from gateway.cli.load import peer
+from gateway.cli.load.texts import sentences
+from gateway.cli.options import config_option
+from gateway.config import load
+from gateway.embedding.drift import Drift, measure_drift
+from gateway.embedding.embedder import Embedder, Inputs
+from gateway.embedding.equivalence import PROBES
+from gateway.embedding.fingerprint import changes
+from gateway.embedding.vectors import Float32
+from gateway.engine.local import Local
+from gateway.errors import OperatorError
+
+NUM_TEXTS = 256  # neighbours are looked for among them
+EMBED_SECONDS = 600.0
+EXIT_MOVED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two: what it calls its vectors, and those of `texts()`; None where they cannot be made here any more."""
+
+    fingerprint: str
+    rows: Float32 | None
+
+
+def texts() -> list[str]:
+    return [*PROBES, *sentences()[: NUM_TEXTS - len(PROBES)]]
+
+
+@click.command()
+@config_option
+@click.argument("first", metavar="MODEL")
+@click.argument("second", metavar="MODEL")
+@click.option("--api-key-env", metavar="NAME", help="The variable with the key of a running gateway. Default: GATEWAY_API_KEY.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.pass_obj
+def diff(  # noqa: PLR0913 - click hands over each option by its name
+    outer_path: str | None, *, path: str | None, first: str, second: str, api_key_env: str | None, as_json: bool
+) -> None:
+    """Say which parts of two models differ, and measure how far their vectors are apart.
+
+    A MODEL is a configured model's name; a fingerprint, of which a compiled model is still on this machine; or a running gateway's
+    model, as http://HOST:PORT/v1#NAME. The same texts are embedded by both.
+
+    \b
+    Exit code 0    an index made with one may be searched with the other
+              1    the vectors moved: embed anew
+              2    they cannot be compared
+    """
+    config = load(path or outer_path)
+    # A gateway for each: both may be the same model, and one that was closed does not start again.
+    sides = [asyncio.run(side_of(text, Gateway(config), api_key_env)) for text in (first, second)]
+    parts = changes(sides[0].fingerprint, sides[1].fingerprint)
+    drift = measure_drift(sides[0].rows, sides[1].rows) if sides[0].rows is not None and sides[1].rows is not None else None
+    report = {
+        "first": sides[0].fingerprint,
+        "second": sides[1].fingerprint,
+        "parts_that_differ": parts,
+        "texts": drift.num_texts if drift else 0,
+        "mean_cosine": drift.mean_cosine if drift else None,
+        "worst_cosine": drift.worst_cosine if drift else None,
+        "neighbours_kept": drift.kept if drift else None,
+        "verdict": verdict(parts, drift),
+    }
+    click.echo(json.dumps(report, indent=2) if as_json else "\n".join(lines(report)))
+    if parts and (drift is None or not drift.is_interchangeable):
+        sys.exit(EXIT_MOVED)
+
+
+def lines(report: dict[str, object]) -> list[str]:
+    def cell(value: object) -> str:
+        if value is None:
+            return "-"
+        if isinstance(value, list):
+            return ", ".join(value) or "none"
+        return f"{value:.6f}" if isinstance(value, float) else str(value)
+
+    return [f"{name.replace('_', ' '):18}  {cell(value)}" for name, value in report.items()]
+
+
+def verdict(parts: list[str], drift: Drift | None) -> str:
+    if drift is None:
+        return "the same vectors" if not parts else "one of them cannot be run here: embed anew, or measure where both can"
+    if drift.is_interchangeable:
+        return "an index made with one may be searched with the other"
+    return "the vectors moved: embed anew"
+
+
+async def side_of(text: str, gateway: Gateway, api_key_env: str | None) -> Side:
+    """Raises OperatorError for what is no model, or cannot be reached."""
+    if text.startswith(("http://", "https://")):
+        return await running_side(text, found_key(api_key_env))
+    model = gateway.catalog.by_name.get(text)
+    if model is not None:
+        embedder = model.built or model.embedder
+        try:
+            await model.start()
+            return Side(embedder.describe().fingerprint, await embedded(embedder))
+        finally:
+            await embedder.close()
+    for model in gateway.catalog.models:
+        if isinstance(model.built, Local) and (found := model.built.from_fingerprint(text)):
+            try:
+                return Side(text, await embedded(found))
+            finally:
+                await found.close()
+    if "." not in text:
+        raise OperatorError(f"'{text}' is no configured model, no fingerprint and no http://HOST:PORT/v1#NAME")
+    return Side(text, None)
+
+
+async def embedded(embedder: Embedder) -> Float32:
+    inputs = Inputs(texts(), is_array=True, caller="diff", deadline=time.monotonic() + EMBED_SECONDS)
+    return (await embedder.embed(await embedder.prepare(inputs))).rows
+
+
+async def running_side(text: str, key: str | None) -> Side:
+    url, _, name = text.partition("#")
+    async with peer.opened(peer.base_url(url), key=key, num_connections=1) as http:
+        server = peer.Peer(http, key=key, timeout_seconds=EMBED_SECONDS)
+        name = name or await server.first_model()
+        content = msgspec.json.encode({"model": name, "input": texts(), "encoding_format": "base64"})
+        response = await server.reached("POST", "embeddings", content=content)
+    data = msgspec.json.decode(response.content)["data"]
+    rows = [np.frombuffer(base64.b64decode(each["embedding"]), dtype="<f4") for each in data]
+    return Side(response.headers.get("x-gateway-fingerprint", "unknown"), np.stack(rows))
