@@ -119,7 +119,8 @@ class Road:
         token_counts = vectors.token_counts or prepared.token_counts  # an upstream's own, where it told them
         record.num_hits, record.member, record.num_tokens = vectors.num_hits, vectors.member, sum(token_counts)
         record.dimensions = asked.dimensions or model.dimensions
-        content, seconds = await self.encoded(vectors.rows, asked, dimensions=record.dimensions, num_tokens=record.num_tokens)
+        rows = cut(vectors.rows, record.dimensions, normalize=asked.normalize, layer_norm=model.row.layer_norm_before_cut)
+        content, seconds = await self.encoded(rows, asked, num_tokens=record.num_tokens)
         record.stages = {**prepared.stages, **vectors.stages, "encode": seconds}
         self.metrics.of_model(model.name).embedded(token_counts, record.stages)
         if self.bookkeeper is not None:
@@ -129,10 +130,9 @@ class Road:
             )  # fmt: skip
         return Reply(content, headers_of(asked, model, prepared, vectors, record.stages))
 
-    async def encoded(self, rows: Float32, asked: EmbeddingsRequest, *, dimensions: int, num_tokens: int) -> tuple[bytes, float]:
+    async def encoded(self, rows: Float32, asked: EmbeddingsRequest, *, num_tokens: int) -> tuple[bytes, float]:
         """The reply's body, and how long it took."""
         started = time.perf_counter()
-        rows = cut(rows, dimensions, normalize=asked.normalize)
         content = await self.off_loop(
             rows.size * BYTES_PER_NUMBER, wire_response.encode, rows,
             model=asked.model, encoding_format=asked.encoding_format, num_tokens=num_tokens,

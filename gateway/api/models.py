@@ -48,7 +48,7 @@ def refuse_hidden(catalog: Catalog, name: str, caller: Caller) -> None:
 def entry(name: str, model: Model) -> dict[str, Any]:
     """OpenAI's four fields, and beside them what only we tell; a model that is still loading has none of these yet."""
     state = model.state
-    about = model.embedder.describe() if state == "ready" else None
+    about = model.describe() if state == "ready" else None
     basic = {
         "id": name,
         "object": "model",

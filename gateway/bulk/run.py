@@ -104,7 +104,7 @@ class Run:
             sys.stderr.write(f"going on after {journal.done.row:,} rows\n")
         worker = Worker(
             self.model.embedder,
-            Ask(job.dimensions, self.input_type(), self.options.long_input),
+            Ask(job.dimensions, self.input_type(), self.options.long_input, self.model.row.layer_norm_before_cut),
             in_flight=self.options.in_flight,
             patience_seconds=self.options.patience_seconds,
         )

@@ -51,6 +51,7 @@ class Ask:
     dimensions: int
     input_type: str | None = None
     long_input: Rule | None = None
+    layer_norm: bool = False  # before vectors are cut
 
 
 class Worker:
@@ -135,7 +136,7 @@ class Worker:
         self.count(rows, prepared, vectors, tally)
 
     def count(self, rows: list[Row], prepared: Prepared, vectors: Vectors, tally: Tally) -> None:
-        cut_rows = cut(vectors.rows, self.ask.dimensions, normalize=True)
+        cut_rows = cut(vectors.rows, self.ask.dimensions, normalize=True, layer_norm=self.ask.layer_norm)
         if cut_rows.shape != (len(rows), self.ask.dimensions):
             raise OperatorError(
                 f"the model gave vectors of shape {cut_rows.shape} where {(len(rows), self.ask.dimensions)} was due"

@@ -381,6 +381,13 @@ class ModelRow(Settings, frozen=True):
         Annotated[int, count()] | None,
         Meta(description="Vectors are cut to at most so many dimensions, also for requests that ask for none."),
     ] = None
+    layer_norm_before_cut: Annotated[
+        bool,
+        Meta(
+            description="Whether shorter vectors (dimensions, max_dimensions) are cut from a layer norm of the whole one, as the"
+            " cards of nomic-embed-text's Matryoshka models ask for."
+        ),
+    ] = False
     fingerprint: Annotated[
         str | None,
         Meta(description="Refuse to serve other vectors than these; `/v1/models` and every reply tell the fingerprint."),

@@ -1,12 +1,14 @@
 """Whether two members of a group give the same vectors: proven by texts, not believed."""
 
 import time
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gateway.embedding.embedder import Description, Embedder, Inputs
 from gateway.embedding.fingerprint import PARTS, changes
+from gateway.embedding.prompt import resolve_input_type
 from gateway.errors import OperatorError
 
 MIN_COSINE = 0.99  # two precisions of one model are above 0.999, a neighbour of the same family far below
@@ -30,10 +32,19 @@ PROBES = (
 Rows = NDArray[np.float32]
 
 
-async def probed(embedder: Embedder) -> Rows:
-    """The probes' vectors, shape (n, dimensions), float32, of length 1. Raises as the embedder."""
+async def probed(embedder: Embedder, names: Iterable[str] = ()) -> Rows:
+    """The probes' vectors, shape (n, dimensions), float32, of length 1: without a prompt asked for, then with each of `names`.
+
+    Raises as the embedder, and InvalidValue for a prompt that it has not.
+    """
+    rows = [await probed_with(embedder, None)]
+    rows += [await probed_with(embedder, resolve_input_type(name, embedder.describe())) for name in names]
+    return np.concatenate(rows)
+
+
+async def probed_with(embedder: Embedder, input_type: str | None) -> Rows:
     deadline = time.monotonic() + PROBE_SECONDS
-    inputs = Inputs(list(PROBES), is_array=True, caller="group", deadline=deadline)
+    inputs = Inputs(list(PROBES), is_array=True, caller="group", deadline=deadline, input_type=input_type)
     return (await embedder.embed(await embedder.prepare(inputs))).rows
 
 

@@ -16,9 +16,9 @@ from gateway.config import ModelRow
 from gateway.config.typed import typed
 from gateway.embedding.backend import Context
 from gateway.embedding.embedder import Description, Embedder, Health, Inputs, Prepared, Vectors
-from gateway.embedding.equivalence import Rows, probed, refuse_others
+from gateway.embedding.equivalence import Rows, differ, probed, refuse_others
 from gateway.embedding.loading import settled
-from gateway.errors import ConfigurationError, DeadlinePassed, GatewayError, OperatorError, Overloaded
+from gateway.errors import ConfigurationError, DeadlinePassed, GatewayError, InvalidValue, OperatorError, Overloaded
 from gateway.log import get_logger
 from gateway.metrics import ModelMetrics
 
@@ -143,11 +143,17 @@ class GroupEmbedder:
             if member.failure is not None:
                 raise member.failure
             await self.started(member)
-            found = (member.embedder.describe(), await probed(member.built))
-            if self.first is None:
-                self.first, self.first_name = found, member.name
+            about = member.embedder.describe()
+            names = self.first[0].prompts if self.first is not None else about.prompts
             try:
+                found = (about, await probed(member.built, names))
+                if self.first is None:
+                    self.first, self.first_name = found, member.name
                 refuse_others(f"models[{self.name}]: the members {self.first_name} and {member.name}", self.first, found)
+            except InvalidValue as error:  # a prompt that only the first has: its texts would be embedded without it
+                where = f"models[{self.name}]: the members {self.first_name} and {member.name}"
+                member.failure = differ(f"{where} differ in prompts: {error.message}")
+                raise member.failure from None
             except OperatorError as error:
                 member.failure = error
                 raise

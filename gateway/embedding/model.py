@@ -1,7 +1,7 @@
 """A model: a row of the configuration, the embedder that serves it, and how far its loading has come."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from gateway.config import ModelRow
@@ -9,6 +9,7 @@ from gateway.embedding.embedder import Description, Embedder
 from gateway.embedding.fingerprint import changes
 from gateway.errors import ConfigurationError, GatewayError, OperatorError
 
+LAYER_NORM = "-ln"  # at the end of a fingerprint
 ModelState = Literal["unloaded", "loading", "ready", "failed"]
 
 
@@ -64,7 +65,7 @@ class Model:
 
     def check(self) -> None:
         """Raises OperatorError for other vectors than the pinned ones, ConfigurationError for dimensions there are not."""
-        about = self.embedder.describe()
+        about = self.describe()
         pinned, found = self.row.fingerprint, about.fingerprint
         if pinned is not None and pinned != found:
             raise OperatorError(
@@ -80,7 +81,9 @@ class Model:
             )
 
     def describe(self) -> Description:
-        return self.embedder.describe()
+        """The embedder's; the fingerprint also says where the row makes other short vectors of the same whole ones."""
+        about = self.embedder.describe()
+        return replace(about, fingerprint=f"{about.fingerprint}{LAYER_NORM}") if self.row.layer_norm_before_cut else about
 
     @property
     def dimensions(self) -> int:

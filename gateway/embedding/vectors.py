@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 Float32 = NDArray[np.float32]
 
 UNIT_TOLERANCE = np.float32(1e-6)
+LAYER_NORM_EPSILON = np.float32(1e-5)  # torch's own default
 TINY = np.float32(1e-12)  # torch's own floor in `normalize`: a zero vector stays zero instead of becoming NaN
 
 
@@ -37,8 +38,15 @@ def joined(windows: Float32, *, counts: list[int], weights: list[int]) -> Float3
     return np.where(is_single, windows[starts], means).astype(np.float32, copy=False)
 
 
-def cut(rows: Float32, dimensions: int | None, *, normalize: bool) -> Float32:
-    """The first `dimensions` components, made length 1 again where `normalize` says so. None or all of them changes nothing."""
+def cut(rows: Float32, dimensions: int | None, *, normalize: bool, layer_norm: bool = False) -> Float32:
+    """The first `dimensions` components, made length 1 again where `normalize` says so. None or all of them changes nothing.
+
+    With `layer_norm` they are cut from each row's layer norm, without weights, over all of its components: what some Matryoshka
+    models were trained for (nomic-embed-text-v1.5's card).
+    """
     if dimensions is None or dimensions == rows.shape[1]:
         return rows
+    if layer_norm:
+        variance = rows.var(axis=1, keepdims=True)
+        rows = ((rows - rows.mean(axis=1, keepdims=True)) / np.sqrt(variance + LAYER_NORM_EPSILON)).astype(np.float32, copy=False)
     return normalized(rows[:, :dimensions]) if normalize else rows[:, :dimensions]

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from gateway.config import CacheSettings
+from gateway.config import CacheSettings, ModelRow
 from gateway.embedding.cache import ENTRY_BYTES
 from gateway.tests.api.conftest import KEY, client_of
 from gateway.tests.fakes import hashed
@@ -141,3 +141,17 @@ class TestTheCache:
         assert 'gateway_cache_lookups_total{model="m",result="miss"} 1.0' in told
         [held] = re.findall(r"^gateway_cache_bytes ([\d.]+)$", told, re.MULTILINE)
         assert float(held) == ENTRY_BYTES + 8 * 4
+
+
+async def test_a_row_may_ask_for_a_layer_norm_before_the_cut(make):
+    gateway = make(models=(ModelRow(name="m", backend="fake", layer_norm_before_cut=True),))
+    await gateway.start()
+    await gateway.load()
+    async with client_of(gateway, authorization=f"Bearer {KEY}") as client:
+        whole, short = await posted(client), await posted(client, dimensions=4)
+    row = hashed("hello world", 8)
+    expected = ((row - row.mean()) / row.std())[:4]
+    np.testing.assert_allclose(whole.json()["data"][0]["embedding"], row, atol=1e-6)
+    np.testing.assert_allclose(short.json()["data"][0]["embedding"], expected / np.linalg.norm(expected), atol=1e-4)
+    assert short.headers["x-gateway-fingerprint"].endswith("-ln")
+    await gateway.close()

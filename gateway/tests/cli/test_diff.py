@@ -1,6 +1,7 @@
 """`gateway models diff`: what an operator is told before an index is searched with another model."""
 
 import json
+import shutil
 
 from sentence_transformers import SentenceTransformer
 
@@ -42,9 +43,7 @@ def test_models_with_other_prompts_and_equal_vectors_are_told_from_those_that_mo
     assert "the vectors moved: embed anew" in run.out
 
 
-def test_a_fingerprint_of_before_is_measured_by_its_compiled_model_as_long_as_that_is_there(gateway: Command, tmp_path, small_model):  # noqa: F811
-    import shutil
-
+def test_a_fingerprint_of_before_is_measured_by_its_compiled_model_while_that_is_there(gateway: Command, tmp_path, small_model):  # noqa: F811
     folder = tmp_path / "model"
     shutil.copytree(small_model, folder)
     (tmp_path / "gateway.toml").write_text(

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -140,7 +141,41 @@ async def test_a_client_who_leaves_is_not_sent_on():
     assert second.prepared == []
 
 
-UNEQUAL = {
+UNclass Prompted(FakeEmbedder):
+    """Puts its prompt, where it has one of that name, before each text."""
+
+    def __init__(self, *names, texts=()):
+        super().__init__(fingerprint="c" * 24 + ".openai-unknown")
+        self.texts = dict(zip(names, texts or names, strict=True))
+        self.about = {"prompts": names}
+
+    async def embed(self, prepared):
+        prompt = self.texts.get(prepared.inputs.input_type, "")
+        inputs = replace(prepared.inputs, texts=[prompt + text for text in prepared.inputs.texts])
+        return await super().embed(replace(prepared, inputs=inputs))
+
+
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        (Prompted(), "do not give the same vectors"),  # it would embed queries without the prompt
+        (Prompted("query", texts=("other: ",)), "do not give the same vectors"),
+        (Prompted("passage"), "differ in prompts: .*'passage'"),
+    ],
+)
+async def test_a_member_that_puts_other_prompts_before_texts_is_refused(second, words):
+    group, _ = group_of(Prompted("query"), second)
+    with pytest.raises(OperatorError, match=words) as caught:
+        await group.start()
+    assert caught.value.category == "members_differ"
+
+
+async def test_members_with_the_same_prompts_serve():
+    group, _ = await started(Prompted("query", "passage"), Prompted("query", "passage"))
+    assert [member.is_checked for member in group.members] == [True, True]
+
+
+EQUAL = {
     "other vectors": (FakeEmbedder(), Turned(cosine=0.98), r"members first and second do not give the same .*0\.98\d\d, not 0\.99"),
     "fewer dimensions": (FakeEmbedder(), FakeEmbedder(dimensions=7), r"first and second differ: 8 and 7 dimensions"),
     "other weights, though the vectors are alike": (

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -111,3 +112,10 @@ def test_rows_of_length_1_stay_bit_for_bit_when_others_are_made_so():
     np.testing.assert_allclose(made[1], rows[1], rtol=1e-6)
     np.testing.assert_array_equal(made[3], 0)
     assert made.dtype == np.float32
+
+
+@given(rows_of(3, 6))
+def test_a_layer_norm_before_the_cut_is_torchs_own(rows):
+    expected = torch.nn.functional.layer_norm(torch.from_numpy(rows), (6,))[:, :4]
+    np.testing.assert_allclose(cut(rows, 4, normalize=False, layer_norm=True), expected.numpy(), rtol=1e-3, atol=1e-3)
+    assert cut(rows, 6, normalize=True, layer_norm=True) is rows  # the whole vector is what the model gave
