@@ -141,7 +141,27 @@ async def test_a_client_who_leaves_is_not_sent_on():
     assert second.prepared == []
 
 
-UNclass Prompted(FakeEmbedder):
+UNEQUAL = {
+    "other vectors": (FakeEmbedder(), Turned(cosine=0.98), r"members first and second do not give the same .*0\.98\d\d, not 0\.99"),
+    "fewer dimensions": (FakeEmbedder(), FakeEmbedder(dimensions=7), r"first and second differ: 8 and 7 dimensions"),
+    "other weights, though the vectors are alike": (
+        FakeEmbedder(fingerprint=OURS),
+        FakeEmbedder(fingerprint="b" * 8 + "f" * 16 + ".openvino-bfloat16"),
+        r"first and second differ in weights or configuration: f{24}\.openvino-bfloat16 and b{8}f{16}\.openvino-bfloat16",
+    ),
+}
+
+
+@pytest.mark.parametrize(("first", "second", "words"), UNEQUAL.values(), ids=UNEQUAL)
+async def test_members_that_are_not_the_same_are_refused_with_the_figures(first, second, words):
+    group, _ = group_of(first, second)
+    with pytest.raises(OperatorError, match=words) as caught:
+        await group.start()
+    assert caught.value.category == "members_differ"
+    assert group.health().state == "failed"
+
+
+class Prompted(FakeEmbedder):
     """Puts its prompt, where it has one of that name, before each text."""
 
     def __init__(self, *names, texts=()):
@@ -173,26 +193,6 @@ async def test_a_member_that_puts_other_prompts_before_texts_is_refused(second, 
 async def test_members_with_the_same_prompts_serve():
     group, _ = await started(Prompted("query", "passage"), Prompted("query", "passage"))
     assert [member.is_checked for member in group.members] == [True, True]
-
-
-EQUAL = {
-    "other vectors": (FakeEmbedder(), Turned(cosine=0.98), r"members first and second do not give the same .*0\.98\d\d, not 0\.99"),
-    "fewer dimensions": (FakeEmbedder(), FakeEmbedder(dimensions=7), r"first and second differ: 8 and 7 dimensions"),
-    "other weights, though the vectors are alike": (
-        FakeEmbedder(fingerprint=OURS),
-        FakeEmbedder(fingerprint="b" * 8 + "f" * 16 + ".openvino-bfloat16"),
-        r"first and second differ in weights or configuration: f{24}\.openvino-bfloat16 and b{8}f{16}\.openvino-bfloat16",
-    ),
-}
-
-
-@pytest.mark.parametrize(("first", "second", "words"), UNEQUAL.values(), ids=UNEQUAL)
-async def test_members_that_are_not_the_same_are_refused_with_the_figures(first, second, words):
-    group, _ = group_of(first, second)
-    with pytest.raises(OperatorError, match=words) as caught:
-        await group.start()
-    assert caught.value.category == "members_differ"
-    assert group.health().state == "failed"
 
 
 EQUAL = {
