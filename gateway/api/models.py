@@ -72,4 +72,5 @@ def entry(name: str, model: Model) -> dict[str, Any]:
         "device": about.device,
         "precision": about.precision,
         "fidelity": about.fidelity,
+        "prompts": list(about.prompts),
     }

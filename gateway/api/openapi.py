@@ -122,6 +122,8 @@ MODEL: Schema = {
         "device": {"type": "string"},
         "precision": {"type": "string"},
         "fidelity": {"type": ["number", "null"], "description": "The worst cosine to the reference, where it was measured."},
+        "source": {"type": "string", "description": "What it was loaded from, or its name on the server that has it."},
+        "prompts": {"type": "array", "items": {"type": "string"}, "description": "The prompts it has, for input_type."},
     },
 }
 MODELS: Schema = {

@@ -39,7 +39,8 @@ function card(model) {
     ["Longer texts", model.long_input && (LONG[model.long_input] ?? model.long_input), model.long_input && `long_input = ${model.long_input}`],
     ["Precision", model.precision, [model.runtime, model.device].filter(Boolean).join(" on ")],
     ["Fidelity", model.fidelity && number(Math.floor(model.fidelity * 1e5) / 1e5, 5), model.fidelity && "worst cosine to sentence-transformers"],
-    ["Fingerprint", model.fingerprint && fingerprint(model.fingerprint)],
+    ["Prompts", model.prompts?.length && model.prompts.join(", "), "values of input_type; a reply says which it got"],
+    ["Fingerprint", model.fingerprint && fingerprint(model.fingerprint), model.fingerprint && "which vectors these are: when it changes, gateway models diff OLD NEW says whether to embed anew"],
   ].filter(([, value]) => value);
   return el("article", { class: "card model" },
     el("header", {}, el("h2", {}, el("bdi", {}, model.id)), el("span", { class: `state ${model.state}` }, STATES[model.state] ?? model.state)),
