@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import hiredis
 
 from gateway.errors import ConfigurationError
+from gateway.name_lookup import NameLookup
 
 DEFAULT_PORT = 6379
 CONNECT_SECONDS = 2.0  # TLS included; no request waits for it
@@ -135,16 +136,11 @@ class Link(asyncio.Protocol):
                 answer.set_exception(LinkLost(reason))
 
 
-async def connected(address: Address, timeout_seconds: float) -> Link:
+async def connected(address: Address, timeout_seconds: float, names: NameLookup) -> Link:
     """A link that has said who it is. Raises LinkLost, or Refused where the server does not want us."""
-    loop = asyncio.get_running_loop()
-    secure = ssl.create_default_context() if address.is_tls else None
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
-            if address.path:
-                _, link = await loop.create_unix_connection(lambda: Link(timeout_seconds), address.path)
-            else:
-                _, link = await loop.create_connection(lambda: Link(timeout_seconds), address.host, address.port, ssl=secure)
+            link = await opened(address, timeout_seconds, names)
     except OSError as error:  # TimeoutError and what TLS refuses among them
         raise LinkLost(f"it cannot be reached: {error.strerror or type(error).__name__}") from None
     try:
@@ -156,3 +152,26 @@ async def connected(address: Address, timeout_seconds: float) -> Link:
         link.close("it refused us")
         raise
     return link
+
+
+async def opened(address: Address, timeout_seconds: float, names: NameLookup) -> Link:
+    """Over the first of the host's addresses that answers. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    if address.path:
+        _, link = await loop.create_unix_connection(lambda: Link(timeout_seconds), address.path)
+        return link
+    secure = ssl.create_default_context() if address.is_tls else None
+    name = address.host if secure else None
+    found = await names.addresses(address.host, address.port, timeout_seconds=CONNECT_SECONDS)
+    failure: OSError | None = None
+    for *_, place in found:
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS / len(found)):
+                _, link = await loop.create_connection(
+                    lambda: Link(timeout_seconds), place[0], place[1], ssl=secure, server_hostname=name
+                )
+        except OSError as error:
+            failure = error
+        else:
+            return link
+    raise failure or OSError("it has no address")

@@ -15,6 +15,7 @@ from gateway.access.limits import SECOND, Limits, Rate
 from gateway.access.meters import Cost, MetersAway, Reading, Refusal
 from gateway.access.outage import Outage
 from gateway.access.redis_link import Address, Link, LinkLost, Refused, connected
+from gateway.name_lookup import NameLookup
 
 RETRY_SECONDS = 1.0
 PROBE_SECONDS = 2.0
@@ -42,6 +43,7 @@ class SharedMeters:
         self.timeout_seconds = timeout_seconds
         self.lease_seconds = lease_seconds
         self.told = told
+        self.names = NameLookup()
         self.link: Link | None = None
         self.away_because = "not connected yet"
         self.renewed_at = 0.0
@@ -126,7 +128,7 @@ class SharedMeters:
 
     async def connect(self) -> None:
         try:
-            link = await connected(self.address, self.timeout_seconds)
+            link = await connected(self.address, self.timeout_seconds, self.names)
             await link.ask("SCRIPT", "LOAD", SCRIPT)
         except (LinkLost, Refused) as error:
             self.away(str(error))

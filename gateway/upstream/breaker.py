@@ -26,7 +26,7 @@ class Rules:
     min_requests: int = 20
     window_seconds: float = 10.0
     open_seconds: float = 1.0
-    max_open_seconds: float = 30.0
+    max_open_seconds: float = 4.0
     num_probes: int = 2
 
 

@@ -21,10 +21,13 @@ from yarl import URL
 
 from gateway import __version__
 from gateway.errors import OperatorError
+from gateway.name_lookup import NameLookup
 from gateway.tcp import bound_acknowledgement, notice_silent_peer
 
 Kind = Literal["connect", "tls", "timeout", "silent", "cut", "nonsense", "too_large"]
 KEPT_ALIVE_SECONDS = 15.0
+LEAST_REPLY_SECONDS = 1.0
+LEAVES_ALL = {"silent", "timeout"}  # after which no connection that is open already is used for what comes
 NAME_SECONDS = 2  # that an address found for a name is used; a server that moves to another is followed within it
 # Vectors do not get smaller by gzip in base64, and little by it as text; packing and unpacking costs more than a local network.
 OWN_HEADERS = {
@@ -82,6 +85,9 @@ class Connection:
         self.proxy = URL(route.proxy) if route.proxy else None
         self.proxy_headers = CIMultiDict(proxy_headers(route.proxy_credentials))
         self.http_headers = CIMultiDict({**self.headers, **self.proxy_headers})
+        self.names = BoundedResolver(route.connect_timeout_seconds)
+        # In silence, and then for the whole reply: a byte now and then is no silence.
+        self.reply_seconds = route.read_timeout_seconds + max(route.read_timeout_seconds, LEAST_REPLY_SECONDS)
         self.timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=route.connect_timeout_seconds, sock_read=route.read_timeout_seconds
         )
@@ -96,9 +102,20 @@ class Connection:
             ssl=self.context,
             keepalive_timeout=KEPT_ALIVE_SECONDS,
             ttl_dns_cache=NAME_SECONDS,
+            resolver=self.names,
             socket_factory=partial(made_socket, silent_seconds=self.route.connect_timeout_seconds),
         )
-        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), timeout=self.timeout)
+        traces = aiohttp.TraceConfig()
+        traces.on_connection_create_end.append(self.begin_reply)
+        traces.on_connection_reuseconn.append(self.begin_reply)
+        return aiohttp.ClientSession(
+            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), timeout=self.timeout, trace_configs=[traces]
+        )
+
+    async def begin_reply(self, _: aiohttp.ClientSession, context: Any, __: object) -> None:
+        """A request has its connection: what it waited for one was its own time, from here on it is the upstream's."""
+        whole: asyncio.Timeout = context.trace_request_ctx
+        whole.reschedule(asyncio.get_running_loop().time() + self.reply_seconds)
 
     @asynccontextmanager
     async def used_session(self) -> AsyncIterator[aiohttp.ClientSession]:
@@ -127,25 +144,56 @@ class Connection:
         headers = self.headers if is_tls else self.http_headers
         async with self.used_session() as session:
             try:
-                async with session.request(
-                    method,
-                    url,
-                    data=content,
-                    headers=CIMultiDict({**headers, **own}) if own else headers,
-                    allow_redirects=False,
-                    proxy=self.proxy,
-                    proxy_headers=self.proxy_headers if is_tls else None,
-                ) as response:
+                async with (
+                    asyncio.timeout(None) as whole,
+                    session.request(
+                        method,
+                        url,
+                        data=content,
+                        headers=CIMultiDict({**headers, **own}) if own else headers,
+                        allow_redirects=False,
+                        proxy=self.proxy,
+                        proxy_headers=self.proxy_headers if is_tls else None,
+                        trace_request_ctx=whole,
+                    ) as response,
+                ):
                     return Answer(response.status, response.headers, await read(response, max_bytes))
             except FOREIGN as error:
                 kind = kind_of(error)
-                if kind == "silent" and session is self.session:
+                if kind in LEAVES_ALL and session is self.session:
                     self.session = self.made_session()
                 raise Broken(kind) from None  # its words may name an address with what belongs to nobody else
 
     async def close(self) -> None:
         for session in {self.session, *self.num_users}:
             await session.close()
+
+
+class BoundedResolver(aiohttp.abc.AbstractResolver):
+    """As aiohttp's own, with a deadline, and without the event loop's threads."""
+
+    def __init__(self, timeout_seconds: float) -> None:
+        self.timeout_seconds = timeout_seconds
+        self.lookup = NameLookup()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[aiohttp.abc.ResolveResult]:
+        found = await self.lookup.addresses(host, port, family=family, timeout_seconds=self.timeout_seconds)
+        return [
+            aiohttp.abc.ResolveResult(
+                hostname=host,
+                host=f"{place[0]}%{place[3]}" if kind == socket.AF_INET6 and place[3] else place[0],
+                port=place[1],
+                family=kind,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for kind, _, protocol, _, place in found
+        ]
+
+    async def close(self) -> None:
+        """There is nothing to close: a look-up that hangs is left to itself."""
 
 
 def made_socket(address: tuple[Any, ...], *, silent_seconds: float) -> socket.socket:

@@ -1,6 +1,8 @@
 """One call to an upstream: which address, what its failure means for that address, whether it is sent once more."""
 
 import asyncio
+import math
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -14,16 +16,22 @@ from gateway.upstream.failures import Failed, Failure, Subject
 from gateway.upstream.outage import SILENT_SECONDS, Outage
 from gateway.upstream.retry import RetryBudget
 
+FAULT_SECONDS = 2.0  # an upstream that had a request for so long, and its deadline passed, has failed; with less it was asked late
+
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[Result]):
-    """What is posted, how much may come back, and what is made of it: `read` raises Failed for an answer that is none."""
+    """What is posted, how much may come back, and what is made of it: `read` raises Failed for an answer that is none.
+
+    `deadline` is when whoever asked gives up, by `time.monotonic`.
+    """
 
     content: bytes
     max_bytes: int
     read: Callable[[Answer], Awaitable[Result]]
+    deadline: float = math.inf
 
 
 class Exchange:
@@ -73,6 +81,7 @@ class Exchange:
             "server.address": endpoint.url.host,
             "server.port": endpoint.url.port,
         }
+        began = time.monotonic()
         silence = asyncio.get_running_loop().call_later(SILENT_SECONDS, self.outages[endpoint].silent)
         with endpoint.entered():
             try:
@@ -87,8 +96,12 @@ class Exchange:
                 self.failed(endpoint, failed.failure)
                 raise
             except BaseException:  # cancelled: the client left, or its time is over
-                endpoint.breaker.left()
-                self.metrics.ended("cancelled").inc()
+                now = time.monotonic()
+                if now >= call.deadline and now - began >= FAULT_SECONDS:
+                    self.failed(endpoint, failures.of_broken("timeout", self.subject))
+                else:
+                    endpoint.breaker.left()
+                    self.metrics.ended("cancelled").inc()
                 raise
             finally:
                 silence.cancel()

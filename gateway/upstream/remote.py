@@ -31,7 +31,7 @@ from gateway.upstream.settings import AnySettings
 from gateway.upstream.speaker import Speaker
 
 PROBE = "Which vectors are these?"
-FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 0.25, 5.0  # between tries to reach an upstream that is away at the start
+FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 0.25, 4.0  # between tries to reach an upstream that is away at the start
 DEFAULT_MAX_TOKENS = 8192
 MAX_ON_LOOP_CHARS = 256 * 1024
 

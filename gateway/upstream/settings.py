@@ -94,7 +94,8 @@ class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Meta(
             gt=0,
             le=MAX_SECONDS,
-            description="How long it may be silent. server.request_timeout_seconds bounds a request as a whole.",
+            description="How long it may be silent, and then how long its reply may take to arrive."
+            " server.request_timeout_seconds bounds a request as a whole.",
         ),
     ] = 60.0
     retry: Annotated[
@@ -115,7 +116,7 @@ class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = 5
     breaker_seconds: Annotated[
         float,
-        Meta(gt=0, le=30, description="How long at first; twice as long after every failed try, up to 30 seconds."),
+        Meta(gt=0, le=30, description="How long at first; twice as long after every failed try, up to 4 seconds."),
     ] = 1.0
     proxy: Annotated[str | None, Meta(description="An HTTP proxy to go through. Those of the environment are not used.")] = None
     proxy_credentials: Annotated[Secret | None, Meta(description="Its user and password, as user:password.")] = None

@@ -1,6 +1,7 @@
 """Asks an upstream in its own words, as often as it needs, and makes vectors of what it answers. Learns how it must be asked."""
 
 import asyncio
+import math
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -133,7 +134,7 @@ class Speaker:
         content = await asyncio.to_thread(encode, body) if is_large else encode(body)
         max_bytes = BYTES_PER_REPLY + len(texts) * (BYTES_PER_ROW + BYTES_PER_NUMBER * (self.dimensions or MAX_DIMENSIONS))
 
-        call = Call(content, max_bytes, partial(self.read, inputs))
+        call = Call(content, max_bytes, partial(self.read, inputs), inputs.deadline or math.inf)
         reading, rows = await self.exchange.ask(self.connection, call)
         if as_base64 and isinstance(reading.vectors[0], list):
             self.without_base64()  # it was asked for bytes and gave numbers: it need not be asked again

@@ -10,6 +10,7 @@ from gateway.access.limits import MINUTE, Limits, Rate
 from gateway.access.meters import Cost, LocalMeters, MetersAway
 from gateway.tests.fakes import FakeClock
 from gateway.tests.redis_server import RedisServer
+from gateway.tests.swallowing import SwallowingProxy
 
 LIMITS = Limits(Rate(60, 10), Rate(600, 100), max_concurrent_requests=3)
 
@@ -176,3 +177,28 @@ async def until(is_true):
     async with asyncio.timeout(30):
         while not is_true():
             await asyncio.sleep(0.01)
+
+
+async def test_a_connection_that_is_swallowed_is_left_and_a_new_one_serves(tmp_path):
+    pytest.importorskip("hiredis", reason="the extra `redis` is not installed")
+    from gateway.access.redis_link import Address
+    from gateway.access.shared_meters import SharedMeters
+
+    server = RedisServer(tmp_path)
+    server.start()
+    with SwallowingProxy(server.port) as proxy:
+        shared = SharedMeters(Address("localhost", proxy.port), timeout_seconds=0.2)
+        meters = FallbackMeters(shared, LocalMeters(), on_local=lambda: None)
+        await meters.start()
+        try:
+            assert await entered(meters, "v1") is None
+            proxy.swallow()
+            assert await entered(meters, "v2") is None  # here, after one time-out
+            assert meters.outage == "no answer within 0.2 s"
+            await until(lambda: meters.outage is None)
+            assert await entered(meters, "v3") is None
+            assert set(shared.running) == {"v1", "v3"}
+            assert proxy.num_accepted == 2
+        finally:
+            await meters.close()
+            server.kill()

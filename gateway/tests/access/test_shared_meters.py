@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gateway.access.limits import MINUTE, SECOND, Limits, Rate, tokens_rate
 from gateway.access.meters import Cost, LocalMeters, MetersAway, Reading
 from gateway.errors import ConfigurationError
+from gateway.name_lookup import NameLookup
 from gateway.tests.redis_server import BOUND_SECONDS, RedisServer, program
 
 pytest.importorskip("hiredis", reason="the extra `redis` is not installed")
@@ -54,7 +55,7 @@ async def opened(request):
 
 
 async def asked(server, *words):
-    link = await connected(address_of(server.url), 1.0)
+    link = await connected(address_of(server.url), 1.0, NameLookup())
     try:
         return await link.ask(*words)
     finally:
@@ -100,7 +101,7 @@ def test_the_script_and_the_meters_of_one_process_agree_to_the_microsecond(modul
         nonlocal now
         local = LocalMeters(lambda: now / SECOND)
         shared = SharedMeters(address_of(module_redis.url), timeout_seconds=1, lease_seconds=3600)
-        link = await connected(shared.address, 1.0)
+        link = await connected(shared.address, 1.0, NameLookup())
         await link.ask("FLUSHALL")
         running = []
         for number, (action, step, num_tokens) in enumerate(operations):
