@@ -20,6 +20,7 @@ from benchmarks.server import Server
 
 NUM_CONNECTIONS = 10_000
 PAUSE_SECONDS = 0.02  # between two probes
+SETTLE_SECONDS = 3  # in which what is still in the kernel's queue is accepted
 PATHS = ("/livez", "/readyz", "/metrics")
 IDLE_AFTER = b"GET /livez HTTP/1.1\r\nhost: g\r\n\r\n"
 ROOMY = CACHED.configured(GATEWAY__SERVER__MAX_CONNECTIONS="12000", GATEWAY__SERVER__KEEP_ALIVE_SECONDS="20")
@@ -81,6 +82,7 @@ def main() -> None:
             process.start()
             arriving = probed(server.port, 5)
             is_there.wait(120)
+            time.sleep(SETTLE_SECONDS)
             staying = probed(server.port, 5)
             memory = server.memory_bytes("VmRSS") / 1e6 - before
             closing = probed(server.port, 25)

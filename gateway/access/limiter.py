@@ -5,7 +5,8 @@ else leaving early would be the way to be read for nothing. Only 502, 503 and th
 
 Work that was done for a request before it was refused is charged to its key's tokens a minute, to no budget and no usage: tokens
 that were counted, and bytes that were unpacked and decoded, at most a burst for one request. Else a body of a few KB, which unpacks
-to 16 MB, is worked on and then refused, would be free, again and again.
+to 16 MB, is worked on and then refused, would be free, again and again. A 429 is free once; the next ones before the caller was
+served cost a small share of the tokens that had to be counted for them.
 """
 
 import asyncio
@@ -26,6 +27,10 @@ NOTHING = Cost()
 # Of a body that was unpacked, decoded and refused: 16 MB take a core 0.02 to 0.05 s, in which it embeds 700 tokens at most. The
 # price is some times that, as the memory counts too.
 BYTES_PER_TOKEN = 4096
+# A token that was counted takes a core 0.7 microseconds, one that is embedded 68. A 429 costs so little only a caller that comes
+# back without having waited: who waits as it was told is served, and pays for that alone.
+COUNTED_PER_TOKEN = 64
+MAX_REFUSED = 100_000
 
 
 class Limiter:
@@ -43,6 +48,7 @@ class Limiter:
             max_concurrent_requests=settings.max_concurrent_requests,
         )
         self.default_limits = limits_of(UNLIMITED, self.default)
+        self.refused: dict[str, None] = {}  # callers refused for their tokens and not served since, the longest first
         self.names = map(f"{secrets.token_hex(8)}-{{}}".format, itertools.count())
 
     async def start(self) -> None:
@@ -64,6 +70,11 @@ class Limiter:
                 raise LimiterUnavailable from None
             return None
 
+    def note_refused(self, caller: str) -> None:
+        self.refused[caller] = None
+        if len(self.refused) > MAX_REFUSED:
+            del self.refused[next(iter(self.refused))]
+
     @property
     def shortfall(self) -> str | None:
         """What limits are worth while the meters are away, in a word for strangers; None while they are there."""
@@ -80,7 +91,7 @@ class Limiter:
 class Visit:
     """A context, which raises RateLimited for a caller at a limit. `reading` is where it stands, None where nobody can tell."""
 
-    __slots__ = ("caller", "charged", "limiter", "limits", "name", "num_bytes", "reading")
+    __slots__ = ("caller", "charged", "limiter", "limits", "name", "num_bytes", "num_wasted_tokens", "reading")
 
     def __init__(self, limiter: Limiter, caller: Caller, limits: Limits) -> None:
         self.limiter = limiter
@@ -89,6 +100,7 @@ class Visit:
         self.reading: Reading | None = None
         self.charged = NOTHING
         self.num_bytes = 0  # of its body, unpacked, once it is here
+        self.num_wasted_tokens = 0  # that a 429 costs
         self.name = next(limiter.names)
 
     async def __aenter__(self) -> "Visit":
@@ -119,7 +131,14 @@ class Visit:
             self.limiter.metrics.limited.labels("tokens").inc()
             raise RequestExceedsLimit(num_tokens, max_tokens=rate.max_cost, per_minute=rate.per_minute).after(num_tokens=num_tokens)
         asked = self.limiter.meters.charge(self.caller.public_id, self.limits, num_tokens)
-        await self.passed(asked, Cost(tokens=num_tokens), Cost(tokens=num_tokens))
+        if self.caller.public_id in self.limiter.refused:
+            self.num_wasted_tokens = num_tokens // COUNTED_PER_TOKEN
+        try:
+            await self.passed(asked, Cost(tokens=num_tokens), Cost(tokens=num_tokens))
+        except RateLimited:
+            self.limiter.note_refused(self.caller.public_id)
+            raise
+        self.limiter.refused.pop(self.caller.public_id, None)
 
     async def passed(self, asked: Awaitable[Reading], cost: Cost, needed: Cost) -> None:
         self.reading = reading = await self.limiter.read(asked)
@@ -133,7 +152,9 @@ class Visit:
     def refusal(self, reading: Reading, needed: Cost) -> RateLimited:
         wait_seconds = reading.wait / SECOND
         if reading.refused == "tokens" and self.limits.tokens is not None:
-            rate, debt, asked = self.limits.tokens, reading.tokens_debt, needed.tokens
+            rate, asked = self.limits.tokens, needed.tokens
+            debt = rate.charged(reading.tokens_debt, self.num_wasted_tokens)
+            wait_seconds = (rate.wait(debt, asked) if self.num_wasted_tokens else reading.wait) / SECOND
         elif reading.refused == "requests" and self.limits.requests is not None:
             rate, debt, asked = self.limits.requests, reading.requests_debt, 1
         else:
@@ -155,7 +176,9 @@ class Visit:
         if self.limits.tokens is None or self.charged.tokens:
             return 0
         num_tokens = num_bytes = 0
-        if isinstance(error, ClientError):
+        if isinstance(error, RateLimited):
+            num_tokens = self.num_wasted_tokens
+        elif isinstance(error, ClientError):
             num_tokens, num_bytes = error.num_wasted_tokens, max(self.num_bytes, error.num_wasted_bytes)
         elif isinstance(error, ClientGone):
             num_bytes = self.num_bytes

@@ -232,3 +232,40 @@ async def test_a_request_that_fits_later_is_told_exactly_when(clock):
     assert "remaining 0, requested 500000. Please try again in 6s." in caught.value.message
     clock.advance(6)
     await served(limiter, 500_000)
+
+
+async def test_who_comes_back_too_early_again_and_again_pays_for_what_was_counted(clock):
+    limiter = limiter_of(clock, requests_per_minute=6000, tokens_per_minute=64_000, tokens_burst=64_000)
+    await served(limiter, 32_000)
+    waits = []
+    for _ in range(3):
+        with pytest.raises(RateLimited) as caught:
+            await served(limiter, 64_000)
+        waits.append(caught.value.message.rpartition("in ")[2])
+    assert standing(limiter)[1] == 32_000 - 2 * 1000
+    assert waits == ["30s.", "30.938s.", "31.875s."]
+    clock.advance(31.875)
+    await served(limiter, 64_000)
+    assert standing(limiter)[1] == 0
+
+
+async def test_a_429_is_free_for_who_is_served_in_between(clock):
+    limiter = limiter_of(clock, requests_per_minute=6000, tokens_per_minute=64_000, tokens_burst=64_000)
+    await served(limiter, 64_000)
+    for _ in range(3):
+        clock.advance(30)
+        with pytest.raises(RateLimited):
+            await served(limiter, 64_000)
+        clock.advance(30)
+        await served(limiter, 64_000)
+    assert standing(limiter)[1] == 0
+
+
+async def test_callers_who_were_refused_are_remembered_in_bounded_memory(clock, monkeypatch):
+    monkeypatch.setattr("gateway.access.limiter.MAX_REFUSED", 10)
+    limiter = limiter_of(clock, tokens_per_minute=60, tokens_burst=10)
+    for number in range(30):
+        await served(limiter, 6, caller=f"{number}")
+        with pytest.raises(RateLimited):
+            await served(limiter, 6, caller=f"{number}")
+    assert list(limiter.refused) == [str(number) for number in range(20, 30)]
