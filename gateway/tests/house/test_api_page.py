@@ -1,0 +1,102 @@
+"""docs/api.md tells exactly the fields, headers and errors that the code has."""
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from gateway import errors
+from gateway.api import limit_headers
+from gateway.api.models import entry
+from gateway.config import ModelRow
+from gateway.embedding.catalog import Model
+from gateway.errors import GatewayError, RateLimited
+from gateway.tests.fakes import FakeEmbedder
+from gateway.wire.request import Body
+
+ROOT = Path(__file__).parents[3]
+PAGE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+UPSTREAMS_AND_COMMANDS = {"upstream", "cli", "tests", "testing"}  # what is sent to other servers is no part of this API
+OF_ANY_HTTP = {"content-type", "content-length", "content-encoding"}
+HEADER = re.compile(
+    r"x-[a-z-]*[a-z]|openai-(version|model|processing-ms)|access-control-(allow|expose|max)-[a-z-]+|(authorization|api-key|retry-after"
+    r"|retry-after-ms|server-timing|www-authenticate|allow|vary|cache-control|keep-alive|connection|etag|if-none-match|accept-encoding"
+    r"|content-(encoding|security-policy|disposition)|referrer-policy|cross-origin-[a-z-]+-policy|location|link|deprecation|sunset)"
+)
+NO_HEADERS = {"x-gzip"}  # a value of Content-Encoding
+
+
+def section(heading: str) -> str:
+    """What stands under a heading, those below it included."""
+    found = re.search(rf"^(#+) {re.escape(heading)}$", PAGE, flags=re.MULTILINE)
+    assert found, heading
+    return re.split(rf"^#{{1,{len(found[1])}}} ", PAGE[found.end() :], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def rows(heading: str, header: str) -> list[list[str]]:
+    """The cells of the table under a heading whose first column is called `header`."""
+    _, _, table = section(heading).partition(f"| {header} |")
+    lines = table.partition("\n\n")[0].splitlines()[2:]
+    assert lines, heading
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+
+
+def names(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+@cache
+def headers_of_the_code() -> set[str]:
+    """Every constant of the code that is a header's name, sent or read."""
+    found = {name.decode() for name in (*limit_headers.REQUESTS, *limit_headers.TOKENS)}
+    for path in (ROOT / "gateway").rglob("*.py"):
+        if not UPSTREAMS_AND_COMMANDS & set(path.relative_to(ROOT).parts):
+            constants = [
+                node.value for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Constant)
+            ]
+            texts = [
+                each.decode("latin-1") if isinstance(each, bytes) else each for each in constants if isinstance(each, str | bytes)
+            ]
+            found |= {text.lower() for text in texts if HEADER.fullmatch(text.lower())}
+    return found - NO_HEADERS
+
+
+def test_the_fields_of_a_request_are_told():
+    told = [names(field)[0] for field, *_ in rows("Request", "field")]
+    assert sorted(told) == sorted(Body.__struct_fields__)
+
+
+def test_the_headers_are_told():
+    tables = [*rows("What a client may send", "header"), *rows("What a client gets", "header")]
+    told = {name for row in tables for name in names(row[0])}
+    assert len(told) > 30
+    assert headers_of_the_code() - told - OF_ANY_HTTP == set()
+    assert told - headers_of_the_code() == set()
+
+
+LEAVES = [
+    each
+    for each in vars(errors).values()
+    if isinstance(each, type) and issubclass(each, GatewayError) and not each.__subclasses__()
+]
+
+
+def test_each_error_is_told_once():
+    told = [tuple(names(cell)[0] if "`" in cell else cell for cell in row[:2]) for row in rows("Errors", "status")]
+    assert sorted(told) == sorted((str(error.status), error.code or "null") for error in LEAVES)
+
+
+@pytest.mark.parametrize("error", LEAVES, ids=[error.__name__ for error in LEAVES])
+def test_an_error_is_told_with_its_type(error):
+    [row] = [row for row in rows("Errors", "status") if names(row[1]) == [error.code or "null"]]
+    assert names(row[2]) == (["requests", "tokens"] if error is RateLimited else [error.type])
+    assert all(row)
+
+
+async def test_the_fields_of_a_model_are_told():
+    model = Model(ModelRow(name="a", backend="fake"), FakeEmbedder())
+    await model.embedder.start()
+    told = [names(cell) for cell, *_ in rows("GET /v1/models", "field")]
+    assert sorted(name for each in told for name in each) == sorted(entry("alias", model))
