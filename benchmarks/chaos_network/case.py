@@ -57,9 +57,11 @@ class Pair:
         return Case(self.name, fault, streams, self.may_see, self.telling if is_away else None, self.is_client_side)
 
 
-STORE = Telling(frozenset({"key_store_unavailable"}), Metric("gateway_keys_snapshot_age_seconds", "", lambda now, _: now > 2))
+STORE = Telling(frozenset({"key_store_unavailable"}), Metric("gateway_key_snapshot_age_seconds", "", lambda now, _: now > 2))
 LIMITER = Telling(frozenset({"limiter_unavailable"}), Metric("gateway_limiter_failures_total", "", lambda now, base: now > base))
-UPSTREAM = Telling(frozenset({"upstream_unavailable"}), Metric("gateway_upstream_up", f'"{REMOTE}"', lambda now, base: now < base))
+UPSTREAM = Telling(
+    frozenset({"upstream_unavailable"}), Metric("gateway_upstream_oldest_request_seconds", f'"{REMOTE}"', lambda now, _: now > 4)
+)
 CLIENTS = Pair(
     f"clients, {FIRST}", "clients", FIRST, frozenset(each for each in STREAMS if each.gateway == FIRST), frozenset(NO_ANSWER),
     is_client_side=True,
@@ -71,7 +73,7 @@ PAIRS = (
     Pair(f"{FIRST}, upstream", FIRST, "upstream1", frozenset({Stream(FIRST, REMOTE)}), UPSTREAM_FAILS, UPSTREAM),
 )
 FAULTS = (Partition, OneWay, Hang, HalfOpen, Loss, Slow)
-SHORT = {Partition: PAIRS[2:], HalfOpen: (CLIENTS, PAIRS[3]), Loss: PAIRS[1:2], Slow: PAIRS[3:]}
+SHORT = {Partition: PAIRS[1:], HalfOpen: (CLIENTS, PAIRS[3]), Loss: PAIRS[1:2], Slow: PAIRS[3:]}
 
 
 def cases(scene: Scene, load: Load, *, is_short: bool) -> Iterator[Case]:

@@ -52,7 +52,10 @@ class Outcome:
 
 
 class Load:
-    """`outcomes` grows while the thread runs; `num_tokens` is what replies told of. `urls` may change meanwhile."""
+    """`outcomes` grows while the thread runs; `num_tokens` is what replies told of, `num_asked_tokens` what all of them would have.
+
+    `urls` may change meanwhile.
+    """
 
     def __init__(self, urls: dict[Stream, str], key: str) -> None:
         self.urls = urls
@@ -61,6 +64,7 @@ class Load:
         self.outstanding: Counter[Stream] = Counter()
         self.began: dict[int, float] = {}  # of those without an outcome yet
         self.num_tokens = 0
+        self.num_asked_tokens = 0
         self.worst_cosine = 1.0
         self.numbers = itertools.count()
         self.is_over = False
@@ -104,6 +108,7 @@ class Load:
     async def ask(self, http: httpx2.AsyncClient, stream: Stream, number: int) -> None:
         texts = [f"text {place} of request {number}, which no cache knows" for place in range(1 + number % MAX_TEXTS)]
         began = time.monotonic()
+        self.num_asked_tokens += len(texts)  # the stand-in counts one for each
         self.outstanding[stream] += 1
         self.began[number] = began
         kind, is_wrong = await self.kind_of(http, stream, texts)
