@@ -58,7 +58,7 @@ class Pair:
 
 
 STORE = Telling(frozenset({"key_store_unavailable"}), Metric("gateway_key_snapshot_age_seconds", "", lambda now, _: now > 2))
-LIMITER = Telling(frozenset({"limiter_unavailable"}), Metric("gateway_limiter_failures_total", "", lambda now, base: now > base))
+LIMITER = Telling(frozenset({"limiter_unavailable"}), Metric("gateway_limiter_up", "", lambda now, _: now < 1))
 UPSTREAM = Telling(
     frozenset({"upstream_unavailable"}), Metric("gateway_upstream_oldest_request_seconds", f'"{REMOTE}"', lambda now, _: now > 4)
 )

@@ -1,9 +1,10 @@
 """One case tried: the fault begun and ended under load, and what was seen from before it until all is well again."""
 
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from benchmarks.chaos_network.case import FIRST, STREAMS, Case
+from benchmarks.chaos_network.case import FIRST, STREAMS, Case, Telling
 from benchmarks.chaos_network.fault import Failover, HalfOpen, OneWay, Partition
 from benchmarks.chaos_network.load import Load, Outcome
 from benchmarks.chaos_network.row import FREED_SECONDS, Row, back_seconds, broken_promises, counted
@@ -14,6 +15,15 @@ QUIET_SECONDS = 1.0
 RECOVERY_SECONDS = 6.0  # looked at after the fault: longer than service may take
 LAST_REPLY_SECONDS = 16.0  # beyond a client's own patience
 WELL_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Of the fault's beginning, by both clocks, and from which on the other side could be reached."""
+
+    began: float
+    returned: float
+    began_at: datetime
 
 
 class Trial:
@@ -42,10 +52,7 @@ class Trial:
         )
         row.freed_seconds = freed if is_cut else None
         if case.telling is not None:
-            row.is_telling = True
-            row.told_in_log = logged_at(self.scene.gateways[FIRST].log, set(case.telling.events), began_at - timedelta(seconds=0.1))
-            told = self.prometheus.told_at(FIRST, began, case.telling.metric)
-            row.told_in_metrics = told - began if told else None
+            self.heed(case.telling, row, Moments(began, returned, began_at))
         is_gone = case.is_client_side and isinstance(case.fault, Failover)  # the gateway itself
         row.longest_probe_seconds = self.longest_probe_seconds(began, but=FIRST if is_gone else "")
         affected, others = split(case, outcomes)
@@ -65,6 +72,16 @@ class Trial:
             longest_seconds=max((each.seconds for each in during), default=0.0),
             back_seconds=back_seconds(outcomes, STREAMS, returned),
         )  # fmt: skip
+
+    def heed(self, telling: Telling, row: Row, at: "Moments") -> None:
+        """What the operator was told. Callers may never notice a dependency; then its metric says when it is back."""
+        row.is_telling = True
+        row.told_in_log = logged_at(self.scene.gateways[FIRST].log, set(telling.events), at.began_at - timedelta(seconds=0.1))
+        told = self.prometheus.told_at(FIRST, at.began, telling.metric)
+        row.told_in_metrics = told - at.began if told else None
+        if row.back_seconds is not None:
+            quiet = self.prometheus.quiet_at(FIRST, at.began, at.returned, telling.metric)
+            row.back_seconds = max(row.back_seconds, quiet - at.returned)
 
     def held_by_clients(self) -> set[tuple[str, str]]:
         """The first gateway's connections with clients."""

@@ -74,6 +74,14 @@ class Prometheus:
         base = tells.of(before[-1]) if before else 0.0
         return next((at for at, values in after if tells.tells(tells.of(values), base)), None)
 
+    def quiet_at(self, gateway: str, began: float, returned: float, tells: "Metric") -> float:
+        """The moment from which no scrape told of it any more."""
+        scrapes = self.seen[gateway].scrapes
+        before = [values for at, values in scrapes if at <= began]
+        base = tells.of(before[-1]) if before else 0.0
+        telling = [at for at, values in scrapes if at > returned and tells.tells(tells.of(values), base)]
+        return next((at for at, _ in scrapes if telling and at > telling[-1]), telling[-1] if telling else returned)
+
 
 @dataclass(frozen=True)
 class Metric:
