@@ -18,9 +18,3 @@ def notice_silent_peer(sock: socket.socket, seconds: float) -> None:
     for name, value in (("TCP_KEEPIDLE", seconds), ("TCP_KEEPINTVL", seconds / NUM_PROBES), ("TCP_KEEPCNT", NUM_PROBES)):
         if hasattr(socket, name):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), max(1, round(value)))
-
-
-def bound_acknowledgement(sock: socket.socket, seconds: float) -> None:
-    """Ends the connection where what was sent is not acknowledged for so long (RFC 5482; on Linux)."""
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * seconds))

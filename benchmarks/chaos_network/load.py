@@ -21,7 +21,7 @@ MIN_COSINE = 0.9999
 REQUESTS_A_SECOND = 20.0  # of each stream
 MAX_TEXTS = 6
 MAX_OUTSTANDING = 256  # of a stream; what would be more is counted as "not asked"
-CONNECT_SECONDS = 3.0
+CONNECT_SECONDS = 5.0
 OWN_SECONDS = 14.0  # a client's own patience, beyond the gateway's deadline
 NO_ANSWER = {"no connection", "no answer", "cut"}  # what a client sees of a network that fails before the gateway
 

@@ -7,8 +7,7 @@ import pytest
 
 from gateway.api.server import SILENT_CLIENT_SECONDS, bound_socket
 from gateway.config import ServerSettings
-from gateway.tcp import NUM_PROBES, bound_acknowledgement, notice_silent_peer
-from gateway.upstream.connection import made_socket
+from gateway.tcp import NUM_PROBES, notice_silent_peer
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems know other options")
 
@@ -25,12 +24,6 @@ def test_a_silent_peer_is_asked_after_so_long(seconds, idle, interval):
         assert keepalive_of(sock) == (1, idle, interval, NUM_PROBES)
 
 
-def test_what_is_not_acknowledged_ends_the_connection():
-    with socket.socket() as sock:
-        bound_acknowledgement(sock, 0.25)
-        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 250
-
-
 def test_a_client_that_is_gone_is_noticed_on_the_connection_it_was_accepted_on():
     with (
         bound_socket(ServerSettings(host="127.0.0.1", port=0)) as listening,
@@ -38,10 +31,3 @@ def test_a_client_that_is_gone_is_noticed_on_the_connection_it_was_accepted_on()
         listening.accept()[0] as accepted,
     ):
         assert keepalive_of(accepted)[:2] == (1, SILENT_CLIENT_SECONDS)
-
-
-def test_an_upstream_that_is_gone_is_noticed_as_soon_as_a_connection_may_take():
-    [address, *_] = socket.getaddrinfo("127.0.0.1", 0, type=socket.SOCK_STREAM)
-    with made_socket(address, silent_seconds=4.0) as sock:
-        assert keepalive_of(sock)[:2] == (1, 4)
-        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 4000

@@ -8,11 +8,9 @@ import base64
 import errno
 import socket
 import ssl
-from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 import aiohttp
@@ -22,7 +20,7 @@ from yarl import URL
 from gateway import __version__
 from gateway.errors import OperatorError
 from gateway.name_lookup import NameLookup
-from gateway.tcp import bound_acknowledgement, notice_silent_peer
+from gateway.upstream.silence import Silence
 
 Kind = Literal["connect", "tls", "timeout", "silent", "cut", "nonsense", "too_large"]
 KEPT_ALIVE_SECONDS = 15.0
@@ -93,43 +91,52 @@ class Connection:
         )
         self.route = route
         self.context = context
-        self.session = self.made_session()
-        self.num_users: Counter[aiohttp.ClientSession] = Counter()
+        self.pool = self.new_pool()
+        self.pools = {self.pool}  # those before it too, while requests are on them
 
-    def made_session(self) -> aiohttp.ClientSession:
+    def new_pool(self) -> "Pool":
+        silence = Silence(self.route.connect_timeout_seconds, lambda: self.leave(pool, has_silent=True))
         connector = aiohttp.TCPConnector(
             limit=self.route.max_connections,
             ssl=self.context,
             keepalive_timeout=KEPT_ALIVE_SECONDS,
             ttl_dns_cache=NAME_SECONDS,
             resolver=self.names,
-            socket_factory=partial(made_socket, silent_seconds=self.route.connect_timeout_seconds),
+            socket_factory=silence.made_socket,
         )
         traces = aiohttp.TraceConfig()
         traces.on_connection_create_end.append(self.begin_reply)
         traces.on_connection_reuseconn.append(self.begin_reply)
-        return aiohttp.ClientSession(
+        session = aiohttp.ClientSession(
             connector=connector, cookie_jar=aiohttp.DummyCookieJar(), timeout=self.timeout, trace_configs=[traces]
         )
+        pool = Pool(session, silence)  # which the lambda means
+        return pool
 
     async def begin_reply(self, _: aiohttp.ClientSession, context: Any, __: object) -> None:
         """A request has its connection: what it waited for one was its own time, from here on it is the upstream's."""
         whole: asyncio.Timeout = context.trace_request_ctx
         whole.reschedule(asyncio.get_running_loop().time() + self.reply_seconds)
 
+    def leave(self, pool: "Pool", *, has_silent: bool = False) -> None:
+        """New requests go over new connections."""
+        pool.has_silent |= has_silent
+        if pool is self.pool:
+            self.pool = self.new_pool()
+            self.pools.add(self.pool)
+
     @asynccontextmanager
-    async def used_session(self) -> AsyncIterator[aiohttp.ClientSession]:
-        """One that was replaced meanwhile is closed by the last request on it."""
-        session = self.session
-        self.num_users[session] += 1
+    async def used_pool(self) -> AsyncIterator["Pool"]:
+        """One that was left meanwhile is closed by the last request on it."""
+        pool = self.pool
+        pool.enter()
         try:
-            yield session
+            yield pool
         finally:
-            self.num_users[session] -= 1
-            if not self.num_users[session]:
-                del self.num_users[session]
-                if session is not self.session:
-                    await session.close()
+            pool.exit()
+            if pool is not self.pool and not pool.num_users:
+                self.pools.discard(pool)
+                await pool.session.close()
 
     async def post(self, url: URL, content: bytes, *, max_bytes: int, headers: Mapping[str, str]) -> Answer:
         """Raises Broken. `max_bytes` bounds the reply as unpacked; `headers` are this request's own."""
@@ -142,11 +149,11 @@ class Connection:
         """The proxy's password goes to the proxy alone: where TLS is spoken through it, with the words that open the tunnel."""
         is_tls = url.scheme == "https"
         headers = self.headers if is_tls else self.http_headers
-        async with self.used_session() as session:
+        async with self.used_pool() as pool:
             try:
                 async with (
                     asyncio.timeout(None) as whole,
-                    session.request(
+                    pool.session.request(
                         method,
                         url,
                         data=content,
@@ -160,13 +167,14 @@ class Connection:
                     return Answer(response.status, response.headers, await read(response, max_bytes))
             except FOREIGN as error:
                 kind = kind_of(error)
-                if kind in LEAVES_ALL and session is self.session:
-                    self.session = self.made_session()
-                raise Broken(kind) from None  # its words may name an address with what belongs to nobody else
+                if kind in LEAVES_ALL:
+                    self.leave(pool)
+                # its words may name an address with what belongs to nobody else
+                raise Broken("silent" if kind == "cut" and pool.has_silent else kind) from None
 
     async def close(self) -> None:
-        for session in {self.session, *self.num_users}:
-            await session.close()
+        for pool in list(self.pools):
+            await pool.session.close()
 
 
 class BoundedResolver(aiohttp.abc.AbstractResolver):
@@ -196,13 +204,24 @@ class BoundedResolver(aiohttp.abc.AbstractResolver):
         """There is nothing to close: a look-up that hangs is left to itself."""
 
 
-def made_socket(address: tuple[Any, ...], *, silent_seconds: float) -> socket.socket:
-    """One that finds out when the other side is gone: a computation may take long, an acknowledgement may not."""
-    family, kind, protocol, *_ = address
-    made = socket.socket(family, kind, protocol)
-    notice_silent_peer(made, silent_seconds)
-    bound_acknowledgement(made, silent_seconds)
-    return made
+class Pool:
+    """`has_silent`: one of its connections was lost without a word."""
+
+    def __init__(self, session: aiohttp.ClientSession, silence: Silence) -> None:
+        self.session = session
+        self.silence = silence
+        self.num_users = 0
+        self.has_silent = False
+
+    def enter(self) -> None:
+        self.num_users += 1
+        if self.num_users == 1:
+            self.silence.start()
+
+    def exit(self) -> None:
+        self.num_users -= 1
+        if not self.num_users:
+            self.silence.stop()
 
 
 async def read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
