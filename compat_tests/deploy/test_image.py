@@ -19,6 +19,8 @@ from compat_tests.truth import Truth, assert_close
 
 DOCKER = DEPLOY / "docker"
 LIST = DOCKER / "requirements-serve.txt"
+HASHED = DOCKER / "hashed"
+NAMES = ("build", "sbom", "serve", "wheel")
 MAX_MB = 500
 PATHS = ("/v1/models", "/docs", "/docs/assets/redoc.standalone.js", "/openapi.json", "/metrics", "/readyz")
 TEXTS = ["The gateway serves from a compiled model.", "No torch is here."]
@@ -52,6 +54,47 @@ def assert_serves(gateway: Gateway, truth: Truth) -> None:
             if form == "float":
                 assert_close([row.embedding for row in reply.data], truth.vectors(TEXTS))
         assert client.embeddings.create(model=MODEL, input=[[15339, 1917]]).usage.total_tokens > 0
+
+
+def hashes(name: str) -> dict[str, set[str]]:
+    """The hashes of each requirement of a list."""
+    requirement, found = "", {}
+    for word in (HASHED / f"{name}.txt").read_text(encoding="utf-8").replace("\\\n", " ").splitlines():
+        if not word.startswith("#"):
+            requirement, *given = word.split()
+            found[requirement] = {each.removeprefix("--hash=sha256:") for each in given}
+    return found
+
+
+def test_every_package_of_a_build_has_the_version_of_the_lists_and_hashes() -> None:
+    known = pins(DEPLOY / "constraints.txt")
+    for name in NAMES:
+        assert all(re.fullmatch(r"[0-9a-f]{64}", each) for given in hashes(name).values() for each in given)
+        assert all(hashes(name).values())
+    assert pins(LIST) == {normal(each): version for each, _, version in (key.partition("==") for key in hashes("serve"))}
+    built = {normal(each): version for each, _, version in (key.partition("==") for key in hashes("build"))}
+    assert {each: known.get(each) for each in built} == built
+    assert {"sentence-transformers", "openvino", "psycopg", "hiredis"} <= set(built)
+    assert not [each for each in built if each.startswith(("torch", "nvidia-", "triton", "cuda-"))]
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_every_image_a_build_begins_with_is_an_argument_and_every_package_has_a_hash() -> None:
+    for name in ("Dockerfile", "Dockerfile.cuda"):
+        text = (DOCKER / name).read_text()
+        assert set(re.findall(r"^FROM (\S+)", text, flags=re.MULTILINE)) == {"${PYTHON_IMAGE}"}
+        assert re.search(r"^ARG PYTHON_IMAGE=\S+:\S+$", text, flags=re.MULTILINE)
+        assert "syntax=" not in text
+        installs = [line for line in text.splitlines() if re.search(r"pip\b.* install ", line)]
+        torch = [line for line in installs if "torch==" in line]
+        assert len(torch) == 1
+        assert [
+            line for line in installs if line not in torch and "--require-hashes" not in line and "/wheels/*.whl" not in line
+        ] == []
+    assert "imagetools inspect" in (DEPLOY / "README.md").read_text()
 
 
 def test_every_pin_is_the_one_the_tests_run_with():
@@ -98,7 +141,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pip = [python, "-m", "pip", "--disable-pip-version-check", "--python", folder / "venv/bin/python", "install", "-q", "--no-deps"]
     told(python, "-m", "venv", "--without-pip", folder / "venv")
     told(python, "-m", "pip", "wheel", "-q", "--no-deps", "--wheel-dir", folder / "wheels", ROOT)
-    told(*pip, "-r", LIST)
+    told(*pip, "--require-hashes", "-r", HASHED / "serve.txt")
     told(*pip, *(folder / "wheels").glob("*.whl"))
     [packages] = (folder / "venv/lib").glob("python3*/site-packages")
     for name in (DOCKER / "not-needed.txt").read_text().split():
@@ -142,6 +185,33 @@ def test_the_image_is_small_has_no_torch_and_serves(image: Path, tmp_path: Path,
     assert told_by_bench.stderr.startswith("gateway: `gateway bench` needs the package")
     without_torch = subprocess.run([image / "venv/bin/python", "-c", "import torch"], capture_output=True, check=False)
     assert without_torch.returncode == 1
+
+
+@needs_minutes
+@pytest.mark.timeout(300)
+def test_the_bill_of_materials_names_exactly_what_is_installed(image: Path, tmp_path: Path) -> None:
+    python = COMMAND.parent / "python"
+    told(python, "-m", "venv", "--without-pip", tmp_path / "tool")
+    pip = [
+        python,
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "--python",
+        tmp_path / "tool/bin/python",
+        "install",
+        "-q",
+        "--no-deps",
+    ]
+    told(*pip, "--require-hashes", "-r", HASHED / "sbom.txt")
+    [line] = [line for line in (DOCKER / "Dockerfile").read_text().splitlines() if "cyclonedx-py" in line]
+    words = line.strip(" &\\").replace("/opt/venv", str(image / "venv")).replace("/opt/sbom", str(tmp_path / "sbom")).split()
+    told(tmp_path / "tool/bin" / words[0], *words[1:])
+    bill = json.loads((tmp_path / "sbom.cdx.json").read_text())
+    assert bill["bomFormat"] == "CycloneDX"
+    named = {normal(each["name"]): each["version"] for each in bill["components"]}
+    installed = {**pins(LIST), "embeddings-gateway": named["embeddings-gateway"]}
+    assert named == installed
 
 
 def in_image(gateway: Gateway, *words: str, **environ: str) -> str:
