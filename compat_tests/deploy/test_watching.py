@@ -32,7 +32,6 @@ MAY_BE_ABSENT = {
     "gateway_cluster_replicas": "no model is on a Ray cluster",
     "gateway_cluster_calls_total": "no model is on a Ray cluster",
     "gateway_cluster_outstanding_calls": "no model is on a Ray cluster",
-    "gateway_key_snapshot_age_seconds": "nothing is old",
     "gateway_group_fallbacks_total": "no model is a group",
     "gateway_key_expires_timestamp_seconds": "no key expires",
     "gateway:dead:replicas_before": "none is dead",

@@ -12,7 +12,11 @@ import json
 import subprocess
 import sys
 import tempfile
+from importlib.metadata import requires
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 DOCKER = Path(__file__).parent
 ROOT = DOCKER.parents[1]
@@ -21,15 +25,32 @@ PYTHON = "3.11"
 PLATFORMS = [
     [
         f"manylinux{version}_{machine}"
-        for version in ("_2_36", "_2_35", "_2_34", "_2_33", "_2_32", "_2_31", "_2_28", "_2_27", "_2_24", "_2_17", "2014", "_2_12", "_2_5", "2010", "1")
+        for version in (
+            "_2_36",
+            "_2_35",
+            "_2_34",
+            "_2_33",
+            "_2_32",
+            "_2_31",
+            "_2_28",
+            "_2_27",
+            "_2_24",
+            "_2_17",
+            "2014",
+            "_2_12",
+            "_2_5",
+            "2010",
+            "1",
+        )
     ]
     for machine in ("x86_64", "aarch64")
 ]
 OF_TORCH = ("torch", "triton", "nvidia-", "cuda-")
-# What each is made of: a list that is whole, or requirements whose own requirements come with them.
+GATEWAY, EXTRAS = "embeddings-gateway", ("minilm", "otel", "postgres", "redis")
+# What each is made of: a list that is whole, or a requirement whose own requirements come with it.
 LISTS = {
     "serve": ["--no-deps", "-r", str(DOCKER / "requirements-serve.txt")],
-    "build": ["-c", str(CONSTRAINTS), f"{ROOT}[minilm,otel,postgres,redis]"],
+    "build": ["--no-deps"],  # and what the gateway needs, in the versions of the constraints
     "wheel": ["hatchling==1.33.0"],
     "sbom": ["cyclonedx-bom==7.5.0"],
 }
@@ -37,6 +58,7 @@ Hashes = dict[str, set[str]]  # by requirement, `name==version`
 
 
 def main() -> None:
+    LISTS["build"] += needed()
     for name, wanted in LISTS.items():
         found: Hashes = {}
         for platforms in PLATFORMS:
@@ -45,6 +67,25 @@ def main() -> None:
         path = DOCKER / "hashed" / f"{name}.txt"
         path.write_text(text_of(found), encoding="utf-8")
         print(f"{path.relative_to(ROOT)}: {len(found)} packages")
+
+
+def needed() -> list[str]:
+    """What the gateway with its extras needs, and what that needs, as installed here. Torch is not asked of an index at all."""
+    pins = dict(line.split("==") for line in CONSTRAINTS.read_text(encoding="utf-8").splitlines() if "==" in line)
+    versions = {canonicalize_name(name): version for name, version in pins.items()}
+    found: set[str] = set()
+    waiting = [(GATEWAY, EXTRAS)]
+    while waiting:
+        name, extras = waiting.pop()
+        for text in requires(name) or ():
+            requirement = Requirement(text)
+            marker, needs = requirement.marker, canonicalize_name(requirement.name)
+            is_wanted = marker is None or any(marker.evaluate({"extra": extra}) for extra in (*extras, ""))
+            if is_wanted and needs not in found:
+                found.add(needs)
+                waiting.append((needs, tuple(requirement.extras)))
+    # setuptools, which torch alone wants, is no package of the constraints: it comes with torch.
+    return [f"{name}=={versions[name]}" for name in sorted(found & versions.keys()) if not name.startswith(OF_TORCH)]
 
 
 def hashes_of(wanted: list[str], platforms: list[str]) -> Hashes:
