@@ -7,18 +7,20 @@ table of embeddings, and inputs that the gateway would not feed as sentence-tran
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors import SafetensorError
+from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Transformer
 from transformers import PreTrainedModel
 
+from gateway.engine.encoder import Window
+from gateway.engine.fidelity import MIN_COSINE, cosines
 from gateway.engine.kind import OTHER_KIND
 from gateway.engine.tokenizer import Tokenizer
 from gateway.errors import OperatorError
@@ -39,22 +41,23 @@ POSITION_TABLES = ("position_embeddings", "embed_positions", "wpe")
 MAX_NAMED = 4
 PROBES = ("a", "Hello, world", "The capital of France is Paris. " * 3, "Größe 你好 مرحبا 🙂")
 FED = {"input_ids", "attention_mask", "token_type_ids", "modality", "prompt_length"}
-# What reading a broken folder raises, from json to torch.
-ERRORS = (
-    OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError, ArithmeticError, AssertionError,
-    EOFError, MemoryError, SafetensorError, UnpicklingError,
-)  # fmt: skip
 patched = threading.Lock()  # one load at a time may watch transformers
 
 
 def read(folder: Path, device: torch.device) -> SentenceTransformer:
     """The model in `folder`, whole. Raises OperatorError, also for one that transformers loads with a warning alone."""
     try:
-        with loading_reports() as reports:
-            model = SentenceTransformer(str(folder), device=str(device), local_files_only=True)
-    except ERRORS as error:
+        return checked(folder, device)
+    except OperatorError:
+        raise
+    except Exception as error:
         reason = " ".join(str(error).split())[:500] or type(error).__name__
         raise OperatorError(f"the model in {folder} cannot be loaded: {reason}") from error
+
+
+def checked(folder: Path, device: torch.device) -> SentenceTransformer:
+    with loading_reports() as reports:
+        model = SentenceTransformer(str(folder), device=str(device), local_files_only=True)
     pooler = [POOLER] if all(map(ignores_pooler, model)) else []
     for report in reports:
         refuse_incomplete(folder, report, pooler)
@@ -172,6 +175,29 @@ def refuse_other_tokens(folder: Path, model: SentenceTransformer) -> None:
         ids = tokenizer.fast.encode(probe, add_special_tokens=False).ids[:room]
         if features["input_ids"][0].tolist() != tokenizer.with_special(ids):
             raise unsupported(folder, "its tokenizer gives a text other tokens than its vocabulary file says, or cuts elsewhere")
+
+
+def refuse_other_vectors(folder: Path, model: SentenceTransformer, embed: Callable[[list[Window]], NDArray[np.float32]]) -> None:
+    """Raises OperatorError where `encode` itself gives other vectors than `embed`, or none: it knows what no file says here.
+
+    A Router's vectors are those of a task, and compared where its routes are.
+    """
+    if not isinstance(model[0], Transformer):
+        return
+    tokenizer = Tokenizer(model.tokenizer.backend_tokenizer.to_str())
+    room = int(model.max_seq_length or model.tokenizer.model_max_length) - tokenizer.num_special
+    for probe in PROBES[1:]:
+        ids = tokenizer.fast.encode(probe, add_special_tokens=False).ids[:room]
+        try:
+            rows = embed([Window(tokenizer.with_special(ids))])
+            expected = model.encode([probe], prompt="", show_progress_bar=False, convert_to_tensor=True).float().cpu().numpy()
+        except Exception as error:
+            raise unsupported(folder, f"it cannot be run: {type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
+        if rows.shape != expected.shape:
+            raise unsupported(folder, f"its encode gives {expected.shape[1]} dimensions, its modules {rows.shape[1]}")
+        worst = float(cosines(rows, expected).min())
+        if worst < MIN_COSINE:
+            raise unsupported(folder, f"its encode gives other vectors than its modules, with a cosine of {worst:.4f}")
 
 
 def unsupported(folder: Path, what: str) -> OperatorError:

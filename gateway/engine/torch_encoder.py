@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from gateway.engine import unpadded
-from gateway.engine.checkpoint import read
+from gateway.engine.checkpoint import read, refuse_other_vectors
 from gateway.engine.encoder import EncoderInfo, OutOfMemory, Window, padded
 from gateway.engine.fidelity import MIN_COSINE, cosines, probe_windows
 from gateway.engine.router import TEXT, always_ends_in, is_router, refuse_unequal_routes, tasks_of
@@ -63,6 +63,7 @@ class TorchEncoder:
             tasks=tasks_of(model),
             shapes=Shapes(length_step=CUDA_LENGTH_STEP) if is_cuda else FREE,
         )
+        refuse_other_vectors(folder, model, self.embed)
         implementation = unpadded.installed_flash_attention() if unpadded.is_possible(self.info) else None
         if implementation is not None:
             self.unpad(implementation)

@@ -196,3 +196,17 @@ async def test_a_chat_template_that_sentence_transformers_would_fill_in_is_refus
     folder = folders.bare(whole, tmp_path / "bare")
     (folder / "chat_template.jinja").write_text("{% for message in messages %}<{{ message['content'] }}>{% endfor %}")
     assert "message" in await refused(folder, "torch", tmp_path)
+
+
+@pytest.mark.parametrize("unknown", ["", "[NOWHERE]"])
+async def test_what_tokenizers_raises_is_one_line_too(unknown, copy, tmp_path):
+    tokens(copy, lambda content: content["model"]["vocab"].pop("[UNK]"))
+    tokens(copy, lambda content: content["model"].update(unk_token=unknown))
+    await refused(copy, "torch", tmp_path)
+
+
+async def test_a_folder_whose_encode_raises_is_refused_though_its_modules_run(copy, tmp_path):
+    """Normalize passes over what it is to normalise and does not find; `encode` looks at every name of the features."""
+    [normalize] = copy.glob("*_Normalize")
+    (normalize / "config.json").write_text('{"module_input_name": true}')
+    assert "it cannot be run: IndexError" in await refused(copy, "torch", tmp_path)
