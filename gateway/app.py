@@ -7,6 +7,7 @@ from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import nullcontext
 from functools import partial
 from importlib.util import find_spec
+from typing import Any
 
 from litestar import Litestar
 from litestar.handlers import HTTPRouteHandler
@@ -85,6 +86,7 @@ class Gateway:
         self.backends = installed_backends(backends)
         self.loader = Loader(self.tell_loaded)
         self.turn = asyncio.Lock()
+        self.shared: dict[str, Any] = {}  # by the embedders of one backend
         self.succession = Succession(
             self.built(config), build=self.built, loader=self.loader, on_switched=self.switched, metrics=self.metrics
         )
@@ -157,7 +159,7 @@ class Gateway:
         backend, settings = backend_of(row, self.backends)
         metrics = self.metrics.of_model(group or row.name)
         member = partial(self.built_model, config, group=row.name)
-        context = Context(row.name, config.limits, config.engine, metrics, config.store.folder, self.turn, member)
+        context = Context(row.name, config.limits, config.engine, metrics, config.store.folder, self.turn, member, self.shared)
         built = backend.build(settings, context)
         if isinstance(built, GroupEmbedder):  # whose members have the cache, each with its own vectors
             return Model(row, built, built)

@@ -92,6 +92,22 @@ class Metrics:
         self.upstream_breaker = gauge(
             "gateway_upstream_breaker_open", "1 while this address is left alone after failures.", [*upstream, "address"]
         )
+        self.upstream_address_used = gauge(
+            "gateway_upstream_address_used",
+            "1 while this address is proven to give the row's vectors, 0 while it is not used.",
+            [*upstream, "address"],
+        )
+        self.upstream_swaps = count(
+            "gateway_upstream_swaps_total",
+            "Times that other vectors came from the server than before: its model was changed.",
+            upstream,
+        )
+        self.upstream_probes = count(
+            "gateway_upstream_probes_total", "Probes of which vectors a server gives, by what was found.", [*upstream, "outcome"]
+        )
+        self.upstream_probe_tokens = count(
+            "gateway_upstream_probe_tokens_total", "Tokens of all probes, which the server may charge for.", upstream
+        )
         self.upstream_outstanding = gauge("gateway_upstream_outstanding_requests", "Requests it has not answered yet.", upstream)
         self.upstream_oldest = gauge(
             "gateway_upstream_oldest_request_seconds",
@@ -356,6 +372,8 @@ class UpstreamMetrics:
         self.ended = cache(partial(metrics.upstream_requests.labels, name))  # by outcome
         self.retries = metrics.upstream_retries.labels(name)
         self.estimated_tokens = metrics.estimated_tokens.labels(name)
+        self.swaps = metrics.upstream_swaps.labels(name)
+        self.probe_tokens = metrics.upstream_probe_tokens.labels(name)
         self.metrics = metrics
 
     def watch(
@@ -365,10 +383,17 @@ class UpstreamMetrics:
         outstanding: Callable[[], int],
         oldest_seconds: Callable[[], float],
         is_open: dict[str, Callable[[], float]],
+        is_used: dict[str, Callable[[], float]],
     ) -> None:
-        """Where to ask; `is_open` has the breaker of each address."""
+        """Where to ask; `is_open` has the breaker of each address, `is_used` whether its vectors are known to be the row's."""
         self.metrics.upstream_up.labels(self.name).set_function(lambda: float(is_up()))
         self.metrics.upstream_outstanding.labels(self.name).set_function(lambda: float(outstanding()))
         self.metrics.upstream_oldest.labels(self.name).set_function(oldest_seconds)
         for address, ask in is_open.items():
             self.metrics.upstream_breaker.labels(self.name, address).set_function(ask)
+        for address, ask in is_used.items():
+            self.metrics.upstream_address_used.labels(self.name, address).set_function(ask)
+
+    def probed(self, outcome: str) -> None:
+        """A probe ended: "same", "swapped", "other", "unsteady" or "failed"."""
+        self.metrics.upstream_probes.labels(self.name, outcome).inc()

@@ -113,9 +113,11 @@ class Road:
         inputs = with_prompt(inputs, asked, model.describe())
         refuse_more(asked.dimensions, model.dimensions)
         prepared = await model.embedder.prepare(inputs)
+        model.fingerprint_of()  # where it is pinned, nothing is charged for other vectors
         record.num_tokens = prepared.num_tokens
         await visit.charge(prepared.num_tokens, num_cached_tokens=prepared.num_cached_tokens)
         vectors = await model.embedder.embed(prepared)
+        model.fingerprint_of(vectors)  # it may have changed meanwhile
         token_counts = vectors.token_counts or prepared.token_counts  # an upstream's own, where it told them
         record.num_hits, record.member, record.num_tokens = vectors.num_hits, vectors.member, sum(token_counts)
         record.dimensions = asked.dimensions or model.dimensions
@@ -189,7 +191,7 @@ def headers_of(
     return {
         "openai-model": ascii_only(asked.model),
         "server-timing": ", ".join(f"{stage};dur={1000 * seconds:.1f}" for stage, seconds in stages.items()),
-        "x-gateway-fingerprint": vectors.fingerprint or model.describe().fingerprint,
+        "x-gateway-fingerprint": model.fingerprint_of(vectors),
         **({} if vectors.member is None else {"x-gateway-member": vectors.member}),
         **long_inputs_header(prepared),
         **prompt_header(asked.input_type or asked.instruction, prepared.inputs.input_type, model.describe()),

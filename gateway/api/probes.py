@@ -39,7 +39,8 @@ def routes(  # noqa: PLR0913 - all that is watched
         """Ready: each model serves or is loaded on its first use, and no shutdown has begun.
 
         Where some failed and others serve, it is ready all the same, and says which failed and why, in a word for strangers: to be
-        taken out of service would take the others down. What is `without` its store or its Redis, and how it goes on, is told too.
+        taken out of service would take the others down. So it does of one that serves, and that somebody should look at. What is
+        `without` its store or its Redis, and how it goes on, is told too.
         """
         if is_leaving():
             return report(NOT_NOW, "draining")
@@ -47,8 +48,9 @@ def routes(  # noqa: PLR0913 - all that is watched
         without = {part: told for part, shortfall in shortfalls.items() if (told := shortfall()) is not None}
         if awaited := [model.name for model in catalog.awaited]:
             return report(NOT_NOW, "loading", waiting_for=awaited, failed=failed, without=without)
-        state = "ready" if not failed else "degraded" if catalog.ready else "failed"
-        return report(OK if catalog.ready else NOT_NOW, state, failed=failed, without=without)
+        trouble = {model.name: model.trouble for model in catalog.models if model.trouble}
+        state = "ready" if not failed and not trouble else "degraded" if catalog.ready else "failed"
+        return report(OK if catalog.ready else NOT_NOW, state, failed=failed, trouble=trouble, without=without)
 
     @get("/metrics", exclude_from_auth=settings.access == "open")
     async def exposition() -> Response[bytes]:

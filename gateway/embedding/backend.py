@@ -2,6 +2,7 @@
 `gateway.backends`, naming an object like `Backend`, without touching this repository."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
@@ -25,7 +26,7 @@ class Context:
 
     `turn` is held by who takes the whole machine, as loading a model does: each takes every core, and for a while several times the
     memory that it keeps. `member` builds a model of another row, with the cache around it: what a group is made of; it raises
-    ConfigurationError.
+    ConfigurationError. `shared` is what the embedders of one gateway share, by a name of the backend's own; `clock` counts seconds.
     """
 
     name: str
@@ -35,6 +36,8 @@ class Context:
     data_dir: Path
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     member: Callable[[ModelRow], Model] | None = None
+    shared: dict[str, Any] = field(default_factory=dict)
+    clock: Callable[[], float] = time.monotonic
 
 
 class Backend(Protocol):

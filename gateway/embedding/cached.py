@@ -2,6 +2,9 @@
 
 Also while it is being embedded: who asks for the same input then waits for the same work. Nothing of a request's own is shared: its
 limits, its deadline and the names of its inputs stay its own.
+
+What an embedder gives may become other vectors while it runs. It is asked whether it still is what it was before anything is looked
+up, and a request that straddles the change is begun again: no reply has vectors of both.
 """
 
 import asyncio
@@ -11,15 +14,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gateway.embedding.cache import Entry, Key, VectorCache, keys_of, seed_of
-from gateway.embedding.embedder import Description, Embedder, Health, Inputs, Prepared, StageSeconds, Vectors
-from gateway.errors import RequestTooLong
+from gateway.embedding.cache import Entry, Key, VectorCache, keys_of, scope_of, seed_of
+from gateway.embedding.embedder import Description, Embedder, Health, Inputs, Prepared, StageSeconds, Vectors, Verified
+from gateway.errors import Overloaded, RequestTooLong
 from gateway.metrics import ModelMetrics
 
 # Digests of more are made in a thread: 100,000 characters, or 100 inputs, take about 0.1 ms.
 MAX_ON_LOOP_CHARS = 64 * 1024
 MAX_ON_LOOP_INPUTS = 256
 FEW_INPUTS = 16  # of a request that a shorter one may wait for
+MAX_BEGINNINGS = 3  # of a request that is straddled by changes
 CLOSE_SECONDS = 1.0  # for flights to end once their embedder is closed
 
 
@@ -61,7 +65,8 @@ class Flight:
 class Distinct:
     """A request's inputs without repetitions. Input i is the one at `places[i]`; that one is first met at `first[place]`.
 
-    `entries` are what the cache had when the request was prepared; `prepared` holds the others, `missing`, in that order.
+    `entries` are what the cache had when the request was prepared; `prepared` holds the others, `missing`, in that order. `about`
+    is the embedder as it was then.
     """
 
     keys: list[Key]
@@ -70,6 +75,7 @@ class Distinct:
     entries: list[Entry | None]
     missing: list[int]
     prepared: Prepared | None
+    about: Description
 
 
 class Cached:
@@ -77,6 +83,8 @@ class Cached:
 
     def __init__(self, embedder: Embedder, cache: VectorCache, *, max_request_tokens: int, metrics: ModelMetrics) -> None:
         self.embedder = embedder
+        self.verify = embedder.verify if isinstance(embedder, Verified) else None
+        self.about: Description | None = None  # as it last was
         self.cache = cache
         self.max_request_tokens = max_request_tokens
         self.metrics = metrics
@@ -93,7 +101,10 @@ class Cached:
 
     async def prepare(self, inputs: Inputs) -> Prepared:
         """As the embedder, whose own limits see the missing inputs alone; hits and repetitions are counted like the rest."""
-        keys = await self.keys(inputs)
+        if self.verify is not None:
+            await self.verify()
+        about = self.current()
+        keys = await self.keys(inputs, about)
         distinct: dict[Key, int] = {}
         places = [distinct.setdefault(key, len(distinct)) for key in keys]
         first = first_met(places)
@@ -108,8 +119,8 @@ class Cached:
             inputs,
             [counts[place][0] for place in places],
             [counts[place][1] for place in places],
-            inputs.long_input or self.describe().long_input,
-            work=Distinct(list(distinct), places, first, entries, missing, prepared),
+            inputs.long_input or about.long_input,
+            work=Distinct(list(distinct), places, first, entries, missing, prepared, about),
             stages=prepared.stages if prepared else {},
             num_cached_tokens=sum([counts[place][0] for place in places if entries[place]]),
         )
@@ -118,13 +129,32 @@ class Cached:
             raise RequestTooLong(str(whole.num_tokens), self.max_request_tokens).after(num_tokens=num_counted)
         return whole
 
-    async def keys(self, inputs: Inputs) -> list[Key]:
-        seed = seed_of(inputs, self.describe())
+    def current(self) -> Description:
+        """What the embedder is now. What is cached of what it was before is dropped: it would never be found again."""
+        about = self.describe()
+        if self.about is not None and self.about.scope != about.scope:
+            self.cache.drop(scope_of(self.about))
+        self.about = about
+        return about
+
+    async def keys(self, inputs: Inputs, about: Description) -> list[Key]:
+        seed = seed_of(inputs, about)
         if len(inputs.texts) > MAX_ON_LOOP_INPUTS or sum(map(len, inputs.texts)) > MAX_ON_LOOP_CHARS:
             return await asyncio.to_thread(keys_of, inputs.texts, seed)
         return keys_of(inputs.texts, seed)
 
     async def embed(self, prepared: Prepared) -> Vectors:
+        for _ in range(MAX_BEGINNINGS):
+            vectors = await self.embedded(prepared)
+            if self.is_current(prepared.work):
+                return vectors
+            prepared = await self.prepare(prepared.inputs)
+        raise Overloaded("The model was changed while it was asked.")
+
+    def is_current(self, distinct: Distinct) -> bool:
+        return self.describe().scope == distinct.about.scope
+
+    async def embedded(self, prepared: Prepared) -> Vectors:
         distinct: Distinct = prepared.work
         entries = [entry or self.cache.get(key) for key, entry in zip(distinct.keys, distinct.entries, strict=True)]
         found = {place: entry for place, entry in enumerate(entries) if entry}
@@ -132,12 +162,15 @@ class Cached:
         self.metrics.looked_up(hit=num_hits, repeated=len(distinct.places) - num_hits - (len(entries) - len(found)))
         stages = await self.fill(found, prepared) if len(found) < len(entries) else {}
         chosen = [found[place] for place in distinct.places]
+        if len({len(entry.row) for entry in chosen}) > 1 and not self.is_current(distinct):
+            return Vectors(np.zeros((0, 0), dtype=np.float32))  # of two models: it is begun again
         array = np.frombuffer(b"".join([entry.row for entry in chosen]), dtype=np.float32).reshape(len(chosen), -1)
         return Vectors(
             array,
             stages,
             num_hits=num_hits if self.is_shared else None,
             token_counts=[entry.num_tokens for entry in chosen],
+            fingerprint=distinct.about.fingerprint,
         )
 
     async def fill(self, found: dict[int, Entry], prepared: Prepared) -> StageSeconds:
@@ -195,7 +228,7 @@ class Cached:
         counts = vectors.token_counts or inner.token_counts
         parts = zip(vectors.rows, counts, inner.is_long, strict=True)
         entries = [Entry(row.tobytes(), num_tokens, is_long) for row, num_tokens, is_long in parts]
-        if self.is_shared:
+        if self.is_shared and self.is_current(distinct):
             for place, entry in zip(places, entries, strict=True):
                 self.cache.put(distinct.keys[place], entry)
         return Made(entries, vectors.stages)

@@ -1,7 +1,7 @@
 """The seam everything hangs on: what goes into an embedder, what comes out, and what it tells about itself."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,8 +77,8 @@ class Vectors:
     """`rows` has shape (n, dimensions) and dtype float32, in input order; of length 1 unless `normalize` was false.
 
     `num_hits` counts the inputs that a cache had; None where there is no cache. `token_counts` are the inputs' true ones where only
-    the work could tell them; None where those of Prepared are true. `member` names the one of a group that made them, and
-    `fingerprint` is then that one's.
+    the work could tell them; None where those of Prepared are true. `member` names the one of a group that made them. `fingerprint`
+    is that of these vectors, where what the embedder describes may be another by now.
     """
 
     rows: NDArray[np.float32]
@@ -94,6 +94,10 @@ class Description:
     """What a loaded model is. `max_tokens` is what it reads at once, special tokens included; `created` is in Unix seconds.
 
     `prompts` are the names of those it has, `tasks` the purposes that it has routes of their own for.
+
+    `alike` are fingerprints that mean the very same vectors, where these were measured and lie within their noise of a boundary.
+    `scope` is what its cache entries are kept under: two models of one scope give the same vectors, and one that turned out to give
+    others has a new one. The fingerprint, where it is empty.
     """
 
     backend: str
@@ -110,6 +114,8 @@ class Description:
     prompts: tuple[str, ...] = ()
     tasks: tuple[Task, ...] = ()
     takes_instruction: bool = False
+    alike: tuple[str, ...] = ()
+    scope: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +125,22 @@ class Health:
     A model that is ready may not be available for a while: what serves it elsewhere does not answer, and requests are refused at
     once. One that is "loading" and has a `category` waits for something that is away, such as another server, and comes by itself
     once that is back. Until then it counts as failed, and strangers are told the category: a word such as "upstream_unavailable".
+    `trouble` is a word for strangers too, of a model that serves and that somebody should look at.
     """
 
     state: State
     detail: str = ""
     category: str = ""
     is_available: bool = True
+    trouble: str = ""
+
+
+@runtime_checkable
+class Verified(Protocol):
+    """An embedder whose vectors may become others while it runs, as those of another server do."""
+
+    async def verify(self) -> None:
+        """Before anything is served that it made earlier: afterwards `describe` is true. Raises Unavailable if it cannot tell."""
 
 
 class Embedder(Protocol):

@@ -15,7 +15,7 @@ from msgspec import Meta, Struct
 from gateway.config import ModelRow
 from gateway.config.typed import typed
 from gateway.embedding.backend import Context
-from gateway.embedding.embedder import Description, Embedder, Health, Inputs, Prepared, Vectors
+from gateway.embedding.embedder import Description, Embedder, Health, Inputs, Prepared, Vectors, Verified
 from gateway.embedding.equivalence import Rows, differ, probed, refuse_others
 from gateway.embedding.loading import settled
 from gateway.errors import ConfigurationError, DeadlinePassed, GatewayError, InvalidValue, OperatorError, Overloaded
@@ -69,7 +69,8 @@ class Group:
 class Member:
     """One of a group. `built` is its embedder without the cache, which two of one fingerprint share: the probes go past it.
 
-    `failure` is why it is refused for good; `rests_until` is on the clock of `time.monotonic`.
+    `failure` is why it is refused for good; `rests_until` is on the clock of `time.monotonic`. `fingerprint` is what was checked: a
+    member that has another since is checked again, and one that was `refused` for it is when it has another again.
     """
 
     name: str
@@ -78,6 +79,8 @@ class Member:
     task: asyncio.Task[None] | None = None  # its start
     is_checked: bool = False
     failure: OperatorError | None = None
+    fingerprint: str = ""
+    refused: tuple[str, OperatorError] | None = None
     rests_until: float = 0.0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -143,7 +146,11 @@ class GroupEmbedder:
             if member.failure is not None:
                 raise member.failure
             await self.started(member)
+            if isinstance(member.built, Verified):
+                await member.built.verify()
             about = member.embedder.describe()
+            if member.refused is not None and member.refused[0] == about.fingerprint:
+                raise member.refused[1]
             names = self.first[0].prompts if self.first is not None else about.prompts
             try:
                 found = (about, await probed(member.built, names))
@@ -155,9 +162,13 @@ class GroupEmbedder:
                 member.failure = differ(f"{where} differ in prompts: {error.message}")
                 raise member.failure from None
             except OperatorError as error:
-                member.failure = error
+                if member.fingerprint:  # it was checked before, and its server was changed since: that may be undone
+                    member.refused = (about.fingerprint, error)
+                    log.warning("group_member_changed", model=self.name, member=member.name, reason=str(error))
+                else:
+                    member.failure = error
                 raise
-            member.is_checked = True
+            member.is_checked, member.fingerprint = True, about.fingerprint
 
     async def started(self, member: Member) -> None:
         """Raises as the member's start, and OperatorError while that waits for a server that is away; it then goes on by itself."""
@@ -204,7 +215,7 @@ class GroupEmbedder:
 
         member, vectors = await self.asked(inputs, embedded)
         self.metrics.member_served(member.name, is_first=member is self.members[0])
-        return replace(vectors, member=member.name, fingerprint=member.embedder.describe().fingerprint)
+        return replace(vectors, member=member.name, fingerprint=vectors.fingerprint or member.fingerprint)
 
     async def asked(self, inputs: Inputs, work: Callable[[Member], Awaitable[Answer]]) -> tuple[Member, Answer]:
         """What the first member that does not fail answers. Raises the first one's failure when all did."""
@@ -216,6 +227,10 @@ class GroupEmbedder:
                 if not member.is_checked and not await within(self.tried(member), seconds):
                     continue
                 answer = await within(work(member), seconds)
+                if member.embedder.describe().fingerprint != member.fingerprint:
+                    member.is_checked = False
+                    if not await within(self.tried(member), seconds):
+                        continue
             except GatewayError as error:
                 if error.status not in FALLS_BACK:
                     raise

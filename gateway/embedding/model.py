@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from gateway.config import ModelRow
-from gateway.embedding.embedder import Description, Embedder
+from gateway.embedding.embedder import Description, Embedder, Vectors
 from gateway.embedding.fingerprint import changes
-from gateway.errors import ConfigurationError, GatewayError, OperatorError
+from gateway.errors import ConfigurationError, GatewayError, OperatorError, UpstreamError
 
 LAYER_NORM = "-ln"  # at the end of a fingerprint
 ModelState = Literal["unloaded", "loading", "ready", "failed"]
@@ -67,10 +67,10 @@ class Model:
         """Raises OperatorError for other vectors than the pinned ones, ConfigurationError for dimensions there are not."""
         about = self.describe()
         pinned, found = self.row.fingerprint, about.fingerprint
-        if pinned is not None and pinned != found:
+        if not self.is_pinned(found):
             raise OperatorError(
                 f"models[{self.name}].fingerprint: these are not the pinned vectors:"
-                f" {' and '.join(changes(pinned, found))} changed; pinned {pinned}, found {found}",
+                f" {' and '.join(changes(pinned or '', found))} changed; pinned {pinned}, found {found}",
                 category="other_fingerprint",
             )
         if self.row.max_dimensions is not None and self.row.max_dimensions > about.dimensions:
@@ -80,10 +80,42 @@ class Model:
                 category="dimensions",
             )
 
+    def name_of(self, fingerprint: str) -> str:
+        """The embedder's fingerprint as clients know it: it also says where the row makes other short vectors of the same ones."""
+        return f"{fingerprint}{LAYER_NORM}" if self.row.layer_norm_before_cut else fingerprint
+
+    def is_pinned(self, fingerprint: str) -> bool:
+        """Whether vectors of this fingerprint may be served: it is the row's, or means the very same, or the row names none."""
+        pinned = self.row.fingerprint
+        return pinned is None or pinned == fingerprint or pinned in map(self.name_of, self.embedder.describe().alike)
+
+    def fingerprint_of(self, vectors: Vectors | None = None) -> str:
+        """What clients are told: the pinned one where the vectors' own means the same. Raises UpstreamError for other vectors.
+
+        A member of a group tells its own, which may be of another precision than the first's: the group has proven it equal.
+        """
+        own = vectors.fingerprint if vectors is not None else None
+        if vectors is not None and vectors.member is not None and own is not None:
+            return own
+        found = self.name_of(own or self.embedder.describe().fingerprint)
+        if not self.is_pinned(found):
+            raise UpstreamError(self.name, "gives other vectors than those that are pinned")
+        return self.row.fingerprint or found
+
     def describe(self) -> Description:
         """The embedder's; the fingerprint also says where the row makes other short vectors of the same whole ones."""
         about = self.embedder.describe()
-        return replace(about, fingerprint=f"{about.fingerprint}{LAYER_NORM}") if self.row.layer_norm_before_cut else about
+        pinned = self.row.fingerprint
+        is_alike = pinned is not None and pinned in map(self.name_of, about.alike)
+        return replace(about, fingerprint=pinned if pinned is not None and is_alike else self.name_of(about.fingerprint))
+
+    @property
+    def trouble(self) -> str:
+        """What somebody should look at, in a word that strangers may read; "" where there is nothing."""
+        if self.state != "ready":
+            return ""
+        is_other = not self.is_pinned(self.describe().fingerprint)
+        return "other_fingerprint" if is_other else self.embedder.health().trouble
 
     @property
     def dimensions(self) -> int:

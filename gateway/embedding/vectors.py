@@ -18,10 +18,13 @@ def normalized(rows: Float32) -> Float32:
 
 
 def made_unit(rows: Float32) -> Float32:
-    """As `normalized`, but a row that is of length 1 already, to 1e-6, stays bit for bit what its maker made it."""
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    """As `normalized`, but a row that is of length 1 already, to 1e-6, stays bit for bit what its maker made it.
+
+    Lengths are reckoned in float64: the square of a float32 may be too large or too small for one.
+    """
+    lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
     is_unit = np.abs(lengths - 1) <= UNIT_TOLERANCE
-    return rows if is_unit.all() else np.where(is_unit, rows, rows / np.maximum(lengths, TINY))
+    return rows if is_unit.all() else np.where(is_unit, rows, (rows / np.maximum(lengths, TINY)).astype(np.float32))
 
 
 def joined(windows: Float32, *, counts: list[int], weights: list[int]) -> Float32:

@@ -20,11 +20,12 @@ class Ask:
     rule: Rule
     normalize: bool = True
     as_base64: bool = True
+    knows_normalize: bool = False  # whether `normalize` may be a field of its body: of another gateway's
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What an upstream tells of itself; `identity` are its words for which vectors it gives."""
+    """What an upstream tells of itself; `identity` are its words for which vectors it gives, "" where it has none."""
 
     max_inputs: int | None = None
     max_tokens: int | None = None
@@ -33,7 +34,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """`read` raises Nonsense. `info_path` leads to what `read_info` understands; `remedy` mends a model that is missing there."""
+    """`read` raises Nonsense. `remedy` mends a model that is missing there.
+
+    `info_path` leads to what `read_info` understands, given the model's name; where `must_tell`, a server without it is none of
+    this kind. `is_unit`: its vectors are of length 1 whatever is asked.
+    """
 
     name: str
     path: str
@@ -43,5 +48,7 @@ class Dialect:
     max_inputs: int
     knows_base64: bool = False
     info_path: str | None = None
-    read_info: Callable[[bytes], Limits] | None = None
+    read_info: Callable[[bytes, str], Limits] | None = None
+    must_tell: bool = False
+    is_unit: bool = False
     remedy: str = ""

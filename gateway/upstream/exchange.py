@@ -3,9 +3,12 @@
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Generic, Protocol, TypeVar
+
+from yarl import URL
 
 from gateway.metrics import UpstreamMetrics
 from gateway.tracing import call as traced
@@ -25,13 +28,28 @@ Result = TypeVar("Result")
 class Call(Generic[Result]):
     """What is posted, how much may come back, and what is made of it: `read` raises Failed for an answer that is none.
 
-    `deadline` is when whoever asked gives up, by `time.monotonic`.
+    `deadline` is when whoever asked gives up, by `time.monotonic`. `url` leads to another door of the same server; `headers` are
+    this call's own.
     """
 
     content: bytes
     max_bytes: int
     read: Callable[[Answer], Awaitable[Result]]
     deadline: float = math.inf
+    url: Callable[[Endpoint], URL] = attrgetter("url")
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Guard(Protocol):
+    """Knows which address must be probed before it is asked."""
+
+    def is_due(self, endpoint: Endpoint) -> bool: ...
+
+    async def prove(self, endpoint: Endpoint) -> None:
+        """Raises Failed where it cannot be probed now."""
+
+    def has_returned(self) -> None:
+        """An address that had failed gave an answer again."""
 
 
 class Exchange:
@@ -44,19 +62,23 @@ class Exchange:
         self.may_retry = may_retry
         self.budget = RetryBudget()
         self.outages = {each: Outage(subject.name, each.label) for each in endpoints.endpoints}
+        self.guard: Guard | None = None  # set by who watches over the addresses
         metrics.watch(
             is_up=lambda: endpoints.is_up,
             outstanding=lambda: endpoints.num_outstanding,
             oldest_seconds=lambda: endpoints.oldest_seconds,
             is_open={each.label: each.open_or_not for each in endpoints.endpoints},
+            is_used={each.label: each.used_or_not for each in endpoints.endpoints},
         )
 
     async def ask(self, connection: Connection, call: Call[Result]) -> Result:
         """What the call makes of the answer to it. Raises Failed."""
         self.budget.earn()
-        endpoint = self.chosen()
+        endpoint, is_proven = self.chosen(), False
         try:
-            return await self.tried(endpoint, connection, call)
+            endpoint = await self.proven(endpoint)
+            is_proven = True
+            return await self.asked(endpoint, connection, call)
         except Failed as failed:
             if not (self.may_retry and failed.failure.may_retry and (failed.failure.is_silent or self.budget.spend())):
                 raise
@@ -65,7 +87,25 @@ class Exchange:
         other = self.chosen(but=endpoint)
         if other is endpoint:
             await asyncio.sleep(pause)
-        return await self.tried(other, connection, call)
+        if other is not endpoint or not is_proven:
+            other = await self.proven(other)
+        return await self.asked(other, connection, call)
+
+    async def proven(self, endpoint: Endpoint) -> Endpoint:
+        """This address, or another where it turns out that its vectors are no longer the row's. Raises Failed."""
+        while self.guard is not None and self.guard.is_due(endpoint):
+            await self.guard.prove(endpoint)
+            if endpoint.proof != "used":
+                endpoint = self.chosen()
+        return endpoint
+
+    async def asked(self, endpoint: Endpoint, connection: Connection, call: Call[Result]) -> Result:
+        """A request's own call. An address that comes back by it is probed at once, any other in its time."""
+        endpoint.has_traffic = True
+        result = await self.tried(endpoint, connection, call)
+        if endpoint.is_suspect and self.guard is not None:
+            self.guard.has_returned()
+        return result
 
     def chosen(self, but: Endpoint | None = None) -> Endpoint:
         endpoint = self.endpoints.choose(but)
@@ -74,7 +114,8 @@ class Exchange:
             raise Failed(failures.of_open_breaker(self.endpoints.wait_seconds, self.subject))
         return endpoint
 
-    async def tried(self, endpoint: Endpoint, connection: Connection, call: Call[Result]) -> Result:
+    async def tried(self, endpoint: Endpoint, connection: Connection, call: Call[Result], *, is_counted: bool = True) -> Result:
+        """Asks this address, once. Raises Failed."""
         about = {
             "gen_ai.operation.name": "embeddings",
             "gen_ai.request.model": self.subject.model,
@@ -86,30 +127,34 @@ class Exchange:
         with endpoint.entered():
             try:
                 with traced(f"embeddings {self.subject.model}", about) as headers:
-                    answer = await connection.post(endpoint.url, call.content, max_bytes=call.max_bytes, headers=headers)
+                    own = {**headers, **call.headers}
+                    answer = await connection.post(call.url(endpoint), call.content, max_bytes=call.max_bytes, headers=own)
                     result = await call.read(answer)
             except Broken as broken:
                 failure = failures.of_broken(broken.kind, self.subject)
-                self.failed(endpoint, failure)
+                self.failed(endpoint, failure, is_counted=is_counted)
                 raise Failed(failure) from None
             except Failed as failed:
-                self.failed(endpoint, failed.failure)
+                self.failed(endpoint, failed.failure, is_counted=is_counted)
                 raise
             except BaseException:  # cancelled: the client left, or its time is over
                 now = time.monotonic()
                 if now >= call.deadline and now - began >= FAULT_SECONDS:
-                    self.failed(endpoint, failures.of_broken("timeout", self.subject))
+                    self.failed(endpoint, failures.of_broken("timeout", self.subject), is_counted=is_counted)
                 else:
                     endpoint.breaker.left()
-                    self.metrics.ended("cancelled").inc()
+                    self.metrics.ended("cancelled").inc(is_counted)
                 raise
             finally:
                 silence.cancel()
             self.answered(endpoint)
-            self.metrics.ended("ok").inc()
+            self.metrics.ended("ok").inc(is_counted)
             return result
 
-    def failed(self, endpoint: Endpoint, failure: Failure) -> None:
+    def failed(self, endpoint: Endpoint, failure: Failure, *, is_counted: bool) -> None:
+        endpoint.is_suspect |= failure.is_fault or failure.is_other or failure.is_silent
+        if failure.outcome == "rate_limited":
+            endpoint.limited_until = endpoint.breaker.clock() + max(1.0, failure.wait_seconds)
         if failure.is_silent:  # whether it is there a new connection will tell
             endpoint.breaker.left()
             self.outages[endpoint].begin("a connection was lost without a word")
@@ -119,7 +164,7 @@ class Exchange:
                 self.outages[endpoint].begin(f"left alone after failures, the last: {failure.outcome}")
         else:  # it is there, and says no
             self.answered(endpoint)
-        self.metrics.ended(failure.outcome).inc()
+        self.metrics.ended(failure.outcome).inc(is_counted)
 
     def answered(self, endpoint: Endpoint) -> None:
         endpoint.breaker.succeeded()

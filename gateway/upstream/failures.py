@@ -15,7 +15,7 @@ PAUSE_SECONDS = 0.05  # before the same address is tried again without being tol
 
 TOO_LONG = re.compile(
     r"maximum (context|input) length|context length|context_length_exceeded|must have less than \d+ tokens"
-    r"|input is too (long|large)|too many tokens|longer than the maximum",
+    r"|input is too (long|large)|\binput \(\d+ tokens\) is too large|too many tokens|longer than the maximum",
     re.IGNORECASE,
 )
 MAX_TOKENS = re.compile(r"(?:maximum (?:context|input) length is|must have less than) (\d{1,9}) tokens")
@@ -31,7 +31,7 @@ class Failure:
 
     `is_silent`: a connection was lost without a word, which blames the network between and no address; what was sent on it did not
     arrive, so that sending it again costs the upstream nothing. `max_inputs` and `no_base64` are what was learned of the upstream:
-    asked otherwise it may answer.
+    asked otherwise it may answer. `is_other`: it gave vectors, and of another model.
     """
 
     outcome: str
@@ -42,6 +42,7 @@ class Failure:
     wait_seconds: float = PAUSE_SECONDS
     max_inputs: int | None = None
     no_base64: bool = False
+    is_other: bool = False
 
     @property
     def is_lasting(self) -> bool:
@@ -96,8 +97,24 @@ def of_nonsense(reason: str, subject: Subject) -> Failure:
     return Failure("nonsense", UpstreamError(subject.name, f"answered wrongly: {reason}"), is_fault=True)
 
 
-def of_not_a_number(where: str) -> Failure:
-    return Failure("unembeddable", Unembeddable(where))
+def of_not_a_number(where: str, *, is_zero: bool = False) -> Failure:
+    error = Unembeddable(where, "it gave a vector of zeros, which has no direction") if is_zero else Unembeddable(where)
+    return Failure("unembeddable", error)
+
+
+def of_other_vectors(reason: str, subject: Subject) -> Failure:
+    """What came is of another model than what was measured. The address is probed before it is asked again."""
+    return Failure("other_vectors", UpstreamError(subject.name, reason, may_help=True), is_other=True)
+
+
+def of_no_embedder(reason: str, subject: Subject) -> Failure:
+    """By what it was seen to give to probes."""
+    return Failure("no_embedder", UpstreamError(subject.name, reason))
+
+
+def of_unproven(reason: str, subject: Subject, *, wait_seconds: float = 1.0) -> Failure:
+    """Which vectors it gives cannot be told now, so none are served."""
+    return Failure("unproven", UpstreamUnavailable(subject.name, reason, retry_after_seconds=max(1.0, wait_seconds)))
 
 
 def of_open_breaker(wait_seconds: float, subject: Subject) -> Failure:

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from gateway.upstream.dialect import Ask, Dialect, Headers
+from gateway.upstream.dialect import Ask, Dialect, Headers, Limits
 from gateway.upstream.openai import whole
-from gateway.upstream.reading import Reading, parsed
+from gateway.upstream.reading import Nonsense, Reading, parsed
 from gateway.upstream.settings import RULES
 
 
@@ -35,6 +35,29 @@ def read(content: bytes, headers: Headers) -> Reading:  # noqa: ARG001 - as TEI'
     return Reading(list(reply.embeddings), None, whole(reply.prompt_eval_count))
 
 
+class Tag(msgspec.Struct):
+    """A model that was pulled. Its digest is of its manifest, so of weights, template and parameters."""
+
+    name: str = ""
+    model: str = ""
+    digest: str = ""
+
+
+class Tags(msgspec.Struct):
+    models: list[Tag] | None = None
+
+
+def read_tags(content: bytes, model: str) -> Limits:
+    """/api/tags; a name without a tag means the tag `latest`, as types/model/name.go has it."""
+    try:
+        tags = msgspec.json.decode(content, type=Tags).models or []
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Nonsense("its /api/tags is not what this protocol says") from None
+    names = {model, f"{model}:latest"}
+    return Limits(identity=next((tag.digest for tag in tags if names & {tag.name, tag.model}), ""))
+
+
 OLLAMA = Dialect(
-    "ollama", "/api/embed", body, read, rules=RULES["ollama"], max_inputs=512, remedy="`ollama pull {model}` there mends it"
-)
+    "ollama", "/api/embed", body, read, rules=RULES["ollama"], max_inputs=512, remedy="`ollama pull {model}` there mends it",
+    info_path="/api/tags", read_info=read_tags, is_unit=True,
+)  # fmt: skip

@@ -4,8 +4,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.upstream.dialect import Ask, Dialect, Headers
-from gateway.upstream.reading import Reading, parsed
+from gateway.upstream.dialect import Ask, Dialect, Headers, Limits
+from gateway.upstream.reading import Nonsense, Reading, parsed
 from gateway.upstream.settings import RULES
 
 Vector = bytes | list[float | None] | None
@@ -33,6 +33,8 @@ def body(ask: Ask) -> dict[str, Any]:
     content: dict[str, Any] = {**ask.settings.extra_body, "model": ask.model, "input": ask.texts}
     if ask.as_base64:
         content["encoding_format"] = "base64"
+    if not ask.normalize and ask.knows_normalize:
+        content["normalize"] = False
     if ask.settings.dimensions is not None:
         content["dimensions"] = ask.settings.dimensions
     return content
@@ -53,4 +55,44 @@ def whole(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-OPENAI = Dialect("openai", "/embeddings", body, read, rules=RULES["openai"], max_inputs=2048, knows_base64=True)
+class Entry(msgspec.Struct):
+    """Of /models: what does not change while a server lives. `created` does: llama.cpp and vLLM put the time of the reply there.
+
+    `meta` is llama.cpp's, `root` and `parent` vLLM's, `fingerprint` another gateway's.
+    """
+
+    id: str = ""
+    aliases: Any = None
+    root: Any = None
+    parent: Any = None
+    fingerprint: Any = None
+    meta: Any = None
+
+
+class Entries(msgspec.Struct):
+    data: list[Entry]
+
+
+TOLD_OF_WEIGHTS = ("n_vocab", "n_ctx_train", "n_embd", "n_params", "size", "ftype")  # of `meta`; n_ctx is a flag of the server's
+
+
+def read_models(content: bytes, model: str) -> Limits:
+    """Of the model's own entry, or the only one: llama.cpp serves one model, whatever it is asked for."""
+    try:
+        entries = msgspec.json.decode(content, type=Entries).data
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Nonsense("its /models is not what this protocol says") from None
+    own = [entry for entry in entries if entry.id == model] or (entries if len(entries) == 1 else [])
+    if not own:
+        return Limits()
+    entry = own[0]
+    meta = entry.meta if isinstance(entry.meta, dict) else {}
+    told = [entry.root, entry.parent, entry.fingerprint, *(meta.get(name) for name in TOLD_OF_WEIGHTS)]
+    words = [part if isinstance(part, str | int | float) else None for part in told]
+    return Limits(identity=msgspec.json.encode([entry.id, *words]).decode() if any(part is not None for part in words) else "")
+
+
+OPENAI = Dialect(
+    "openai", "/embeddings", body, read, rules=RULES["openai"], max_inputs=2048, knows_base64=True,
+    info_path="/models", read_info=read_models,
+)  # fmt: skip

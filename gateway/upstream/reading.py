@@ -1,7 +1,7 @@
 """An upstream's reply becomes an array that can be trusted, or Nonsense. Nothing of its text is ever quoted.
 
 Checked are: as many vectors as texts, each of them once where they are numbered, one dimension and the expected one, whole numbers
-of float32 in base64, nothing infinite and nothing that is not a number.
+of float32 in base64, nothing infinite, nothing that is not a number, and no vector of zeros: it has no direction.
 """
 
 import json
@@ -14,18 +14,24 @@ from numpy.typing import NDArray
 
 Parsed = TypeVar("Parsed")
 FLOAT32_BYTES = 4
+MIN_LENGTH = 1e-12  # below it a vector is zero: torch's own floor in `normalize`
 
 
 class Nonsense(Exception):
     """A reply that is not what was asked for; its text is ours and may go to a client."""
 
 
-class NotANumber(Exception):
-    """The vector at `position` has values that are not numbers, or has none."""
+class OtherDimensions(Nonsense):
+    """Whole vectors of other dimensions than those known: of another model."""
 
-    def __init__(self, position: int) -> None:
+
+class NotANumber(Exception):
+    """The vector at `position` is none: it has values that are not numbers, or none at all, or (`is_zero`) nothing but zeros."""
+
+    def __init__(self, position: int, *, is_zero: bool = False) -> None:
         super().__init__(position)
         self.position = position
+        self.is_zero = is_zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +70,14 @@ def array(reading: Reading, num_texts: int, dimensions: int | None) -> NDArray[n
     if any(len(row) != found for row in rows):
         raise Nonsense("its vectors have different dimensions")
     if dimensions is not None and found != dimensions:
-        raise Nonsense(f"its vectors have {found} dimensions and not {dimensions}")
+        raise OtherDimensions(f"its vectors have {found} dimensions and not {dimensions}")
     stacked = rows[0].reshape(1, -1) if num_texts == 1 else np.stack(rows)
     is_finite = np.isfinite(stacked)
     if not is_finite.all():
         raise NotANumber(int(np.flatnonzero(~is_finite.all(axis=1))[0]))
+    is_zero = np.linalg.norm(stacked.astype(np.float64), axis=1) < MIN_LENGTH
+    if is_zero.any():
+        raise NotANumber(int(np.flatnonzero(is_zero)[0]), is_zero=True)
     return stacked
 
 

@@ -2,12 +2,16 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 from gateway.config import LimitSettings, secret_value
 from gateway.embedding.backend import Context
 from gateway.embedding.embedder import Description, Health, Inputs, Prepared, Vectors
 from gateway.embedding.fingerprint import Fingerprint, digest
+from gateway.embedding.long_input import Rule
 from gateway.embedding.prompt import instruction_format_of
 from gateway.errors import (
     ConfigurationError,
@@ -27,19 +31,28 @@ from gateway.upstream.endpoint import Endpoint, Endpoints
 from gateway.upstream.estimate import estimated_tokens
 from gateway.upstream.exchange import Exchange
 from gateway.upstream.failures import Failed, Failure, Subject
+from gateway.upstream.measure import Measurement, Prober
+from gateway.upstream.probe import TEXTS
+from gateway.upstream.raw import SAME, Door
+from gateway.upstream.reach import Reach
 from gateway.upstream.settings import AnySettings
-from gateway.upstream.speaker import Speaker
+from gateway.upstream.signature import signature_of
+from gateway.upstream.space import Space, Spaces
+from gateway.upstream.speaker import Known, Speaker
+from gateway.upstream.truncation import FIRST_WORDS
+from gateway.upstream.watch import Watch
 
-PROBE = "Which vectors are these?"
 FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 0.25, 4.0  # between tries to reach an upstream that is away at the start
 DEFAULT_MAX_TOKENS = 8192
 MAX_ON_LOOP_CHARS = 256 * 1024
+MAX_BEGINNINGS = 3  # of a request whose server's model was changed while it was asked
+MEASURING_REQUESTS = 10  # of a measurement, tries included: what bounds one that neither ends nor fails
 
 log = get_logger()
 
 
 class Remote:
-    """Follows Embedder, over the servers of one row, which all have the very same model."""
+    """Follows Embedder, over the servers of one row, which must all give the same vectors."""
 
     def __init__(self, settings: AnySettings, dialect: Dialect, context: Context) -> None:
         self.settings = settings
@@ -47,35 +60,65 @@ class Remote:
         self.name = context.name
         self.limits: LimitSettings = context.limits
         self.model: str = getattr(settings, "model", None) or self.name
+        self.model_metrics = context.metrics
         self.metrics = context.metrics.of_upstream()
+        self.spaces: Spaces = context.shared.setdefault("upstream-spaces", Spaces())
+        self.clock: Callable[[], float] = context.clock
         rules = Rules(max_failures=settings.breaker_failures, open_seconds=settings.breaker_seconds)
         query = getattr(settings, "query", {})
-        self.endpoints = Endpoints([Endpoint(each, dialect.path, query, Breaker(rules)) for each in settings.addresses])
+        self.endpoints = Endpoints([Endpoint(each, dialect.path, query, Breaker(rules, self.clock)) for each in settings.addresses])
         remedy = dialect.remedy.format(model=self.model)
         subject = Subject(self.name, self.model, remedy, settings.max_tokens or DEFAULT_MAX_TOKENS)
         self.exchange = Exchange(self.endpoints, self.metrics, subject, may_retry=settings.retry)
         self.state = Health("loading", "not started")
         self.speaker: Speaker | None = None
+        self.watch: Watch | None = None
+        self.lengths: Reach | None = None
+        self.runner: asyncio.Task[None] | None = None
+        self.raw: Door | None = None  # where vectors are had that were not made length 1, once it was looked for
+        self.is_raw_known = False
 
     async def start(self) -> None:
-        """Returns once the upstream has answered a probe, however long it is away; until then `health` tells why.
+        """Returns once the upstream has been measured, however long it is away; until then `health` tells why.
 
         Raises OperatorError for what waiting does not mend: a secret or a file that is missing, a refused key, a model that is not
-        there.
+        there, a server that gives no embeddings.
         """
         connection = await Connection.opened(self.route())
+        await self.stop()
         self.speaker = Speaker(self.settings, self.dialect, connection=connection, exchange=self.exchange, metrics=self.metrics)
+        prober = Prober(self.speaker)
+        self.watch = self.exchange.guard = Watch(
+            self.endpoints, prober, self.spaces, settle=self.settle, probe_seconds=self.settings.probe_seconds,
+            patience_seconds=self.patience_seconds, metrics=self.metrics, clock=self.clock,
+        )  # fmt: skip
+        self.lengths = Reach(self.endpoints, prober, lambda: self.space)
         pause = FIRST_PAUSE_SECONDS
-        while (failure := await self.probed(self.speaker)) is not None:
+        while (failure := await self.watch.begin()) is not None:
             if failure.is_lasting:
                 self.state = Health("failed", failure.error.message)
-                raise OperatorError(f"models[{self.name}]: {failure.error.message}")
+                raise OperatorError(f"models[{self.name}]: {failure.error.message}", category=category_of(failure))
             if self.state.detail != failure.error.message:
                 log.warning("upstream_is_away", model=self.name, reason=failure.error.message)
             self.state = Health("loading", failure.error.message, category=failure.error.outcome)
             await asyncio.sleep(pause)
             pause = min(2 * pause, LAST_PAUSE_SECONDS)
+        with suppress(Failed):  # else when a request comes
+            await self.lengths.covered(FIRST_WORDS)
         self.state = Health("ready")
+        self.runner = asyncio.create_task(self.watch.run(), name=f"watch-{self.name}")
+        self.runner.add_done_callback(self.tell_if_dead)
+
+    def tell_if_dead(self, task: asyncio.Task[None]) -> None:
+        """Without it requests wait for their probes, and addresses that were away stay unused."""
+        if not task.cancelled() and task.exception() is not None:
+            log.error("task_died", task=task.get_name(), exc_info=task.exception())
+
+    @property
+    def space(self) -> Space:
+        if self.watch is None or self.watch.space is None:
+            raise ModelLoading(self.name)
+        return self.watch.space
 
     def route(self) -> Route:
         settings = self.settings
@@ -97,29 +140,38 @@ class Remote:
         )
 
     @property
-    def probe_seconds(self) -> float:
-        """For each server's limits, and two tries. A read's limit ends neither what begins with a 100 nor a byte now and then."""
-        one = self.settings.connect_timeout_seconds + self.settings.read_timeout_seconds
-        return one * (len(self.endpoints.endpoints) + 2)
+    def patience_seconds(self) -> float:
+        """A read's limit ends neither what begins with a 100 nor a byte now and then."""
+        return MEASURING_REQUESTS * (self.settings.connect_timeout_seconds + self.settings.read_timeout_seconds)
 
-    async def probed(self, speaker: Speaker) -> Failure | None:
-        """Learns what the upstream is, or why not. Its failures leave no breaker open: nobody waits for this upstream yet."""
-        probe = Inputs([PROBE], is_array=False, caller="", deadline=0)
-        speaker.dimensions, speaker.their_fingerprint = self.settings.dimensions, None
-        try:
-            async with asyncio.timeout(self.probe_seconds):
-                limits = await speaker.told_limits()
-                vectors = await speaker.embedded(probe, [estimated_tokens(PROBE)], self.settings.long_input)
-        except Failed as failed:
-            return failed.failure
-        except TimeoutError:
-            return failures.of_broken("timeout", speaker.subject)
-        finally:
-            for endpoint in self.endpoints.endpoints:
-                endpoint.breaker.close()
-        speaker.dimensions = vectors.rows.shape[1]
-        self.description = self.described(limits, speaker.dimensions, speaker.their_fingerprint)
-        return None
+    def settle(self, measured: Measurement) -> Space:
+        """From now on the row is what was measured: at the start, and where its server's model was changed."""
+        if self.speaker is None:
+            raise ModelLoading(self.name)
+        dimensions, told = measured.reference.rows.shape[1], measured.told
+        self.speaker.known = replace(measured.known)
+        self.speaker.max_inputs = self.settings.max_inputs or told.max_inputs or self.dialect.max_inputs
+        self.is_raw_known = (
+            self.dialect.is_unit or self.dialect.name == "tei" or not measured.is_unit or bool(measured.known.theirs)
+        )
+        self.raw = SAME if self.is_raw_known and not self.dialect.is_unit else None
+        names = [self.fingerprint(told, measured.known, signature) for signature in signature_of(measured.reference).alike]
+        space: Space = self.spaces.joined(self.identity(told), measured.reference, tuple(names))
+        self.description = self.described(told, dimensions)
+        if self.lengths is not None:
+            self.lengths.forget()
+        if self.state.state == "ready":
+            self.tell_changed(space)
+        return space
+
+    def tell_changed(self, space: Space) -> None:
+        """The metrics say which vectors these are; those of a group's members are the group's."""
+        about = replace(self.description, fingerprint=space.fingerprint)
+        if self.model_metrics.name == self.name:
+            self.model_metrics.loaded(
+                source=about.source, runtime=about.runtime, device=about.device, precision=about.precision,
+                dimensions=str(about.dimensions), fingerprint=about.fingerprint, fidelity=None,
+            )  # fmt: skip
 
     async def reach(self, endpoint: Endpoint) -> str:
         """Asks this address alone for one vector, and tells what it gave. Raises OperatorError with its failure."""
@@ -127,21 +179,25 @@ class Remote:
         connection = await Connection.opened(self.route())
         speaker = Speaker(self.settings, self.dialect, connection=connection, exchange=exchange, metrics=self.metrics)
         try:
-            failure = await self.probed(speaker)
+            async with asyncio.timeout(self.patience_seconds):
+                await speaker.told(endpoint) if self.dialect.must_tell else None
+                found = await speaker.sampled(endpoint, [TEXTS[0]])
+        except Failed as failed:
+            raise OperatorError(f"{failed.failure.outcome}: {failed.failure.error.message}") from None
+        except TimeoutError:
+            raise OperatorError(f"timeout: {failures.of_broken('timeout', speaker.subject).error.message}") from None
         finally:
             await connection.close()
-        if failure is not None:
-            raise OperatorError(f"{failure.outcome}: {failure.error.message}")
-        return f"{self.description.dimensions} dimensions"
+        return f"{found.rows.shape[1]} dimensions"
 
-    def described(self, limits: Limits, dimensions: int, their_fingerprint: str | None) -> Description:
+    def described(self, told: Limits, dimensions: int) -> Description:
         return Description(
             backend=self.dialect.name,
             source=self.model,
             dimensions=dimensions,
-            max_tokens=self.settings.max_tokens or limits.max_tokens or DEFAULT_MAX_TOKENS,
+            max_tokens=self.settings.max_tokens or told.max_tokens or DEFAULT_MAX_TOKENS,
             long_input=self.settings.long_input,
-            fingerprint=self.fingerprint(limits, dimensions, their_fingerprint),
+            fingerprint="",
             runtime="upstream",
             device="unknown",
             precision="unknown",
@@ -150,14 +206,21 @@ class Remote:
             takes_instruction=bool(self.settings.instruction_format or instruction_format_of(self.settings.prompts)),
         )
 
-    def fingerprint(self, limits: Limits, dimensions: int, theirs: str | None) -> str:
-        """That of another gateway where nothing of ours changes its vectors; else of all that is known of them."""
+    def identity(self, told: Limits) -> str:
+        """All that decides its vectors and is not measured: rows that agree in it, and in their probes, share a cache."""
+        settings = self.settings
+        own = (settings.dimensions, settings.prompts, settings.long_input, getattr(settings, "extra_body", {}))
+        way = (settings.addresses, getattr(settings, "query", {}), settings.headers, settings.key)
+        return digest(self.dialect.name, self.model, told.identity, own, way)
+
+    def fingerprint(self, told: Limits, known: Known, signature: str) -> str:
+        """That of another gateway where nothing of ours changes its vectors; else of what is told, and of the vectors."""
         extra = getattr(self.settings, "extra_body", {})
-        if theirs and not (self.settings.prompts or self.settings.dimensions or extra):
-            return theirs
+        if known.theirs and not (self.settings.prompts or self.settings.dimensions or extra):
+            return known.theirs
         fingerprint = Fingerprint(
-            weights=digest(self.dialect.name, self.model, theirs, limits.identity, dimensions),
-            tokenizer=digest(self.dialect.name, self.model),
+            weights=signature,
+            tokenizer=digest(self.dialect.name, self.model, known.theirs, told.identity, known.dimensions),
             pooling=digest(extra),
             prompts=digest(self.settings.prompts),
             long_input=digest(self.settings.long_input),
@@ -165,15 +228,22 @@ class Remote:
         )
         return str(fingerprint)
 
+    async def verify(self) -> None:
+        """Follows Verified; mostly it does nothing. Raises UpstreamError or UpstreamUnavailable where no probe can tell now."""
+        if self.watch is None:
+            raise ModelLoading(self.name)
+        if self.watch.is_unsure:
+            try:
+                await self.watch.verify()
+            except Failed as failed:
+                log.info("upstream_unproven", model=self.name, outcome=failed.failure.outcome, reason=failed.failure.error.message)
+                raise failed.failure.error from None
+
     async def prepare(self, inputs: Inputs) -> Prepared:
         """The counts are estimates; `embed` tells what the upstream counted."""
+        if self.watch is None or self.lengths is None:
+            raise ModelLoading(self.name)
         rule = inputs.long_input or self.settings.long_input
-        if rule not in self.dialect.rules:
-            known = " and ".join(self.dialect.rules)
-            raise InvalidValue(
-                f"Invalid value for 'long_input': this model is on another server, and knows {known} but not {rule}.",
-                param="long_input",
-            )
         if sum(map(len, inputs.texts)) > MAX_ON_LOOP_CHARS:
             counts = await asyncio.to_thread(list, map(estimated_tokens, inputs.texts))
         else:
@@ -181,38 +251,132 @@ class Remote:
         for index, count in enumerate(counts):
             if count > self.limits.max_input_tokens:
                 raise InputTooLong(inputs.where(index), self.limits.max_input_tokens)
-        prepared = Prepared(inputs, counts, [False] * len(counts), rule)
+        prepared = Prepared(inputs, counts, [self.is_long(count, rule) for count in counts], rule)
         if prepared.num_tokens > self.limits.max_request_tokens:
             raise RequestTooLong(str(prepared.num_tokens), self.limits.max_request_tokens)
+        async with self.failing_well(inputs):
+            await self.refuse_unknown(inputs, rule)
         return prepared
 
+    def is_long(self, count: int, rule: Rule) -> bool:
+        """Whether a text is shortened, as far as a count can tell that is estimated."""
+        return rule == "end" and self.lengths is not None and self.lengths.is_cutting and count > self.lengths.max_tokens
+
+    async def refuse_unknown(self, inputs: Inputs, rule: Rule) -> None:
+        """Raises InvalidValue for a rule, or for unnormalised vectors, that this server does not know."""
+        if not inputs.normalize and await self.raw_door() is None:
+            raise InvalidValue(
+                "Invalid value for 'normalize': this model is on another server, which gives vectors of length 1 only.",
+                param="normalize",
+            )
+        if rule in self.dialect.rules or self.lengths is None:
+            return
+        if rule == "end":
+            await self.lengths.cover(self.prompted(inputs))
+            if self.lengths.keeps_the_beginning:
+                return
+        known = " and ".join(self.dialect.rules)
+        raise InvalidValue(
+            f"Invalid value for 'long_input': this model is on another server, and knows {known} but not {rule}.",
+            param="long_input",
+        )
+
+    async def raw_door(self) -> Door | None:
+        """Where vectors are had that were not made length 1, looked for once."""
+        if not self.is_raw_known and self.watch is not None and self.speaker is not None:
+            self.raw = await self.watch.prober.raw_door(self.endpoints.used, self.space.reference)
+            self.is_raw_known = True
+        if self.raw is not None and self.speaker is not None:
+            self.speaker.known.raw = self.raw
+        return self.raw
+
+    def prompted(self, inputs: Inputs) -> list[str]:
+        return self.speaker.prompted(inputs) if self.speaker is not None else inputs.texts
+
     async def embed(self, prepared: Prepared) -> Vectors:
+        """Begun again where the server's model was changed meanwhile: no reply has vectors of two models."""
         if self.speaker is None:
             raise ModelLoading(self.name)
         started = time.perf_counter()
-        inputs = prepared.inputs
+        async with self.failing_well(prepared.inputs):
+            for _ in range(MAX_BEGINNINGS):
+                await self.verify()
+                space = self.space
+                try:
+                    vectors = await self.embedded(prepared)
+                except Failed as failed:
+                    if failed.failure.is_other and self.space is not space:  # it was just found out why
+                        continue
+                    raise
+                if self.space is space:
+                    stages = {"upstream": time.perf_counter() - started}
+                    return Vectors(vectors.rows, stages, token_counts=vectors.token_counts, fingerprint=space.fingerprint)
+            raise Failed(failures.of_unproven("was changed while it was asked", self.speaker.subject))
+
+    async def embedded(self, prepared: Prepared) -> Vectors:
+        """Raises Failed, and InputTooLong for what the server would cut in silence."""
+        if self.speaker is None or self.lengths is None:
+            raise ModelLoading(self.name)
+        if prepared.rule != "end":
+            texts = self.prompted(prepared.inputs)
+            await self.lengths.cover(texts)
+            if (index := await self.lengths.first_cut(texts)) is not None:
+                raise InputTooLong(prepared.inputs.where(index), self.lengths.max_tokens)
+        return await self.speaker.embedded(prepared.inputs, prepared.token_counts, prepared.rule)
+
+    @asynccontextmanager
+    async def failing_well(self, inputs: Inputs) -> AsyncIterator[None]:
+        """What fails within becomes an error of ours; all of it ends by the request's deadline."""
         try:
             async with asyncio.timeout(inputs.deadline - time.monotonic()):
-                vectors = await self.speaker.embedded(inputs, prepared.token_counts, prepared.rule)
+                yield
         except TimeoutError:
             raise DeadlinePassed from None
         except Failed as failed:
             log.info("upstream_failed", model=self.name, outcome=failed.failure.outcome, reason=failed.failure.error.message)
             raise failed.failure.error from None
-        return Vectors(vectors.rows, {"upstream": time.perf_counter() - started}, token_counts=vectors.token_counts)
 
     def describe(self) -> Description:
-        return self.description
+        space = self.space
+        cut = self.lengths.max_tokens if self.lengths is not None and self.lengths.is_cutting else self.description.max_tokens
+        return replace(
+            self.description,
+            fingerprint=space.fingerprint,
+            alike=space.alike,
+            scope=space.scope,
+            max_tokens=min(self.description.max_tokens, cut),
+        )
 
     def health(self) -> Health:
-        if self.state.state == "ready" and not self.endpoints.is_up:
+        if self.state.state != "ready" or self.watch is None:
+            return self.state
+        if not self.endpoints.used:
+            return Health("ready", self.watch.untold.error.message, is_available=False, trouble="vectors_unproven")
+        if not self.endpoints.is_up:
             return Health("ready", "left alone after failures", is_available=False)
+        if others := [endpoint.label for endpoint in self.endpoints.endpoints if endpoint.proof in {"other", "unsteady"}]:
+            return Health("ready", f"not used, as their vectors are others: {', '.join(others)}", trouble="address_differs")
         return self.state
 
     async def close(self) -> None:
         self.state = Health("failed", "closed")
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Ends what a start began."""
+        if self.runner is not None:
+            self.runner.cancel()
+            await asyncio.gather(self.runner, return_exceptions=True)
+        if self.watch is not None:
+            await self.watch.close()
+        if self.lengths is not None:
+            await self.lengths.close()
         if self.speaker is not None:
             await self.speaker.connection.close()
+
+
+def category_of(failure: Failure) -> str:
+    return failure.outcome if failure.outcome == "no_embedder" else "cannot_be_loaded"
 
 
 def secret(place: Any, setting: str, name: str) -> str:

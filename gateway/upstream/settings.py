@@ -118,6 +118,16 @@ class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         float,
         Meta(gt=0, le=30, description="How long at first; twice as long after every failed try, up to 4 seconds."),
     ] = 1.0
+    probe_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=MAX_SECONDS,
+            description="How long vectors of a model that was changed there may still be served. A server that is asked is probed"
+            " with one short text (some 8 tokens, which it may charge for) before that time is over; where it cannot be, requests"
+            " get 503 from then on, also for what is cached. 0: only after a failure.",
+        ),
+    ] = 60.0
     proxy: Annotated[str | None, Meta(description="An HTTP proxy to go through. Those of the environment are not used.")] = None
     proxy_credentials: Annotated[Secret | None, Meta(description="Its user and password, as user:password.")] = None
     ca_file: Annotated[str | None, Meta(description="A PEM file of certificate authorities to trust beside the system's own.")] = (
@@ -155,7 +165,11 @@ def fault_of(address: str) -> str | None:
 class OpenAISettings(UpstreamSettings, frozen=True):
     model: Annotated[Name | None, Meta(description="The model's name there; by default the name it has here.")] = None
     long_input: Annotated[
-        OneRule, Meta(description="Texts longer than the model reads are refused: the protocol knows no other way.")
+        OneRule,
+        Meta(
+            description="Texts longer than the model reads are refused: the protocol knows no other way. A server that cuts them in"
+            " silence is found out when one is first asked for; there a request may say end, if the beginning is what is kept."
+        ),
     ] = "error"
     query: Annotated[
         dict[str, str],

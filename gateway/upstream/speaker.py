@@ -3,9 +3,10 @@
 import asyncio
 import math
 import re
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -15,16 +16,18 @@ from yarl import URL
 from gateway.embedding.embedder import Inputs, Vectors
 from gateway.embedding.long_input import Rule
 from gateway.embedding.prompt import INSTRUCTION, instruction_format_of
-from gateway.embedding.vectors import made_unit
+from gateway.embedding.vectors import Float32, made_unit
 from gateway.log import get_logger
 from gateway.metrics import UpstreamMetrics
 from gateway.upstream import failures
 from gateway.upstream.connection import Answer, Broken, Connection
 from gateway.upstream.dialect import Ask, Dialect, Limits
-from gateway.upstream.estimate import apportioned, is_honest
+from gateway.upstream.endpoint import Endpoint
+from gateway.upstream.estimate import apportioned, estimated_tokens, is_honest
 from gateway.upstream.exchange import Call, Exchange
 from gateway.upstream.failures import Failed, Failure, Subject
-from gateway.upstream.reading import Nonsense, NotANumber, Reading, array
+from gateway.upstream.raw import SAME, Door
+from gateway.upstream.reading import Nonsense, NotANumber, OtherDimensions, Reading, array
 from gateway.upstream.settings import AnySettings
 from gateway.upstream.split import parts
 
@@ -32,14 +35,45 @@ OK = 200
 MAX_DIMENSIONS = 65_536  # of a reply before the dimensions are known
 # A number in JSON is at most 24 characters and a separator; rows and the reply have words around them.
 BYTES_PER_NUMBER, BYTES_PER_ROW, BYTES_PER_REPLY = 32, 512, 64 * 1024
+MAX_INFO_BYTES = 4 * 1024 * 1024  # a list of all models of a hosted API
 MAX_ON_LOOP_BYTES = 64 * 1024
 
 encode = msgspec.json.Encoder().encode
 log = get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """An answer to a probe: `rows` as they came, whether as bytes, and the fingerprint that another gateway told with them."""
+
+    rows: Float32
+    is_bytes: bool
+    theirs: str | None
+
+
+@dataclass(slots=True)
+class Known:
+    """What is known of an upstream by now. `theirs` is another gateway's fingerprint, `raw` where unnormalised vectors are had."""
+
+    dimensions: int | None = None
+    theirs: str | None = None
+    as_base64: bool = False
+    raw: Door = field(default_factory=lambda: SAME)
+
+
+ReadReply = Callable[[bytes, Mapping[str, str]], Reading]
+
+
+class Worded(NamedTuple):
+    """A call in the words of a door."""
+
+    body: dict[str, Any]
+    url: Callable[[Endpoint], URL]
+    read: ReadReply
+
+
 class Speaker:
-    """`dimensions`, `their_fingerprint`, `max_inputs` and `as_base64` are what is known of the upstream by now."""
+    """`known` is replaced when the model there changes; `max_inputs` is a limit of the server's."""
 
     def __init__(
         self, settings: AnySettings, dialect: Dialect, *, connection: Connection, exchange: Exchange, metrics: UpstreamMetrics
@@ -51,32 +85,44 @@ class Speaker:
         self.subject: Subject = exchange.subject
         self.metrics = metrics
         self.max_inputs = settings.max_inputs or dialect.max_inputs
-        self.as_base64 = dialect.knows_base64
-        self.dimensions: int | None = settings.dimensions
-        self.their_fingerprint: str | None = None
+        self.known = Known(settings.dimensions, None, dialect.knows_base64)
 
-    async def told_limits(self) -> Limits:
-        """What the dialect's upstreams tell of themselves. Raises Failed."""
+    @property
+    def as_base64(self) -> bool:
+        return self.known.as_base64
+
+    async def told(self, endpoint: Endpoint) -> Limits:
+        """What the server at one address tells of itself. Raises Failed."""
         if self.dialect.info_path is None or self.dialect.read_info is None:
             return Limits()
-        for endpoint in self.exchange.endpoints.endpoints[:-1]:
-            with suppress(Failed):  # where one is away, another of the same model will do
-                return await self.limits_told_at(endpoint.beside(self.dialect.info_path), self.dialect.read_info)
-        last = self.exchange.endpoints.endpoints[-1]
-        return await self.limits_told_at(last.beside(self.dialect.info_path), self.dialect.read_info)
-
-    async def limits_told_at(self, url: URL, read_info: Callable[[bytes], Limits]) -> Limits:
         try:
-            answer = await self.connection.get(url, max_bytes=BYTES_PER_REPLY)
+            answer = await self.connection.get(endpoint.beside(self.dialect.info_path), max_bytes=MAX_INFO_BYTES)
             if answer.status != OK:
                 raise Failed(failures.of_answer(answer, Inputs([], is_array=False, caller="", deadline=0), self.subject))
-            limits = read_info(answer.content)
+            return self.dialect.read_info(answer.content, self.subject.model)
         except Broken as broken:
             raise Failed(failures.of_broken(broken.kind, self.subject)) from None
         except Nonsense as nonsense:
             raise Failed(failures.of_nonsense(str(nonsense), self.subject)) from None
-        self.max_inputs = self.settings.max_inputs or limits.max_inputs or self.dialect.max_inputs
-        return limits
+
+    async def sampled(self, endpoint: Endpoint, texts: list[str], *, as_base64: bool = False, door: Door | None = None) -> Sample:
+        """The vectors of some probes at one address, as they come, of whatever dimensions. Raises Failed.
+
+        On a connection that is closed after it: so a balancer that keeps to connections shows who else is behind it.
+        """
+        inputs = Inputs(texts, is_array=len(texts) > 1, caller="", deadline=0, normalize=False)  # as they come
+        body, url, read = self.worded(texts, "error", normalize=door is None, as_base64=as_base64, door=door or SAME)
+        max_bytes = BYTES_PER_REPLY + len(texts) * (BYTES_PER_ROW + BYTES_PER_NUMBER * MAX_DIMENSIONS)
+
+        async def sample(answer: Answer) -> tuple[Sample, int | None]:
+            reading, rows = await self.array_of(answer, inputs, self.settings.dimensions if door is None else None, read)
+            return Sample(rows, isinstance(reading.vectors[0], bytes), fingerprint_of(answer)), reading.num_tokens
+
+        call = Call(encode(body), max_bytes, sample, url=url, headers={"connection": "close"})
+        found, num_told = await self.exchange.tried(endpoint, self.connection, call, is_counted=False)
+        estimate = sum(map(estimated_tokens, texts))
+        self.metrics.probe_tokens.inc(num_told if num_told is not None and is_honest(num_told, texts) else estimate)
+        return found
 
     async def embedded(self, inputs: Inputs, counts: list[int], rule: Rule) -> Vectors:
         """In as many calls as the upstream needs, some of them at once. The first that fails ends the others."""
@@ -97,12 +143,14 @@ class Speaker:
         except BaseExceptionGroup as failed:
             raise failed.exceptions[0] from None
         found = [task.result() for task in tasks]
+        if len({each.rows.shape[1] for each in found}) > 1:  # the model was changed between two of them
+            raise Failed(failures.of_other_vectors("gave vectors of two models to one request", self.subject))
         rows = np.concatenate([each.rows for each in found])
         return Vectors(rows, token_counts=[count for each in found for count in each.token_counts or ()])
 
     async def part(self, inputs: Inputs, counts: list[int], rule: Rule) -> Vectors:
         """In one call, unless the upstream says that it must be asked otherwise."""
-        as_base64 = self.as_base64  # others under way may learn meanwhile that it is not to be had
+        as_base64 = self.known.as_base64  # others under way may learn meanwhile that it is not to be had
         try:
             return await self.asked(inputs, counts, rule, as_base64=as_base64)
         except Failed as failed:
@@ -122,23 +170,36 @@ class Speaker:
         return False
 
     def without_base64(self) -> None:
-        if self.as_base64:
-            self.as_base64 = False
+        if self.known.as_base64:
+            self.known.as_base64 = False
             log.info("upstream_has_no_base64", model=self.subject.name)
 
     async def asked(self, inputs: Inputs, counts: list[int], rule: Rule, *, as_base64: bool) -> Vectors:
         texts = self.prompted(inputs)
-        ask = Ask(texts, self.subject.model, self.settings, rule, inputs.normalize, as_base64)
-        body = self.dialect.body(ask)
+        known = self.known
+        door = SAME if inputs.normalize else known.raw
+        body, url, read = self.worded(texts, rule, normalize=inputs.normalize, as_base64=as_base64, door=door)
         is_large = sum(map(len, texts)) > MAX_ON_LOOP_BYTES
         content = await asyncio.to_thread(encode, body) if is_large else encode(body)
-        max_bytes = BYTES_PER_REPLY + len(texts) * (BYTES_PER_ROW + BYTES_PER_NUMBER * (self.dimensions or MAX_DIMENSIONS))
+        max_bytes = BYTES_PER_REPLY + len(texts) * (BYTES_PER_ROW + BYTES_PER_NUMBER * (known.dimensions or MAX_DIMENSIONS))
 
-        call = Call(content, max_bytes, partial(self.read, inputs), inputs.deadline or math.inf)
+        async def vectors_of(answer: Answer) -> tuple[Reading, NDArray[np.float32]]:
+            self.refuse_other_vectors(fingerprint_of(answer), known)
+            return await self.array_of(answer, inputs, known.dimensions, read)
+
+        call = Call(content, max_bytes, vectors_of, inputs.deadline or math.inf, url)
         reading, rows = await self.exchange.ask(self.connection, call)
-        if as_base64 and isinstance(reading.vectors[0], list):
+        if as_base64 and isinstance(reading.vectors[0], list) and door is SAME:
             self.without_base64()  # it was asked for bytes and gave numbers: it need not be asked again
         return Vectors(rows, token_counts=self.counted(reading.num_tokens, texts, counts))
+
+    def worded(self, texts: list[str], rule: Rule, *, normalize: bool, as_base64: bool, door: Door) -> Worded:
+        """The body in the words of a door, where that is, and how its reply is read."""
+        is_gateway = self.known.theirs is not None
+        ask = Ask(texts, self.subject.model, self.settings, rule, normalize, as_base64, knows_normalize=is_gateway)
+        if door.path is None or door.body is None or door.read is None:
+            return Worded(self.dialect.body(ask), own_url, self.dialect.read)
+        return Worded(door.body(ask), partial(url_of, door.path), door.read)
 
     def prompted(self, inputs: Inputs) -> list[str]:
         if inputs.instruction is not None:
@@ -148,30 +209,36 @@ class Speaker:
             prompt = self.settings.prompts.get(inputs.input_type, "") if inputs.input_type else ""
         return [prompt + text for text in inputs.texts] if prompt else inputs.texts
 
-    async def read(self, inputs: Inputs, answer: Answer) -> tuple[Reading, NDArray[np.float32]]:
+    async def array_of(
+        self, answer: Answer, inputs: Inputs, dimensions: int | None, read: ReadReply
+    ) -> tuple[Reading, NDArray[np.float32]]:
         """Raises Failed where the answer is a refusal, or cannot be trusted."""
         if answer.status != OK:
             raise Failed(failures.of_answer(answer, inputs, self.subject))
-        self.refuse_other_vectors(fingerprint_of(answer))
+        understood = partial(self.understood, answer, inputs, dimensions, read)
         try:
-            if len(answer.content) > MAX_ON_LOOP_BYTES:
-                return await asyncio.to_thread(self.understood, answer, inputs)
-            return self.understood(answer, inputs)
+            return await asyncio.to_thread(understood) if len(answer.content) > MAX_ON_LOOP_BYTES else understood()
+        except OtherDimensions as other:
+            if self.settings.dimensions is not None:  # as many as were asked for, whatever model it is
+                raise Failed(failures.of_nonsense(str(other), self.subject)) from None
+            raise Failed(failures.of_other_vectors(f"answered wrongly: {other}", self.subject)) from None
         except Nonsense as nonsense:
             raise Failed(failures.of_nonsense(str(nonsense), self.subject)) from None
         except NotANumber as error:
-            raise Failed(failures.of_not_a_number(inputs.where(error.position))) from None
+            raise Failed(failures.of_not_a_number(inputs.where(error.position), is_zero=error.is_zero)) from None
 
-    def refuse_other_vectors(self, fingerprint: str | None) -> None:
+    def refuse_other_vectors(self, fingerprint: str | None, known: Known) -> None:
         """Another gateway tells which vectors it gives. Two kinds are never mixed."""
-        if self.their_fingerprint is None:
-            self.their_fingerprint = fingerprint
-        elif fingerprint is not None and fingerprint != self.their_fingerprint:
-            raise Failed(failures.of_nonsense("its vectors are others than when it was first asked", self.subject))
+        if fingerprint is not None and known.theirs is not None and fingerprint != known.theirs:
+            raise Failed(
+                failures.of_other_vectors("answered wrongly: its vectors are others than when it was first asked", self.subject)
+            )
 
-    def understood(self, answer: Answer, inputs: Inputs) -> tuple[Reading, NDArray[np.float32]]:
-        reading = self.dialect.read(answer.content, answer.headers)
-        rows = array(reading, len(inputs.texts), self.dimensions)
+    def understood(
+        self, answer: Answer, inputs: Inputs, dimensions: int | None, read: ReadReply
+    ) -> tuple[Reading, NDArray[np.float32]]:
+        reading = read(answer.content, answer.headers)
+        rows = array(reading, len(inputs.texts), dimensions)
         return reading, made_unit(rows) if inputs.normalize else rows
 
     def counted(self, told: int | None, texts: list[str], estimates: list[int]) -> list[int]:
@@ -180,6 +247,14 @@ class Speaker:
             return apportioned(told, estimates)
         self.metrics.estimated_tokens.inc(sum(estimates))
         return estimates
+
+
+def own_url(endpoint: Endpoint) -> URL:
+    return endpoint.url
+
+
+def url_of(path: str, endpoint: Endpoint) -> URL:
+    return endpoint.at_root(path)
 
 
 def fingerprint_of(answer: Answer) -> str | None:

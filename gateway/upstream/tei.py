@@ -40,17 +40,19 @@ def read(content: bytes, headers: Headers) -> Reading:
     return Reading(list(vectors), None, int(told[0]) if told else None)
 
 
-def read_info(content: bytes) -> Limits:
+def read_info(content: bytes, model: str = "") -> Limits:  # noqa: ARG001 - a server of one model
     try:
         info = msgspec.json.decode(content, type=Info)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Nonsense("its /info is not what this protocol says") from None
     identity = "\0".join((info.model_id, info.model_sha or "", info.model_dtype))
-    return Limits(positive(info.max_client_batch_size), positive(info.max_input_length), identity)
+    return Limits(positive(info.max_client_batch_size), positive(info.max_input_length), identity if identity.strip("\0") else "")
 
 
 def positive(number: int | None) -> int | None:
     return number if number is not None and number > 0 else None
 
 
-TEI = Dialect("tei", "/embed", body, read, rules=RULES["tei"], max_inputs=32, info_path="/info", read_info=read_info)
+TEI = Dialect(
+    "tei", "/embed", body, read, rules=RULES["tei"], max_inputs=32, info_path="/info", read_info=read_info, must_tell=True
+)

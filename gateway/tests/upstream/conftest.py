@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gateway.config import EngineSettings, LimitSettings, typed
 from gateway.embedding.backend import Context
+from gateway.embedding.cached import Cached
 from gateway.embedding.embedder import Inputs
 from gateway.metrics import Metrics
 from gateway.tests.upstream.standin import Standin
@@ -15,11 +16,16 @@ BACKENDS = {backend.name: backend for backend in UPSTREAM_BACKENDS}
 SECONDS = 20
 
 
-def built(backend, *, name="m", metrics=None, limits=None, **settings):
+def built(backend, *, name="m", metrics=None, limits=None, shared=None, clock=time.monotonic, **settings):
     """As a row of the configuration would be."""
     row = typed(settings, BACKENDS[backend].settings, where=f"models[{name}]")
     of_model = (metrics or Metrics()).of_model(name)
-    return BACKENDS[backend].build(row, Context(name, limits or LimitSettings(), EngineSettings(), of_model, Path("/nowhere")))
+    common = (limits or LimitSettings(), EngineSettings(), of_model, Path("/nowhere"))
+    return BACKENDS[backend].build(row, Context(name, *common, shared={} if shared is None else shared, clock=clock))
+
+
+def cached_over(remote, cache):
+    return Cached(remote, cache, max_request_tokens=600_000, metrics=Metrics().of_model(remote.name))
 
 
 @asynccontextmanager

@@ -167,8 +167,67 @@ def words(texts):
     return sum(len(text.split()) + 2 for text in texts)
 
 
+class Weights:
+    """A model of a stand-in: the mean of its words' own vectors, as a pooling model's is, so that every part of a text counts.
+
+    `seed` is which weights; `near` mixes a little of another seed in; `limit` words are read, of which `keeps` says; `noise` is
+    added anew each time; `is_padded` lets company change a vector, as a broken mask does.
+    """
+
+    def __init__(self, seed="a", *, dimensions=32, near=0.0, noise=0.0, limit=None, keeps="start", scale=1.0, is_padded=False):
+        self.seed, self.dimensions, self.near, self.noise = seed, dimensions, near, noise
+        self.limit, self.keeps, self.scale, self.is_padded = limit, keeps, scale, is_padded
+        self.random = np.random.default_rng(7)
+
+    def read(self, text):
+        words = text.split()
+        if self.limit is None or len(words) <= self.limit:
+            return words
+        half = self.limit // 2
+        kept = {"start": words[: self.limit], "end": words[-self.limit :], "both": words[:half] + words[-half:]}
+        return kept[self.keeps]
+
+    def vector(self, text, company=()):
+        words = self.read(text)
+        row = np.mean([hashed(f"{self.seed} {word}", self.dimensions) for word in words], axis=0)
+        row = row / np.linalg.norm(row)
+        if self.near:
+            row = row + self.near * hashed(f"neighbour {words}", self.dimensions)
+        if self.is_padded and len(company) > 1:
+            row = row + hashed(f"padding {max(map(len, company))}", self.dimensions)
+        row = row + self.noise * self.random.standard_normal(self.dimensions) / np.sqrt(self.dimensions)
+        return (self.scale * row / np.linalg.norm(row)).astype(np.float32)
+
+    def rows(self, texts):
+        return np.stack([self.vector(text, texts) for text in texts])
+
+
+def serving_openai(weights, *, dtype="<f4", models=None, encoding=None, refuses=None, **headers):
+    """An OpenAI door over weights; `dtype` is what its base64 holds, `refuses` the words beyond which it refuses."""
+
+    def answer(request):
+        if request.method == "GET":
+            found = models is not None and request.path.endswith("/models")
+            return Said(200, {"object": "list", "data": models}) if found else Said(404)
+        texts = request.body["input"]
+        if refuses is not None and max(len(text.split()) for text in texts) > refuses:
+            return openai_error(400, "This model's maximum context length is 300 tokens.", "context_length_exceeded")
+        return vectors_said(request, weights.rows(texts), dtype=dtype, encoding=encoding, **headers)
+
+    return answer
+
+
+def vectors_said(request, rows, *, dtype="<f4", encoding=None, **headers):
+    form = encoding or request.body.get("encoding_format", "float")
+    shown = [base64.b64encode(row.astype(dtype).tobytes()).decode() if form == "base64" else row.tolist() for row in rows]
+    data = [{"object": "embedding", "index": index, "embedding": each} for index, each in enumerate(shown)]
+    return Said(body={"object": "list", "data": data, "model": "x"}, headers=headers)
+
+
 def openai(request: Request, *, encoding: str | None = None, **more) -> Said:
     """`encoding` answers so whatever was asked."""
+    if request.method == "GET":
+        return openai_error(404, "Unknown URL")
     texts = request.body["input"]
     form = encoding or request.body.get("encoding_format", "float")
     rows = vectors(texts, request.body.get("dimensions", DIMENSIONS))
@@ -190,6 +249,8 @@ def openai_error(status, message, code=None, kind="invalid_request_error", **hea
 
 def ollama(request: Request) -> Said:
     """api.EmbedResponse, as EmbedHandler fills it: durations in nanoseconds."""
+    if request.path == "/api/tags":
+        return Said(body={"models": [{"name": "m:latest", "model": "m:latest", "digest": "0a109f422b47"}]})
     body = request.body
     if body["model"] == "absent":
         return Said(404, {"error": "model 'absent' not found"})

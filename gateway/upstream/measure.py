@@ -1,0 +1,165 @@
+"""One address is measured: what it tells, which vectors it gives, how far its answers to one text lie apart.
+
+Six short requests (some 350 tokens), when a row is loaded and when its server turns out to have changed: the first text twice
+alone, as numbers and as bytes, the two others alone, and all of them twice in company.
+"""
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gateway.embedding.vectors import Float32
+from gateway.log import get_logger
+from gateway.upstream import failures
+from gateway.upstream.dialect import Limits
+from gateway.upstream.endpoint import Endpoint
+from gateway.upstream.failures import Failed
+from gateway.upstream.probe import COMPANY, FAR, NOISE_FLOOR, TEXTS, UNIT_TOLERANCE, Reference, distances, fault_of, referred, unit
+from gateway.upstream.raw import OWN, SAME, Door
+from gateway.upstream.speaker import Known, Sample, Speaker
+
+NUM_TRIES = 3  # of a probe that a moment may help
+TWO_MODELS = "gives two different vectors for one text, asked twice: two models answer in turn at its address, or it is no embedder"
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """`is_alone`: the server gives a text another vector in company than alone, so each text must be asked for alone."""
+
+    told: Limits
+    reference: Reference
+    known: Known
+    is_alone: bool
+    is_unit: bool
+
+
+class Prober:
+    """Asks one address at a time. Every method raises Failed, also for what cannot be an embedder's answers."""
+
+    def __init__(self, speaker: Speaker) -> None:
+        self.speaker = speaker
+
+    async def measured(self, endpoint: Endpoint) -> Measurement:
+        told = await self.told(endpoint)
+        first = await self.asked(endpoint, [TEXTS[0]])
+        as_bytes, second = await self.as_base64(endpoint, first)
+        others = await asyncio.gather(*(self.asked(endpoint, [text]) for text in TEXTS[1:]))
+        alone = [[unit(first.rows)[0], second], *([unit(each.rows)[0]] for each in others)]
+        self.refuse_two_models([row[None] for row in alone[0]])
+        together = [await self.in_company(endpoint), await self.in_company(endpoint)]
+        if together[0] is not None and together[1] is not None:
+            self.refuse_two_models([together[0], together[1]])
+        if len({each.rows.shape[1] for each in (first, *others)} | {len(rows[0]) for rows in together if rows is not None}) > 1:
+            raise Failed(failures.of_no_embedder(TWO_MODELS, self.speaker.subject))  # of other dimensions
+        company = [[rows[index] for rows in together if rows is not None] for index in range(len(TEXTS))]
+        is_alone = any(
+            np.linalg.norm(one[0] - other) > FAR for one, told_so in zip(alone, company, strict=True) for other in told_so
+        )
+        reference = referred(alone if is_alone else [[*one, *more] for one, more in zip(alone, company, strict=True)])
+        if fault := fault_of(reference):
+            raise Failed(failures.of_no_embedder(f"gives no embeddings: {fault}", self.speaker.subject))
+        if is_alone:
+            log.warning("upstream_mixes_texts", model=self.speaker.subject.name, address=endpoint.label, max_inputs=1)
+        lengths = [float(np.linalg.norm(each.rows[0].astype(np.float64))) for each in (first, *others)]
+        is_unit = all(abs(length - 1) < UNIT_TOLERANCE for length in lengths)
+        known = Known(first.rows.shape[1], first.theirs, as_bytes, SAME)
+        return Measurement(told, reference, known, is_alone, is_unit)
+
+    async def told(self, endpoint: Endpoint) -> Limits:
+        """What it tells, where it must tell or can; a server that answers nothing of the kind tells nothing."""
+        if self.speaker.dialect.must_tell:
+            return await self.speaker.told(endpoint)
+        for _ in range(2):
+            with suppress(Failed):
+                return await self.speaker.told(endpoint)
+        return Limits()
+
+    async def asked(self, endpoint: Endpoint, texts: list[str], *, as_base64: bool = False) -> Sample:
+        """Tries again what a moment may help, as a request would."""
+        for _ in range(NUM_TRIES - 1):
+            try:
+                return await self.speaker.sampled(endpoint, texts, as_base64=as_base64)
+            except Failed as failed:
+                if not failed.failure.may_retry:
+                    raise
+                await asyncio.sleep(failed.failure.wait_seconds)
+        return await self.speaker.sampled(endpoint, texts, as_base64=as_base64)
+
+    async def as_base64(self, endpoint: Endpoint, as_numbers: Sample) -> tuple[bool, Float32]:
+        """Whether its base64 is float32, and a second vector of the first text: both ways must give the same numbers."""
+        speaker = self.speaker
+        if not speaker.dialect.knows_base64:
+            return False, unit((await self.asked(endpoint, [TEXTS[0]])).rows)[0]
+        if as_numbers.is_bytes and not has_usual_length(as_numbers.rows):
+            reason = "gives base64 that is not float32, and nothing else"
+            raise Failed(failures.of_no_embedder(reason, speaker.subject))
+        try:
+            found = await self.asked(endpoint, [TEXTS[0]], as_base64=True)
+        except Failed as failed:
+            if failed.failure.outcome not in UNREADABLE:
+                raise
+        else:
+            if not found.is_bytes or as_numbers.is_bytes or are_alike(found.rows, as_numbers.rows):
+                return found.is_bytes, unit(found.rows)[0]
+        second = await self.asked(endpoint, [TEXTS[0]])
+        if are_alike(second.rows, as_numbers.rows):  # or two models answer in turn, and it is no matter of base64
+            log.warning("upstream_base64_is_not_float32", model=speaker.subject.name, address=endpoint.label)
+        return False, unit(second.rows)[0]
+
+    async def in_company(self, endpoint: Endpoint) -> Float32 | None:
+        """The vectors of TEXTS among others in one request. None where the server takes one text at a time."""
+        texts = list(COMPANY)[: self.speaker.max_inputs]
+        if len(texts) < len(TEXTS):
+            return None
+        try:
+            return unit((await self.asked(endpoint, texts)).rows)[: len(TEXTS)]
+        except Failed as failed:
+            if not self.speaker.has_learned(failed.failure, len(texts), as_base64=False):
+                raise
+        return await self.in_company(endpoint)
+
+    def refuse_two_models(self, answers: list[Float32]) -> None:
+        """Two answers to the same texts, shape (n, dimensions)."""
+        one, other = answers
+        if float(distances(one, other).max()) > FAR:
+            raise Failed(failures.of_no_embedder(TWO_MODELS, self.speaker.subject))
+
+    async def alone(self, endpoint: Endpoint, text: str) -> Sample:
+        """The vector of a text, of length 1, shape (1, dimensions); asked for once."""
+        found = await self.speaker.sampled(endpoint, [text])
+        return replace(found, rows=unit(found.rows))
+
+    async def raw_door(self, endpoints: list[Endpoint], reference: Reference) -> Door | None:
+        """Where all of these addresses give vectors that were not made length 1."""
+        for door in OWN:
+            try:
+                found = [await self.speaker.sampled(endpoint, [TEXTS[0]], door=door) for endpoint in endpoints]
+            except Failed as failed:
+                if failed.failure.outcome in PASSING:
+                    raise
+                continue
+            if all(distances(unit(each.rows), reference.rows[:1])[0] <= max(FAR / 2, reference.tolerance) for each in found):
+                return door
+        return None
+
+
+PASSING = {"connect", "timeout", "rate_limited", "status_503", "status_504"}  # tell nothing of what a server is
+UNREADABLE = {"nonsense", "unembeddable", "bad_request", "other_vectors"}
+
+
+def has_usual_length(rows: Float32) -> bool:
+    """Half and double precision, and bytes in the other order, read as float32, are next to nothing or beyond all measure."""
+    lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
+    return bool(((lengths > 1e-3) & (lengths < 1e4)).all())  # noqa: PLR2004 - as said
+
+
+def are_alike(one: Float32, other: Float32) -> bool:
+    """Whether two answers are the same numbers, noise aside, and not only the same direction."""
+    if one.shape != other.shape:
+        return False
+    length = float(np.linalg.norm(other.astype(np.float64)))
+    return float(np.linalg.norm((one - other).astype(np.float64))) <= max(FAR, NOISE_FLOOR) * length

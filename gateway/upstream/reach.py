@@ -1,0 +1,128 @@
+"""How long a text the servers of a row read whole, as far as that is known (`truncation`), over all addresses that are used."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+import numpy as np
+
+from gateway.embedding.vectors import Float32
+from gateway.log import get_logger
+from gateway.upstream import failures
+from gateway.upstream.endpoint import Endpoint, Endpoints
+from gateway.upstream.failures import Failed
+from gateway.upstream.measure import Prober
+from gateway.upstream.probe import unit
+from gateway.upstream.space import Space
+from gateway.upstream.truncation import Truncation, most_tokens
+
+MAX_ON_LOOP_CHARS = 256 * 1024
+REFUSALS = {"too_long", "bad_request", "status_500"}  # of a text that is too long for it
+
+log = get_logger()
+
+
+class Reach:
+    """Used on the event loop alone. Everything that asks raises Failed."""
+
+    def __init__(self, endpoints: Endpoints, prober: Prober, space: Callable[[], Space]) -> None:
+        self.endpoints = endpoints
+        self.prober = prober
+        self.space = space
+        self.known: dict[Endpoint, Truncation] = {}
+        self.lock = asyncio.Lock()
+        self.task: asyncio.Task[None] | None = None
+
+    def forget(self) -> None:
+        """Another model reads otherwise."""
+        self.known = {}
+
+    @property
+    def cutting(self) -> dict[Endpoint, Truncation]:
+        return {endpoint: known for endpoint, known in self.known.items() if known.cut and endpoint.proof == "used"}
+
+    @property
+    def is_cutting(self) -> bool:
+        return bool(self.cutting)
+
+    @property
+    def keeps_the_beginning(self) -> bool:
+        return self.is_cutting and all(known.cut == "end" for known in self.cutting.values())
+
+    @property
+    def max_tokens(self) -> int:
+        """What is read for sure where a cut is known: the lower bound, as counts are estimates."""
+        return max(1, min((known.proven for known in self.cutting.values()), default=1))
+
+    async def cover(self, texts: list[str]) -> None:
+        """Finds out, at every address, whether texts so long are cut in silence. It goes on when its request leaves."""
+        longest = max(await self.most_tokens(texts))
+        while any(self.is_open(endpoint, longest) for endpoint in self.endpoints.used):
+            if self.task is None or self.task.done():
+                self.task = asyncio.create_task(self.covered(longest), name=f"reach-{self.prober.speaker.subject.name}")
+                self.task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            await asyncio.shield(self.task)
+
+    def is_open(self, endpoint: Endpoint, num_tokens: int) -> bool:
+        known = self.known.get(endpoint)
+        return known is None or known.next_words(num_tokens) is not None
+
+    async def covered(self, num_tokens: int) -> None:
+        for endpoint in self.endpoints.used:
+            known = self.known.get(endpoint)
+            if known is None:
+                known = Truncation(partial(self.ask, endpoint), self.space().reference.tolerance)
+            self.known[endpoint], found = known, known.cut
+            await known.cover(num_tokens)
+            if known.cut != found:
+                log.warning(
+                    "upstream_cuts_texts", model=self.prober.speaker.subject.name, address=endpoint.label, part=known.cut,
+                    max_tokens=known.proven,
+                    hint="it embeds a part of a long text and does not say so: longer texts are refused unless long_input is end",
+                )  # fmt: skip
+
+    async def first_cut(self, texts: list[str]) -> int | None:
+        """The place of the first text that would be cut in silence."""
+        if not self.is_cutting:
+            return None
+        for index, most in enumerate(await self.most_tokens(texts)):
+            for known in self.cutting.values():
+                if most > known.proven and not await known.is_whole(texts[index]):
+                    return index
+        return None
+
+    async def most_tokens(self, texts: list[str]) -> list[int]:
+        if sum(map(len, texts)) > MAX_ON_LOOP_CHARS:
+            return await asyncio.to_thread(list, map(most_tokens, texts))
+        return [most_tokens(text) for text in texts]
+
+    async def ask(self, endpoint: Endpoint, texts: list[str]) -> Float32 | None:
+        """All at once, or one by one where that is how it must be asked, or where together they are too much."""
+        if self.prober.speaker.max_inputs >= len(texts):
+            with suppress(TooLong):
+                return await self.rows_of(endpoint, texts)
+        try:
+            return np.concatenate([await self.rows_of(endpoint, [text]) for text in texts])
+        except TooLong:
+            return None
+
+    async def rows_of(self, endpoint: Endpoint, texts: list[str]) -> Float32:
+        try:
+            rows = unit((await self.prober.asked(endpoint, texts)).rows)
+        except Failed as failed:
+            if failed.failure.outcome in REFUSALS:
+                raise TooLong from None
+            raise
+        if rows.shape[1] != self.space().reference.rows.shape[1]:
+            raise Failed(failures.of_other_vectors("gave vectors of other dimensions than before", self.prober.speaker.subject))
+        return rows
+
+    async def close(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
+
+
+class TooLong(Exception):
+    """The server refuses a text of this length, as it should."""

@@ -1,0 +1,118 @@
+"""Whether a server cuts long texts in silence: found out at each length when it is first asked for.
+
+Texts of one length are asked for, of which two share their first two thirds only, two their last two thirds, two all but their
+middle. Where two vectors are equal, the part in which the texts differ is not read. Else `proven` words are read for sure: each
+word is a token or more, so as many tokens are. A server that refuses such a text instead does what it should.
+
+A cut that is found is narrowed down by bisection. From then on a text that may be longer is asked for once more with words put
+where nothing is read: it is long where that changes nothing.
+
+Costs, at each doubling of the longest text asked for: four texts of 1.5 times that length. Pure but for `ask`.
+"""
+
+import string
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from gateway.embedding.vectors import Float32
+from gateway.upstream.probe import distances
+
+Part = Literal["end", "start", "middle"]  # that is cut off
+Ask = Callable[[list[str]], Awaitable[Float32 | None]]  # unit vectors; None where the server refuses so long a text
+
+FIRST_WORDS = 128
+LONGER = 1.5  # than what is to be proven: the last third is where they differ
+CLOSE = 1.1  # bisection ends at a tenth
+MIN_TAIL_WORDS = 16
+MAX_TOKENS_PER_WORD = 4  # of the probes' own words, in any vocabulary
+# Short and common: one token each in most vocabularies, in none less.
+WORDS = ("river", "stone", "paper", "house", "green", "water", "light", "music", "horse", "bread", "night", "world")
+OTHER_WORDS = ("doctor", "market", "engine", "silver", "winter", "letter", "garden", "number", "police", "school", "colour")
+
+
+def most_tokens(text: str) -> int:
+    """More than any usual tokenizer makes of a text: a token for two bytes of words, and one for each other ASCII character."""
+    content = text.encode("utf-8", "surrogatepass")
+    num_marks = len(content) - len(content.translate(None, MARKS))
+    return 2 + (len(content) + num_marks + 1) // 2
+
+
+MARKS = (string.digits + string.punctuation).encode()
+
+
+def run(words: tuple[str, ...], start: int, stop: int) -> list[str]:
+    return [words[index % len(words)] for index in range(start, stop)]
+
+
+@dataclass(slots=True)
+class Truncation:
+    """Of one address. `proven` tokens are read; `cut` says which part is not beyond them, and `cut_at` where that was seen."""
+
+    ask: Ask
+    tolerance: float
+    proven: int = 0
+    cut: Part | None = None
+    cut_at: int = 0
+    refused_at: int | None = None  # words that it refuses, as it should
+
+    def next_words(self, num_tokens: int) -> int | None:
+        """The length to ask at next, until texts of `num_tokens` are read whole, or refused, or cut. None where that is known."""
+        if self.cut is not None:
+            words = (self.proven + self.cut_at) // 2
+            return words if self.cut_at > CLOSE * self.proven + 1 and words > self.proven else None
+        if self.proven >= num_tokens:
+            return None
+        words = max(FIRST_WORDS, 2 * self.proven)
+        if self.refused_at is None or words < self.refused_at:
+            return words
+        words = (self.proven + self.refused_at) // 2
+        return words if self.refused_at > CLOSE * self.proven + 1 and words > self.proven else None
+
+    async def cover(self, num_tokens: int) -> None:
+        """Proves that texts of so many tokens are read whole, or refused, or finds the cut and narrows it down."""
+        while (words := self.next_words(num_tokens)) is not None:
+            await self.look(words)
+
+    async def look(self, words: int) -> None:
+        """Asks at one length."""
+        rows = await self.ask(texts_of(words))
+        if rows is None:
+            self.refused_at = words
+            return
+        for part, other in zip(PARTS, rows[1:], strict=True):
+            if float(distances(rows[:1], other[None])[0]) <= self.tolerance:
+                self.cut, self.cut_at = part, words
+                return
+        self.proven = words
+
+    async def is_whole(self, text: str) -> bool:
+        """Whether a text that may be longer than `proven` is read whole, where a cut is known."""
+        num_words = len(text.split())
+        if num_words > MAX_TOKENS_PER_WORD * self.cut_at:
+            return False
+        more = " ".join(run(OTHER_WORDS, 0, max(MIN_TAIL_WORDS, num_words // 3)))
+        gap = " " if " " in text else ""
+        words = text.split(" ") if gap else list(text)
+        half = len(words) // 2 + 1
+        middle = f"{gap.join(words[:half])} {more} {gap.join(words[half:])}"
+        longer = {"end": f"{text} {more}", "start": f"{more} {text}", "middle": middle}
+        rows = await self.ask([text, longer[self.cut or "end"]])
+        return rows is not None and float(distances(rows[:1], rows[1:])[0]) > self.tolerance
+
+
+PARTS: tuple[Part, ...] = ("end", "start", "middle")
+
+
+def texts_of(words: int) -> list[str]:
+    """A text, and one for each of PARTS that differs from it in that part alone: in the third beyond `words` words."""
+    total = max(3, round(LONGER * words))
+    part = max(1, total - words)
+    own = run(WORDS, 0, total)
+    before = (total - part) // 2
+    changed = [
+        own[: total - part] + run(OTHER_WORDS, 0, part),
+        run(OTHER_WORDS, 0, part) + own[part:],
+        own[:before] + run(OTHER_WORDS, 0, part) + own[before + part :],
+    ]
+    return [" ".join(words) for words in (own, *changed)]

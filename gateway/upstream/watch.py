@@ -1,0 +1,395 @@
+"""An upstream is what it gives: who watches over the servers of one row, and knows which vectors they give by now.
+
+    identity    what decides who may share a cache: dialect, name, addresses, the row's own settings, and what the server tells
+                (Ollama's digest, TEI's revision, another gateway's fingerprint, /models of llama.cpp and vLLM)
+    signature   32 coarse bits of the vectors themselves (`signature`). With what is told it makes the fingerprint, so two gateways,
+                or one that lost its data, call the same vectors the same; addresses are no part of it
+    noise       how far a server's answers to one text lie apart (`probe`): no more than that is the same
+    proof       each address is measured before it is used, and used only where its vectors are the row's
+    watch       one short probe (some 8 tokens) of an address that failed, before it is asked again, and of any that was asked,
+                before `probe_seconds` have passed. Beyond that time nothing is served, from the cache or from there, until a probe
+                was right: so after a change no vector of the old model leaves later than that
+
+A change is a new space (`space`): other cache keys, mostly another fingerprint. Requests that straddle it are begun again. What no
+probe can see is a model that is swapped and swapped back between two of them without a single failure.
+"""
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Hashable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from gateway.log import get_logger
+from gateway.metrics import UpstreamMetrics
+from gateway.upstream import failures
+from gateway.upstream.endpoint import Endpoint, Endpoints, Proof
+from gateway.upstream.failures import Failed, Failure
+from gateway.upstream.measure import TWO_MODELS, UNREADABLE, Measurement, Prober
+from gateway.upstream.probe import FAR, TEXTS, are_same, distances
+from gateway.upstream.space import Space, Spaces
+
+EARLIEST, LATEST = 0.5, 0.9  # of probe_seconds: when an address that is asked is probed in the background
+LOOK_SECONDS = 1.0  # between two looks at whether one is due
+FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 0.25, 4.0  # between tries of an address that is away
+OTHER_PAUSE_SECONDS = 300.0  # at most, between tries of one that is there and gives other vectors: each costs tokens
+MAX_SWAPS, SWAPS_WITHIN = 4, 10  # so many swaps within so many times probe_seconds are two models that answer in turn
+MAX_PROBE_SECONDS = 10.0  # for one probe: requests may be waiting for it
+STRANGE = UNREADABLE | {"no_embedder", "unexpected"}  # answers of a server that is no longer what it was
+
+
+class Watch:
+    """`space` is what the row serves now. Used on the event loop alone; `run` is its task in the background."""
+
+    def __init__(  # noqa: PLR0913 - what it watches, by what, and who is told
+        self,
+        endpoints: Endpoints,
+        prober: Prober,
+        spaces: Spaces,
+        *,
+        settle: Callable[[Measurement], Space],
+        probe_seconds: float,
+        patience_seconds: float,
+        metrics: UpstreamMetrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`settle` takes over what was measured of the row's model, and gives its space; `patience_seconds` bound a measurement."""
+        self.endpoints = endpoints
+        self.prober = prober
+        self.spaces = spaces
+        self.subject = prober.speaker.subject
+        self.settle = settle
+        self.probe_seconds = probe_seconds
+        self.patience_seconds = patience_seconds
+        self.metrics = metrics
+        self.clock = clock
+        self.log = get_logger().bind(model=self.subject.name)
+        self.space: Space | None = None
+        self.refusal: Failure | None = None  # why an address could not be measured
+        self.told: dict[Endpoint, str] = {}
+        self.swapped_at: deque[float] = deque(maxlen=MAX_SWAPS)
+        self.lock = asyncio.Lock()
+        self.flights: dict[Hashable, asyncio.Task[None]] = {}
+        self.woken = asyncio.Event()
+        self.share = random.uniform(EARLIEST, LATEST)  # noqa: S311 - so that many gateways do not ask at once
+
+    # Addresses are measured.
+
+    async def begin(self) -> Failure | None:
+        """Measures every address that is not used. None once there is one whose vectors are the row's; else why there is none."""
+        async with self.lock:
+            waiting = [endpoint for endpoint in self.endpoints.endpoints if endpoint.proof != "used"]
+            sent_at = self.clock()
+            found = await asyncio.gather(*(self.measured(endpoint) for endpoint in waiting))
+            for endpoint, result in zip(waiting, found, strict=True):
+                if isinstance(result, Measurement):
+                    self.weigh(endpoint, result, sent_at)
+        failed = [result for result in found if isinstance(result, Failure)]
+        if self.endpoints.used:
+            return None
+        return next((failure for failure in failed if not failure.is_lasting), failed[0])
+
+    async def measured(self, endpoint: Endpoint) -> Measurement | Failure:
+        """What stands behind an address that is not used."""
+        try:
+            async with asyncio.timeout(self.patience_seconds):
+                return await self.prober.measured(endpoint)
+        except Failed as failed:
+            failure = failed.failure
+        except TimeoutError:
+            failure = failures.of_broken("timeout", self.subject)
+        self.put_off(endpoint, endpoint.proof)
+        self.metrics.ended(failure.outcome).inc()
+        endpoint.breaker.close()  # nobody waits for it
+        self.refusal = failure
+        return failure
+
+    def weigh(self, endpoint: Endpoint, measured: Measurement, sent_at: float) -> None:
+        """Takes an address where its vectors are the row's, or where the row has none yet."""
+        if not self.endpoints.used:
+            self.swap(endpoint, measured)
+        elif self.space is None or not are_same(self.space.reference, measured.reference):
+            self.refuse(endpoint, "other")
+            return
+        self.take(endpoint, measured, sent_at)
+
+    def take(self, endpoint: Endpoint, measured: Measurement, sent_at: float) -> None:
+        speaker = self.prober.speaker
+        speaker.known.as_base64 &= measured.known.as_base64
+        speaker.max_inputs = 1 if measured.is_alone else min(speaker.max_inputs, measured.told.max_inputs or speaker.max_inputs)
+        self.refusal = None
+        self.metrics.ended("ok").inc()
+        self.told[endpoint] = measured.told.identity
+        endpoint.proof, endpoint.num_tries, endpoint.verified_at = "used", 0, sent_at
+        endpoint.is_suspect = endpoint.has_traffic = False
+        endpoint.breaker.close()
+
+    def refuse(self, endpoint: Endpoint, proof: Proof) -> None:
+        if endpoint.proof != proof:
+            self.log.error("upstream_address_not_used", address=endpoint.label, reason=REASONS[proof])
+        self.metrics.probed(proof)
+        self.put_off(endpoint, proof)
+
+    def put_off(self, endpoint: Endpoint, proof: Proof, seconds: float | None = None) -> None:
+        """It is not used, and tried again after a while."""
+        most = OTHER_PAUSE_SECONDS if proof == "other" else LAST_PAUSE_SECONDS
+        pause = min(FIRST_PAUSE_SECONDS * 2**endpoint.num_tries, most) if seconds is None else seconds
+        endpoint.proof, endpoint.num_tries = proof, min(endpoint.num_tries + 1, 20)
+        endpoint.retry_at = self.clock() + pause
+
+    # What is used is probed again.
+
+    def has_lapsed(self, endpoint: Endpoint) -> bool:
+        return self.probe_seconds > 0 and self.clock() - endpoint.verified_at > self.probe_seconds
+
+    def is_due(self, endpoint: Endpoint) -> bool:
+        """Whether it must be probed before it is asked."""
+        return endpoint.is_suspect or self.has_lapsed(endpoint)
+
+    @property
+    def is_unsure(self) -> bool:
+        """Whether nothing may be served before a probe, not even what is cached."""
+        used = self.endpoints.used
+        if self.space is None or self.space.is_stale or not used:
+            return True
+        lapsed = [endpoint for endpoint in used if self.has_lapsed(endpoint)]
+        return len(lapsed) == len(used) or any(endpoint.has_traffic for endpoint in lapsed)
+
+    async def verify(self) -> Space:
+        """The space the row may serve from now. Raises Failed where that cannot be told."""
+        if self.is_unsure:
+            await self.flight("row", self.verified)
+        if self.space is None or self.space.is_stale:
+            raise Failed(self.untold)
+        return self.space
+
+    @property
+    def untold(self) -> Failure:
+        return self.refusal or failures.of_unproven(UNTOLD, self.subject)
+
+    async def prove(self, endpoint: Endpoint) -> None:
+        """Raises Failed where it cannot be probed now. Afterwards it may be used no longer."""
+        await self.flight(endpoint, partial(self.checked, endpoint))
+
+    def has_returned(self) -> None:
+        self.woken.set()
+
+    async def flight(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """One for all who wait. It goes on when they leave: the next would only begin it again."""
+        task = self.flights.get(key)
+        if task is None:
+            task = self.flights[key] = asyncio.create_task(work(), name=f"probe-{self.subject.name}")
+            task.add_done_callback(lambda _: self.flights.pop(key, None))
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to be told
+        await asyncio.shield(task)
+
+    async def verified(self) -> None:
+        async with self.lock:
+            failure = await self.recheck() if self.is_unsure else None
+            if self.space is not None and self.space.is_stale and self.endpoints.used and failure is None:
+                self.space = self.spaces.again(self.space)  # another row saw a change that is over
+            if self.is_unsure:
+                raise Failed(failure or self.untold)
+
+    async def recheck(self) -> Failure | None:
+        """Probes what must be; why one of them could not be."""
+        is_stale = self.space is not None and self.space.is_stale
+        failure = None
+        for endpoint in self.endpoints.used:
+            if endpoint.proof == "used" and (is_stale or self.has_lapsed(endpoint)):
+                try:
+                    await self.check(endpoint)
+                except Failed as failed:
+                    failure = failure or failed.failure
+                    self.lapse(endpoint)
+        if not self.endpoints.used:
+            failure = await self.retry() or failure
+        return None if self.endpoints.used and not self.is_unsure else failure
+
+    def lapse(self, endpoint: Endpoint) -> None:
+        """It cannot be probed. What came from it since it last was may be another model's, and is not found in the cache again."""
+        if endpoint.has_traffic and self.space is not None and not self.space.is_stale:
+            self.space = self.spaces.again(self.space)
+        endpoint.is_suspect, endpoint.has_traffic = endpoint.proof == "used", False
+
+    async def retry(self) -> Failure | None:
+        """Measures addresses that are not used and whose pause is over."""
+        failure = None
+        for endpoint in self.endpoints.endpoints:
+            if endpoint.proof != "used" and endpoint.retry_at <= self.clock():
+                sent_at = self.clock()
+                found = await self.measured(endpoint)
+                if isinstance(found, Measurement):
+                    self.weigh(endpoint, found, sent_at)
+                else:
+                    failure = failure or found
+        return failure
+
+    async def checked(self, endpoint: Endpoint, *, is_soon: bool = False) -> None:
+        async with self.lock:
+            if endpoint.proof == "used" and (is_soon or self.is_due(endpoint)):
+                await self.check(endpoint)
+
+    async def check(self, endpoint: Endpoint) -> None:
+        """Probes an address that is used. Raises Failed where it cannot be; afterwards it may be used no longer."""
+        now = self.clock()
+        if now < endpoint.limited_until:
+            raise Failed(failures.of_unproven("has too much to do", self.subject, wait_seconds=endpoint.limited_until - now))
+        if not endpoint.breaker.admits:
+            raise Failed(failures.of_open_breaker(endpoint.breaker.wait_seconds, self.subject))
+        had_traffic, endpoint.has_traffic = endpoint.has_traffic, False
+        try:
+            if await self.gives(endpoint):
+                endpoint.verified_at, endpoint.is_suspect = now, False
+                self.metrics.probed("same")
+                self.metrics.ended("ok").inc()
+            else:
+                await self.changed(endpoint)
+        except Failed as failed:
+            endpoint.has_traffic |= had_traffic
+            self.metrics.probed("failed")
+            self.metrics.ended(failed.failure.outcome).inc()
+            raise
+
+    async def gives(self, endpoint: Endpoint) -> bool:
+        """Whether it still gives the row's vectors, and tells the same of itself. Raises Failed."""
+        try:
+            async with asyncio.timeout(min(self.patience_seconds, MAX_PROBE_SECONDS)):
+                return await self.gives_the_same(endpoint) and await self.tells_the_same(endpoint)
+        except Failed as failed:
+            if failed.failure.outcome in STRANGE:
+                return False
+            raise
+        except TimeoutError:
+            raise Failed(failures.of_broken("timeout", self.subject)) from None
+
+    async def gives_the_same(self, endpoint: Endpoint) -> bool:
+        """By one short probe, by three where that leaves a doubt."""
+        if self.space is None:
+            return False
+        reference, theirs = self.space.reference, self.prober.speaker.known.theirs
+        for index, text in enumerate(TEXTS):
+            found = await self.prober.alone(endpoint, text)
+            apart = float(distances(found.rows, reference.rows[index : index + 1])[0])
+            if apart > max(FAR, reference.tolerance) or found.theirs != theirs:
+                return False
+            if apart <= reference.tolerance:
+                return True
+        return False
+
+    async def tells_the_same(self, endpoint: Endpoint) -> bool:
+        """As far as it told anything, and can be asked now: what it says costs nothing, and decides nothing where it is silent."""
+        before = self.told.get(endpoint)
+        if not before:
+            return True
+        with suppress(Failed):
+            return (await self.prober.speaker.told(endpoint)).identity in {before, ""}
+        return True
+
+    async def changed(self, endpoint: Endpoint) -> None:
+        """It gives other vectors. Where other addresses give the same as ever, the row goes on without it; else its model changed.
+
+        Raises Failed where what it gives now is nothing that can be served.
+        """
+        before = self.space
+        if before is None:
+            return
+        before.is_stale = True
+        sent_at = self.clock()
+        endpoint.proof = "unproven"
+        remaining = [other for other in self.endpoints.used if await self.still_gives(other)]
+        if remaining:
+            self.space = self.spaces.again(before)
+            self.refuse(endpoint, "other")
+            return
+        found = await self.measured(endpoint)
+        if isinstance(found, Failure):
+            self.metrics.probed("failed")
+            self.log.error("upstream_changed", address=endpoint.label, reason=found.error.message)
+            raise Failed(found)
+        is_told_otherwise = (
+            found.told.identity != self.told.get(endpoint, "") or found.known.theirs != self.prober.speaker.known.theirs
+        )
+        self.swapped_at.append(sent_at)
+        if (are_same(before.reference, found.reference) and not is_told_otherwise) or self.swaps_too_often:
+            self.refuse(endpoint, "unsteady")
+            if self.swaps_too_often:
+                self.put_off(endpoint, "unsteady", self.probe_seconds or LAST_PAUSE_SECONDS)
+            self.refusal = failures.of_unproven(TWO_MODELS, self.subject)
+            raise Failed(self.refusal)
+        self.swap(endpoint, found)
+        self.take(endpoint, found, sent_at)
+
+    async def still_gives(self, endpoint: Endpoint) -> bool:
+        """Another address than the one that changed is probed too; one that cannot be is proven again when it can."""
+        sent_at = self.clock()
+        with suppress(Failed):
+            if await self.gives(endpoint):
+                endpoint.verified_at, endpoint.is_suspect, endpoint.has_traffic = sent_at, False, False
+                return True
+        self.put_off(endpoint, "unproven", 0.0)
+        return False
+
+    @property
+    def swaps_too_often(self) -> bool:
+        span = SWAPS_WITHIN * (self.probe_seconds or LAST_PAUSE_SECONDS)
+        return len(self.swapped_at) == MAX_SWAPS and self.clock() - self.swapped_at[0] < span
+
+    def swap(self, endpoint: Endpoint, measured: Measurement) -> None:
+        """The row's vectors are from now on what was measured here."""
+        before, self.space = self.space, self.settle(measured)
+        if before is not None and before.fingerprint != self.space.fingerprint:
+            self.metrics.swaps.inc()
+            self.metrics.probed("swapped")
+            self.log.warning(
+                "upstream_swapped", address=endpoint.label, fingerprint=self.space.fingerprint, before=before.fingerprint,
+                hint="its server gives other vectors than before: its model was changed. Do not mix these with what is indexed",
+            )  # fmt: skip
+        for other in self.endpoints.endpoints:
+            other.retry_at = self.clock() if other.proof != "used" else other.retry_at
+        self.woken.set()
+
+    # In the background.
+
+    async def run(self) -> None:
+        """Probes in time what is asked, so that requests need not wait for it; takes back addresses that come back."""
+        look = min(LOOK_SECONDS, self.probe_seconds / 10) if self.probe_seconds else LOOK_SECONDS
+        while True:
+            with suppress(TimeoutError):  # not by wait_for: Python 3.11's loses a cancellation that comes with what it waits for
+                async with asyncio.timeout(look):
+                    await self.woken.wait()
+            self.woken.clear()
+            await self.look()
+
+    async def look(self) -> None:
+        """Does what is due by now."""
+        for endpoint in self.endpoints.endpoints:
+            is_used = endpoint.proof == "used"
+            age = self.clock() - endpoint.verified_at
+            is_soon = self.probe_seconds > 0 and age >= self.share * self.probe_seconds
+            if is_used and endpoint.has_traffic and (is_soon or endpoint.is_suspect):
+                with suppress(Failed):
+                    await self.flight(endpoint, partial(self.checked, endpoint, is_soon=True))
+            elif not is_used and endpoint.retry_at <= self.clock():
+                await self.flight("retry", self.retried)
+
+    async def retried(self) -> None:
+        async with self.lock:
+            await self.retry()
+
+    async def close(self) -> None:
+        tasks = list(self.flights.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+UNTOLD = "gave vectors of two models, or of another than before, and which it gives now cannot be told yet"
+REASONS = {
+    "other": "it gives other vectors than the other addresses of its row",
+    "unsteady": "it gives vectors of two models in turn",
+    "unproven": "it could not be measured",
+}
