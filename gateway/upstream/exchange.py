@@ -76,7 +76,7 @@ class Exchange:
         self.budget.earn()
         endpoint, is_proven = self.chosen(), False
         try:
-            endpoint = await self.proven(endpoint)
+            endpoint = await self.proven(endpoint, call.deadline)
             is_proven = True
             return await self.asked(endpoint, connection, call)
         except Failed as failed:
@@ -88,13 +88,19 @@ class Exchange:
         if other is endpoint:
             await asyncio.sleep(pause)
         if other is not endpoint or not is_proven:
-            other = await self.proven(other)
+            other = await self.proven(other, call.deadline)
         return await self.asked(other, connection, call)
 
-    async def proven(self, endpoint: Endpoint) -> Endpoint:
+    async def proven(self, endpoint: Endpoint, deadline: float) -> Endpoint:
         """This address, or another where it turns out that its vectors are no longer the row's. Raises Failed."""
         while self.guard is not None and self.guard.is_due(endpoint):
-            await self.guard.prove(endpoint)
+            began = time.monotonic()
+            try:
+                await self.guard.prove(endpoint)
+            except asyncio.CancelledError:  # the probe goes on, and who waited for it does not
+                if deadline <= (now := time.monotonic()) and now - began >= FAULT_SECONDS:
+                    self.failed(endpoint, failures.of_broken("timeout", self.subject), is_counted=True)
+                raise
             if endpoint.proof != "used":
                 endpoint = self.chosen()
         return endpoint
