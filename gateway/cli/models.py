@@ -10,6 +10,7 @@ from gateway.app import Gateway
 from gateway.cli.add import add
 from gateway.cli.diff import diff
 from gateway.cli.options import config_option
+from gateway.cli.pin import pin
 from gateway.config import load
 from gateway.embedding.model import Model
 from gateway.engine import runtime
@@ -56,6 +57,7 @@ def build(outer_path: str | None, path: str | None, name: str | None) -> None:
 
 models.add_command(add)
 models.add_command(diff)
+models.add_command(pin)
 
 
 def built(model: Model) -> Path | str:
