@@ -135,8 +135,8 @@ class GroupEmbedder:
                 f"models[{self.name}]: no member can be reached: {'; '.join(reasons)}", category="no_member_reached"
             )
         self.state = Health("ready")
-        if reasons and self.task is None:
-            self.task = asyncio.create_task(self.watch(), name=f"group-{self.name}")
+        if reasons:
+            self.begin_watch()
 
     async def check(self, member: Member) -> None:
         """Starts a member and holds its vectors against the first one's. Raises OperatorError or GatewayError."""
@@ -178,6 +178,10 @@ class GroupEmbedder:
         if not member.task.done():
             raise OperatorError(f"it is away: {member.embedder.health().detail}", category="no_member_reached")
         member.task.result()
+
+    def begin_watch(self) -> None:
+        if self.task is None or self.task.done():
+            self.task = asyncio.create_task(self.watch(), name=f"group-{self.name}")
 
     async def watch(self) -> None:
         """Reaches those that were away, until all were checked or refused."""
@@ -229,6 +233,7 @@ class GroupEmbedder:
                 answer = await within(work(member), seconds)
                 if member.embedder.describe().fingerprint != member.fingerprint:
                     member.is_checked = False
+                    self.begin_watch()
                     if not await within(self.tried(member), seconds):
                         continue
             except GatewayError as error:
