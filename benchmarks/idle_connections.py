@@ -3,6 +3,7 @@
 Each probe has a new connection, as an orchestrator's has. Three gateways: one that has room for all, for connections that said
 nothing yet and for such as are idle after a request; and one with the default of 4,096, where each newcomer closes another.
 The connections are made by another process, and the watch goes on beyond the moment at which the gateway closes them all at once.
+"Without them" is the same machine's own measure: what else runs on it is in every figure.
 """
 
 import asyncio
@@ -79,15 +80,21 @@ def main() -> None:
             is_there = context.Event()
             process = context.Process(target=crowd, args=(server.port, content, is_there), daemon=True)
             before = server.memory_bytes("VmRSS") / 1e6
+            without = probed(server.port, 5)
             process.start()
             arriving = probed(server.port, 5)
             is_there.wait(120)
             time.sleep(SETTLE_SECONDS)
             staying = probed(server.port, 5)
             memory = server.memory_bytes("VmRSS") / 1e6 - before
-            closing = probed(server.port, 25)
+            closing = probed(server.port, 22)
             process.kill()
-            shown = {"while they come": arriving, "while they are there": staying, "while they are closed": closing}
+            shown = {
+                "without them": without,
+                "while they come": arriving,
+                "while they are there": staying,
+                "while they are closed": closing,
+            }
             json.dump({"case": name, "more_mb": round(memory), **shown}, sys.stdout)
             print(flush=True)
 
