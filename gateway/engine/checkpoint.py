@@ -58,7 +58,7 @@ def read(folder: Path, device: torch.device) -> SentenceTransformer:
 def checked(folder: Path, device: torch.device) -> SentenceTransformer:
     with loading_reports() as reports:
         model = SentenceTransformer(str(folder), device=str(device), local_files_only=True)
-    pooler = [POOLER] if all(map(ignores_pooler, model)) else []
+    pooler = [POOLER] if all(map(ignores_pooler, model.modules())) else []
     for report in reports:
         refuse_incomplete(folder, report, pooler)
     refuse_not_finite(folder, model)
@@ -128,7 +128,7 @@ def refuse_not_finite(folder: Path, model: SentenceTransformer) -> None:
 
 def refuse_other_input(folder: Path, model: SentenceTransformer) -> None:
     """Raises OperatorError where sentence-transformers feeds the network with something else than the gateway does."""
-    for module in model:
+    for module in model.modules():  # a Router's among them
         if isinstance(module, Transformer):
             refuse_other_modality(folder, module)
             refuse_beyond_tables(folder, module)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-from gateway.engine.identity import sha256_of, weights_files
+from gateway.engine.identity import MODULES, sha256_of, weights_files
 from gateway.engine.kind import refuse_other_kinds
 from gateway.errors import OperatorError
 
@@ -110,10 +110,29 @@ def cached(source: str) -> Path | None:
     except ModuleNotFoundError:  # an image that only serves compiled models goes without it
         return None
     try:
-        folder = Path(huggingface_hub.snapshot_download(source, local_files_only=True))
+        folder = Path(huggingface_hub.snapshot_download(source, ignore_patterns=NOT_NEEDED, local_files_only=True))
     except (huggingface_hub.errors.LocalEntryNotFoundError, ValueError):  # ValueError: `source` cannot be a hub id
         return None
-    return folder if (folder / "config.json").is_file() and weights_files(folder) else None
+    is_whole = (folder / MODULES).is_file() or has_no_modules(source)
+    return folder if is_whole and (folder / "config.json").is_file() and weights_files(folder) else None
+
+
+def has_no_modules(source: str) -> bool:
+    """Whether the cache knows that a model on the hub has no modules.json.
+
+    Programs that read a network alone put no more than that into the cache: without its modules it would be pooled otherwise.
+    """
+    import huggingface_hub  # noqa: PLC0415 - as above
+
+    if huggingface_hub.try_to_load_from_cache(source, MODULES) is huggingface_hub._CACHED_NO_EXIST:  # noqa: SLF001 - its documented name
+        return True
+    if not hasattr(huggingface_hub, "get_cached_repo_tree"):  # an older release keeps no list of what the hub has
+        return False
+    try:
+        files = huggingface_hub.get_cached_repo_tree(source)
+    except (huggingface_hub.errors.CachedRepoTreeNotFoundError, ValueError):
+        return False
+    return all(file.path != MODULES for file in files)
 
 
 def missing(source: str, why: str) -> str:

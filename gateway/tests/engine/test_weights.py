@@ -1,5 +1,7 @@
 """Where a model's files are, what is said when they are nowhere, and that nobody reaches the network for them."""
 
+import json
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -98,3 +100,58 @@ def test_the_default_model_serves_with_the_network_forbidden(tmp_path):
     ended = run(code, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path), HOME=str(tmp_path))
     assert ended.returncode == 0, ended.stderr
     assert "(1, 384)" in ended.stdout.splitlines()
+
+
+CACHED = """
+    from gateway.engine.weights import folder_of
+    from gateway.errors import OperatorError
+    try:
+        print(folder_of("some/model", download=False))
+    except OperatorError as error:
+        print(error)
+"""
+COMMIT = "a" * 40
+
+
+@pytest.fixture
+def cache(small_model, tmp_path):
+    """The Hugging Face cache as a program leaves it that reads the network and its tokenizer alone."""
+    repository = tmp_path / "hub" / "models--some--model"
+    snapshot = repository / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(small_model / name, snapshot)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(COMMIT)
+    return repository
+
+
+def from_cache(cache):
+    ended = run(CACHED, HF_HUB_OFFLINE="1", HF_HOME=str(cache.parent.parent))
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.strip()
+
+
+def test_a_cached_network_without_its_modules_is_not_the_model(cache):
+    """It would be pooled by the mean, whatever its modules say."""
+    assert "'some/model' are not on this machine" in from_cache(cache)
+
+
+def test_a_cached_model_that_has_no_modules_is_taken(cache):
+    known = cache / ".no_exist" / COMMIT / "modules.json"
+    known.parent.mkdir(parents=True)
+    known.touch()
+    assert from_cache(cache) == str(cache / "snapshots" / COMMIT)
+
+
+@pytest.mark.parametrize(
+    ("more", "is_taken"),
+    [([], True), (["onnx/model.onnx"], True), (["modules.json"], False)],
+    ids=["whole", "no onnx", "no modules"],
+)
+def test_a_cached_model_is_held_against_the_list_of_what_the_hub_has(more, is_taken, cache):
+    entry = {"size": 1, "blob_id": "b"}
+    names = [*(path.name for path in (cache / "snapshots" / COMMIT).iterdir()), *more]
+    (cache / "trees").mkdir()
+    (cache / "trees" / f"{COMMIT}.json").write_text(json.dumps({"format_version": 1, "files": dict.fromkeys(names, entry)}))
+    assert (from_cache(cache) == str(cache / "snapshots" / COMMIT)) is is_taken
