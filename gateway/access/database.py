@@ -113,25 +113,24 @@ class Database:
     @contextmanager
     def transaction(self, *, is_writing: bool, silence_seconds: float | None) -> Iterator[sql.Connection]:
         self.notice_another_file()
-        silence, is_unsure = silence_seconds or self.silence_seconds, False
-        with Watch() as watch:
-            self.here.watch, self.here.silence_seconds = watch, silence
-            alive(self.connect_seconds + PING_SECONDS + LEEWAY_SECONDS)
-            try:
-                options: dict[str, Any] = {WRITING: is_writing, SILENCE: silence}
-                with self.engine.connect().execution_options(**options) as connection, connection.begin():
-                    yield connection
-                    is_unsure = is_writing  # from here on it is committed
-                    self.goes_on()
-            except (SQLAlchemyError, sqlite3.Error) as error:
-                reason = reason_of(error)
-                if watch.has_cut:
-                    reason = f"no answer within {watch.seconds:g} s"
-                    self.dropped(reason)
-                reason += "; whether the change was made is not known" if is_unsure else ""
-                raise StoreAway(f"the key database {self.label} cannot be used: {reason}", is_unsure=is_unsure) from error
-            finally:
-                self.here.watch = None
+        silence, is_unsure, watch = silence_seconds or self.silence_seconds, False, Watch()
+        self.here.watch, self.here.silence_seconds = watch, silence
+        alive(self.connect_seconds + PING_SECONDS + LEEWAY_SECONDS)
+        try:
+            options: dict[str, Any] = {WRITING: is_writing, SILENCE: silence}
+            with watch, self.engine.connect().execution_options(**options) as connection, connection.begin():
+                yield connection
+                is_unsure = is_writing  # from here on it is committed
+                self.goes_on()
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+            reason = reason_of(error)
+            if watch.has_cut:
+                reason = f"no answer within {watch.seconds:g} s"
+                self.dropped(reason)
+            reason += "; whether the change was made is not known" if is_unsure else ""
+            raise StoreAway(f"the key database {self.label} cannot be used: {reason}", is_unsure=is_unsure) from error
+        finally:
+            self.here.watch = None
 
     def goes_on(self) -> None:
         """Work that takes long has come further: the next sign of life is due anew."""
@@ -146,11 +145,13 @@ class Database:
 
     def checked_out(self, dbapi_connection: Any, record: Any, _: object) -> None:
         """A connection that was idle answers, or is dropped with all that are as old; the pool then opens another."""
-        watch = self.watch_over(dbapi_connection)
-        if record.info.pop("is_fresh", False) or self.path is not None or watch is None:
+        if record.info.pop("is_fresh", False) or self.path is not None:
+            self.watch_over(dbapi_connection)
             return
-        watch.expect(PING_SECONDS)
+        watch: Watch = self.here.watch
         try:
+            self.watch_over(dbapi_connection)
+            watch.expect(PING_SECONDS)
             self.engine.dialect.do_ping(dbapi_connection)
         except Exception as error:
             if watch.has_cut:
@@ -160,12 +161,11 @@ class Database:
             raise InvalidatePoolError from error
         self.goes_on()
 
-    def watch_over(self, dbapi_connection: Any) -> Watch | None:
+    def watch_over(self, dbapi_connection: Any) -> None:
         watch: Watch | None = getattr(self.here, "watch", None)
         if watch is not None:
             watch.over(dbapi_connection)
             self.goes_on()
-        return watch
 
     def dropped(self, reason: str) -> None:
         log.warning("store_connection_dropped", store=self.label, reason=reason)
@@ -277,5 +277,7 @@ def leave_a_standby(context: sql.ExceptionContext) -> None:
 
 def reason_of(error: Exception) -> str:
     """The driver's own words, of which the first line says what is wrong."""
+    if isinstance(error, OSError):  # out of descriptors or threads
+        return error.strerror or type(error).__name__
     lines = str(getattr(error, "orig", None) or "").strip().splitlines() or [str(error) if isinstance(error, sqlite3.Error) else ""]
     return lines[0].strip() or type(error).__name__

@@ -5,6 +5,7 @@ PostgreSQL   shutting down its socket, of which the watch has a duplicate: the d
 SQLite       sqlite3_interrupt, which ends the statement
 """
 
+import errno
 import math
 import os
 import socket
@@ -33,7 +34,11 @@ class Watch:
         self.thread = threading.Thread(target=self.keep, name="store-watch", daemon=True)
 
     def __enter__(self) -> "Watch":
-        self.thread.start()
+        """Raises OSError where the system gives no more threads."""
+        try:
+            self.thread.start()
+        except RuntimeError as error:
+            raise OSError(errno.EAGAIN, "no more threads") from error
         return self
 
     def expect(self, seconds: float) -> None:

@@ -25,7 +25,7 @@ ENVIRONMENT = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
 }
-FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 0.5, 10.0
+FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 0.5, 4.0
 MAX_OUTSTANDING = 4096  # calls; beyond what admission lets in, a bound for whatever else calls
 STOP_SECONDS = 3.0
 START_SECONDS = 60.0  # to import ray and to join

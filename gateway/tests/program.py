@@ -4,14 +4,15 @@ import asyncio
 
 from gateway import log
 from gateway.app import Gateway
-from gateway.config import load
+from gateway.config import Source
 from gateway.tests.fakes import FakeBackend, FakeEmbedder
 
 
 def main() -> None:
-    config = load()
+    source = Source()
+    config = source.read()
     log.configure(level="info", line_format="json")
-    asyncio.run(Gateway(config, backends=[FakeBackend(m=FakeEmbedder())]).serve())
+    asyncio.run(Gateway(config, backends=[FakeBackend(m=FakeEmbedder())], source=source).serve())
 
 
 if __name__ == "__main__":

@@ -312,9 +312,10 @@ async def test_what_was_committed_without_anybody_hearing_it_is_counted_once(pos
         with SwallowingProxy(postgres.port) as proxy:
             url = postgres.new_database().replace(f":{postgres.port}/", f":{proxy.port}/")
             (tmp_path / words.decode().split()[0]).mkdir()
-            database = Database(settings_of(url, tmp_path / words.decode().split()[0]), silence_seconds=2)
+            database = Database(settings_of(url, tmp_path / words.decode().split()[0]))
             store = KeyStore(database)
             store.open()
+            database.silence_seconds = 2
             bookkeeper = make(store)
             await bookkeeper.start()
             note(bookkeeper, Caller("a"))

@@ -129,6 +129,18 @@ async def test_what_is_given_back_goes_where_it_entered(meters, shared):
     assert meters.local.debts("a", LIMITS) is None
 
 
+async def test_ten_minutes_without_the_server_are_ten_minutes_of_the_limit_and_no_more_after(meters, shared, clock):
+    shared.outage = "gone"
+    limits, num_served = Limits(Rate(60, 10)), 0
+    for number in range(6000):
+        num_served += await entered(meters, f"v{number}", limits) is None
+        clock.advance(0.1)
+    assert num_served == 10 + 599
+    shared.outage = None
+    clock.advance(1)
+    assert [await entered(meters, f"w{number}", limits) for number in range(2)] == [None, "requests"]
+
+
 async def test_a_server_that_hangs_with_nobody_asking_is_noticed_and_told_once_with_its_end(tmp_path):
     pytest.importorskip("hiredis", reason="the extra `redis` is not installed")
     from gateway.access.outage import Outage

@@ -1,6 +1,8 @@
 """Stores that keep a connection and never answer: the connection is cut on our side, it is said, and a fresh one is tried."""
 
 import asyncio
+import errno
+import os
 import sqlite3
 import threading
 
@@ -9,22 +11,25 @@ from structlog.testing import capture_logs
 
 from gateway.access import database as database_module
 from gateway.access.database import Database
+from gateway.access.keyring import Keyring
 from gateway.access.keys import new_key
 from gateway.access.ledger import Ledger, Usage
 from gateway.access.store import KeyStore
 from gateway.access.terms import terms_of
 from gateway.access.worker import MAX_ABANDONED, Worker, alive
-from gateway.errors import StoreAway
+from gateway.config import AuthSettings
+from gateway.errors import InvalidKey, StoreAway, StoreUnavailable
 from gateway.tests.access.conftest import BY, add, in_force, path_of, settings_of, store_in
+from gateway.tests.fakes import FakeClock
 from gateway.tests.swallowing import SwallowingProxy
 
 pytestmark = pytest.mark.timeout(60)
-SILENCE_SECONDS = 0.5
+SILENCE_SECONDS, PING_SECONDS = 2.0, 1.0  # enough for a machine that does much else
 
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch):
-    monkeypatch.setattr(database_module, "PING_SECONDS", 0.3)
+    monkeypatch.setattr(database_module, "PING_SECONDS", PING_SECONDS)
 
 
 @pytest.fixture
@@ -38,9 +43,10 @@ def through(proxy, postgres, tmp_path):
     """A store reached over the proxy. `dropped` counts the connections that were cut."""
     url = postgres.new_database().replace(f":{postgres.port}/", f":{proxy.port}/")
     dropped = []
-    database = Database(settings_of(url, tmp_path), silence_seconds=SILENCE_SECONDS, on_dropped=lambda: dropped.append(1))
+    database = Database(settings_of(url, tmp_path), on_dropped=lambda: dropped.append(1))
     store = KeyStore(database)
     store.open()
+    database.silence_seconds = SILENCE_SECONDS
     store.dropped = dropped
     yield store
     store.close()
@@ -53,7 +59,7 @@ def test_an_idle_connection_that_answers_no_more_is_replaced_and_nobody_sees_it(
         assert len(in_force(through)) == 1
         add(through)
     assert [line["event"] for line in lines] == ["store_connection_dropped"]
-    assert lines[0]["reason"] == "no answer within 0.3 s"
+    assert lines[0]["reason"] == "no answer within 1 s"
     assert through.dropped == [1]
 
 
@@ -72,7 +78,7 @@ def test_one_that_falls_silent_within_a_transaction_is_cut_told_and_the_next_try
 def test_a_change_whose_commit_nobody_acknowledges_says_that_it_may_have_been_made(through, proxy):
     proxy.swallow_after = b"COMMIT"
     _, key = new_key()
-    with capture_logs(), pytest.raises(StoreAway, match=r"no answer within 0\.5 s; whether the change was made is not known$"):
+    with capture_logs(), pytest.raises(StoreAway, match=r"no answer within 2 s; whether the change was made is not known$"):
         through.add(key, terms_of({}), by=BY)
     add(through)  # what the lost transaction had locked is free again: the server gave it up by itself
 
@@ -134,6 +140,47 @@ def test_connections_to_a_server_that_became_a_standby_are_left(through):
     with pytest.raises(StoreAway, match="read-only transaction"):
         add(through)
     add(through)
+
+
+def test_a_process_without_a_descriptor_left_says_so_and_goes_on_once_it_has(through, monkeypatch):
+    def dup(_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "dup", dup)
+        with pytest.raises(StoreAway, match=r"^the key database at 127\.0\.0\.1 cannot be used: Too many open files$"):
+            through.read()
+    assert in_force(through) == []
+
+
+async def test_ten_minutes_of_a_store_that_hangs(through, proxy):
+    """By a clock that is moved: known keys go on for their time, then 503 at once; and all is well as soon as the store is."""
+    clock = FakeClock()
+    text, _ = add(through)
+    keyring = Keyring(AuthSettings(max_snapshot_age_seconds=300), through, clock)
+    await keyring.start()
+    proxy.swallow(also_new=True)
+    with capture_logs() as lines:
+        while not keyring.is_away:
+            await asyncio.sleep(0.02)
+        for minute in range(10):
+            assert clock() == 1000 + 60 * minute
+            if minute < 5:
+                assert (await keyring.admitted(text)).public_id
+                with pytest.raises(InvalidKey):
+                    await keyring.admitted(new_key()[0])  # at once: nobody is asked
+            elif minute > 5:
+                with pytest.raises(StoreUnavailable):
+                    await keyring.admitted(text)
+            clock.advance(60)
+        proxy.mend()
+        async with asyncio.timeout(30):
+            while keyring.is_away:
+                await asyncio.sleep(0.02)
+        assert (await keyring.admitted(text)).public_id
+    await keyring.close()
+    told = [line["event"] for line in lines if line["event"].startswith("key_store")]
+    assert told == ["key_store_unavailable", "key_store_available"]
 
 
 def test_usage_is_written_over_a_fresh_connection(through, proxy):

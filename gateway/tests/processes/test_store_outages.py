@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -180,3 +181,27 @@ def test_without_a_file_to_believe_a_start_without_the_store_ends_with_one_line(
             postgres.start()
     assert process.events() == ["key_snapshot_refused"]
     assert "cannot be used" in process.log.splitlines()[-1]
+
+
+async def test_while_the_store_is_away_its_keys_may_be_believed_for_longer_by_a_reload(postgres, tmp_path):
+    """The time is raised in the file; what is known on disk is taken over."""
+    config = tmp_path / "gateway.toml"
+    config.write_text("[auth]\nmax_snapshot_age_seconds = 4\n")
+    settings = {"GATEWAY__STORE__DATABASE_URL": postgres.new_database(), "GATEWAY_CONFIG": str(config)}
+    with running(tmp_path, 0, **settings) as process:
+        made = process.made_key()
+        snapshot = process.folder / "keys.snapshot"
+        until(lambda: snapshot.exists() and made["id"].encode() in snapshot.read_bytes(), BOUND_SECONDS)
+        async with process.client(made["key"]) as client:
+            assert (await embed(client)).status_code == 200
+            postgres.kill()
+            try:
+                await until_answered(client, 503)
+                config.write_text("[auth]\nmax_snapshot_age_seconds = 600\n")
+                process.process.send_signal(signal.SIGHUP)
+                await until_answered(client, 200)
+            finally:
+                postgres.start()
+            until(lambda: process.events()[-1] == "key_store_available", BOUND_SECONDS)
+            assert (await embed(client)).status_code == 200
+        process.stop()
