@@ -25,6 +25,7 @@
     ├── RateLimited                   429 rate_limit_exceeded
     ├── Unavailable                   503: the same request may succeed later, and Retry-After says when
     │   ├── ModelLoading              model_loading
+    │   ├── ModelUnavailable          model_unavailable
     │   ├── StoreUnavailable          store_unavailable
     │   ├── LimiterUnavailable        limiter_unavailable
     │   ├── Overloaded                server_overloaded
@@ -306,6 +307,15 @@ class ModelLoading(Unavailable):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"The model `{name}` is still loading. Please try again shortly.", retry_after_seconds=2)
+
+
+class ModelUnavailable(Unavailable):
+    """A model that could not be loaded, or whose device fails: what other models do has no part in it."""
+
+    code = "model_unavailable"
+
+    def __init__(self, reason: str, *, retry_after_seconds: float = 30) -> None:
+        super().__init__(f"This model has failed. {reason}", retry_after_seconds=retry_after_seconds)
 
 
 class StoreUnavailable(Unavailable):

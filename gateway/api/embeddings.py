@@ -25,7 +25,7 @@ from gateway.config import ServerSettings
 from gateway.embedding.catalog import Catalog, Model
 from gateway.embedding.embedder import Description, Inputs, Prepared, StageSeconds, Vectors
 from gateway.embedding.prompt import prompt_header, resolve_input_type, resolve_instruction
-from gateway.embedding.vectors import Float32, cut
+from gateway.embedding.vectors import Float32, cut, refuse_no_vector
 from gateway.errors import ClientError, DeadlinePassed, InvalidValue
 from gateway.metrics import Metrics
 from gateway.tracing import stage
@@ -122,6 +122,8 @@ class Road:
         record.num_hits, record.member, record.num_tokens = vectors.num_hits, vectors.member, sum(token_counts)
         record.dimensions = asked.dimensions or model.dimensions
         rows = cut(vectors.rows, record.dimensions, normalize=asked.normalize, layer_norm=model.row.layer_norm_before_cut)
+        if rows is not vectors.rows:
+            refuse_no_vector(rows, inputs)  # the components that were asked for may all be zero
         content, seconds = await self.encoded(rows, asked, num_tokens=record.num_tokens)
         record.stages = {**prepared.stages, **vectors.stages, "encode": seconds}
         self.metrics.of_model(model.name).embedded(token_counts, record.stages)

@@ -73,4 +73,5 @@ def entry(name: str, model: Model) -> dict[str, Any]:
         "precision": about.precision,
         "fidelity": about.fidelity,
         "prompts": list(about.prompts),
+        "fallback": about.fallback or None,
     }

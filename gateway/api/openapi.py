@@ -124,6 +124,7 @@ MODEL: Schema = {
         "fidelity": {"type": ["number", "null"], "description": "The worst cosine to the reference, where it was measured."},
         "source": {"type": "string", "description": "What it was loaded from, or its name on the server that has it."},
         "prompts": {"type": "array", "items": {"type": "string"}, "description": "The prompts it has, for input_type."},
+        "fallback": {"type": ["string", "null"], "description": "What was given up for this runtime and precision, and why."},
     },
 }
 MODELS: Schema = {

@@ -14,7 +14,7 @@ from gateway.bulk.row import Id, Row
 from gateway.bulk.shard import Shard
 from gateway.embedding.embedder import Embedder, Inputs, Prepared, Vectors
 from gateway.embedding.long_input import Rule
-from gateway.embedding.vectors import cut
+from gateway.embedding.vectors import ALL_ZERO, cut, is_vector
 from gateway.errors import GatewayError, OperatorError, RequestTooLong
 
 CALLER = "bulk"
@@ -141,11 +141,11 @@ class Worker:
             raise OperatorError(
                 f"the model gave vectors of shape {cut_rows.shape} where {(len(rows), self.ask.dimensions)} was due"
             )
-        for row, vector in zip(rows, cut_rows, strict=True):
-            if np.isfinite(vector).all():
+        for row, vector, is_good in zip(rows, cut_rows, is_vector(cut_rows), strict=True):
+            if is_good:
                 tally.vectors[row.number] = vector
             else:
-                tally.reasons[row.number] = "its vector has values that are not numbers"
+                tally.reasons[row.number] = "its vector has values that are not numbers" if vector.any() else ALL_ZERO
         tally.num_tokens += sum(vectors.token_counts or prepared.token_counts)
 
     async def prepare(self, rows: list[Row]) -> Prepared:

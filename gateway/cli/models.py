@@ -13,12 +13,24 @@ from gateway.cli.options import config_option
 from gateway.cli.pin import pin
 from gateway.config import load
 from gateway.embedding.model import Model
-from gateway.engine import runtime
+from gateway.engine import artifact, runtime
 from gateway.engine.compiler import STEPS, Child
 from gateway.engine.local import Local
 from gateway.errors import OperatorError
 
-COLUMNS = ("name", "aliases", "source", "runtime", "device", "precision", "dimensions", "max_tokens", "fidelity", "state")
+COLUMNS = (
+    "name",
+    "aliases",
+    "source",
+    "runtime",
+    "device",
+    "precision",
+    "dimensions",
+    "max_tokens",
+    "fidelity",
+    "state",
+    "fallback",
+)
 
 
 @click.group(invoke_without_command=True)
@@ -69,9 +81,13 @@ def built(model: Model) -> Path | str:
     if not runtime.compiles(embedder.settings):
         return "nothing to compile: it runs through torch"
     with click.progressbar(length=len(STEPS), label=f"compiling {model.name}", item_show_func=lambda step: step or "") as bar:
-        return runtime.artifact_for(
+        place = runtime.artifact_for(
             model.name, embedder.settings, embedder.shelf, progress=lambda step: bar.update(1, step), child=Child()
         )
+    manifest = artifact.read(place)
+    if manifest is not None and manifest.runtime == "torch":
+        return f"measured, and served through torch: {manifest.fallback}"
+    return place
 
 
 def told(model: Model) -> dict[str, Any]:
@@ -90,19 +106,21 @@ def row(model: Model) -> dict[str, Any]:
     if not isinstance(embedder, Local):
         return known | {"source": model.row.backend, "state": "known once it is loaded"}
     known["source"] = embedder.settings.source
-    if not runtime.compiles(embedder.settings):
-        return known | {"runtime": "torch", "device": embedder.settings.device, "state": "known once it is loaded"}
+    is_compiled = runtime.compiles(embedder.settings)
     manifest = runtime.known_artifact(embedder.settings, embedder.shelf)
-    if manifest is None:
+    if manifest is None and is_compiled:
         return known | {"runtime": "openvino", "device": "cpu"}
+    if manifest is None:
+        return known | {"runtime": "torch", "device": embedder.settings.device, "state": "known once it is loaded"}
     return known | {
-        "runtime": "openvino",
+        "runtime": manifest.runtime,
         "device": "cpu",
         "precision": manifest.precision,
         "dimensions": manifest.dimensions,
         "max_tokens": manifest.max_tokens,
         "fidelity": round(manifest.fidelity, 6),
-        "state": "compiled",
+        "state": "compiled" if manifest.runtime == "openvino" else "measured",
+        "fallback": manifest.fallback or None,
     }
 
 

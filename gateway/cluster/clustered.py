@@ -22,7 +22,7 @@ from gateway.embedding.embedder import Description, Health, Inputs, Prepared, Ve
 from gateway.engine.encoder import EncoderInfo
 from gateway.engine.plan import Planner
 from gateway.engine.tokenizer import Tokenizer
-from gateway.errors import ConfigurationError, DeadlinePassed, OperatorError, Overloaded, Unembeddable
+from gateway.errors import ConfigurationError, DeadlinePassed, ModelUnavailable, OperatorError, Overloaded, Unembeddable
 from gateway.log import get_logger
 
 AWAY = "cluster_unavailable"  # what strangers are told of a cluster that is away
@@ -235,6 +235,8 @@ def failure(refused: Refused) -> Exception:
             return DeadlinePassed(retry_after_seconds=refused.retry_after_seconds)
         case "server_overloaded":
             return Overloaded(retry_after_seconds=refused.retry_after_seconds)
+        case "model_unavailable":
+            return ModelUnavailable("The device of one of its replicas fails.", retry_after_seconds=refused.retry_after_seconds)
         case "failed":
             return RuntimeError(f"a replica failed: {refused.reason}")  # ours: 500, and in the log
     return away()

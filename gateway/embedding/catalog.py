@@ -33,7 +33,7 @@ class Catalog:
         return model
 
     async def serving(self, model: Model, name: str, *, deadline: float) -> None:
-        """Returns once the model, asked for as `name`, can serve. Raises ModelLoading, or Overloaded once it failed."""
+        """Returns once the model, asked for as `name`, can serve. Raises ModelLoading, or ModelUnavailable once it failed."""
         await self.loader.serving(model, name, deadline=deadline)
 
     @property

@@ -94,6 +94,7 @@ class Description:
     """What a loaded model is. `max_tokens` is what it reads at once, special tokens included; `created` is in Unix seconds.
 
     `prompts` are the names of those it has, `tasks` the purposes that it has routes of their own for.
+    `fallback` says, for operators, what was given up for this runtime and precision, and why.
 
     `alike` are fingerprints that mean the very same vectors, where these were measured and lie within their noise of a boundary.
     `scope` is what its cache entries are kept under: two models of one scope give the same vectors, and one that turned out to give
@@ -116,6 +117,7 @@ class Description:
     takes_instruction: bool = False
     alike: tuple[str, ...] = ()
     scope: str = ""
+    fallback: str = ""
 
 
 @dataclass(frozen=True, slots=True)

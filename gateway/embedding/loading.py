@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from gateway.embedding.embedder import Embedder
 from gateway.embedding.model import Model
-from gateway.errors import ModelLoading, OperatorError, Overloaded
+from gateway.errors import ModelLoading, ModelUnavailable, OperatorError
 from gateway.log import get_logger
 
 MAX_WAITING = 64  # requests a model that is loaded on first use; more would take the places of other models' callers
@@ -72,7 +72,7 @@ class Loader:
     async def serving(self, model: Model, name: str, *, deadline: float) -> None:
         """Returns at once if the model can serve. One that is loaded on first use is waited for, until `deadline` at most.
 
-        `name` is the client's own; `deadline` is on the clock of `time.monotonic`. Raises ModelLoading or Overloaded.
+        `name` is the client's own; `deadline` is on the clock of `time.monotonic`. Raises ModelLoading or ModelUnavailable.
         """
         if model.state == "ready":
             return
@@ -80,7 +80,8 @@ class Loader:
             await self.waited(model, name, deadline)
         match model.state:
             case "failed":
-                raise Overloaded("This model has failed.", retry_after_seconds=FAILED_SECONDS)
+                reason = "It has stopped working." if model.is_broken else "It could not be loaded."
+                raise ModelUnavailable(reason, retry_after_seconds=FAILED_SECONDS)
             case "loading" | "unloaded":
                 raise ModelLoading(name)
 

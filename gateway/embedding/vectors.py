@@ -3,10 +3,14 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.embedding.embedder import Inputs
+from gateway.errors import Unembeddable
+
 Float32 = NDArray[np.float32]
 
 UNIT_TOLERANCE = np.float32(1e-6)
 LAYER_NORM_EPSILON = np.float32(1e-5)  # torch's own default
+ALL_ZERO = "it gave a vector of zeros"
 TINY = np.float32(1e-12)  # torch's own floor in `normalize`: a zero vector stays zero instead of becoming NaN
 
 
@@ -39,6 +43,20 @@ def joined(windows: Float32, *, counts: list[int], weights: list[int]) -> Float3
     means = np.add.reduceat(windows * weight, starts, axis=0) / np.add.reduceat(weight, starts, axis=0)
     is_single = np.asarray(counts)[:, None] == 1
     return np.where(is_single, windows[starts], means).astype(np.float32, copy=False)
+
+
+def is_vector(rows: Float32) -> NDArray[np.bool_]:
+    """Whether each row is one: finite, and not all zeros, which has no direction and a cosine to nothing. Shape (n,)."""
+    finite: NDArray[np.bool_] = np.isfinite(rows)
+    nonzero: NDArray[np.bool_] = rows != 0
+    return np.logical_and(finite.all(axis=1), nonzero.any(axis=1))
+
+
+def refuse_no_vector(rows: Float32, inputs: Inputs) -> None:
+    """Raises Unembeddable for the first row that is none."""
+    if not (has_vector := is_vector(rows)).all():
+        index = int(np.argmin(has_vector))
+        raise Unembeddable(inputs.where(index), *([] if rows[index].any() else [ALL_ZERO]))
 
 
 def cut(rows: Float32, dimensions: int | None, *, normalize: bool, layer_norm: bool = False) -> Float32:

@@ -8,15 +8,21 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
 
 import msgspec
+import numpy as np
 from msgspec import Struct
 
 from gateway.embedding.fingerprint import digest
+from gateway.engine.encoder import EncoderInfo, Window
+from gateway.engine.fidelity import Proof
 from gateway.engine.identity import Identity, sha256_of
 from gateway.errors import OperatorError
 
@@ -25,12 +31,30 @@ MAKING, ABANDONED_SECONDS = ".making-", 24 * 3600
 MAX_RENAMES = 10  # into a place that others build at the same moment
 NETWORK, WEIGHTS, TOKENIZER, MANIFEST = "model.xml", "model.bin", "tokenizer.json", "manifest.json"
 CONTENT = (NETWORK, WEIGHTS, TOKENIZER)
+CONTENTS = {"openvino": CONTENT, "torch": ()}  # by runtime: what torch runs is read from the model's own folder
 LIBRARIES = ("openvino", "sentence-transformers", "torch", "transformers", "tokenizers")
+
+
+class StoredProof(Struct, frozen=True):
+    """A fidelity.Proof: `row` are the bytes of its vector, float32 in this machine's order."""
+
+    token_ids: list[int]
+    num_prompt_tokens: int
+    row: bytes
+
+    @classmethod
+    def of(cls, proof: Proof) -> "StoredProof":
+        return cls(proof.window.token_ids, proof.window.num_prompt_tokens, proof.row.astype(np.float32).tobytes())
+
+    def read(self) -> Proof:
+        return Proof(Window(self.token_ids, self.num_prompt_tokens), np.frombuffer(self.row, dtype=np.float32))
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
     """`fidelity` is the worst cosine to sentence-transformers in float32 over the probe texts; `files` are digests.
 
+    `runtime` is what reached the bar. For "torch" the artifact is this manifest alone, and `fallback` says what did not, and why.
+    `proof` is a short text's vector in float32, by which a start tells that what it loaded still is what was measured.
     `leaves_prompt_out` says that the network reads a third input, the mask of what is pooled. `origin` is where the files of
     `source` were, a folder's absolute path or the name on the hub; `made_at` is in Unix seconds.
     """
@@ -41,6 +65,8 @@ class Manifest(Struct, frozen=True, kw_only=True):
     made_at: float
     asked_precision: str
     precision: str
+    runtime: Literal["openvino", "torch"]
+    fallback: str
     identity: Identity
     libraries: dict[str, str]
     dimensions: int
@@ -51,7 +77,63 @@ class Manifest(Struct, frozen=True, kw_only=True):
     leaves_prompt_out: bool
     pad_id: int
     fidelity: float
+    max_probe_tokens: int
+    proof: StoredProof
     files: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What an artifact is made of, and for."""
+
+    source: str
+    asked_precision: str
+    identity: Identity
+
+
+def manifest_of(  # noqa: PLR0913 - a field each
+    info: EncoderInfo,
+    target: Target,
+    *,
+    runtime: Literal["openvino", "torch"],
+    precision: str,
+    fallback: str,
+    pad_id: int,
+    fidelity: float,
+    max_probe_tokens: int,
+    proof: Proof,
+    files: Mapping[str, str] = MappingProxyType({}),
+) -> Manifest:
+    """`info` is what sentence-transformers' own network tells of itself, whichever runtime serves it."""
+    return Manifest(
+        format=FORMAT,
+        source=target.source,
+        origin=origin_of(target.source),
+        made_at=time.time(),
+        asked_precision=target.asked_precision,
+        precision=precision,
+        runtime=runtime,
+        fallback=fallback,
+        identity=target.identity,
+        libraries=installed_libraries(),
+        dimensions=info.dimensions,
+        max_tokens=info.max_tokens,
+        prompts=info.prompts,
+        default_prompt=info.default_prompt,
+        is_normalized=info.is_normalized,
+        leaves_prompt_out=info.leaves_prompt_out,
+        pad_id=pad_id,
+        fidelity=fidelity,
+        max_probe_tokens=max_probe_tokens,
+        proof=StoredProof.of(proof),
+        files=dict(files),
+    )
+
+
+def origin_of(source: str) -> str:
+    """The folder a source names, however it is written; the source itself where it is a name on the hub."""
+    folder = Path(source).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else source
 
 
 def installed_libraries() -> dict[str, str]:
@@ -157,7 +239,7 @@ def read(place: Path) -> Manifest | None:
     is_current = manifest.format == FORMAT and all(
         installed.get(name, made_with) == made_with for name, made_with in manifest.libraries.items()
     )
-    if not is_current or set(manifest.files) != set(CONTENT):
+    if not is_current or set(manifest.files) != set(CONTENTS[manifest.runtime]):
         return None
     try:
         is_whole = all(sha256_of(place / name) == expected for name, expected in manifest.files.items())

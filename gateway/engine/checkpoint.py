@@ -44,10 +44,14 @@ FED = {"input_ids", "attention_mask", "token_type_ids", "modality", "prompt_leng
 patched = threading.Lock()  # one load at a time may watch transformers
 
 
-def read(folder: Path, device: torch.device) -> SentenceTransformer:
-    """The model in `folder`, whole. Raises OperatorError, also for one that transformers loads with a warning alone."""
+def read(folder: Path, device: torch.device, dtype: torch.dtype) -> SentenceTransformer:
+    """The model in `folder`, whole, in `dtype` from the first byte.
+
+    Casting it later would round what is to stay in float32: rotary frequencies, and T5's last matrices. Raises OperatorError, also
+    for one that transformers loads with a warning alone.
+    """
     try:
-        return checked(folder, device)
+        return checked(folder, device, dtype)
     except OperatorError:
         raise
     except Exception as error:
@@ -55,15 +59,15 @@ def read(folder: Path, device: torch.device) -> SentenceTransformer:
         raise OperatorError(f"the model in {folder} cannot be loaded: {reason}") from error
 
 
-def checked(folder: Path, device: torch.device) -> SentenceTransformer:
+def checked(folder: Path, device: torch.device, dtype: torch.dtype) -> SentenceTransformer:
     with loading_reports() as reports:
-        model = SentenceTransformer(str(folder), device=str(device), local_files_only=True)
+        model = SentenceTransformer(str(folder), device=str(device), local_files_only=True, model_kwargs={"dtype": dtype})
     pooler = [POOLER] if all(map(ignores_pooler, model.modules())) else []
     for report in reports:
         refuse_incomplete(folder, report, pooler)
     refuse_not_finite(folder, model)
     refuse_other_input(folder, model)
-    return model
+    return model.float() if dtype == torch.float32 else model  # modules that know nothing of `dtype` too
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """Makes an artifact: the whole sentence-transformers pipeline traced into OpenVINO once, measured, and written.
 
+Where OpenVINO does not give the model's vectors in any precision, the artifact says so, and that torch does.
+
 Runs as `python -m gateway.engine.compiler`, in a process of its own, so that the gateway never holds torch's 500 MB:
 `compile_model` starts it, and passes on what it says of its progress.
 """
@@ -8,8 +10,8 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +20,17 @@ from msgspec import Struct
 
 from gateway.config import child_environment
 from gateway.engine import artifact
-from gateway.engine.artifact import FORMAT, NETWORK, TOKENIZER, Manifest, Shelf
-from gateway.engine.fidelity import MIN_COSINE, worst_cosine
-from gateway.engine.identity import Identity, identity_of, refuse_changed, sha256_of
+from gateway.engine.artifact import NETWORK, TOKENIZER, Manifest, Shelf, Target
+from gateway.engine.fidelity import FAILURES, Expected, Proof, Unfaithful, expected_of, judged, proof_of
+from gateway.engine.identity import identity_of, refuse_changed, sha256_of
+from gateway.engine.precision import CANDIDATES
 from gateway.errors import OperatorError
 
 STEPS = ("loading", "converting", "measuring", "writing")
 COMMAND = (sys.executable, "-m", "gateway.engine.compiler")
 TIMEOUT_SECONDS = 1800.0
 
+NO_MEMORY = ("Failed to allocate", "bad_alloc", "can't allocate memory")  # in what OpenVINO and torch raise
 INTERRUPTED = (-signal.SIGINT, -signal.SIGTERM)  # exit codes: a Ctrl-C reaches the child too
 
 Progress = Callable[[str], None]
@@ -76,6 +80,7 @@ class Report(Struct, frozen=True):
 
     step: str = ""
     error: str = ""
+    category: str = "cannot_be_loaded"
 
 
 def compile_model(  # noqa: PLR0913 - the last two are for tests
@@ -91,7 +96,7 @@ def compile_model(  # noqa: PLR0913 - the last two are for tests
 ) -> None:
     """Blocks until the artifact is in its place. Raises OperatorError with the reason where it cannot be made, or not in time."""
     order = msgspec.json.encode(Order(str(folder), source, precision, str(shelf.folder))).decode()
-    error = ""
+    error = Report()
     is_late = threading.Event()
     with child.start([*command, order]) as process:
 
@@ -105,7 +110,7 @@ def compile_model(  # noqa: PLR0913 - the last two are for tests
         try:
             for line in process.stdout or ():
                 report = reported(line)
-                error = report.error or error
+                error = report if report.error else error
                 if report.step:
                     progress(report.step)
             process.wait()
@@ -117,7 +122,9 @@ def compile_model(  # noqa: PLR0913 - the last two are for tests
     if process.returncode != 0:
         if is_late.is_set():
             raise OperatorError(f"compiling the model was given up: it had not ended after {timeout_seconds:g} seconds")
-        raise OperatorError(error or f"compiling the model ended with exit code {process.returncode}")
+        if error.error:
+            raise OperatorError(error.error, category=error.category)
+        raise OperatorError(f"compiling the model ended with exit code {process.returncode}")
 
 
 def reported(line: str) -> Report:
@@ -134,33 +141,71 @@ def tell(report: Report) -> None:
 
 
 def compiled(order: Order) -> None:
-    """The child's whole work."""
-    from gateway.engine.quiet_openvino import openvino  # noqa: PLC0415 - in the child alone
+    """The child's whole work: what reaches the bar first, of the precision asked for, float32, and torch.
+
+    Raises OperatorError where the model cannot be loaded, and Unfaithful where not even torch gives vectors to rely on.
+    """
+    from gateway.engine.tokenizer import Tokenizer  # noqa: PLC0415 - in the child alone, as what follows
     from gateway.engine.torch_encoder import TorchEncoder  # noqa: PLC0415
 
     folder, shelf = Path(order.folder), Shelf(Path(order.shelf))
-    identity = identity_of(folder)
+    target = Target(order.source, order.precision, identity_of(folder))
     tell(Report("loading"))
     reference = TorchEncoder(folder, device="cpu", precision="float32", threads=0)
-    refuse_changed(folder, identity)
+    refuse_changed(folder, target.identity)
     tell(Report("converting"))
-    network = reference.traced(openvino)
+    network, reason = converted(reference)
+    tell(Report("measuring"))
+    tokenizer = Tokenizer(reference.info.tokenizer_json)
+    measure = Measure(expected_of(reference, tokenizer), proof_of(reference, tokenizer), [reason] if reason else [])
 
     def make(making: Path) -> None:
-        manifest = made(network, reference, identity, order, making, order.precision)
-        if manifest.fidelity < MIN_COSINE and order.precision != "float32":
-            manifest = made(network, reference, identity, order, making, "float32")
+        for precision in CANDIDATES[order.precision] if network is not None else ():
+            manifest = made(network, reference, target, making, precision, measure)
+            if manifest is not None:
+                break
+        else:
+            manifest = without_network(folder, reference, target, making, measure)
         tell(Report("writing"))
         artifact.write_manifest(making, manifest)
 
-    shelf.put(shelf.place(identity, order.precision), make)
+    shelf.put(shelf.place(target.identity, order.precision), make)
 
 
-def made(network: object, reference: Any, identity: Identity, order: Order, making: Path, precision: str) -> Manifest:  # noqa: PLR0913, PLR0917
-    """Writes all but the manifest, in `precision`, and measures it."""
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What every attempt is measured by, and why those before it were given up."""
+
+    expected: Expected
+    proof: Proof
+    given_up: list[str]
+
+
+def converted(reference: Any) -> tuple[object, str]:
+    """The network as OpenVINO has it; None and the reason where it cannot convert that."""
+    from gateway.engine.quiet_openvino import openvino  # noqa: PLC0415
+
+    try:
+        return reference.traced(openvino), ""
+    except OperatorError as error:  # its text is written for operators already
+        return None, str(error)
+    except FAILURES as error:
+        return None, f"OpenVINO cannot convert it ({type(error).__name__}: {first_line(error)})"
+
+
+def first_line(error: Exception) -> str:
+    """Raises OperatorError where want of memory is all that is said: another time there may be more."""
+    if any(sign in str(error) for sign in NO_MEMORY):
+        raise OperatorError("this machine has too little memory at the moment to compile the model")
+    return (str(error).splitlines() or [""])[0]
+
+
+def made(  # noqa: PLR0913, PLR0917
+    network: object, reference: Any, target: Target, making: Path, precision: str, measure: Measure
+) -> Manifest | None:
+    """Writes all but the manifest, in `precision`. None where it is not faithful, which `measure` then knows."""
     from gateway.engine import openvino_encoder  # noqa: PLC0415
     from gateway.engine.quiet_openvino import openvino  # noqa: PLC0415
-    from gateway.engine.tokenizer import Tokenizer  # noqa: PLC0415
 
     # Weights in float16 are right for bfloat16 (the same worst cosine, half the disk) and wrong for float32 (3e-4 off).
     try:
@@ -168,35 +213,33 @@ def made(network: object, reference: Any, identity: Identity, order: Order, maki
     except RuntimeError:  # "iostream error" is all it says of a full disk
         raise OperatorError(f"the compiled model cannot be written to {making.parent}: is the disk full?") from None
     (making / TOKENIZER).write_text(reference.info.tokenizer_json, encoding="utf-8")
-    info = reference.info
-    manifest = Manifest(
-        format=FORMAT,
-        source=order.source,
-        origin=origin_of(order.source),
-        made_at=time.time(),
-        asked_precision=order.precision,
-        precision=precision,
-        identity=identity,
-        libraries=artifact.installed_libraries(),
-        dimensions=info.dimensions,
-        max_tokens=info.max_tokens,
-        prompts=info.prompts,
-        default_prompt=info.default_prompt,
-        is_normalized=info.is_normalized,
-        leaves_prompt_out=info.leaves_prompt_out,
-        pad_id=reference.pad_id,
-        fidelity=0,
-        files={name: sha256_of(making / name) for name in artifact.CONTENT},
-    )
-    tell(Report("measuring"))
-    [encoder] = openvino_encoder.load(order.source, making, manifest, threads=0, streams=1)
-    return msgspec.structs.replace(manifest, fidelity=worst_cosine(encoder, reference, Tokenizer(info.tokenizer_json)))
+    files = {name: sha256_of(making / name) for name in artifact.CONTENT}
+    manifest = artifact.manifest_of(
+        reference.info, target, runtime="openvino", precision=precision, fallback="; ".join(measure.given_up),
+        pad_id=reference.pad_id, fidelity=0, max_probe_tokens=measure.expected.max_tokens, proof=measure.proof, files=files,
+    )  # fmt: skip
+    try:
+        [encoder] = openvino_encoder.load(target.source, making, manifest, threads=0, streams=1)
+        fidelity, reason = judged([encoder], measure.expected)
+    except RuntimeError as error:
+        fidelity, reason = -1.0, f"OpenVINO cannot compile it in {precision} ({first_line(error)})"
+    if reason:
+        measure.given_up.append(reason)
+        return None
+    return msgspec.structs.replace(manifest, fidelity=fidelity)
 
 
-def origin_of(source: str) -> str:
-    """The folder a source names, however it is written; the source itself where it is a name on the hub."""
-    folder = Path(source).expanduser()
-    return str(folder.resolve()) if folder.is_dir() else source
+def without_network(folder: Path, reference: Any, target: Target, making: Path, measure: Measure) -> Manifest:
+    """What is kept of a model that OpenVINO cannot serve faithfully, and torch can. Raises Unfaithful where it cannot either."""
+    fidelity, reason = judged([reference], measure.expected)
+    if reason:
+        raise Unfaithful(folder, [*measure.given_up, reason])
+    for name in artifact.CONTENT:
+        (making / name).unlink(missing_ok=True)
+    return artifact.manifest_of(
+        reference.info, target, runtime="torch", precision="float32", fallback="; ".join(measure.given_up),
+        pad_id=reference.pad_id, fidelity=fidelity, max_probe_tokens=measure.expected.max_tokens, proof=measure.proof,
+    )  # fmt: skip
 
 
 def main() -> None:
@@ -204,11 +247,10 @@ def main() -> None:
     try:
         compiled(order)
     except OperatorError as error:
-        tell(Report(error=str(error)))
+        tell(Report(error=str(error), category=error.category))
         sys.exit(1)
     except (RuntimeError, ValueError, TypeError, OSError, AttributeError, KeyError) as error:
-        first = (str(error).splitlines() or [""])[0]
-        tell(Report(error=f"OpenVINO cannot compile the model in {order.folder}: {type(error).__name__}: {first}"))
+        tell(Report(error=f"OpenVINO cannot compile the model in {order.folder}: {type(error).__name__}: {first_line(error)}"))
         sys.exit(1)
 
 

@@ -8,10 +8,12 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.embedding.vectors import is_vector
 from gateway.engine.batcher import Batcher
 from gateway.engine.encoder import Encoder, OutOfMemory, Window
-from gateway.engine.job import Job, NotFinite, TooLarge
-from gateway.errors import Overloaded
+from gateway.engine.fidelity import Proof
+from gateway.engine.job import AllZero, Job, NotFinite, TooLarge
+from gateway.errors import ModelUnavailable
 from gateway.log import get_logger
 from gateway.metrics import ModelMetrics
 
@@ -23,17 +25,27 @@ log = get_logger()
 
 
 class Broken(Exception):
-    """The device does not even run what it ran when it was warmed up. After an illegal access CUDA fails whatever follows."""
+    """The device no longer runs what it ran when it was loaded. After an illegal access CUDA fails whatever follows."""
 
 
 class Device:
     """One device thread. If it dies, what it held fails with 503 and another takes its place.
 
-    Three times a minute at most, and three times without a batch between that ran.
+    Three times a minute at most, and three times without a batch between that ran. Where a batch gives not one vector, `proof`, a
+    text whose vector is known, tells whether its texts are to blame or the device.
     """
 
-    def __init__(self, *, encoder: Encoder, batcher: Batcher, metrics: ModelMetrics, on_failed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        *,
+        encoder: Encoder,
+        batcher: Batcher,
+        metrics: ModelMetrics,
+        on_failed: Callable[[], None],
+        proof: Proof | None = None,
+    ) -> None:
         self.encoder = encoder
+        self.proof = proof
         self.on_failed = on_failed
         self.batcher = batcher
         self.metrics = metrics
@@ -69,7 +81,7 @@ class Device:
         """Called by the dying thread: nobody waits for what it held, and another thread goes on."""
         for work in {job.work for job in self.in_hand}:
             self.batcher.forget(work)
-            work.end(Overloaded("A part of it failed and is being restarted.", retry_after_seconds=1))
+            work.end(ModelUnavailable("Its device is being restarted.", retry_after_seconds=1))
         self.in_hand = []
         self.deaths.append(time.monotonic())
         self.num_deaths_in_a_row += 1
@@ -101,6 +113,7 @@ class Device:
         started = time.perf_counter()
         try:
             rows = self.encoder.embed([job.window for job in batch])
+            refuse_other_shape(rows, (len(batch), self.encoder.info.dimensions))
         except (OutOfMemory, MemoryError):
             self.batcher.budget.shrink(padded_tokens)
             self.halve(batch, TooLarge(batch[0].position))
@@ -108,7 +121,6 @@ class Device:
             self.halve(batch, error)
         else:
             real_tokens = sum(job.num_tokens for job in batch)
-            self.num_deaths_in_a_row = 0
             self.batcher.budget.fitted()
             self.batcher.measured(real_tokens, time.perf_counter() - started)
             self.metrics.ran(num_inputs=len(batch), padded_tokens=padded_tokens, real_tokens=real_tokens)
@@ -129,21 +141,34 @@ class Device:
         self.run(batch[middle:])
 
     def prove(self) -> None:
-        """Runs what is known to run. Raises Broken."""
+        """Runs what is known to run, and to give a known vector. Raises Broken."""
         try:
-            self.encoder.embed(PROBE)
+            rows = self.encoder.embed([self.proof.window] if self.proof else PROBE)
         except (OutOfMemory, MemoryError):
             return
         except Exception as error:
             raise Broken from error
+        if self.proof and not self.proof.holds(rows, self.encoder.info.precision):
+            raise Broken
 
     def deliver(self, batch: list[Job], rows: NDArray[np.float32]) -> None:
-        for job, row in zip(batch, rows, strict=True):
-            if np.isfinite(row).all():
+        """A batch without one vector is suspicious. Raises Broken."""
+        has_vector = is_vector(rows)
+        if has_vector.any():
+            self.num_deaths_in_a_row = 0
+        elif self.proof:
+            self.prove()
+        for job, row, is_good in zip(batch, rows, has_vector, strict=True):
+            if is_good:
                 job.work.deliver(job, row)
             else:
-                self.fail(job, NotFinite(job.position))
+                self.fail(job, (NotFinite if row.any() else AllZero)(job.position))
 
     def fail(self, job: Job, error: Exception) -> None:
         self.batcher.forget(job.work)
         job.work.end(error)
+
+
+def refuse_other_shape(rows: NDArray[np.float32], expected: tuple[int, int]) -> None:
+    if rows.shape != expected:
+        raise ValueError(f"the network gave rows of shape {rows.shape}, not {expected}")

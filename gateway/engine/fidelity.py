@@ -1,12 +1,33 @@
-"""How faithful a compiled model is: the worst cosine to sentence-transformers in float32 over texts of every kind."""
+"""How faithful an encoder is: the worst cosine to sentence-transformers in float32, each text alone, over texts of every kind."""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import cycle, islice
+from math import inf
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.engine.encoder import Encoder, EncoderInfo, Window
+from gateway.config import LimitSettings
+from gateway.embedding.embedder import Inputs, Task
+from gateway.engine.encoder import Encoder, EncoderInfo, OutOfMemory, Window
+from gateway.engine.plan import Planner
 from gateway.engine.tokenizer import Tokenizer
+from gateway.errors import OperatorError
 
-MIN_COSINE = 0.999  # below it, reduced precision is refused
+# Below it an encoder is not used. Reduced precision rounds; float32 does not, so what is further off computes something else.
+MIN_COSINE = 0.999
+MIN_COSINE_FLOAT32 = 0.99999
+PROBE_SECONDS = 20.0  # for the reference. MiniLM takes one of them; a model of 8,192 tokens gets as far as it gets
+LONG_TOKENS = [256 << power for power in range(8)]  # lengths of long probes, up to the model's own limit
+FAILURES = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, NotImplementedError)  # of a network's code
+COMPANY = 4  # rows of a batch that mixes short and long
+UNFAITHFUL = "unfaithful"  # the category of a model that nothing here serves faithfully
+PROOF_TEXT = "The capital of France is Paris."
 
 PROBES = (
     "a",
@@ -39,20 +60,175 @@ PROBES = (
 )
 
 
-def worst_cosine(encoder: Encoder, reference: Encoder, tokenizer: Tokenizer) -> float:
-    """Over the probes, one at a time and all together in batches of eight."""
-    windows = probe_windows(encoder.info, tokenizer)
-    expected = np.concatenate([reference.embed([window]) for window in windows])
-    alone = np.concatenate([encoder.embed([window]) for window in windows])
-    together = np.concatenate([encoder.embed(windows[start : start + 8]) for start in range(0, len(windows), 8)])
-    return float(min(cosines(alone, expected).min(), cosines(together, expected).min()))
+@dataclass(slots=True)
+class Expected:
+    """The probes, and their vectors as sentence-transformers gives them in float32. `rows` has shape (n, dimensions).
+
+    The first `num_short` are texts of one line and less; the others grow up to the model's limit, as far as there was time.
+    """
+
+    windows: list[Window] = field(default_factory=list)
+    rows: list[NDArray[np.float32]] = field(default_factory=list)
+    num_short: int = 0
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest probe's."""
+        return max(map(len, self.windows), default=0)
+
+    def add(self, window: Window, row: NDArray[np.float32]) -> None:
+        """A text that has no vector is nothing to compare with. It is told as unembeddable when it is served."""
+        if row.any():
+            self.windows.append(window)
+            self.rows.append(row)
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """One short text and its vector, shape (dimensions,), kept to tell that an encoder still computes what was measured."""
+
+    window: Window
+    row: NDArray[np.float32]
+
+    def holds(self, rows: NDArray[np.float32], precision: str) -> bool:
+        """Whether `rows` is that one row, within the bar."""
+        expected = self.row[None]
+        return rows.shape == expected.shape and bool(cosines(rows, expected)[0] >= min_cosine(precision))
+
+
+def proof_of(reference: Encoder, tokenizer: Tokenizer) -> Proof:
+    window = proof_window(reference.info, tokenizer)
+    return Proof(window, reference.embed([window])[0])
+
+
+def proof_window(info: EncoderInfo, tokenizer: Tokenizer) -> Window:
+    """What the road makes of the text. Raises OperatorError for a model that reads nothing but its special tokens."""
+    planner = Planner(info, tokenizer, prompts={}, rule="end", limits=LimitSettings())
+    inputs = Inputs([PROOF_TEXT], is_array=False, caller="", deadline=inf)
+    window: Window = planner.planned(inputs, threading.Event()).work.windows[0]
+    return window
+
+
+def min_cosine(precision: str) -> float:
+    return MIN_COSINE_FLOAT32 if precision == "float32" else MIN_COSINE
+
+
+def expected_of(reference: Encoder, tokenizer: Tokenizer, *, seconds: float = PROBE_SECONDS) -> Expected:
+    """Runs the probes one at a time. A long one is tried while four times the last one's time is left: attention is quadratic.
+
+    Raises OperatorError for a network that fails with one of them: it is not made for texts of any length.
+    """
+    try:
+        return probed(reference, tokenizer, seconds=seconds)
+    except FAILURES as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise OperatorError(f"the model cannot be run: {type(error).__name__}: {first}", category=UNFAITHFUL) from error
+
+
+def probed(reference: Encoder, tokenizer: Tokenizer, *, seconds: float) -> Expected:
+    expected = Expected()
+    deadline, took = time.monotonic() + seconds, 0.0
+    for window in probe_windows(reference.info, tokenizer):
+        expected.add(window, reference.embed([window])[0])
+        expected.num_short = len(expected.windows)
+        if time.monotonic() > deadline:
+            return expected
+    for window in long_windows(reference.info, tokenizer):
+        started = time.monotonic()
+        if started + 4 * took > deadline:
+            break
+        try:
+            expected.add(window, reference.embed([window])[0])
+        except (OutOfMemory, MemoryError):
+            break
+        took = time.monotonic() - started
+    return expected
+
+
+class Unfaithful(OperatorError):
+    """Not one of a model's encoders gives its vectors."""
+
+    def __init__(self, folder: Path, reasons: Sequence[str]) -> None:
+        super().__init__(f"the model in {folder} gives no vectors to rely on: {'; '.join(reasons)}", category=UNFAITHFUL)
+
+
+def judged(encoders: Sequence[Encoder], expected: Expected) -> tuple[float, str]:
+    """The worst cosine of all, and why that is not enough; nothing where it is."""
+    info = encoders[0].info
+    name = f"{info.runtime} in {info.precision}"
+    try:
+        fidelity = min(worst_cosine(encoder, expected) for encoder in encoders)
+    except FAILURES as error:
+        return -1.0, f"{name} cannot run it ({type(error).__name__})"
+    if fidelity < min_cosine(info.precision):
+        return fidelity, f"{name} is not faithful, its worst cosine is {fidelity:.5f}"
+    return fidelity, ""
+
+
+def worst_cosine(encoder: Encoder, expected: Expected) -> float:
+    """Over the probes: alone, in batches of eight alike, and each long one among short ones, which are mostly padding there.
+
+    -1 where it gives no vectors at all, or not one for a probe.
+    """
+    worst = 1.0 if expected.windows else -1.0
+    for batch in batches(expected):
+        try:
+            rows = encoder.embed([expected.windows[index] for index in batch])
+        except (OutOfMemory, MemoryError):
+            if max(batch) < expected.num_short:
+                return -1.0
+            continue  # when it is served, such a batch is halved, and a text too large for the device is told so
+        others = np.stack([expected.rows[index] for index in batch])
+        if rows.shape != others.shape:
+            return -1.0
+        worst = min(worst, float(cosines(rows, others).min()))
+    return worst
+
+
+def batches(expected: Expected) -> Iterator[list[int]]:
+    """Which probes run together, as their indices."""
+    everything = range(len(expected.windows))
+    short = everything[: expected.num_short]
+    yield from ([index] for index in everything)
+    yield from (list(short[start : start + 8]) for start in range(0, len(short), 8))
+    by_length = sorted(short, key=lambda index: len(expected.windows[index]))
+    for number, index in enumerate([*everything[expected.num_short :], *by_length[-1:]]):
+        company = [*by_length[: COMPANY - 2], *by_length[number - 2 :][:1]]
+        yield [*company[:1], index, *company[1:]]
 
 
 def probe_windows(info: EncoderInfo, tokenizer: Tokenizer) -> list[Window]:
-    """Each probe cut to what the model reads. Where prompts are left out, the first third of every other probe is taken for one."""
+    """Each probe cut to what the model reads."""
     room = info.max_tokens - tokenizer.num_special
-    ids = [tokenizer.with_special(tokenizer.fast.encode(probe, add_special_tokens=False).ids[:room]) for probe in PROBES]
-    return [Window(each, len(each) // 3 if info.leaves_prompt_out and number % 2 else 0) for number, each in enumerate(ids)]
+    return with_prompts([ids[:room] for ids in probe_ids(tokenizer)], info, tokenizer)
+
+
+def long_windows(info: EncoderInfo, tokenizer: Tokenizer) -> list[Window]:
+    """Longer and longer ones up to the model's limit, of all probes one after another, over and over."""
+    room = info.max_tokens - tokenizer.num_special
+    lengths = [length for length in LONG_TOKENS if length < room] + [room] * (room <= LONG_TOKENS[-1])
+    ids = probe_ids(tokenizer)
+    if not any(ids):
+        return []
+    streams = [cycle(token for each in ids[number:] + ids[:number] for token in each) for number in range(len(lengths))]
+    return with_prompts([list(islice(stream, length)) for stream, length in zip(streams, lengths, strict=True)], info, tokenizer)
+
+
+def probe_ids(tokenizer: Tokenizer) -> list[list[int]]:
+    return [tokenizer.fast.encode(probe, add_special_tokens=False).ids for probe in PROBES]
+
+
+def with_prompts(contents: list[list[int]], info: EncoderInfo, tokenizer: Tokenizer) -> list[Window]:
+    """Where prompts are left out, the first third of every other one is taken for one; routes take turns.
+
+    A window without a token is none.
+    """
+    whole = [ids for ids in map(tokenizer.with_special, contents) if ids]
+    tasks: tuple[Task | Literal[""], ...] = ("", *info.tasks)
+    return [
+        Window(ids, len(ids) // 3 if info.leaves_prompt_out and number % 2 else 0, tasks[number % len(tasks)])
+        for number, ids in enumerate(whole)
+    ]
 
 
 def cosines(rows: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:

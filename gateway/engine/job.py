@@ -24,6 +24,10 @@ class NotFinite(NoVector):
     """The network gave one with NaN or infinity."""
 
 
+class AllZero(NoVector):
+    """The network gave one of zeros: it has no direction."""
+
+
 class TooLarge(NoVector):
     """The device has no memory for this window, all alone."""
 

@@ -1,6 +1,7 @@
 """A model on this machine, as an Embedder: tokenise, cut into windows, queue, join."""
 
 import asyncio
+import math
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ import numpy as np
 from gateway.embedding.backend import Context
 from gateway.embedding.embedder import Description, Health, Inputs, Prepared, Vectors
 from gateway.embedding.fingerprint import Fingerprint, digest
-from gateway.embedding.vectors import joined, normalized
+from gateway.embedding.vectors import ALL_ZERO, joined, normalized, refuse_no_vector
 from gateway.engine import runtime
 from gateway.engine.artifact import Manifest, Shelf
 from gateway.engine.batcher import Batcher
@@ -21,17 +22,19 @@ from gateway.engine.budget import Budget
 from gateway.engine.compiler import Child
 from gateway.engine.device import Device
 from gateway.engine.encoder import Encoder, EncoderInfo, OutOfMemory, Window
+from gateway.engine.fidelity import PROOF_TEXT, UNFAITHFUL, Proof, cosines, proof_window
 from gateway.engine.identity import Identity
-from gateway.engine.job import NotFinite, TooLarge, Work
-from gateway.engine.plan import Planner
+from gateway.engine.job import AllZero, NotFinite, TooLarge, Work
+from gateway.engine.plan import Planner, Windows
 from gateway.engine.runtime import Loaded
 from gateway.engine.settings import LocalSettings
 from gateway.engine.tokenizer import Tokenizer
-from gateway.errors import GatewayError, OperatorError, Overloaded, Unembeddable
+from gateway.errors import GatewayError, ModelUnavailable, OperatorError, Overloaded, Unembeddable
 from gateway.log import get_logger
 from gateway.tracing import stage
 
 TOKENIZER_THREADS = 4  # so that a short query's tokenising does not wait behind three bulks'
+PROOF_SECONDS = 120.0  # for one short text through a model that has just been warmed up
 JOIN_SECONDS = 2.0  # a batch takes less; a device that hangs must not keep a forced end waiting
 WARMUP_LENGTHS = (8, 16, 24, 32, 40, 48, 64, 96, 128, 256)
 
@@ -63,6 +66,7 @@ class Local:
         self.state = Health("loading", f"{settings.source}: not started")
         self.pool = ThreadPoolExecutor(TOKENIZER_THREADS, thread_name_prefix=f"tokenizer-{self.name}")
         self.devices: list[Device] = []
+        self.proof: Proof | None = None
         self.compiler = Child()
         self.turn = context.turn
         self.is_closed = False
@@ -71,10 +75,33 @@ class Local:
         try:
             async with self.turn:
                 await asyncio.to_thread(self.load)
+            if self.proof is not None and not self.is_closed:
+                await self.prove(self.proof)
         except OperatorError as error:
             self.state = Health("failed", str(error))
             raise
         self.state = Health("ready")
+
+    async def prove(self, proof: Proof) -> None:
+        """Sends a text whose vector is known along the whole road. Raises OperatorError where another comes out, or none."""
+        window = proof_window(self.info, self.tokenizer)
+        inputs = Inputs([PROOF_TEXT], is_array=False, caller="", deadline=math.inf, normalize=False)
+        prepared = Prepared(inputs, [len(window)], [False], "end", work=Windows([window], [1], [1]))
+        try:
+            async with asyncio.timeout(PROOF_SECONDS):
+                rows = (await self.embed(prepared)).rows
+        except TimeoutError:
+            raise self.gives_no_vectors(f"nothing within {PROOF_SECONDS:.0f} seconds") from None
+        except GatewayError as error:
+            raise self.gives_no_vectors(f"an error, {error.outcome}") from None
+        if window != proof.window:
+            raise self.gives_no_vectors("other tokens")
+        if not proof.holds(rows, self.info.precision):
+            raise self.gives_no_vectors(f"a vector whose cosine to it is {cosines(rows, proof.row[None])[0]:.5f}")
+
+    def gives_no_vectors(self, what: str) -> OperatorError:
+        source = self.settings.source
+        return OperatorError(f"{source}: of a text whose vector is known, the loaded model gives {what}", category=UNFAITHFUL)
 
     def load(self) -> None:
         self.serve(runtime.load(self.name, self.settings, self.engine, self.shelf, child=self.compiler))
@@ -108,9 +135,10 @@ class Local:
             shapes=self.info.shapes,
             num_devices=len(loaded.encoders),
         )
+        self.proof = loaded.proof
         warm_up(loaded.encoders, budget, seconds=self.engine.warmup_seconds)
         self.devices = [
-            Device(encoder=encoder, batcher=self.batcher, metrics=self.metrics, on_failed=self.device_failed)
+            Device(encoder=encoder, batcher=self.batcher, metrics=self.metrics, on_failed=self.device_failed, proof=loaded.proof)
             for encoder in loaded.encoders
         ]
         for device in self.devices:
@@ -120,7 +148,7 @@ class Local:
     def device_failed(self) -> None:
         """The others go on; without any, nobody is left to wait for."""
         if all(device.failed for device in self.devices):
-            self.batcher.close(Overloaded("This model's device failed.", retry_after_seconds=30))
+            self.batcher.close(ModelUnavailable("Its device fails."))
 
     def described(self, loaded: Loaded) -> Description:
         identity, rule = loaded.identity, self.settings.long_input
@@ -137,6 +165,7 @@ class Local:
             precision=self.info.precision,
             created=identity.created,
             fidelity=loaded.fidelity,
+            fallback=loaded.fallback,
             prompts=tuple(name for name, text in self.prompts.items() if text),
             tasks=self.info.tasks,
             takes_instruction=self.planner.instruction_format is not None,
@@ -146,7 +175,10 @@ class Local:
         """This row's settings over another compiled model on the shelf, one with that fingerprint; None where there is none."""
         for place, manifest in self.shelf.all():
             settings = msgspec.structs.replace(self.settings, source=manifest.source)
-            if str(fingerprint_of(manifest.identity, manifest, settings, runtime="openvino")) == fingerprint:
+            if (
+                manifest.runtime == "openvino"
+                and str(fingerprint_of(manifest.identity, manifest, settings, runtime="openvino")) == fingerprint
+            ):
                 other = Local(settings, self.context)
                 other.serve(runtime.load_artifact(self.name, place, manifest, self.engine))
                 other.state = Health("ready")
@@ -186,6 +218,8 @@ class Local:
             await work.done
         except NotFinite as error:
             raise Unembeddable(inputs.where(input_of_window(plan.counts, error.position))) from None
+        except AllZero as error:
+            raise Unembeddable(inputs.where(input_of_window(plan.counts, error.position)), ALL_ZERO) from None
         except TooLarge as error:
             where = inputs.where(input_of_window(plan.counts, error.position))
             raise Unembeddable(where, "its device has too little memory for it") from None
@@ -196,6 +230,7 @@ class Local:
         rows = joined(work.rows, counts=plan.counts, weights=plan.weights)
         if self.must_normalize(inputs, was_joined=len(plan.windows) > len(plan.counts)):
             rows = normalized(rows)
+        refuse_no_vector(rows, inputs)  # windows may cancel each other, and the length of large values be infinite
         return Vectors(rows, {"queue": work.queue_seconds, "compute": work.compute_seconds})
 
     def must_normalize(self, inputs: Inputs, *, was_joined: bool) -> bool:

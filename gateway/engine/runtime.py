@@ -2,21 +2,27 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gateway.config import EngineSettings
 from gateway.engine import artifact
-from gateway.engine.artifact import Manifest, Shelf
+from gateway.engine.artifact import Manifest, Shelf, Target
 from gateway.engine.compiler import Child, Interrupted, Progress, compile_model
 from gateway.engine.encoder import Encoder
+from gateway.engine.fidelity import UNFAITHFUL, Proof
 from gateway.engine.identity import Identity, identity_of, refuse_changed
 from gateway.engine.kind import is_bare, pooled_by_default
 from gateway.engine.settings import LocalSettings
 from gateway.engine.weights import folder_of, local_folder_of
 from gateway.errors import ConfigurationError, OperatorError
 from gateway.log import get_logger
+
+if TYPE_CHECKING:
+    from gateway.engine.faithful import Faithful
 
 DRIVERS = ("/proc/driver/nvidia/version", "/usr/lib/wsl/lib/libcuda.so.1")  # looked for instead of importing torch to ask it
 STREAMS_PER_CORES = 4  # two streams were best on two cores; on many, each has four to itself
@@ -26,27 +32,42 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The encoders of one model, one a device thread, and what they were made from. `afterwards` is called once they serve."""
+    """The encoders of one model, one a device thread, and what they were made from. `afterwards` is called once they serve.
+
+    `fidelity` and `proof` are None for encoders that nobody measured, which are the tests'. `fallback` says what was not faithful
+    enough, or could not be made, and what it was measured at.
+    """
 
     encoders: list[Encoder]
     identity: Identity
     fidelity: float | None = None
+    proof: Proof | None = None
+    fallback: str = ""
     afterwards: Callable[[], None] = lambda: None
 
 
 def load(name: str, settings: LocalSettings, engine: EngineSettings, shelf: Shelf, *, child: Child) -> Loaded:
     """Raises OperatorError naming what is missing. Blocks: the first time until it is compiled, or `child` stopped."""
+    loaded = loaded_by(name, settings, engine, shelf, child)
+    if loaded.fallback:
+        info = loaded.encoders[0].info
+        log.warning("precision_fell_back", model=name, runtime=info.runtime, precision=info.precision, reason=loaded.fallback)
+    return loaded
+
+
+def loaded_by(name: str, settings: LocalSettings, engine: EngineSettings, shelf: Shelf, child: Child) -> Loaded:
     if not compiles(settings):
-        return through_torch(settings, engine)
+        return through_torch(name, settings, engine, shelf)
     try:
         return compiled(name, settings, engine, shelf, child)
     except Interrupted:
         raise
     except OperatorError as error:
-        if settings.runtime == "openvino" or local_folder_of(settings.source) is None:
+        is_torch_no_help = error.category == UNFAITHFUL or local_folder_of(settings.source) is None
+        if settings.runtime == "openvino" or is_torch_no_help:
             raise
         log.warning("not_compiled", model=name, reason=str(error), hint="served through torch instead, several times slower")
-        return through_torch(settings, engine)
+        return through_torch(name, settings, engine, shelf, why=str(error))
 
 
 def compiles(settings: LocalSettings) -> bool:
@@ -80,8 +101,10 @@ def compiled(name: str, settings: LocalSettings, engine: EngineSettings, shelf: 
     manifest = artifact.read(place)
     if manifest is None:
         raise OperatorError(f"the compiled model in {place} cannot be read")
-    if manifest.precision != manifest.asked_precision:
-        log.warning("precision_fell_back", model=name, asked=manifest.asked_precision, used=manifest.precision)
+    if manifest.runtime == "torch":
+        if settings.runtime == "openvino":
+            raise OperatorError(f"OpenVINO does not give this model's vectors: {manifest.fallback}", category=UNFAITHFUL)
+        return known_to_torch(folder_of(settings.source, download=settings.download), manifest, engine)
     return load_artifact(name, place, manifest, engine)
 
 
@@ -90,7 +113,9 @@ def load_artifact(name: str, place: Path, manifest: Manifest, engine: EngineSett
 
     streams = engine.streams or default_streams()
     encoders = openvino_encoder.load(name, place, manifest, threads=engine.threads, streams=streams)
-    return Loaded(list(encoders), manifest.identity, manifest.fidelity, encoders[0].crew.start)
+    return Loaded(
+        list(encoders), manifest.identity, manifest.fidelity, manifest.proof.read(), manifest.fallback, encoders[0].crew.start
+    )
 
 
 def artifact_for(name: str, settings: LocalSettings, shelf: Shelf, *, progress: Progress, child: Child) -> Path:
@@ -111,7 +136,12 @@ def artifact_for(name: str, settings: LocalSettings, shelf: Shelf, *, progress: 
 
 def known_artifact(settings: LocalSettings, shelf: Shelf) -> Manifest | None:
     """What is known of a model without loading or making anything."""
-    precision = effective_precision(settings)
+    if compiles(settings):
+        precision = effective_precision(settings)
+    elif settings.device == "cpu" or (settings.device == "auto" and not seems_to_have_cuda()):
+        precision = torch_key(settings)
+    else:
+        return None  # on CUDA it is measured at each load
     folder = local_folder_of(settings.source)
     place = shelf.find(identity_of(folder), precision) if folder else shelf.find_by_source(settings.source, precision)
     return artifact.read(place) if place else None
@@ -136,10 +166,15 @@ def effective_precision(settings: LocalSettings) -> str:
     return settings.precision if settings.precision != "auto" else openvino_encoder.native_precision()
 
 
-def through_torch(settings: LocalSettings, engine: EngineSettings) -> Loaded:
+def through_torch(name: str, settings: LocalSettings, engine: EngineSettings, shelf: Shelf, *, why: str = "") -> Loaded:
+    """Measured on each CUDA device at every load, on a CPU once. `why` tells what else failed before.
+
+    Raises OperatorError, Unfaithful among them.
+    """
     folder = folder_of(settings.source, download=settings.download)
     identity = identity_of(folder)
-    from gateway.engine.torch_encoder import TorchEncoder, chosen_devices  # noqa: PLC0415 - torch is imported where it is used
+    from gateway.engine.faithful import load_faithful  # noqa: PLC0415 - torch is imported where it is used
+    from gateway.engine.torch_encoder import chosen_devices  # noqa: PLC0415
 
     devices = chosen_devices(settings.device)
     if settings.device == "auto" and devices == ["cpu"] and seems_to_have_cuda():
@@ -147,11 +182,44 @@ def through_torch(settings: LocalSettings, engine: EngineSettings) -> Loaded:
             "no_cuda_device",
             hint="there is a driver, but torch sees no device: this model runs on the CPU; device = 'cpu' compiles it",
         )
-    encoders: list[Encoder] = [
-        TorchEncoder(folder, device=device, precision=settings.precision, threads=engine.threads) for device in devices
-    ]
+    asked = torch_key(settings)
+    place = shelf.find(identity, asked) if devices == ["cpu"] else None
+    manifest = artifact.read(place) if place else None
+    if manifest is not None:
+        loaded = known_to_torch(folder, manifest, engine)
+    else:
+        faithful = load_faithful(folder, devices=devices, precision=settings.precision, threads=engine.threads)
+        loaded = Loaded(list(faithful.encoders), identity, faithful.fidelity, faithful.proof, faithful.fallback)
+        if devices == ["cpu"]:
+            keep(name, shelf, faithful, Target(settings.source, asked, identity))
     refuse_changed(folder, identity)
-    return Loaded(encoders, identity)
+    return replace(loaded, fallback="; ".join(filter(None, (why, loaded.fallback))))
+
+
+def torch_key(settings: LocalSettings) -> str:
+    """What the shelf keeps a measure under, beside what is compiled."""
+    return f"torch-{settings.precision}"
+
+
+def known_to_torch(folder: Path, manifest: Manifest, engine: EngineSettings) -> Loaded:
+    """On the CPU, as it was once measured."""
+    from gateway.engine.torch_encoder import TorchEncoder  # noqa: PLC0415 - as above
+
+    encoder = TorchEncoder(folder, device="cpu", precision=manifest.precision, threads=engine.threads)
+    return Loaded([encoder], manifest.identity, manifest.fidelity, manifest.proof.read(), manifest.fallback)
+
+
+def keep(name: str, shelf: Shelf, faithful: "Faithful", target: Target) -> None:
+    """Where it cannot be kept, the next start measures again."""
+    encoder = faithful.encoders[0]
+    manifest = artifact.manifest_of(
+        encoder.info, target, runtime="torch", precision=encoder.info.precision, fallback=faithful.fallback,
+        pad_id=encoder.pad_id, fidelity=faithful.fidelity, max_probe_tokens=faithful.max_probe_tokens, proof=faithful.proof,
+    )  # fmt: skip
+    try:
+        shelf.put(shelf.place(target.identity, target.asked_precision), partial(artifact.write_manifest, manifest=manifest))
+    except OperatorError as error:
+        log.warning("fidelity_not_kept", model=name, reason=str(error))
 
 
 def default_streams() -> int:

@@ -33,7 +33,11 @@ class LocalSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     ] = "auto"
     precision: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"],
-        Meta(description='"auto" is bfloat16 on a CPU that has it, else float32; float16 on CUDA.'),
+        Meta(
+            description='"auto" is bfloat16 on a CPU that has it, else float32; on CUDA float16, or bfloat16 for models that are'
+            " made for it. A precision whose vectors are measured and too far from float32's is given up for the next; the log,"
+            " `gateway models` and /v1/models say so."
+        ),
     ] = "auto"
     long_input: Annotated[
         Rule,

@@ -3,6 +3,7 @@
 Imported when a model is loaded and not before: torch takes seconds and hundreds of megabytes.
 """
 
+import gc
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,11 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from gateway.engine import unpadded
+from gateway.engine.attention_mask import traceable_masks
 from gateway.engine.checkpoint import read, refuse_other_vectors
 from gateway.engine.encoder import EncoderInfo, OutOfMemory, Window, padded
-from gateway.engine.fidelity import MIN_COSINE, cosines, probe_windows
+from gateway.engine.fidelity import FAILURES, MIN_COSINE, cosines, probe_windows
+from gateway.engine.precision import half_precision
 from gateway.engine.router import TEXT, always_ends_in, is_router, refuse_unequal_routes, tasks_of
 from gateway.engine.shapes import FREE, Shapes
 from gateway.engine.tokenizer import Tokenizer
@@ -39,22 +42,24 @@ class TorchEncoder:
     def __init__(self, folder: Path, *, device: str, precision: str, threads: int) -> None:
         self.device = torch.device(device)
         is_cuda = self.device.type == "cuda"
-        precision = precision if precision != "auto" else ("float16" if is_cuda else "float32")
+        if precision == "auto":
+            precision = half_precision(folder) if is_cuda else "float32"
         if not is_cuda and threads:
             torch.set_num_threads(threads)
-        model = read(folder, self.device)
+        model = read(folder, self.device, DTYPES[precision])
         refuse_what_cannot_be_fed(model, folder)
-        self.model = model.to(DTYPES[precision]).eval()
+        self.model = model.eval()
         self.pipeline = Pipeline(self.model)
         self.pad_id = int(model.tokenizer.pad_token_id or 0)
         self.is_unpadded = False
+        width, dimensions = self.widths(folder)
         self.info = EncoderInfo(
-            dimensions=int(model.get_embedding_dimension() or 0),
+            dimensions=dimensions,
             max_tokens=int(model.max_seq_length or model.tokenizer.model_max_length),
             tokenizer_json=model.tokenizer.backend_tokenizer.to_str(),
             prompts={name: text for name, text in model.prompts.items() if text},
             default_prompt=model.prompts.get(model.default_prompt_name or "") or "",
-            is_normalized=always_ends_in(model[len(model) - 1], "Normalize"),
+            is_normalized=always_ends_in(model[len(model) - 1], "Normalize") and dimensions == width,
             runtime="torch",
             device=device,
             precision=precision,
@@ -63,10 +68,22 @@ class TorchEncoder:
             tasks=tasks_of(model),
             shapes=Shapes(length_step=CUDA_LENGTH_STEP) if is_cuda else FREE,
         )
-        refuse_other_vectors(folder, model, self.embed)
+        if precision == "float32":  # which is always loaded first, and what the others are measured by
+            refuse_other_vectors(folder, model, self.embed)
         implementation = unpadded.installed_flash_attention() if unpadded.is_possible(self.info) else None
         if implementation is not None:
             self.unpad(implementation)
+
+    def widths(self, folder: Path) -> tuple[int, int]:
+        """How many components the last module's vectors have, and how many of them `truncate_dim` leaves: seen, not believed."""
+        ids = torch.tensor([[self.pad_id] * 3], device=self.device)
+        try:
+            with torch.inference_mode():
+                whole = self.pipeline.whole(ids, torch.ones_like(ids))
+        except FAILURES as error:
+            reason = (str(error).splitlines() or [""])[0]
+            raise OperatorError(f"the model in {folder} cannot be run: {type(error).__name__}: {reason}") from error
+        return whole.shape[1], self.pipeline.cut(whole).shape[1]
 
     def unpad(self, implementation: str) -> None:
         """Goes over to batches without padding, if they give this model's vectors: not every architecture can do without."""
@@ -99,7 +116,7 @@ class TorchEncoder:
         if self.info.tasks:
             raise OperatorError("a model with routes (Router) is not compiled")
         windows = [Window([self.pad_id] * 16, 3), Window([self.pad_id] * 9)]
-        with torch.inference_mode(), warnings.catch_warnings():
+        with torch.inference_mode(), traceable_masks(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the tracer's, of shapes that it makes dynamic all the same
             return openvino.convert_model(self.pipeline, example_input=self.tensors(windows))
 
@@ -120,7 +137,7 @@ class TorchEncoder:
         if self.is_unpadded:
             features = unpadded.end_to_end(self.model[0], windows)
             on_device = {name: value.to(self.device) if torch.is_tensor(value) else value for name, value in features.items()}
-            vectors = self.model(on_device)["sentence_embedding"]
+            vectors = self.pipeline.cut(self.model(on_device)["sentence_embedding"])
         else:
             vectors = self.routed(windows) if self.info.tasks else self.pipeline(*self.tensors(windows))
         return vectors
@@ -143,14 +160,31 @@ class TorchEncoder:
 
 
 class Pipeline(torch.nn.Module):
-    """All of a model's modules as one function of tensors."""
+    """All of a model's modules as one function of tensors, and of their vectors what `encode` gives.
+
+    With a `truncate_dim`, from config_sentence_transformers.json, these are the first components as they are: `encode` makes them
+    length 1 again only where it is asked to, with `normalize_embeddings`.
+    """
 
     def __init__(self, model: SentenceTransformer) -> None:
         super().__init__()
         self.model = model
         self.has_routes = any(map(is_router, model))
+        self.truncate_dim = model.truncate_dim
 
     def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        pooling_mask: torch.Tensor | None = None,
+        task: str = "",
+    ) -> torch.Tensor:
+        return self.cut(self.whole(input_ids, attention_mask, pooling_mask, task))
+
+    def cut(self, vectors: torch.Tensor) -> torch.Tensor:
+        return vectors if self.truncate_dim is None else vectors[:, : self.truncate_dim]
+
+    def whole(
         self,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
@@ -182,10 +216,20 @@ def refuse_what_cannot_be_fed(model: SentenceTransformer, folder: Path) -> None:
             f"the model in {folder} weights tokens by their position and leaves its prompt out, which is not supported"
         )
     refuse_unequal_routes(model, folder)
+    cut = model.truncate_dim
+    if cut is not None and (isinstance(cut, bool) or not isinstance(cut, int) or cut < 1):
+        raise OperatorError(f"the model in {folder} says truncate_dim {cut!r}, where a number of dimensions belongs")
 
 
 def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in NO_MEMORY)
+
+
+def release() -> None:
+    """Gives back the memory of models that are no longer held."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def chosen_devices(name: str) -> list[str]:

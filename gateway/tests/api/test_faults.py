@@ -34,7 +34,7 @@ async def test_a_device_thread_that_dies_in_mid_batch_costs_that_batch_alone(enc
             await until(lambda: num_queued(gateway) == 5, address)
         assert_vectors(await first, ["1"])
         for task in in_its_batch:
-            assert_refused(await task)
+            assert_refused(await task, code="model_unavailable")
         assert_vectors(await elsewhere[0], [long])
         assert_vectors(await posted(address, ["2", "3"]), ["2", "3"])
         assert metric(gateway, "gateway_device_restarts_total", model="m") == 1
@@ -47,18 +47,18 @@ async def test_a_device_that_dies_too_often_is_given_up_and_nobody_waits_for_it(
     gateway = gateway_of(encoder, folder=tmp_path)
     with served(gateway) as address:
         for _ in range(MAX_RESTARTS):
-            assert_refused(await posted(address, ["kills"]))
+            assert_refused(await posted(address, ["kills"]), code="model_unavailable")
             assert (await got(address, "/livez")).status == 200
         with encoder.held():
             last = await begun(address, encoder, "kills")
             waiting = sent(address, ["1"], ["2 3"])
             await until(lambda: num_queued(gateway) == 2, address)
         for task in (last, *waiting):
-            assert_refused(await task)
+            assert_refused(await task, code="model_unavailable")
         for path in ("/livez", "/readyz"):
             assert (await got(address, path)).status == 503
         assert (await got(address, "/livez")).json() == {"status": "failed", "failed": ["m"]}
-        assert_refused(await posted(address, ["4"]))
+        assert_refused(await posted(address, ["4"]), code="model_unavailable")
         await until(lambda: is_at_rest(gateway), address)
 
 
@@ -74,7 +74,7 @@ async def test_of_two_devices_the_one_that_lives_serves_on(tmp_path):
                     assert await asyncio.to_thread(each.is_running.wait, BOUND_SECONDS)
                 dying.may_go_on.set()
                 for _ in range(MAX_RESTARTS + 1):
-                    assert_refused(await posted(address, ["kills"]))
+                    assert_refused(await posted(address, ["kills"]), code="model_unavailable")
             replies = await asyncio.gather(*tasks)
         assert [reply.status for reply in replies] == [200, 200]
         assert_vectors(await posted(address, ["3"]), ["3"])

@@ -33,7 +33,9 @@ class Crowd:
         reply = await posted(self.address, texts, **fields)
         self.seen[reply.status] += 1
         if reply.status == 503:
-            assert_refused(reply)
+            code = reply.json()["error"]["code"]
+            assert code in {"server_overloaded", "model_unavailable"}  # the queue is full, or the device was restarted
+            assert_refused(reply, code=code)
         return reply
 
     async def ask(self, chosen):

@@ -46,7 +46,7 @@ async def test_one_model_that_cannot_be_loaded_leaves_the_others_serving_and_rea
         assert (await asked(client, "good")).status_code == 200
         failed = await asked(client, "bad")
         assert failed.status_code == 503
-        assert failed.json()["error"]["message"] == "The server is currently overloaded. This model has failed."
+        assert failed.json()["error"]["message"] == "This model has failed. It could not be loaded."
         assert 1 <= int(failed.headers["retry-after"]) <= 59
         states = {model["id"]: model["state"] for model in (await client.get("/v1/models")).json()["data"]}
         assert states == {"bad": "failed", "good": "ready"}

@@ -14,7 +14,7 @@ from gateway.cluster.message import Refused
 from gateway.cluster.replica import Order, fitted, placed
 from gateway.cluster.settings import RaySettings, Replicas, Resources
 from gateway.config import Config, EngineSettings, ModelRow
-from gateway.errors import ConfigurationError, DeadlinePassed, OperatorError, Overloaded, Unembeddable
+from gateway.errors import ConfigurationError, DeadlinePassed, ModelUnavailable, OperatorError, Overloaded, Unembeddable
 from gateway.tests.cluster.conftest import refuse_or_skip
 from gateway.tests.cluster.hive import HOST, free_port
 
@@ -81,6 +81,7 @@ def test_a_replica_has_as_many_threads_as_cpus_and_leaves_gpus_it_did_not_ask_fo
     ("refused", "kind"),
     [
         (Refused(number=1, code="server_overloaded", retry_after_seconds=7), Overloaded),
+        (Refused(number=1, code="model_unavailable"), ModelUnavailable),
         (Refused(number=1, code="lost"), Overloaded),
         (Refused(number=1, code="other_vectors"), Overloaded),
         (Refused(number=1, code="timeout"), DeadlinePassed),

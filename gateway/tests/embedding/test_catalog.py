@@ -6,7 +6,7 @@ import pytest
 
 from gateway.config import ModelRow
 from gateway.embedding.catalog import Catalog, Model
-from gateway.errors import ConfigurationError, ModelLoading, OperatorError, Overloaded, UnknownModel
+from gateway.errors import ConfigurationError, ModelLoading, ModelUnavailable, OperatorError, UnknownModel
 from gateway.tests.fakes import FakeEmbedder
 
 FOUND = "f" * 24 + ".fake-float32"
@@ -79,7 +79,7 @@ async def test_a_model_that_failed_is_not_served_and_not_called_loading():
         await failing.start()
     catalog = Catalog([failing])
     assert not catalog.ready
-    with pytest.raises(Overloaded, match="This model has failed") as caught:
+    with pytest.raises(ModelUnavailable, match="This model has failed") as caught:
         await serving(catalog, "failing")
     assert "weights" not in caught.value.message
     assert caught.value.headers()["Retry-After"] == "30"

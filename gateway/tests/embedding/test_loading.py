@@ -11,7 +11,7 @@ from gateway.embedding.catalog import Catalog
 from gateway.embedding.embedder import Health
 from gateway.embedding.loading import MAX_WAITING, RETRY_SECONDS, Loader
 from gateway.embedding.model import Model
-from gateway.errors import ConfigurationError, ModelLoading, Overloaded
+from gateway.errors import ConfigurationError, ModelLoading, ModelUnavailable, Overloaded
 from gateway.tests.fakes import FakeClock, FakeEmbedder
 
 BOUND_SECONDS = 10
@@ -111,7 +111,7 @@ async def test_a_model_that_waits_for_what_is_away_holds_up_nobody_and_comes_by_
     assert (away.state, away.category, away.is_broken) == ("failed", "upstream_unavailable", False)
     assert catalog.ready
     await served(catalog, "lazy")
-    with pytest.raises(Overloaded):
+    with pytest.raises(ModelUnavailable):
         await served(catalog, "away")
     away.embedder.start_gate.set()
     await asyncio.wait_for(away.life.task, BOUND_SECONDS)
@@ -124,7 +124,7 @@ async def test_a_model_that_failed_on_first_use_is_tried_again_by_a_request_but_
     lazy = model(embedder=Held(fails_with="its weights are missing"), load="first_use")
     catalog = Catalog([lazy], Loader(clock=clock))
     for _ in range(3):
-        with pytest.raises(Overloaded, match="This model has failed"):
+        with pytest.raises(ModelUnavailable, match="This model has failed"):
             await served(catalog)
     assert (lazy.state, lazy.category, lazy.embedder.num_starts) == ("failed", "cannot_be_loaded", 1)
     assert not catalog.ready

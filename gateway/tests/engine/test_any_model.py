@@ -6,38 +6,14 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, StaticEmbedding, Transformer
-from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from gateway.engine.fidelity import PROBES, cosines
+from gateway.engine.fidelity import cosines
 from gateway.errors import InvalidValue, OperatorError
+from gateway.tests.engine.architectures import TEXTS, trained
 from gateway.tests.engine.conftest import embedded, inputs_of, local_of
 
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-TEXTS = ["the red server", "a", "Größe 你好 مرحبا 🙂", "one two three four five six seven", "x" * 30, "word " * 40]
 HIDDEN = 32
-
-
-def trained(kind, *, special=True):
-    """A small tokenizer of one of the three families, trained on the probe texts; it puts special tokens around texts, or not."""
-    if kind == "unigram":
-        tokenizer = Tokenizer(models.Unigram())
-        trainer = trainers.UnigramTrainer(vocab_size=400, special_tokens=SPECIAL, unk_token="[UNK]")
-        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    elif kind == "bpe":
-        tokenizer = Tokenizer(models.BPE())
-        trainer = trainers.BpeTrainer(vocab_size=500, special_tokens=SPECIAL, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    else:
-        tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-        trainer = trainers.WordPieceTrainer(vocab_size=400, special_tokens=SPECIAL)
-        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.train_from_iterator([*PROBES, *TEXTS], trainer)
-    if not special:
-        return tokenizer
-    ids = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
-    tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=ids)
-    return tokenizer
 
 
 def made(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from gateway.engine import artifact, compiler
+from gateway.engine import artifact
 from gateway.engine.artifact import Shelf
 from gateway.engine.compiler import Child, Interrupted, compile_model
 from gateway.engine.fidelity import MIN_COSINE, cosines
@@ -178,15 +178,6 @@ async def test_what_openvino_cannot_compile_is_served_through_torch_with_a_warni
     insisting = local_of(small_model, data_dir=tmp_path, runtime="openvino")
     with pytest.raises(OperatorError, match="cannot be written"):
         await insisting.start()
-
-
-def test_below_the_least_fidelity_float32_is_taken(small_model, tmp_path, monkeypatch):
-    """Forced: in this process no cosine is good enough, so bfloat16 is given up and what is measured is float32."""
-    monkeypatch.setattr(compiler, "MIN_COSINE", 2.0)
-    order = compiler.Order(str(small_model), "small", "bfloat16", str(tmp_path))
-    compiler.compiled(order)
-    manifest = artifact.read(Shelf(tmp_path).place(identity_of(small_model), "bfloat16"))
-    assert (manifest.asked_precision, manifest.precision) == ("bfloat16", "float32")
 
 
 async def test_bfloat16_is_faithful(loaded):

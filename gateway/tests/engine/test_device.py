@@ -11,7 +11,7 @@ from gateway.engine.budget import MIN_TOKENS, RECOVERY_BATCHES, Budget
 from gateway.engine.device import MAX_RESTARTS, Device
 from gateway.engine.encoder import Window
 from gateway.engine.job import NotFinite, TooLarge, Work
-from gateway.errors import Overloaded
+from gateway.errors import ModelUnavailable, Overloaded
 from gateway.metrics import Metrics
 from gateway.tests.fakes import FakeEncoder
 
@@ -55,7 +55,7 @@ class Rig:
         self.device = self.devices[0]
 
     def failed(self):
-        self.batcher.close(Overloaded("This model's device failed."))
+        self.batcher.close(ModelUnavailable("Its device fails."))
 
     def start(self):
         for device in self.devices:
@@ -200,7 +200,7 @@ async def test_a_dead_thread_tells_who_waited_and_is_replaced(rig):
     first = rig.device.thread
     killed = rig.work([POISON])
     rig.start()
-    with pytest.raises(Overloaded):
+    with pytest.raises(ModelUnavailable):
         await rig.answered(killed)
     assert await rig.answered(rig.work([1])) is not None
     assert rig.device.thread is not first
@@ -212,11 +212,11 @@ async def test_a_thread_that_dies_again_and_again_is_given_up(rig):
     rig.encoder.fails_on[POISON] = Killed()
     rig.start()
     for _ in range(MAX_RESTARTS + 1):
-        with pytest.raises(Overloaded):
+        with pytest.raises(ModelUnavailable):
             await rig.answered(rig.work([POISON]))
     await asyncio.to_thread(rig.device.join, 5)
     assert rig.device.failed
-    with pytest.raises(Overloaded, match="device failed"):
+    with pytest.raises(ModelUnavailable, match="device fails"):
         rig.work([1])
 
 
@@ -226,10 +226,10 @@ async def test_a_dead_thread_that_cannot_be_replaced_is_given_up_at_once(rig, mo
     killed = rig.work([POISON])
     monkeypatch.setattr(rig.device, "new_thread", Unstartable)
     rig.start()
-    with pytest.raises(Overloaded):
+    with pytest.raises(ModelUnavailable):
         await rig.answered(killed)
     await until(lambda: rig.device.failed)
-    with pytest.raises(Overloaded, match="device failed"):
+    with pytest.raises(ModelUnavailable, match="device fails"):
         rig.work([1])
 
 
@@ -240,12 +240,12 @@ async def test_a_device_that_runs_nothing_any_more_is_given_up_however_long_it_t
     assert await rig.answered(rig.work([1])) is not None
     rig.encoder.fails_on = dict.fromkeys(range(10), RuntimeError("an illegal memory access was encountered"))
     for _ in range(MAX_RESTARTS + 1):
-        with pytest.raises(Overloaded):
+        with pytest.raises(ModelUnavailable):
             await rig.answered(rig.work([1], [2]))
         rig.device.deaths.clear()  # as if each had been minutes after the one before
     await asyncio.to_thread(rig.device.join, 5)
     assert rig.device.failed
-    with pytest.raises(Overloaded, match="device failed"):
+    with pytest.raises(ModelUnavailable, match="device fails"):
         rig.work([1])
 
 

@@ -18,7 +18,7 @@ from gateway.engine.runtime import Loaded, compiles
 from gateway.engine.settings import LocalSettings
 from gateway.engine.torch_encoder import TorchEncoder, chosen_devices
 from gateway.engine.weights import folder_of
-from gateway.errors import OperatorError, Overloaded, Unembeddable
+from gateway.errors import ModelUnavailable, OperatorError, Unembeddable
 from gateway.tests.engine.conftest import MINILM, embedded, local_of, unload
 
 TEXTS = ["a few words of text " * (1 + number % 7) + str(number) for number in range(60)]
@@ -110,7 +110,7 @@ async def test_where_one_of_two_devices_dies_the_other_goes_on(reference):
     broken_device = local.devices[0]
     while not broken_device.failed:
         asked = await asyncio.gather(*(embedded(local, text) for text in TEXTS[:8]), return_exceptions=True)
-        assert all(isinstance(answer, tuple | Overloaded) for answer in asked)
+        assert all(isinstance(answer, tuple | ModelUnavailable) for answer in asked)
     assert len(broken_device.deaths) == MAX_RESTARTS + 1
     assert local.health().state != "failed"
     rows, _ = await embedded(local, *TEXTS)

@@ -7,7 +7,7 @@ import * as trouble from "./trouble.js";
 const QUANTILES = ["p50", "p95", "p99"];
 const STAGE_NAMES = { whole: "whole request", tokenize: "cut into tokens", queue: "waiting", compute: "computing", upstream: "other servers", encode: "writing out" };
 const REASONS = {
-  server_overloaded: "server full", timeout: "waited too long", model_loading: "model loading", store_unavailable: "key store away",
+  server_overloaded: "server full", timeout: "waited too long", model_loading: "model loading", model_unavailable: "model failed", store_unavailable: "key store away",
   upstream_unavailable: "other server away", invalid_api_key: "wrong key", missing_api_key: "no key", rate_limit_exceeded: "faster than the key may go", insufficient_quota: "budget spent",
 };
 const rate = (value) => number(value, value && value < 10 ? 1 : 0);

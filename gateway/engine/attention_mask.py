@@ -1,0 +1,41 @@
+"""Attention masks for tracing: transformers' own, finite for padding too.
+
+In a sliding window a row of padding may see nothing but padding. Torch gives such a row zeros, OpenVINO the softmax of nothing:
+NaN, which the next layer spreads to every token. So each token sees itself at least. No real token's row changes by that, as it
+sees itself anyway, and padding's rows are read by nobody.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, eager_mask, sdpa_mask
+
+MaskFunction = Callable[..., torch.Tensor | None]
+
+
+@contextmanager
+def traceable_masks() -> Iterator[None]:
+    """While it lasts, every model of this process has such masks. For a process that does nothing else meanwhile."""
+    traceable = {"sdpa": seeing_itself(sdpa_mask), "eager": seeing_itself(eager_mask)}
+    ALL_MASK_ATTENTION_FUNCTIONS.update(traceable)
+    try:
+        yield
+    finally:
+        for name in traceable:
+            del ALL_MASK_ATTENTION_FUNCTIONS[name]  # type: ignore[no-untyped-call]
+
+
+def seeing_itself(mask_of: MaskFunction) -> MaskFunction:
+    """Like `mask_of`, whose masks have shape (batch, 1, queries, keys) and are true or 0 where a query sees a key."""
+
+    def mask(*args: Any, **options: Any) -> torch.Tensor | None:
+        made = mask_of(*args, **options | {"use_vmap": False})  # the tracer cannot follow vmap (Gemma 3 takes it for its windows)
+        if made is None or options.get("local_size") is None:
+            return made
+        queries, keys = (torch.arange(made.shape[axis], device=made.device) for axis in (-2, -1))
+        is_itself = queries[:, None] == keys[None, :]
+        return made | is_itself if made.dtype == torch.bool else made.masked_fill(is_itself, 0)
+
+    return mask
