@@ -426,3 +426,39 @@ def allowed_by(history, now, seconds):
             if ended >= now - seconds:
                 found.append(model)
     return found
+
+
+async def test_a_change_that_one_row_finds_is_known_at_once_to_all_that_share_its_server(rig):
+    server = await rig.serve(serving_openai(Weights("a")))
+    _, cached = await rig.row(server)
+    _, also = await rig.row(server, name="n")
+    await embedded(cached, "a text")
+    rig.clock.advance(PROBE_SECONDS / 2)
+    await embedded(also, "a text")
+    server.answer = serving_openai(Weights("b"))
+    rig.clock.advance(PROBE_SECONDS / 2 + 1)
+    await embedded(cached, "a text")
+    found = await embedded(also, "a text")
+    assert same(found, Weights("b"), "a text")
+    assert found.fingerprint == (await embedded(cached, "a text")).fingerprint
+
+
+async def test_a_digest_that_ollama_tells_otherwise_is_a_change_whatever_the_vectors(rig):
+    digest = "0a109f422b47"
+
+    def answer(request):
+        if request.path == "/api/tags":
+            return Said(body={"models": [{"name": "default:latest", "model": "default:latest", "digest": digest}]})
+        return Said(body={"embeddings": Weights("a").rows(request.body["input"]).tolist()})
+
+    server = await rig.serve(answer)
+    settings = {"model": "default", "probe_seconds": PROBE_SECONDS}
+    remote = built("ollama", url=server.url, shared=rig.shared, clock=rig.clock, **settings)
+    rig.stack.push_async_callback(remote.close)
+    await remote.start()
+    before = remote.describe().fingerprint
+    await embedded(remote, "a")
+    digest = "ffffffffffff"
+    rig.clock.advance(PROBE_SECONDS + 1)
+    await embedded(remote, "a")
+    assert remote.describe().fingerprint != before
