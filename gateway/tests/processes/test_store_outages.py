@@ -43,6 +43,11 @@ def readiness(process):
     return reply.status_code, reply.json().get("without")
 
 
+def ids_in(snapshot, *keys):
+    content = snapshot.read_bytes() if snapshot.exists() else b""
+    return [key["id"].encode() in content for key in keys]
+
+
 def started_anew(process):
     """With a log of its own, so that `start` does not see the first one's."""
     process.log_file.write_text("")
@@ -143,7 +148,7 @@ async def test_a_gateway_that_starts_without_its_store_serves_the_keys_known_las
         async with process.client(made["key"]) as client:
             await until_answered(client, 200)
         snapshot = process.folder / "keys.snapshot"
-        until(lambda: snapshot.exists() and made["id"].encode() in snapshot.read_bytes(), BOUND_SECONDS)
+        until(lambda: ids_in(snapshot, made, revoked) == [True, False], BOUND_SECONDS)
         process.kill()
         assert made["key"].rpartition("-")[2].encode() not in snapshot.read_bytes()
         postgres.kill()
