@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 
 from gateway.engine.encoder import Window
 from gateway.engine.fidelity import MIN_COSINE, cosines
+from gateway.engine.fidelity import PROBES as ALL_KINDS
 from gateway.engine.kind import OTHER_KIND
 from gateway.engine.tokenizer import Tokenizer
 from gateway.errors import OperatorError
@@ -136,6 +137,8 @@ def refuse_other_input(folder: Path, model: SentenceTransformer) -> None:
         if isinstance(module, Transformer):
             refuse_other_modality(folder, module)
             refuse_beyond_tables(folder, module)
+    if getattr(model, "tokenizer", None) is None:
+        raise unsupported(folder, f"its first module, {type(model[0]).__name__}, reads no texts")
     if isinstance(model[0], Transformer) and hasattr(model.tokenizer, "backend_tokenizer"):
         refuse_other_tokens(folder, model)
 
@@ -168,7 +171,9 @@ def refuse_other_tokens(folder: Path, model: SentenceTransformer) -> None:
     room = int(model.max_seq_length or model.tokenizer.model_max_length) - tokenizer.num_special
     if room < 1:
         raise unsupported(folder, f"it reads {room + tokenizer.num_special} tokens, special ones among them")
-    for probe in PROBES:
+    if tokenizer.fast.get_vocab() != model.tokenizer.backend_tokenizer.get_vocab():
+        raise unsupported(folder, "two tokens of its vocabulary have one number")  # and one is lost when it is written
+    for probe in (*PROBES, *ALL_KINDS):
         features = model.preprocess([probe])
         strange = set(features) - FED
         types = features.get("token_type_ids")

@@ -6,8 +6,10 @@ licences, other formats of the weights and what training left behind are never r
 """
 
 import hashlib
+import time
 from collections.abc import Iterable
 from fnmatch import fnmatch
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from gateway.embedding.fingerprint import digest
 from gateway.errors import OperatorError
 
 CHUNK_BYTES = 1024 * 1024
+SETTLED_SECONDS = 2.0
 MAX_PARSED_BYTES = 1024 * 1024  # a tokenizer of 250,000 words takes longer to parse than to hash: it counts byte by byte
 MODULES, OPTIONS = "modules.json", "sentence_*config.json"
 # The names transformers' tokenizers and processors read, from the `VOCAB_FILES_NAMES` of its classes, and their own patterns.
@@ -75,7 +78,7 @@ def identity_of(folder: Path) -> Identity:
     if not weights:
         raise OperatorError(f"the folder {folder} holds no weights: there is neither a .safetensors nor a .bin file in it")
     return Identity(
-        weights=sha256_of(*weights) if len(weights) == 1 else digest_of(folder, weights),
+        weights=sha256_of(weights[0]) if len(weights) == 1 else digest_of(folder, weights),
         tokenizer=digest_of(folder, files["tokenizer"]),
         pooling=digest_of(folder, files["pooling"]),
         configuration=digest_of(folder, files["configuration"]),
@@ -190,16 +193,23 @@ def content_digest(path: Path) -> str:
     return sha256_of(path)
 
 
-def sha256_of(*paths: Path) -> str:
-    """One digest over all the files' bytes, as hex. Raises OperatorError for one that cannot be read."""
+def sha256_of(path: Path) -> str:
+    """The digest of a file's bytes, as hex; read once a process unless it was touched. Raises OperatorError."""
+    try:
+        about = path.stat()
+        # Within a clock's tick of a change another one would show in no time of the file: then it is read again.
+        read = hashed if time.time() - about.st_ctime > SETTLED_SECONDS else hashed.__wrapped__
+        return read(path, (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns))
+    except OSError as error:
+        raise OperatorError(f"the file {path} cannot be read: {error.strerror}") from None
+
+
+@lru_cache(maxsize=4096)
+def hashed(path: Path, _stamp: tuple[int, ...]) -> str:
     digest = hashlib.sha256()
-    for path in paths:
-        try:
-            with path.open("rb") as file:
-                while chunk := file.read(CHUNK_BYTES):
-                    digest.update(chunk)
-        except OSError as error:
-            raise OperatorError(f"the file {path} cannot be read: {error.strerror}") from None
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
     return digest.hexdigest()
 
 

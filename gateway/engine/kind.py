@@ -90,6 +90,11 @@ def refuse_modules(folder: Path) -> None:
             raise other(folder, kind)
         if not each.startswith("sentence_transformers."):
             raise custom(folder, f"modules.json names {each}")
+    for module in modules_of(folder) or ():
+        part = folder / str(module.get("path") or "")
+        activation = table(part / "config.json").get("activation_function") if part != folder else None
+        if isinstance(activation, str) and not activation.startswith("torch."):  # sentence-transformers would take Tanh instead
+            raise custom(folder, f"the activation_function of {part.name} is {activation}")
 
 
 def refuse_without_pooling(folder: Path) -> None:

@@ -178,6 +178,9 @@ OTHER_INPUT = {
     "token types": (token_types, "token types other than 0"),
     "more words than rows": (lambda folder: tokens(folder, more_words), "table of embeddings"),
     "more positions than rows": (lambda folder: reads(folder, 65), "64 positions"),
+    "two words of one number": (
+        lambda folder: tokens(folder, lambda content: content["model"]["vocab"].update(h=20)), "have one number",
+    ),
     "no room for a token": (lambda folder: reads(folder, 2), "it reads 2 tokens"),
     "cut at the left": (
         lambda folder: folders.edit(folder / "tokenizer_config.json", truncation_side="left"), "cuts elsewhere",
@@ -210,3 +213,9 @@ async def test_a_folder_whose_encode_raises_is_refused_though_its_modules_run(co
     [normalize] = copy.glob("*_Normalize")
     (normalize / "config.json").write_text('{"module_input_name": true}')
     assert "it cannot be run: IndexError" in await refused(copy, "torch", tmp_path)
+
+
+async def test_modules_that_read_no_text_are_refused(copy, tmp_path):
+    modules = json.loads((copy / "modules.json").read_text())
+    (copy / "modules.json").write_text(json.dumps(modules[1:]))
+    assert "reads no texts" in await refused(copy, "torch", tmp_path)

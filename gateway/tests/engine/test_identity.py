@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -218,6 +219,25 @@ def test_a_broken_file_is_one_line_or_another_identity(content, file, bases, tmp
         after = str(error)
     assert after != before
     assert "\n" not in after
+
+
+@pytest.mark.parametrize("age_seconds", [0, 10], ids=["just written", "long there"])
+def test_a_change_is_seen_whatever_the_time_of_the_file_says(age_seconds, bases, tmp_path, monkeypatch):
+    """Bytes changed in place, of the same length, with the former time put back."""
+    folder = shutil.copytree(bases["bert-cut"], tmp_path / "model")
+    path = folder / "model.safetensors"
+    now = time.time() + age_seconds
+    monkeypatch.setattr(time, "time", lambda: now)
+    before, about = key(folder), path.stat()
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    with path.open("r+b") as file:
+        file.write(content)
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+    if age_seconds:  # the file system's clock ticks every few milliseconds
+        while path.stat().st_ctime_ns == about.st_ctime_ns:
+            os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+    assert key(folder)[0] != before[0]
 
 
 WATCHED = """

@@ -103,6 +103,9 @@ OTHERS = {
         lambda folder: folders.edit(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": ["own.Own", None]}),
         "tokenizer_config.json names AutoTokenizer",
     ),
+    "an activation of its own": (
+        lambda folder: folders.edit(folder / "2_Dense" / "config.json", activation_function="own.Swish"), "own.Swish",
+    ),
     "an adapter": (lambda folder: (folder / "adapter_config.json").write_text("{}"), "adapter over another model"),
     "quantised": (
         lambda folder: folders.edit(folder / "config.json", quantization_config={"quant_method": "gptq"}), "quantised",
