@@ -15,7 +15,7 @@ from gateway.engine.compiler import Child, Interrupted, Progress, compile_model
 from gateway.engine.encoder import Encoder
 from gateway.engine.fidelity import UNFAITHFUL, Proof
 from gateway.engine.identity import Identity, identity_of, refuse_changed
-from gateway.engine.kind import is_bare, pooled_by_default
+from gateway.engine.kind import OTHER_KIND, is_bare, pooled_by_default
 from gateway.engine.settings import LocalSettings
 from gateway.engine.weights import folder_of, local_folder_of
 from gateway.errors import ConfigurationError, OperatorError
@@ -63,7 +63,7 @@ def loaded_by(name: str, settings: LocalSettings, engine: EngineSettings, shelf:
     except Interrupted:
         raise
     except OperatorError as error:
-        is_torch_no_help = error.category == UNFAITHFUL or local_folder_of(settings.source) is None
+        is_torch_no_help = error.category in {UNFAITHFUL, OTHER_KIND} or local_folder_of(settings.source) is None
         if settings.runtime == "openvino" or is_torch_no_help:
             raise
         log.warning("not_compiled", model=name, reason=str(error), hint="served through torch instead, several times slower")

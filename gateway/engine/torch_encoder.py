@@ -83,6 +83,8 @@ class TorchEncoder:
         except FAILURES as error:
             reason = (str(error).splitlines() or [""])[0]
             raise OperatorError(f"the model in {folder} cannot be run: {type(error).__name__}: {reason}") from error
+        if whole.ndim != 2:  # noqa: PLR2004 - a row a text
+            raise OperatorError(f"the model in {folder} cannot be run: its modules give no vector of a text")
         return whole.shape[1], self.pipeline.cut(whole).shape[1]
 
     def unpad(self, implementation: str) -> None:

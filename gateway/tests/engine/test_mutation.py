@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.tests.engine import folders, mutation, mutations
+from gateway.tests.engine import mutation, mutations
 
 SEED, NUMBER = 7, 40
 COMPILE_EVERY = 5  # the others run through torch
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory):
-    return mutation.make_bases(tmp_path_factory.mktemp("bases"), tuple(name for name in folders.BASES if name != "bert-cut"))
+    return mutation.make_bases(tmp_path_factory.mktemp("bases"))
 
 
 @pytest.fixture(scope="module")
