@@ -12,6 +12,9 @@ PEERS_PIP := $(PEERS_VENV)/bin/python -m pip install --disable-pip-version-check
 # On Linux PyPI's torch is the CUDA build. TORCH_INDEX_URL=https://… takes another, such as the CPU build of PyTorch's own index.
 TORCH_INDEX_URL ?=
 DEV := minilm,bulk,otel,postgres,ray,redis,dev
+# The Python that has torch for this machine's GPU: `make test-gpu` adds to it only what `make gpu-pack` has put into .gpu.
+GPU_PYTHON ?= python3
+GPU ?=
 # Options for the benchmarks: make bench BENCH='--growth-minutes 60'.
 BENCH ?=
 SOAK ?=
@@ -19,7 +22,7 @@ CHAOS ?=
 URL ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-cluster check format proof bench bench-peers bench-cluster soak chaos-network compat-setup clean
+.PHONY: help setup run test test-cluster check format proof bench bench-peers bench-cluster gpu-pack test-gpu soak chaos-network compat-setup clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -59,6 +62,14 @@ bench-peers: $(VENV)/.bench $(PEERS_VENV)/.servers ## Measure the gateway beside
 
 bench-cluster: $(VENV)/.bench ## Measure what Ray costs, and take nodes away under load
 	$(BIN)/python -m benchmarks.cluster $(BENCH)
+
+gpu-pack: $(VENV)/.dev ## Put what a GPU machine without an index of packages needs into .gpu: wheels, and MiniLM in float16
+	$(BIN)/python -m benchmarks.gpu.pack
+
+test-gpu: ## Check every CUDA road and measure it, in under eight minutes: a table, and gpu.json
+	@test ! -d .gpu/wheels || $(GPU_PYTHON) -m pip install -q --disable-pip-version-check --no-index --no-deps --no-compile \
+		--upgrade --find-links .gpu/wheels --target .gpu/site msgspec orjson platformdirs prometheus-client structlog
+	@PYTHONPATH=.gpu/site:. HF_HUB_OFFLINE=1 $(GPU_PYTHON) -m benchmarks.gpu $(GPU)
 
 soak: $(VENV)/.bench ## Clients of every kind while things break, ten minutes: make soak SOAK='--minutes 60'
 	$(BIN)/python -m benchmarks.soak $(SOAK)
