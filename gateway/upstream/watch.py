@@ -135,8 +135,8 @@ class Watch:
 
     def put_off(self, endpoint: Endpoint, proof: Proof, seconds: float | None = None) -> None:
         """It is not used, and tried again after a while."""
-        most = OTHER_PAUSE_SECONDS if proof == "other" else LAST_PAUSE_SECONDS
-        pause = min(FIRST_PAUSE_SECONDS * 2**endpoint.num_tries, most) if seconds is None else seconds
+        first, most = (LAST_PAUSE_SECONDS, OTHER_PAUSE_SECONDS) if proof == "other" else (FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS)
+        pause = min(first * 2**endpoint.num_tries, most) if seconds is None else seconds
         endpoint.proof, endpoint.num_tries = proof, min(endpoint.num_tries + 1, 20)
         endpoint.retry_at = self.clock() + pause
 
@@ -241,8 +241,11 @@ class Watch:
         if not endpoint.breaker.admits:
             raise Failed(failures.of_open_breaker(endpoint.breaker.wait_seconds, self.subject))
         had_traffic, endpoint.has_traffic = endpoint.has_traffic, False
+        is_late = had_traffic and self.has_lapsed(endpoint)
         try:
             if await self.gives(endpoint):
+                if is_late and self.space is not None:  # what came meanwhile may be of a model that came and went
+                    self.space = self.spaces.again(self.space)
                 endpoint.verified_at, endpoint.is_suspect = now, False
                 self.metrics.probed("same")
                 self.metrics.ended("ok").inc()

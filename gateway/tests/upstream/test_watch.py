@@ -300,8 +300,10 @@ async def test_a_noisy_server_is_always_the_same(rig):
     remote, cached = await rig.row(await rig.serve(serving_openai(weights)))
     before = remote.describe().fingerprint
     for number in range(30):
-        rig.clock.advance(PROBE_SECONDS + 1)
+        rig.clock.advance(PROBE_SECONDS * 0.95)
+        await remote.watch.look()  # as its task does every second
         assert (await embedded(cached, "a text")).num_hits == (number > 0)
+        await remote.watch.look()
     assert remote.describe().fingerprint == before
 
 
@@ -462,3 +464,14 @@ async def test_a_digest_that_ollama_tells_otherwise_is_a_change_whatever_the_vec
     rig.clock.advance(PROBE_SECONDS + 1)
     await embedded(remote, "a")
     assert remote.describe().fingerprint != before
+
+
+async def test_what_came_while_nobody_probed_is_not_served_from_the_cache_though_the_old_model_is_back(rig):
+    old, new = Weights("a"), Weights("b")
+    server = await rig.serve(serving_openai(old))
+    _, cached = await rig.row(server)
+    server.answer = serving_openai(new)
+    await embedded(cached, "a text")
+    server.answer = serving_openai(old)
+    rig.clock.advance(PROBE_SECONDS + 1)
+    assert same(await embedded(cached, "a text"), old, "a text")
