@@ -23,7 +23,7 @@ from benchmarks.machine import machine, place, programs, versions
 from benchmarks.rounds import RESULTS, kept, now
 
 NOT_HERE = 3
-SHORT_SECONDS, SHORT_TELLING_SECONDS = 4.0, 9.0
+SHORT_SECONDS, SHORT_TELLING_SECONDS = 3.0, 7.5
 
 
 def main() -> None:
