@@ -8,6 +8,7 @@ import pytest
 from gateway.config import load
 from gateway.config.settings import BUILTIN_MODELS
 from gateway.tests.cli.conftest import Command, told
+from gateway.tests.multilingual import made
 
 NAME = "paraphrase-multilingual-MiniLM-L12-v2"
 NO_HUB = {"HF_HUB_OFFLINE": "1"}
@@ -31,10 +32,8 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    folder = tmp_path / "multilingual"
-    folder.mkdir()
-    (folder / "config.json").write_text("{}")
-    return folder
+    made(tmp_path / "made")
+    return (tmp_path / "made" / "whole").rename(tmp_path / "multilingual")
 
 
 def test_what_stood_in_the_file_stays_to_the_letter(gateway: Command, file: Path):
