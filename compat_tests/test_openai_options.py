@@ -104,7 +104,7 @@ def test_openai_input_type_changes_nothing_without_prompts(client: OpenAI, truth
     [
         ("encoding_format", "Supported values: 'float', 'base64'."),
         ("long_input", "Supported values: 'chunk', 'end', 'error'."),
-        ("input_type", "Supported values: 'query', 'document'."),
+        ("input_type", "only 'query' and 'document' (which add nothing) pass"),
     ],
 )
 def test_openai_is_told_which_values_there_are(client: OpenAI, name: str, supported: str) -> None:

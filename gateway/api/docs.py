@@ -14,6 +14,7 @@ from gateway.api.failures import JSON
 from gateway.api.openapi import document
 from gateway.api.openapi_admin import with_admin
 from gateway.embedding.catalog import Catalog
+from gateway.embedding.prompt import accepted_input_types
 from gateway.errors import UnknownURL
 
 PACKAGE = "fastapi-offline"  # a well-kept wheel that carries Swagger UI 5 and ReDoc 2 together; nothing of FastAPI is used
@@ -46,8 +47,13 @@ REDOC = PAGE.format(style="", bundle="redoc.standalone.js", script="redoc.js")
 def routes(catalog: Catalog, *, default_model: str | None, has_admin: bool) -> list[HTTPRouteHandler]:
     @get("/openapi.json", exclude_from_auth=True)
     async def openapi() -> Response[bytes]:
-        max_dimensions = max((model.dimensions for model in catalog.models if model.state == "ready"), default=None)
-        told = document(default_model=default_model, max_dimensions=max_dimensions)
+        ready = [model for model in catalog.models if model.state == "ready"]
+        told = document(
+            default_model=default_model,
+            max_dimensions=max((model.dimensions for model in ready), default=None),
+            input_types=list(dict.fromkeys(name for model in ready for name in accepted_input_types(model.describe()))),
+            takes_instruction=not ready or any(model.describe().takes_instruction for model in ready),
+        )
         return Response(orjson.dumps(with_admin(told) if has_admin else told), media_type=JSON)
 
     @get("/docs", exclude_from_auth=True)

@@ -44,6 +44,7 @@ def optional(kind: str, description: str, **more: Any) -> Schema:
 REQUEST: Schema = {
     "type": "object",
     "required": ["input", "model"],
+    "anyOf": [{"properties": {name: {"type": "null"}}} for name in ("input_type", "prompt_name")],  # one of the two at most
     "properties": {
         "input": {
             "description": "One text, several, one array of token ids, or several.",
@@ -174,11 +175,21 @@ LIMITED_HEADERS: Schema = {
 }
 
 
-def document(*, default_model: str | None, max_dimensions: int | None) -> Schema:
-    """The whole document. With a default model, a request need not name one; `max_dimensions` is the largest loaded model's."""
+def document(
+    *, default_model: str | None, max_dimensions: int | None, input_types: list[str] | None = None, takes_instruction: bool = True
+) -> Schema:
+    """The whole document. With a default model, a request need not name one.
+
+    `max_dimensions` is the largest loaded model's; `input_types` are those that any of them takes, empty where none is loaded.
+    """
     properties: Schema = {**REQUEST["properties"]}
     if max_dimensions is not None:
         properties["dimensions"] = {**properties["dimensions"], "maximum": max_dimensions}
+    if input_types:
+        for name in ("input_type", "prompt_name"):
+            properties[name] = {**properties[name], "enum": [*input_types, None]}
+    if not takes_instruction:
+        properties["instruction"] = {"type": "null", "description": "No model here takes one."}
     request = {**REQUEST, "properties": properties, "required": ["input", "model"] if default_model is None else ["input"]}
     model_id = {
         "name": "model",

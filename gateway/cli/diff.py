@@ -12,8 +12,6 @@ import msgspec
 import numpy as np
 
 from gateway.app import Gateway
-from gateway.cli.bench import found_key
-from gateway.cli.load import peer
 from gateway.cli.load.texts import sentences
 from gateway.cli.options import config_option
 from gateway.config import load
@@ -104,7 +102,7 @@ def verdict(parts: list[str], drift: Drift | None) -> str:
 async def side_of(text: str, gateway: Gateway, api_key_env: str | None) -> Side:
     """Raises OperatorError for what is no model, or cannot be reached."""
     if text.startswith(("http://", "https://")):
-        return await running_side(text, found_key(api_key_env))
+        return await running_side(text, api_key_env)
     model = gateway.catalog.by_name.get(text)
     if model is not None:
         embedder = model.built or model.embedder
@@ -129,7 +127,11 @@ async def embedded(embedder: Embedder) -> Float32:
     return (await embedder.embed(await embedder.prepare(inputs))).rows
 
 
-async def running_side(text: str, key: str | None) -> Side:
+async def running_side(text: str, api_key_env: str | None) -> Side:
+    from gateway.cli.bench import found_key  # noqa: PLC0415 - its HTTP client is not in an image that only serves
+    from gateway.cli.load import peer  # noqa: PLC0415
+
+    key = found_key(api_key_env)
     url, _, name = text.partition("#")
     async with peer.opened(peer.base_url(url), key=key, num_connections=1) as http:
         server = peer.Peer(http, key=key, timeout_seconds=EMBED_SECONDS)

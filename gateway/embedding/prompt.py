@@ -7,6 +7,7 @@ that its client believes is there.
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 from gateway.embedding.embedder import Description, Task
 from gateway.errors import InvalidValue
@@ -46,6 +47,16 @@ def resolve_input_type(asked: str | None, about: Description, *, param: str = "i
     if about.tasks or not about.prompts or has_query_alone:
         return task
     raise unknown(asked, about, param)
+
+
+def accepted_input_types(about: Description) -> list[str]:
+    """Every value of `input_type` that the model takes."""
+    names = []
+    for name in dict.fromkeys((*about.prompts, *QUERY_WORDS, *DOCUMENT_WORDS)):
+        with suppress(InvalidValue):
+            resolve_input_type(name, about)
+            names.append(name)
+    return names
 
 
 def unknown(asked: str, about: Description, param: str) -> InvalidValue:

@@ -106,9 +106,9 @@ def decode(raw: bytes, *, path_model: str | None = None, default_model: str | No
 
 
 def refuse_contradiction(body: Body) -> None:
-    """Raises InvalidValue for two names of one prompt that differ, and for an instruction that is none."""
-    if body.input_type is not None and body.prompt_name is not None and body.input_type != body.prompt_name:
-        raise InvalidValue("Invalid value for 'prompt_name': 'input_type' names another prompt.", param="prompt_name")
+    """Raises InvalidValue for two names of one prompt, and for an instruction that is none."""
+    if body.input_type is not None and body.prompt_name is not None:
+        raise InvalidValue("Invalid value for 'prompt_name': 'input_type' says the same; send one of them.", param="prompt_name")
     if body.instruction is not None and not 0 < len(body.instruction) <= MAX_INSTRUCTION_CHARS:
         raise InvalidValue(
             f"Invalid value for 'instruction': expected 1 to {MAX_INSTRUCTION_CHARS} characters.", param="instruction"

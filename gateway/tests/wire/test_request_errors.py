@@ -67,7 +67,12 @@ WRONG = [
     ({"encoding_format": "hex"}, "encoding_format", "invalid_value", "Supported values: 'float', 'base64'."),
     ({"encoding_format": ""}, "encoding_format", "invalid_value", "Supported values: 'float', 'base64'."),
     ({"long_input": "Chunk"}, "long_input", "invalid_value", "Supported values: 'chunk', 'end', 'error'."),
-    ({"input_type": "query", "prompt_name": "passage"}, "prompt_name", "invalid_value", "'input_type' names another prompt"),
+    (
+        {"input_type": "query", "prompt_name": "passage"},
+        "prompt_name",
+        "invalid_value",
+        "'input_type' says the same",
+    ),
     ({"instruction": ""}, "instruction", "invalid_value", "expected 1 to 2048 characters"),
     ({"prompt_name": 1}, "prompt_name", "invalid_type", "expected a string"),
     ({"dimensions": 0}, "dimensions", "invalid_value", "Must be greater than or equal to 1."),
