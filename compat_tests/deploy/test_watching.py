@@ -197,4 +197,4 @@ def assert_rules_are_well(prometheus: Prometheus) -> None:
     rules = [rule for group in groups["groups"] for rule in group["rules"]]
     assert len(rules) > len(ALERTS)
     assert {rule["name"]: rule.get("lastError") for rule in rules if rule["health"] != "ok"} == {}
-    assert {rule["name"] for rule in rules if rule["type"] == "alerting" and rule["state"] != "inactive"} <= EXPECTED
+    assert {rule["name"] for rule in rules if rule["type"] == "alerting" and rule["state"] == "firing"} <= EXPECTED
