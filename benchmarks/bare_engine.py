@@ -10,9 +10,9 @@ from benchmarks.corpus import INPUTS, MODEL, Corpus, read
 from benchmarks.throughput import requests_per_second
 from benchmarks.worker import answer
 from gateway.config import EngineSettings, LimitSettings
-from gateway.embedding.backend import Context
+from gateway.embedding.backend import BackendContext
 from gateway.embedding.embedder import Inputs
-from gateway.engine.local import Local
+from gateway.engine.local import LocalEmbedder
 from gateway.engine.settings import LocalSettings
 from gateway.metrics import Metrics
 
@@ -22,8 +22,8 @@ FAR_SECONDS = 3600.0
 
 class BareEngine:
     def __init__(self, corpus: Corpus, data_dir: Path) -> None:
-        context = Context("bench", LimitSettings(), EngineSettings(), Metrics().of_model("bench"), data_dir)
-        self.local = Local(LocalSettings(source=MODEL, download=False), context)
+        context = BackendContext("bench", LimitSettings(), EngineSettings(), Metrics().of_model("bench"), data_dir)
+        self.local = LocalEmbedder(LocalSettings(source=MODEL, download=False), context)
         self.requests = itertools.cycle(corpus.requests)
         self.runner = asyncio.Runner()
         self.runner.run(self.local.start())

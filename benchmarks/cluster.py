@@ -25,12 +25,12 @@ from benchmarks.corpus import INPUTS, MODEL
 from benchmarks.machine import machine
 from benchmarks.throughput import requests_per_second
 from gateway.cluster import plan
-from gateway.cluster.clustered import Clustered
+from gateway.cluster.clustered import RayEmbedder
 from gateway.cluster.settings import RaySettings, Resources
 from gateway.config import EngineSettings, LimitSettings
-from gateway.embedding.backend import Context
+from gateway.embedding.backend import BackendContext
 from gateway.embedding.embedder import Embedder, Inputs
-from gateway.engine.local import Local
+from gateway.engine.local import LocalEmbedder
 from gateway.engine.settings import LocalSettings
 from gateway.metrics import Metrics
 from gateway.tests.cluster import hive
@@ -84,8 +84,8 @@ async def bars(bees: Hive, folder: Path, sentences: corpus.Corpus, rounds: int, 
         source=MODEL, download=False, runtime="openvino", address=bees.address, resources=Resources(num_cpus=cores)
     )
     sides: dict[str, Embedder] = {
-        "engine": Local(LocalSettings(source=MODEL, download=False, runtime="openvino"), context(folder)),
-        "ray": Clustered(settings, context(folder)),
+        "engine": LocalEmbedder(LocalSettings(source=MODEL, download=False, runtime="openvino"), context(folder)),
+        "ray": RayEmbedder(settings, context(folder)),
     }
     for side in sides.values():
         await side.start()
@@ -114,7 +114,7 @@ async def planned(bees: Hive, folder: Path, sentences: corpus.Corpus, seconds: f
     )
     print(await ran("cluster", "deploy", "--config", str(config)))
     settings = RaySettings(source=MODEL, download=False, runtime="openvino", address=bees.address)
-    side = Clustered(settings, context(folder))
+    side = RayEmbedder(settings, context(folder))
     await side.start()
     await bulk(side, sentences.requests, 2)
     fastest = await bulk(side, sentences.requests, seconds)
@@ -123,12 +123,12 @@ async def planned(bees: Hive, folder: Path, sentences: corpus.Corpus, seconds: f
     tokens = [(await side.prepare(inputs_of(request, "a"))).token_counts for request in sentences.requests]
     cv = float(np.std(np.concatenate(tokens)) / np.mean(np.concatenate(tokens)))
     speed = fastest * sentences.mean_tokens / NODES
-    replica = plan.Replica(tokens_per_second=speed, streams=1, call_seconds=max(0.0, alone - NODES / fastest), cores=1)
+    replica = plan.ReplicaProfile(tokens_per_second=speed, streams=1, call_seconds=max(0.0, alone - NODES / fastest), cores=1)
     print(f"{fastest:.0f} texts/s, {speed:,.0f} tokens/s a replica, cv of tokens {cv:.2f}")
     print(f"{1000 * replica.call_seconds:.2f} ms a call")
     print("| of the fastest | texts a second | predicted p50, p99 | measured p50, p99 |\n|---|---|---|---|")
     for share in sizing.UTILIZATIONS:
-        load = plan.Load(texts_per_second=share * fastest, tokens=sentences.mean_tokens, tokens_cv=cv, peak_factor=1)
+        load = plan.Workload(texts_per_second=share * fastest, tokens=sentences.mean_tokens, tokens_cv=cv, peak_factor=1)
         took = await sizing.poisson(side, texts, rate=load.texts_per_second, seconds=sizing.SECONDS)
         print(f"| {share:.0%} | {sizing.compared(load, replica, NODES, took)} |", flush=True)
     await side.close()
@@ -137,8 +137,8 @@ async def planned(bees: Hive, folder: Path, sentences: corpus.Corpus, seconds: f
         bees.lose(node)
 
 
-def context(folder: Path) -> Context:
-    return Context(hive.MODEL, LimitSettings(), EngineSettings(), Metrics().of_model(hive.MODEL), folder)
+def context(folder: Path) -> BackendContext:
+    return BackendContext(hive.MODEL, LimitSettings(), EngineSettings(), Metrics().of_model(hive.MODEL), folder)
 
 
 async def bulk(side: Embedder, requests: list[list[str]], seconds: float) -> float:
@@ -174,7 +174,7 @@ def inputs_of(texts: list[str], caller: str) -> Inputs:
 
 async def losses(bees: Hive, folder: Path, short: list[str]) -> bool:
     """Whether every request was answered with 200 and the engine's own vectors, float32, whatever was lost meanwhile."""
-    local = Local(LocalSettings(source=MODEL, download=False, runtime="openvino", precision="float32"), context(folder))
+    local = LocalEmbedder(LocalSettings(source=MODEL, download=False, runtime="openvino", precision="float32"), context(folder))
     await local.start()
     truth = dict(zip(short[:64], await embedded(local, short[:64], "a"), strict=True))
     await local.close()

@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.bare_engine import BareEngine
 from benchmarks.corpus import Corpus, corpus
-from gateway.cluster.plan import Load, Replica, percentile
+from gateway.cluster.plan import Workload, ReplicaProfile, percentile
 from gateway.embedding.embedder import Embedder, Inputs
 
 UTILIZATIONS = (0.2, 0.4, 0.6, 0.8)
@@ -44,14 +44,14 @@ async def poisson(side: Embedder, texts: list[str], *, rate: float, seconds: flo
     return await asyncio.gather(*tasks)
 
 
-def replica_of(engine: BareEngine, sentences: Corpus, texts: list[str]) -> tuple[Replica, float]:
+def replica_of(engine: BareEngine, sentences: Corpus, texts: list[str]) -> tuple[ReplicaProfile, float]:
     """As measured here: its speed with full batches, and what one text costs beyond its share of that. Texts a second besides."""
     texts_per_second = engine.bulk(8.0)["texts_per_second"]
     alone = [engine.runner.run(seconds_of(engine.local, text)) for text in texts[:300]]
     each = STREAMS / texts_per_second
     call_seconds = max(0.0, float(np.median(alone)) - each)
     speed = texts_per_second * sentences.mean_tokens
-    return Replica(tokens_per_second=speed, streams=STREAMS, call_seconds=call_seconds), texts_per_second
+    return ReplicaProfile(tokens_per_second=speed, streams=STREAMS, call_seconds=call_seconds), texts_per_second
 
 
 def main(folder: Path) -> None:
@@ -66,12 +66,12 @@ def main(folder: Path) -> None:
     print(f"{1000 * replica.call_seconds:.2f} ms a call")
     print("| of the fastest | texts a second | predicted p50, p99 | measured p50, p99 |\n|---|---|---|---|")
     for utilization in UTILIZATIONS:
-        load = Load(texts_per_second=utilization * fastest, tokens=sentences.mean_tokens, tokens_cv=cv, peak_factor=1)
+        load = Workload(texts_per_second=utilization * fastest, tokens=sentences.mean_tokens, tokens_cv=cv, peak_factor=1)
         took = engine.runner.run(poisson(engine.local, texts, rate=load.texts_per_second, seconds=SECONDS))
         print(f"| {utilization:.0%} | {compared(load, replica, 1, took)} |", flush=True)
 
 
-def compared(load: Load, replica: Replica, num_replicas: int, took: list[float]) -> str:
+def compared(load: Workload, replica: ReplicaProfile, num_replicas: int, took: list[float]) -> str:
     """The cells of a row: texts a second, predicted and measured p50 and p99."""
     predicted = [1000 * percentile(share, load, replica, num_replicas) for share in (0.5, 0.99)]
     measured = [1000 * float(np.percentile(took, percent)) for percent in (50, 99)]

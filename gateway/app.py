@@ -16,45 +16,45 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gateway import log as logging
 from gateway.access.admission import Admission
-from gateway.access.fallback_meters import FallbackMeters
-from gateway.access.keyring import Keyring
+from gateway.access.fallback_meters import FallbackRateLimitStore
+from gateway.access.keyring import KeySnapshot
 from gateway.access.limiter import Limiter
-from gateway.access.meters import LocalMeters, Meters
-from gateway.access.outage import Outage
-from gateway.access.porter import Porter, built_porter
+from gateway.access.meters import LocalRateLimitStore, RateLimitStore
+from gateway.access.outage import StoreOutage
+from gateway.access.porter import AccessControl, build_access_control
 from gateway.api import admin, docs, models, probes
-from gateway.api.admin import Desk
+from gateway.api.admin import AdminService
 from gateway.api.authentication import Authentication
 from gateway.api.edge import Edge
-from gateway.api.embeddings import Road
-from gateway.api.failures import answer
+from gateway.api.embeddings import EmbeddingsHandler
+from gateway.api.failures import handle_error
 from gateway.api.log_sampler import LogSampler
 from gateway.api.page import live, site
 from gateway.api.page.figures import Figures
 from gateway.api.server import Server, bound_socket
-from gateway.cluster.clustered import Ray
-from gateway.config import Config, LimitSettings, ModelRow, Source, secret_value
-from gateway.embedding.backend import Backend, Context, backend_of, installed_backends
+from gateway.cluster.clustered import RayBackend
+from gateway.config import Config, LimitSettings, ModelRow, ConfigSource, secret_value
+from gateway.embedding.backend import Backend, BackendContext, backend_of, installed_backends
 from gateway.embedding.cache import VectorCache
-from gateway.embedding.cached import Cached
+from gateway.embedding.cached import CachedEmbedder
 from gateway.embedding.catalog import Catalog
-from gateway.embedding.group import Group, GroupEmbedder
+from gateway.embedding.group import FailoverBackend, FailoverEmbedder
 from gateway.embedding.loading import Loader
 from gateway.embedding.model import Model
-from gateway.engine.local import SentenceTransformers
+from gateway.engine.local import SentenceTransformersBackend
 from gateway.errors import ConfigurationError, OperatorError
-from gateway.live.changes import recipe
+from gateway.live.changes import embedder_key
 from gateway.live.generation import Generation
 from gateway.live.memory import MemoryWatch, malloc_trim
-from gateway.live.reload import Reload
-from gateway.live.succession import Succession, told_if_dead
+from gateway.live.reload import ConfigWatcher
+from gateway.live.succession import GenerationSwap, log_task_failure
 from gateway.log import get_logger
 from gateway.metrics import Metrics
 from gateway.tracing import Tracing
 from gateway.upstream.backend import UPSTREAM_BACKENDS
 from gateway.wire.token_ids import other_encoding
 
-BUILTIN_BACKENDS: tuple[Backend, ...] = (SentenceTransformers(), *UPSTREAM_BACKENDS, Ray(), Group())
+BUILTIN_BACKENDS: tuple[Backend, ...] = (SentenceTransformersBackend(), *UPSTREAM_BACKENDS, RayBackend(), FailoverBackend())
 LAG_INTERVAL_SECONDS = 0.5
 WITHOUT_REDIS = {
     "local": "each gateway applies the whole limit by itself",
@@ -71,9 +71,11 @@ class Gateway:
     `generation` holds what was built from the configuration in effect; the rest is the process's own and outlives that.
     """
 
-    def __init__(self, config: Config, backends: Iterable[Backend] = BUILTIN_BACKENDS, *, source: Source | None = None) -> None:
+    def __init__(
+        self, config: Config, backends: Iterable[Backend] = BUILTIN_BACKENDS, *, source: ConfigSource | None = None
+    ) -> None:
         """`source` is where the configuration is read from again. Raises ConfigurationError for anything that cannot work."""
-        self.is_leaving = self.is_draining = False
+        self.is_shutting_down = self.is_draining = False
         self.server: Server | None = None
         self.address = ""  # once it listens
         self.metrics = Metrics()
@@ -84,106 +86,118 @@ class Gateway:
         self.metrics.cache_bytes.set_function(lambda: self.cache.num_bytes)
         self.admission = Admission(max_requests=config.server.max_concurrent_requests, max_bytes=config.server.max_buffered_bytes)
         self.backends = installed_backends(backends)
-        self.loader = Loader(self.tell_loaded)
-        self.turn = asyncio.Lock()
+        self.loader = Loader(self.publish_model)
+        self.load_lock = asyncio.Lock()
         self.shared: dict[str, Any] = {}  # by the embedders of one backend
-        self.succession = Succession(
-            self.built(config), build=self.built, loader=self.loader, on_switched=self.switched, metrics=self.metrics
+        self.swap = GenerationSwap(
+            self.build(config), build=self.build, loader=self.loader, on_switched=self.on_swap, metrics=self.metrics
         )
-        self.reload: Reload | None = None
+        self.watcher: ConfigWatcher | None = None
         if source is not None:
-            self.reload = Reload(source, current=lambda: self.config, renew=self.succession.renew, metrics=self.metrics)
+            self.watcher = ConfigWatcher(source, current=lambda: self.config, renew=self.swap.renew, metrics=self.metrics)
 
     @property
     def generation(self) -> Generation:
-        return self.succession.current
+        return self.swap.current
 
     @property
     def config(self) -> Config:
         return self.generation.config
 
     @property
-    def porter(self) -> Porter | None:
-        return self.generation.porter
+    def access_control(self) -> AccessControl | None:
+        return self.generation.access_control
 
     @property
-    def keyring(self) -> Keyring | None:
-        return self.porter.keyring if self.porter else None
+    def snapshot(self) -> KeySnapshot | None:
+        return self.access_control.snapshot if self.access_control else None
 
     @property
     def catalog(self) -> Catalog:
         return self.generation.catalog
 
     @property
-    def road(self) -> Road:
-        return self.generation.road
+    def handler(self) -> EmbeddingsHandler:
+        return self.generation.handler
 
     @property
-    def door(self) -> ASGIApp:
-        return self.generation.door
+    def app(self) -> ASGIApp:
+        return self.generation.app
 
-    def built(self, config: Config, before: Generation | None = None) -> Generation:
+    def build(self, config: Config, before: Generation | None = None) -> Generation:
         """The parts in road order. What `before` has and nothing changed of, such as its embedders, is the same in both."""
-        porter, meters = self.built_porter(config, before), built_meters(config.limits, before, self.metrics)
-        catalog = Catalog(self.built_models(config, before), self.loader)
+        porter, meters = self.build_access(config, before), build_limit_store(config.limits, before, self.metrics)
+        catalog = Catalog(self.build_models(config, before), self.loader)
         default = config.server.default_model
         if default is not None and default not in catalog.by_name:
             raise ConfigurationError(f"server.default_model: no model has the name or alias '{default}'")
         limiter = Limiter(config.limits, meters, self.metrics)
-        road = Road(
+        road = EmbeddingsHandler(
             catalog=catalog,
             admission=self.admission,
             limiter=limiter,
             settings=config.server,
             metrics=self.metrics,
-            bookkeeper=porter.bookkeeper if porter else None,
+            bookkeeper=porter.recorder if porter else None,
         )
-        desk = Desk(porter.keyring, porter.store, porter.ledger, config.server) if porter and config.admin.enabled else None
-        door = self.built_door(config, porter, limiter, catalog, road, desk)
+        desk = (
+            AdminService(porter.snapshot, porter.store, porter.usage_store, config.server)
+            if porter and config.admin.enabled
+            else None
+        )
+        door = self.build_app(config, porter, limiter, catalog, road, desk)
         return Generation(config, porter, limiter, catalog, road, desk, door)
 
-    def built_porter(self, config: Config, before: Generation | None) -> Porter | None:
+    def build_access(self, config: Config, before: Generation | None) -> AccessControl | None:
         if before is not None and (before.config.auth, before.config.usage) == (config.auth, config.usage):
-            return before.porter
-        return built_porter(config.auth, config.usage, config.store, self.metrics)
+            return before.access_control
+        return build_access_control(config.auth, config.usage, config.store, self.metrics)
 
-    def built_models(self, config: Config, before: Generation | None) -> Iterator[Model]:
+    def build_models(self, config: Config, before: Generation | None) -> Iterator[Model]:
         for row in config.models:
             refuse_misread_names(row)
             models = before.catalog.models if before is not None else []
-            same = [model for model in models if before and recipe(before.config, model.row) == recipe(config, row)]
-            yield Model(row, same[0].embedder, same[0].built, same[0].life) if same else self.built_model(config, row)
+            same = [model for model in models if before and embedder_key(before.config, model.row) == embedder_key(config, row)]
+            yield Model(row, same[0].embedder, same[0].built, same[0].load_state) if same else self.build_model(config, row)
 
-    def built_model(self, config: Config, row: ModelRow, *, group: str | None = None) -> Model:
+    def build_model(self, config: Config, row: ModelRow, *, group: str | None = None) -> Model:
         """Of a row, or of a member of a group, whose metrics are the group's."""
         backend, settings = backend_of(row, self.backends)
         metrics = self.metrics.of_model(group or row.name)
-        member = partial(self.built_model, config, group=row.name)
-        context = Context(row.name, config.limits, config.engine, metrics, config.store.folder, self.turn, member, self.shared)
+        member = partial(self.build_model, config, group=row.name)
+        context = BackendContext(
+            row.name, config.limits, config.engine, metrics, config.store.folder, self.load_lock, member, self.shared
+        )
         built = backend.build(settings, context)
-        if isinstance(built, GroupEmbedder):  # whose members have the cache, each with its own vectors
+        if isinstance(built, FailoverEmbedder):  # whose members have the cache, each with its own vectors
             return Model(row, built, built)
-        cached = Cached(built, self.cache, max_request_tokens=config.limits.max_request_tokens, metrics=metrics)
+        cached = CachedEmbedder(built, self.cache, max_request_tokens=config.limits.max_request_tokens, metrics=metrics)
         return Model(row, cached, built)
 
-    def built_door(  # noqa: PLR0913, PLR0917 - all that a generation has
-        self, config: Config, porter: Porter | None, limiter: Limiter, catalog: Catalog, road: Road, desk: Desk | None
+    def build_app(  # noqa: PLR0913, PLR0917 - all that a generation has
+        self,
+        config: Config,
+        porter: AccessControl | None,
+        limiter: Limiter,
+        catalog: Catalog,
+        road: EmbeddingsHandler,
+        desk: AdminService | None,
     ) -> Edge:
         watched = probes.routes(
             catalog=catalog,
-            parts={"limits": lambda: limiter.is_well, **(porter.parts if porter else {})},
+            parts={"limits": lambda: limiter.is_alive, **(porter.parts if porter else {})},
             shortfalls={"limits": lambda: limiter.shortfall, **(porter.shortfalls if porter else {})},
             metrics=self.metrics,
             settings=config.metrics,
-            is_leaving=lambda: self.is_leaving,
+            is_leaving=lambda: self.is_shutting_down,
         )
         run = admin.routes(desk) if desk else []
         default = config.server.default_model
         told = docs.routes(catalog, default_model=default, has_admin=bool(run)) if config.server.docs else []
         litestar = Litestar(
             [road.route(), *models.routes(catalog), *run, *watched, *told, *self.page(config, porter)],
-            middleware=[DefineMiddleware(Authentication, keyring=porter.keyring if porter else None, metrics=self.metrics)],
-            exception_handlers={Exception: answer},
+            middleware=[DefineMiddleware(Authentication, keyring=porter.snapshot if porter else None, metrics=self.metrics)],
+            exception_handlers={Exception: handle_error},
             openapi_config=None,
             logging_config=None,
         )
@@ -193,7 +207,7 @@ class Gateway:
             settings=config.server,
             metrics=self.metrics,
             sampler=self.sampler,
-            is_leaving=lambda: self.is_leaving,
+            is_leaving=lambda: self.is_shutting_down,
             is_draining=lambda: self.is_draining,
             paths=paths,
             tracing=self.tracing,
@@ -203,8 +217,8 @@ class Gateway:
         """The application: whatever generation is in effect when a request comes answers it."""
         await self.generation(scope, receive, send)
 
-    def page(self, config: Config, porter: Porter | None) -> list[HTTPRouteHandler]:
-        settings, keyring = config.page, porter.keyring if porter else None
+    def page(self, config: Config, porter: AccessControl | None) -> list[HTTPRouteHandler]:
+        settings, keyring = config.page, porter.snapshot if porter else None
         if not settings.enabled:
             return []
         shown = site.routes(needs_key=keyring is not None, live=settings.live, has_docs=config.server.docs)
@@ -225,20 +239,20 @@ class Gateway:
         models = self.catalog.models
         await asyncio.gather(*(self.loader.load(model) for model in models if model.row.load == "start"))
         for model in models:
-            if isinstance(model.life.failure, ConfigurationError) and self.generation.has(model):
-                raise model.life.failure
-        failures = [model.life.failure for model in self.catalog.models if model.life.failure is not None]
+            if isinstance(model.load_state.failure, ConfigurationError) and self.generation.has(model):
+                raise model.load_state.failure
+        failures = [model.load_state.failure for model in self.catalog.models if model.load_state.failure is not None]
         if len(failures) == len(self.catalog.models):
             raise failures[0]
 
-    def tell_loaded(self, model: Model) -> None:
+    def publish_model(self, model: Model) -> None:
         about = model.describe()
-        self.metrics.of_model(model.name).loaded(
+        self.metrics.of_model(model.name).record_load(
             source=about.source, runtime=about.runtime, device=about.device, precision=about.precision,
             dimensions=str(about.dimensions), fingerprint=about.fingerprint, fidelity=about.fidelity,
         )  # fmt: skip
 
-    def switched(self, before: Generation, after: Generation) -> None:
+    def on_swap(self, before: Generation, after: Generation) -> None:
         """What is the process's own, and set by the configuration. Between two requests: nothing here waits."""
         config = after.config
         self.admission.max_requests, self.admission.max_bytes = (
@@ -247,7 +261,7 @@ class Gateway:
         )
         self.cache.resize(config.cache.max_bytes)
         if self.server is not None:
-            self.server.drain_as(config.server)
+            self.server.apply_settings(config.server)
             self.server.table.configure(config.server)
         if config.log != before.config.log:
             logging.configure(level=config.log.level, line_format=config.log.format)
@@ -259,7 +273,7 @@ class Gateway:
         settings = self.config.server
         self.server = server = Server(
             self, settings, metrics=self.metrics, sampler=self.sampler,
-            on_leave=self.leave, on_drain=self.drain, is_idle=lambda: self.admission.num_requests == 0,
+            on_leave=self.begin_shutdown, on_drain=self.drain, is_idle=lambda: self.admission.num_requests == 0,
         )  # fmt: skip
         listening = bound_socket(settings)
         host, port = listening.getsockname()[:2]
@@ -272,12 +286,16 @@ class Gateway:
             loading = asyncio.create_task(self.announce(server), name="load")
             tasks = [
                 loading,
-                watching(self.watch_lag(), "lag-watch"),
-                watching(self.loader.watch(lambda: self.catalog.models), "load-watch"),
-                *([watching(self.reload.watch(), "reload")] if self.reload is not None else []),
-                *([watching(MemoryWatch(self.admission, trim).watch(), "memory-watch")] if (trim := malloc_trim()) else []),
+                create_watched_task(self.watch_lag(), "lag-watch"),
+                create_watched_task(self.loader.watch(lambda: self.catalog.models), "load-watch"),
+                *([create_watched_task(self.watcher.watch(), "reload")] if self.watcher is not None else []),
+                *(
+                    [create_watched_task(MemoryWatch(self.admission, trim).watch(), "memory-watch")]
+                    if (trim := malloc_trim())
+                    else []
+                ),
             ]
-            with self.reload.on_hang_up(self.stop) if self.reload is not None else nullcontext():
+            with self.watcher.on_hang_up(self.stop) if self.watcher is not None else nullcontext():
                 await server.serve(sockets=[listening])
             if loading.done():
                 loading.result()
@@ -300,7 +318,7 @@ class Gateway:
         try:
             await self.load()
         except BaseException:
-            server.stop(is_waited_for=True)
+            server.stop(skip_delay=True)
             raise
         gc.collect()
         gc.freeze()  # what was built to stay: looking it through again, every few thousand requests, held up the loop for 50 ms
@@ -319,60 +337,60 @@ class Gateway:
         if self.server is not None:
             self.server.stop()
 
-    def leave(self) -> None:
+    def begin_shutdown(self) -> None:
         """From now on `/readyz` says no, and each reply closes its connection; requests are served as ever."""
-        self.is_leaving = True
+        self.is_shutting_down = True
         log.info("leaving", seconds=self.server.drain_delay_seconds if self.server else 0)
 
     def drain(self) -> None:
         """From now on new requests are refused; those under way go on."""
-        self.is_leaving = self.is_draining = True
+        self.is_shutting_down = self.is_draining = True
         log.info("draining")
 
     async def close(self) -> None:
         await self.figures.close()
         self.sampler.end_window()
         await self.loader.close()
-        await self.succession.close()
+        await self.swap.close()
         if self.tracing is not None:
             await asyncio.to_thread(self.tracing.close)
 
 
 def warn(generation: Generation) -> None:
     host = generation.config.server.host
-    if generation.porter is not None and generation.porter.keyring.is_empty:
+    if generation.access_control is not None and generation.access_control.snapshot.is_empty:
         log.warning("no_api_keys", hint="no request can be served yet: make a key with `gateway keys create`")
-    if generation.porter is None and not is_loopback(host):
+    if generation.access_control is None and not is_loopback(host):
         log.warning("authentication_is_off", host=host, hint="EVERYBODY who reaches this address can use this server")
 
 
-def built_meters(limits: LimitSettings, before: Generation | None, metrics: Metrics) -> Meters:
+def build_limit_store(limits: LimitSettings, before: Generation | None, metrics: Metrics) -> RateLimitStore:
     """Of this process alone, or those that a server keeps for several. They outlive the limits that they are read by."""
-    if before is not None and whose_meters(before.config.limits) == whose_meters(limits):
-        return before.limiter.meters
+    if before is not None and limit_store_key(before.config.limits) == limit_store_key(limits):
+        return before.limiter.store
     if limits.redis_url is None:
-        return LocalMeters()
+        return LocalRateLimitStore()
     if find_spec("hiredis") is None:
         raise ConfigurationError("limits.redis_url needs the extra redis: pip install hiredis")
     from gateway.access.redis_link import address_of  # noqa: PLC0415 - there only with the extra
-    from gateway.access.shared_meters import SharedMeters  # noqa: PLC0415
+    from gateway.access.shared_meters import RedisRateLimitStore  # noqa: PLC0415
 
     address = address_of(secret_value(limits.redis_url))
-    told = Outage("limiter", hint=WITHOUT_REDIS[limits.on_limiter_failure], show=metrics.limiter_up.set)
-    shared = SharedMeters(address, timeout_seconds=limits.redis_timeout_seconds, told=told)
+    told = StoreOutage("limiter", hint=WITHOUT_REDIS[limits.on_limiter_failure], show=metrics.limiter_up.set)
+    shared = RedisRateLimitStore(address, timeout_seconds=limits.redis_timeout_seconds, told=told)
     if limits.on_limiter_failure != "local":
         return shared
-    return FallbackMeters(shared, LocalMeters(), on_local=metrics.limiter_failures.labels("local").inc)
+    return FallbackRateLimitStore(shared, LocalRateLimitStore(), on_local=metrics.limiter_failures.labels("local").inc)
 
 
-def whose_meters(limits: LimitSettings) -> object:
+def limit_store_key(limits: LimitSettings) -> object:
     return limits.redis_url, limits.redis_timeout_seconds, limits.redis_url and limits.on_limiter_failure
 
 
-def watching(work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
+def create_watched_task(work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
     """A task that should never end by itself; its death is told."""
     task = asyncio.create_task(work, name=name)
-    task.add_done_callback(told_if_dead)
+    task.add_done_callback(log_task_failure)
     return task
 
 

@@ -22,7 +22,7 @@ def get_logger() -> Any:
     return structlog.get_logger()
 
 
-class Stream:
+class LogStream:
     """Standard error, whose reader may go and whose disk may be full: a line that is lost costs neither a request nor a stop."""
 
     def __init__(self, file: TextIO) -> None:
@@ -55,7 +55,7 @@ def configure(*, level: str, line_format: str) -> None:
     formatter = structlog.stdlib.ProcessorFormatter(
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer], foreign_pre_chain=shared
     )
-    stream: Any = Stream(sys.stderr)  # Any: it has what both write to
+    stream: Any = LogStream(sys.stderr)  # Any: it has what both write to
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)
     root = logging.getLogger()
@@ -79,7 +79,7 @@ def configure(*, level: str, line_format: str) -> None:
         logger_factory=structlog.WriteLoggerFactory(stream),
         wrapper_class=structlog.make_filtering_bound_logger(level),
     )
-    threading.excepthook = thread_died
+    threading.excepthook = log_thread_death
 
 
 def as_json(event: Event, **_: Any) -> str:
@@ -96,7 +96,7 @@ def error_without_message(_logger: Any, _method: str, event: Event) -> Event:
     return event
 
 
-def thread_died(arguments: threading.ExceptHookArgs) -> None:
+def log_thread_death(arguments: threading.ExceptHookArgs) -> None:
     structlog.get_logger().error(
         "thread_died", thread=arguments.thread.name if arguments.thread else None, exc_info=arguments.exc_value
     )

@@ -202,12 +202,12 @@ class Metrics:
         self.http_seconds_of = cache(self.http_seconds.labels)
         self.requests_of = cache(self.requests.labels)
 
-    def answered(self, route: str, method: str, status: str, *, seconds: float) -> None:
+    def record_response(self, route: str, method: str, status: str, *, seconds: float) -> None:
         """A response went out."""
         self.http_requests_of(route, method, status).inc()
         self.http_seconds_of(route).observe(seconds)
 
-    def ended(self, model: str, outcome: str) -> None:
+    def request_outcome(self, model: str, outcome: str) -> None:
         """An embedding request ended, well or not."""
         self.requests_of(model, outcome).inc()
 
@@ -287,37 +287,37 @@ class ModelMetrics:
         """For a model that another server embeds; it is called the same there."""
         return UpstreamMetrics(self.name, self.metrics)
 
-    def loaded(self, *, fidelity: float | None, **labels: str) -> None:
+    def record_load(self, *, fidelity: float | None, **labels: str) -> None:
         """The model can serve. `labels` are those of MODEL_INFO beside `model`; a fidelity nobody measured is not shown."""
-        self.gone()
+        self.forget()
         self.shown = (self.name, *(labels[name] for name in MODEL_INFO[1:]))
         self.info.labels(*self.shown).set(1)
         if fidelity is not None:
             self.fidelity.labels(self.name).set(fidelity)
 
-    def gone(self) -> None:
+    def forget(self) -> None:
         """It is no longer what it was. What was counted of it stays."""
         if self.shown is not None:
             self.info.remove(*self.shown)
             self.shown = None
         self.fidelity.remove_by_labels({"model": self.name})
 
-    def member_answered(self, member: str, outcome: str) -> None:
+    def record_member(self, member: str, outcome: str) -> None:
         """A member of this group was asked. `outcome` is "ok" or an error's code."""
         self.group_requests.labels(self.name, member, outcome).inc()
 
     def member_served(self, member: str, *, is_first: bool) -> None:
         """A member's vectors went out. Of one that is not the first, whoever runs it pays for a fallback."""
-        self.member_answered(member, "ok")
+        self.record_member(member, "ok")
         self.group_fallbacks.labels(self.name).inc(not is_first)
 
-    def looked_up(self, **results: int) -> None:
+    def record_lookups(self, **results: int) -> None:
         """So many inputs had each of LOOKUP_RESULTS."""
         for result, num_inputs in results.items():
             if num_inputs:
                 self.lookups[result].inc(num_inputs)
 
-    def embedded(self, token_counts: list[int], stages: dict[str, float]) -> None:
+    def record_embedding(self, token_counts: list[int], stages: dict[str, float]) -> None:
         """One request's inputs were embedded."""
         self.inputs.inc(len(token_counts))
         self.input_tokens_total.inc(sum(token_counts))
@@ -326,18 +326,18 @@ class ModelMetrics:
         for stage, seconds in stages.items():
             self.stage_seconds_of(stage).observe(seconds)
 
-    def ran(self, *, num_inputs: int, padded_tokens: int, real_tokens: int) -> None:
+    def record_batch(self, *, num_inputs: int, padded_tokens: int, real_tokens: int) -> None:
         """One batch ran on the device."""
         self.batch_inputs.observe(num_inputs)
         self.batch_tokens.observe(padded_tokens)
         self.batch_padding.observe(padded_tokens / real_tokens)
 
-    def waiting(self, *, num_inputs: int, num_tokens: int, backlog_seconds: float) -> None:
+    def set_queue(self, *, num_inputs: int, num_tokens: int, backlog_seconds: float) -> None:
         self.queue_inputs.set(num_inputs)
         self.queue_tokens.set(num_tokens)
         self.backlog_seconds.set(backlog_seconds)
 
-    def cluster_seen(self, replicas: dict[str, int], *, is_up: bool) -> None:
+    def set_cluster(self, replicas: dict[str, int], *, is_up: bool) -> None:
         """How the model's cluster is; `replicas` counts those in each of REPLICA_STATES."""
         self.metrics.cluster_up.labels(self.name).set(is_up)
         for state in REPLICA_STATES:
@@ -350,7 +350,7 @@ class ModelMetrics:
         with outstanding.track_inprogress():
             yield
 
-    def cluster_called(self, outcome: str) -> None:
+    def record_cluster_call(self, outcome: str) -> None:
         """One try of a call ended."""
         self.metrics.cluster_calls.labels(self.name, outcome).inc()
 

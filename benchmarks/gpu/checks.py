@@ -11,16 +11,16 @@ import torch
 
 from benchmarks.gpu.plan import Plan, Skipped, encoded, held_out
 from gateway.config import EngineSettings, LimitSettings
-from gateway.embedding.backend import Context
+from gateway.embedding.backend import BackendContext
 from gateway.embedding.embedder import Inputs
 from gateway.engine import unpadded
 from gateway.engine.encoder import Window
 from gateway.engine.faithful import Faithful, load_faithful
 from gateway.engine.fidelity import cosines, min_cosine
-from gateway.engine.local import Local
+from gateway.engine.local import LocalEmbedder
 from gateway.engine.settings import LocalSettings
 from gateway.engine.tokenizer import Tokenizer
-from gateway.engine.torch_encoder import TorchEncoder, chosen_devices, release
+from gateway.engine.torch_encoder import TorchEncoder, choose_devices, release
 from gateway.metrics import Metrics
 from gateway.tests.engine.architectures import KINDS, model_of
 
@@ -40,14 +40,14 @@ def expect(is_so: bool, what: str) -> None:
         raise NotSo(what)
 
 
-def local_of(plan: Plan, source: Path, **settings: Any) -> Local:
+def local_of(plan: Plan, source: Path, **settings: Any) -> LocalEmbedder:
     engine = EngineSettings(warmup_seconds=0 if plan.is_small else 5)
-    context = Context("m", LimitSettings(), engine, Metrics().of_model("m"), plan.scratch / "data")
+    context = BackendContext("m", LimitSettings(), engine, Metrics().of_model("m"), plan.scratch / "data")
     row = {"runtime": "torch", "device": plan.device, "download": False} | settings
-    return Local(LocalSettings(source=str(source), **row), context)
+    return LocalEmbedder(LocalSettings(source=str(source), **row), context)
 
 
-async def embedded(local: Local, texts: list[str], **more: Any) -> Any:
+async def embedded(local: LocalEmbedder, texts: list[str], **more: Any) -> Any:
     inputs = Inputs(texts, is_array=True, caller="a", deadline=time.monotonic() + 600, **more)
     return (await local.embed(await local.prepare(inputs))).rows
 
@@ -65,7 +65,7 @@ def worst(folder: Path, faithful: Faithful) -> float:
 
 
 def measured(folder: Path, plan: Plan, precision: str) -> Seen:
-    faithful = load_faithful(folder, devices=chosen_devices(plan.device), precision=precision, threads=0)
+    faithful = load_faithful(folder, devices=choose_devices(plan.device), precision=precision, threads=0)
     used = faithful.encoders[0].info.precision
     seen = worst(folder, faithful)
     expect(seen >= min_cosine(used), f"asked for {precision}, runs in {used}: worst cosine {seen:.6f} on texts held out")
@@ -118,7 +118,7 @@ def what_stays_float32(plan: Plan) -> Seen:
 
 def every_device_serves(plan: Plan) -> Seen:
     """The whole road, from texts to vectors, with a copy of the model on each device."""
-    devices = chosen_devices(plan.device)
+    devices = choose_devices(plan.device)
     texts = ["a few words of text " * (1 + number % 7) + str(number) for number in range(60)]
 
     async def served() -> Seen:
@@ -170,7 +170,7 @@ def a_full_device_fails_nobody(plan: Plan) -> Seen:
 def no_device_of_that_name(_: Plan) -> Seen:
     """One clear line instead of torch's."""
     try:
-        chosen_devices("cuda:77")
+        choose_devices("cuda:77")
     except Exception as error:  # noqa: BLE001 - whichever it is, its text is judged
         expect("torch sees" in str(error), str(error))
         return {"said": str(error)}

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from gateway.errors import Overloaded
 
 
-class Stay:
+class Permit:
     """One request's place, from its first byte to its reply."""
 
     def __init__(self, admission: "Admission") -> None:
@@ -32,11 +32,11 @@ class Admission:
         self.num_bytes = self.num_bytes_ever = 0
 
     @contextmanager
-    def enter(self) -> Iterator[Stay]:
+    def enter(self) -> Iterator[Permit]:
         """Raises Overloaded when every place is taken."""
         if self.num_requests >= self.max_requests:
             raise Overloaded("Too many requests are being served.")
-        stay = Stay(self)
+        stay = Permit(self)
         self.num_requests += 1
         try:
             yield stay

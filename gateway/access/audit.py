@@ -15,7 +15,7 @@ MAX_ACTOR_CHARS = 120
 
 
 @dataclass(frozen=True, slots=True)
-class Deed:
+class AuditEvent:
     """`actor` is `cli:` and an operating system's user, or `key:` and an admin's public id."""
 
     at: datetime
@@ -24,23 +24,24 @@ class Deed:
     key_id: str
     detail: dict[str, Any]
 
-    def told(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return {"at": iso(self.at), "actor": self.actor, "action": self.action, "key": self.key_id, "detail": self.detail}
 
 
-def write(connection: sql.Connection, deed: Deed) -> None:
+def write(connection: sql.Connection, deed: AuditEvent) -> None:
     """Of metadata only the names are kept: what operators put there is theirs."""
     told = {name: sorted(value) if name == "metadata" else value for name, value in deed.detail.items()}
     row = {"at": deed.at, "actor": deed.actor[:MAX_ACTOR_CHARS], "action": deed.action, "key_id": deed.key_id}
     connection.execute(audit_table.insert().values(**row, detail=msgspec.json.encode(told).decode()))
 
 
-def history(database: Database, key_id: str | None = None, *, limit: int) -> list[Deed]:
+def history(database: Database, key_id: str | None = None, *, limit: int) -> list[AuditEvent]:
     """The latest deeds, the last one first; of one key or of all."""
     chosen = audit_table.select().order_by(audit_table.c.number.desc()).limit(limit)
     if key_id is not None:
         chosen = chosen.where(audit_table.c.key_id == key_id)
     with database.read() as connection:
         return [
-            Deed(row.at, row.actor, row.action, row.key_id, msgspec.json.decode(row.detail)) for row in connection.execute(chosen)
+            AuditEvent(row.at, row.actor, row.action, row.key_id, msgspec.json.decode(row.detail))
+            for row in connection.execute(chosen)
         ]

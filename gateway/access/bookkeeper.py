@@ -13,10 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from gateway.access.keys import Caller
-from gateway.access.ledger import BUDGET_SPANS, Ledger, Spent, Stamp, Usage
+from gateway.access.ledger import BUDGET_SPANS, UsageStore, Spent, Stamp, UsageTotals
 from gateway.access.period import HOUR_SECONDS, hour_of, period_of, renewed_at
 from gateway.access.terms import iso
-from gateway.access.worker import Worker
+from gateway.access.worker import WorkerThread
 from gateway.config import UsageSettings
 from gateway.errors import InsufficientQuota, OperatorError, StoreAway
 from gateway.log import get_logger
@@ -57,12 +57,12 @@ class Batch:
     is_unsure: bool = False  # whether it may be
 
 
-class Bookkeeper:
+class UsageRecorder:
     """Used on the event loop alone; the ledger is written in a thread."""
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: UsageStore,
         settings: UsageSettings,
         *,
         metrics: Metrics,
@@ -87,7 +87,7 @@ class Bookkeeper:
         self.num_lost = 0  # rows, since that was last told
         self.is_stopping = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
-        self.worker = Worker("usage")
+        self.worker = WorkerThread("usage")
 
     async def start(self, *, is_store_away: bool = False) -> None:
         """Learns what was spent before, then writes every few seconds. Raises OperatorError where the store cannot be read.
@@ -96,7 +96,7 @@ class Bookkeeper:
         """
         if not is_store_away:
             await self.inform()
-        self.task = asyncio.create_task(self.run(), name="bookkeeper")
+        self.task = asyncio.create_task(self.flush_forever(), name="bookkeeper")
 
     async def inform(self) -> None:
         found = await self.worker.run(self.ledger.budgets, self.periods())
@@ -110,11 +110,11 @@ class Bookkeeper:
         """False means that usage is no longer written, which `/livez` tells."""
         return self.task is not None and not self.task.done()
 
-    def note(self, caller: Caller, *, model: str, num_inputs: int, num_tokens: int, num_cached_tokens: int) -> None:
+    def record(self, caller: Caller, *, model: str, num_inputs: int, num_tokens: int, num_cached_tokens: int) -> None:
         """One request was answered."""
         now = self.wall_clock()
         hour = int(now // HOUR_SECONDS)
-        self.keep((caller.public_id, model, hour), Counts(1, num_inputs, num_tokens, num_cached_tokens))
+        self.add_pending((caller.public_id, model, hour), Counts(1, num_inputs, num_tokens, num_cached_tokens))
         self.metrics.of_key(caller.public_id).tokens.inc(num_tokens)
         if caller.allowance.token_budget is not None:
             self.active[caller.public_id] = now
@@ -132,7 +132,7 @@ class Bookkeeper:
         if self.spent.get((caller.public_id, period_of(span, hour_of(now))), 0) >= budget:
             raise InsufficientQuota(budget=budget, period=span, renewed_at=iso(renewed_at(span, now)) or "")
 
-    def keep(self, place: Place, counts: Counts) -> None:
+    def add_pending(self, place: Place, counts: Counts) -> None:
         found = self.pending.get(place)
         if found is not None:
             found.add(counts)
@@ -146,7 +146,7 @@ class Bookkeeper:
     def num_unwritten(self) -> int:
         return len(self.pending) + (len(self.sent.counts) if self.sent else 0)
 
-    async def run(self) -> None:
+    async def flush_forever(self) -> None:
         is_last = False
         while not is_last:
             with suppress(TimeoutError):
@@ -198,15 +198,15 @@ class Bookkeeper:
                 self.sent = Batch(batch.number, batch.counts, is_unsure=True)
             raise
         self.sent = None
-        self.learn(found, keys, periods)
+        self.update_spent(found, keys, periods)
 
     def take_back(self, batch: Batch) -> None:
         """It was certainly not written."""
         newer, self.pending, self.sent = self.pending, batch.counts, None
         for place, counts in newer.items():
-            self.keep(place, counts)
+            self.add_pending(place, counts)
 
-    def learn(self, found: Spent, keys: list[str], periods: list[str]) -> None:
+    def update_spent(self, found: Spent, keys: list[str], periods: list[str]) -> None:
         """The ledger's sums, with what was counted while they were fetched."""
         fresh = {(key, period): found.get((key, period), 0) for key in keys for period in periods}
         for (key, _, hour), counts in self.pending.items():
@@ -245,8 +245,10 @@ class Bookkeeper:
         self.worker.close()
 
 
-def rows_of(batch: dict[Place, Counts]) -> list[Usage]:
+def rows_of(batch: dict[Place, Counts]) -> list[UsageTotals]:
     return [
-        Usage(key, model, hour_of(hour * HOUR_SECONDS), each.num_requests, each.num_inputs, each.num_tokens, each.num_cached_tokens)
+        UsageTotals(
+            key, model, hour_of(hour * HOUR_SECONDS), each.num_requests, each.num_inputs, each.num_tokens, each.num_cached_tokens
+        )
         for (key, model, hour), each in batch.items()
     ]

@@ -23,7 +23,7 @@ import sqlalchemy as sql
 from sqlalchemy.exc import ArgumentError, InvalidatePoolError, SQLAlchemyError
 
 from gateway.access.schema import is_current, migrate
-from gateway.access.watch import Watch
+from gateway.access.watch import WorkDeadline
 from gateway.access.worker import alive
 from gateway.config import StoreSettings, secret_value
 from gateway.errors import ConfigurationError, OperatorError, StoreAway
@@ -113,7 +113,7 @@ class Database:
     @contextmanager
     def transaction(self, *, is_writing: bool, silence_seconds: float | None) -> Iterator[sql.Connection]:
         self.notice_another_file()
-        silence, is_unsure, watch = silence_seconds or self.silence_seconds, False, Watch()
+        silence, is_unsure, watch = silence_seconds or self.silence_seconds, False, WorkDeadline()
         self.here.watch, self.here.silence_seconds = watch, silence
         alive(self.connect_seconds + PING_SECONDS + LEEWAY_SECONDS)
         try:
@@ -134,7 +134,7 @@ class Database:
 
     def goes_on(self) -> None:
         """Work that takes long has come further: the next sign of life is due anew."""
-        watch: Watch | None = getattr(self.here, "watch", None)
+        watch: WorkDeadline | None = getattr(self.here, "watch", None)
         if watch is not None:
             watch.expect(self.here.silence_seconds)
             alive(self.here.silence_seconds + LEEWAY_SECONDS)
@@ -148,7 +148,7 @@ class Database:
         if record.info.pop("is_fresh", False) or self.path is not None:
             self.watch_over(dbapi_connection)
             return
-        watch: Watch = self.here.watch
+        watch: WorkDeadline = self.here.watch
         try:
             self.watch_over(dbapi_connection)
             watch.expect(PING_SECONDS)
@@ -162,7 +162,7 @@ class Database:
         self.goes_on()
 
     def watch_over(self, dbapi_connection: Any) -> None:
-        watch: Watch | None = getattr(self.here, "watch", None)
+        watch: WorkDeadline | None = getattr(self.here, "watch", None)
         if watch is not None:
             watch.over(dbapi_connection)
             self.goes_on()

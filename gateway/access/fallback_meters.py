@@ -8,14 +8,14 @@ entered, and its place is counted where it was taken, also once the other meters
 from collections.abc import Callable
 from dataclasses import replace
 
-from gateway.access.limits import MINUTE, SECOND, Limits, Rate, rounded_up
-from gateway.access.meters import Cost, LocalMeters, Meters, MetersAway, Reading
+from gateway.access.limits import MINUTE, SECOND, RateLimits, Rate, rounded_up
+from gateway.access.meters import Cost, LocalRateLimitStore, RateLimitStore, RateLimitStoreUnavailable, RateState
 
 
-class FallbackMeters:
+class FallbackRateLimitStore:
     """Follows Meters, and never raises MetersAway. `on_local` is told of each question that was answered here."""
 
-    def __init__(self, shared: Meters, local: LocalMeters, *, on_local: Callable[[], None]) -> None:
+    def __init__(self, shared: RateLimitStore, local: LocalRateLimitStore, *, on_local: Callable[[], None]) -> None:
         self.shared = shared
         self.local = local
         self.on_local = on_local
@@ -29,46 +29,46 @@ class FallbackMeters:
         return self.shared.outage
 
     @property
-    def is_well(self) -> bool:
-        return self.shared.is_well
+    def is_alive(self) -> bool:
+        return self.shared.is_alive
 
-    async def enter(self, caller: str, limits: Limits, visit: str, *, min_tokens: int) -> Reading:
+    async def enter(self, caller: str, limits: RateLimits, visit: str, *, min_tokens: int) -> RateState:
         most, num_here = limits.max_concurrent_requests, self.local.num_running(caller)
         try:
             await self.settle(caller, limits)
             if most is not None and num_here >= most:
-                return Reading(refused="concurrency", wait=SECOND)
+                return RateState(refused="concurrency", wait=SECOND)
             left = limits if most is None or not num_here else replace(limits, max_concurrent_requests=most - num_here)
             return await self.shared.enter(caller, left, visit, min_tokens=min_tokens)
-        except MetersAway:
+        except RateLimitStoreUnavailable:
             self.on_local()
             reading = await self.local.enter(caller, limits, visit, min_tokens=min_tokens)
             if reading.refused is None:
                 self.here.add(visit)
             return reading
 
-    async def charge(self, caller: str, limits: Limits, num_tokens: int) -> Reading:
+    async def charge(self, caller: str, limits: RateLimits, num_tokens: int) -> RateState:
         try:
             await self.settle(caller, limits)
             return await self.shared.charge(caller, limits, num_tokens)
-        except MetersAway:
+        except RateLimitStoreUnavailable:
             self.on_local()
             return await self.local.charge(caller, limits, num_tokens)
 
-    async def owe(self, caller: str, limits: Limits, cost: Cost) -> None:
+    async def owe(self, caller: str, limits: RateLimits, cost: Cost) -> None:
         try:
             await self.shared.owe(caller, limits, cost)
-        except MetersAway:
+        except RateLimitStoreUnavailable:
             await self.local.owe(caller, limits, cost)
 
-    def leave(self, caller: str, limits: Limits, visit: str, returned: Cost) -> None:
+    def leave(self, caller: str, limits: RateLimits, visit: str, returned: Cost) -> None:
         if visit in self.here:
             self.here.remove(visit)
             self.local.leave(caller, limits, visit, returned)
         else:
             self.shared.leave(caller, limits, visit, returned)
 
-    async def settle(self, caller: str, limits: Limits) -> None:
+    async def settle(self, caller: str, limits: RateLimits) -> None:
         """Charges there what was used here. Raises MetersAway; it is then still owed."""
         debts = self.local.debts(caller, limits) if self.shared.outage is None else None
         if debts is None:

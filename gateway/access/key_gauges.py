@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from gateway.access.bookkeeper import Bookkeeper
-from gateway.access.keyring import Keyring
-from gateway.access.known_key import KnownKey
+from gateway.access.bookkeeper import UsageRecorder
+from gateway.access.keyring import KeySnapshot
+from gateway.access.known_key import CachedKey
 from gateway.access.ledger import Spent
 from gateway.access.period import hour_of, period_of
-from gateway.access.worker import Worker
+from gateway.access.worker import WorkerThread
 from gateway.errors import StoreAway
 from gateway.metrics import Metrics
 
@@ -30,13 +30,13 @@ class KeyGauges:
     """Used on the event loop alone; the keys are looked through in a thread."""
 
     def __init__(
-        self, keyring: Keyring, bookkeeper: Bookkeeper, metrics: Metrics, wall_clock: Callable[[], float] = time.time
+        self, keyring: KeySnapshot, bookkeeper: UsageRecorder, metrics: Metrics, wall_clock: Callable[[], float] = time.time
     ) -> None:
         self.keyring = keyring
         self.bookkeeper = bookkeeper
         self.metrics = metrics
         self.wall_clock = wall_clock
-        self.worker = Worker("key-gauges")
+        self.worker = WorkerThread("key-gauges")
         self.task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -66,7 +66,7 @@ class KeyGauges:
         self.worker.close()
 
 
-def budgets_used(keys: Mapping[str, KnownKey], spent: Spent, now: float) -> ByKey:
+def budgets_used(keys: Mapping[str, CachedKey], spent: Spent, now: float) -> ByKey:
     """Those that have used the largest share of theirs. More than 1 is what requests under way took beyond it."""
     hour = hour_of(now)
     shares = {}
@@ -78,7 +78,7 @@ def budgets_used(keys: Mapping[str, KnownKey], spent: Spent, now: float) -> ByKe
     return {public_id: shares[public_id] for public_id in heapq.nlargest(MAX_KEYS, shares, key=shares.__getitem__)}
 
 
-def expiries(keys: Mapping[str, KnownKey], now: float) -> ByKey:
+def expiries(keys: Mapping[str, CachedKey], now: float) -> ByKey:
     """Those that expire next, in Unix seconds; one that has expired works no longer and is not shown."""
     soon = {public_id: key.expires_at for public_id, key in keys.items() if now < key.expires_at < now + SOON_SECONDS}
     return {public_id: soon[public_id] for public_id in heapq.nsmallest(MAX_KEYS, soon, key=soon.__getitem__)}

@@ -22,13 +22,13 @@ from gateway.access.keys import (
     masked,
     plain_key,
 )
-from gateway.access.known_key import UNKNOWN, KnownKey, configured_key
-from gateway.access.outage import Outage
-from gateway.access.snapshot_file import Snapshot, SnapshotFile, Unusable
+from gateway.access.known_key import UNKNOWN, CachedKey, configured_key
+from gateway.access.outage import StoreOutage
+from gateway.access.snapshot_file import Snapshot, SnapshotFile, UnusableSnapshot
 from gateway.access.snapshot_writer import SnapshotWriter
-from gateway.access.store import KeyStore, Reading, Revision
-from gateway.access.unknown_keys import UnknownKeys
-from gateway.access.worker import Worker
+from gateway.access.store import KeyStore, KeyChanges, Revision
+from gateway.access.unknown_keys import UnknownKeyLookup
+from gateway.access.worker import WorkerThread
 from gateway.config import AuthSettings, secret_value
 from gateway.errors import ConfigurationError, InvalidKey, OperatorError, StoreAway, StoreUnavailable
 from gateway.log import get_logger
@@ -38,10 +38,10 @@ OUTAGE_HINT = "the keys known last go on for auth.max_snapshot_age_seconds; then
 
 log = get_logger()
 
-Keys = dict[str, KnownKey]
+Keys = dict[str, CachedKey]
 
 
-class Keyring:
+class KeySnapshot:
     """Configured keys and stored ones, together. Made with `store` None only where nobody needs a key."""
 
     def __init__(  # noqa: PLR0913 - where keys are from, two clocks, and what outlives the store
@@ -51,7 +51,7 @@ class Keyring:
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         *,
-        outage: Outage | None = None,
+        outage: StoreOutage | None = None,
         file: SnapshotFile | None = None,
     ) -> None:
         """`outage` hears when the keys cannot be read; without a `file` nothing is kept on disk."""
@@ -59,7 +59,7 @@ class Keyring:
         self.store = store
         self.clock = clock
         self.wall_clock = wall_clock
-        self.outage = outage or Outage("key_store", hint=OUTAGE_HINT, show=lambda _: None, clock=clock)
+        self.outage = outage or StoreOutage("key_store", hint=OUTAGE_HINT, show=lambda _: None, clock=clock)
         self.file = file
         self.stored: Keys = {}  # neither is ever changed, only replaced: a reader sees the old one or the new one
         self.configured: Keys = {}
@@ -67,10 +67,10 @@ class Keyring:
         self.file_time: float | None = None  # of the key file, when `configured` was read
         self.read_at = clock()
         self.is_opened = True  # False where the store was away at the start: its tables may be another version's
-        self.unknown = UnknownKeys(self.look_again, clock)
+        self.unknown = UnknownKeyLookup(self.look_again, clock)
         self.task: asyncio.Task[None] | None = None
         # A thread of its own: a revocation must not wait for whatever else blocks in the loop's common threads.
-        self.worker = Worker("keyring")
+        self.worker = WorkerThread("keyring")
         self.writer = SnapshotWriter(file, max_age_seconds=settings.max_snapshot_age_seconds, clock=clock) if file else None
 
     async def start(self) -> None:
@@ -170,12 +170,12 @@ class Keyring:
             self.is_opened = True
         reading = self.store.read(self.revision)
         if reading is not None:
-            self.stored, self.revision = after(self.stored, reading), reading.revision
+            self.stored, self.revision = apply_changes(self.stored, reading), reading.revision
         self.read_configured()
         self.read_at = started
 
     def read_configured(self) -> None:
-        file_time = changed_at(self.settings.keys_file)
+        file_time = modified_at(self.settings.keys_file)
         if file_time != self.file_time:
             self.configured = {key.public_id: configured_key(key) for key in configured_keys(self.settings)}
             self.file_time = file_time
@@ -187,7 +187,7 @@ class Keyring:
         now = self.wall_clock()
         try:
             found = self.file.read(now=now, max_age_seconds=self.settings.max_snapshot_age_seconds)
-        except Unusable as error:
+        except UnusableSnapshot as error:
             log.warning("key_snapshot_refused", file=str(self.file.path), reason=str(error))
             return False
         if found is None:
@@ -210,11 +210,11 @@ class Keyring:
         self.worker.close()
 
 
-def after(stored: Keys, reading: Reading) -> Keys:
+def apply_changes(stored: Keys, reading: KeyChanges) -> Keys:
     if reading.is_whole:
         return reading.keys
     changed = {**stored, **reading.keys}
-    for public_id in reading.gone:
+    for public_id in reading.removed:
         changed.pop(public_id, None)
     return changed
 
@@ -224,17 +224,17 @@ def configured_keys(settings: AuthSettings) -> list[Key]:
     keys: list[Key] = []
     if settings.keys is not None:
         origin = settings.keys.env or settings.keys.file or ""
-        keys += checked(secret_value(settings.keys).replace(",", "\n").splitlines(), origin)
+        keys += parse_keys(secret_value(settings.keys).replace(",", "\n").splitlines(), origin)
     if settings.keys_file is not None:
         try:
             lines = Path(settings.keys_file).read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError):
             raise ConfigurationError(f"auth.keys_file: {settings.keys_file} cannot be read") from None
-        keys += checked(lines, settings.keys_file)
+        keys += parse_keys(lines, settings.keys_file)
     return keys
 
 
-def checked(lines: Iterable[str], origin: str) -> Iterable[Key]:
+def parse_keys(lines: Iterable[str], origin: str) -> Iterable[Key]:
     for number, line in enumerate(lines, start=1):
         text = line.strip()
         if not text or text.startswith("#"):
@@ -247,7 +247,7 @@ def checked(lines: Iterable[str], origin: str) -> Iterable[Key]:
         yield plain_key(text)
 
 
-def changed_at(path: str | None) -> float:
+def modified_at(path: str | None) -> float:
     try:
         return Path(path).stat().st_mtime_ns if path else 0
     except OSError:

@@ -26,7 +26,7 @@ COLUMNS = [
 
 
 @dataclass(frozen=True, slots=True)
-class KnownKey:
+class CachedKey:
     """Times are in Unix seconds. Until `previous_until` the secret before the last rotation opens it too."""
 
     caller: Caller
@@ -42,21 +42,21 @@ class KnownKey:
         return (is_current or is_previous) and now < self.expires_at
 
 
-UNKNOWN = KnownKey(Caller(""), NO_DIGEST)
+UNKNOWN = CachedKey(Caller(""), NO_DIGEST)
 
 
-def configured_key(key: Key) -> KnownKey:
+def configured_key(key: Key) -> CachedKey:
     """A key of the environment or of the key file: without limits, and never an admin's."""
-    return KnownKey(Caller(key.public_id), key.digest)
+    return CachedKey(Caller(key.public_id), key.digest)
 
 
-def known_key(row: Any) -> KnownKey:
+def cached_key(row: Any) -> CachedKey:
     """From a row of COLUMNS. Those that older versions wrote have no terms, so no limits."""
     public_id, digest, _revoked, previous_digest, previous_until, expires_at, models, is_admin, *allowed = row
     caller = Caller(public_id, allowance_of(*allowed), models_of(models), is_admin=bool(is_admin))
     if previous_digest is None and expires_at is None:
-        return KnownKey(caller, digest)
-    return KnownKey(
+        return CachedKey(caller, digest)
+    return CachedKey(
         caller,
         digest,
         unix(expires_at) if expires_at else math.inf,

@@ -31,7 +31,7 @@ class Stamp:
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class UsageTotals:
     """`period` is an hour, a day or a month in UTC, as `hour_of` writes it."""
 
     key: str
@@ -43,7 +43,7 @@ class Usage:
     cached_tokens: int
 
 
-class Ledger:
+class UsageStore:
     """Every method may block: off the event loop only. Each raises OperatorError where the database cannot be used."""
 
     def __init__(self, database: Database) -> None:
@@ -51,7 +51,7 @@ class Ledger:
 
     def add(
         self,
-        rows: Collection[Usage],
+        rows: Collection[UsageTotals],
         *,
         stamp: Stamp | None = None,
         keys: Collection[str] = (),
@@ -71,8 +71,8 @@ class Ledger:
                 )
                 self.upsert(connection, spending_table, spending_rows(rows))
             found: Spent = {}
-            for some in batched(keys, MAX_IN_QUERY):
-                found |= spent(connection, spending_table.c.key_id.in_(some), periods)
+            for some in batches(keys, MAX_IN_QUERY):
+                found |= fetch_spent(connection, spending_table.c.key_id.in_(some), periods)
             return found
 
     def upsert(self, connection: sql.Connection, table: sql.Table, rows: list[dict[str, Any]]) -> None:
@@ -84,9 +84,9 @@ class Ledger:
         """What every key that has a budget spent in `periods`."""
         with_budget = sql.select(keys_table.c.public_id).where(keys_table.c.token_budget.is_not(None))
         with self.database.read() as connection:
-            return spent(connection, spending_table.c.key_id.in_(with_budget), periods)
+            return fetch_spent(connection, spending_table.c.key_id.in_(with_budget), periods)
 
-    def report(self, *, by: Span, since: str, key: str | None = None, limit: int, offset: int = 0) -> list[Usage]:
+    def report(self, *, by: Span, since: str, key: str | None = None, limit: int, offset: int = 0) -> list[UsageTotals]:
         """Sums from the hour `since` on, by period, key and model, the oldest first."""
         num_chars: sql.ColumnElement[int] = sql.literal_column(
             str(NUM_CHARS[by])
@@ -99,7 +99,7 @@ class Ledger:
             chosen = chosen.where(usage_table.c.key_id == key)
         chosen = chosen.group_by(*group).order_by(*group).limit(limit).offset(offset)
         with self.database.read(silence_seconds=LONG_SILENCE_SECONDS) as connection:
-            return [Usage(*row) for row in connection.execute(chosen)]
+            return [UsageTotals(*row) for row in connection.execute(chosen)]
 
     def prune(self, before: str) -> int:
         """Deletes what is older than the hour `before`; how many rows of usage that were."""
@@ -123,17 +123,17 @@ def is_new(connection: sql.Connection, stamp: Stamp) -> bool:
     return True
 
 
-def batched(keys: Collection[str], size: int) -> Iterator[list[str]]:
+def batches(keys: Collection[str], size: int) -> Iterator[list[str]]:
     rest = iter(keys)
     while some := list(islice(rest, size)):
         yield some
 
 
-def usage_row(row: Usage) -> dict[str, Any]:
+def usage_row(row: UsageTotals) -> dict[str, Any]:
     return {"key_id": row.key, "hour": row.period, "model": row.model, **{name: getattr(row, name) for name in COUNTS}}
 
 
-def spending_rows(rows: Iterable[Usage]) -> list[dict[str, Any]]:
+def spending_rows(rows: Iterable[UsageTotals]) -> list[dict[str, Any]]:
     sums: Spent = {}
     for row in rows:
         for span in BUDGET_SPANS:
@@ -154,6 +154,6 @@ def upsert(connection: sql.Connection, table: sql.Table, rows: list[dict[str, An
         connection.exec_driver_sql("SELECT 1")
 
 
-def spent(connection: sql.Connection, keys: "sql.ColumnElement[bool]", periods: Collection[str]) -> Spent:
+def fetch_spent(connection: sql.Connection, keys: "sql.ColumnElement[bool]", periods: Collection[str]) -> Spent:
     rows = connection.execute(spending_table.select().where(keys, spending_table.c.period.in_(periods)))
     return {(row.key_id, row.period): row.tokens for row in rows}

@@ -16,8 +16,8 @@ from collections.abc import Awaitable
 from types import TracebackType
 
 from gateway.access.keys import UNLIMITED, Allowance, Caller
-from gateway.access.limits import SECOND, Limits, limits_of
-from gateway.access.meters import Cost, Meters, MetersAway, Reading
+from gateway.access.limits import SECOND, RateLimits, limits_of
+from gateway.access.meters import Cost, RateLimitStore, RateLimitStoreUnavailable, RateState
 from gateway.config import LimitSettings
 from gateway.errors import ClientError, ClientGone, GatewayError, LimiterUnavailable, RateLimited, RequestExceedsLimit
 from gateway.metrics import Metrics
@@ -36,9 +36,9 @@ MAX_REFUSED = 100_000
 class Limiter:
     """Holds callers to their own limits, and where they have none to those of the settings."""
 
-    def __init__(self, settings: LimitSettings, meters: Meters, metrics: Metrics) -> None:
+    def __init__(self, settings: LimitSettings, meters: RateLimitStore, metrics: Metrics) -> None:
         self.settings = settings
-        self.meters = meters
+        self.store = meters
         self.metrics = metrics
         self.default = Allowance(
             requests_per_minute=settings.requests_per_minute,
@@ -52,18 +52,18 @@ class Limiter:
         self.names = map(f"{secrets.token_hex(8)}-{{}}".format, itertools.count())
 
     async def start(self) -> None:
-        await self.meters.start()
+        await self.store.start()
 
-    def visit(self, caller: Caller) -> "Visit":
+    def lease(self, caller: Caller) -> "RateLimitLease":
         """One request of a caller, from the door to its reply."""
         allowance = caller.allowance
-        return Visit(self, caller, self.default_limits if allowance is UNLIMITED else limits_of(allowance, self.default))
+        return RateLimitLease(self, caller, self.default_limits if allowance is UNLIMITED else limits_of(allowance, self.default))
 
-    async def read(self, asked: Awaitable[Reading]) -> Reading | None:
+    async def read(self, asked: Awaitable[RateState]) -> RateState | None:
         """None where the meters are away and requests are let through. Raises LimiterUnavailable where they are not."""
         try:
             return await asked
-        except MetersAway:
+        except RateLimitStoreUnavailable:
             may_pass = self.settings.on_limiter_failure != "deny"
             self.metrics.limiter_failures.labels("allowed" if may_pass else "denied").inc()
             if not may_pass:
@@ -78,42 +78,42 @@ class Limiter:
     @property
     def shortfall(self) -> str | None:
         """What limits are worth while the meters are away, in a word for strangers; None while they are there."""
-        return self.settings.on_limiter_failure if self.meters.outage is not None else None
+        return self.settings.on_limiter_failure if self.store.outage is not None else None
 
     @property
-    def is_well(self) -> bool:
-        return self.meters.is_well
+    def is_alive(self) -> bool:
+        return self.store.is_alive
 
     async def close(self) -> None:
-        await self.meters.close()
+        await self.store.close()
 
 
-class Visit:
+class RateLimitLease:
     """A context, which raises RateLimited for a caller at a limit. `reading` is where it stands, None where nobody can tell."""
 
-    __slots__ = ("caller", "charged", "limiter", "limits", "name", "num_bytes", "num_wasted_tokens", "reading")
+    __slots__ = ("caller", "charged", "limiter", "limits", "name", "num_bytes", "num_wasted_tokens", "state")
 
-    def __init__(self, limiter: Limiter, caller: Caller, limits: Limits) -> None:
+    def __init__(self, limiter: Limiter, caller: Caller, limits: RateLimits) -> None:
         self.limiter = limiter
         self.caller = caller
         self.limits = limits
-        self.reading: Reading | None = None
+        self.state: RateState | None = None
         self.charged = NOTHING
         self.num_bytes = 0  # of its body, unpacked, once it is here
         self.num_wasted_tokens = 0  # that a 429 costs
         self.name = next(limiter.names)
 
-    async def __aenter__(self) -> "Visit":
+    async def __aenter__(self) -> "RateLimitLease":
         if self.limits.is_none:
             return self
         settings = self.limiter.settings
         min_tokens = 1 if self.limits.tokens is not None and settings.charge_cached else 0  # what is cached might cost nothing
-        meters = self.limiter.meters
+        meters = self.limiter.store
         try:
             asked = meters.enter(self.caller.public_id, self.limits, self.name, min_tokens=min_tokens)
-            await self.passed(asked, Cost(requests=1), Cost(tokens=min_tokens))
+            await self.check(asked, Cost(requests=1), Cost(tokens=min_tokens))
         except BaseException:
-            if self.reading is None:  # whether there is a place to free nobody knows; freeing none harms nobody
+            if self.state is None:  # whether there is a place to free nobody knows; freeing none harms nobody
                 meters.leave(self.caller.public_id, self.limits, self.name, NOTHING)
             raise
         return self
@@ -130,18 +130,18 @@ class Visit:
         if num_tokens > rate.max_cost:
             self.limiter.metrics.limited.labels("tokens").inc()
             raise RequestExceedsLimit(num_tokens, max_tokens=rate.max_cost, per_minute=rate.per_minute).after(num_tokens=num_tokens)
-        asked = self.limiter.meters.charge(self.caller.public_id, self.limits, num_tokens)
+        asked = self.limiter.store.charge(self.caller.public_id, self.limits, num_tokens)
         if self.caller.public_id in self.limiter.refused:
             self.num_wasted_tokens = num_tokens // COUNTED_PER_TOKEN
         try:
-            await self.passed(asked, Cost(tokens=num_tokens), Cost(tokens=num_tokens))
+            await self.check(asked, Cost(tokens=num_tokens), Cost(tokens=num_tokens))
         except RateLimited:
             self.limiter.note_refused(self.caller.public_id)
             raise
         self.limiter.refused.pop(self.caller.public_id, None)
 
-    async def passed(self, asked: Awaitable[Reading], cost: Cost, needed: Cost) -> None:
-        self.reading = reading = await self.limiter.read(asked)
+    async def check(self, asked: Awaitable[RateState], cost: Cost, needed: Cost) -> None:
+        self.state = reading = await self.limiter.read(asked)
         if reading is None:
             return
         if reading.refused is not None:
@@ -149,11 +149,11 @@ class Visit:
             raise self.refusal(reading, needed)
         self.charged = Cost(self.charged.requests + cost.requests, self.charged.tokens + cost.tokens)
 
-    def refusal(self, reading: Reading, needed: Cost) -> RateLimited:
+    def refusal(self, reading: RateState, needed: Cost) -> RateLimited:
         wait_seconds = reading.wait / SECOND
         if reading.refused == "tokens" and self.limits.tokens is not None:
             rate, asked = self.limits.tokens, needed.tokens
-            debt = rate.charged(reading.tokens_debt, self.num_wasted_tokens)
+            debt = rate.charge(reading.tokens_debt, self.num_wasted_tokens)
             wait_seconds = (rate.wait(debt, asked) if self.num_wasted_tokens else reading.wait) / SECOND
         elif reading.refused == "requests" and self.limits.requests is not None:
             rate, debt, asked = self.limits.requests, reading.requests_debt, 1
@@ -167,9 +167,9 @@ class Visit:
         if self.limits.is_none:
             return
         returned = self.charged if never_ran(error) else Cost(tokens=-self.price(error))
-        if self.reading is not None and returned != NOTHING:
-            self.reading = given_back(self.limits, self.reading, returned)
-        self.limiter.meters.leave(self.caller.public_id, self.limits, self.name, returned)
+        if self.state is not None and returned != NOTHING:
+            self.state = after_refund(self.limits, self.state, returned)
+        self.limiter.store.leave(self.caller.public_id, self.limits, self.name, returned)
 
     def price(self, error: BaseException | None) -> int:
         """Of work that was refused, or whose client left before it was charged, in tokens."""
@@ -189,7 +189,7 @@ def never_ran(error: BaseException | None) -> bool:
     return isinstance(error, asyncio.CancelledError) or (isinstance(error, GatewayError) and error.status in NEVER_RAN)
 
 
-def given_back(limits: Limits, reading: Reading, returned: Cost) -> Reading:
-    requests_debt = limits.requests.charged(reading.requests_debt, -returned.requests) if limits.requests else 0
-    tokens_debt = limits.tokens.charged(reading.tokens_debt, -returned.tokens) if limits.tokens else 0
-    return Reading(requests_debt, tokens_debt)
+def after_refund(limits: RateLimits, reading: RateState, returned: Cost) -> RateState:
+    requests_debt = limits.requests.charge(reading.requests_debt, -returned.requests) if limits.requests else 0
+    tokens_debt = limits.tokens.charge(reading.tokens_debt, -returned.tokens) if limits.tokens else 0
+    return RateState(requests_debt, tokens_debt)

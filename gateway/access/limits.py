@@ -40,7 +40,7 @@ class Rate:
         """What is left of a debt `elapsed` microseconds later; less than none have passed where the clock was set back."""
         return max(0, min(debt, self.max_cost * MINUTE) - max(0, elapsed) * self.per_minute)
 
-    def charged(self, debt: int, cost: int) -> int:
+    def charge(self, debt: int, cost: int) -> int:
         """`cost` units more; less than none are given back, and lift nobody above a full burst."""
         return self.bounded(debt + cost * MINUTE)
 
@@ -69,7 +69,7 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RateLimits:
     """What a caller is held to; None is without limit."""
 
     requests: Rate | None = None
@@ -98,12 +98,12 @@ def tokens_rate(per_minute: int | None, burst: int | None) -> Rate | None:
 
 
 @lru_cache(maxsize=1024)
-def limits_of(own: Allowance, default: Allowance) -> Limits:
+def limits_of(own: Allowance, default: Allowance) -> RateLimits:
     """A key's own limits; where it has none, those of every key. A burst belongs to the rate it stands beside."""
     requests = own if own.requests_per_minute is not None else default
     tokens = own if own.tokens_per_minute is not None else default
     concurrent = own.max_concurrent_requests
-    return Limits(
+    return RateLimits(
         requests_rate(requests.requests_per_minute, requests.requests_burst),
         tokens_rate(tokens.tokens_per_minute, tokens.tokens_burst),
         default.max_concurrent_requests if concurrent is None else concurrent,

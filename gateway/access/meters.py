@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from gateway.access.limits import MINUTE, SECOND, Limits, Rate
+from gateway.access.limits import MINUTE, SECOND, RateLimits, Rate
 
 MAX_METERS = 100_000  # 30 MB; beyond it the caller that stayed away longest begins anew
 Refusal = Literal["requests", "tokens", "concurrency"]
 
 
-class MetersAway(Exception):
+class RateLimitStoreUnavailable(Exception):
     """Nobody can tell what a caller has used; `reason` is for operators."""
 
     def __init__(self, reason: str) -> None:
@@ -29,7 +29,7 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class RateState:
     """A caller's meters after a charge that was made, or `refused`; then nothing was charged. `wait` is in microseconds."""
 
     requests_debt: int = 0
@@ -38,28 +38,28 @@ class Reading:
     wait: int = 0
 
 
-class Meters(Protocol):
+class RateLimitStore(Protocol):
     """Used on the event loop alone."""
 
     async def start(self) -> None:
         """Never fails: whoever keeps the meters may come later."""
 
-    async def enter(self, caller: str, limits: Limits, visit: str, *, min_tokens: int) -> Reading:
+    async def enter(self, caller: str, limits: RateLimits, visit: str, *, min_tokens: int) -> RateState:
         """Charges one request and takes a place among the caller's `visit`s, whose names are unique; all of it or nothing.
 
         Refused too where there is no room for `min_tokens` or any number above, which are not charged yet. Raises MetersAway.
         """
 
-    async def charge(self, caller: str, limits: Limits, num_tokens: int) -> Reading:
+    async def charge(self, caller: str, limits: RateLimits, num_tokens: int) -> RateState:
         """Raises MetersAway."""
 
-    def leave(self, caller: str, limits: Limits, visit: str, returned: Cost) -> None:
+    def leave(self, caller: str, limits: RateLimits, visit: str, returned: Cost) -> None:
         """Frees the place, and gives back what was charged for work that never ran. Never waits, never fails.
 
         Less than none is charged, whether there is room for it or not: refused work.
         """
 
-    async def owe(self, caller: str, limits: Limits, cost: Cost) -> None:
+    async def owe(self, caller: str, limits: RateLimits, cost: Cost) -> None:
         """Charges what was used elsewhere, whether there is room for it or not. Raises MetersAway."""
 
     @property
@@ -67,7 +67,7 @@ class Meters(Protocol):
         """Why nobody can tell at present what callers have used; None while somebody can."""
 
     @property
-    def is_well(self) -> bool:
+    def is_alive(self) -> bool:
         """False once no more can be expected of them without a restart."""
 
     async def close(self) -> None: ...
@@ -81,10 +81,10 @@ class Meter:
     num_running: int = 0
 
 
-class LocalMeters:
+class LocalRateLimitStore:
     """`clock` is in seconds, as `time.monotonic`, whose zero may be anywhere."""
 
-    is_well = True
+    is_alive = True
     outage: str | None = None
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -94,28 +94,28 @@ class LocalMeters:
     async def start(self) -> None:
         pass
 
-    async def enter(self, caller: str, limits: Limits, visit: str, *, min_tokens: int) -> Reading:  # noqa: ARG002 - the number will do
+    async def enter(self, caller: str, limits: RateLimits, visit: str, *, min_tokens: int) -> RateState:  # noqa: ARG002 - the number will do
         meter = self.meter(caller, limits)
         most = limits.max_concurrent_requests
         if most is not None and meter.num_running >= most:
-            return Reading(meter.requests_debt, meter.tokens_debt, "concurrency", SECOND)
-        reading = self.taken(meter, limits, Cost(requests=1), min_tokens)
+            return RateState(meter.requests_debt, meter.tokens_debt, "concurrency", SECOND)
+        reading = self.take(meter, limits, Cost(requests=1), min_tokens)
         if reading.refused is None:
             meter.num_running += 1
         return reading
 
-    async def charge(self, caller: str, limits: Limits, num_tokens: int) -> Reading:
-        return self.taken(self.meter(caller, limits), limits, Cost(tokens=num_tokens), num_tokens)
+    async def charge(self, caller: str, limits: RateLimits, num_tokens: int) -> RateState:
+        return self.take(self.meter(caller, limits), limits, Cost(tokens=num_tokens), num_tokens)
 
-    def leave(self, caller: str, limits: Limits, visit: str, returned: Cost) -> None:  # noqa: ARG002
+    def leave(self, caller: str, limits: RateLimits, visit: str, returned: Cost) -> None:  # noqa: ARG002
         meter = self.meter(caller, limits)
         meter.num_running = max(0, meter.num_running - 1)  # one that began anew knows of none
         if limits.requests is not None:
-            meter.requests_debt = limits.requests.charged(meter.requests_debt, -returned.requests)
+            meter.requests_debt = limits.requests.charge(meter.requests_debt, -returned.requests)
         if limits.tokens is not None:
-            meter.tokens_debt = limits.tokens.charged(meter.tokens_debt, -returned.tokens)
+            meter.tokens_debt = limits.tokens.charge(meter.tokens_debt, -returned.tokens)
 
-    async def owe(self, caller: str, limits: Limits, cost: Cost) -> None:
+    async def owe(self, caller: str, limits: RateLimits, cost: Cost) -> None:
         self.charge_debts(caller, limits, cost.requests * MINUTE, cost.tokens * MINUTE)
 
     def num_running(self, caller: str) -> int:
@@ -123,14 +123,14 @@ class LocalMeters:
         meter = self.meters.get(caller)
         return meter.num_running if meter is not None else 0
 
-    def debts(self, caller: str, limits: Limits) -> tuple[int, int] | None:
+    def debts(self, caller: str, limits: RateLimits) -> tuple[int, int] | None:
         """What a caller owes here, of requests and of tokens, in shares of a unit; None where that is nothing."""
         if caller not in self.meters:
             return None
         meter = self.meter(caller, limits)
         return (meter.requests_debt, meter.tokens_debt) if meter.requests_debt or meter.tokens_debt else None
 
-    def charge_debts(self, caller: str, limits: Limits, requests_debt: int, tokens_debt: int) -> None:
+    def charge_debts(self, caller: str, limits: RateLimits, requests_debt: int, tokens_debt: int) -> None:
         """Adds to what a caller owes; less than nothing takes away."""
         meter = self.meter(caller, limits)
         if limits.requests is not None:
@@ -138,7 +138,7 @@ class LocalMeters:
         if limits.tokens is not None:
             meter.tokens_debt = limits.tokens.bounded(meter.tokens_debt + tokens_debt)
 
-    def meter(self, caller: str, limits: Limits) -> Meter:
+    def meter(self, caller: str, limits: RateLimits) -> Meter:
         """As it stands at this moment."""
         now = int(self.clock() * SECOND)
         meter = self.meters.get(caller)
@@ -153,19 +153,19 @@ class LocalMeters:
         meter.tokens_debt = limits.tokens.after(meter.tokens_debt, elapsed) if limits.tokens is not None else 0
         return meter
 
-    def taken(self, meter: Meter, limits: Limits, cost: Cost, min_tokens: int) -> Reading:
+    def take(self, meter: Meter, limits: RateLimits, cost: Cost, min_tokens: int) -> RateState:
         """The longer wait is the one that is told: after it there is room for both."""
         is_known = min_tokens <= cost.tokens  # else more may turn out to be asked for
         wait_requests = wait_for(limits.requests, meter.requests_debt, cost.requests)
         wait_tokens = wait_for(limits.tokens, meter.tokens_debt, min_tokens, is_known=is_known)
         if wait_requests or wait_tokens:
             refused: Refusal = "requests" if wait_requests >= wait_tokens else "tokens"
-            return Reading(meter.requests_debt, meter.tokens_debt, refused, max(wait_requests, wait_tokens))
+            return RateState(meter.requests_debt, meter.tokens_debt, refused, max(wait_requests, wait_tokens))
         if limits.requests is not None:
-            meter.requests_debt = limits.requests.charged(meter.requests_debt, cost.requests)
+            meter.requests_debt = limits.requests.charge(meter.requests_debt, cost.requests)
         if limits.tokens is not None:
-            meter.tokens_debt = limits.tokens.charged(meter.tokens_debt, cost.tokens)
-        return Reading(meter.requests_debt, meter.tokens_debt)
+            meter.tokens_debt = limits.tokens.charge(meter.tokens_debt, cost.tokens)
+        return RateState(meter.requests_debt, meter.tokens_debt)
 
     async def close(self) -> None:
         pass

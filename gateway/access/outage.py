@@ -8,7 +8,7 @@ from gateway.log import get_logger
 log = get_logger()
 
 
-class Outage:
+class StoreOutage:
     """`what` begins the events in the log: `what_unavailable`, an error, and `what_available`. Used on the event loop alone."""
 
     def __init__(

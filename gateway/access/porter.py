@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gateway.access.bookkeeper import Bookkeeper
+from gateway.access.bookkeeper import UsageRecorder
 from gateway.access.database import Database
 from gateway.access.key_gauges import KeyGauges
-from gateway.access.keyring import OUTAGE_HINT, Keyring
-from gateway.access.ledger import Ledger
-from gateway.access.outage import Outage
+from gateway.access.keyring import OUTAGE_HINT, KeySnapshot
+from gateway.access.ledger import UsageStore
+from gateway.access.outage import StoreOutage
 from gateway.access.snapshot_file import SnapshotFile
 from gateway.access.store import KeyStore
 from gateway.config import AuthSettings, StoreSettings, UsageSettings
@@ -16,52 +16,52 @@ from gateway.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Porter:
+class AccessControl:
     """There is none where nobody needs a key."""
 
     store: KeyStore
-    keyring: Keyring
-    ledger: Ledger
-    bookkeeper: Bookkeeper
+    snapshot: KeySnapshot
+    usage_store: UsageStore
+    recorder: UsageRecorder
     gauges: KeyGauges
     metrics: Metrics
 
     async def start(self) -> None:
         """Reads the keys and what they have used. Raises OperatorError."""
-        await self.keyring.start()
-        self.metrics.key_snapshot_age.set_function(lambda: self.keyring.age_seconds)
-        await self.bookkeeper.start(is_store_away=self.keyring.is_away)
+        await self.snapshot.start()
+        self.metrics.key_snapshot_age.set_function(lambda: self.snapshot.age_seconds)
+        await self.recorder.start(is_store_away=self.snapshot.is_away)
         await self.gauges.start()
 
     @property
     def parts(self) -> dict[str, Callable[[], bool]]:
         """The tasks that must run as long as this does, and whether they do."""
         return {
-            "keys": lambda: self.keyring.is_watching,
-            "usage": lambda: self.bookkeeper.is_running,
+            "keys": lambda: self.snapshot.is_watching,
+            "usage": lambda: self.recorder.is_running,
             "key-gauges": lambda: self.gauges.is_running,
         }
 
     async def close(self) -> None:
         """Writes what was used, last of all."""
         await self.gauges.close()
-        await self.bookkeeper.close()
-        await self.keyring.close()
+        await self.recorder.close()
+        await self.snapshot.close()
 
     @property
     def shortfalls(self) -> dict[str, Callable[[], str | None]]:
         """The parts that may go on without the store, and in a word for strangers how; None while they need not."""
-        return {"keys": lambda: "snapshot" if self.keyring.is_away else None}
+        return {"keys": lambda: "snapshot" if self.snapshot.is_away else None}
 
 
-def built_porter(auth: AuthSettings, usage: UsageSettings, store: StoreSettings, metrics: Metrics) -> Porter | None:
+def build_access_control(auth: AuthSettings, usage: UsageSettings, store: StoreSettings, metrics: Metrics) -> AccessControl | None:
     if auth.mode == "none":
         return None
     database = Database(store, on_dropped=metrics.store_connections_dropped.inc)
-    keys, ledger = KeyStore(database), Ledger(database)
+    keys, ledger = KeyStore(database), UsageStore(database)
     # A file of SQLite's is on this machine, and is away with the disk that a snapshot would be on.
     is_kept = auth.snapshot_on_disk and database.identity
     file = SnapshotFile(store.folder, database.identity) if is_kept else None
-    outage = Outage("key_store", hint=OUTAGE_HINT, show=metrics.key_store_up.set)
-    keyring, bookkeeper = Keyring(auth, keys, outage=outage, file=file), Bookkeeper(ledger, usage, metrics=metrics)
-    return Porter(keys, keyring, ledger, bookkeeper, KeyGauges(keyring, bookkeeper, metrics), metrics)
+    outage = StoreOutage("key_store", hint=OUTAGE_HINT, show=metrics.key_store_up.set)
+    keyring, bookkeeper = KeySnapshot(auth, keys, outage=outage, file=file), UsageRecorder(ledger, usage, metrics=metrics)
+    return AccessControl(keys, keyring, ledger, bookkeeper, KeyGauges(keyring, bookkeeper, metrics), metrics)

@@ -22,16 +22,16 @@ CONNECT_SECONDS = 2.0  # TLS included; no request waits for it
 LATE_TURNS = 4  # of the loop: what came while it was busy elsewhere is read in them, and counts as in time
 
 
-class LinkLost(Exception):
+class RedisConnectionLost(Exception):
     """No answer came in time, or the connection broke."""
 
 
-class Refused(Exception):
+class RedisError(Exception):
     """The server answered with an error, such as NOSCRIPT or READONLY."""
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class RedisAddress:
     """Where the server is, and who asks. `path` is a Unix socket's."""
 
     host: str = ""
@@ -43,7 +43,7 @@ class Address:
     is_tls: bool = False
 
 
-def address_of(url: str) -> Address:
+def address_of(url: str) -> RedisAddress:
     """redis://[[user]:password@]host[:port][/database], rediss:// for TLS, or unix:///path?db=0. Raises ConfigurationError.
 
     The message holds nothing of the URL, which may hold a password.
@@ -53,17 +53,17 @@ def address_of(url: str) -> Address:
         username, password = unquote(parts.username or ""), unquote(parts.password or "")
         if parts.scheme == "unix" and parts.path:
             database = int(parse_qs(parts.query).get("db", ["0"])[0])
-            return Address(path=unquote(parts.path), database=database, username=username, password=password)
+            return RedisAddress(path=unquote(parts.path), database=database, username=username, password=password)
         if parts.scheme in {"redis", "rediss"} and parts.hostname:
             database, is_tls = int(parts.path.strip("/") or 0), parts.scheme == "rediss"
             port = parts.port or DEFAULT_PORT
-            return Address(parts.hostname, port, "", database, username, password, is_tls)
+            return RedisAddress(parts.hostname, port, "", database, username, password, is_tls)
     except ValueError:
         pass
     raise ConfigurationError("limits.redis_url is no address such as redis://:password@host:6379/0, rediss://… or unix:///path")
 
 
-class Link(asyncio.Protocol):
+class RedisConnection(asyncio.Protocol):
     """Made by `connected`. `lost` is set once it can no longer be used."""
 
     transport: asyncio.Transport
@@ -89,14 +89,14 @@ class Link(asyncio.Protocol):
         finally:
             timer.cancel()
 
-    def tell(self, *words: str | int) -> None:
+    def send_nowait(self, *words: str | int) -> None:
         """Nobody waits for what comes back."""
         if not self.lost.is_set():
             self.send(words, None)
 
     def send(self, words: tuple[str | int, ...], answer: asyncio.Future[Any] | None) -> None:
         if self.lost.is_set():
-            raise LinkLost(self.lost_because)
+            raise RedisConnectionLost(self.lost_because)
         self.pending.append(answer)
         self.transport.write(hiredis.pack_command(words))  # type: ignore[arg-type]  # its stub knows tuples of one
 
@@ -108,7 +108,7 @@ class Link(asyncio.Protocol):
                 if answer is None or answer.done():  # whoever asked has left
                     continue
                 if isinstance(reply, hiredis.ReplyError):
-                    answer.set_exception(Refused(str(reply)))
+                    answer.set_exception(RedisError(str(reply)))
                 else:
                     answer.set_result(reply)
         except (hiredis.ProtocolError, IndexError):
@@ -133,32 +133,32 @@ class Link(asyncio.Protocol):
         while self.pending:
             answer = self.pending.popleft()
             if answer is not None and not answer.done():
-                answer.set_exception(LinkLost(reason))
+                answer.set_exception(RedisConnectionLost(reason))
 
 
-async def connected(address: Address, timeout_seconds: float, names: NameLookup) -> Link:
+async def open_connection(address: RedisAddress, timeout_seconds: float, names: NameLookup) -> RedisConnection:
     """A link that has said who it is. Raises LinkLost, or Refused where the server does not want us."""
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             link = await opened(address, timeout_seconds, names)
     except OSError as error:  # TimeoutError and what TLS refuses among them
-        raise LinkLost(f"it cannot be reached: {error.strerror or type(error).__name__}") from None
+        raise RedisConnectionLost(f"it cannot be reached: {error.strerror or type(error).__name__}") from None
     try:
         if address.password:
             await link.ask("AUTH", *([address.username] if address.username else []), address.password)
         if address.database:
             await link.ask("SELECT", address.database)
-    except Refused:
+    except RedisError:
         link.close("it refused us")
         raise
     return link
 
 
-async def opened(address: Address, timeout_seconds: float, names: NameLookup) -> Link:
+async def opened(address: RedisAddress, timeout_seconds: float, names: NameLookup) -> RedisConnection:
     """Over the first of the host's addresses that answers. Raises OSError."""
     loop = asyncio.get_running_loop()
     if address.path:
-        _, link = await loop.create_unix_connection(lambda: Link(timeout_seconds), address.path)
+        _, link = await loop.create_unix_connection(lambda: RedisConnection(timeout_seconds), address.path)
         return link
     secure = ssl.create_default_context() if address.is_tls else None
     name = address.host if secure else None
@@ -168,7 +168,7 @@ async def opened(address: Address, timeout_seconds: float, names: NameLookup) ->
         try:
             async with asyncio.timeout(CONNECT_SECONDS / len(found)):
                 _, link = await loop.create_connection(
-                    lambda: Link(timeout_seconds), place[0], place[1], ssl=secure, server_hostname=name
+                    lambda: RedisConnection(timeout_seconds), place[0], place[1], ssl=secure, server_hostname=name
                 )
         except OSError as error:
             failure = error

@@ -18,7 +18,7 @@ LATEST = 3
 metadata = sql.MetaData()
 
 
-def added(name: str, kind: Any) -> sql.Column[Any]:
+def added_column(name: str, kind: Any) -> sql.Column[Any]:
     """A column of step 2: empty in the rows that older versions write."""
     return sql.Column(name, kind, info={"since": 2})
 
@@ -31,26 +31,26 @@ keys_table = sql.Table(
     sql.Column("digest", sql.LargeBinary(32), nullable=False),
     sql.Column("created_at", sql.DateTime, nullable=False),  # UTC, as SQLite keeps no zone
     sql.Column("revoked_at", sql.DateTime),
-    added("previous_digest", sql.LargeBinary(32)),
-    added("previous_until", sql.DateTime()),
-    added("expires_at", sql.DateTime()),
-    added("models", sql.Text()),  # a JSON list
-    added("requests_per_minute", sql.BigInteger()),
-    added("requests_burst", sql.BigInteger()),
-    added("tokens_per_minute", sql.BigInteger()),
-    added("tokens_burst", sql.BigInteger()),
-    added("max_concurrent_requests", sql.BigInteger()),
-    added("token_budget", sql.BigInteger()),
-    added("budget_period", sql.String(8)),
-    added("is_admin", sql.Boolean()),
-    added("metadata", sql.Text()),  # a JSON object
-    added("changed_in", sql.BigInteger()),  # the revision that wrote this row last
+    added_column("previous_digest", sql.LargeBinary(32)),
+    added_column("previous_until", sql.DateTime()),
+    added_column("expires_at", sql.DateTime()),
+    added_column("models", sql.Text()),  # a JSON list
+    added_column("requests_per_minute", sql.BigInteger()),
+    added_column("requests_burst", sql.BigInteger()),
+    added_column("tokens_per_minute", sql.BigInteger()),
+    added_column("tokens_burst", sql.BigInteger()),
+    added_column("max_concurrent_requests", sql.BigInteger()),
+    added_column("token_budget", sql.BigInteger()),
+    added_column("budget_period", sql.String(8)),
+    added_column("is_admin", sql.Boolean()),
+    added_column("metadata", sql.Text()),  # a JSON object
+    added_column("changed_in", sql.BigInteger()),  # the revision that wrote this row last
 )
 sql.Index("keys_changed_in", keys_table.c.changed_in)
 
 # `number` moves with every change of any version, `counted` with those that left `changed_in` in the rows they wrote.
 revision_table = sql.Table(
-    "revision", metadata, sql.Column("number", sql.Integer, nullable=False), added("counted", sql.BigInteger())
+    "revision", metadata, sql.Column("number", sql.Integer, nullable=False), added_column("counted", sql.BigInteger())
 )
 schema_table = sql.Table(
     "schema",

@@ -24,7 +24,7 @@ from typing import Annotated, Any
 import msgspec
 
 from gateway.access.keys import Caller
-from gateway.access.known_key import KnownKey, allowance_of
+from gateway.access.known_key import CachedKey, allowance_of
 from gateway.access.terms import ALLOWANCE_FIELDS
 
 FILE_NAME = "keys.snapshot"
@@ -40,11 +40,11 @@ CLOCK_SECONDS = 60.0  # by which machines' clocks may differ
 Digest = Annotated[bytes, msgspec.Meta(min_length=SEAL_BYTES, max_length=SEAL_BYTES)]
 
 
-class Unusable(Exception):
+class UnusableSnapshot(Exception):
     """There is a file, and it is not to be believed. The text says why."""
 
 
-class Header(msgspec.Struct, frozen=True):
+class SnapshotHeader(msgspec.Struct, frozen=True):
     """`read_at` is in Unix seconds."""
 
     store: str
@@ -52,7 +52,7 @@ class Header(msgspec.Struct, frozen=True):
     fields: tuple[str, ...]
 
 
-class Row(msgspec.Struct, frozen=True, array_like=True):
+class SnapshotRow(msgspec.Struct, frozen=True, array_like=True):
     public_id: str
     digest: Digest
     expires_at: float
@@ -67,7 +67,7 @@ class Row(msgspec.Struct, frozen=True, array_like=True):
 class Snapshot:
     """The keys in force when the store was last read, in Unix seconds."""
 
-    keys: dict[str, KnownKey]
+    keys: dict[str, CachedKey]
     read_at: float
 
 
@@ -100,7 +100,7 @@ class SnapshotFile:
 
     def parts(self, snapshot: Snapshot) -> Iterator[bytes]:
         yield MAGIC
-        yield msgspec.json.encode(Header(self.key.hex(), snapshot.read_at, ALLOWANCE_FIELDS)) + b"\n"
+        yield msgspec.json.encode(SnapshotHeader(self.key.hex(), snapshot.read_at, ALLOWANCE_FIELDS)) + b"\n"
         rest = iter(snapshot.keys.values())
         while some := list(islice(rest, ROWS_AT_ONCE)):
             frame = msgspec.msgpack.encode([row_of(known) for known in some])
@@ -111,45 +111,45 @@ class SnapshotFile:
         try:
             with self.path.open("rb") as file:
                 if os.fstat(file.fileno()).st_size > MAX_BYTES:
-                    raise Unusable("it is too large")
+                    raise UnusableSnapshot("it is too large")
                 content = file.read()
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise Unusable(f"it cannot be read: {error.strerror}") from None
-        header, place = self.checked(content)
+            raise UnusableSnapshot(f"it cannot be read: {error.strerror}") from None
+        header, place = self.check_header(content)
         age = now - header.read_at
         if age > max_age_seconds:
-            raise Unusable(f"it is {age:.0f} s old, and at most {max_age_seconds:g} s are believed")
+            raise UnusableSnapshot(f"it is {age:.0f} s old, and at most {max_age_seconds:g} s are believed")
         if age < -CLOCK_SECONDS:
-            raise Unusable("it is from a time to come")
+            raise UnusableSnapshot("it is from a time to come")
         try:
-            keys = {known.caller.public_id: known for known in known_keys(content, place)}
+            keys = {known.caller.public_id: known for known in read_keys(content, place)}
         except (msgspec.MsgspecError, ValueError) as error:
-            raise Unusable("it is damaged") from error
+            raise UnusableSnapshot("it is damaged") from error
         return Snapshot(keys, header.read_at)
 
-    def checked(self, content: bytes) -> tuple[Header, int]:
+    def check_header(self, content: bytes) -> tuple[SnapshotHeader, int]:
         """The header, and where the frames begin. Raises Unusable."""
         end = content.find(b"\n", len(MAGIC), len(MAGIC) + MAX_HEADER_BYTES)
         if not content.startswith(MAGIC) or end < 0:
-            raise Unusable("it is of another version, or no snapshot of keys")
+            raise UnusableSnapshot("it is of another version, or no snapshot of keys")
         try:
-            header = msgspec.json.decode(content[len(MAGIC) : end], type=Header)
+            header = msgspec.json.decode(content[len(MAGIC) : end], type=SnapshotHeader)
         except msgspec.MsgspecError as error:
-            raise Unusable("it is damaged") from error
+            raise UnusableSnapshot("it is damaged") from error
         if header.store != self.key.hex():
-            raise Unusable("it is of another store")
+            raise UnusableSnapshot("it is of another store")
         if not hmac.compare_digest(hmac.digest(self.key, memoryview(content)[:-SEAL_BYTES], "sha256"), content[-SEAL_BYTES:]):
-            raise Unusable("it is damaged")
+            raise UnusableSnapshot("it is damaged")
         if header.fields != ALLOWANCE_FIELDS:
-            raise Unusable("it is of another version")
+            raise UnusableSnapshot("it is of another version")
         return header, end + 1
 
 
-def row_of(known: KnownKey) -> Row:
+def row_of(known: CachedKey) -> SnapshotRow:
     caller = known.caller
-    return Row(
+    return SnapshotRow(
         caller.public_id,
         known.digest,
         known.expires_at,
@@ -161,9 +161,9 @@ def row_of(known: KnownKey) -> Row:
     )
 
 
-def known_keys(content: bytes, place: int) -> Iterator[KnownKey]:
+def read_keys(content: bytes, place: int) -> Iterator[CachedKey]:
     end = len(content) - SEAL_BYTES
-    decode = msgspec.msgpack.Decoder(list[Row]).decode
+    decode = msgspec.msgpack.Decoder(list[SnapshotRow]).decode
     models: dict[tuple[str, ...], tuple[str, ...]] = {}  # most keys share theirs with many
     while place < end:
         begin = place + 4
@@ -172,7 +172,7 @@ def known_keys(content: bytes, place: int) -> Iterator[KnownKey]:
             allowance: Any = row.allowance
             shared = models.setdefault(row.models, row.models)
             caller = Caller(row.public_id, allowance_of(*allowance), shared, is_admin=row.is_admin)
-            yield KnownKey(caller, row.digest, row.expires_at, row.previous_digest, row.previous_until)
+            yield CachedKey(caller, row.digest, row.expires_at, row.previous_digest, row.previous_until)
 
 
 def remove_stale(folder: Path) -> None:

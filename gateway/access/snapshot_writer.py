@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from gateway.access.snapshot_file import Snapshot, SnapshotFile
-from gateway.access.worker import Worker
+from gateway.access.worker import WorkerThread
 from gateway.errors import OperatorError
 from gateway.log import get_logger
 
@@ -24,7 +24,7 @@ class SnapshotWriter:
         self.file = file
         self.max_age_seconds = max_age_seconds
         self.clock = clock
-        self.worker = Worker("key-snapshot")
+        self.worker = WorkerThread("key-snapshot")
         self.task: asyncio.Task[None] | None = None
         self.keys: object = None  # what was written last
         self.began_at = -math.inf

@@ -9,13 +9,13 @@ from typing import Any
 
 import sqlalchemy as sql
 
-from gateway.access.audit import Deed, write
+from gateway.access.audit import AuditEvent, write
 from gateway.access.database import Database
 from gateway.access.keys import Key
-from gateway.access.known_key import COLUMNS, KnownKey, known_key
+from gateway.access.known_key import COLUMNS, CachedKey, cached_key
 from gateway.access.schema import keys_table, revision_table
-from gateway.access.stored_key import StoredKey, columns_of, stored_key
-from gateway.access.terms import Terms, as_table, iso, terms_of
+from gateway.access.stored_key import KeyRecord, columns_of, key_record
+from gateway.access.terms import KeyPolicy, as_table, iso, policy_of
 from gateway.errors import UnknownKey
 
 ROWS_AT_ONCE = 500
@@ -34,13 +34,13 @@ class Revision:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class KeyChanges:
     """The keys in force; of a partial reading only those that changed, and `gone` are the ids no longer in force."""
 
     revision: Revision
     is_whole: bool
-    keys: dict[str, KnownKey]
-    gone: list[str]
+    keys: dict[str, CachedKey]
+    removed: list[str]
 
 
 class KeyStore:
@@ -51,39 +51,39 @@ class KeyStore:
         self.open = database.open
         self.close = database.close
 
-    def add(self, key: Key, terms: Terms, *, by: str) -> StoredKey:
+    def add(self, key: Key, terms: KeyPolicy, *, by: str) -> KeyRecord:
         """`by` says who does it, for the audit trail: `cli:` and a user, or `key:` and a public id."""
         with self.change() as (connection, revision):
             row = {"public_id": key.public_id, "digest": key.digest, "created_at": now(), "changed_in": revision}
             connection.execute(keys_table.insert().values(**row, **columns_of(terms)))
-            write(connection, Deed(now(), by, "create", key.public_id, as_table(terms)))
-            return stored(connection, key.public_id)
+            write(connection, AuditEvent(now(), by, "create", key.public_id, as_table(terms)))
+            return find_record(connection, key.public_id)
 
-    def amend(self, public_id: str, changes: Mapping[str, Any], *, by: str) -> StoredKey:
+    def amend(self, public_id: str, changes: Mapping[str, Any], *, by: str) -> KeyRecord:
         """Sets some terms of a key, which may have expired. Raises UnknownKey, or WrongTerms."""
         with self.change() as (connection, revision):
-            before = unrevoked(connection, public_id)
-            terms = terms_of(changes, before.terms)
+            before = find_unrevoked(connection, public_id)
+            terms = policy_of(changes, before.terms)
             self.update(connection, public_id, changed_in=revision, **columns_of(terms))
             told = {name: value for name, value in as_table(terms).items() if name in changes}
-            write(connection, Deed(now(), by, "limit", public_id, told))
-            return stored(connection, public_id)
+            write(connection, AuditEvent(now(), by, "limit", public_id, told))
+            return find_record(connection, public_id)
 
-    def revoke(self, public_id: str, *, by: str) -> StoredKey:
+    def revoke(self, public_id: str, *, by: str) -> KeyRecord:
         """Raises UnknownKey, also for a key that is revoked already."""
         with self.change() as (connection, revision):
-            unrevoked(connection, public_id)
+            find_unrevoked(connection, public_id)
             self.update(connection, public_id, changed_in=revision, revoked_at=now())
-            write(connection, Deed(now(), by, "revoke", public_id, {}))
-            return stored(connection, public_id)
+            write(connection, AuditEvent(now(), by, "revoke", public_id, {}))
+            return find_record(connection, public_id)
 
-    def rotate(self, key: Key, *, grace: timedelta, by: str) -> StoredKey:
+    def rotate(self, key: Key, *, grace: timedelta, by: str) -> KeyRecord:
         """`key` has the id of a key in force and its new secret; the one before opens it too until `grace` is over.
 
         The key stays what it is, its limits and its usage with it, so that they do not double meanwhile. Raises UnknownKey.
         """
         with self.change() as (connection, revision):
-            before = unrevoked(connection, key.public_id)
+            before = find_unrevoked(connection, key.public_id)
             if before.state != "active":
                 raise UnknownKey(key.public_id)
             until = now() + grace if grace else None
@@ -92,26 +92,26 @@ class KeyStore:
                 connection, key.public_id,
                 changed_in=revision, digest=key.digest, previous_digest=previous, previous_until=until,
             )  # fmt: skip
-            rotated = stored(connection, key.public_id)
-            write(connection, Deed(now(), by, "rotate", key.public_id, {"old_until": iso(until)}))
+            rotated = find_record(connection, key.public_id)
+            write(connection, AuditEvent(now(), by, "rotate", key.public_id, {"old_until": iso(until)}))
             return rotated
 
-    def get(self, public_id: str) -> StoredKey:
+    def get(self, public_id: str) -> KeyRecord:
         """Also a revoked one. Raises UnknownKey."""
         with self.database.read() as connection:
-            return stored(connection, public_id)
+            return find_record(connection, public_id)
 
-    def page(self, *, limit: int, after: str | None = None) -> list[StoredKey]:
+    def page(self, *, limit: int, after: str | None = None) -> list[KeyRecord]:
         """Oldest first, revoked ones included, from the one behind `after` on. Raises UnknownKey for an `after` that is none."""
         chosen = keys_table.select().order_by(keys_table.c.created_at, keys_table.c.public_id).limit(limit)
         with self.database.read() as connection:
             if after is not None:
-                last = stored(connection, after)
+                last = find_record(connection, after)
                 place = sql.tuple_(keys_table.c.created_at, keys_table.c.public_id)
                 chosen = chosen.where(place > sql.tuple_(sql.literal(last.created_at), sql.literal(after)))
-            return [stored_key(row) for row in connection.execute(chosen)]
+            return [key_record(row) for row in connection.execute(chosen)]
 
-    def all(self) -> Iterator[StoredKey]:
+    def all(self) -> Iterator[KeyRecord]:
         """As `page` has them, to the last."""
         after = None
         while page := self.page(limit=1000, after=after):
@@ -125,7 +125,7 @@ class KeyStore:
             found = sql.select(keys_table.c.public_id).where(keys_table.c.revoked_at.is_(None), not_expired).limit(1)
             return connection.scalar(found) is not None
 
-    def read(self, seen: Revision | None = None) -> Reading | None:
+    def read(self, seen: Revision | None = None) -> KeyChanges | None:
         """What changed since `seen`, as far as the rows tell, else everything; None where nothing did."""
         with self.database.read() as connection:
             row = connection.execute(revision_table.select()).one()
@@ -133,20 +133,20 @@ class KeyStore:
             if revision == seen:
                 return None
             chosen = sql.select(*COLUMNS)
-            is_whole = seen is None or not told_by_rows(seen, revision)
+            is_whole = seen is None or not is_incremental(seen, revision)
             if seen is None or is_whole:
                 chosen = chosen.where(keys_table.c.revoked_at.is_(None))
             else:
                 chosen = chosen.where(keys_table.c.changed_in > seen.number)
-            reading = Reading(revision, is_whole, {}, [])
+            reading = KeyChanges(revision, is_whole, {}, [])
             # Row by row: a hundred thousand at once would hold up every other thread, the event loop's too, for 0.1 s.
             for number, row in enumerate(connection.execution_options(yield_per=ROWS_AT_ONCE).execute(chosen)):
                 if number % ROWS_AT_ONCE == 0:
                     self.database.goes_on()
                 if row.revoked_at is None:
-                    reading.keys[row.public_id] = known_key(row)
+                    reading.keys[row.public_id] = cached_key(row)
                 else:
-                    reading.gone.append(row.public_id)
+                    reading.removed.append(row.public_id)
         return reading
 
     @contextmanager
@@ -161,22 +161,22 @@ class KeyStore:
         connection.execute(keys_table.update().where(keys_table.c.public_id == public_id).values(**values))
 
 
-def told_by_rows(seen: Revision, found: Revision) -> bool:
+def is_incremental(seen: Revision, found: Revision) -> bool:
     """Whether every change between the two marked its rows. A backup put back goes backwards, and is read whole."""
     if seen.counted is None or found.counted is None or seen.file != found.file:
         return False
     return found.number > seen.number and found.number - seen.number == found.counted - seen.counted
 
 
-def stored(connection: sql.Connection, public_id: str) -> StoredKey:
+def find_record(connection: sql.Connection, public_id: str) -> KeyRecord:
     row = connection.execute(keys_table.select().where(keys_table.c.public_id == public_id)).first()
     if row is None:
         raise UnknownKey(public_id)
-    return stored_key(row)
+    return key_record(row)
 
 
-def unrevoked(connection: sql.Connection, public_id: str) -> StoredKey:
-    found = stored(connection, public_id)
+def find_unrevoked(connection: sql.Connection, public_id: str) -> KeyRecord:
+    found = find_record(connection, public_id)
     if found.revoked_at is not None:
         raise UnknownKey(public_id)
     return found

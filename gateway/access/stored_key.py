@@ -7,17 +7,17 @@ from typing import Any, Literal
 import msgspec
 
 from gateway.access.keys import EVERY_MODEL, Key
-from gateway.access.terms import ALLOWANCE_FIELDS, Terms, as_table, iso
+from gateway.access.terms import ALLOWANCE_FIELDS, KeyPolicy, as_table, iso
 
 State = Literal["active", "expired", "revoked"]
 
 
 @dataclass(frozen=True, slots=True)
-class StoredKey:
+class KeyRecord:
     """Times are UTC without a zone. `previous_until` is None where no older secret opens it."""
 
     key: Key
-    terms: Terms
+    terms: KeyPolicy
     created_at: datetime
     revoked_at: datetime | None
     previous_until: datetime | None
@@ -29,7 +29,7 @@ class StoredKey:
         expires_at = self.terms.expires_at
         return "expired" if expires_at is not None and expires_at <= datetime.now(UTC) else "active"
 
-    def told(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For JSON. Nothing here opens anything."""
         is_old_secret_good = self.previous_until is not None and self.previous_until > datetime.now(UTC).replace(tzinfo=None)
         return {
@@ -42,7 +42,7 @@ class StoredKey:
         }
 
 
-def columns_of(terms: Terms) -> dict[str, Any]:
+def columns_of(terms: KeyPolicy) -> dict[str, Any]:
     expires_at = terms.expires_at
     return {
         "name": terms.name,
@@ -54,9 +54,9 @@ def columns_of(terms: Terms) -> dict[str, Any]:
     }
 
 
-def stored_key(row: Any) -> StoredKey:
+def key_record(row: Any) -> KeyRecord:
     """From a whole row; older versions left empty what they did not know."""
-    terms = Terms(
+    terms = KeyPolicy(
         name=row.name,
         models=msgspec.json.decode(row.models, type=tuple[str, ...]) if row.models else EVERY_MODEL,
         metadata=msgspec.json.decode(row.metadata, type=dict[str, str]) if row.metadata else {},
@@ -65,4 +65,4 @@ def stored_key(row: Any) -> StoredKey:
         **{name: getattr(row, name) for name in ALLOWANCE_FIELDS if name != "budget_period"},
         budget_period=row.budget_period or "month",
     )
-    return StoredKey(Key(row.public_id, row.digest), terms, row.created_at, row.revoked_at, row.previous_until)
+    return KeyRecord(Key(row.public_id, row.digest), terms, row.created_at, row.revoked_at, row.previous_until)

@@ -15,7 +15,7 @@ MAX_METADATA = 16  # pairs, of at most 64 and 512 characters: OpenAI's own bound
 number = Annotated[int, Meta(ge=1, le=MAX_NUMBER)]
 
 
-class WrongTerms(ValueError):
+class InvalidPolicy(ValueError):
     """`field` is the term that cannot be as it was given. The text is for whoever gave it."""
 
     def __init__(self, field: str, reason: str) -> None:
@@ -23,7 +23,7 @@ class WrongTerms(ValueError):
         self.field = field
 
 
-class Terms(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class KeyPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Every term of a key; a number that is None is without limit. `models` are globs over names and aliases of models."""
 
     name: Annotated[str, Meta(max_length=200)] = "default"
@@ -49,29 +49,29 @@ class Terms(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 ALLOWANCE_FIELDS = tuple(Allowance.__dataclass_fields__)
-FIELDS = tuple(each.name for each in msgspec.structs.fields(Terms))
+FIELDS = tuple(each.name for each in msgspec.structs.fields(KeyPolicy))
 
 
-def terms_of(table: Mapping[str, Any], before: Terms | None = None) -> Terms:
+def policy_of(table: Mapping[str, Any], before: KeyPolicy | None = None) -> KeyPolicy:
     """The terms in `table`, the others as `before` has them or as they are by default. Raises WrongTerms."""
     for name in table:
         if name not in FIELDS:
-            raise WrongTerms(name[:64], f"unknown; known are {', '.join(FIELDS)}")
+            raise InvalidPolicy(name[:64], f"unknown; known are {', '.join(FIELDS)}")
     try:
-        whole = msgspec.convert({**(as_table(before) if before else {}), **table}, Terms)
+        whole = msgspec.convert({**(as_table(before) if before else {}), **table}, KeyPolicy)
     except msgspec.ValidationError as error:
         reason, _, path = str(error).replace("`key` in ", "").partition(" - at ")
-        raise WrongTerms(path.strip("`").removeprefix("$.").partition("[")[0], reason.replace("`", "")) from None
+        raise InvalidPolicy(path.strip("`").removeprefix("$.").partition("[")[0], reason.replace("`", "")) from None
     for text in (whole.name, *whole.models, *whole.metadata, *whole.metadata.values()):
         if not text.isprintable():
-            raise WrongTerms("", "names, models and metadata hold printable characters only")
+            raise InvalidPolicy("", "names, models and metadata hold printable characters only")
     for rate, burst in (("requests_per_minute", "requests_burst"), ("tokens_per_minute", "tokens_burst")):
         if getattr(whole, burst) is not None and getattr(whole, rate) is None:
-            raise WrongTerms(burst, f"there is no {rate} that it could be the burst of")
+            raise InvalidPolicy(burst, f"there is no {rate} that it could be the burst of")
     return whole
 
 
-def as_table(terms: Terms) -> dict[str, Any]:
+def as_table(terms: KeyPolicy) -> dict[str, Any]:
     """As JSON has it: times in ISO 8601, UTC."""
     table: dict[str, Any] = msgspec.to_builtins(terms)
     return {**table, "models": list(terms.models), "expires_at": iso(terms.expires_at)}

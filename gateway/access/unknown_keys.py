@@ -18,7 +18,7 @@ REMEMBERED_SECONDS = 60.0
 MAX_REMEMBERED = 10_000  # 1 MB
 
 
-class UnknownKeys:
+class UnknownKeyLookup:
     """`ask` reads the changes from the store; it calls `begun` when it begins. Used on the event loop, but for `begun`."""
 
     def __init__(self, ask: Callable[[], Awaitable[bool]], clock: Callable[[], float] = time.monotonic) -> None:
@@ -42,12 +42,12 @@ class UnknownKeys:
     async def look(self) -> bool:
         """Returns once the store was asked, from now on; False where it did not answer in time."""
         if self.coming is None:
-            self.coming = asyncio.create_task(self.asked(), name="unknown-keys")
+            self.coming = asyncio.create_task(self.ask_store(), name="unknown-keys")
         with suppress(TimeoutError):
             return await asyncio.wait_for(asyncio.shield(self.coming), WAIT_SECONDS)
         return False
 
-    async def asked(self) -> bool:
+    async def ask_store(self) -> bool:
         now, interval = self.clock(), 1 / ASKS_A_SECOND
         self.arrival = max(self.arrival, now) + interval
         await asyncio.sleep(max(0.0, self.arrival - now - BURST * interval))

@@ -20,7 +20,7 @@ from typing import Any
 Cut = Callable[[], None]
 
 
-class Watch:
+class WorkDeadline:
     """A context around one piece of work, used on its thread. `has_cut` tells whether it took too long."""
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class Watch:
         self.seconds = 0.0
         self.thread = threading.Thread(target=self.keep, name="store-watch", daemon=True)
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> "WorkDeadline":
         """Raises OSError where the system gives no more threads."""
         try:
             self.thread.start()

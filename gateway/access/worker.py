@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 here = threading.local()
 
 
-class Job:
+class WorkerJob:
     """One piece of work. `due` is when its next sign of life is; beyond it whoever waits for it is told that there is none."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, work: Callable[[], Any]) -> None:
@@ -56,32 +56,32 @@ class Job:
 
 def alive(seconds: float = STUCK_SECONDS) -> None:
     """The work of this thread goes on; its next sign of life comes within so long. Nothing outside a worker's thread."""
-    job: Job | None = getattr(here, "job", None)
+    job: WorkerJob | None = getattr(here, "job", None)
     if job is not None:
         job.due = time.monotonic() + seconds
 
 
-class Worker:
+class WorkerThread:
     """Does one thing after another. Its threads are daemons: what never answers must not keep the process from ending."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self.waiting: queue.SimpleQueue[WorkerJob | None] = queue.SimpleQueue()
         self.lock = threading.Lock()
         self.thread = self.new_thread()
         self.abandoned: list[threading.Thread] = []
-        self.current: Job | None = None
+        self.current: WorkerJob | None = None
         self.is_closed = False
 
     def new_thread(self) -> threading.Thread:
-        return threading.Thread(target=self.live, name=self.name, daemon=True)
+        return threading.Thread(target=self.run_forever, name=self.name, daemon=True)
 
     async def run(self, work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         """What `work` returns or raises. Who is cancelled no longer waits; what was begun goes on.
 
         Raises StoreAway where the work gives no sign of life in time, or its turn does not come.
         """
-        job = Job(asyncio.get_running_loop(), lambda: work(*args, **kwargs))
+        job = WorkerJob(asyncio.get_running_loop(), lambda: work(*args, **kwargs))
         if not self.thread.is_alive() and not self.is_closed:
             self.thread.start()
         self.waiting.put(job)
@@ -94,7 +94,7 @@ class Worker:
         result: Result = await job.future
         return result
 
-    def give_up(self, job: Job) -> None:
+    def give_up(self, job: WorkerJob) -> None:
         what = "gave no answer in time" if job.has_begun else "is still busy with what was asked before"
         job.future.set_exception(StoreAway(f"the key store {what}", is_unsure=job.has_begun))
         with self.lock:
@@ -104,7 +104,7 @@ class Worker:
                 self.thread = self.new_thread()
                 self.thread.start()
 
-    def live(self) -> None:
+    def run_forever(self) -> None:
         while (job := self.waiting.get()) is not None:
             with self.lock:
                 self.current = job

@@ -16,13 +16,13 @@ from litestar.params import FromPath
 
 from gateway.access import audit
 from gateway.access.admission import Admission
-from gateway.access.keyring import Keyring
+from gateway.access.keyring import KeySnapshot
 from gateway.access.keys import Caller, new_key
-from gateway.access.ledger import Ledger
+from gateway.access.ledger import UsageStore
 from gateway.access.period import SPANS, duration, since
 from gateway.access.store import KeyStore
-from gateway.access.terms import WrongTerms, terms_of
-from gateway.access.worker import Worker
+from gateway.access.terms import InvalidPolicy, policy_of
+from gateway.access.worker import WorkerThread
 from gateway.api import body
 from gateway.api.failures import JSON
 from gateway.config import ServerSettings
@@ -38,25 +38,25 @@ MAX_HISTORY = 20
 CREATED = 201
 RENEW_SECONDS = 2.0  # for the snapshot to follow a change that is answered
 
-Asked = Request[Caller, None, State]
+AdminRequest = Request[Caller, None, State]
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 log = get_logger()
 
 
-class Desk:
+class AdminService:
     """Where an admin's requests are worked on: few at once, in a thread of their own, apart from the room of embedding requests."""
 
-    def __init__(self, keyring: Keyring, store: KeyStore, ledger: Ledger, settings: ServerSettings) -> None:
+    def __init__(self, keyring: KeySnapshot, store: KeyStore, ledger: UsageStore, settings: ServerSettings) -> None:
         self.keyring = keyring
         self.store = store
-        self.ledger = ledger
+        self.usage_store = ledger
         self.settings = msgspec.structs.replace(settings, max_body_bytes=min(MAX_BODY_BYTES, settings.max_body_bytes))
         self.admission = Admission(max_requests=MAX_REQUESTS, max_bytes=MAX_REQUESTS * MAX_BODY_BYTES)
-        self.worker = Worker("admin")
+        self.worker = WorkerThread("admin")
 
-    async def table(self, request: Asked) -> dict[str, Any]:
+    async def table(self, request: AdminRequest) -> dict[str, Any]:
         """The JSON object of the body; no body is an empty one. Raises what `body.read` raises, InvalidJSON and InvalidType."""
         with self.admission.enter() as stay:
             raw = await body.read(request.scope, request.receive, stay, self.settings)
@@ -68,12 +68,12 @@ class Desk:
             raise InvalidType("The body must be a JSON object.")
         return table
 
-    async def off_loop(self, work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+    async def run(self, work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         """The store's answer. Raises StoreUnavailable where there is none, InvalidValue for terms that cannot be."""
         with self.admission.enter():
             try:
                 return await self.worker.run(work, *args, **kwargs)
-            except WrongTerms as error:
+            except InvalidPolicy as error:
                 raise InvalidValue(f"Invalid value: {error}.", param=error.field or None) from None
             except OperatorError as error:
                 log.warning("admin_request_failed", reason=str(error))
@@ -81,7 +81,7 @@ class Desk:
 
     async def changed(self, work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         """As `off_loop`, for what changes keys: when it returns, this gateway's own snapshot has the change."""
-        result = await self.off_loop(work, *args, **kwargs)
+        result = await self.run(work, *args, **kwargs)
         with suppress(TimeoutError):  # it was made all the same; the snapshot follows
             await asyncio.wait_for(self.keyring.renew(), RENEW_SECONDS)
         return result
@@ -90,82 +90,82 @@ class Desk:
         self.worker.close()
 
 
-def routes(desk: Desk) -> list[HTTPRouteHandler]:
+def routes(desk: AdminService) -> list[HTTPRouteHandler]:
     @get("/admin/keys")
-    async def list_keys(request: Asked) -> Response[bytes]:
-        admin(request)
+    async def list_keys(request: AdminRequest) -> Response[bytes]:
+        require_admin(request)
         limit, after = number(request, "limit", DEFAULT_PAGE, most=MAX_PAGE), request.query_params.get("after")
-        found = await desk.off_loop(desk.store.page, limit=limit + 1, after=after)
-        return told({"object": "list", "data": [each.told() for each in found[:limit]], "has_more": len(found) > limit})
+        found = await desk.run(desk.store.page, limit=limit + 1, after=after)
+        return json_response({"object": "list", "data": [each.to_dict() for each in found[:limit]], "has_more": len(found) > limit})
 
     @post("/admin/keys", status_code=CREATED)
-    async def create_key(request: Asked) -> Response[bytes]:
-        by, table = admin(request), await desk.table(request)
+    async def create_key(request: AdminRequest) -> Response[bytes]:
+        by, table = require_admin(request), await desk.table(request)
         text, key = new_key()
-        made = await desk.changed(lambda: desk.store.add(key, terms_of(table), by=by))
-        return told({**made.told(), "key": text}, status_code=CREATED)
+        made = await desk.changed(lambda: desk.store.add(key, policy_of(table), by=by))
+        return json_response({**made.to_dict(), "key": text}, status_code=CREATED)
 
     @get("/admin/keys/{public_id:str}")
-    async def get_key(request: Asked, public_id: FromPath[str]) -> Response[bytes]:
-        admin(request)
-        found = await desk.off_loop(desk.store.get, public_id)
-        deeds = await desk.off_loop(audit.history, desk.store.database, public_id, limit=MAX_HISTORY)
-        return told({**found.told(), "history": [deed.told() for deed in deeds]})
+    async def get_key(request: AdminRequest, public_id: FromPath[str]) -> Response[bytes]:
+        require_admin(request)
+        found = await desk.run(desk.store.get, public_id)
+        deeds = await desk.run(audit.history, desk.store.database, public_id, limit=MAX_HISTORY)
+        return json_response({**found.to_dict(), "history": [deed.to_dict() for deed in deeds]})
 
     @patch("/admin/keys/{public_id:str}")
-    async def limit_key(request: Asked, public_id: FromPath[str]) -> Response[bytes]:
-        by, table = admin(request), await desk.table(request)
-        return told((await desk.changed(desk.store.amend, public_id, table, by=by)).told())
+    async def limit_key(request: AdminRequest, public_id: FromPath[str]) -> Response[bytes]:
+        by, table = require_admin(request), await desk.table(request)
+        return json_response((await desk.changed(desk.store.amend, public_id, table, by=by)).to_dict())
 
     @post("/admin/keys/{public_id:str}/revoke", status_code=200)
-    async def revoke_key(request: Asked, public_id: FromPath[str]) -> Response[bytes]:
-        by = admin(request)
-        return told((await desk.changed(desk.store.revoke, public_id, by=by)).told())
+    async def revoke_key(request: AdminRequest, public_id: FromPath[str]) -> Response[bytes]:
+        by = require_admin(request)
+        return json_response((await desk.changed(desk.store.revoke, public_id, by=by)).to_dict())
 
     @post("/admin/keys/{public_id:str}/rotate", status_code=200)
-    async def rotate_key(request: Asked, public_id: FromPath[str]) -> Response[bytes]:
-        by, table = admin(request), await desk.table(request)
+    async def rotate_key(request: AdminRequest, public_id: FromPath[str]) -> Response[bytes]:
+        by, table = require_admin(request), await desk.table(request)
         grace = grace_of(table)
         text, key = new_key(public_id)
         rotated = await desk.changed(desk.store.rotate, key, grace=grace, by=by)
-        return told({**rotated.told(), "key": text})
+        return json_response({**rotated.to_dict(), "key": text})
 
     @get("/admin/usage")
-    async def usage(request: Asked) -> Response[bytes]:
-        admin(request)
+    async def usage(request: AdminRequest) -> Response[bytes]:
+        require_admin(request)
         limit, offset = (
             number(request, "limit", DEFAULT_PAGE, most=MAX_PAGE),
             number(request, "offset", 0, most=MAX_OFFSET, least=0),
         )
-        found = await desk.off_loop(
-            desk.ledger.report, by=span(request), since=first_hour(request), key=request.query_params.get("key_id"),
+        found = await desk.run(
+            desk.usage_store.report, by=span(request), since=first_hour(request), key=request.query_params.get("key_id"),
             limit=limit + 1, offset=offset,
         )  # fmt: skip
         rows = [dataclasses.asdict(row) for row in found[:limit]]
-        return told({"object": "list", "data": rows, "has_more": len(found) > limit})
+        return json_response({"object": "list", "data": rows, "has_more": len(found) > limit})
 
     return [list_keys, create_key, get_key, limit_key, revoke_key, rotate_key, usage]
 
 
-def admin(request: Asked) -> str:
+def require_admin(request: AdminRequest) -> str:
     """Who it is, for the audit trail. Raises InsufficientPermissions."""
     if not request.user.is_admin:
         raise InsufficientPermissions
     return f"key:{request.user.public_id}"
 
 
-def told(table: dict[str, Any], *, status_code: int = 200) -> Response[bytes]:
+def json_response(table: dict[str, Any], *, status_code: int = 200) -> Response[bytes]:
     return Response(orjson.dumps(table), status_code=status_code, media_type=JSON)
 
 
-def number(request: Asked, name: str, default: int, *, most: int, least: int = 1) -> int:
+def number(request: AdminRequest, name: str, default: int, *, most: int, least: int = 1) -> int:
     given = request.query_params.get(name, str(default))
     if not (given.isascii() and given.isdigit() and len(given) <= len(str(most)) and least <= int(given) <= most):
         raise InvalidValue(f"Invalid value for '{name}': expected an integer from {least} to {most}.", param=name)
     return int(given)
 
 
-def span(request: Asked) -> Literal["hour", "day", "month"]:
+def span(request: AdminRequest) -> Literal["hour", "day", "month"]:
     given = request.query_params.get("by", "day")
     for known in SPANS:
         if given == known:
@@ -173,7 +173,7 @@ def span(request: Asked) -> Literal["hour", "day", "month"]:
     raise InvalidValue(f"Invalid value for 'by': choose from {', '.join(SPANS)}.", param="by")
 
 
-def first_hour(request: Asked) -> str:
+def first_hour(request: AdminRequest) -> str:
     try:
         return since(request.query_params.get("since", "30d"))
     except ValueError as error:

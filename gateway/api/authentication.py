@@ -7,7 +7,7 @@ from litestar.connection import ASGIConnection
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 from litestar.types import ASGIApp
 
-from gateway.access.keyring import Keyring
+from gateway.access.keyring import KeySnapshot
 from gateway.access.keys import ANONYMOUS, Caller
 from gateway.api.record import record_of
 from gateway.errors import GatewayError, InvalidKey, KeyInQuery, MissingKey
@@ -20,7 +20,7 @@ KEY_PARAMETERS = frozenset({"api-key", "api_key", "apikey", "key", "x-api-key", 
 class Authentication(AbstractAuthenticationMiddleware):
     """`request.user` is the Caller; `keyring` None lets everybody in as one caller."""
 
-    def __init__(self, app: ASGIApp, *, keyring: Keyring | None, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, *, keyring: KeySnapshot | None, metrics: Metrics) -> None:
         super().__init__(app)
         self.keyring = keyring
         self.metrics = metrics

@@ -8,7 +8,7 @@ from types import TracebackType
 
 from litestar.types import Receive, Scope
 
-from gateway.access.admission import Stay
+from gateway.access.admission import Permit
 from gateway.config import ServerSettings
 from gateway.errors import BodyTooLarge, ClientError, ClientGone, InvalidJSON, InvalidValue, SlowRequest
 
@@ -18,7 +18,7 @@ PIECE_BYTES = 64 * 1024
 MAX_MEMBERS = 1024  # bgzip, which makes the smallest ones there are, has 256 in 16 MB
 
 
-async def read(scope: Scope, receive: Receive, stay: Stay, settings: ServerSettings) -> bytes:
+async def read(scope: Scope, receive: Receive, stay: Permit, settings: ServerSettings) -> bytes:
     """Raises BodyTooLarge as soon as that is known, SlowRequest, ClientGone, or Overloaded when all bodies are too many."""
     declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
     if declared.isdigit() and int(declared) > settings.max_body_bytes:
@@ -52,7 +52,7 @@ def encoding_of(scope: Scope) -> str:
     raise InvalidValue("Unsupported Content-Encoding: send the body as it is, or as gzip.")
 
 
-def unpacked(raw: bytes, *, max_bytes: int) -> bytes:
+def decompress(raw: bytes, *, max_bytes: int) -> bytes:
     """A gzip body's content. Raises BodyTooLarge as soon as it has more than `max_bytes`, InvalidJSON."""
     content = bytearray()
     try:
@@ -92,7 +92,7 @@ def pieces(raw: bytes) -> Iterator[bytes]:
     raise InvalidJSON("its gzip encoding has too many members")
 
 
-class UntilClientLeaves:
+class CancelOnDisconnect:
     """Cancels what runs inside when the client closes its connection, and raises ClientGone. Only after the whole body was read.
 
     The watch begins in the loop's next turn: what is answered within this one, from the cache, is never watched.

@@ -11,7 +11,7 @@ from gateway.api.cors import value_of
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-class Proxies:
+class TrustedProxies:
     """`trusted` are addresses or networks. Only what they say in x-forwarded-for is believed, each of the one before it."""
 
     def __init__(self, trusted: Iterable[str]) -> None:

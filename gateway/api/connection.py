@@ -12,10 +12,10 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from gateway.api import failures
-from gateway.api.connection_table import ConnectionTable, Group, Refusal, too_many
-from gateway.api.corked import Corked
+from gateway.api.connection_table import ConnectionTable, AddressGroup, Refusal, too_many
+from gateway.api.corked import CoalescingTransport
 from gateway.api.log_sampler import LogSampler
-from gateway.api.offers import Parser
+from gateway.api.offers import RequestParser
 from gateway.api.record import PRIVATE_HEADERS, request_id_from
 from gateway.config import ServerSettings
 from gateway.errors import GatewayError, HeadersTooLarge, InvalidValue, SlowRequest
@@ -32,33 +32,33 @@ MAX_LOOKED_AT = 64  # of those who have not read everything, so that a flood of 
 log = get_logger()
 
 
-class Unread:
+class SlowReaders:
     """The connections whose clients have not read all that was sent, longest waiting first, and the bytes they keep in memory."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
-        self.connections: dict[Connection, None] = {}
+        self.connections: dict[HTTPProtocol, None] = {}
 
-    def add(self, connection: "Connection") -> None:
+    def add(self, connection: "HTTPProtocol") -> None:
         self.connections[connection] = None
         num_bytes = sum(each.transport.get_write_buffer_size() for each in self.connections)
         while num_bytes > self.max_bytes:
             slowest = next(iter(self.connections))
             num_bytes -= slowest.transport.get_write_buffer_size()
-            slowest.cut("unread_bytes")
+            slowest.abort("unread_bytes")
 
-    def remove(self, connection: "Connection") -> None:
+    def remove(self, connection: "HTTPProtocol") -> None:
         self.connections.pop(connection, None)
 
     def cut_stuck(self) -> bool:
         """Ends the reply that has been unread for longest and of which nothing is being read; False where there is none."""
         stuck = next((each for each in islice(self.connections, MAX_LOOKED_AT) if each.is_stuck()), None)
         if stuck is not None:
-            stuck.cut("made_room")
+            stuck.abort("made_room")
         return stuck is not None
 
 
-class Connection(HttpToolsProtocol):
+class HTTPProtocol(HttpToolsProtocol):
     """`scope` is uvicorn's, of the latest request that has begun; `cycle` is of the latest whose headers are here."""
 
     def __init__(
@@ -67,19 +67,19 @@ class Connection(HttpToolsProtocol):
         settings: ServerSettings,
         metrics: Metrics,
         sampler: LogSampler,
-        unread: Unread,
+        unread: SlowReaders,
         table: ConnectionTable,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.table = table
-        self.groups: tuple[Group, ...] = ()
+        self.groups: tuple[AddressGroup, ...] = ()
         self.refusal: Refusal | None = None  # why it has no place
-        self.parser: Parser = Parser(self)  # type: ignore[assignment]  # it has all of httptools' that uvicorn uses
+        self.parser: RequestParser = RequestParser(self)  # type: ignore[assignment]  # it has all of httptools' that uvicorn uses
         self.settings = settings
         self.metrics = metrics
         self.sampler = sampler
-        self.unread = unread
+        self.slow_readers = unread
         self.counted: Any = None  # the scope whose bytes are counted
         self.num_bytes = 0
         self.num_body_bytes = 0
@@ -93,7 +93,7 @@ class Connection(HttpToolsProtocol):
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family != socket.AF_UNIX and hasattr(socket, "TCP_NOTSENT_LOWAT"):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_BYTES)
-        super().connection_made(Corked(transport))
+        super().connection_made(CoalescingTransport(transport))
         self.refusal = self.table.enter(self)
         if self.refusal is not None and not self.groups:
             self.refuse(too_many(self.refusal), self.refusal)
@@ -107,7 +107,7 @@ class Connection(HttpToolsProtocol):
     @property
     def is_waiting(self) -> bool:
         """No request of it is being answered, and all that was answered has left."""
-        return (self.cycle is None or self.cycle.response_complete) and self not in self.unread.connections
+        return (self.cycle is None or self.cycle.response_complete) and self not in self.slow_readers.connections
 
     def make_room(self) -> None:
         if self.is_in_head:
@@ -136,7 +136,7 @@ class Connection(HttpToolsProtocol):
     def expect_head(self) -> None:
         """From the first byte of a request, or of what is none, until its headers are here."""
         if self.head_timer is None and not self.transport.is_closing():
-            self.head_timer = self.loop.call_later(self.settings.header_timeout_seconds, self.head_is_late)
+            self.head_timer = self.loop.call_later(self.settings.header_timeout_seconds, self.on_head_timeout)
 
     def count(self, num_bytes: int) -> None:
         """From the second read on: the first, of `READ_BYTES` at most, may also hold the end of another request."""
@@ -154,7 +154,7 @@ class Connection(HttpToolsProtocol):
             self.table.wait(self)  # anew: a client that was idle for long may have begun just now
 
     def on_headers_complete(self) -> None:
-        if self.parser.is_offered:
+        if self.parser.is_unsupported_upgrade:
             return
         if self.refusal is not None:
             self.refusal = self.table.place(self)  # there may be one by now
@@ -171,14 +171,14 @@ class Connection(HttpToolsProtocol):
             self.table.wait(self)
 
     def on_message_complete(self) -> None:
-        if not self.parser.is_offered:
+        if not self.parser.is_unsupported_upgrade:
             super().on_message_complete()
 
     def on_body(self, body: bytes) -> None:
         self.num_body_bytes += len(body)
         super().on_body(body)
 
-    def head_is_late(self) -> None:
+    def on_head_timeout(self) -> None:
         """A client that sent nothing, or is still sending what was answered long ago, expects no reply."""
         self.head_timer = None
         if self.is_in_head:
@@ -195,7 +195,7 @@ class Connection(HttpToolsProtocol):
         if cycle is None or cycle.response_complete or (cycle.more_body and not cycle.response_started):
             self.refuse(error)
         elif cycle.more_body:
-            self.cut(error.outcome)  # in the middle of a reply nothing can be said
+            self.abort(error.outcome)  # in the middle of a reply nothing can be said
         else:
             cycle.keep_alive = False
             self.flow.pause_reading()
@@ -223,7 +223,7 @@ class Connection(HttpToolsProtocol):
         super().pause_writing()
         self.table.work(self)
         self.watch_reader()
-        self.unread.add(self)
+        self.slow_readers.add(self)
 
     def is_stuck(self) -> bool:
         """Whether its client has read nothing of its reply for a while: since it was last asked, if it had read anything then."""
@@ -234,11 +234,11 @@ class Connection(HttpToolsProtocol):
 
     def watch_reader(self) -> None:
         self.num_unread_bytes = self.transport.get_write_buffer_size()
-        self.read_timer = self.loop.call_later(self.settings.send_timeout_seconds, self.reader_is_late)
+        self.read_timer = self.loop.call_later(self.settings.send_timeout_seconds, self.on_read_timeout)
 
-    def reader_is_late(self) -> None:
+    def on_read_timeout(self) -> None:
         if self.transport.get_write_buffer_size() >= self.num_unread_bytes:
-            self.cut("unread_timeout")
+            self.abort("unread_timeout")
         else:
             self.watch_reader()
 
@@ -249,13 +249,13 @@ class Connection(HttpToolsProtocol):
             self.table.wait(self)
 
     def forget_reader(self) -> None:
-        self.unread.remove(self)
+        self.slow_readers.remove(self)
         self.seen_unread = None
         if self.read_timer is not None:
             self.read_timer.cancel()
             self.read_timer = None
 
-    def cut(self, reason: str) -> None:
+    def abort(self, reason: str) -> None:
         self.metrics.connections_cut.labels(reason).inc()
         self.forget_reader()
         self.transport.abort()

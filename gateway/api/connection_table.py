@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Literal, Protocol
 
-from gateway.api.client_address import Proxies, address_in
+from gateway.api.client_address import TrustedProxies, address_in
 from gateway.config import ServerSettings
 from gateway.errors import Overloaded
 from gateway.metrics import Metrics
@@ -24,10 +24,10 @@ IPV6_PREFIX = 64  # one client's own network: it has 2^64 addresses to choose fr
 Refusal = Literal["server_overloaded", "address_limit"]
 
 
-class Member(Protocol):
+class TrackedConnection(Protocol):
     """A connection, as the table sees it."""
 
-    groups: tuple["Group", ...]
+    groups: tuple["AddressGroup", ...]
 
     @property
     def peer(self) -> str | None:
@@ -37,7 +37,7 @@ class Member(Protocol):
         """Closes it, which waits for its next request."""
 
 
-class Group:
+class AddressGroup:
     """Connections that are counted together, and those of them that wait, longest waiting first."""
 
     __slots__ = ("address", "num_open", "waiting")
@@ -45,7 +45,7 @@ class Group:
     def __init__(self, address: str | None = None) -> None:
         self.address = address
         self.num_open = 0
-        self.waiting: dict[Member, None] = {}
+        self.waiting: dict[TrackedConnection, None] = {}
 
 
 class ConnectionTable:
@@ -57,8 +57,8 @@ class ConnectionTable:
     def __init__(self, settings: ServerSettings, metrics: Metrics, *, cut_slowest: Callable[[], bool]) -> None:
         self.metrics = metrics
         self.cut_slowest = cut_slowest
-        self.placed, self.spare = Group(), Group()
-        self.by_address: dict[str, Group] = {}
+        self.placed, self.spare = AddressGroup(), AddressGroup()
+        self.by_address: dict[str, AddressGroup] = {}
         self.max_connections = settings.max_connections
         self.configure(settings)
         metrics.open_connections_of(active=lambda: self.num_open - self.num_waiting, waiting=lambda: self.num_waiting)
@@ -75,7 +75,7 @@ class ConnectionTable:
     def configure(self, settings: ServerSettings) -> None:
         """What may change while connections are open."""
         self.max_per_address = settings.max_connections_per_address
-        self.address_of = lru_cache(maxsize=1024)(Addresses(Proxies(settings.trusted_proxies)).of)
+        self.address_of = lru_cache(maxsize=1024)(Addresses(TrustedProxies(settings.trusted_proxies)).of)
 
     @property
     def num_open(self) -> int:
@@ -85,14 +85,14 @@ class ConnectionTable:
     def num_waiting(self) -> int:
         return len(self.placed.waiting) + len(self.spare.waiting)
 
-    def enter(self, member: Member) -> Refusal | None:
+    def enter(self, member: TrackedConnection) -> Refusal | None:
         """For a new connection. Where there is no place for it, why; it is open all the same for as long as it is in a group."""
         refusal = self.place(member)
         if refusal is not None and (self.spare.num_open < PROBE_CONNECTIONS or self.evict(self.spare)):
             self.join(member, self.spare)
         return refusal
 
-    def place(self, member: Member) -> Refusal | None:
+    def place(self, member: TrackedConnection) -> Refusal | None:
         """Gives it a place, if need be another's; or says why there is none. One in `spare` may ask again."""
         address = None if member.peer is None else self.address_of(member.peer)
         of_address = self.by_address.get(address) if address is not None else None
@@ -102,10 +102,10 @@ class ConnectionTable:
         if self.placed.num_open >= self.max_connections and not (self.evict(self.placed) or self.cut_slowest()):
             return "server_overloaded"
         self.leave(member)
-        self.join(member, self.placed, *([] if address is None else [self.by_address.setdefault(address, Group(address))]))
+        self.join(member, self.placed, *([] if address is None else [self.by_address.setdefault(address, AddressGroup(address))]))
         return None
 
-    def evict(self, group: Group) -> bool:
+    def evict(self, group: AddressGroup) -> bool:
         """Closes who has waited longest; False where nobody waits."""
         longest = next(iter(group.waiting), None)
         if longest is None:
@@ -114,24 +114,24 @@ class ConnectionTable:
         longest.make_room()
         return True
 
-    def join(self, member: Member, *groups: Group) -> None:
+    def join(self, member: TrackedConnection, *groups: AddressGroup) -> None:
         member.groups = groups
         for group in groups:
             group.num_open += 1
         self.wait(member)
 
-    def wait(self, member: Member) -> None:
+    def wait(self, member: TrackedConnection) -> None:
         """From now on it waits, for the first or the next request, or for the rest of its head."""
         for group in member.groups:
             group.waiting.pop(member, None)
             group.waiting[member] = None
 
-    def work(self, member: Member) -> None:
+    def work(self, member: TrackedConnection) -> None:
         """From now on a request of it is being answered."""
         for group in member.groups:
             group.waiting.pop(member, None)
 
-    def leave(self, member: Member) -> None:
+    def leave(self, member: TrackedConnection) -> None:
         """It is closed, or is about to be. Idempotent."""
         self.work(member)
         for group in member.groups:
@@ -144,7 +144,7 @@ class ConnectionTable:
 class Addresses:
     """Whose connections are counted together."""
 
-    def __init__(self, proxies: Proxies) -> None:
+    def __init__(self, proxies: TrustedProxies) -> None:
         self.proxies = proxies
 
     def of(self, peer: str) -> str | None:

@@ -6,7 +6,7 @@ from typing import Any
 JOINED_BYTES = 64 * 1024  # more is not copied for the sake of one write less
 
 
-class Corked(asyncio.Transport):
+class CoalescingTransport(asyncio.Transport):
     """Head and body of a reply leave together: uvicorn writes them apart, and each write wakes the client for 20 microseconds."""
 
     def __init__(self, transport: asyncio.Transport) -> None:

@@ -70,11 +70,11 @@ def routes(catalog: Catalog, *, default_model: str | None, has_admin: bool) -> l
             return Response(SCRIPTS[name].encode(), media_type="text/javascript", headers=HEADERS)
         if name not in ASSETS:
             raise UnknownURL("GET", f"/docs/assets/{name}")
-        return Response(await asyncio.to_thread(content_of, name), media_type=ASSETS[name], headers=HEADERS)
+        return Response(await asyncio.to_thread(read_asset, name), media_type=ASSETS[name], headers=HEADERS)
 
     return [openapi, swagger, redoc, asset]
 
 
 @cache
-def content_of(name: str) -> bytes:
+def read_asset(name: str) -> bytes:
     return Path(str(distribution(PACKAGE).locate_file(f"{FOLDER}/{name}"))).read_bytes()

@@ -10,13 +10,13 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from gateway.api import failures
-from gateway.api.client_address import Proxies
+from gateway.api.client_address import TrustedProxies
 from gateway.api.connection_table import too_many
 from gateway.api.cors import Cors, Headers, value_of
 from gateway.api.limit_headers import limit_headers
 from gateway.api.log_sampler import LogSampler
 from gateway.api.paths import target_of
-from gateway.api.record import OWN_HEADERS, PRIVATE_HEADERS, Record, record_of, request_id_from
+from gateway.api.record import OWN_HEADERS, PRIVATE_HEADERS, RequestRecord, record_of, request_id_from
 from gateway.config import ServerSettings
 from gateway.errors import GatewayError, HeadersTooLarge, InternalError, Overloaded, RateLimited, RequestExceedsLimit, Unavailable
 from gateway.log import get_logger
@@ -53,7 +53,7 @@ class Edge:
         self.app = app
         self.settings = settings
         self.cors = Cors(settings.cors_origins)
-        self.proxies = Proxies(settings.trusted_proxies)
+        self.proxies = TrustedProxies(settings.trusted_proxies)
         self.metrics = metrics
         self.sampler = sampler
         self.tracing = tracing
@@ -71,7 +71,7 @@ class Edge:
         sent = list(scope["headers"])
         client_id = value_of(sent, b"x-request-id")
         target = target_of(scope["path"])
-        record = Record(
+        record = RequestRecord(
             request_id_from(client_id.decode("latin-1") if client_id is not None else None),
             method=scope["method"],
             path=scope["path"],
@@ -111,7 +111,7 @@ class Edge:
                 await self.fail(InternalError(record.request_id), record, send_with_headers)
         finally:
             self.metrics.http_in_flight.dec()
-            self.tell(scope, record)
+            self.finish(scope, record)
 
     async def pass_on(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         """What is cancelled had no time to finish before the end: uvicorn by itself would say 500, in plain text."""
@@ -134,7 +134,7 @@ class Edge:
         if num_bytes + sum(len(name) + len(value) for name, value in scope["headers"]) > self.settings.max_header_bytes:
             raise HeadersTooLarge(self.settings.max_header_bytes)
 
-    async def fail(self, error: GatewayError, record: Record, send: Send) -> None:
+    async def fail(self, error: GatewayError, record: RequestRecord, send: Send) -> None:
         record.outcome = error.outcome
         body = failures.body(error)
         headers = [("content-type", failures.JSON), ("content-length", str(len(body))), *error.headers().items()]
@@ -142,22 +142,22 @@ class Edge:
             headers.append(("connection", "close"))
         await respond(send, error.status, [(name.lower().encode(), value.encode()) for name, value in headers], body)
 
-    def own_headers(self, record: Record, path: str) -> Headers:
+    def own_headers(self, record: RequestRecord, path: str) -> Headers:
         headers = [(b"x-request-id", record.request_id.encode()), *(OWN_HEADERS if path.startswith(DOCS) else PRIVATE_HEADERS)]
         if record.outcome == "ok":
             headers.append((b"openai-processing-ms", str(round(MILLISECONDS * record.seconds)).encode()))
-        if record.visit is not None:
-            headers += limit_headers(record.visit)
+        if record.lease is not None:
+            headers += limit_headers(record.lease)
         if self.is_leaving():  # the client's next request opens a new connection, which a balancer leads to another replica
             headers.append((b"connection", b"close"))
         return headers
 
-    def tell(self, scope: HTTPScope, record: Record) -> None:
+    def finish(self, scope: HTTPScope, record: RequestRecord) -> None:
         method = record.method if record.method in METHODS else "other"
         route = str(scope.get("path_template") or (scope["path"] if scope["path"] in self.paths else "unmatched"))
-        self.metrics.answered(route, method, str(record.status), seconds=record.seconds)
+        self.metrics.record_response(route, method, str(record.status), seconds=record.seconds)
         if (route, method) == EMBEDDINGS:
-            self.metrics.ended(record.model or "unknown", record.outcome)
+            self.metrics.request_outcome(record.model or "unknown", record.outcome)
             self.tell_key(record)
         if record.status == Unavailable.status and record.outcome != "ok":  # a probe that says no refuses nobody
             self.metrics.rejections.labels(record.outcome).inc()
@@ -166,7 +166,7 @@ class Edge:
             write("request", method=method, route=route, **record.line())
         record.end_span(route, method)
 
-    def tell_key(self, record: Record) -> None:
+    def tell_key(self, record: RequestRecord) -> None:
         """Of whom it was, and whether that key's terms or want of room refused it."""
         if record.caller is None:
             return

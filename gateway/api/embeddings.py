@@ -14,18 +14,18 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gateway.access.admission import Admission
-from gateway.access.bookkeeper import Bookkeeper
+from gateway.access.bookkeeper import UsageRecorder
 from gateway.access.keys import Caller
-from gateway.access.limiter import Limiter, Visit
+from gateway.access.limiter import Limiter, RateLimitLease
 from gateway.api import body
 from gateway.api.failures import JSON
-from gateway.api.models import allowed
-from gateway.api.record import Record, record_of
+from gateway.api.models import allowed_models
+from gateway.api.record import RequestRecord, record_of
 from gateway.config import ServerSettings
 from gateway.embedding.catalog import Catalog, Model
 from gateway.embedding.embedder import Description, Inputs, Prepared, StageSeconds, Vectors
 from gateway.embedding.prompt import prompt_header, resolve_input_type, resolve_instruction
-from gateway.embedding.vectors import Float32, cut, refuse_no_vector
+from gateway.embedding.vectors import Float32, truncate, refuse_no_vector
 from gateway.errors import ClientError, DeadlinePassed, InvalidValue
 from gateway.metrics import Metrics
 from gateway.tracing import stage
@@ -41,7 +41,7 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
-class Reply:
+class EmbeddingsReply:
     """A whole 200 of JSON as an ASGI application. Litestar's Response does more, and takes 20 times as long: 25 microseconds."""
 
     def __init__(self, content: bytes, headers: dict[str, str]) -> None:
@@ -54,7 +54,7 @@ class Reply:
         await send({"type": "http.response.body", "body": self.content, "more_body": False})
 
 
-class Road:
+class EmbeddingsHandler:
     """What a request passes on its way. `pool` decodes large bodies and encodes large replies; `bookkeeper` may be None."""
 
     def __init__(  # noqa: PLR0913 - the stations of the road
@@ -65,33 +65,33 @@ class Road:
         limiter: Limiter,
         settings: ServerSettings,
         metrics: Metrics,
-        bookkeeper: Bookkeeper | None = None,
+        bookkeeper: UsageRecorder | None = None,
     ) -> None:
         self.catalog = catalog
-        self.bookkeeper = bookkeeper
+        self.recorder = bookkeeper
         self.admission = admission
         self.limiter = limiter
         self.settings = settings
         self.metrics = metrics
         self.pool = ThreadPoolExecutor(2, thread_name_prefix="wire")
 
-    async def embeddings(self, request: Request[Caller, None, State]) -> Reply:
+    async def embeddings(self, request: Request[Caller, None, State]) -> EmbeddingsReply:
         record = record_of(request.scope)
-        if self.bookkeeper is not None:
-            self.bookkeeper.refuse_spent(request.user)
+        if self.recorder is not None:
+            self.recorder.refuse_spent(request.user)
         with self.admission.enter() as stay:
-            visit = record.visit = self.limiter.visit(request.user)
+            visit = record.lease = self.limiter.lease(request.user)
             async with visit:
                 encoding = body.encoding_of(request.scope)
                 raw = await body.read(request.scope, request.receive, stay, self.settings)
                 visit.num_bytes = len(raw)
                 try:
-                    async with body.UntilClientLeaves(request.receive), asyncio.timeout(self.settings.request_timeout_seconds):
+                    async with body.CancelOnDisconnect(request.receive), asyncio.timeout(self.settings.request_timeout_seconds):
                         if encoding:
-                            raw = await self.off_loop(ALWAYS, body.unpacked, raw, max_bytes=self.settings.max_body_bytes)
+                            raw = await self.run_in_thread(ALWAYS, body.decompress, raw, max_bytes=self.settings.max_body_bytes)
                             visit.num_bytes = len(raw)
                             stay.hold(len(raw))
-                        asked = await self.off_loop(
+                        asked = await self.run_in_thread(
                             len(raw),
                             wire_request.decode,
                             raw,
@@ -105,11 +105,11 @@ class Road:
                     self.admission.num_bytes_ever += error.num_wasted_bytes
                     raise
 
-    async def answer(self, asked: EmbeddingsRequest, visit: Visit, record: Record) -> Reply:
-        model = allowed(self.catalog, asked.model, visit.caller)
+    async def answer(self, asked: EmbeddingsRequest, visit: RateLimitLease, record: RequestRecord) -> EmbeddingsReply:
+        model = allowed_models(self.catalog, asked.model, visit.caller)
         record.model, record.num_inputs = model.name, len(asked.texts)
         inputs = inputs_of(asked, visit.caller, self.settings.request_timeout_seconds)
-        await self.catalog.serving(model, asked.model, deadline=inputs.deadline)
+        await self.catalog.ensure_ready(model, asked.model, deadline=inputs.deadline)
         inputs = with_prompt(inputs, asked, model.describe())
         refuse_more(asked.dimensions, model.dimensions)
         prepared = await model.embedder.prepare(inputs)
@@ -121,23 +121,23 @@ class Road:
         token_counts = vectors.token_counts or prepared.token_counts  # an upstream's own, where it told them
         record.num_hits, record.member, record.num_tokens = vectors.num_hits, vectors.member, sum(token_counts)
         record.dimensions = asked.dimensions or model.dimensions
-        rows = cut(vectors.rows, record.dimensions, normalize=asked.normalize, layer_norm=model.row.layer_norm_before_cut)
+        rows = truncate(vectors.rows, record.dimensions, normalize=asked.normalize, layer_norm=model.row.layer_norm_before_cut)
         if rows is not vectors.rows:
             refuse_no_vector(rows, inputs)  # the components that were asked for may all be zero
-        content, seconds = await self.encoded(rows, asked, num_tokens=record.num_tokens)
+        content, seconds = await self.encode(rows, asked, num_tokens=record.num_tokens)
         record.stages = {**prepared.stages, **vectors.stages, "encode": seconds}
-        self.metrics.of_model(model.name).embedded(token_counts, record.stages)
-        if self.bookkeeper is not None:
-            self.bookkeeper.note(
+        self.metrics.of_model(model.name).record_embedding(token_counts, record.stages)
+        if self.recorder is not None:
+            self.recorder.record(
                 visit.caller, model=model.name, num_inputs=len(asked.texts),
                 num_tokens=record.num_tokens, num_cached_tokens=prepared.num_cached_tokens,
             )  # fmt: skip
-        return Reply(content, headers_of(asked, model, prepared, vectors, record.stages))
+        return EmbeddingsReply(content, headers_of(asked, model, prepared, vectors, record.stages))
 
-    async def encoded(self, rows: Float32, asked: EmbeddingsRequest, *, num_tokens: int) -> tuple[bytes, float]:
+    async def encode(self, rows: Float32, asked: EmbeddingsRequest, *, num_tokens: int) -> tuple[bytes, float]:
         """The reply's body, and how long it took."""
         started = time.perf_counter()
-        content = await self.off_loop(
+        content = await self.run_in_thread(
             rows.size * BYTES_PER_NUMBER, wire_response.encode, rows,
             model=asked.model, encoding_format=asked.encoding_format, num_tokens=num_tokens,
         )  # fmt: skip
@@ -145,7 +145,7 @@ class Road:
         stage("encode", started, ended)
         return content, ended - started
 
-    async def off_loop(
+    async def run_in_thread(
         self, num_bytes: int, work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
     ) -> Result:
         """Runs `work` here if it is small, in a thread if it is not."""

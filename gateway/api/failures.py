@@ -15,18 +15,18 @@ JSON = "application/json"
 log = get_logger()
 
 
-def answer(request: Request[object, object, State], error: Exception) -> Response[bytes]:
+def handle_error(request: Request[object, object, State], error: Exception) -> Response[bytes]:
     """Litestar's one exception handler."""
     record = record_of(request.scope)
     if isinstance(error, ClientGone):
         record.outcome = "client_gone"
         return Response(b"", status_code=CLIENT_GONE_STATUS, media_type=JSON)
-    failure = translated(error, request)
+    failure = translate(error, request)
     record.outcome = failure.outcome
     return Response(body(failure), status_code=failure.status, headers=failure.headers(), media_type=JSON)
 
 
-def translated(error: Exception, request: Request[object, object, State]) -> GatewayError:
+def translate(error: Exception, request: Request[object, object, State]) -> GatewayError:
     if isinstance(error, GatewayError):
         return error
     record = record_of(request.scope)

@@ -3,7 +3,7 @@
 Beside them one of ours, the burst: what may be sent at once after a rest.
 """
 
-from gateway.access.limiter import Visit
+from gateway.access.limiter import RateLimitLease
 from gateway.access.limits import SECOND, Rate
 from gateway.errors import duration
 
@@ -15,15 +15,15 @@ REQUESTS, TOKENS = (
 )
 
 
-def limit_headers(visit: Visit) -> Headers:
+def limit_headers(visit: RateLimitLease) -> Headers:
     """None for a limit the caller has not, nor while nobody can tell where it stands."""
-    reading, limits = visit.reading, visit.limits
+    reading, limits = visit.state, visit.limits
     if reading is None:
         return []
-    requests = shown(REQUESTS, limits.requests, reading.requests_debt) if limits.requests is not None else []
-    return requests + (shown(TOKENS, limits.tokens, reading.tokens_debt) if limits.tokens is not None else [])
+    requests = rate_headers(REQUESTS, limits.requests, reading.requests_debt) if limits.requests is not None else []
+    return requests + (rate_headers(TOKENS, limits.tokens, reading.tokens_debt) if limits.tokens is not None else [])
 
 
-def shown(names: tuple[bytes, ...], rate: Rate, debt: int) -> Headers:
+def rate_headers(names: tuple[bytes, ...], rate: Rate, debt: int) -> Headers:
     values = (str(rate.per_minute), str(rate.burst), str(rate.remaining(debt)), duration(rate.reset(debt) / SECOND))
     return [(name, value.encode()) for name, value in zip(names, values, strict=True)]

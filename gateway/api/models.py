@@ -32,7 +32,7 @@ def routes(catalog: Catalog) -> list[HTTPRouteHandler]:
     return [list_models, get_model]
 
 
-def allowed(catalog: Catalog, name: str, caller: Caller) -> Model:
+def allowed_models(catalog: Catalog, name: str, caller: Caller) -> Model:
     """The model that serves `name`. As Catalog.find; a model the key may not use is as unknown as one that there is not."""
     refuse_hidden(catalog, name, caller)
     return catalog.find(name)

@@ -12,14 +12,14 @@ import httptools
 OFFERS = {b"upgrade", b"http2-settings"}
 
 
-class Reader(Protocol):
+class ParserCallbacks(Protocol):
     """What the parser calls; of it, the head that it has read."""
 
     url: bytes
     headers: list[tuple[bytes, bytes]]
 
 
-class Parser:
+class RequestParser:
     """httptools' for requests. Where `is_offered` is true what it calls back with is read again, and must be passed over."""
 
     should_upgrade: Callable[[], bool]
@@ -27,11 +27,11 @@ class Parser:
     get_method: Callable[[], bytes]
     get_http_version: Callable[[], str]
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: ParserCallbacks) -> None:
         self.reader = reader
-        self.begin()
+        self.reset()
 
-    def begin(self) -> None:
+    def reset(self) -> None:
         parser = httptools.HttpRequestParser(self.reader)
         parser.set_dangerous_leniencies(
             lenient_data_after_close=True
@@ -41,7 +41,7 @@ class Parser:
         self.get_method, self.get_http_version = parser.get_method, parser.get_http_version
 
     @property
-    def is_offered(self) -> bool:
+    def is_unsupported_upgrade(self) -> bool:
         return self.should_upgrade() and self.get_method() != b"CONNECT"
 
     def feed_data(self, data: bytes | memoryview) -> None:
@@ -50,10 +50,10 @@ class Parser:
             try:
                 self.feed(data)
             except httptools.HttpParserUpgrade as offer:
-                if not self.is_offered:
+                if not self.is_unsupported_upgrade:
                     raise
                 head = self.head()
-                self.begin()
+                self.reset()
                 self.feed(head)
                 data = memoryview(data)[offer.args[0] :]
             else:

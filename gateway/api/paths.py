@@ -18,19 +18,19 @@ AZURE_DEPLOYMENT = re.compile(r"^/openai/deployments/(?P<model>.+)/embeddings$")
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class RequestTarget:
     """Where a request goes. `model` is the one its path names, where the path names one."""
 
     path: str
     model: str | None = None
 
 
-def target_of(sent: str) -> Target:
+def target_of(sent: str) -> RequestTarget:
     """`sent` is the path as ASGI gives it: percent-decoded, without the query."""
     path = SLASHES.sub("/", sent)
     path = path.rstrip("/") or "/"
     if deployment := AZURE_DEPLOYMENT.match(path):
-        return Target("/v1/embeddings", deployment["model"])
+        return RequestTarget("/v1/embeddings", deployment["model"])
     path = AZURE_VERSION.sub("", path)
     path = WITHOUT_VERSION.sub("/v1/", path)
-    return Target(DOUBLED_VERSION.sub("/v1", path))
+    return RequestTarget(DOUBLED_VERSION.sub("/v1", path))

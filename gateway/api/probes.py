@@ -46,7 +46,7 @@ def routes(  # noqa: PLR0913 - all that is watched
             return report(NOT_NOW, "draining")
         failed = {model.name: model.category for model in catalog.models if model.state == "failed"}
         without = {part: told for part, shortfall in shortfalls.items() if (told := shortfall()) is not None}
-        if awaited := [model.name for model in catalog.awaited]:
+        if awaited := [model.name for model in catalog.loading]:
             return report(NOT_NOW, "loading", waiting_for=awaited, failed=failed, without=without)
         trouble = {model.name: model.trouble for model in catalog.models if model.trouble}
         state = "ready" if not failed and not trouble else "degraded" if catalog.ready else "failed"

@@ -8,7 +8,7 @@ from typing import Any
 
 from litestar.types import Scope
 
-from gateway.access.limiter import Visit
+from gateway.access.limiter import RateLimitLease
 from gateway.tracing import Attributes, RequestSpan
 
 OPENAI_VERSION = "2020-10-01"
@@ -18,7 +18,7 @@ CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 @dataclass(slots=True)
-class Record:
+class RequestRecord:
     request_id: str
     method: str
     path: str  # as the client sent it, before it was made one of ours
@@ -36,7 +36,7 @@ class Record:
     stages: dict[str, float] = field(default_factory=dict)
     span: RequestSpan | None = None
     client: str | None = None
-    visit: Visit | None = None
+    lease: RateLimitLease | None = None
 
     @property
     def seconds(self) -> float:
@@ -85,9 +85,9 @@ class Record:
         self.span.end(f"{method} {route}", status=self.status, error=error, attributes=attributes)
 
 
-def record_of(scope: Scope) -> Record:
+def record_of(scope: Scope) -> RequestRecord:
     """The record the edge put into the request's scope."""
-    record: Record = scope["state"]["record"]
+    record: RequestRecord = scope["state"]["record"]
     return record
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import uvicorn
 
-from gateway.api.connection import Connection, Unread
+from gateway.api.connection import HTTPProtocol, SlowReaders
 from gateway.api.connection_table import ConnectionTable
 from gateway.api.log_sampler import LogSampler
 from gateway.api.open_files import affordable_connections
@@ -47,7 +47,7 @@ class Server(uvicorn.Server):
         on_drain: Callable[[], None],
         is_idle: Callable[[], bool],
     ) -> None:
-        self.unread = unread = Unread(settings.max_unsent_bytes)
+        self.slow_readers = unread = SlowReaders(settings.max_unsent_bytes)
         self.sampler = sampler or LogSampler(metrics)
         logging.getLogger("uvicorn.error").addFilter(is_not_told_by_us)
         self.table = table = ConnectionTable(settings, metrics, cut_slowest=unread.cut_stuck)
@@ -55,7 +55,7 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 lifespan="off",
-                http=partial(Connection, settings=settings, metrics=metrics, sampler=self.sampler, unread=unread, table=table),  # type: ignore[arg-type]
+                http=partial(HTTPProtocol, settings=settings, metrics=metrics, sampler=self.sampler, unread=unread, table=table),  # type: ignore[arg-type]
                 ws="none",
                 log_config=None,
                 access_log=False,
@@ -67,8 +67,8 @@ class Server(uvicorn.Server):
         self.on_leave = on_leave
         self.on_drain = on_drain
         self.is_idle = is_idle
-        self.was_told = False  # by a signal, to stop
-        self.drain_as(settings)
+        self.is_signalled = False  # by a signal, to stop
+        self.apply_settings(settings)
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         self.loop = asyncio.get_running_loop()
@@ -79,22 +79,22 @@ class Server(uvicorn.Server):
         """Only leaves word for the loop. It runs between any two steps of the loop's thread, which may hold the log's lock just
         then: a stop under load that logged from here waited for itself for ever, one in a dozen.
         """
-        if self.was_told or self.should_exit:
+        if self.is_signalled or self.should_exit:
             self.force_exit = True
             return
-        self.was_told = True
-        self.loop.call_soon_threadsafe(partial(self.stop, is_waited_for=sig == signal.SIGINT))
+        self.is_signalled = True
+        self.loop.call_soon_threadsafe(partial(self.stop, skip_delay=sig == signal.SIGINT))
 
-    def drain_as(self, settings: ServerSettings) -> None:
+    def apply_settings(self, settings: ServerSettings) -> None:
         """What a stop takes from now on."""
         self.drain_delay_seconds = settings.drain_delay_seconds
         self.drain_timeout_seconds = settings.drain_timeout_seconds
 
-    def stop(self, *, is_waited_for: bool = False) -> None:
+    def stop(self, *, skip_delay: bool = False) -> None:
         """Begins the end, once. Who pressed Ctrl-C, or whose model cannot be loaded, waits for no balancer."""
         if self.should_exit:
             return
-        if is_waited_for:
+        if skip_delay:
             self.drain_delay_seconds = 0
         self.on_leave()
         self.should_exit = True
@@ -102,10 +102,10 @@ class Server(uvicorn.Server):
     async def main_loop(self) -> None:
         await super().main_loop()
         loop = asyncio.get_running_loop()
-        await self.until(lambda: False, loop.time() + self.drain_delay_seconds)
+        await self.wait_until(lambda: False, loop.time() + self.drain_delay_seconds)
         self.on_drain()
         deadline = loop.time() + self.drain_timeout_seconds
-        await self.until(self.is_idle, deadline)
+        await self.wait_until(self.is_idle, deadline)
         # Replies may still be on their way out. uvicorn's type says int, its code takes any number.
         self.config.timeout_graceful_shutdown = max(TICK_SECONDS, deadline - loop.time())  # type: ignore[assignment]
 
@@ -120,7 +120,7 @@ class Server(uvicorn.Server):
             await asyncio.sleep(LAST_WORDS_SECONDS)
         await super().shutdown(sockets)
 
-    async def until(self, is_true: Callable[[], bool], deadline: float) -> None:
+    async def wait_until(self, is_true: Callable[[], bool], deadline: float) -> None:
         """Serves on until then, or until a second signal."""
         loop = asyncio.get_running_loop()
         while not (is_true() or self.force_exit) and loop.time() < deadline:

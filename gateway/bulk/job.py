@@ -14,7 +14,7 @@ HEAD_BYTES = 1024 * 1024
 PROTOCOL = 1  # of the folder of unfinished work, and of where shards begin
 
 
-class File(Struct, frozen=True):
+class InputFile(Struct, frozen=True):
     """Which file it is, told without reading all of it."""
 
     num_bytes: int
@@ -22,10 +22,10 @@ class File(Struct, frozen=True):
     head_sha256: str
 
 
-class Job(Struct, frozen=True, kw_only=True):
+class BulkJob(Struct, frozen=True, kw_only=True):
     """All that decides which vectors stand in which row. `fingerprint` and `dimensions` are the model's, once it is loaded."""
 
-    file: File
+    file: InputFile
     format: str
     column: str
     id_column: str | None
@@ -46,15 +46,15 @@ SHOWN = {
 }  # fmt: skip
 
 
-def file_of(path: Path) -> File:
+def file_of(path: Path) -> InputFile:
     """Raises OSError."""
     with path.open("rb") as file:
         head = hashlib.sha256(file.read(HEAD_BYTES)).hexdigest()
     about = path.stat()
-    return File(about.st_size, about.st_mtime_ns, head)
+    return InputFile(about.st_size, about.st_mtime_ns, head)
 
 
-def differences(then: Job, now: Job) -> list[str]:
+def differences(then: BulkJob, now: BulkJob) -> list[str]:
     """In words, what is no longer the same."""
     found = ["the input file was changed"] if then.file != now.file else []
     if then.model == now.model and then.fingerprint != now.fingerprint:
@@ -66,10 +66,10 @@ def differences(then: Job, now: Job) -> list[str]:
     return found
 
 
-def read(path: Path) -> Job | None:
+def read(path: Path) -> BulkJob | None:
     """None where there is none yet. Raises OperatorError for one that no version of ours wrote."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Job)
+        return msgspec.json.decode(path.read_bytes(), type=BulkJob)
     except FileNotFoundError:
         return None
     except msgspec.DecodeError:

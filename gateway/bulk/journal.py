@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from gateway.bulk import npy
 from gateway.bulk.disk import sync_folder, write_whole
-from gateway.bulk.job import Job, read
+from gateway.bulk.job import BulkJob, read
 from gateway.bulk.row import Id, Place
 from gateway.errors import OperatorError
 
@@ -26,7 +26,7 @@ JOB, JOURNAL, LOCK, COMPLETE = "job.json", "journal", "lock", "complete"
 VECTORS, IDS, REJECTED = "vectors.npy", "ids.jsonl", "rejected.jsonl"
 
 
-class Done(Struct, frozen=True, kw_only=True):
+class Checkpoint(Struct, frozen=True, kw_only=True):
     """All shards so far, together. The next one begins at row `row`, at `offset`."""
 
     row: int = 0
@@ -43,7 +43,7 @@ class Done(Struct, frozen=True, kw_only=True):
         return Place(self.row, self.offset)
 
 
-class Refused(Struct, frozen=True):
+class RejectedRow(Struct, frozen=True):
     """A line of the file of rejected rows."""
 
     row: int
@@ -56,7 +56,7 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.done = Done()
+        self.done = Checkpoint()
         self.lock: BinaryIO | None = None
         self.files: dict[str, BinaryIO] = {}
 
@@ -82,7 +82,7 @@ class Journal:
         """Whether all rows are done, and what is left is to move files."""
         return (self.folder / COMPLETE).exists()
 
-    def job(self) -> Job | None:
+    def job(self) -> BulkJob | None:
         return read(self.folder / JOB)
 
     def clear(self) -> None:
@@ -94,14 +94,14 @@ class Journal:
 
     def recall(self) -> None:
         """Only what was done, as of a journal that is complete, of whose files some were moved."""
-        self.done, _ = recovered(self.folder / JOURNAL)
+        self.done, _ = recover(self.folder / JOURNAL)
 
-    def open(self, job: Job) -> None:
+    def open(self, job: BulkJob) -> None:
         """Ready to go on with `job`, which this journal is of, or to begin it."""
         if self.job() is None:
             self.clear()
             write_whole(self.folder / JOB, msgspec.json.encode(job))
-        self.done, num_bytes = recovered(self.folder / JOURNAL)
+        self.done, num_bytes = recover(self.folder / JOURNAL)
         ends = {
             JOURNAL: num_bytes,
             VECTORS: npy.num_bytes(self.done.num_vectors, job.dimensions),
@@ -109,23 +109,23 @@ class Journal:
             REJECTED: self.done.rejected_bytes,
         }
         for name, end in ends.items():
-            self.files[name] = self.cut(name, end)
-        if self.done == Done():
+            self.files[name] = self.truncate(name, end)
+        if self.done == Checkpoint():
             self.files[VECTORS].seek(0)
             self.files[VECTORS].write(npy.header(0, job.dimensions))
         sync_folder(self.folder)
 
-    def cut(self, name: str, end: int) -> BinaryIO:
+    def truncate(self, name: str, end: int) -> BinaryIO:
         """The file, open at `end`, where what is known of it ends."""
         file = (self.folder / name).open("r+b" if (self.folder / name).exists() else "w+b")
-        if file.seek(0, os.SEEK_END) < end and self.done != Done():
+        if file.seek(0, os.SEEK_END) < end and self.done != Checkpoint():
             file.close()
             raise OperatorError(f"{self.folder / name} is shorter than it was: --restart begins anew")
         file.truncate(end)
         file.seek(end)
         return file
 
-    def append(self, place: Place, *, vectors: np.ndarray, ids: list[Id], refused: list[Refused], num_tokens: int) -> None:
+    def append(self, place: Place, *, vectors: np.ndarray, ids: list[Id], refused: list[RejectedRow], num_tokens: int) -> None:
         """One more shard; the next one begins at `place`. Raises OSError, and then nothing of it was done."""
         encoder = msgspec.json.Encoder()
         id_lines = encoder.encode_lines(ids)
@@ -133,7 +133,7 @@ class Journal:
         self.write(VECTORS, np.ascontiguousarray(vectors, dtype="<f4").tobytes())
         self.write(IDS, id_lines)
         self.write(REJECTED, refused_lines)
-        done = Done(
+        done = Checkpoint(
             row=place.row,
             offset=place.offset,
             num_vectors=self.done.num_vectors + len(vectors),
@@ -186,23 +186,23 @@ class Journal:
             self.lock = None
 
 
-def recovered(path: Path) -> tuple[Done, int]:
+def recover(path: Path) -> tuple[Checkpoint, int]:
     """The last line of the journal that is whole, and where it ends."""
-    done, end = Done(), 0
+    done, end = Checkpoint(), 0
     if not path.exists():
         return done, end
     with path.open("rb") as file:
         for line in file:
-            found = checked(line)
+            found = parse_line(line)
             if found is None:
                 break
             done, end = found, end + len(line)
     return done, end
 
 
-def checked(line: bytes) -> Done | None:
+def parse_line(line: bytes) -> Checkpoint | None:
     """None for a line that was not written to its end."""
     crc, _, content = line.removesuffix(b"\n").partition(b" ")
     if not line.endswith(b"\n") or crc != b"%08x" % zlib.crc32(content):
         return None
-    return msgspec.json.decode(content, type=Done)
+    return msgspec.json.decode(content, type=Checkpoint)

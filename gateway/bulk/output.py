@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gateway.bulk import npy, parquet
 from gateway.bulk.disk import sync_file, sync_folder
-from gateway.bulk.job import Job
+from gateway.bulk.job import BulkJob
 from gateway.bulk.journal import IDS, REJECTED, VECTORS, Journal
 from gateway.errors import OperatorError
 
@@ -47,7 +47,7 @@ class Output:
             if target.exists() and not was_moved:
                 raise OperatorError(f"{target} exists: --overwrite replaces it once all is done")
 
-    def assemble(self, journal: Journal, job: Job) -> None:
+    def assemble(self, journal: Journal, job: BulkJob) -> None:
         """The files in their last form, still in the folder. Raises OSError; may be done again."""
         done = journal.done
         vectors = journal.folder / VECTORS

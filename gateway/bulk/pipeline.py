@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from gateway.bulk.journal import Done, Journal
+from gateway.bulk.journal import Checkpoint, Journal
 from gateway.bulk.parquet import ParquetFile
 from gateway.bulk.row import Columns
 from gateway.bulk.shard import Shard, shards
-from gateway.bulk.source import Format, JSONLines, Source, TextLines
+from gateway.bulk.source import Format, JSONLines, RowSource, TextLines
 from gateway.bulk.table import Table
-from gateway.bulk.worker import Result, Worker
+from gateway.bulk.worker import ShardResult, BulkWorker
 from gateway.errors import OperatorError
 
 AHEAD = 1  # shards that are prepared while those in flight are embedded
@@ -21,7 +21,7 @@ Arguments = ParamSpec("Arguments")
 Value = TypeVar("Value")
 
 
-def opened(path: Path, form: Format, columns: Columns) -> Source:
+def open_source(path: Path, form: Format, columns: Columns) -> RowSource:
     """Raises OSError, and OperatorError where the file is not of this form or has not these columns."""
     if form == "parquet":
         return ParquetFile(path, columns)
@@ -32,12 +32,14 @@ def opened(path: Path, form: Format, columns: Columns) -> Source:
     return Table(path, columns, delimiter="\t" if form == "tsv" else ",")
 
 
-async def embed_all(source: Source, worker: Worker, journal: Journal, *, in_flight: int, show: Callable[[Done], None]) -> None:
+async def embed_all(
+    source: RowSource, worker: BulkWorker, journal: Journal, *, in_flight: int, show: Callable[[Checkpoint], None]
+) -> None:
     """From where the journal ends to the end of the source. Raises OperatorError; cancelled, it leaves whole shards.
 
     What is held at once are `in_flight` + 2 shards, however large the source is.
     """
-    waiting: deque[asyncio.Task[Result]] = deque()
+    waiting: deque[asyncio.Task[ShardResult]] = deque()
     coming = shards(source.rows(journal.done.next))
     try:
         while True:
@@ -73,7 +75,7 @@ def following(coming: Iterator[Shard]) -> Shard | None:
         raise OperatorError(f"the input cannot be read: {error.strerror or error}") from None
 
 
-def write(journal: Journal, result: Result) -> None:
+def write(journal: Journal, result: ShardResult) -> None:
     try:
         journal.append(
             result.shard.next,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TextIO
 
-from gateway.bulk.journal import Done
+from gateway.bulk.journal import Checkpoint
 
 TERMINAL_SECONDS, LINE_SECONDS = 0.2, 10.0
 
@@ -13,7 +13,7 @@ TERMINAL_SECONDS, LINE_SECONDS = 0.2, 10.0
 class Progress:
     """Rates are those of this run. `begin` holds what former runs did; `size` is the offset at which all is done."""
 
-    def __init__(self, out: TextIO, *, begin: Done, size: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, out: TextIO, *, begin: Checkpoint, size: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.out = out
         self.begin = begin
         self.size = size
@@ -27,7 +27,7 @@ class Progress:
     def seconds(self) -> float:
         return self.clock() - self.started
 
-    def show(self, done: Done) -> None:
+    def show(self, done: Checkpoint) -> None:
         """Called after every shard; says something when it is time to."""
         now = self.clock()
         if now - self.shown_at < (TERMINAL_SECONDS if self.is_terminal else LINE_SECONDS):
@@ -47,7 +47,7 @@ class Progress:
             self.out.write("\n")
             self.out.flush()
 
-    def line(self, done: Done) -> str:
+    def line(self, done: Checkpoint) -> str:
         share = done.offset / self.size if self.size else 1.0
         parts = [f"{share:4.0%}", f"{done.row:,} rows", *self.rates(done)]
         if done.num_rejected:
@@ -58,7 +58,7 @@ class Progress:
             parts.append(f"{timedelta(seconds=round(left))} left")
         return "  ".join(parts)
 
-    def rates(self, done: Done) -> list[str]:
+    def rates(self, done: Checkpoint) -> list[str]:
         """Texts and tokens a second."""
         seconds = max(self.seconds, 1e-6)
         texts = (done.num_vectors - self.begin.num_vectors) / seconds

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.bulk import job as jobs
-from gateway.bulk.job import Job, differences
-from gateway.bulk.journal import Done, Journal
+from gateway.bulk.job import BulkJob, differences
+from gateway.bulk.journal import Checkpoint, Journal
 from gateway.bulk.output import Output
-from gateway.bulk.pipeline import embed_all, opened
+from gateway.bulk.pipeline import embed_all, open_source
 from gateway.bulk.progress import Progress
 from gateway.bulk.row import Columns
-from gateway.bulk.source import Format, Source, format_of
-from gateway.bulk.worker import Ask, Worker
+from gateway.bulk.source import Format, RowSource, format_of
+from gateway.bulk.worker import EmbedOptions, BulkWorker
 from gateway.embedding.catalog import Model
 from gateway.embedding.long_input import Rule
 from gateway.embedding.prompt import resolve_input_type
@@ -21,7 +21,7 @@ from gateway.errors import InvalidValue, OperatorError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class BulkOptions:
     """As the command line gives them. `column` None is "text", `id_column` None the row's number.
 
     `start_seconds` is how long a model may take to be ready, None for ever.
@@ -42,10 +42,10 @@ class Options:
     restart: bool = False
 
 
-class Run:
+class BulkRun:
     """`model` is started by it, and closed by whoever made it."""
 
-    def __init__(self, options: Options, model: Model) -> None:
+    def __init__(self, options: BulkOptions, model: Model) -> None:
         """Raises OperatorError for options that cannot work, before anything is done."""
         self.options = options
         self.model = model
@@ -61,13 +61,13 @@ class Run:
         self.columns = Columns(options.column or "text", options.id_column)
         self.journal = Journal(self.output.unfinished)
 
-    async def to_end(self) -> Done:
+    async def to_end(self) -> Checkpoint:
         """What is in the output. Raises OperatorError, and OSError for a disk that is full or a file that cannot be read.
 
         Cancelled, it leaves whole shards, and `journal.done` tells how many rows.
         """
         options, journal = self.options, self.journal
-        source = opened(options.input, self.form, self.columns)
+        source = open_source(options.input, self.form, self.columns)
         try:
             if not options.overwrite and not journal.folder.exists():
                 self.output.refuse_to_replace(journal)
@@ -91,7 +91,7 @@ class Run:
             source.close()
             journal.close()
 
-    async def embed(self, file: jobs.File, source: Source) -> None:
+    async def embed(self, file: jobs.InputFile, source: RowSource) -> None:
         """All rows that are left, to files that are ready to be moved."""
         journal = self.journal
         await self.start_model()
@@ -102,9 +102,9 @@ class Run:
         journal.open(job)
         if journal.done.row:
             sys.stderr.write(f"going on after {journal.done.row:,} rows\n")
-        worker = Worker(
+        worker = BulkWorker(
             self.model.embedder,
-            Ask(job.dimensions, self.input_type(), self.options.long_input, self.model.row.layer_norm_before_cut),
+            EmbedOptions(job.dimensions, self.input_type(), self.options.long_input, self.model.row.layer_norm_before_cut),
             in_flight=self.options.in_flight,
             patience_seconds=self.options.patience_seconds,
         )
@@ -134,7 +134,7 @@ class Run:
         except InvalidValue as error:
             raise OperatorError(error.message) from None
 
-    def job(self, file: jobs.File) -> Job:
+    def job(self, file: jobs.InputFile) -> BulkJob:
         """What this run does with the model that was loaded. Raises OperatorError for more dimensions than it has."""
         about = self.model.embedder.describe()
         dimensions = self.options.dimensions or about.dimensions
@@ -142,13 +142,13 @@ class Run:
             raise OperatorError(f"--dimensions: the model's vectors have {about.dimensions}")
         return self.job_of(file, about.fingerprint, dimensions, self.options.long_input or about.long_input)
 
-    def job_like(self, before: Job, file: jobs.File) -> Job:
+    def job_like(self, before: BulkJob, file: jobs.InputFile) -> BulkJob:
         """What this run does, as far as that is known without its model."""
         dimensions, long_input = self.options.dimensions or before.dimensions, self.options.long_input or before.long_input
         return self.job_of(file, before.fingerprint, dimensions, long_input)
 
-    def job_of(self, file: jobs.File, fingerprint: str, dimensions: int, long_input: str) -> Job:
-        return Job(
+    def job_of(self, file: jobs.InputFile, fingerprint: str, dimensions: int, long_input: str) -> BulkJob:
+        return BulkJob(
             file=file,
             format=self.form,
             column=self.columns.text,
@@ -160,7 +160,7 @@ class Run:
             long_input=long_input,
         )
 
-    def refuse_another(self, before: Job, now: Job) -> None:
+    def refuse_another(self, before: BulkJob, now: BulkJob) -> None:
         if found := differences(before, now):
             raise OperatorError(
                 f"{self.output.unfinished} is unfinished work of another run: {'; '.join(found)}. --restart throws it away"

@@ -21,7 +21,7 @@ TOO_LONG = f"it is longer than {MAX_ROW_BYTES // MB} MB"
 NOT_UTF8 = "it is not UTF-8"
 
 
-class Source(Protocol):
+class RowSource(Protocol):
     """`size` is the offset at the end of the file: bytes, or rows where a row is what can be found again."""
 
     size: int
@@ -39,7 +39,7 @@ def format_of(path: Path, asked: Format | None) -> Format:
     return found
 
 
-def opened_text(path: Path) -> tuple[BinaryIO, int]:
+def open_text(path: Path) -> tuple[BinaryIO, int]:
     """A file of UTF-8 lines, and the byte at which they begin. Raises OSError, and OperatorError for other files."""
     file = path.open("rb")
     head = file.read(len(BOM) + 1)
@@ -54,7 +54,7 @@ class TextLines:
     """A text a line. A row's number is its line's, from 0."""
 
     def __init__(self, path: Path) -> None:
-        self.file, self.first = opened_text(path)
+        self.file, self.first = open_text(path)
         self.size = path.stat().st_size
 
     def rows(self, start: Place) -> Iterator[Row]:
@@ -62,7 +62,7 @@ class TextLines:
         for number, line in enumerate(lines, start.row):
             following = Place(number + 1, lines.offset)
             try:
-                yield row_of({"text": decoded(line)}, Columns("text"), number, following)
+                yield row_of({"text": decode(line)}, Columns("text"), number, following)
             except BadRow as bad:
                 yield bad_row(str(bad), number, following, has_id_column=False)
 
@@ -84,12 +84,12 @@ class JSONLines(TextLines):
                 continue
             following = Place(number + 1, lines.offset)
             try:
-                yield row_of(json_object(decoded(line)), self.columns, number, following)
+                yield row_of(json_object(decode(line)), self.columns, number, following)
             except BadRow as bad:
                 yield bad_row(str(bad), number, following, has_id_column=self.columns.id is not None)
 
 
-def decoded(line: bytes | None) -> str:
+def decode(line: bytes | None) -> str:
     if line is None:
         raise BadRow(TOO_LONG)
     try:

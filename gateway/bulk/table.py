@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gateway.bulk.lines import MAX_ROW_BYTES, Lines
 from gateway.bulk.row import BadRow, Columns, Place, Row, bad_row, row_of
-from gateway.bulk.source import NOT_UTF8, TOO_LONG, opened_text
+from gateway.bulk.source import NOT_UTF8, TOO_LONG, open_text
 from gateway.errors import OperatorError
 
 
@@ -14,7 +14,7 @@ class Table:
     """A row's number is its record's, from 0, the one with the names not counted. Raises OperatorError for a missing column."""
 
     def __init__(self, path: Path, columns: Columns, *, delimiter: str = ",") -> None:
-        self.file, first = opened_text(path)
+        self.file, first = open_text(path)
         self.size = path.stat().st_size
         self.delimiter = delimiter
         self.columns = columns

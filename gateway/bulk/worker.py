@@ -9,12 +9,12 @@ from typing import TypeVar
 import numpy as np
 
 from gateway.bulk.fault import FAULTS, is_fault, may_pass, reason_of
-from gateway.bulk.journal import Refused
+from gateway.bulk.journal import RejectedRow
 from gateway.bulk.row import Id, Row
 from gateway.bulk.shard import Shard
 from gateway.embedding.embedder import Embedder, Inputs, Prepared, Vectors
 from gateway.embedding.long_input import Rule
-from gateway.embedding.vectors import ALL_ZERO, cut, is_vector
+from gateway.embedding.vectors import ALL_ZERO, truncate, is_vector
 from gateway.errors import GatewayError, OperatorError, RequestTooLong
 
 CALLER = "bulk"
@@ -25,18 +25,18 @@ Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class ShardResult:
     """`vectors` has shape (len(ids), dimensions), float32; ids and refused rows are in the input's order."""
 
     shard: Shard
     vectors: np.ndarray
     ids: list[Id]
-    refused: list[Refused]
+    refused: list[RejectedRow]
     num_tokens: int
 
 
 @dataclass(slots=True)
-class Tally:
+class RowOutcomes:
     """What became of a shard's rows, by their numbers."""
 
     vectors: dict[int, np.ndarray] = field(default_factory=dict)
@@ -45,7 +45,7 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class EmbedOptions:
     """What all texts are embedded by."""
 
     dimensions: int
@@ -54,13 +54,13 @@ class Ask:
     layer_norm: bool = False  # before vectors are cut
 
 
-class Worker:
+class BulkWorker:
     """At most `in_flight` shards are in the embedder's hands; others may be prepared meanwhile."""
 
     def __init__(
         self,
         embedder: Embedder,
-        ask: Ask,
+        ask: EmbedOptions,
         *,
         in_flight: int,
         patience_seconds: float,
@@ -70,26 +70,26 @@ class Worker:
         self.ask = ask
         self.patience_seconds = patience_seconds
         self.sleep = sleep
-        self.turn = asyncio.Semaphore(in_flight)
+        self.slots = asyncio.Semaphore(in_flight)
 
-    async def run(self, shard: Shard) -> Result:
+    async def run(self, shard: Shard) -> ShardResult:
         """Raises OperatorError where trying again is of no use."""
-        tally = Tally(reasons={row.number: row.reason or "" for row in shard.rejected})
-        requests = await self.prepared(shard.rows, tally)
-        async with self.turn:
+        tally = RowOutcomes(reasons={row.number: row.reason or "" for row in shard.rejected})
+        requests = await self.prepare_requests(shard.rows, tally)
+        async with self.slots:
             for rows, prepared in requests:
                 await self.embed(rows, prepared, tally)
         kept = [row for row in shard.rows if row.number in tally.vectors]
         every = sorted([*shard.rows, *shard.rejected], key=lambda row: row.number)
-        return Result(
+        return ShardResult(
             shard,
             np.stack([tally.vectors[row.number] for row in kept]) if kept else np.empty((0, self.ask.dimensions), dtype=np.float32),
             [row.number if row.id is None else row.id for row in kept],
-            [Refused(row.number, row.id, tally.reasons[row.number]) for row in every if row.number in tally.reasons],
+            [RejectedRow(row.number, row.id, tally.reasons[row.number]) for row in every if row.number in tally.reasons],
             tally.num_tokens,
         )
 
-    async def prepared(self, rows: list[Row], tally: Tally) -> list[tuple[list[Row], Prepared]]:
+    async def prepare_requests(self, rows: list[Row], tally: RowOutcomes) -> list[tuple[list[Row], Prepared]]:
         """The requests that the rows are embedded by: one, unless that were too long.
 
         Rows that cannot be prepared are left out first, so that they do not scatter what is embedded together.
@@ -101,13 +101,13 @@ class Worker:
         except RequestTooLong:
             if len(rows) > 1:
                 first, second = halves(rows)
-                return [*await self.prepared(first, tally), *await self.prepared(second, tally)]
+                return [*await self.prepare_requests(first, tally), *await self.prepare_requests(second, tally)]
             tally.reasons[rows[0].number] = "it is too long for a request"
             return []
         except FAULTS:
-            return await self.prepared(await self.without_faults(rows, tally), tally)
+            return await self.prepare_requests(await self.without_faults(rows, tally), tally)
 
-    async def without_faults(self, rows: list[Row], tally: Tally) -> list[Row]:
+    async def without_faults(self, rows: list[Row], tally: RowOutcomes) -> list[Row]:
         """The rows that can be prepared."""
         try:
             await self.prepare(rows)
@@ -121,22 +121,22 @@ class Worker:
             return []
         return rows
 
-    async def embed(self, rows: list[Row], prepared: Prepared, tally: Tally) -> None:
+    async def embed(self, rows: list[Row], prepared: Prepared, tally: RowOutcomes) -> None:
         """A request that fails is halved until what fails is a row alone."""
         try:
-            vectors = await self.patiently(lambda: self.embedder.embed(prepared))
+            vectors = await self.retry(lambda: self.embedder.embed(prepared))
         except FAULTS as error:
             if len(rows) == 1:
                 tally.reasons[rows[0].number] = reason_of(error)
                 return
             for half in halves(rows):
-                for some, again in await self.prepared(half, tally):
+                for some, again in await self.prepare_requests(half, tally):
                     await self.embed(some, again, tally)
             return
         self.count(rows, prepared, vectors, tally)
 
-    def count(self, rows: list[Row], prepared: Prepared, vectors: Vectors, tally: Tally) -> None:
-        cut_rows = cut(vectors.rows, self.ask.dimensions, normalize=True, layer_norm=self.ask.layer_norm)
+    def count(self, rows: list[Row], prepared: Prepared, vectors: Vectors, tally: RowOutcomes) -> None:
+        cut_rows = truncate(vectors.rows, self.ask.dimensions, normalize=True, layer_norm=self.ask.layer_norm)
         if cut_rows.shape != (len(rows), self.ask.dimensions):
             raise OperatorError(
                 f"the model gave vectors of shape {cut_rows.shape} where {(len(rows), self.ask.dimensions)} was due"
@@ -149,7 +149,7 @@ class Worker:
         tally.num_tokens += sum(vectors.token_counts or prepared.token_counts)
 
     async def prepare(self, rows: list[Row]) -> Prepared:
-        return await self.patiently(lambda: self.embedder.prepare(self.inputs(rows)))
+        return await self.retry(lambda: self.embedder.prepare(self.inputs(rows)))
 
     def inputs(self, rows: list[Row]) -> Inputs:
         return Inputs(
@@ -161,7 +161,7 @@ class Worker:
             input_type=self.ask.input_type,
         )
 
-    async def patiently(self, attempt: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def retry(self, attempt: Callable[[], Awaitable[Answer]]) -> Answer:
         """Again and again, with longer and longer pauses, while it may help and patience lasts.
 
         Raises FAULTS where an input is to blame, OperatorError where nothing helps.

@@ -22,7 +22,7 @@ from gateway.errors import OperatorError
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class ReadyRow:
     """A model by a short name. `about` is a line for whoever chooses; `download_bytes` is what the hub's files take."""
 
     row: ModelRow
@@ -32,12 +32,12 @@ class Ready:
 
 MULTILINGUAL = "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2"
 READY = {
-    "multilingual": Ready(
+    "multilingual": ReadyRow(
         ModelRow(name=MULTILINGUAL.partition("/")[2], aliases=(MULTILINGUAL, "multilingual"), settings={"source": MULTILINGUAL}),
         about="texts in 50 languages, 384 dimensions; its vectors are made unit-length",
         download_bytes=480_000_000,
     ),
-    "minilm": Ready(
+    "minilm": ReadyRow(
         BUILTIN_MODELS[0], about="the built-in one: English, 384 dimensions; its weights are a package", download_bytes=0
     ),
 }
@@ -53,7 +53,7 @@ def add(outer_path: str | None, path: str | None, ready: str, source: str | None
     """Add a model that is known to work to the configuration file. A server that watches its file serves it by itself."""
     row = READY[ready].row
     if source is not None:
-        row = msgspec.structs.replace(row, settings={**row.settings, "source": found(source)})
+        row = msgspec.structs.replace(row, settings={**row.settings, "source": find_row(source)})
     if is_printed:
         click.echo(as_toml([row]), nl=False)
         return
@@ -63,14 +63,14 @@ def add(outer_path: str | None, path: str | None, ready: str, source: str | None
         raise OperatorError("GATEWAY__MODELS is set, and replaces the models of the file: add the row there (--print shows it)")
     before = read(file)
     rows = [row] if "models" in tomllib.loads(before) else [*(BUILTIN_MODELS if row.name != BUILTIN_MODELS[0].name else ()), row]
-    write(file, before, extended(before, as_toml(rows)), expected=[row.name for row in rows])
+    write(file, before, append_row(before, as_toml(rows)), expected=[row.name for row in rows])
     click.echo(f"{row.name}: written to {file}")
     if local_folder_of(row.settings["source"]) is None:
         size = f", {READY[ready].download_bytes // 1_000_000} MB" if source is None else ""
         click.echo(f"Its files are not on this machine: they are fetched from the hub when it is first loaded{size}.")
 
 
-def found(source: str) -> str:
+def find_row(source: str) -> str:
     """A folder by its whole name, as a server may be started elsewhere. Raises OperatorError for one that holds no model."""
     is_folder = local_folder_of(source) is not None and Path(source).expanduser().is_dir()
     return str(Path(source).expanduser().resolve()) if is_folder else source
@@ -96,7 +96,7 @@ def read(file: Path) -> str:
         return opened.read()
 
 
-def extended(before: str, rows: str) -> str:
+def append_row(before: str, rows: str) -> str:
     newline = "\r\n" if "\r\n" in before else "\n"
     end = "" if not before or before.endswith("\n") else newline
     gap = newline if before else ""

@@ -16,10 +16,10 @@ import msgspec
 from msgspec import UNSET
 
 from gateway.cli.load.clients import TICK_SECONDS, Clients
-from gateway.cli.load.peer import Peer, Request, base_url, opened
-from gateway.cli.load.report import Report, report_of, table
+from gateway.cli.load.peer import BenchTarget, BenchRequest, base_url, open_session
+from gateway.cli.load.report import BenchReport, report_of, table
 from gateway.cli.load.texts import Texts, lines, sentences
-from gateway.cli.load.window import Window
+from gateway.cli.load.window import MeasurementWindow
 from gateway.cli.serve import loop_factory
 from gateway.config import first_set
 from gateway.errors import OperatorError
@@ -31,7 +31,7 @@ DAY = 24 * 60 * 60
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class BenchOptions:
     """As the command line gives them; `key` comes from the environment."""
 
     url: str
@@ -102,9 +102,9 @@ def bench(*, as_json: bool, api_key_env: str | None, **asked: Any) -> None:
               2    nothing could be measured, and one line says why
               130  stopped by Ctrl-C; the table shows what there was
     """
-    options = Options(key=found_key(api_key_env), **asked)
+    options = BenchOptions(key=find_key(api_key_env), **asked)
     with progress(options) as show, asyncio.Runner(loop_factory=loop_factory()) as runner:
-        report = runner.run(measured(options, show))
+        report = runner.run(measure(options, show))
     click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2) if as_json else "\n".join(table(report)))
     if report.interrupted:
         sys.exit(EXIT_INTERRUPTED)
@@ -112,7 +112,7 @@ def bench(*, as_json: bool, api_key_env: str | None, **asked: Any) -> None:
         sys.exit(EXIT_ERRORS)
 
 
-def found_key(variable: str | None) -> str | None:
+def find_key(variable: str | None) -> str | None:
     """Raises OperatorError, which repeats neither the key nor the variable's name: somebody may have put the key there."""
     key = first_set([variable] if variable else KEY_VARIABLES)
     if key is None and variable:
@@ -123,7 +123,7 @@ def found_key(variable: str | None) -> str | None:
 
 
 @contextmanager
-def progress(options: Options) -> Iterator[Callable[[Clients], None]]:
+def progress(options: BenchOptions) -> Iterator[Callable[[Clients], None]]:
     """Yields what to call every tick. Nothing is drawn where nobody looks."""
     with click.progressbar(
         length=math.ceil((options.warmup_seconds + options.seconds) / TICK_SECONDS),
@@ -145,19 +145,19 @@ def so_far(clients: Clients) -> str | None:
     return f"{tally.num_inputs / seconds:,.0f} inputs/s  {tally.num_requests:,} requests  {tally.errors.total():,} errors"
 
 
-async def measured(options: Options, show: Callable[[Clients], None]) -> Report:
+async def measure(options: BenchOptions, show: Callable[[Clients], None]) -> BenchReport:
     """Raises OperatorError where there is nothing to measure. Cancelled within the load, it reports what there was."""
     label = None if options.repeat else f"Note {int(time.time()) % 1_000_000}"  # other texts in every run, too
     texts = Texts(lines(options.texts) if options.texts else sentences(), label=label)
     url = base_url(options.url)
-    async with opened(url, key=options.key, num_connections=options.clients) as http:
-        peer = Peer(http, key=options.key, timeout_seconds=options.timeout_seconds)
-        request = Request(
+    async with open_session(url, key=options.key, num_connections=options.clients) as http:
+        peer = BenchTarget(http, key=options.key, timeout_seconds=options.timeout_seconds)
+        request = BenchRequest(
             model=options.model or await peer.first_model(),
             encoding_format=options.encoding_format,
             dimensions=options.dimensions or UNSET,
         )
-        window = Window(num_clients=options.clients, seconds=options.seconds, warmup_seconds=options.warmup_seconds)
+        window = MeasurementWindow(num_clients=options.clients, seconds=options.seconds, warmup_seconds=options.warmup_seconds)
         clients = Clients(peer, request, texts, num_inputs=options.inputs, window=window)
         await peer.try_out(clients.next_request())
         is_interrupted = False

@@ -11,7 +11,7 @@ from gateway.cli.options import config_option
 from gateway.cli.plan import plan
 from gateway.cluster import deployment
 from gateway.cluster.application import BACKEND, settings_of
-from gateway.cluster.deployment import Status
+from gateway.cluster.deployment import ApplicationStatus
 from gateway.config import Config, ModelRow, load
 from gateway.errors import OperatorError
 
@@ -47,14 +47,14 @@ def deploy(  # noqa: PLR0913, PLR0917 - click's own way to give options
 ) -> None:
     """Start models on their clusters, or update them, without failing a request."""
     config = load(path)
-    for row in chosen(config, names):
-        with joined(row, address):
+    for row in choose_models(config, names):
+        with join_cluster(row, address):
             deployment.deploy(row, config, has_new_vectors=new_vectors)
             if no_wait:
                 click.echo(f"{row.name}: the cluster has been told")
                 continue
-            for status in deployment.waited_for(row, timeout_seconds=timeout_seconds):
-                click.echo(f"{row.name}: {shown(status)}")
+            for status in deployment.wait_for_application(row, timeout_seconds=timeout_seconds):
+                click.echo(f"{row.name}: {format_status(status)}")
 
 
 @cluster.command()
@@ -65,14 +65,14 @@ def deploy(  # noqa: PLR0913, PLR0917 - click's own way to give options
 def status(path: str | None, address: str | None, names: tuple[str, ...], as_json: bool) -> None:
     """Tell how models are on their clusters."""
     statuses = []
-    for row in chosen(load(path), names):
-        with joined(row, address):
+    for row in choose_models(load(path), names):
+        with join_cluster(row, address):
             statuses.append(deployment.status(row))
     if as_json:
         click.echo(json.dumps([asdict(each) for each in statuses], ensure_ascii=False, indent=2))
         return
     for each in statuses:
-        click.echo(f"{each.model} ({each.application}): {shown(each)}")
+        click.echo(f"{each.model} ({each.application}): {format_status(each)}")
 
 
 @cluster.command()
@@ -81,13 +81,13 @@ def status(path: str | None, address: str | None, names: tuple[str, ...], as_jso
 @click.argument("names", metavar="MODEL...", nargs=-1, required=True)
 def delete(path: str | None, address: str | None, names: tuple[str, ...]) -> None:
     """Take models away from their clusters; what they are working on is finished."""
-    for row in chosen(load(path), names):
-        with joined(row, address):
+    for row in choose_models(load(path), names):
+        with join_cluster(row, address):
             was_there = deployment.delete(row)
         click.echo(f"{row.name}: {'deleted' if was_there else deployment.NOT_DEPLOYED}")
 
 
-def chosen(config: Config, names: tuple[str, ...]) -> list[ModelRow]:
+def choose_models(config: Config, names: tuple[str, ...]) -> list[ModelRow]:
     """The rows of these names, or all that run on a cluster. Raises OperatorError for a name that does not."""
     rows = {row.name: row for row in config.models if row.backend == BACKEND}
     if unknown := [name for name in names if name not in rows]:
@@ -98,12 +98,12 @@ def chosen(config: Config, names: tuple[str, ...]) -> list[ModelRow]:
 
 
 @contextmanager
-def joined(row: ModelRow, address: str | None) -> Iterator[None]:
-    with deployment.joined(address or settings_of(row).address):
+def join_cluster(row: ModelRow, address: str | None) -> Iterator[None]:
+    with deployment.join_cluster(address or settings_of(row).address):
         yield
 
 
-def shown(status: Status) -> str:
+def format_status(status: ApplicationStatus) -> str:
     replicas = ", ".join(f"{count} {state.lower()}" for state, count in sorted(status.replicas.items()) if count)
     message = " ".join(status.message.split())
     return f"{status.state.lower()}" + (f"; replicas: {replicas}" if replicas else "") + (f"; {message}" if message else "")

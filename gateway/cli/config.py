@@ -17,9 +17,9 @@ from gateway.cli.connect import connect
 from gateway.cli.options import config_option
 from gateway.config import BUILTIN_MODELS, Config, ModelRow, Secret, load
 from gateway.engine import runtime
-from gateway.engine.local import Local
+from gateway.engine.local import LocalEmbedder
 from gateway.errors import OperatorError
-from gateway.upstream.remote import Remote
+from gateway.upstream.remote import UpstreamEmbedder
 
 WIDTH = 120
 SECRET_WORDS = ("key", "secret", "password", "credential", "header")
@@ -41,9 +41,9 @@ def check(path: str | None, *, connects: bool) -> None:
     gateway = Gateway(settings)
     configured_keys(settings.auth)
     for model in gateway.catalog.models:
-        if isinstance(model.built, Local):
-            runtime.found(model.built.settings, model.built.shelf)
-        if isinstance(model.built, Remote):
+        if isinstance(model.built, LocalEmbedder):
+            runtime.check_files(model.built.settings, model.built.artifacts)
+        if isinstance(model.built, UpstreamEmbedder):
             model.built.route()
     if connects:
         reach(gateway)
@@ -69,7 +69,7 @@ def show(path: str | None) -> None:
 @config.command()
 def example() -> None:
     """Print every setting with its default and what it does, as a TOML file to begin from."""
-    click.echo("\n".join(documented()))
+    click.echo("\n".join(document()))
 
 
 def as_tables(settings: Config) -> dict[str, Any]:
@@ -80,16 +80,16 @@ def as_tables(settings: Config) -> dict[str, Any]:
 
 def row_table(row: ModelRow) -> dict[str, Any]:
     own = {name: value for name, value in msgspec.to_builtins(row).items() if name != "settings"}
-    return without_none({**own, **{name: masked(name, value) for name, value in row.settings.items()}})
+    return without_none({**own, **{name: mask_secrets(name, value) for name, value in row.settings.items()}})
 
 
-def masked(name: str, value: Any) -> Any:
+def mask_secrets(name: str, value: Any) -> Any:
     """A backend's own setting that looks like a secret written out, however deep; ours are never written so."""
     if isinstance(value, dict):
         is_place = set(value) <= {"env", "file"}  # of a secret: that may be shown
-        return {inner: each if is_place else masked(f"{name}.{inner}", each) for inner, each in value.items()}
+        return {inner: each if is_place else mask_secrets(f"{name}.{inner}", each) for inner, each in value.items()}
     if isinstance(value, list | tuple):
-        return [masked(name, each) for each in value]
+        return [mask_secrets(name, each) for each in value]
     is_secret = any(word in name.lower() for word in SECRET_WORDS)
     if not isinstance(value, str) or name in TOLD:
         return value
@@ -101,27 +101,27 @@ def without_none(table: dict[str, Any]) -> dict[str, Any]:
     return {name: without_none(value) if isinstance(value, dict) else value for name, value in table.items() if value is not None}
 
 
-def documented() -> Iterator[str]:
+def document() -> Iterator[str]:
     yield "# Every setting of the gateway, with its default. A flag goes before the environment, the environment before this file."
     yield "# In the environment [server] port is GATEWAY__SERVER__PORT; lists and tables are JSON, such as GATEWAY__MODELS='[…]'."
     yield '# A secret is never written here: it is { env = "NAME" } or { file = "PATH" }.'
     for name, section in get_type_hints(Config).items():
         if name != "models":
             yield f"\n[{name}]"
-            yield from documented_fields(section)
+            yield from document_fields(section)
     yield "\n# What stands here replaces the built-in model, which is this one."
     yield "[[models]]"
-    yield from documented_fields(ModelRow)
+    yield from document_fields(ModelRow)
     yield ""
-    yield from commented(f"Backends: {', '.join(backend.name for backend in BUILTIN_BACKENDS)}, and those of installed packages.")
+    yield from comment(f"Backends: {', '.join(backend.name for backend in BUILTIN_BACKENDS)}, and those of installed packages.")
     told: set[str] = set()
     for number, backend in enumerate(BUILTIN_BACKENDS):
         yield f'\n# backend = "{backend.name}":'
-        lines = list(documented_fields(backend.settings, told))
+        lines = list(document_fields(backend.settings, told))
         yield from lines if number == 0 else (line if line.startswith("#") else f"# {line}" for line in lines)
 
 
-def documented_fields(struct: Any, told: set[str] | None = None) -> Iterator[str]:
+def document_fields(struct: Any, told: set[str] | None = None) -> Iterator[str]:
     """`told` are the descriptions that stand above already, which are not repeated."""
     told = set() if told is None else told
     [builtin] = BUILTIN_MODELS
@@ -136,7 +136,7 @@ def documented_fields(struct: Any, told: set[str] | None = None) -> Iterator[str
             repeated.append(field.name)
             continue
         told.add(str(meta.description))
-        yield from commented(str(meta.description))
+        yield from comment(str(meta.description))
         default = field.default if field.default is not msgspec.NODEFAULT else None
         if field.default_factory is not msgspec.NODEFAULT:
             default = field.default_factory()
@@ -151,7 +151,7 @@ def documented_fields(struct: Any, told: set[str] | None = None) -> Iterator[str
         else:
             yield tomli_w.dumps({field.name: default}).strip()
     if repeated:
-        yield from commented(f"As above: {', '.join(repeated)}.")
+        yield from comment(f"As above: {', '.join(repeated)}.")
 
 
 def inline(table: dict[str, Any]) -> str:
@@ -160,5 +160,5 @@ def inline(table: dict[str, Any]) -> str:
     return f"{{ {', '.join(parts)} }}" if parts else "{}"
 
 
-def commented(text: str) -> Iterator[str]:
+def comment(text: str) -> Iterator[str]:
     return (f"# {line}" for line in textwrap.wrap(text, WIDTH))

@@ -14,15 +14,15 @@ from pathlib import Path
 import sqlalchemy as sql
 
 from gateway.access.database import Database
-from gateway.access.worker import Worker
+from gateway.access.worker import WorkerThread
 from gateway.app import Gateway
 from gateway.cluster import address
-from gateway.cluster.clustered import Clustered
+from gateway.cluster.clustered import RayEmbedder
 from gateway.config import Secret, secret_value
 from gateway.embedding.embedder import Embedder
-from gateway.embedding.group import GroupEmbedder
+from gateway.embedding.group import FailoverEmbedder
 from gateway.errors import GatewayError, OperatorError
-from gateway.upstream.remote import Remote
+from gateway.upstream.remote import UpstreamEmbedder
 
 DEADLINE_SECONDS = 10.0
 
@@ -36,7 +36,7 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ConnectOutcome:
     what: str
     detail: str
     is_ok: bool
@@ -47,24 +47,24 @@ class Outcome:
         return f"{self.what}: ok{f' ({self.detail})' if self.detail else ''}"
 
 
-async def connect(gateway: Gateway) -> list[Outcome]:
+async def connect(gateway: Gateway) -> list[ConnectOutcome]:
     """What became of each, in the order of the configuration."""
     return await asyncio.gather(*map(outcome_of, checks_of(gateway)))
 
 
-async def outcome_of(check: Check) -> Outcome:
+async def outcome_of(check: Check) -> ConnectOutcome:
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
-            return Outcome(check.what, await check.ask(), is_ok=True)
+            return ConnectOutcome(check.what, await check.ask(), is_ok=True)
     except TimeoutError:
-        return Outcome(check.what, f"no answer within {DEADLINE_SECONDS:g} seconds", is_ok=False)
+        return ConnectOutcome(check.what, f"no answer within {DEADLINE_SECONDS:g} seconds", is_ok=False)
     except (OperatorError, GatewayError) as error:
-        return Outcome(check.what, str(error), is_ok=False)
+        return ConnectOutcome(check.what, str(error), is_ok=False)
 
 
 def checks_of(gateway: Gateway) -> Iterator[Check]:
-    if gateway.porter is not None:
-        database = gateway.porter.store.database
+    if gateway.access_control is not None:
+        database = gateway.access_control.store.database
         yield Check(f"key store {database.label}", partial(in_thread, partial(asked_store, database)))
     limits = gateway.config.limits
     if limits.redis_url is not None:
@@ -75,20 +75,20 @@ def checks_of(gateway: Gateway) -> Iterator[Check]:
 
 def checks_of_embedder(name: str, embedder: Embedder | None) -> Iterator[Check]:
     """Of a group, those of its members. What is computed here reaches for nothing."""
-    if isinstance(embedder, GroupEmbedder):
+    if isinstance(embedder, FailoverEmbedder):
         for member in embedder.members:
             yield from checks_of_embedder(f"{name}/{member.name}", member.built)
-    if isinstance(embedder, Remote):
+    if isinstance(embedder, UpstreamEmbedder):
         for endpoint in embedder.endpoints.endpoints:
             yield Check(f"models[{name}] at {endpoint.label}", partial(embedder.reach, endpoint))
-    if isinstance(embedder, Clustered):
+    if isinstance(embedder, RayEmbedder):
         place = embedder.settings.address
         yield Check(f"models[{name}] on the cluster at {place}", partial(in_thread, partial(asked_cluster, place)))
 
 
 async def in_thread(work: Callable[[], str]) -> str:
     """In a daemon of its own: what never answers keeps the command from ending no longer than its deadline."""
-    worker = Worker("connect")
+    worker = WorkerThread("connect")
     try:
         return await worker.run(work)
     finally:
@@ -117,9 +117,9 @@ def existing_parent(path: Path) -> Path:
 async def asked_redis(place: Secret, timeout_seconds: float) -> str:
     """The script that counts is taught to it, as a gateway does at its start: an account that may not run it is told here."""
     from gateway.access.redis_link import address_of  # noqa: PLC0415 - there only with the extra
-    from gateway.access.shared_meters import SharedMeters  # noqa: PLC0415
+    from gateway.access.shared_meters import RedisRateLimitStore  # noqa: PLC0415
 
-    meters = SharedMeters(address_of(secret_value(place)), timeout_seconds=timeout_seconds)
+    meters = RedisRateLimitStore(address_of(secret_value(place)), timeout_seconds=timeout_seconds)
     try:
         await meters.connect()
         if meters.outage is not None:
@@ -131,7 +131,7 @@ async def asked_redis(place: Secret, timeout_seconds: float) -> str:
 
 def asked_cluster(place: str) -> str:
     try:
-        found = address.found(place)
+        found = address.find_address(place)
     except ImportError:
         raise OperatorError("the package ray is not installed: pip install 'ray[serve]'") from None
     except (OSError, ValueError) as error:

@@ -20,7 +20,7 @@ from gateway.embedding.embedder import Embedder, Inputs
 from gateway.embedding.equivalence import PROBES
 from gateway.embedding.fingerprint import changes
 from gateway.embedding.vectors import Float32
-from gateway.engine.local import Local
+from gateway.engine.local import LocalEmbedder
 from gateway.errors import OperatorError
 
 NUM_TEXTS = 256  # neighbours are looked for among them
@@ -112,7 +112,7 @@ async def side_of(text: str, gateway: Gateway, api_key_env: str | None) -> Side:
         finally:
             await embedder.close()
     for model in gateway.catalog.models:
-        if isinstance(model.built, Local) and (found := model.built.from_fingerprint(text)):
+        if isinstance(model.built, LocalEmbedder) and (found := model.built.from_fingerprint(text)):
             try:
                 return Side(text, await embedded(found))
             finally:
@@ -128,16 +128,16 @@ async def embedded(embedder: Embedder) -> Float32:
 
 
 async def running_side(text: str, api_key_env: str | None) -> Side:
-    from gateway.cli.bench import found_key  # noqa: PLC0415 - its HTTP client is not in an image that only serves
+    from gateway.cli.bench import find_key  # noqa: PLC0415 - its HTTP client is not in an image that only serves
     from gateway.cli.load import peer  # noqa: PLC0415
 
-    key = found_key(api_key_env)
+    key = find_key(api_key_env)
     url, _, name = text.partition("#")
-    async with peer.opened(peer.base_url(url), key=key, num_connections=1) as http:
-        server = peer.Peer(http, key=key, timeout_seconds=EMBED_SECONDS)
+    async with peer.open_session(peer.base_url(url), key=key, num_connections=1) as http:
+        server = peer.BenchTarget(http, key=key, timeout_seconds=EMBED_SECONDS)
         name = name or await server.first_model()
         content = msgspec.json.encode({"model": name, "input": texts(), "encoding_format": "base64"})
-        response = await server.reached("POST", "embeddings", content=content)
+        response = await server.check_reachable("POST", "embeddings", content=content)
     data = msgspec.json.decode(response.content)["data"]
     rows = [np.frombuffer(base64.b64decode(each["embedding"]), dtype="<f4") for each in data]
     return Side(response.headers.get("x-gateway-fingerprint", "unknown"), np.stack(rows))

@@ -10,15 +10,15 @@ import click
 import msgspec
 
 from gateway.app import Gateway
-from gateway.bulk.journal import Done
-from gateway.bulk.run import Options, Run
+from gateway.bulk.journal import Checkpoint
+from gateway.bulk.run import BulkOptions, BulkRun
 from gateway.bulk.source import Format
 from gateway.cli.options import config_option
 from gateway.cli.serve import loop_factory
 from gateway.config import CacheSettings, load
 from gateway.embedding.catalog import Model
 from gateway.embedding.long_input import RULES
-from gateway.engine.local import Local
+from gateway.engine.local import LocalEmbedder
 from gateway.errors import OperatorError
 
 EXIT_REJECTED, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 130, 143
@@ -70,9 +70,9 @@ def embed(*, path: str | None, name: str | None, in_flight: int | None, patience
     config = load(path)
     # A vector from a cache would be another batch's, and which texts it holds would depend on where a run began.
     gateway = Gateway(msgspec.structs.replace(config, cache=CacheSettings(max_bytes=0)))
-    model = chosen_model(gateway, name)
-    is_local = isinstance(model.built, Local)
-    options = Options(
+    model = choose_model(gateway, name)
+    is_local = isinstance(model.built, LocalEmbedder)
+    options = BulkOptions(
         in_flight=in_flight or (1 if is_local else IN_FLIGHT_ELSEWHERE),
         patience_seconds=patience_seconds,
         start_seconds=None if is_local else patience_seconds,  # compiling a model takes what it takes
@@ -80,7 +80,7 @@ def embed(*, path: str | None, name: str | None, in_flight: int | None, patience
     )
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            done = runner.run(until_stopped(Run(options, model)))
+            done = runner.run(run_until_stopped(BulkRun(options, model)))
     except OSError as error:
         raise OperatorError(f"{error.filename or options.output}: {error.strerror or error}") from None
     click.echo(f"{done.row:,} rows: {done.num_vectors:,} embedded, {done.num_rejected:,} rejected")
@@ -89,7 +89,7 @@ def embed(*, path: str | None, name: str | None, in_flight: int | None, patience
         sys.exit(EXIT_REJECTED)
 
 
-async def until_stopped(run: Run) -> Done:
+async def run_until_stopped(run: BulkRun) -> Checkpoint:
     """To the end, or to Ctrl-C or SIGTERM, which exit with their own codes."""
     task = asyncio.create_task(run.to_end(), name="embed")
     loop = asyncio.get_running_loop()
@@ -112,7 +112,7 @@ async def until_stopped(run: Run) -> Done:
         await run.model.embedder.close()
 
 
-def chosen_model(gateway: Gateway, name: str | None) -> Model:
+def choose_model(gateway: Gateway, name: str | None) -> Model:
     """Raises OperatorError where the name is unknown, or none was given and there are several."""
     catalog = gateway.catalog
     if name is None and len(catalog.models) == 1:

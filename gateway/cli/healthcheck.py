@@ -21,19 +21,19 @@ ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 
 def healthcheck(path: str | None, *, live: bool, timeout_seconds: float) -> None:
     """Ask the gateway that runs here whether it is ready. Exit code 0 or 1, and one line."""
     url = "/livez" if live else "/readyz"
-    is_well, words = asked(load(path), url, timeout_seconds)
+    is_well, words = probe(load(path), url, timeout_seconds)
     click.echo(f"{url}: {words}")
     sys.exit(0 if is_well else 1)
 
 
-def asked(config: Config, url: str, timeout_seconds: float) -> tuple[bool, str]:
+def probe(config: Config, url: str, timeout_seconds: float) -> tuple[bool, str]:
     """Whether the answer was 200, and the answer in a few words. No proxy is asked: the server is on this machine."""
     host = ANYWHERE.get(config.server.host, config.server.host)
     connection = http.client.HTTPConnection(host, config.server.port, timeout=timeout_seconds)
     try:
         connection.request("GET", url)
         answer = connection.getresponse()
-        return answer.status == OK, described(answer.status, answer.read(ANSWERS_BYTES))
+        return answer.status == OK, describe(answer.status, answer.read(ANSWERS_BYTES))
     except TimeoutError:
         return False, f"no answer from {host}:{config.server.port} within {timeout_seconds:g} s"
     except (OSError, http.client.HTTPException) as error:
@@ -42,7 +42,7 @@ def asked(config: Config, url: str, timeout_seconds: float) -> tuple[bool, str]:
         connection.close()
 
 
-def described(status: int, body: bytes) -> str:
+def describe(status: int, body: bytes) -> str:
     """What the probe says of itself, such as "loading (503), waiting_for: all-MiniLM-L6-v2"."""
     try:
         told = dict(json.loads(body))

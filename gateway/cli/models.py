@@ -14,8 +14,8 @@ from gateway.cli.pin import pin
 from gateway.config import load
 from gateway.embedding.model import Model
 from gateway.engine import artifact, runtime
-from gateway.engine.compiler import STEPS, Child
-from gateway.engine.local import Local
+from gateway.engine.compiler import STEPS, CompileProcess
+from gateway.engine.local import LocalEmbedder
 from gateway.errors import OperatorError
 
 COLUMNS = (
@@ -46,7 +46,7 @@ def models(context: click.Context, path: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
         return
-    table = [[shown(each[column]) for column in COLUMNS] for each in rows]
+    table = [[format_row(each[column]) for column in COLUMNS] for each in rows]
     widths = [max(map(len, column)) for column in zip(COLUMNS, *table, strict=True)]
     for line in [[column.upper() for column in COLUMNS], *table]:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
@@ -63,7 +63,7 @@ def build(outer_path: str | None, path: str | None, name: str | None) -> None:
         raise OperatorError(f"no model has the name or alias '{name}'")
     chosen = [catalog.by_name[name]] if name else catalog.models
     for model in chosen:
-        place = built(model)
+        place = build_one(model)
         click.echo(f"{model.name}: {place}")
 
 
@@ -72,17 +72,17 @@ models.add_command(diff)
 models.add_command(pin)
 
 
-def built(model: Model) -> Path | str:
+def build_one(model: Model) -> Path | str:
     """The artifact's folder, made if it was not there."""
     embedder = model.built
-    if not isinstance(embedder, Local):
+    if not isinstance(embedder, LocalEmbedder):
         return "nothing to compile: it is not served on this machine"
-    runtime.found(embedder.settings, embedder.shelf)
+    runtime.check_files(embedder.settings, embedder.artifacts)
     if not runtime.compiles(embedder.settings):
         return "nothing to compile: it runs through torch"
     with click.progressbar(length=len(STEPS), label=f"compiling {model.name}", item_show_func=lambda step: step or "") as bar:
         place = runtime.artifact_for(
-            model.name, embedder.settings, embedder.shelf, progress=lambda step: bar.update(1, step), child=Child()
+            model.name, embedder.settings, embedder.artifacts, progress=lambda step: bar.update(1, step), child=CompileProcess()
         )
     manifest = artifact.read(place)
     if manifest is not None and manifest.runtime == "torch":
@@ -94,7 +94,7 @@ def told(model: Model) -> dict[str, Any]:
     """Its row, which also says why a folder cannot be served, and how one without modules.json is pooled."""
     try:
         known = row(model)
-        pooling = runtime.default_pooling(model.built.settings) if isinstance(model.built, Local) else ""
+        pooling = runtime.default_pooling(model.built.settings) if isinstance(model.built, LocalEmbedder) else ""
     except OperatorError as error:
         return dict.fromkeys(COLUMNS) | {"name": model.name, "aliases": list(model.row.aliases), "state": f"refused: {error}"}
     return known | {"state": f"{known['state']}; no modules.json: {pooling}"} if pooling else known
@@ -103,11 +103,11 @@ def told(model: Model) -> dict[str, Any]:
 def row(model: Model) -> dict[str, Any]:
     known = dict.fromkeys(COLUMNS) | {"name": model.name, "aliases": list(model.row.aliases), "state": "not compiled"}
     embedder = model.built
-    if not isinstance(embedder, Local):
+    if not isinstance(embedder, LocalEmbedder):
         return known | {"source": model.row.backend, "state": "known once it is loaded"}
     known["source"] = embedder.settings.source
     is_compiled = runtime.compiles(embedder.settings)
-    manifest = runtime.known_artifact(embedder.settings, embedder.shelf)
+    manifest = runtime.known_artifact(embedder.settings, embedder.artifacts)
     if manifest is None and is_compiled:
         return known | {"runtime": "openvino", "device": "cpu"}
     if manifest is None:
@@ -124,7 +124,7 @@ def row(model: Model) -> dict[str, Any]:
     }
 
 
-def shown(value: Any) -> str:
+def format_row(value: Any) -> str:
     if value is None or value == []:
         return "-"
     return ", ".join(value) if isinstance(value, list) else str(value)

@@ -15,7 +15,7 @@ from gateway.cli.options import config_option
 from gateway.config import first_set, load
 from gateway.config.loading import DEFAULT_FILE
 from gateway.embedding.fingerprint import changes
-from gateway.embedding.loading import settled
+from gateway.embedding.loading import wait_settled
 from gateway.embedding.model import Model
 from gateway.errors import OperatorError
 
@@ -60,7 +60,7 @@ async def fingerprint_of(model: Model) -> str:
     """Without what the row pins. Raises OperatorError where it cannot be loaded, or its server is away."""
     start = asyncio.create_task(model.embedder.start())
     try:
-        await settled(start, model.embedder)
+        await wait_settled(start, model.embedder)
         if not start.done():
             raise OperatorError(f"models[{model.name}]: {model.embedder.health().detail}")
         start.result()

@@ -6,7 +6,7 @@ from typing import Any
 import click
 import msgspec
 
-from gateway.cluster.plan import Load, Node, Plan, Replica, Target, planned
+from gateway.cluster.plan import Workload, Node, Plan, ReplicaProfile, ServiceTarget, make_plan
 from gateway.cluster.simulation import Course, Loss, Simulation
 
 SIMULATED_TEXTS = 200_000
@@ -61,7 +61,7 @@ def plan(*, simulate: bool, seed: int, as_json: bool, **asked: Any) -> None:
     measure one replica, and hold the p99 told here against what you see.
     """
     load, replica, node, target = parts(asked)
-    found = planned(load, replica, node, target)
+    found = make_plan(load, replica, node, target)
     simulated: dict[str, dict[str, float]] = {}
     if simulate:
         lost = min(target.node_losses * found.replicas_per_node, found.replicas - 1)
@@ -73,13 +73,13 @@ def plan(*, simulate: bool, seed: int, as_json: bool, **asked: Any) -> None:
         told = {"plan": found, "load": load, "replica": replica, "node": node, "target": target, "simulated_ms": simulated}
         click.echo(msgspec.json.format(msgspec.json.encode(told), indent=2))
         return
-    for line in [*lines(found), *compared(simulated), *assumptions(load, replica, target)]:
+    for line in [*lines(found), *comparison(simulated), *assumptions(load, replica, target)]:
         click.echo(line)
 
 
-def parts(asked: dict[str, Any]) -> tuple[Load, Replica, Node, Target]:
-    load = Load(**{name: asked[name] for name in ("texts_per_second", "tokens", "tokens_cv", "peak_factor", "peak_share")})
-    replica = Replica(
+def parts(asked: dict[str, Any]) -> tuple[Workload, ReplicaProfile, Node, ServiceTarget]:
+    load = Workload(**{name: asked[name] for name in ("texts_per_second", "tokens", "tokens_cv", "peak_factor", "peak_share")})
+    replica = ReplicaProfile(
         tokens_per_second=asked["replica_tokens_per_second"],
         streams=asked["replica_streams"],
         batch_tokens=asked["batch_tokens"],
@@ -90,11 +90,13 @@ def parts(asked: dict[str, Any]) -> tuple[Load, Replica, Node, Target]:
         memory_mb=asked["replica_memory_mb"],
     )
     node = Node(cores=asked["node_cores"], gpus=asked["node_gpus"], memory_mb=1024 * asked["node_memory_gb"])
-    target = Target(p99_seconds=asked["p99_ms"] / 1000, node_losses=asked["node_losses"], scaling_seconds=asked["scaling_seconds"])
+    target = ServiceTarget(
+        p99_seconds=asked["p99_ms"] / 1000, node_losses=asked["node_losses"], scaling_seconds=asked["scaling_seconds"]
+    )
     return load, replica, node, target
 
 
-def simulated_ms(load: Load, replica: Replica, num_replicas: int, course: Course) -> dict[str, float]:
+def simulated_ms(load: Workload, replica: ReplicaProfile, num_replicas: int, course: Course) -> dict[str, float]:
     """p50 and p99 of a run at whose end the peak is, for its share of the time; what is lost is lost from the beginning."""
     seconds = SIMULATED_TEXTS / load.texts_per_second
     course = replace(course, peak_begins_at=seconds * (1 - load.peak_share))
@@ -116,12 +118,12 @@ def lines(found: Plan) -> list[str]:
     ]
 
 
-def compared(simulated: dict[str, dict[str, float]]) -> list[str]:
+def comparison(simulated: dict[str, dict[str, float]]) -> list[str]:
     names = {"all_nodes": "simulated p50, p99", "after_losses": "  nodes lost"}
     return [f"{names[name]:<18} {each['p50']:.1f} ms, {each['p99']:.1f} ms" for name, each in simulated.items()]
 
 
-def assumptions(load: Load, replica: Replica, target: Target) -> list[str]:
+def assumptions(load: Workload, replica: ReplicaProfile, target: ServiceTarget) -> list[str]:
     return [
         "",
         "assumed, as deploy/ray/sizing.md explains:",

@@ -11,7 +11,7 @@ from gateway.app import Gateway
 from gateway.cli.browser import serve_and_open
 from gateway.cli.memory import bound_arenas
 from gateway.cli.options import config_option
-from gateway.config import Source
+from gateway.config import ConfigSource
 from gateway.errors import ConfigurationError
 
 
@@ -35,7 +35,7 @@ def serve(path: str | None, host: str | None, port: int | None, models: tuple[st
         ("server", "port"): port,
         ("models", ""): list(models),
     }
-    source = Source(path, flags={name: value for name, value in flags.items() if value not in (None, [])})
+    source = ConfigSource(path, flags={name: value for name, value in flags.items() if value not in (None, [])})
     config = source.read()
     if opens and not config.page.enabled:
         raise ConfigurationError("page.enabled is false: there is no page that --open could open")

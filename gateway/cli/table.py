@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 
-def aligned(heading: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
+def align(heading: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
     """`right` are the columns of numbers. The last column is not padded."""
     whole = [heading, *rows]
     widths = [max(len(row[column]) for row in whole) for column in range(len(heading))]

@@ -13,7 +13,7 @@ def join(address: str) -> str:
     import ray  # noqa: PLC0415 - ray is imported where it is used
 
     try:
-        place = found(address)
+        place = find_address(address)
         if reason := unreachable(place):
             return f"the cluster at {place} cannot be reached: {reason}"
         ray.init(place, namespace="serve", log_to_driver=False, logging_level="ERROR")
@@ -23,7 +23,7 @@ def join(address: str) -> str:
     return ""
 
 
-def found(address: str) -> str:
+def find_address(address: str) -> str:
     """HOST:PORT. Raises ConnectionError where "auto" finds no node on this host."""
     from ray._private.services import canonicalize_bootstrap_address  # noqa: PLC0415 - as above
 

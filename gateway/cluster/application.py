@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from gateway.cluster.policy import Policy, options_of
-from gateway.cluster.replica import Order, Replica
+from gateway.cluster.replica import ReplicaConfig, Replica
 from gateway.cluster.settings import RaySettings
 from gateway.config import Config, ModelRow, load, typed
 from gateway.errors import ConfigurationError
@@ -28,9 +28,9 @@ def settings_of(row: ModelRow) -> RaySettings:
     return typed(row.settings, RaySettings, where=f"models[{row.name}]")
 
 
-def order_of(row: ModelRow, config: Config) -> Order:
+def order_of(row: ModelRow, config: Config) -> ReplicaConfig:
     settings = settings_of(row)
-    return Order(
+    return ReplicaConfig(
         model=row.name,
         application=settings.application_of(row.name),
         settings=settings.local,
@@ -75,11 +75,11 @@ def options(settings: RaySettings) -> dict[str, Any]:
         "graceful_shutdown_wait_loop_s": 0.5,
         "health_check_period_s": HEALTH_PERIOD_SECONDS,
         "logging_config": {"enable_access_log": False, "log_level": "WARNING"},
-        **counted(settings),
+        **count_replicas(settings),
     }
 
 
-def counted(settings: RaySettings) -> dict[str, Any]:
+def count_replicas(settings: RaySettings) -> dict[str, Any]:
     """A fixed number of replicas, or what the autoscaler needs."""
     if settings.replicas.min == settings.replicas.max:
         return {"num_replicas": settings.replicas.max}

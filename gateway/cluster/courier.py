@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from gateway.cluster import message
 from gateway.cluster.address import join, replicas_of
-from gateway.cluster.message import Call, Cancel, Goodbye, News, Refused
+from gateway.cluster.message import EmbedCall, CancelCall, Shutdown, ClusterStatus, EmbedRefusal
 
 LOOK_SECONDS = 1.0
 FINGERPRINT_EVERY = 10  # looks
@@ -31,7 +31,7 @@ NO_REPLICA_SECONDS = 5.0
 GRACE_SECONDS = 5.0  # beyond a call's own time: the replica ends it first, and can say more
 
 
-class Orders(Struct, frozen=True):
+class ClientConfig(Struct, frozen=True):
     """What the gateway starts it with. `replicas_min` 0 means that no running replica is no reason to refuse calls."""
 
     fd: int
@@ -40,8 +40,8 @@ class Orders(Struct, frozen=True):
     replicas_min: int
 
 
-class Courier:
-    def __init__(self, orders: Orders, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+class RayClient:
+    def __init__(self, orders: ClientConfig, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.orders = orders
         self.reader, self.writer = reader, writer
         self.handle: Any = None
@@ -63,28 +63,28 @@ class Courier:
                 header, payload = await message.read(self.reader)
             except (asyncio.IncompleteReadError, ConnectionError):
                 return "the gateway is gone"
-            match message.to_courier.decode(header):
-                case Call() as call:
+            match message.to_client.decode(header):
+                case EmbedCall() as call:
                     task = asyncio.create_task(self.answer(call, header, payload))
                     self.tasks[call.number] = task
                     task.add_done_callback(partial(self.forget, call.number))
-                case Cancel(number=number) if number in self.tasks:
+                case CancelCall(number=number) if number in self.tasks:
                     self.tasks[number].cancel()
 
     def forget(self, number: int, _: asyncio.Task[None]) -> None:
         self.tasks.pop(number, None)
 
-    async def answer(self, call: Call, header: bytes, payload: bytes) -> None:
+    async def answer(self, call: EmbedCall, header: bytes, payload: bytes) -> None:
         """Passes one call on. Whatever becomes of it, the gateway hears of it, unless it was the one to cancel."""
         try:
-            answer, rows = await self.passed_on(call, header, payload)
+            answer, rows = await self.forward(call, header, payload)
             self.seen_at = time.monotonic()
         except Exception as error:  # noqa: BLE001 - of a foreign library: told apart here, once
-            answer, rows = message.encoded(self.refusal(call, error)), None
+            answer, rows = message.encode(self.refusal(call, error)), None
         message.write(self.writer, answer, memoryview(rows).cast("B") if rows is not None and rows.size else b"")
         await self.writer.drain()
 
-    async def passed_on(self, call: Call, header: bytes, payload: bytes) -> tuple[bytes, Any]:
+    async def forward(self, call: EmbedCall, header: bytes, payload: bytes) -> tuple[bytes, Any]:
         if self.handle is None:
             raise ConnectionError("no application yet")
         response = self.handle.embed.remote(header, np.frombuffer(payload, dtype=np.int32))
@@ -96,31 +96,31 @@ class Courier:
             response.cancel()  # the replica forgets it, wherever it waits
             raise
 
-    def refusal(self, call: Call, error: Exception) -> Refused:
+    def refusal(self, call: EmbedCall, error: Exception) -> EmbedRefusal:
         from ray.serve.exceptions import BackPressureError  # noqa: PLC0415 - in this process alone
 
         if isinstance(error, BackPressureError):
-            return Refused(number=call.number, code="server_overloaded", retry_after_seconds=error.retry_after_s or 1.0)
+            return EmbedRefusal(number=call.number, code="server_overloaded", retry_after_seconds=error.retry_after_s or 1.0)
         if isinstance(error, TimeoutError):
-            return Refused(number=call.number, code="timeout")
+            return EmbedRefusal(number=call.number, code="timeout")
         code = "lost" if isinstance(error, self.errors) else "failed"
-        return Refused(number=call.number, code=code, reason=type(error).__name__)
+        return EmbedRefusal(number=call.number, code=code, reason=type(error).__name__)
 
     async def watch(self) -> str:
         """Tells the gateway how the cluster is. Returns once it has been lost for too long."""
         for number in range(sys.maxsize):
-            news: News | None
+            news: ClusterStatus | None
             try:
-                news = await asyncio.wait_for(asyncio.to_thread(self.look), ANSWER_SECONDS)
+                news = await asyncio.wait_for(asyncio.to_thread(self.fetch_status), ANSWER_SECONDS)
                 self.seen_at = time.monotonic()
                 if news.is_up:
-                    news = await self.introduced(news, is_due=number % FINGERPRINT_EVERY == 0)
+                    news = await self.fetch_replica_info(news, is_due=number % FINGERPRINT_EVERY == 0)
             except Exception as error:  # noqa: BLE001 - as above
                 news = None
                 if self.unseen_seconds >= UNSEEN_SECONDS or self.handle is None:
-                    news = News(is_up=False, detail=f"the cluster does not answer: {type(error).__name__}")
+                    news = ClusterStatus(is_up=False, detail=f"the cluster does not answer: {type(error).__name__}")
             if news is not None:
-                message.write(self.writer, message.encoded(news))
+                message.write(self.writer, message.encode(news))
             if self.unseen_seconds > GIVEN_UP_SECONDS:
                 return "the cluster is away"
             await asyncio.sleep(LOOK_SECONDS)
@@ -130,14 +130,16 @@ class Courier:
     def unseen_seconds(self) -> float:
         return time.monotonic() - self.seen_at
 
-    def look(self) -> News:
+    def fetch_status(self) -> ClusterStatus:
         """Blocks. Raises what Ray raises while the cluster is away."""
         from ray import serve  # noqa: PLC0415 - in this process alone
 
         found = serve.status().applications.get(self.orders.application)
         if found is None:
             self.handle = None
-            return News(is_up=False, detail=f"the cluster has no application {self.orders.application}: gateway cluster deploy")
+            return ClusterStatus(
+                is_up=False, detail=f"the cluster has no application {self.orders.application}: gateway cluster deploy"
+            )
         states = replicas_of(found)
         if states.get("RUNNING"):
             self.running_at = time.monotonic()
@@ -145,9 +147,9 @@ class Courier:
         if self.handle is None:
             is_up = is_up and (not self.orders.replicas_min or bool(states.get("RUNNING")))
         detail = "" if is_up else f"no replica is running: {found.message or found.status.value}"
-        return News(is_up=is_up, detail=detail, replicas=states)
+        return ClusterStatus(is_up=is_up, detail=detail, replicas=states)
 
-    async def introduced(self, news: News, *, is_due: bool) -> News:
+    async def fetch_replica_info(self, news: ClusterStatus, *, is_due: bool) -> ClusterStatus:
         """Gets the handle, and sends the gateway a replica's card; later on the fingerprint of one, now and then."""
         from ray import serve  # noqa: PLC0415 - in this process alone
 
@@ -180,22 +182,22 @@ def lost_errors() -> tuple[type[Exception], ...]:
     )
 
 
-async def lived(orders: Orders) -> None:
+async def run(orders: ClientConfig) -> None:
     channel = socket.socket(fileno=orders.fd)
     reader, writer = await asyncio.open_unix_connection(sock=channel)
     reason = await asyncio.to_thread(join, orders.address)
     if not reason:
-        reason = await Courier(orders, reader, writer).run()
-    message.write(writer, message.encoded(Goodbye(reason=reason)))
+        reason = await RayClient(orders, reader, writer).run()
+    message.write(writer, message.encode(Shutdown(reason=reason)))
     await asyncio.wait_for(writer.drain(), ANSWER_SECONDS)
 
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the gateway drains first
-    orders = msgspec.json.decode(sys.argv[1], type=Orders)
+    orders = msgspec.json.decode(sys.argv[1], type=ClientConfig)
     code = 0
     try:
-        asyncio.run(lived(orders))
+        asyncio.run(run(orders))
     except (ConnectionError, TimeoutError):
         code = 1
     finally:

@@ -24,7 +24,7 @@ NOT_DEPLOYED = "not deployed"
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class ApplicationStatus:
     """How a row's application is: `state` and `message` in Ray Serve's own words, replicas counted by state."""
 
     model: str
@@ -35,7 +35,7 @@ class Status:
 
 
 @contextmanager
-def joined(address: str) -> Iterator[None]:
+def join_cluster(address: str) -> Iterator[None]:
     """Connected to the cluster inside. Raises OperatorError where ray is not installed, or where there is no such cluster."""
     if find_spec("ray") is None:
         raise OperatorError("a cluster needs the package ray: pip install 'ray[serve]'")
@@ -72,10 +72,10 @@ def deploy(row: ModelRow, config: Config, *, has_new_vectors: bool) -> None:
     )
 
 
-def waited_for(row: ModelRow, *, timeout_seconds: float) -> Iterator[Status]:
+def wait_for_application(row: ModelRow, *, timeout_seconds: float) -> Iterator[ApplicationStatus]:
     """How the application is, whenever that changes, until it runs. Raises OperatorError where it fails, or takes too long."""
     deadline = time.monotonic() + timeout_seconds
-    told: Status | None = None
+    told: ApplicationStatus | None = None
     num_failed = 0
     while True:
         now = status(row)
@@ -92,15 +92,15 @@ def waited_for(row: ModelRow, *, timeout_seconds: float) -> Iterator[Status]:
         time.sleep(LOOK_SECONDS)
 
 
-def status(row: ModelRow) -> Status:
+def status(row: ModelRow) -> ApplicationStatus:
     from ray import serve  # noqa: PLC0415 - as above
 
     name = settings_of(row).application_of(row.name)
     found: Any = serve.status().applications.get(name)
     if found is None:
-        return Status(row.name, name, NOT_DEPLOYED)
+        return ApplicationStatus(row.name, name, NOT_DEPLOYED)
     messages = [found.message, *(deployment.message for deployment in found.deployments.values())]
-    return Status(row.name, name, found.status.value, replicas_of(found), next(filter(None, messages), ""))
+    return ApplicationStatus(row.name, name, found.status.value, replicas_of(found), next(filter(None, messages), ""))
 
 
 def delete(row: ModelRow) -> bool:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from gateway.cluster import message
-from gateway.cluster.courier import Orders
-from gateway.cluster.message import Call, Cancel, Card, Done, Goodbye, News, Refused
+from gateway.cluster.courier import ClientConfig
+from gateway.cluster.message import EmbedCall, CancelCall, ReplicaInfo, EmbedResult, Shutdown, ClusterStatus, EmbedRefusal
 from gateway.config import child_environment
 from gateway.errors import Overloaded
 from gateway.log import get_logger
@@ -35,19 +35,19 @@ SILENT_SECONDS = 15.0
 
 log = get_logger()
 
-Answer = tuple[Done | Refused, bytes]
+Answer = tuple[EmbedResult | EmbedRefusal, bytes]
 
 
-class Line:
+class RayClientProcess:
     """`on_news` hears how the cluster is, `on_card` what a replica is, both on the event loop."""
 
     def __init__(  # noqa: PLR0913 - the last two are for tests
         self,
         name: str,
-        orders: Orders,
+        orders: ClientConfig,
         *,
-        on_news: Callable[[News], None],
-        on_card: Callable[[Card], None],
+        on_news: Callable[[ClusterStatus], None],
+        on_card: Callable[[ReplicaInfo], None],
         command: Sequence[str] = COMMAND,
         silent_seconds: float = SILENT_SECONDS,
     ) -> None:
@@ -63,44 +63,44 @@ class Line:
         self.was_up = False
 
     def open(self) -> None:
-        self.owner = self.owner or asyncio.create_task(self.keep(), name=f"courier-{self.name}")
+        self.owner = self.owner or asyncio.create_task(self.run_forever(), name=f"courier-{self.name}")
 
-    async def call(self, call: Call, payload: memoryview) -> Answer:
+    async def call(self, call: EmbedCall, payload: memoryview) -> Answer:
         """One call's answer. A courier that dies meanwhile gives Refused `lost`. Raises Overloaded with too many outstanding."""
         if self.writer is None:
-            return Refused(number=0, code="lost", reason="no courier"), b""
+            return EmbedRefusal(number=0, code="lost", reason="no courier"), b""
         if len(self.waiting) >= MAX_OUTSTANDING:
             raise Overloaded(retry_after_seconds=1)
         number = next(self.numbers)
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self.waiting[number] = answer
         try:
-            message.write(self.writer, message.encoded(msgspec.structs.replace(call, number=number)), payload)
+            message.write(self.writer, message.encode(msgspec.structs.replace(call, number=number)), payload)
             with contextlib.suppress(ConnectionError):  # its end is told to all who wait
                 await self.writer.drain()
             return await answer
         except asyncio.CancelledError:
             if self.writer is not None:
-                message.write(self.writer, message.encoded(Cancel(number=number)))
+                message.write(self.writer, message.encode(CancelCall(number=number)))
             raise
         finally:
             del self.waiting[number]
 
-    async def keep(self) -> None:
+    async def run_forever(self) -> None:
         """Owns the courier for as long as the gateway serves."""
         wait_seconds = FIRST_WAIT_SECONDS
         told: str | None = None
         while True:
             self.was_up = False
-            reason = await self.lived()
-            self.on_news(News(is_up=False, detail=reason))
+            reason = await self.run_once()
+            self.on_news(ClusterStatus(is_up=False, detail=reason))
             if reason != told:  # once, however often it is tried
                 log.warning("courier_ended", model=self.name, reason=reason)
             told = None if self.was_up else reason
             wait_seconds = FIRST_WAIT_SECONDS if self.was_up else min(2 * wait_seconds, MAX_WAIT_SECONDS)
             await asyncio.sleep(wait_seconds)
 
-    async def lived(self) -> str:
+    async def run_once(self) -> str:
         """One courier's life. Returns how it ended."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
@@ -124,7 +124,7 @@ class Line:
         try:
             return await self.listen(reader)
         finally:
-            await self.ended()
+            await self.on_exit()
 
     async def listen(self, reader: asyncio.StreamReader) -> str:
         reason, patience_seconds = "it died", START_SECONDS
@@ -132,7 +132,7 @@ class Line:
             try:
                 async with asyncio.timeout(patience_seconds):
                     header, payload = await message.read(reader)
-                heard = message.from_courier.decode(header)
+                heard = message.from_client.decode(header)
             except TimeoutError:
                 return f"it said nothing for {patience_seconds:g} seconds"
             except (asyncio.IncompleteReadError, ConnectionError):
@@ -141,26 +141,26 @@ class Line:
                 return f"it sent what is no message: {type(error).__name__}"
             patience_seconds = self.silent_seconds
             match heard:
-                case Done() | Refused():
+                case EmbedResult() | EmbedRefusal():
                     answer = self.waiting.get(heard.number)
                     if answer is not None and not answer.done():  # else its client left
                         answer.set_result((heard, payload))
-                case News():
+                case ClusterStatus():
                     self.was_up |= heard.is_up
                     self.on_news(heard)
-                case Card():
+                case ReplicaInfo():
                     self.on_card(heard)
-                case Goodbye():
+                case Shutdown():
                     reason = heard.reason
 
-    async def ended(self) -> None:
+    async def on_exit(self) -> None:
         """What it held is lost; the process is gone before another one begins."""
         if self.writer is not None:
             self.writer.close()
         self.writer = None
         for answer in self.waiting.values():
             if not answer.done():
-                answer.set_result((Refused(number=0, code="lost", reason="its courier ended"), b""))
+                answer.set_result((EmbedRefusal(number=0, code="lost", reason="its courier ended"), b""))
         process, self.process = self.process, None
         if process is None:
             return

@@ -23,7 +23,7 @@ class Message(Struct, frozen=True, kw_only=True, tag=True):
     """Anything that may be a header."""
 
 
-class Call(Message, frozen=True, kw_only=True):
+class EmbedCall(Message, frozen=True, kw_only=True):
     """Embed the windows of the payload, for vectors of `fingerprint` and no others, within `seconds`."""
 
     number: int
@@ -35,13 +35,13 @@ class Call(Message, frozen=True, kw_only=True):
     service_class: ServiceClass = "interactive"
 
 
-class Cancel(Message, frozen=True, kw_only=True):
+class CancelCall(Message, frozen=True, kw_only=True):
     """Nobody waits for call `number` any more."""
 
     number: int
 
 
-class Done(Message, frozen=True, kw_only=True):
+class EmbedResult(Message, frozen=True, kw_only=True):
     """Call `number`: the payload holds rows of `dimensions` float32. `backlog_seconds` is what waits in the replica."""
 
     number: int
@@ -50,7 +50,7 @@ class Done(Message, frozen=True, kw_only=True):
     backlog_seconds: float
 
 
-class Refused(Message, frozen=True, kw_only=True):
+class EmbedRefusal(Message, frozen=True, kw_only=True):
     """Call `number` has no vectors. `code` is one of errors.py, or a word of CODES."""
 
     CODES: ClassVar = ("lost", "other_vectors", "failed")
@@ -62,7 +62,7 @@ class Refused(Message, frozen=True, kw_only=True):
     reason: str = ""
 
 
-class News(Message, frozen=True, kw_only=True):
+class ClusterStatus(Message, frozen=True, kw_only=True):
     """How the cluster is, as the courier sees it: whether calls make sense, why not, and how many replicas are in which state."""
 
     is_up: bool
@@ -71,7 +71,7 @@ class News(Message, frozen=True, kw_only=True):
     fingerprint: str | None = None  # of a replica that was asked just now
 
 
-class Card(Message, frozen=True, kw_only=True):
+class ReplicaInfo(Message, frozen=True, kw_only=True):
     """What a replica is. With it the gateway tokenises and cuts exactly as the replica would, and needs no file of the model."""
 
     description: Description
@@ -83,17 +83,17 @@ class Card(Message, frozen=True, kw_only=True):
     leaves_prompt_out: bool
 
 
-class Goodbye(Message, frozen=True, kw_only=True):
+class Shutdown(Message, frozen=True, kw_only=True):
     """The courier ends, and why."""
 
     reason: str
 
 
-ToCourier = Call | Cancel
-FromCourier = Done | Refused | News | Card | Goodbye
-encoded = msgspec.msgpack.Encoder().encode
-to_courier = msgspec.msgpack.Decoder(ToCourier)
-from_courier = msgspec.msgpack.Decoder(FromCourier)
+ToCourier = EmbedCall | CancelCall
+FromCourier = EmbedResult | EmbedRefusal | ClusterStatus | ReplicaInfo | Shutdown
+encode = msgspec.msgpack.Encoder().encode
+to_client = msgspec.msgpack.Decoder(ToCourier)
+from_client = msgspec.msgpack.Decoder(FromCourier)
 
 
 def write(writer: asyncio.StreamWriter, header: bytes, payload: bytes | memoryview = b"") -> None:

@@ -23,7 +23,7 @@ TASKS: tuple[Task | Literal[""], ...] = ("", "query", "document")  # one a reque
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class PackedWindows:
     """`positions` are the client's names of the inputs, for an error that names one; None where they are 0, 1, 2 …"""
 
     work: Windows
@@ -31,7 +31,7 @@ class Parcel:
     positions: tuple[int, ...] | None
 
 
-def packed(inputs: Inputs, work: Windows) -> NDArray[np.int32]:
+def pack(inputs: Inputs, work: Windows) -> NDArray[np.int32]:
     """One-dimensional, int32. Takes milliseconds for 100,000 ids: not for the event loop."""
     parts: list[Sequence[int]] = [
         [len(work.counts), len(work.windows), inputs.is_array, inputs.positions is not None, TASKS.index(work.windows[0].task)],
@@ -45,7 +45,7 @@ def packed(inputs: Inputs, work: Windows) -> NDArray[np.int32]:
     return np.fromiter(chain.from_iterable(parts), dtype=np.int32, count=sum(map(len, parts)))
 
 
-def unpacked(array: NDArray[np.int32]) -> Parcel:
+def unpack(array: NDArray[np.int32]) -> PackedWindows:
     """Raises ValueError where the array is no parcel."""
     num_inputs, num_windows, is_array, has_positions, task_number = array[:HEAD].tolist()
     if task_number not in range(len(TASKS)):
@@ -59,4 +59,4 @@ def unpacked(array: NDArray[np.int32]) -> Parcel:
     ids = array[edges[-1] :].tolist()
     ends = np.cumsum(lengths).tolist()
     windows = [Window(ids[end - length : end], prompt, task) for end, length, prompt in zip(ends, lengths, prompts, strict=True)]
-    return Parcel(Windows(windows, counts, weights), bool(is_array), tuple(positions) if has_positions else None)
+    return PackedWindows(Windows(windows, counts, weights), bool(is_array), tuple(positions) if has_positions else None)

@@ -18,7 +18,7 @@ LONGEST_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
+class Workload:
     """Texts, one a request. At the peak, `peak_share` of the time, there are `peak_factor` times as many as on average.
 
     `tokens_cv` is the standard deviation of a text's tokens over their mean.
@@ -45,7 +45,7 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Replica:
+class ReplicaProfile:
     """`tokens_per_second` as measured with full batches on all `streams`.
 
     `batch_overhead_seconds` is what an empty batch would take, `call_seconds` what a text spends outside the engine: HTTP, the way
@@ -77,7 +77,7 @@ class Node:
     gpus: float = 0.0
     memory_mb: float = 65_536.0
 
-    def room_for(self, replica: Replica) -> int:
+    def room_for(self, replica: ReplicaProfile) -> int:
         """How many replicas fit."""
         rooms = [self.memory_mb / replica.memory_mb]
         rooms += [self.cores / replica.cores] if replica.cores else []
@@ -86,7 +86,7 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class ServiceTarget:
     """What is to be held, with `node_losses` nodes gone. A replica that is ordered serves after `scaling_seconds`."""
 
     p99_seconds: float = 0.1
@@ -117,7 +117,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     step_wait_seconds: float
 
 
-def planned(load: Load, replica: Replica, node: Node, target: Target) -> Plan:
+def make_plan(load: Workload, replica: ReplicaProfile, node: Node, target: ServiceTarget) -> Plan:
     """The fewest replicas, on nodes that they fill, that hold the target. Raises OperatorError where none would."""
     room = node.room_for(replica)
     if room < 1:
@@ -148,7 +148,7 @@ def planned(load: Load, replica: Replica, node: Node, target: Target) -> Plan:
     )
 
 
-def fewest(load: Load, replica: Replica, p99_seconds: float) -> int:
+def fewest(load: Workload, replica: ReplicaProfile, p99_seconds: float) -> int:
     """Replicas, by bisection: more of them never make a text slower."""
     low = max(1, math.ceil(load.peak * load.tokens / (replica.tokens_per_second * MAX_UTILIZATION)))
     high = low
@@ -162,7 +162,7 @@ def fewest(load: Load, replica: Replica, p99_seconds: float) -> int:
     return low
 
 
-def percentile(share: float, load: Load, replica: Replica, replicas: int) -> float:
+def percentile(share: float, load: Workload, replica: ReplicaProfile, replicas: int) -> float:
     """Seconds that this share of all texts does not exceed."""
     low, high = 0.0, LONGEST_SECONDS
     while high - low > 1e-6 * high:
@@ -171,14 +171,14 @@ def percentile(share: float, load: Load, replica: Replica, replicas: int) -> flo
     return high
 
 
-def exceeding(seconds: float, load: Load, replica: Replica, replicas: int) -> float:
+def exceeding(seconds: float, load: Workload, replica: ReplicaProfile, replicas: int) -> float:
     """The share of all texts that take longer: those of the peak and those of the rest of the time."""
     at_peak = load.peak_factor * load.peak_share
     peak = exceeding_at(load.peak, seconds, load, replica, replicas)
     return at_peak * peak + (1 - at_peak) * exceeding_at(load.base, seconds, load, replica, replicas)
 
 
-def exceeding_at(texts_per_second: float, seconds: float, load: Load, replica: Replica, replicas: int) -> float:
+def exceeding_at(texts_per_second: float, seconds: float, load: Workload, replica: ReplicaProfile, replicas: int) -> float:
     """At one level of load. A text takes its own time, and, with the chance of Erlang C, a wait besides."""
     each, overhead = load.tokens * replica.seconds_per_token, replica.batch_overhead_seconds
     rate = texts_per_second / (replicas * replica.streams)
@@ -205,7 +205,7 @@ def still_waiting(seconds: float, *, mean: float, even_share: float) -> float:
     return (1 - even_share) * math.exp(-seconds / mean) + even_share * max(0.0, 1 - seconds / (2 * mean))
 
 
-def step_wait(load: Load, replica: Replica, *, replicas: int, scaling_seconds: float) -> float:
+def step_wait(load: Workload, replica: ReplicaProfile, *, replicas: int, scaling_seconds: float) -> float:
     """How long texts wait that come when, after `scaling_seconds` of peak, help arrives: what has piled up, over what serves it."""
     surplus = load.peak * load.tokens - replicas * replica.tokens_per_second
     return max(0.0, surplus) * scaling_seconds / (replicas * replica.tokens_per_second)

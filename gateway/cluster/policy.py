@@ -14,7 +14,7 @@ from gateway.cluster.settings import RaySettings
 BACKLOG_SECONDS, QUEUE_TOKENS, BUSY_RATIO = "backlog_seconds", "queue_tokens", "busy_ratio"
 
 
-class Load(Protocol):
+class LoadSignals(Protocol):
     """The part of Ray Serve's AutoscalingContext that is read. `aggregated_metrics` is metric -> replica -> mean."""
 
     @property
@@ -37,7 +37,7 @@ class Policy:
             BUSY_RATIO: target_busy_ratio,
         }
 
-    def __call__(self, load: Load) -> tuple[int, dict[str, Any]]:
+    def __call__(self, load: LoadSignals) -> tuple[int, dict[str, Any]]:
         """The number of replicas that would bring each signal to its target, the largest of them. No state is kept."""
         metrics = load.aggregated_metrics or {}
         if not any(metrics.get(name) for name in self.targets):  # nobody has told anything yet: stay

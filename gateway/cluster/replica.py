@@ -14,14 +14,14 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from gateway.cluster.message import Call, Card, Done, Refused, encoded
-from gateway.cluster.parcel import unpacked
+from gateway.cluster.message import EmbedCall, ReplicaInfo, EmbedResult, EmbedRefusal, encode
+from gateway.cluster.parcel import unpack
 from gateway.cluster.policy import BACKLOG_SECONDS, BUSY_RATIO, QUEUE_TOKENS
 from gateway.cluster.settings import Resources
 from gateway.config import EngineSettings, LimitSettings, StoreSettings
-from gateway.embedding.backend import Context
+from gateway.embedding.backend import BackendContext
 from gateway.embedding.embedder import Inputs, Prepared
-from gateway.engine.local import Local
+from gateway.engine.local import LocalEmbedder
 from gateway.engine.runtime import STREAMS_PER_CORES
 from gateway.engine.settings import LocalSettings
 from gateway.errors import GatewayError, OperatorError, Unavailable, Unembeddable
@@ -30,10 +30,10 @@ from gateway.metrics import Metrics
 MAX_ON_LOOP_INTEGERS = 64 * 1024  # longer parcels are unpacked in a thread
 NAMESPACE = b"embeddings-gateway"
 
-decode_call = msgspec.msgpack.Decoder(Call).decode
+decode_call = msgspec.msgpack.Decoder(EmbedCall).decode
 
 
-class Order(Struct, frozen=True, kw_only=True):
+class ReplicaConfig(Struct, frozen=True, kw_only=True):
     """What a replica is to be: the part of the configuration that makes vectors, and nothing of the gateway's own."""
 
     model: str
@@ -51,16 +51,16 @@ class Replica:
 
     async def __init__(self, order: bytes) -> None:  # type: ignore[misc]  # Ray Serve awaits it
         """Loads the model. Raises OperatorError, which `gateway cluster status` shows, also for vectors unlike its fellows'."""
-        self.order = msgspec.json.decode(order, type=Order)
+        self.order = msgspec.json.decode(order, type=ReplicaConfig)
         data_dir = Path(self.order.data_dir) if self.order.data_dir else StoreSettings().folder
-        context = Context(
+        context = BackendContext(
             self.order.model,
             self.order.limits,
-            fitted(self.order.engine, self.order.resources),
+            fit_engine(self.order.engine, self.order.resources),
             Metrics().of_model(self.order.model),
             data_dir,
         )
-        self.local = Local(placed(self.order.settings, self.order.resources), context)
+        self.local = LocalEmbedder(place_store(self.order.settings, self.order.resources), context)
         await self.local.start()
         self.fingerprint_here = self.local.describe().fingerprint
         refuse_other_vectors(self.order.application, self.order.fingerprint, self.fingerprint_here)
@@ -70,8 +70,8 @@ class Replica:
     async def describe(self) -> bytes:
         """Its Card, encoded."""
         info = self.local.info
-        return encoded(
-            Card(
+        return encode(
+            ReplicaInfo(
                 description=self.local.describe(),
                 settings=self.order.settings,
                 tokenizer_json=self.local.tokenizer.to_json(),
@@ -90,21 +90,21 @@ class Replica:
         call = decode_call(header)
         try:
             if call.fingerprint != self.fingerprint_here:
-                return encoded(Refused(number=call.number, code="other_vectors", reason=self.fingerprint_here)), None
+                return encode(EmbedRefusal(number=call.number, code="other_vectors", reason=self.fingerprint_here)), None
             async with asyncio.timeout(call.seconds):
-                return await self.embedded(call, parcel)
+                return await self.embed_windows(call, parcel)
         except TimeoutError:
-            refused = Refused(number=call.number, code="timeout", retry_after_seconds=self.local.batcher.backlog_seconds)
+            refused = EmbedRefusal(number=call.number, code="timeout", retry_after_seconds=self.local.batcher.backlog_seconds)
         except Unembeddable as error:
-            refused = Refused(number=call.number, code=error.outcome, where=error.where, reason=error.reason)
+            refused = EmbedRefusal(number=call.number, code=error.outcome, where=error.where, reason=error.reason)
         except Unavailable as error:
-            refused = Refused(number=call.number, code=error.outcome, retry_after_seconds=error.retry_after_seconds or 1.0)
+            refused = EmbedRefusal(number=call.number, code=error.outcome, retry_after_seconds=error.retry_after_seconds or 1.0)
         except GatewayError as error:
-            refused = Refused(number=call.number, code="failed", reason=type(error).__name__)
-        return encoded(refused), None
+            refused = EmbedRefusal(number=call.number, code="failed", reason=type(error).__name__)
+        return encode(refused), None
 
-    async def embedded(self, call: Call, array: NDArray[np.int32]) -> tuple[bytes, NDArray[np.float32]]:
-        parcel = unpacked(array) if len(array) <= MAX_ON_LOOP_INTEGERS else await asyncio.to_thread(unpacked, array)
+    async def embed_windows(self, call: EmbedCall, array: NDArray[np.int32]) -> tuple[bytes, NDArray[np.float32]]:
+        parcel = unpack(array) if len(array) <= MAX_ON_LOOP_INTEGERS else await asyncio.to_thread(unpack, array)
         inputs = Inputs(
             [""] * len(parcel.work.counts),  # the texts stay with the gateway
             is_array=parcel.is_array,
@@ -118,13 +118,13 @@ class Replica:
         rule = self.order.settings.long_input  # already applied: the windows are cut
         vectors = await self.local.embed(Prepared(inputs, [], [], rule, work=parcel.work))
         self.done_tokens += sum(map(len, parcel.work.windows))
-        done = Done(
+        done = EmbedResult(
             number=call.number,
             dimensions=vectors.rows.shape[1],
             stages=vectors.stages,
             backlog_seconds=self.local.batcher.backlog_seconds,
         )
-        return encoded(done), vectors.rows
+        return encode(done), vectors.rows
 
     async def check_health(self) -> None:
         """Raises where only a new replica helps: Ray Serve replaces this one."""
@@ -145,14 +145,14 @@ class Replica:
         }
 
 
-def fitted(engine: EngineSettings, resources: Resources) -> EngineSettings:
+def fit_engine(engine: EngineSettings, resources: Resources) -> EngineSettings:
     """As many threads as the replica has CPUs, unless that is set: several may share a node, and each sees all of its cores."""
     threads = engine.threads or max(1, math.ceil(resources.num_cpus))
     streams = engine.streams or min(threads, max(2, threads // STREAMS_PER_CORES))
     return msgspec.structs.replace(engine, threads=threads, streams=streams)
 
 
-def placed(settings: LocalSettings, resources: Resources) -> LocalSettings:
+def place_store(settings: LocalSettings, resources: Resources) -> LocalSettings:
     """A replica that asked for no GPU leaves those of its node alone."""
     is_on_cpu = settings.device == "auto" and not resources.num_gpus
     return msgspec.structs.replace(settings, device="cpu") if is_on_cpu else settings

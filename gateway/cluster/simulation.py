@@ -16,7 +16,7 @@ from itertools import count
 
 import numpy as np
 
-from gateway.cluster.plan import Load, Replica
+from gateway.cluster.plan import Workload, ReplicaProfile
 
 PEAK_SECONDS = 5.0  # a peak's mean length: long against a text's time, short against a run's
 
@@ -56,7 +56,7 @@ class Text:
 
 
 @dataclass(slots=True, eq=False)
-class Server:
+class SimulatedServer:
     """A replica. `tokens` wait or run."""
 
     free: int
@@ -82,12 +82,12 @@ class Outcome:
 class Simulation:
     """One run. `num_replicas` are there when it begins."""
 
-    def __init__(self, load: Load, replica: Replica, num_replicas: int, course: Course) -> None:
+    def __init__(self, load: Workload, replica: ReplicaProfile, num_replicas: int, course: Course) -> None:
         self.load = load
         self.replica = replica
         self.course = course
         self.chance = random.Random(course.seed)  # noqa: S311 - nothing is kept secret by it
-        self.servers = [Server(replica.streams) for _ in range(num_replicas)]
+        self.servers = [SimulatedServer(replica.streams) for _ in range(num_replicas)]
         self.num_ordered = 0
         self.now = 0.0
         self.ends = 0.0
@@ -153,7 +153,7 @@ class Simulation:
         server.tokens += text.tokens
         self.serve(server)
 
-    def serve(self, server: Server) -> None:
+    def serve(self, server: SimulatedServer) -> None:
         while server.free and server.waiting:
             batch: list[Text] = []
             tokens = 0.0
@@ -166,7 +166,7 @@ class Simulation:
             seconds = self.replica.batch_overhead_seconds + tokens * self.replica.seconds_per_token
             self.at(self.now + seconds, partial(self.finish, server, number))
 
-    def finish(self, server: Server, number: int) -> None:
+    def finish(self, server: SimulatedServer, number: int) -> None:
         for text in server.running.pop(number, []):  # none where the server was lost meanwhile
             server.tokens -= text.tokens
             self.done.append((text.came, self.now - text.came + self.replica.call_seconds))
@@ -195,4 +195,4 @@ class Simulation:
 
     def replica_came(self) -> None:
         self.num_ordered -= 1
-        self.servers.append(Server(self.replica.streams))
+        self.servers.append(SimulatedServer(self.replica.streams))

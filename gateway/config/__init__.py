@@ -19,7 +19,7 @@ from gateway.config.settings import (
     TraceSettings,
     UsageSettings,
 )
-from gateway.config.source import Source
+from gateway.config.source import ConfigSource
 from gateway.config.typed import typed
 
 __all__ = [
@@ -36,7 +36,7 @@ __all__ = [
     "PageSettings",
     "Secret",
     "ServerSettings",
-    "Source",
+    "ConfigSource",
     "StoreSettings",
     "TraceSettings",
     "UsageSettings",

@@ -45,13 +45,13 @@ def load(
     Raises ConfigurationError naming the setting, or the file, that is wrong.
     """
     environ = os.environ if environ is None else environ
-    tables = merged(from_file(path or environ.get("GATEWAY_CONFIG")), from_environment(environ))
+    tables = merge(from_file(path or environ.get("GATEWAY_CONFIG")), from_environment(environ))
     for (section, name), value in (flags or {}).items():
         if section != "models":
             tables.setdefault(section, {})[name] = value
     if sources := (flags or {}).get(("models", "")):
         tables["models"] = [{"name": model_name(source), "source": source} for source in sources]
-    return built(tables)
+    return build_config(tables)
 
 
 def secret_value(secret: Secret) -> str:
@@ -155,7 +155,7 @@ def json_value(variable: str, text: str) -> Any:
         raise ConfigurationError(f"{variable} is not valid JSON") from None
 
 
-def merged(file: Tables, environment: Tables) -> Tables:
+def merge(file: Tables, environment: Tables) -> Tables:
     tables = {name: dict(value) if isinstance(value, dict) else value for name, value in file.items()}
     if isinstance(tables.get("auth"), str):
         tables["auth"] = {"mode": tables["auth"]}
@@ -167,7 +167,7 @@ def merged(file: Tables, environment: Tables) -> Tables:
     return tables
 
 
-def built(tables: Tables) -> Config:
+def build_config(tables: Tables) -> Config:
     refuse_unknown(tables, [*SECTIONS, "models"], where="")
     for name in SECTIONS:
         if not isinstance(tables.get(name, {}), dict):

@@ -10,7 +10,7 @@ from gateway.config.settings import Config
 Stamp = tuple[int, ...]
 
 
-class Source:
+class ConfigSource:
     """The file, and the flags that go before it. A file that was there once must stay: without it nothing is read."""
 
     def __init__(self, path: str | Path | None = None, *, flags: Mapping[tuple[str, str], Any] | None = None) -> None:

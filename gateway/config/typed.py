@@ -37,15 +37,15 @@ def refuse_unknown(names: Iterable[str], known: Iterable[str], *, where: str) ->
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
             hint = f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(sorted(known))}"
-            raise ConfigurationError(f"unknown setting '{joined(where, name)}': {hint}")
+            raise ConfigurationError(f"unknown setting '{join_names(where, name)}': {hint}")
 
 
 def readable(error: msgspec.ValidationError, *, where: str) -> str:
     """msgspec says "Expected `int`, got `str` - at `$.port`", or "- at `key` in `$.table`": the setting's full name first."""
     reason, _, path = str(error).replace("`key` in ", "").partition(" - at ")
     inner = re.sub(r"^\$\.?", "", path.strip("`"))
-    return f"{joined(where, inner)}: {reason.replace('`', '')}".replace(": E", ": e", 1)
+    return f"{join_names(where, inner)}: {reason.replace('`', '')}".replace(": E", ": e", 1)
 
 
-def joined(where: str, name: str) -> str:
+def join_names(where: str, name: str) -> str:
     return ".".join(part for part in (where, name) if part)

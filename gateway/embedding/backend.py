@@ -21,7 +21,7 @@ GROUP = "gateway.backends"
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class BackendContext:
     """What an embedder is given beside the settings of its own row.
 
     `turn` is held by who takes the whole machine, as loading a model does: each takes every core, and for a while several times the
@@ -34,7 +34,7 @@ class Context:
     engine: EngineSettings
     metrics: ModelMetrics
     data_dir: Path
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    load_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     member: Callable[[ModelRow], Model] | None = None
     shared: dict[str, Any] = field(default_factory=dict)
     clock: Callable[[], float] = time.monotonic
@@ -49,7 +49,7 @@ class Backend(Protocol):
     @property
     def settings(self) -> type[Struct]: ...
 
-    def build(self, settings: Any, context: Context) -> Embedder:
+    def build(self, settings: Any, context: BackendContext) -> Embedder:
         """Cheap: no file is opened and nothing is loaded before `Embedder.start`."""
 
 
@@ -59,11 +59,11 @@ def installed_backends(builtin: Iterable[Backend]) -> dict[str, Backend]:
     for point in entry_points(group=GROUP):
         if point.name in backends:
             raise ConfigurationError(f"two backends are named '{point.name}'; one comes from {origin(point)}")
-        backends[point.name] = loaded(point)
+        backends[point.name] = load_entry_point(point)
     return backends
 
 
-def loaded(point: EntryPoint) -> Backend:
+def load_entry_point(point: EntryPoint) -> Backend:
     try:
         backend: Backend = point.load()
     except Exception as error:

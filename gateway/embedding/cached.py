@@ -28,23 +28,23 @@ CLOSE_SECONDS = 1.0  # for flights to end once their embedder is closed
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class EmbeddedEntries:
     """What became of some inputs, in their order."""
 
     entries: list[Entry]
     stages: StageSeconds
 
 
-class Flight:
+class InFlight:
     """Inputs being embedded. It lasts as long as somebody waits for it: who began it may leave before another does."""
 
-    def __init__(self, task: asyncio.Task[Made], keys: list[Key]) -> None:
+    def __init__(self, task: asyncio.Task[EmbeddedEntries], keys: list[Key]) -> None:
         self.task = task
         self.positions = {key: position for position, key in enumerate(keys)}
         self.num_waiting = 0
 
     @contextmanager
-    def awaited(self) -> Iterator[None]:
+    def waiter(self) -> Iterator[None]:
         self.num_waiting += 1
         try:
             yield
@@ -62,7 +62,7 @@ class Flight:
 
 
 @dataclass(frozen=True, slots=True)
-class Distinct:
+class Deduplicated:
     """A request's inputs without repetitions. Input i is the one at `places[i]`; that one is first met at `first[place]`.
 
     `entries` are what the cache had when the request was prepared; `prepared` holds the others, `missing`, in that order. `about`
@@ -78,7 +78,7 @@ class Distinct:
     about: Description
 
 
-class Cached:
+class CachedEmbedder:
     """An Embedder over another. A `cache` of 0 bytes shares nothing; repetitions inside a request are still embedded once."""
 
     def __init__(self, embedder: Embedder, cache: VectorCache, *, max_request_tokens: int, metrics: ModelMetrics) -> None:
@@ -88,8 +88,8 @@ class Cached:
         self.cache = cache
         self.max_request_tokens = max_request_tokens
         self.metrics = metrics
-        self.flights: dict[Key, Flight] = {}
-        self.tasks: set[asyncio.Task[Made]] = set()
+        self.flights: dict[Key, InFlight] = {}
+        self.tasks: set[asyncio.Task[EmbeddedEntries]] = set()
 
     @property
     def is_shared(self) -> bool:
@@ -107,7 +107,7 @@ class Cached:
         keys = await self.keys(inputs, about)
         distinct: dict[Key, int] = {}
         places = [distinct.setdefault(key, len(distinct)) for key in keys]
-        first = first_met(places)
+        first = first_positions(places)
         entries = [self.cache.get(key) for key in distinct]
         missing = [place for place, entry in enumerate(entries) if entry is None]
         prepared = await self.embedder.prepare(inputs.only([first[place] for place in missing])) if missing else None
@@ -120,7 +120,7 @@ class Cached:
             [counts[place][0] for place in places],
             [counts[place][1] for place in places],
             inputs.long_input or about.long_input,
-            work=Distinct(list(distinct), places, first, entries, missing, prepared, about),
+            work=Deduplicated(list(distinct), places, first, entries, missing, prepared, about),
             stages=prepared.stages if prepared else {},
             num_cached_tokens=sum([counts[place][0] for place in places if entries[place]]),
         )
@@ -151,15 +151,15 @@ class Cached:
             prepared = await self.prepare(prepared.inputs)
         raise Overloaded("The model was changed while it was asked.")
 
-    def is_current(self, distinct: Distinct) -> bool:
+    def is_current(self, distinct: Deduplicated) -> bool:
         return self.describe().scope == distinct.about.scope
 
     async def embedded(self, prepared: Prepared) -> Vectors:
-        distinct: Distinct = prepared.work
+        distinct: Deduplicated = prepared.work
         entries = [entry or self.cache.get(key) for key, entry in zip(distinct.keys, distinct.entries, strict=True)]
         found = {place: entry for place, entry in enumerate(entries) if entry}
         num_hits = sum(place in found for place in distinct.places)
-        self.metrics.looked_up(hit=num_hits, repeated=len(distinct.places) - num_hits - (len(entries) - len(found)))
+        self.metrics.record_lookups(hit=num_hits, repeated=len(distinct.places) - num_hits - (len(entries) - len(found)))
         stages = await self.fill(found, prepared) if len(found) < len(entries) else {}
         chosen = [found[place] for place in distinct.places]
         if len({len(entry.row) for entry in chosen}) > 1 and not self.is_current(distinct):
@@ -178,18 +178,18 @@ class Cached:
 
         Not from a bulk that is larger than this request: all of that would have to be waited for.
         """
-        distinct: Distinct = prepared.work
+        distinct: Deduplicated = prepared.work
         missing = [place for place in distinct.missing if place not in found]
         most = max(FEW_INPUTS, len(distinct.keys))
         flying = {place: flight for place in missing if (flight := self.flights.get(distinct.keys[place]))}
         flights = {place: flight for place, flight in flying.items() if len(flight.positions) <= most}
         own = [place for place in missing if place not in flights]
-        self.metrics.looked_up(miss=len(own), joined=len(flights))
+        self.metrics.record_lookups(miss=len(own), joined=len(flights))
         if own:
-            flights |= dict.fromkeys(own, self.take_off(prepared, own))
+            flights |= dict.fromkeys(own, self.launch(prepared, own))
         with ExitStack() as waiting:
             for flight in set(flights.values()):
-                waiting.enter_context(flight.awaited())
+                waiting.enter_context(flight.waiter())
             await asyncio.wait([flight.task for flight in flights.values()])
         stages = flights[own[0]].task.result().stages if own else {}
         lost = [place for place, flight in flights.items() if flight.has_failed]
@@ -200,17 +200,17 @@ class Cached:
             stages = made.stages
         return stages
 
-    def take_off(self, prepared: Prepared, places: list[int]) -> Flight:
+    def launch(self, prepared: Prepared, places: list[int]) -> InFlight:
         """Begins to embed what nobody is embedding."""
         task = asyncio.create_task(self.embed_missing(prepared, places), name="embed")
-        flight = Flight(task, [prepared.work.keys[place] for place in places])
+        flight = InFlight(task, [prepared.work.keys[place] for place in places])
         self.tasks.add(task)
         if self.is_shared:
             self.flights.update(dict.fromkeys(flight.positions, flight))
-        task.add_done_callback(lambda _: self.landed(flight))
+        task.add_done_callback(lambda _: self.on_done(flight))
         return flight
 
-    def landed(self, flight: Flight) -> None:
+    def on_done(self, flight: InFlight) -> None:
         self.tasks.discard(flight.task)
         for key in flight.positions:
             if self.flights.get(key) is flight:  # and not a smaller one that began later
@@ -218,9 +218,9 @@ class Cached:
         if not flight.task.cancelled():
             flight.task.exception()  # those who wait raise it; where nobody is left, it counts as seen here
 
-    async def embed_missing(self, prepared: Prepared, places: list[int]) -> Made:
+    async def embed_missing(self, prepared: Prepared, places: list[int]) -> EmbeddedEntries:
         """Some distinct inputs, which go into the cache: with the counts that the work told, if it told any."""
-        distinct: Distinct = prepared.work
+        distinct: Deduplicated = prepared.work
         inner = distinct.prepared
         if inner is None or places != distinct.missing:
             inner = await self.embedder.prepare(prepared.inputs.only([distinct.first[place] for place in places]))
@@ -231,7 +231,7 @@ class Cached:
         if self.is_shared and self.is_current(distinct):
             for place, entry in zip(places, entries, strict=True):
                 self.cache.put(distinct.keys[place], entry)
-        return Made(entries, vectors.stages)
+        return EmbeddedEntries(entries, vectors.stages)
 
     def describe(self) -> Description:
         return self.embedder.describe()
@@ -249,7 +249,7 @@ class Cached:
             await asyncio.gather(*hanging, return_exceptions=True)
 
 
-def first_met(places: list[int]) -> list[int]:
+def first_positions(places: list[int]) -> list[int]:
     """For places numbered in order of appearance, the index at which each appears first."""
     first: list[int] = []
     for index, place in enumerate(places):

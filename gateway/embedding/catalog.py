@@ -32,16 +32,16 @@ class Catalog:
             raise UnknownModel(name)
         return model
 
-    async def serving(self, model: Model, name: str, *, deadline: float) -> None:
+    async def ensure_ready(self, model: Model, name: str, *, deadline: float) -> None:
         """Returns once the model, asked for as `name`, can serve. Raises ModelLoading, or ModelUnavailable once it failed."""
-        await self.loader.serving(model, name, deadline=deadline)
+        await self.loader.ensure_ready(model, name, deadline=deadline)
 
     @property
     def ready(self) -> bool:
         """Nothing is waited for, and there is something that serves or will: one that failed does not take the others down."""
-        return not self.awaited and any(model.state != "failed" for model in self.models)
+        return not self.loading and any(model.state != "failed" for model in self.models)
 
     @property
-    def awaited(self) -> list[Model]:
+    def loading(self) -> list[Model]:
         """Those that are still to be loaded before all is ready. One for its first use is never among them."""
         return [model for model in self.models if model.row.load == "start" and model.state == "loading"]

@@ -32,7 +32,7 @@ PROBES = (
 Rows = NDArray[np.float32]
 
 
-async def probed(embedder: Embedder, names: Iterable[str] = ()) -> Rows:
+async def probe_vectors(embedder: Embedder, names: Iterable[str] = ()) -> Rows:
     """The probes' vectors, shape (n, dimensions), float32, of length 1: without a prompt asked for, then with each of `names`.
 
     Raises as the embedder, and InvalidValue for a prompt that it has not.
@@ -48,7 +48,7 @@ async def probed_with(embedder: Embedder, input_type: str | None) -> Rows:
     return (await embedder.embed(await embedder.prepare(inputs))).rows
 
 
-def refuse_others(where: str, first: tuple[Description, Rows], other: tuple[Description, Rows]) -> None:
+def check_equivalent(where: str, first: tuple[Description, Rows], other: tuple[Description, Rows]) -> None:
     """Raises OperatorError with the figures where `other` is not what `first` is. `where` names both for the operator."""
     (about, rows), (other_about, other_rows) = first, other
     if about.dimensions != other_about.dimensions:

@@ -14,10 +14,10 @@ from msgspec import Meta, Struct
 
 from gateway.config import ModelRow
 from gateway.config.typed import typed
-from gateway.embedding.backend import Context
+from gateway.embedding.backend import BackendContext
 from gateway.embedding.embedder import Description, Embedder, Health, Inputs, Prepared, Vectors, Verified
-from gateway.embedding.equivalence import Rows, differ, probed, refuse_others
-from gateway.embedding.loading import settled
+from gateway.embedding.equivalence import Rows, differ, probe_vectors, check_equivalent
+from gateway.embedding.loading import wait_settled
 from gateway.errors import ConfigurationError, DeadlinePassed, GatewayError, InvalidValue, OperatorError, Overloaded
 from gateway.log import get_logger
 from gateway.metrics import ModelMetrics
@@ -38,7 +38,7 @@ class MemberRow(Struct, frozen=True, kw_only=True):
     name: Annotated[str, Meta(max_length=60, pattern=r"^[A-Za-z0-9._-]+$")] | None = None  # a header's and a label's value
 
 
-class GroupSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class FailoverSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     members: Annotated[
         list[dict[str, Any]],
         Meta(
@@ -50,19 +50,19 @@ class GroupSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     ]
 
 
-class Group:
+class FailoverBackend:
     """The backend of models that several servers have."""
 
     name = "group"
-    settings = GroupSettings
+    settings = FailoverSettings
 
-    def build(self, settings: GroupSettings, context: Context) -> "GroupEmbedder":
+    def build(self, settings: FailoverSettings, context: BackendContext) -> "FailoverEmbedder":
         """Raises ConfigurationError for a member that is wrong."""
         members = [member_of(number, table, context) for number, table in enumerate(settings.members, start=1)]
         for number, member in enumerate(members):
             if member.name in {other.name for other in members[:number]}:
                 raise ConfigurationError(f"models[{context.name}].members: the name '{member.name}' is used twice")
-        return GroupEmbedder(context.name, members, context.metrics)
+        return FailoverEmbedder(context.name, members, context.metrics)
 
 
 @dataclass(slots=True)
@@ -81,15 +81,15 @@ class Member:
     failure: OperatorError | None = None
     fingerprint: str = ""
     refused: tuple[str, OperatorError] | None = None
-    rests_until: float = 0.0
+    cooling_until: float = 0.0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-def member_of(number: int, table: dict[str, Any], context: Context) -> Member:
+def member_of(number: int, table: dict[str, Any], context: BackendContext) -> Member:
     where = f"models[{context.name}].members[{number - 1}]"
     own = {name: value for name, value in table.items() if name in {"backend", "name"}}
     row = typed(own, MemberRow, where=where)
-    if row.backend == Group.name or context.member is None:
+    if row.backend == FailoverBackend.name or context.member is None:
         raise ConfigurationError(f"{where}.backend: a group cannot be a member of a group")
     name = row.name or f"{number}-{row.backend}"
     settings = {name: value for name, value in table.items() if name not in own}
@@ -97,7 +97,7 @@ def member_of(number: int, table: dict[str, Any], context: Context) -> Member:
     return Member(name, model.embedder, model.built or model.embedder)
 
 
-class GroupEmbedder:
+class FailoverEmbedder:
     """An Embedder over its members. What it describes is the first of them that was reached."""
 
     def __init__(
@@ -145,7 +145,7 @@ class GroupEmbedder:
                 return
             if member.failure is not None:
                 raise member.failure
-            await self.started(member)
+            await self.start_member(member)
             if isinstance(member.built, Verified):
                 await member.built.verify()
             about = member.embedder.describe()
@@ -153,10 +153,10 @@ class GroupEmbedder:
                 raise member.refused[1]
             names = self.first[0].prompts if self.first is not None else about.prompts
             try:
-                found = (about, await probed(member.built, names))
+                found = (about, await probe_vectors(member.built, names))
                 if self.first is None:
                     self.first, self.first_name = found, member.name
-                refuse_others(f"models[{self.name}]: the members {self.first_name} and {member.name}", self.first, found)
+                check_equivalent(f"models[{self.name}]: the members {self.first_name} and {member.name}", self.first, found)
             except InvalidValue as error:  # a prompt that only the first has: its texts would be embedded without it
                 where = f"models[{self.name}]: the members {self.first_name} and {member.name}"
                 member.failure = differ(f"{where} differ in prompts: {error.message}")
@@ -170,11 +170,11 @@ class GroupEmbedder:
                 raise
             member.is_checked, member.fingerprint = True, about.fingerprint
 
-    async def started(self, member: Member) -> None:
+    async def start_member(self, member: Member) -> None:
         """Raises as the member's start, and OperatorError while that waits for a server that is away; it then goes on by itself."""
         if member.task is None or (member.task.done() and member.embedder.health().state != "ready"):
             member.task = asyncio.create_task(member.embedder.start(), name=f"start-{self.name}/{member.name}")
-        await settled(member.task, member.embedder)
+        await wait_settled(member.task, member.embedder)
         if not member.task.done():
             raise OperatorError(f"it is away: {member.embedder.health().detail}", category="no_member_reached")
         member.task.result()
@@ -190,14 +190,14 @@ class GroupEmbedder:
             await asyncio.sleep(seconds)
             seconds = min(2 * seconds, MAX_CHECK_SECONDS)
             for member in waiting:
-                await self.tried(member)
+                await self.retry_member(member)
 
-    async def tried(self, member: Member) -> bool:
+    async def retry_member(self, member: Member) -> bool:
         """Whether a member that was away can be used now."""
         try:
             await self.check(member)
         except (OperatorError, GatewayError):
-            member.rests_until = self.clock() + REST_SECONDS
+            member.cooling_until = self.clock() + REST_SECONDS
         if member.failure is not None:
             log.error("group_member_refused", model=self.name, member=member.name, reason=str(member.failure))
         if not member.is_checked:
@@ -207,7 +207,7 @@ class GroupEmbedder:
 
     async def prepare(self, inputs: Inputs) -> Prepared:
         """By the first member that can; `work` is whose it is."""
-        member, prepared = await self.asked(inputs, lambda member: member.embedder.prepare(inputs))
+        member, prepared = await self.ask_member(inputs, lambda member: member.embedder.prepare(inputs))
         return replace(prepared, work=(member, prepared))
 
     async def embed(self, prepared: Prepared) -> Vectors:
@@ -217,51 +217,51 @@ class GroupEmbedder:
         async def embedded(member: Member) -> Vectors:
             return await member.embedder.embed(own if member is chosen else await member.embedder.prepare(inputs))
 
-        member, vectors = await self.asked(inputs, embedded)
+        member, vectors = await self.ask_member(inputs, embedded)
         self.metrics.member_served(member.name, is_first=member is self.members[0])
         return replace(vectors, member=member.name, fingerprint=vectors.fingerprint or member.fingerprint)
 
-    async def asked(self, inputs: Inputs, work: Callable[[Member], Awaitable[Answer]]) -> tuple[Member, Answer]:
+    async def ask_member(self, inputs: Inputs, work: Callable[[Member], Awaitable[Answer]]) -> tuple[Member, Answer]:
         """What the first member that does not fail answers. Raises the first one's failure when all did."""
         failure: GatewayError | None = None
-        order = self.order()
+        order = self.candidates()
         for number, member in enumerate(order):
             seconds = share(inputs.deadline, num_left=len(order) - number)
             try:
-                if not member.is_checked and not await within(self.tried(member), seconds):
+                if not member.is_checked and not await within(self.retry_member(member), seconds):
                     continue
                 answer = await within(work(member), seconds)
                 if member.embedder.describe().fingerprint != member.fingerprint:
                     member.is_checked = False
                     self.begin_watch()
-                    if not await within(self.tried(member), seconds):
+                    if not await within(self.retry_member(member), seconds):
                         continue
             except GatewayError as error:
                 if error.status not in FALLS_BACK:
                     raise
                 failure = failure or error
-                self.rest(member, error)
+                self.cool_down(member, error)
             else:
                 return member, answer
         raise failure or Overloaded("None of this model's servers can be reached.", retry_after_seconds=REST_SECONDS)
 
-    def order(self) -> list[Member]:
+    def candidates(self) -> list[Member]:
         """As configured; those that failed a moment ago after the others, and those that were never reached last."""
         now = self.clock()
-        known = [member for member in self.members if member.is_checked or (member.failure is None and member.rests_until <= now)]
-        return sorted(known, key=lambda member: (not member.is_checked, member.rests_until > now))
+        known = [member for member in self.members if member.is_checked or (member.failure is None and member.cooling_until <= now)]
+        return sorted(known, key=lambda member: (not member.is_checked, member.cooling_until > now))
 
-    def rest(self, member: Member, error: GatewayError) -> None:
+    def cool_down(self, member: Member, error: GatewayError) -> None:
         """It is asked last for a while. Told once for that while, however many requests it fails."""
-        if member.rests_until <= self.clock():
+        if member.cooling_until <= self.clock():
             log.warning("group_member_failed", model=self.name, member=member.name, code=error.outcome)
-        member.rests_until = self.clock() + REST_SECONDS
-        self.metrics.member_answered(member.name, error.outcome)
+        member.cooling_until = self.clock() + REST_SECONDS
+        self.metrics.record_member(member.name, error.outcome)
 
     def describe(self) -> Description:
         if self.first is None:
             raise RuntimeError("a group is described once it is started")
-        return replace(self.first[0], backend=Group.name)
+        return replace(self.first[0], backend=FailoverBackend.name)
 
     def health(self) -> Health:
         checked = [member for member in self.members if member.is_checked]

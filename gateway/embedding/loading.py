@@ -31,17 +31,17 @@ class Loader:
 
         Whoever waits may leave.
         """
-        await settled(self.begin(model), model.embedder)
+        await wait_settled(self.begin(model), model.embedder)
 
     def begin(self, model: Model) -> asyncio.Task[None]:
-        life = model.life
+        life = model.load_state
         if life.task is None or life.task.done():
-            life.task = asyncio.create_task(self.loaded(model), name=f"load-{model.name}")
+            life.task = asyncio.create_task(self.load_once(model), name=f"load-{model.name}")
             self.tasks.add(life.task)
-            life.task.add_done_callback(lambda task: self.ended(model, task))
+            life.task.add_done_callback(lambda task: self.on_load_ended(model, task))
         return life.task
 
-    async def loaded(self, model: Model) -> None:
+    async def load_once(self, model: Model) -> None:
         log.info("loading_model", model=model.name, source=model.row.settings.get("source", model.row.backend))
         started = time.perf_counter()
         await model.start()
@@ -50,12 +50,12 @@ class Loader:
             "model_loaded", model=model.name, runtime=about.runtime, device=about.device, precision=about.precision,
             fingerprint=about.fingerprint, seconds=round(time.perf_counter() - started, 1),
         )  # fmt: skip
-        model.life.failure = None  # until now it went on being called failed: a second try must not make /readyz wait
+        model.load_state.failure = None  # until now it went on being called failed: a second try must not make /readyz wait
         self.on_loaded(model)
 
-    def ended(self, model: Model, task: asyncio.Task[None]) -> None:
+    def on_load_ended(self, model: Model, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
-        life = model.life
+        life = model.load_state
         if task.cancelled():
             return
         life.failure = task.exception()
@@ -69,7 +69,7 @@ class Loader:
         reason = {"reason": str(life.failure)} if is_told else {"exc_info": life.failure}
         log.error("model_failed", model=model.name, category=model.category, retry_seconds=seconds, **reason)
 
-    async def serving(self, model: Model, name: str, *, deadline: float) -> None:
+    async def ensure_ready(self, model: Model, name: str, *, deadline: float) -> None:
         """Returns at once if the model can serve. One that is loaded on first use is waited for, until `deadline` at most.
 
         `name` is the client's own; `deadline` is on the clock of `time.monotonic`. Raises ModelLoading or ModelUnavailable.
@@ -77,7 +77,7 @@ class Loader:
         if model.state == "ready":
             return
         if model.row.load == "first_use" and not model.is_broken:
-            await self.waited(model, name, deadline)
+            await self.wait_for_load(model, name, deadline)
         match model.state:
             case "failed":
                 reason = "It has stopped working." if model.is_broken else "It could not be loaded."
@@ -85,8 +85,8 @@ class Loader:
             case "loading" | "unloaded":
                 raise ModelLoading(name)
 
-    async def waited(self, model: Model, name: str, deadline: float) -> None:
-        life = model.life
+    async def wait_for_load(self, model: Model, name: str, deadline: float) -> None:
+        life = model.load_state
         if not life.is_loading and life.failure is not None and self.clock() < life.retry_at:
             return
         if life.num_waiting >= MAX_WAITING:
@@ -94,7 +94,7 @@ class Loader:
         life.num_waiting += 1
         try:
             task = self.begin(model)
-            await asyncio.wait_for(settled(task, model.embedder), timeout=max(0.0, deadline - time.monotonic()))
+            await asyncio.wait_for(wait_settled(task, model.embedder), timeout=max(0.0, deadline - time.monotonic()))
         except TimeoutError:
             pass  # the model's state says what becomes of the request
         finally:
@@ -105,7 +105,7 @@ class Loader:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             for model in models():
-                if model.row.load == "start" and model.life.failure is not None and self.clock() >= model.life.retry_at:
+                if model.row.load == "start" and model.load_state.failure is not None and self.clock() >= model.load_state.retry_at:
                     self.begin(model)
 
     async def close(self) -> None:
@@ -115,7 +115,7 @@ class Loader:
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
 
-async def settled(task: asyncio.Task[None], embedder: Embedder) -> None:
+async def wait_settled(task: asyncio.Task[None], embedder: Embedder) -> None:
     """Returns when an embedder's start has ended, or says that it waits for what is away. Raises nothing of it."""
     while not task.done() and not embedder.health().category:
         await asyncio.wait([task], timeout=LOOK_SECONDS)

@@ -14,7 +14,7 @@ ModelState = Literal["unloaded", "loading", "ready", "failed"]
 
 
 @dataclass(slots=True)
-class Life:
+class LoadState:
     """How far an embedder has come. It outlives the configuration it was built for, as its embedder does."""
 
     task: asyncio.Task[None] | None = None  # the latest load
@@ -35,7 +35,7 @@ class Model:
     row: ModelRow
     embedder: Embedder
     built: Embedder | None = None
-    life: Life = field(default_factory=Life)
+    load_state: LoadState = field(default_factory=LoadState)
 
     @property
     def name(self) -> str:
@@ -44,18 +44,18 @@ class Model:
     @property
     def state(self) -> ModelState:
         """ "unloaded" is a model that waits for its first request; "failed" one that could not be loaded, or broke since."""
-        if self.life.failure is not None:
+        if self.load_state.failure is not None:
             return "failed"
         health = self.embedder.health()
         if health.state == "loading" and health.category:
             return "failed"
-        is_waiting = health.state == "loading" and self.life.task is None and self.row.load == "first_use"
+        is_waiting = health.state == "loading" and self.load_state.task is None and self.row.load == "first_use"
         return "unloaded" if is_waiting else health.state
 
     @property
     def is_broken(self) -> bool:
         """It served and no longer can: a restart is what helps. One that could not be loaded is tried again instead."""
-        return self.life.failure is None and self.embedder.health().state == "failed"
+        return self.load_state.failure is None and self.embedder.health().state == "failed"
 
     async def start(self) -> None:
         """Starts the embedder, if it is not started yet, and checks it against the row. Raises as `check`, and OperatorError."""
@@ -125,7 +125,7 @@ class Model:
     @property
     def category(self) -> str:
         """Why it is "failed", in a word that strangers may read."""
-        failure = self.life.failure
+        failure = self.load_state.failure
         if failure is None:
             return self.embedder.health().category or "broken"
         if isinstance(failure, OperatorError):

@@ -14,14 +14,14 @@ ALL_ZERO = "it gave a vector of zeros"
 TINY = np.float32(1e-12)  # torch's own floor in `normalize`: a zero vector stays zero instead of becoming NaN
 
 
-def normalized(rows: Float32) -> Float32:
+def normalize_rows(rows: Float32) -> Float32:
     """Each row divided by its Euclidean length. Shape (n, d), dtype float32, as it came."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     unit: Float32 = rows / np.maximum(lengths, TINY)
     return unit
 
 
-def made_unit(rows: Float32) -> Float32:
+def scale_to_unit(rows: Float32) -> Float32:
     """As `normalized`, but a row that is of length 1 already, to 1e-6, stays bit for bit what its maker made it.
 
     Lengths are reckoned in float64: the square of a float32 may be too large or too small for one.
@@ -31,7 +31,7 @@ def made_unit(rows: Float32) -> Float32:
     return rows if is_unit.all() else np.where(is_unit, rows, (rows / np.maximum(lengths, TINY)).astype(np.float32))
 
 
-def joined(windows: Float32, *, counts: list[int], weights: list[int]) -> Float32:
+def join_windows(windows: Float32, *, counts: list[int], weights: list[int]) -> Float32:
     """One row an input from its windows' rows, averaged by `weights`; inputs of one window keep their row bit for bit.
 
     `windows` has shape (sum(counts), d), `counts[i]` >= 1 windows belong to input i, `weights` has one token count a window.
@@ -59,7 +59,7 @@ def refuse_no_vector(rows: Float32, inputs: Inputs) -> None:
         raise Unembeddable(inputs.where(index), *([] if rows[index].any() else [ALL_ZERO]))
 
 
-def cut(rows: Float32, dimensions: int | None, *, normalize: bool, layer_norm: bool = False) -> Float32:
+def truncate(rows: Float32, dimensions: int | None, *, normalize: bool, layer_norm: bool = False) -> Float32:
     """The first `dimensions` components, made length 1 again where `normalize` says so. None or all of them changes nothing.
 
     With `layer_norm` they are cut from each row's layer norm, without weights, over all of its components: what some Matryoshka
@@ -70,4 +70,4 @@ def cut(rows: Float32, dimensions: int | None, *, normalize: bool, layer_norm: b
     if layer_norm:
         variance = rows.var(axis=1, keepdims=True)
         rows = ((rows - rows.mean(axis=1, keepdims=True)) / np.sqrt(variance + LAYER_NORM_EPSILON)).astype(np.float32, copy=False)
-    return normalized(rows[:, :dimensions]) if normalize else rows[:, :dimensions]
+    return normalize_rows(rows[:, :dimensions]) if normalize else rows[:, :dimensions]

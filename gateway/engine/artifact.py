@@ -147,19 +147,19 @@ def installed_libraries() -> dict[str, str]:
     return versions
 
 
-class Shelf:
+class ArtifactStore:
     """The folder of compiled models."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def place(self, identity: Identity, precision: str) -> Path:
+    def path(self, identity: Identity, precision: str) -> Path:
         """Where the artifact of these files in this precision is or would be."""
         return self.folder / digest(FORMAT, identity.parts(), precision)[:24]
 
     def find(self, identity: Identity, precision: str) -> Path | None:
         """The artifact's folder; None where there is none, or it is damaged, or made by other versions than those installed."""
-        place = self.place(identity, precision)
+        place = self.path(identity, precision)
         return place if read(place) is not None else None
 
     def find_by_source(self, source: str, precision: str) -> Path | None:

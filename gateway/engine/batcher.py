@@ -13,7 +13,7 @@ from operator import attrgetter
 
 from gateway.engine.budget import Budget
 from gateway.engine.job import Job, Work
-from gateway.engine.scheduler import Caller, Scheduler
+from gateway.engine.scheduler import CallerFlow, Scheduler
 from gateway.engine.shapes import FREE, Shapes
 from gateway.errors import GatewayError, Overloaded
 from gateway.metrics import ModelMetrics
@@ -26,7 +26,7 @@ RATE_WEIGHT = 0.2  # of the newest batch in the measured tokens a second
 FIRST_RATE = 2000.0  # tokens a second, assumed until the first batch has run
 
 
-class Run:
+class Candidate:
     """Of one request's jobs, which are sorted by length, neighbours [bottom, top) that go into a batch; none to begin with."""
 
     def __init__(self, work: Work, longest: int) -> None:
@@ -57,8 +57,8 @@ class Batcher:
         self.metrics = metrics
         self.changed = threading.Condition()
         self.scheduler = Scheduler()
-        self.callers: dict[tuple[str, str], Caller] = {}  # by fairness key and class
-        self.works: dict[Work, Caller] = {}  # in order of arrival
+        self.callers: dict[tuple[str, str], CallerFlow] = {}  # by fairness key and class
+        self.works: dict[Work, CallerFlow] = {}  # in order of arrival
         self.num_tokens = 0
         self.num_inputs = 0
         self.num_resting = 0  # device threads that wait for work
@@ -81,10 +81,10 @@ class Batcher:
             self.works[work] = caller
             self.num_tokens += work.num_tokens
             self.num_inputs += len(work.pending)
-            self.tell()
+            self.update_metrics()
             self.changed.notify_all()
 
-    def caller_of(self, work: Work) -> Caller:
+    def caller_of(self, work: Work) -> CallerFlow:
         caller = self.callers.get((work.caller, work.service_class))
         if caller is None:
             caller = self.scheduler.arrive(work.caller, work.weight, work.service_class)
@@ -101,7 +101,7 @@ class Batcher:
                 self.num_inputs -= len(work.pending)
                 work.pending.clear()
                 self.remove(work)
-                self.tell()
+                self.update_metrics()
 
     def next_batch(self) -> list[Job]:
         """Waits for work. An empty list means that the batcher was closed."""
@@ -110,11 +110,11 @@ class Batcher:
                 if self.closed_by is not None:
                     return []
                 self.rest()
-            batch = self.batch()
+            batch = self.form_batch()
             now = time.perf_counter()
             for job in batch:
                 job.work.started_at = job.work.started_at or now
-            self.tell()
+            self.update_metrics()
             return batch
 
     def rest(self) -> None:
@@ -127,7 +127,7 @@ class Batcher:
         finally:
             self.num_resting -= 1
 
-    def measured(self, num_tokens: int, seconds: float) -> None:
+    def record_speed(self, num_tokens: int, seconds: float) -> None:
         """A batch of so many tokens took so long: the figure behind every Retry-After."""
         rate = num_tokens / max(seconds, 1e-6)
         is_first = self.tokens_per_second == FIRST_RATE
@@ -142,13 +142,13 @@ class Batcher:
                 self.forget(work)
             self.changed.notify_all()
 
-    def batch(self) -> list[Job]:
+    def form_batch(self) -> list[Job]:
         leader, *callers = self.scheduler.next_turn()
         own_works = leader.ordered(is_leader=True)
         longest = self.shapes.length(own_works[0].pending[-1].num_tokens)
         max_jobs = self.shapes.rows(max(1, self.budget.max_tokens // longest))
         works = chain(own_works, chain.from_iterable(caller.ordered(is_leader=False) for caller in callers))
-        runs = [Run(work, longest) for work in islice(works, max(max_jobs, MIN_REQUESTS_SEEN))]
+        runs = [Candidate(work, longest) for work in islice(works, max(max_jobs, MIN_REQUESTS_SEEN))]
         num_jobs = real_tokens = 0
         own, others = runs[: len(own_works)], runs[len(own_works) :]
         # What needs no more padding first, then what is near in length; but of the caller whose turn it is before any other's: who
@@ -186,8 +186,8 @@ class Batcher:
             del self.callers[work.caller, work.service_class]
             self.scheduler.leave(caller)
 
-    def tell(self) -> None:
-        self.metrics.waiting(num_inputs=self.num_inputs, num_tokens=self.num_tokens, backlog_seconds=self.backlog_seconds)
+    def update_metrics(self) -> None:
+        self.metrics.set_queue(num_inputs=self.num_inputs, num_tokens=self.num_tokens, backlog_seconds=self.backlog_seconds)
 
 
 num_tokens_of = attrgetter("num_tokens")

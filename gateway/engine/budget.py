@@ -33,7 +33,7 @@ class Budget:
             self.change(min(self.max_tokens, max(MIN_TOKENS, batch_tokens // 2)))
         log.warning("out_of_memory", model=self.metrics.name, batch_tokens=batch_tokens, max_batch_tokens=self.max_tokens)
 
-    def fitted(self) -> None:
+    def on_success(self) -> None:
         """A batch has run."""
         with self.lock:
             self.num_fitted += 1

@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from gateway.config import child_environment
 from gateway.engine import artifact
-from gateway.engine.artifact import NETWORK, TOKENIZER, Manifest, Shelf, Target
+from gateway.engine.artifact import NETWORK, TOKENIZER, Manifest, ArtifactStore, Target
 from gateway.engine.fidelity import FAILURES, Expected, Proof, Unfaithful, expected_of, judged, proof_of
 from gateway.engine.identity import identity_of, refuse_changed, sha256_of
 from gateway.engine.precision import CANDIDATES
@@ -40,7 +40,7 @@ class Interrupted(OperatorError):
     """The gateway was told to stop while it compiled."""
 
 
-class Child:
+class CompileProcess:
     """The process that compiles, for whoever must end it early; ended before it began, it does not begin."""
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class Child:
                 self.process.terminate()
 
 
-class Order(Struct, frozen=True):
+class CompileJob(Struct, frozen=True):
     """What to compile, and where to."""
 
     folder: str
@@ -75,7 +75,7 @@ class Order(Struct, frozen=True):
     shelf: str
 
 
-class Report(Struct, frozen=True):
+class CompileReport(Struct, frozen=True):
     """A line the child prints: a step begun, or what went wrong."""
 
     step: str = ""
@@ -88,15 +88,15 @@ def compile_model(  # noqa: PLR0913 - the last two are for tests
     *,
     source: str,
     precision: str,
-    shelf: Shelf,
+    shelf: ArtifactStore,
     progress: Progress,
-    child: Child,
+    child: CompileProcess,
     command: Sequence[str] = COMMAND,
     timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> None:
     """Blocks until the artifact is in its place. Raises OperatorError with the reason where it cannot be made, or not in time."""
-    order = msgspec.json.encode(Order(str(folder), source, precision, str(shelf.folder))).decode()
-    error = Report()
+    order = msgspec.json.encode(CompileJob(str(folder), source, precision, str(shelf.folder))).decode()
+    error = CompileReport()
     is_late = threading.Event()
     with child.start([*command, order]) as process:
 
@@ -109,7 +109,7 @@ def compile_model(  # noqa: PLR0913 - the last two are for tests
         watchdog.start()
         try:
             for line in process.stdout or ():
-                report = reported(line)
+                report = parse_report(line)
                 error = report if report.error else error
                 if report.step:
                     progress(report.step)
@@ -127,20 +127,20 @@ def compile_model(  # noqa: PLR0913 - the last two are for tests
         raise OperatorError(f"compiling the model ended with exit code {process.returncode}")
 
 
-def reported(line: str) -> Report:
+def parse_report(line: str) -> CompileReport:
     """Libraries print to standard output too; what is no report is passed over."""
     try:
-        return msgspec.json.decode(line, type=Report)
+        return msgspec.json.decode(line, type=CompileReport)
     except msgspec.MsgspecError:
-        return Report()
+        return CompileReport()
 
 
-def tell(report: Report) -> None:
+def print_report(report: CompileReport) -> None:
     sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
     sys.stdout.flush()
 
 
-def compiled(order: Order) -> None:
+def run(order: CompileJob) -> None:
     """The child's whole work: what reaches the bar first, of the precision asked for, float32, and torch.
 
     Raises OperatorError where the model cannot be loaded, and Unfaithful where not even torch gives vectors to rely on.
@@ -148,28 +148,28 @@ def compiled(order: Order) -> None:
     from gateway.engine.tokenizer import Tokenizer  # noqa: PLC0415 - in the child alone, as what follows
     from gateway.engine.torch_encoder import TorchEncoder  # noqa: PLC0415
 
-    folder, shelf = Path(order.folder), Shelf(Path(order.shelf))
+    folder, shelf = Path(order.folder), ArtifactStore(Path(order.shelf))
     target = Target(order.source, order.precision, identity_of(folder))
-    tell(Report("loading"))
+    print_report(CompileReport("loading"))
     reference = TorchEncoder(folder, device="cpu", precision="float32", threads=0)
     refuse_changed(folder, target.identity)
-    tell(Report("converting"))
+    print_report(CompileReport("converting"))
     network, reason = converted(reference)
-    tell(Report("measuring"))
+    print_report(CompileReport("measuring"))
     tokenizer = Tokenizer(reference.info.tokenizer_json)
     measure = Measure(expected_of(reference, tokenizer), proof_of(reference, tokenizer), [reason] if reason else [])
 
     def make(making: Path) -> None:
         for precision in CANDIDATES[order.precision] if network is not None else ():
-            manifest = made(network, reference, target, making, precision, measure)
+            manifest = write_artifact(network, reference, target, making, precision, measure)
             if manifest is not None:
                 break
         else:
             manifest = without_network(folder, reference, target, making, measure)
-        tell(Report("writing"))
+        print_report(CompileReport("writing"))
         artifact.write_manifest(making, manifest)
 
-    shelf.put(shelf.place(target.identity, order.precision), make)
+    shelf.put(shelf.path(target.identity, order.precision), make)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +200,7 @@ def first_line(error: Exception) -> str:
     return (str(error).splitlines() or [""])[0]
 
 
-def made(  # noqa: PLR0913, PLR0917
+def write_artifact(  # noqa: PLR0913, PLR0917
     network: object, reference: Any, target: Target, making: Path, precision: str, measure: Measure
 ) -> Manifest | None:
     """Writes all but the manifest, in `precision`. None where it is not faithful, which `measure` then knows."""
@@ -243,14 +243,16 @@ def without_network(folder: Path, reference: Any, target: Target, making: Path, 
 
 
 def main() -> None:
-    order = msgspec.json.decode(sys.argv[1], type=Order)
+    order = msgspec.json.decode(sys.argv[1], type=CompileJob)
     try:
-        compiled(order)
+        run(order)
     except OperatorError as error:
-        tell(Report(error=str(error), category=error.category))
+        print_report(CompileReport(error=str(error), category=error.category))
         sys.exit(1)
     except (RuntimeError, ValueError, TypeError, OSError, AttributeError, KeyError) as error:
-        tell(Report(error=f"OpenVINO cannot compile the model in {order.folder}: {type(error).__name__}: {first_line(error)}"))
+        print_report(
+            CompileReport(error=f"OpenVINO cannot compile the model in {order.folder}: {type(error).__name__}: {first_line(error)}")
+        )
         sys.exit(1)
 
 

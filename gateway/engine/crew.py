@@ -24,13 +24,13 @@ log = get_logger()
 ops = openvino.opset13
 
 
-class Crew:
+class LatencyNetwork:
     """Knows how many of a model's encoders are at work. `network` is for the one that works alone; None where there is none yet."""
 
-    def __init__(self, make: Callable[[], "Branched"] | None = None, *, name: str = "") -> None:
+    def __init__(self, make: Callable[[], "BucketedNetwork"] | None = None, *, name: str = "") -> None:
         self.make = make
         self.name = name
-        self.network: Branched | None = None
+        self.network: BucketedNetwork | None = None
         self.num_working = 0
         self.lock = threading.Lock()
         self.is_made = threading.Event()  # or will never be
@@ -40,10 +40,10 @@ class Crew:
     def start(self) -> None:
         """Makes the network, in a thread of its own that ends with it. The process waits for it before it ends."""
         if self.make is not None:
-            threading.Thread(target=self.live, args=[self.make], name=f"crew-{self.name}").start()
+            threading.Thread(target=self.run_forever, args=[self.make], name=f"crew-{self.name}").start()
             self.make = None
 
-    def live(self, make: Callable[[], "Branched"]) -> None:
+    def run_forever(self, make: Callable[[], "BucketedNetwork"]) -> None:
         try:
             self.network = make()
         except Exception as error:  # noqa: BLE001 - whatever OpenVINO raises: the others serve as well, a lone text just slower
@@ -64,7 +64,7 @@ class Crew:
                 self.num_working -= 1
 
 
-class Branched(Network):
+class BucketedNetwork(Network):
     """A Network that was given branches of these lengths."""
 
     def __init__(self, request: openvino.InferRequest, lengths: Sequence[int]) -> None:
@@ -77,17 +77,17 @@ class Branched(Network):
         return self.lengths[place] if place < len(self.lengths) else length
 
 
-def branched(model: openvino.Model, lengths: Sequence[int]) -> openvino.Model:
+def build_bucketed(model: openvino.Model, lengths: Sequence[int]) -> openvino.Model:
     """The same model, whose inputs all have one shape (rows, length), with a branch for one row of each of these lengths."""
-    return chosen([fixed(model, length) for length in lengths] + [model.clone()], [*lengths, MANY])
+    return choose_bucket([fix_length(model, length) for length in lengths] + [model.clone()], [*lengths, MANY])
 
 
-def chosen(bodies: list[openvino.Model], lengths: list[int]) -> openvino.Model:
+def choose_bucket(bodies: list[openvino.Model], lengths: list[int]) -> openvino.Model:
     """The first of these whose length the row has at most, found by halves."""
     if len(bodies) == 1:
         return bodies[0]
     half = len(bodies) // 2
-    then, other = chosen(bodies[:half], lengths[:half]), chosen(bodies[half:], lengths[half:])
+    then, other = choose_bucket(bodies[:half], lengths[:half]), choose_bucket(bodies[half:], lengths[half:])
     inputs = [ops.parameter([-1, -1], np.int64) for _ in then.get_parameters()]
     rows, length = (ops.gather(ops.shape_of(inputs[0]), np.int64(axis), np.int64(0)) for axis in (0, 1))
     one_long = ops.add(ops.multiply(ops.subtract(rows, np.int64(1)), np.int64(MANY)), length)
@@ -99,7 +99,7 @@ def chosen(bodies: list[openvino.Model], lengths: list[int]) -> openvino.Model:
     return openvino.Model([node.set_output(then.get_results()[0], other.get_results()[0])], inputs)
 
 
-def fixed(model: openvino.Model, length: int) -> openvino.Model:
+def fix_length(model: openvino.Model, length: int) -> openvino.Model:
     """A copy for one row of this length. Its inputs are still of any, as what chooses between copies knows no other."""
     copy = model.clone()
     copy.reshape({port: [1, length] for port in copy.inputs})

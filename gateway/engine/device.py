@@ -24,7 +24,7 @@ PROBE = [Window([0] * 8)]  # of a shape that warming up has run
 log = get_logger()
 
 
-class Broken(Exception):
+class DeviceBroken(Exception):
     """The device no longer runs what it ran when it was loaded. After an illegal access CUDA fails whatever follows."""
 
 
@@ -49,7 +49,7 @@ class Device:
         self.on_failed = on_failed
         self.batcher = batcher
         self.metrics = metrics
-        self.in_hand: list[Job] = []
+        self.current_batch: list[Job] = []
         self.deaths: deque[float] = deque(maxlen=MAX_RESTARTS + 1)
         self.num_deaths_in_a_row = 0
         self.failed = False
@@ -63,26 +63,26 @@ class Device:
             self.thread.join(timeout_seconds)
 
     def new_thread(self) -> threading.Thread:
-        return threading.Thread(target=self.live, name=f"device-{self.metrics.name}", daemon=True)
+        return threading.Thread(target=self.run_forever, name=f"device-{self.metrics.name}", daemon=True)
 
-    def live(self) -> None:
+    def run_forever(self) -> None:
         is_over = False
         try:
             while batch := self.batcher.next_batch():
-                self.in_hand = batch
+                self.current_batch = batch
                 self.run(batch)
-                self.in_hand = []
+                self.current_batch = []
             is_over = True
         finally:
             if not is_over:
-                self.died()
+                self.on_thread_death()
 
-    def died(self) -> None:
+    def on_thread_death(self) -> None:
         """Called by the dying thread: nobody waits for what it held, and another thread goes on."""
-        for work in {job.work for job in self.in_hand}:
+        for work in {job.work for job in self.current_batch}:
             self.batcher.forget(work)
             work.end(ModelUnavailable("Its device is being restarted.", retry_after_seconds=1))
-        self.in_hand = []
+        self.current_batch = []
         self.deaths.append(time.monotonic())
         self.num_deaths_in_a_row += 1
         self.metrics.device_restarts.inc()
@@ -121,9 +121,9 @@ class Device:
             self.halve(batch, error)
         else:
             real_tokens = sum(job.num_tokens for job in batch)
-            self.batcher.budget.fitted()
-            self.batcher.measured(real_tokens, time.perf_counter() - started)
-            self.metrics.ran(num_inputs=len(batch), padded_tokens=padded_tokens, real_tokens=real_tokens)
+            self.batcher.budget.on_success()
+            self.batcher.record_speed(real_tokens, time.perf_counter() - started)
+            self.metrics.record_batch(num_inputs=len(batch), padded_tokens=padded_tokens, real_tokens=real_tokens)
             self.deliver(batch, rows)
 
     def halve(self, batch: list[Job], error: Exception) -> None:
@@ -133,23 +133,23 @@ class Device:
         """
         if len(batch) == 1:
             if not isinstance(error, TooLarge):
-                self.prove()
+                self.check_alive()
             self.fail(batch[0], error)
             return
         middle = len(batch) // 2
         self.run(batch[:middle])
         self.run(batch[middle:])
 
-    def prove(self) -> None:
+    def check_alive(self) -> None:
         """Runs what is known to run, and to give a known vector. Raises Broken."""
         try:
             rows = self.encoder.embed([self.proof.window] if self.proof else PROBE)
         except (OutOfMemory, MemoryError):
             return
         except Exception as error:
-            raise Broken from error
+            raise DeviceBroken from error
         if self.proof and not self.proof.holds(rows, self.encoder.info.precision):
-            raise Broken
+            raise DeviceBroken
 
     def deliver(self, batch: list[Job], rows: NDArray[np.float32]) -> None:
         """A batch without one vector is suspicious. Raises Broken."""
@@ -157,7 +157,7 @@ class Device:
         if has_vector.any():
             self.num_deaths_in_a_row = 0
         elif self.proof:
-            self.prove()
+            self.check_alive()
         for job, row, is_good in zip(batch, rows, has_vector, strict=True):
             if is_good:
                 job.work.deliver(job, row)

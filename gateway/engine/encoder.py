@@ -54,7 +54,7 @@ class EncoderInfo:
     shapes: Shapes = FREE
 
 
-def padded(windows: list[Window], *, length: int, pad_id: int, leaves_prompt_out: bool) -> list[NDArray[np.int64]]:
+def pad(windows: list[Window], *, length: int, pad_id: int, leaves_prompt_out: bool) -> list[NDArray[np.int64]]:
     """What a network reads: input ids, attention mask, and where prompts are left out the mask that pooling sees instead.
 
     Each has shape (len(windows), length); a mask is 1 where a row's own ids stand. Padding is always on the right, whatever the

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gateway.config import LimitSettings
 from gateway.embedding.embedder import Inputs, Task
 from gateway.engine.encoder import Encoder, EncoderInfo, OutOfMemory, Window
-from gateway.engine.plan import Planner
+from gateway.engine.plan import Preprocessor
 from gateway.engine.tokenizer import Tokenizer
 from gateway.errors import OperatorError
 
@@ -103,9 +103,9 @@ def proof_of(reference: Encoder, tokenizer: Tokenizer) -> Proof:
 
 def proof_window(info: EncoderInfo, tokenizer: Tokenizer) -> Window:
     """What the road makes of the text. Raises OperatorError for a model that reads nothing but its special tokens."""
-    planner = Planner(info, tokenizer, prompts={}, rule="end", limits=LimitSettings())
+    planner = Preprocessor(info, tokenizer, prompts={}, rule="end", limits=LimitSettings())
     inputs = Inputs([PROOF_TEXT], is_array=False, caller="", deadline=inf)
-    window: Window = planner.planned(inputs, threading.Event()).work.windows[0]
+    window: Window = planner.prepare(inputs, threading.Event()).work.windows[0]
     return window
 
 

@@ -85,7 +85,7 @@ class Work:
     def end(self, error: BaseException | None) -> None:
         """Wakes whoever waits; a second end, or one after the client left, changes nothing."""
         if not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(settle, self.done, error)
+            self.loop.call_soon_threadsafe(resolve, self.done, error)
 
     @property
     def queue_seconds(self) -> float:
@@ -96,7 +96,7 @@ class Work:
         return self.finished_at - self.started_at
 
 
-def settle(done: asyncio.Future[None], error: BaseException | None) -> None:
+def resolve(done: asyncio.Future[None], error: BaseException | None) -> None:
     if done.done():
         return
     if error is None:

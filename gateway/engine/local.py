@@ -11,22 +11,22 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from gateway.embedding.backend import Context
+from gateway.embedding.backend import BackendContext
 from gateway.embedding.embedder import Description, Health, Inputs, Prepared, Vectors
 from gateway.embedding.fingerprint import Fingerprint, digest
-from gateway.embedding.vectors import ALL_ZERO, joined, normalized, refuse_no_vector
+from gateway.embedding.vectors import ALL_ZERO, join_windows, normalize_rows, refuse_no_vector
 from gateway.engine import runtime
-from gateway.engine.artifact import Manifest, Shelf
+from gateway.engine.artifact import Manifest, ArtifactStore
 from gateway.engine.batcher import Batcher
 from gateway.engine.budget import Budget
-from gateway.engine.compiler import Child
+from gateway.engine.compiler import CompileProcess
 from gateway.engine.device import Device
 from gateway.engine.encoder import Encoder, EncoderInfo, OutOfMemory, Window
 from gateway.engine.fidelity import PROOF_TEXT, UNFAITHFUL, Proof, cosines, proof_window
 from gateway.engine.identity import Identity
 from gateway.engine.job import AllZero, NotFinite, TooLarge, Work
-from gateway.engine.plan import Planner, Windows
-from gateway.engine.runtime import Loaded
+from gateway.engine.plan import Preprocessor, Windows
+from gateway.engine.runtime import LoadedModel
 from gateway.engine.settings import LocalSettings
 from gateway.engine.tokenizer import Tokenizer
 from gateway.errors import GatewayError, ModelUnavailable, OperatorError, Overloaded, Unembeddable
@@ -41,20 +41,20 @@ WARMUP_LENGTHS = (8, 16, 24, 32, 40, 48, 64, 96, 128, 256)
 log = get_logger()
 
 
-class SentenceTransformers:
+class SentenceTransformersBackend:
     """The backend of models that sentence-transformers can load."""
 
     name = "sentence-transformers"
     settings = LocalSettings
 
-    def build(self, settings: LocalSettings, context: Context) -> "Local":
-        return Local(settings, context)
+    def build(self, settings: LocalSettings, context: BackendContext) -> "LocalEmbedder":
+        return LocalEmbedder(settings, context)
 
 
-class Local:
+class LocalEmbedder:
     """An Embedder over the encoders of one model, a device thread each, all fed by one batcher."""
 
-    def __init__(self, settings: LocalSettings, context: Context) -> None:
+    def __init__(self, settings: LocalSettings, context: BackendContext) -> None:
         self.settings = settings
         self.context = context
         self.name = context.name
@@ -62,18 +62,18 @@ class Local:
         self.engine = context.engine
         self.metrics = context.metrics
         own = context.engine.models_dir
-        self.shelf = Shelf(Path(own) if own else context.data_dir / "models")
+        self.artifacts = ArtifactStore(Path(own) if own else context.data_dir / "models")
         self.state = Health("loading", f"{settings.source}: not started")
         self.pool = ThreadPoolExecutor(TOKENIZER_THREADS, thread_name_prefix=f"tokenizer-{self.name}")
         self.devices: list[Device] = []
         self.proof: Proof | None = None
-        self.compiler = Child()
-        self.turn = context.turn
+        self.compile_process = CompileProcess()
+        self.load_lock = context.load_lock
         self.is_closed = False
 
     async def start(self) -> None:
         try:
-            async with self.turn:
+            async with self.load_lock:
                 await asyncio.to_thread(self.load)
             if self.proof is not None and not self.is_closed:
                 await self.prove(self.proof)
@@ -104,21 +104,21 @@ class Local:
         return OperatorError(f"{source}: of a text whose vector is known, the loaded model gives {what}", category=UNFAITHFUL)
 
     def load(self) -> None:
-        self.serve(runtime.load(self.name, self.settings, self.engine, self.shelf, child=self.compiler))
+        self.start_devices(runtime.load(self.name, self.settings, self.engine, self.artifacts, child=self.compile_process))
         pooling = runtime.default_pooling(self.settings)
         if pooling:
             log.warning("no_modules_json", model=self.name, hint=f"its folder has none: {pooling}, as sentence-transformers does")
         if self.is_closed:  # while this thread, which cannot be stopped, was loading
             self.stop()
 
-    def serve(self, loaded: Loaded) -> None:
+    def start_devices(self, loaded: LoadedModel) -> None:
         """Warms the encoders up, and starts a device thread for each of them."""
         self.tokenizer = Tokenizer(loaded.encoders[0].info.tokenizer_json)
         for encoder in loaded.encoders:  # as text it is no longer needed: for a vocabulary of 250,000 words it is 39 MB
             encoder.info = replace(encoder.info, tokenizer_json="")
         self.info = loaded.encoders[0].info
         self.prompts: dict[str, str] = self.info.prompts | dict(self.settings.prompts)
-        self.planner = Planner(
+        self.preprocessor = Preprocessor(
             self.info,
             self.tokenizer,
             prompts=self.prompts,
@@ -126,7 +126,7 @@ class Local:
             limits=self.limits,
             instruction_format=self.settings.instruction_format,
         )
-        self.description = self.described(loaded)
+        self.description = self.build_description(loaded)
         budget = Budget(self.engine.max_batch_tokens or self.info.default_max_batch_tokens, self.metrics)
         self.batcher = Batcher(
             budget=budget,
@@ -138,23 +138,23 @@ class Local:
         self.proof = loaded.proof
         warm_up(loaded.encoders, budget, seconds=self.engine.warmup_seconds)
         self.devices = [
-            Device(encoder=encoder, batcher=self.batcher, metrics=self.metrics, on_failed=self.device_failed, proof=loaded.proof)
+            Device(encoder=encoder, batcher=self.batcher, metrics=self.metrics, on_failed=self.on_device_failed, proof=loaded.proof)
             for encoder in loaded.encoders
         ]
         for device in self.devices:
             device.start()
         loaded.afterwards()
 
-    def device_failed(self) -> None:
+    def on_device_failed(self) -> None:
         """The others go on; without any, nobody is left to wait for."""
         if all(device.failed for device in self.devices):
             self.batcher.close(ModelUnavailable("Its device fails."))
 
-    def described(self, loaded: Loaded) -> Description:
+    def build_description(self, loaded: LoadedModel) -> Description:
         identity, rule = loaded.identity, self.settings.long_input
         fingerprint = fingerprint_of(identity, self.info, self.settings, runtime=self.info.runtime)
         return Description(
-            backend=SentenceTransformers.name,
+            backend=SentenceTransformersBackend.name,
             source=self.settings.source,
             dimensions=self.info.dimensions,
             max_tokens=self.info.max_tokens,
@@ -168,32 +168,32 @@ class Local:
             fallback=loaded.fallback,
             prompts=tuple(name for name, text in self.prompts.items() if text),
             tasks=self.info.tasks,
-            takes_instruction=self.planner.instruction_format is not None,
+            takes_instruction=self.preprocessor.instruction_format is not None,
         )
 
-    def from_fingerprint(self, fingerprint: str) -> "Local | None":
+    def from_fingerprint(self, fingerprint: str) -> "LocalEmbedder | None":
         """This row's settings over another compiled model on the shelf, one with that fingerprint; None where there is none."""
-        for place, manifest in self.shelf.all():
+        for place, manifest in self.artifacts.all():
             settings = msgspec.structs.replace(self.settings, source=manifest.source)
             if (
                 manifest.runtime == "openvino"
                 and str(fingerprint_of(manifest.identity, manifest, settings, runtime="openvino")) == fingerprint
             ):
-                other = Local(settings, self.context)
-                other.serve(runtime.load_artifact(self.name, place, manifest, self.engine))
+                other = LocalEmbedder(settings, self.context)
+                other.start_devices(runtime.load_artifact(self.name, place, manifest, self.engine))
                 other.state = Health("ready")
                 return other
         return None
 
     async def prepare(self, inputs: Inputs) -> Prepared:
         started = time.perf_counter()
-        self.planner.refuse_too_many_characters(inputs)
+        self.preprocessor.refuse_too_many_characters(inputs)
         abandoned = threading.Event()
-        if self.planner.is_short(inputs):
-            prepared = self.planner.planned(inputs, abandoned)
+        if self.preprocessor.is_short(inputs):
+            prepared = self.preprocessor.prepare(inputs, abandoned)
         else:
             try:
-                prepared = await asyncio.get_running_loop().run_in_executor(self.pool, self.planner.planned, inputs, abandoned)
+                prepared = await asyncio.get_running_loop().run_in_executor(self.pool, self.preprocessor.prepare, inputs, abandoned)
             finally:
                 abandoned.set()  # a client that left needs no more tokens
         ended = time.perf_counter()
@@ -227,9 +227,9 @@ class Local:
             self.batcher.forget(work)  # of a client that left; finished work is long out
         stage("queue", work.submitted_at, work.started_at)
         stage("compute", work.started_at, work.finished_at)
-        rows = joined(work.rows, counts=plan.counts, weights=plan.weights)
+        rows = join_windows(work.rows, counts=plan.counts, weights=plan.weights)
         if self.must_normalize(inputs, was_joined=len(plan.windows) > len(plan.counts)):
-            rows = normalized(rows)
+            rows = normalize_rows(rows)
         refuse_no_vector(rows, inputs)  # windows may cancel each other, and the length of large values be infinite
         return Vectors(rows, {"queue": work.queue_seconds, "compute": work.compute_seconds})
 
@@ -247,14 +247,14 @@ class Local:
 
     async def close(self) -> None:
         self.state, self.is_closed = Health("failed", "closed"), True
-        self.compiler.stop()
+        self.compile_process.stop()
         self.pool.shutdown(wait=False, cancel_futures=True)
         if self.devices:
             await asyncio.to_thread(self.stop)
 
     def stop(self) -> None:
         """A batch takes less than the time; several devices that hang have it together."""
-        self.batcher.close(closed())
+        self.batcher.close(close_encoders())
         deadline = time.monotonic() + JOIN_SECONDS
         for device in self.devices:
             device.join(max(0.0, deadline - time.monotonic()))
@@ -273,7 +273,7 @@ def fingerprint_of(identity: Identity, info: EncoderInfo | Manifest, settings: L
     )
 
 
-def closed() -> GatewayError:
+def close_encoders() -> GatewayError:
     return Overloaded("It is shutting down.", retry_after_seconds=1)
 
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from gateway.engine import artifact
 from gateway.engine.artifact import Manifest
-from gateway.engine.crew import LENGTHS, MAX_BRANCHED_BYTES, Branched, Crew, branched
-from gateway.engine.encoder import EncoderInfo, Window, padded
+from gateway.engine.crew import LENGTHS, MAX_BRANCHED_BYTES, BucketedNetwork, LatencyNetwork, build_bucketed
+from gateway.engine.encoder import EncoderInfo, Window, pad
 from gateway.engine.network import Network
 from gateway.engine.quiet_openvino import core
 from gateway.engine.shapes import Shapes
@@ -55,17 +55,17 @@ def load(name: str, place: Path, manifest: Manifest, *, threads: int, streams: i
     lengths = [length for length in LENGTHS if is_small and length <= manifest.max_tokens]
     num_threads = min(threads or num_cores(), ALONE_THREADS)
 
-    def of_all_cores() -> Branched:
+    def of_all_cores() -> BucketedNetwork:
         together = {"NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": str(num_threads), "ENABLE_CPU_PINNING": "NO"}
-        compiled = core().compile_model(branched(model, lengths), "CPU", options(manifest) | together)
-        network = Branched(compiled.create_infer_request(), lengths)
+        compiled = core().compile_model(build_bucketed(model, lengths), "CPU", options(manifest) | together)
+        network = BucketedNetwork(compiled.create_infer_request(), lengths)
         for length, num_rows in [*((length, 1) for length in lengths), (LENGTH_STEP, 2)]:  # the first run of each allocates
             windows = [Window([0] * length)] * num_rows
-            network.rows(padded(windows, length=length, pad_id=0, leaves_prompt_out=manifest.leaves_prompt_out))
+            network.rows(pad(windows, length=length, pad_id=0, leaves_prompt_out=manifest.leaves_prompt_out))
         return network
 
     has_more_together = max(1, (threads or num_cores()) // streams) < num_threads
-    crew = Crew(of_all_cores if has_more_together else None, name=name)
+    crew = LatencyNetwork(of_all_cores if has_more_together else None, name=name)
     return [OpenVINOEncoder(Network(compiled.create_infer_request()), crew, info, manifest) for _ in range(streams)]
 
 
@@ -81,7 +81,7 @@ def num_cores() -> int:
 class OpenVINOEncoder:
     """Lengths are padded up to the ladder; its rows are the batcher's to keep to, and any number works."""
 
-    def __init__(self, network: Network, crew: Crew, info: EncoderInfo, manifest: Manifest) -> None:
+    def __init__(self, network: Network, crew: LatencyNetwork, info: EncoderInfo, manifest: Manifest) -> None:
         self.info = info
         self.network = network
         self.crew = crew
@@ -93,4 +93,4 @@ class OpenVINOEncoder:
             network, together = self.network, self.crew.network
             if together is not None and is_alone and len(windows) * length <= ALONE_TOKENS:
                 network, length = together, together.length(len(windows), length)
-            return network.rows(padded(windows, length=length, pad_id=self.pad_id, leaves_prompt_out=self.info.leaves_prompt_out))
+            return network.rows(pad(windows, length=length, pad_id=self.pad_id, leaves_prompt_out=self.info.leaves_prompt_out))

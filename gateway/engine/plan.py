@@ -43,7 +43,7 @@ class Windows:
     weights: list[int]
 
 
-class Planner:
+class Preprocessor:
     """Raises OperatorError for a model that reads nothing but its special tokens."""
 
     def __init__(  # noqa: PLR0913 - named, each of them
@@ -109,7 +109,7 @@ class Planner:
         num_prompt_chars = len(self.prompt_of(inputs).text)
         return sum(len(text) + num_prompt_chars for text in inputs.texts) <= SHORT_CHARS
 
-    def planned(self, inputs: Inputs, abandoned: threading.Event) -> Prepared:
+    def prepare(self, inputs: Inputs, abandoned: threading.Event) -> Prepared:
         prompt = self.prompt_of(inputs)
         rule = inputs.long_input or self.rule
         contents = self.counted(inputs, prompt, rule, abandoned)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from gateway.config import EngineSettings
 from gateway.engine import artifact
-from gateway.engine.artifact import Manifest, Shelf, Target
-from gateway.engine.compiler import Child, Interrupted, Progress, compile_model
+from gateway.engine.artifact import Manifest, ArtifactStore, Target
+from gateway.engine.compiler import CompileProcess, Interrupted, Progress, compile_model
 from gateway.engine.encoder import Encoder
 from gateway.engine.fidelity import UNFAITHFUL, Proof
 from gateway.engine.identity import Identity, identity_of, refuse_changed
@@ -31,7 +31,7 @@ log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedModel:
     """The encoders of one model, one a device thread, and what they were made from. `afterwards` is called once they serve.
 
     `fidelity` and `proof` are None for encoders that nobody measured, which are the tests'. `fallback` says what was not faithful
@@ -46,7 +46,7 @@ class Loaded:
     afterwards: Callable[[], None] = lambda: None
 
 
-def load(name: str, settings: LocalSettings, engine: EngineSettings, shelf: Shelf, *, child: Child) -> Loaded:
+def load(name: str, settings: LocalSettings, engine: EngineSettings, shelf: ArtifactStore, *, child: CompileProcess) -> LoadedModel:
     """Raises OperatorError naming what is missing. Blocks: the first time until it is compiled, or `child` stopped."""
     loaded = loaded_by(name, settings, engine, shelf, child)
     if loaded.fallback:
@@ -55,11 +55,13 @@ def load(name: str, settings: LocalSettings, engine: EngineSettings, shelf: Shel
     return loaded
 
 
-def loaded_by(name: str, settings: LocalSettings, engine: EngineSettings, shelf: Shelf, child: Child) -> Loaded:
+def loaded_by(
+    name: str, settings: LocalSettings, engine: EngineSettings, shelf: ArtifactStore, child: CompileProcess
+) -> LoadedModel:
     if not compiles(settings):
-        return through_torch(name, settings, engine, shelf)
+        return load_torch(name, settings, engine, shelf)
     try:
-        return compiled(name, settings, engine, shelf, child)
+        return load_compiled(name, settings, engine, shelf, child)
     except Interrupted:
         raise
     except OperatorError as error:
@@ -67,7 +69,7 @@ def loaded_by(name: str, settings: LocalSettings, engine: EngineSettings, shelf:
         if settings.runtime == "openvino" or is_torch_no_help:
             raise
         log.warning("not_compiled", model=name, reason=str(error), hint="served through torch instead, several times slower")
-        return through_torch(name, settings, engine, shelf, why=str(error))
+        return load_torch(name, settings, engine, shelf, why=str(error))
 
 
 def compiles(settings: LocalSettings) -> bool:
@@ -94,7 +96,9 @@ def torch_is_for_cuda() -> bool:
         return False
 
 
-def compiled(name: str, settings: LocalSettings, engine: EngineSettings, shelf: Shelf, child: Child) -> Loaded:
+def load_compiled(
+    name: str, settings: LocalSettings, engine: EngineSettings, shelf: ArtifactStore, child: CompileProcess
+) -> LoadedModel:
     place = artifact_for(
         name, settings, shelf, progress=lambda step: log.info("compiling_model", model=name, step=step), child=child
     )
@@ -108,17 +112,17 @@ def compiled(name: str, settings: LocalSettings, engine: EngineSettings, shelf: 
     return load_artifact(name, place, manifest, engine)
 
 
-def load_artifact(name: str, place: Path, manifest: Manifest, engine: EngineSettings) -> Loaded:
+def load_artifact(name: str, place: Path, manifest: Manifest, engine: EngineSettings) -> LoadedModel:
     from gateway.engine import openvino_encoder  # noqa: PLC0415 - as above
 
     streams = engine.streams or default_streams()
     encoders = openvino_encoder.load(name, place, manifest, threads=engine.threads, streams=streams)
-    return Loaded(
+    return LoadedModel(
         list(encoders), manifest.identity, manifest.fidelity, manifest.proof.read(), manifest.fallback, encoders[0].crew.start
     )
 
 
-def artifact_for(name: str, settings: LocalSettings, shelf: Shelf, *, progress: Progress, child: Child) -> Path:
+def artifact_for(name: str, settings: LocalSettings, shelf: ArtifactStore, *, progress: Progress, child: CompileProcess) -> Path:
     """The artifact's folder: found, or made now."""
     precision = effective_precision(settings)
     folder = local_folder_of(settings.source)
@@ -131,10 +135,10 @@ def artifact_for(name: str, settings: LocalSettings, shelf: Shelf, *, progress: 
     if shelf.find(identity, precision) is None:
         log.info("compiling_model", model=name, precision=precision, hint="once; later starts read what it makes")
         compile_model(folder, source=settings.source, precision=precision, shelf=shelf, progress=progress, child=child)
-    return shelf.place(identity, precision)
+    return shelf.path(identity, precision)
 
 
-def known_artifact(settings: LocalSettings, shelf: Shelf) -> Manifest | None:
+def known_artifact(settings: LocalSettings, shelf: ArtifactStore) -> Manifest | None:
     """What is known of a model without loading or making anything."""
     if compiles(settings):
         precision = effective_precision(settings)
@@ -153,7 +157,7 @@ def default_pooling(settings: LocalSettings) -> str:
     return pooled_by_default(folder) if folder is not None and is_bare(folder) else ""
 
 
-def found(settings: LocalSettings, shelf: Shelf) -> None:
+def check_files(settings: LocalSettings, shelf: ArtifactStore) -> None:
     """Raises OperatorError where a model's files are nowhere and may not be fetched."""
     is_here = local_folder_of(settings.source) is not None
     if not is_here and not settings.download and not (compiles(settings) and known_artifact(settings, shelf)):
@@ -166,7 +170,7 @@ def effective_precision(settings: LocalSettings) -> str:
     return settings.precision if settings.precision != "auto" else openvino_encoder.native_precision()
 
 
-def through_torch(name: str, settings: LocalSettings, engine: EngineSettings, shelf: Shelf, *, why: str = "") -> Loaded:
+def load_torch(name: str, settings: LocalSettings, engine: EngineSettings, shelf: ArtifactStore, *, why: str = "") -> LoadedModel:
     """Measured on each CUDA device at every load, on a CPU once. `why` tells what else failed before.
 
     Raises OperatorError, Unfaithful among them.
@@ -174,9 +178,9 @@ def through_torch(name: str, settings: LocalSettings, engine: EngineSettings, sh
     folder = folder_of(settings.source, download=settings.download)
     identity = identity_of(folder)
     from gateway.engine.faithful import load_faithful  # noqa: PLC0415 - torch is imported where it is used
-    from gateway.engine.torch_encoder import chosen_devices  # noqa: PLC0415
+    from gateway.engine.torch_encoder import choose_devices  # noqa: PLC0415
 
-    devices = chosen_devices(settings.device)
+    devices = choose_devices(settings.device)
     if settings.device == "auto" and devices == ["cpu"] and seems_to_have_cuda():
         log.warning(
             "no_cuda_device",
@@ -189,7 +193,7 @@ def through_torch(name: str, settings: LocalSettings, engine: EngineSettings, sh
         loaded = known_to_torch(folder, manifest, engine)
     else:
         faithful = load_faithful(folder, devices=devices, precision=settings.precision, threads=engine.threads)
-        loaded = Loaded(list(faithful.encoders), identity, faithful.fidelity, faithful.proof, faithful.fallback)
+        loaded = LoadedModel(list(faithful.encoders), identity, faithful.fidelity, faithful.proof, faithful.fallback)
         if devices == ["cpu"]:
             keep(name, shelf, faithful, Target(settings.source, asked, identity))
     refuse_changed(folder, identity)
@@ -201,15 +205,15 @@ def torch_key(settings: LocalSettings) -> str:
     return f"torch-{settings.precision}"
 
 
-def known_to_torch(folder: Path, manifest: Manifest, engine: EngineSettings) -> Loaded:
+def known_to_torch(folder: Path, manifest: Manifest, engine: EngineSettings) -> LoadedModel:
     """On the CPU, as it was once measured."""
     from gateway.engine.torch_encoder import TorchEncoder  # noqa: PLC0415 - as above
 
     encoder = TorchEncoder(folder, device="cpu", precision=manifest.precision, threads=engine.threads)
-    return Loaded([encoder], manifest.identity, manifest.fidelity, manifest.proof.read(), manifest.fallback)
+    return LoadedModel([encoder], manifest.identity, manifest.fidelity, manifest.proof.read(), manifest.fallback)
 
 
-def keep(name: str, shelf: Shelf, faithful: "Faithful", target: Target) -> None:
+def keep(name: str, shelf: ArtifactStore, faithful: "Faithful", target: Target) -> None:
     """Where it cannot be kept, the next start measures again."""
     encoder = faithful.encoders[0]
     manifest = artifact.manifest_of(
@@ -217,7 +221,7 @@ def keep(name: str, shelf: Shelf, faithful: "Faithful", target: Target) -> None:
         pad_id=encoder.pad_id, fidelity=faithful.fidelity, max_probe_tokens=faithful.max_probe_tokens, proof=faithful.proof,
     )  # fmt: skip
     try:
-        shelf.put(shelf.place(target.identity, target.asked_precision), partial(artifact.write_manifest, manifest=manifest))
+        shelf.put(shelf.path(target.identity, target.asked_precision), partial(artifact.write_manifest, manifest=manifest))
     except OperatorError as error:
         log.warning("fidelity_not_kept", model=name, reason=str(error))
 

@@ -27,7 +27,7 @@ OLDEST_EVERY = 4  # turns of a caller
 
 
 @dataclass(slots=True, eq=False)
-class Caller(Flow):
+class CallerFlow(Flow):
     """Of one fairness key, what it has waiting in one class."""
 
     service_class: ServiceClass = "interactive"
@@ -55,11 +55,11 @@ class Scheduler:
         self.num_batches = 0
         self.classes: FairQueue[Flow] = FairQueue()
         self.class_flows = {name: Flow(name, share) for name, share in SHARES.items()}
-        self.queues: dict[ServiceClass, FairQueue[Caller]] = {name: FairQueue() for name in get_args(ServiceClass)}
+        self.queues: dict[ServiceClass, FairQueue[CallerFlow]] = {name: FairQueue() for name in get_args(ServiceClass)}
 
-    def arrive(self, key: Hashable, weight: float, service_class: ServiceClass) -> Caller:
+    def arrive(self, key: Hashable, weight: float, service_class: ServiceClass) -> CallerFlow:
         """A caller that begins to wait."""
-        caller = Caller(key, weight, service_class=service_class)
+        caller = CallerFlow(key, weight, service_class=service_class)
         queue = self.queues[service_class]
         if not queue.waiting:
             self.classes.add(self.class_flows[service_class])
@@ -67,17 +67,17 @@ class Scheduler:
         self.be_patient(caller)
         return caller
 
-    def leave(self, caller: Caller) -> None:
+    def leave(self, caller: CallerFlow) -> None:
         """Nothing of it waits any more."""
         queue = self.queues[caller.service_class]
         queue.remove(caller)
         if not queue.waiting:
             self.classes.remove(self.class_flows[caller.service_class])
 
-    def reweigh(self, caller: Caller, weight: float) -> None:
+    def reweigh(self, caller: CallerFlow, weight: float) -> None:
         self.queues[caller.service_class].reweigh(caller, weight)
 
-    def next_turn(self) -> list[Caller]:
+    def next_turn(self) -> list[CallerFlow]:
         """All that wait: first who leads the next batch, then in which order the others fill it."""
         self.num_batches += 1
         orders = {self.class_flows[name]: queue.order() for name, queue in self.queues.items()}
@@ -89,12 +89,12 @@ class Scheduler:
         self.be_patient(leader)
         return [leader, *(caller for caller in callers if caller is not leader)]
 
-    def be_patient(self, caller: Caller) -> None:
+    def be_patient(self, caller: CallerFlow) -> None:
         share = 1.0 if caller.service_class == "interactive" else SHARES[caller.service_class]
         patience = PATIENCE * self.queues[caller.service_class].total_weight / (caller.weight * share)
         caller.overdue_at = self.num_batches + patience
 
-    def charge(self, caller: Caller, num_tokens: int, max_debt: int) -> None:
+    def charge(self, caller: CallerFlow, num_tokens: int, max_debt: int) -> None:
         self.queues[caller.service_class].charge(caller, num_tokens, max_debt)
         self.classes.charge(self.class_flows[caller.service_class], num_tokens, max_debt)
 

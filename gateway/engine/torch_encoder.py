@@ -17,7 +17,7 @@ from sentence_transformers import SentenceTransformer
 from gateway.engine import unpadded
 from gateway.engine.attention_mask import traceable_masks
 from gateway.engine.checkpoint import read, refuse_other_vectors
-from gateway.engine.encoder import EncoderInfo, OutOfMemory, Window, padded
+from gateway.engine.encoder import EncoderInfo, OutOfMemory, Window, pad
 from gateway.engine.fidelity import FAILURES, MIN_COSINE, cosines, probe_windows
 from gateway.engine.precision import half_precision
 from gateway.engine.router import TEXT, always_ends_in, is_router, refuse_unequal_routes, tasks_of
@@ -110,7 +110,7 @@ class TorchEncoder:
             transformer.auto_model.set_attn_implementation(before)
             log.warning("batches_with_padding", device=self.info.device, attention=before, reason=reason)
 
-    def traced(self, openvino: Any) -> Any:
+    def trace(self, openvino: Any) -> Any:
         """The whole pipeline as an OpenVINO model of what `padded` gives, of any number of rows and columns.
 
         Raises OperatorError for a model with routes: what is traced is one of them.
@@ -157,7 +157,7 @@ class TorchEncoder:
     def tensors(self, windows: list[Window]) -> tuple[torch.Tensor, ...]:
         """On the device. Copied as they are: pinned memory for half a megabyte a batch would cost more than it saves."""
         length = self.info.shapes.length(max(map(len, windows)))
-        arrays = padded(windows, length=length, pad_id=self.pad_id, leaves_prompt_out=self.info.leaves_prompt_out)
+        arrays = pad(windows, length=length, pad_id=self.pad_id, leaves_prompt_out=self.info.leaves_prompt_out)
         return tuple(torch.from_numpy(array).to(self.device) for array in arrays)
 
 
@@ -234,7 +234,7 @@ def release() -> None:
         torch.cuda.empty_cache()
 
 
-def chosen_devices(name: str) -> list[str]:
+def choose_devices(name: str) -> list[str]:
     """The devices a setting names, each with its number: "auto" and "cuda" are all there are. Raises OperatorError for others."""
     num_cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "cpu" or (name == "auto" and not num_cuda):

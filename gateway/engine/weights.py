@@ -84,10 +84,10 @@ def any_folder_of(source: str) -> Path | None:
         return path
     if source.startswith((".", "/", "~")):
         raise OperatorError(f"the model folder {path} does not exist")
-    return packaged(source) or cached(source)
+    return package_folder(source) or hub_cache_folder(source)
 
 
-def packaged(source: str) -> Path | None:
+def package_folder(source: str) -> Path | None:
     package = PACKAGES.get(source)
     if package is None:
         return None
@@ -104,7 +104,7 @@ def packaged(source: str) -> Path | None:
     return folder
 
 
-def cached(source: str) -> Path | None:
+def hub_cache_folder(source: str) -> Path | None:
     try:
         import huggingface_hub  # noqa: PLC0415 - as above
     except ModuleNotFoundError:  # an image that only serves compiled models goes without it

@@ -31,7 +31,7 @@ def fixed_changes(before: Config, after: Config) -> Iterator[str]:
         yield "metrics.access (with a port of its own)"
 
 
-def recipe(config: Config, row: ModelRow) -> object:
+def embedder_key(config: Config, row: ModelRow) -> object:
     """What an embedder is built from. One of the same recipe is the same embedder, whatever else changed, its aliases included."""
     limits = config.limits.max_input_tokens, config.limits.max_request_tokens  # the others are those of keys
     return row.name, row.backend, row.settings, limits, config.engine, config.store

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gateway.access.limiter import Limiter
-from gateway.access.porter import Porter
-from gateway.api.admin import Desk
-from gateway.api.embeddings import Road
+from gateway.access.porter import AccessControl
+from gateway.api.admin import AdminService
+from gateway.api.embeddings import EmbeddingsHandler
 from gateway.config import Config
 from gateway.embedding.catalog import Catalog
 from gateway.embedding.model import Model
@@ -23,12 +23,12 @@ class Generation:
     """The parts in road order; `door` is the whole application. Used on the event loop alone."""
 
     config: Config
-    porter: Porter | None
+    access_control: AccessControl | None
     limiter: Limiter
     catalog: Catalog
-    road: Road
-    desk: Desk | None
-    door: ASGIApp
+    handler: EmbeddingsHandler
+    admin: AdminService | None
+    app: ASGIApp
     num_requests: int = 0
     idle: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -36,7 +36,7 @@ class Generation:
         self.num_requests += 1
         self.idle.clear()
         try:
-            await self.door(scope, receive, send)
+            await self.app(scope, receive, send)
         finally:
             self.num_requests -= 1
             if self.num_requests == 0:
@@ -44,14 +44,14 @@ class Generation:
 
     async def start(self, before: "Generation | None" = None) -> None:
         """Starts what `before` has not started already; models are not loaded by it. Raises OperatorError."""
-        if before is None or self.limiter.meters is not before.limiter.meters:
+        if before is None or self.limiter.store is not before.limiter.store:
             await self.limiter.start()
-        if self.porter is not None and (before is None or self.porter is not before.porter):
-            await self.porter.start()
+        if self.access_control is not None and (before is None or self.access_control is not before.access_control):
+            await self.access_control.start()
 
     def has(self, model: Model) -> bool:
         """Whether this model's embedder is one of its own."""
-        return any(other.life is model.life for other in self.catalog.models)
+        return any(other.load_state is model.load_state for other in self.catalog.models)
 
     def alone_in(self, others: Sequence["Generation"]) -> list[Model]:
         """The models that none of the others has."""
@@ -61,15 +61,15 @@ class Generation:
         """Closes what none of the survivors has too."""
         for model in self.alone_in(survivors):
             await model.embedder.close()
-        if self.porter is not None and all(self.porter is not other.porter for other in survivors):
-            await self.porter.close()
-        if all(self.limiter.meters is not other.limiter.meters for other in survivors):
+        if self.access_control is not None and all(self.access_control is not other.access_control for other in survivors):
+            await self.access_control.close()
+        if all(self.limiter.store is not other.limiter.store for other in survivors):
             await self.limiter.close()
-        if self.desk is not None:
-            self.desk.close()
-        self.road.close()
+        if self.admin is not None:
+            self.admin.close()
+        self.handler.close()
 
-    async def ended(self, *, timeout_seconds: float) -> None:
+    async def wait_ended(self, *, timeout_seconds: float) -> None:
         """Returns once nothing is under way here; a client that will not read its reply is not waited for beyond the time."""
         if self.num_requests:
             try:

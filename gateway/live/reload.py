@@ -10,7 +10,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
-from gateway.config import Config, Source
+from gateway.config import Config, ConfigSource
 from gateway.errors import GatewayError, OperatorError
 from gateway.live.changes import refuse_fixed
 from gateway.log import get_logger
@@ -22,14 +22,14 @@ TERMINAL = "/dev/tty"
 log = get_logger()
 
 
-class Reload:
+class ConfigWatcher:
     """`current` is the configuration in effect; `renew` puts another in its place, or raises and has changed nothing.
 
     Raises nothing itself.
     """
 
     def __init__(
-        self, source: Source, *, current: Callable[[], Config], renew: Callable[[Config], Awaitable[None]], metrics: Metrics
+        self, source: ConfigSource, *, current: Callable[[], Config], renew: Callable[[Config], Awaitable[None]], metrics: Metrics
     ) -> None:
         self.source = source
         self.current = current
@@ -47,7 +47,7 @@ class Reload:
                 if not (self.current().server.watch_config and await self.has_changed()):
                     continue
             self.is_wanted.clear()
-            await self.once()
+            await self.reload()
 
     async def has_changed(self) -> bool:
         """Whether the file is another than was read last, and still the same a look later: who writes it may not be done."""
@@ -57,9 +57,9 @@ class Reload:
         await asyncio.sleep(LOOK_SECONDS / 4)
         return stamp == await asyncio.to_thread(self.source.stamp)
 
-    async def once(self) -> None:
+    async def reload(self) -> None:
         """Reads, and renews. Whatever is wrong is one line of the log, and changes nothing."""
-        [result] = await asyncio.gather(self.loaded(), return_exceptions=True)
+        [result] = await asyncio.gather(self.load_config(), return_exceptions=True)
         if isinstance(result, BaseException):
             is_told = isinstance(result, OperatorError | GatewayError)  # a defect is told by where it is
             reason = {"reason": str(result)} if is_told else {"exc_info": result}
@@ -68,7 +68,7 @@ class Reload:
         self.metrics.config_is_accepted.set(not is_refused)
         self.metrics.config_reloads.labels("refused" if is_refused else result).inc()
 
-    async def loaded(self) -> str:
+    async def load_config(self) -> str:
         config = await asyncio.to_thread(self.source.read)
         before = self.current()
         if config == before:

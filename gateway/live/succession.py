@@ -17,7 +17,7 @@ LOAD_SECONDS = 3600.0  # for a model of a new configuration: twice what compilin
 log = get_logger()
 
 
-class Succession:
+class GenerationSwap:
     """`build` makes a generation that shares with the one before what is the same; `on_switched` is told both, at once after."""
 
     def __init__(
@@ -48,7 +48,7 @@ class Succession:
         try:
             await after.start(before)
             for model in after.catalog.models:
-                await self.made_ready(model, is_new=not before.has(model))
+                await self.make_ready(model, is_new=not before.has(model))
         except BaseException:
             self.retire(after)
             raise
@@ -56,17 +56,17 @@ class Succession:
         self.on_switched(before, after)
         self.retire(before)
 
-    async def made_ready(self, model: Model, *, is_new: bool) -> None:
+    async def make_ready(self, model: Model, *, is_new: bool) -> None:
         """What must be true of a model before its configuration comes into effect. One that failed before may go on failing."""
         if model.row.load == "start" and (is_new or model.state == "unloaded"):
             try:
                 await asyncio.wait_for(self.loader.load(model), LOAD_SECONDS)
             except TimeoutError:
                 raise OperatorError(f"models[{model.name}]: it was not loaded within {LOAD_SECONDS:g} seconds") from None
-            if isinstance(model.life.failure, OperatorError):
-                raise model.life.failure
+            if isinstance(model.load_state.failure, OperatorError):
+                raise model.load_state.failure
             if model.state != "ready":
-                reason = type(model.life.failure).__name__ if model.life.failure else model.embedder.health().detail
+                reason = type(model.load_state.failure).__name__ if model.load_state.failure else model.embedder.health().detail
                 raise OperatorError(f"models[{model.name}]: it cannot be loaded: {reason}")
         elif model.state == "ready":
             model.check()
@@ -75,16 +75,16 @@ class Succession:
         """Closes what only `generation` has, once its requests and those of all before it have ended."""
         self.retired.append(generation)
         self.retirement = asyncio.create_task(self.retiring(generation, self.retirement), name="retire")
-        self.retirement.add_done_callback(told_if_dead)
+        self.retirement.add_done_callback(log_task_failure)
 
     async def retiring(self, generation: Generation, earlier: asyncio.Task[None] | None) -> None:
         if earlier is not None:
             await asyncio.wait([earlier])
         server = generation.config.server
-        await generation.ended(timeout_seconds=server.body_timeout_seconds + server.request_timeout_seconds)
+        await generation.wait_ended(timeout_seconds=server.body_timeout_seconds + server.request_timeout_seconds)
         others = [self.current, *(other for other in self.retired if other is not generation)]
         gone = generation.alone_in(others)
-        loads = [model.life.task for model in gone if model.life.task is not None]
+        loads = [model.load_state.task for model in gone if model.load_state.task is not None]
         for load in loads:
             load.cancel()
         await asyncio.gather(*loads, return_exceptions=True)
@@ -92,7 +92,7 @@ class Succession:
         self.retired.remove(generation)
         for model in gone:
             if all(model.name != other.name for other in self.current.catalog.models):
-                self.metrics.of_model(model.name).gone()
+                self.metrics.of_model(model.name).forget()
         gc.unfreeze()  # this generation with its cycles, which would else stay for ever
         gc.collect()
         gc.freeze()
@@ -108,7 +108,7 @@ class Succession:
             closed.append(generation)
 
 
-def told_if_dead(task: asyncio.Task[None]) -> None:
+def log_task_failure(task: asyncio.Task[None]) -> None:
     """A task that should never fail: its death is told."""
     if not task.cancelled() and task.exception() is not None:
         log.error("task_died", task=task.get_name(), exc_info=task.exception())

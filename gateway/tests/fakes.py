@@ -8,7 +8,7 @@ import threading
 import numpy as np
 from msgspec import Struct
 
-from gateway.embedding.backend import Context
+from gateway.embedding.backend import BackendContext
 from gateway.embedding.embedder import Description, Health, Inputs, Prepared, Vectors
 from gateway.engine.encoder import EncoderInfo, OutOfMemory, Window
 from gateway.errors import OperatorError, Unembeddable
@@ -116,7 +116,7 @@ class FakeBackend:
     def __init__(self, **embedders: FakeEmbedder) -> None:
         self.embedders = embedders
 
-    def build(self, settings: FakeSettings, context: Context) -> FakeEmbedder:
+    def build(self, settings: FakeSettings, context: BackendContext) -> FakeEmbedder:
         return self.embedders[context.name]
 
 

@@ -4,12 +4,12 @@ import asyncio
 
 from gateway import log
 from gateway.app import Gateway
-from gateway.config import Source
+from gateway.config import ConfigSource
 from gateway.tests.fakes import FakeBackend, FakeEmbedder
 
 
 def main() -> None:
-    source = Source()
+    source = ConfigSource()
     config = source.read()
     log.configure(level="info", line_format="json")
     asyncio.run(Gateway(config, backends=[FakeBackend(m=FakeEmbedder())], source=source).serve())

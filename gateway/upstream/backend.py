@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gateway.embedding.backend import Context
+from gateway.embedding.backend import BackendContext
 from gateway.upstream.dialect import Dialect
 from gateway.upstream.ollama import OLLAMA
 from gateway.upstream.openai import OPENAI
@@ -11,7 +11,7 @@ from gateway.upstream.settings import AnySettings, OllamaSettings, OpenAISetting
 from gateway.upstream.tei import TEI
 
 if TYPE_CHECKING:
-    from gateway.upstream.remote import Remote
+    from gateway.upstream.remote import UpstreamEmbedder
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +25,11 @@ class UpstreamBackend:
     def name(self) -> str:
         return self.dialect.name
 
-    def build(self, settings: AnySettings, context: Context) -> "Remote":
+    def build(self, settings: AnySettings, context: BackendContext) -> "UpstreamEmbedder":
         """A gateway without other servers does not import aiohttp: 8 MB, and 80 ms of its start."""
-        from gateway.upstream.remote import Remote  # noqa: PLC0415 - as said
+        from gateway.upstream.remote import UpstreamEmbedder  # noqa: PLC0415 - as said
 
-        return Remote(settings, self.dialect, context)
+        return UpstreamEmbedder(settings, self.dialect, context)
 
 
 UPSTREAM_BACKENDS = (

@@ -18,7 +18,7 @@ MAX_OUTCOMES = 1000  # remembered of a window, however much traffic there is
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class BreakerRules:
     """When a breaker opens, and when it closes again. A share is only judged among `min_requests` or more."""
 
     max_failures: int = 5
@@ -33,7 +33,7 @@ class Rules:
 class Breaker:
     """`enter` before each request; then exactly one of `succeeded`, `failed` and `left`."""
 
-    def __init__(self, rules: Rules, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, rules: BreakerRules, clock: Callable[[], float] = time.monotonic) -> None:
         self.rules = rules
         self.clock = clock
         self.outcomes: deque[tuple[float, bool]] = deque(maxlen=MAX_OUTCOMES)
@@ -62,11 +62,11 @@ class Breaker:
     def enter(self) -> None:
         self.is_probing = self.opened_at is not None
 
-    def left(self) -> None:
+    def on_cancelled(self) -> None:
         """The request told nothing of the upstream, such as one whose client left."""
         self.is_probing = False
 
-    def succeeded(self) -> None:
+    def on_success(self) -> None:
         self.is_probing = False
         self.num_in_a_row = 0
         if self.opened_at is None:
@@ -76,7 +76,7 @@ class Breaker:
             if self.num_probed >= self.rules.num_probes:
                 self.close()
 
-    def failed(self) -> None:
+    def on_failure(self) -> None:
         self.is_probing = False
         if self.opened_at is None:
             self.outcomes.append((self.clock(), False))

@@ -36,7 +36,7 @@ OWN_HEADERS = {
 }
 
 
-class Broken(Exception):
+class TransportError(Exception):
     """No reply could be read. `kind` says in one word why."""
 
     def __init__(self, kind: Kind) -> None:
@@ -45,7 +45,7 @@ class Broken(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class UpstreamResponse:
     """A whole reply; the names of its headers are looked up in any case."""
 
     status: int
@@ -54,7 +54,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class TransportOptions:
     """How to get there: the request's own headers, a proxy and its credentials ("user:password"), further authorities."""
 
     headers: Mapping[str, str]
@@ -66,7 +66,7 @@ class Route:
     ca_file: str | None = None
 
 
-class Connection:
+class Transport:
     """A pool of connections that stay open. Made on the loop that uses it, by `opened`.
 
     Once one of them fell silent, the others are not used for new requests: what swallowed one (a firewall that forgot its state, a
@@ -74,11 +74,11 @@ class Connection:
     """
 
     @classmethod
-    async def opened(cls, route: Route) -> "Connection":
+    async def open(cls, route: TransportOptions) -> "Transport":
         """Raises OperatorError where the file of authorities cannot be read. The system's own are read from disk, in a thread."""
         return cls(route, await asyncio.to_thread(tls, route.ca_file))
 
-    def __init__(self, route: Route, context: ssl.SSLContext) -> None:
+    def __init__(self, route: TransportOptions, context: ssl.SSLContext) -> None:
         self.headers = CIMultiDict({**OWN_HEADERS, **route.headers})
         self.proxy = URL(route.proxy) if route.proxy else None
         self.proxy_headers = CIMultiDict(proxy_headers(route.proxy_credentials))
@@ -138,14 +138,16 @@ class Connection:
                 self.pools.discard(pool)
                 await pool.session.close()
 
-    async def post(self, url: URL, content: bytes, *, max_bytes: int, headers: Mapping[str, str]) -> Answer:
+    async def post(self, url: URL, content: bytes, *, max_bytes: int, headers: Mapping[str, str]) -> UpstreamResponse:
         """Raises Broken. `max_bytes` bounds the reply as unpacked; `headers` are this request's own."""
-        return await self.exchanged("POST", url, content, max_bytes=max_bytes, own=headers)
+        return await self.exchange("POST", url, content, max_bytes=max_bytes, own=headers)
 
-    async def get(self, url: URL, *, max_bytes: int) -> Answer:
-        return await self.exchanged("GET", url, None, max_bytes=max_bytes, own={})
+    async def get(self, url: URL, *, max_bytes: int) -> UpstreamResponse:
+        return await self.exchange("GET", url, None, max_bytes=max_bytes, own={})
 
-    async def exchanged(self, method: str, url: URL, content: bytes | None, *, max_bytes: int, own: Mapping[str, str]) -> Answer:
+    async def exchange(
+        self, method: str, url: URL, content: bytes | None, *, max_bytes: int, own: Mapping[str, str]
+    ) -> UpstreamResponse:
         """The proxy's password goes to the proxy alone: where TLS is spoken through it, with the words that open the tunnel."""
         is_tls = url.scheme == "https"
         headers = self.headers if is_tls else self.http_headers
@@ -164,13 +166,13 @@ class Connection:
                         trace_request_ctx=whole,
                     ) as response,
                 ):
-                    return Answer(response.status, response.headers, await read(response, max_bytes))
+                    return UpstreamResponse(response.status, response.headers, await read(response, max_bytes))
             except FOREIGN as error:
                 kind = kind_of(error)
                 if kind in LEAVES_ALL:
                     self.leave(pool)
                 # its words may name an address with what belongs to nobody else
-                raise Broken("silent" if kind == "cut" and pool.has_silent else kind) from None
+                raise TransportError("silent" if kind == "cut" and pool.has_silent else kind) from None
 
     async def close(self) -> None:
         for pool in list(self.pools):
@@ -226,12 +228,12 @@ class Pool:
 
 async def read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
     if response.content_length is not None and response.content_length > max_bytes:
-        raise Broken("too_large")
+        raise TransportError("too_large")
     chunks, num_bytes = [], 0
     async for chunk in response.content.iter_any():
         num_bytes += len(chunk)
         if num_bytes > max_bytes:
-            raise Broken("too_large")
+            raise TransportError("too_large")
         chunks.append(chunk)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 

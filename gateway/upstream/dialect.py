@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.embedding.long_input import Rule
-from gateway.upstream.reading import Reading
+from gateway.upstream.reading import ParsedResponse
 
 Headers = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class UpstreamQuery:
     """One call to an upstream. `settings` are the row's own; `as_base64` asks for bytes where the dialect knows them."""
 
     texts: list[str]
@@ -24,7 +24,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class UpstreamLimits:
     """What an upstream tells of itself; `identity` are its words for which vectors it gives, "" where it has none."""
 
     max_inputs: int | None = None
@@ -42,13 +42,13 @@ class Dialect:
 
     name: str
     path: str
-    body: Callable[[Ask], dict[str, Any]]
-    read: Callable[[bytes, Headers], Reading]
+    body: Callable[[UpstreamQuery], dict[str, Any]]
+    read: Callable[[bytes, Headers], ParsedResponse]
     rules: tuple[Rule, ...]
     max_inputs: int
     knows_base64: bool = False
     info_path: str | None = None
-    read_info: Callable[[bytes, str], Limits] | None = None
+    read_info: Callable[[bytes, str], UpstreamLimits] | None = None
     must_tell: bool = False
     is_unit: bool = False
     remedy: str = ""

@@ -68,7 +68,7 @@ class Endpoint:
         return URL(f"{self.address.removesuffix('/v1')}{path}")
 
     @contextmanager
-    def entered(self) -> Iterator[None]:
+    def in_use(self) -> Iterator[None]:
         number = next(self.numbers)
         self.began[number] = time.monotonic()
         self.breaker.enter()

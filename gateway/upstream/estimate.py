@@ -20,7 +20,7 @@ def estimated_tokens(text: str) -> int:
     return SPECIAL_TOKENS + max(1, round(num_characters / ASCII_CHARACTERS_PER_TOKEN))
 
 
-def apportioned(total: int, weights: list[int]) -> list[int]:
+def apportion(total: int, weights: list[int]) -> list[int]:
     """`total` tokens over inputs by their estimates: each has at least 1, and together they are `total`.
 
     An upstream tells one number for a whole request. A text that was sent alone has its true count, one among others its share, and

@@ -13,10 +13,10 @@ from yarl import URL
 from gateway.metrics import UpstreamMetrics
 from gateway.tracing import call as traced
 from gateway.upstream import failures
-from gateway.upstream.connection import Answer, Broken, Connection
+from gateway.upstream.connection import UpstreamResponse, TransportError, Transport
 from gateway.upstream.endpoint import Endpoint, Endpoints
-from gateway.upstream.failures import Failed, Failure, Subject
-from gateway.upstream.outage import SILENT_SECONDS, Outage
+from gateway.upstream.failures import AttemptFailed, Failure, UpstreamInfo
+from gateway.upstream.outage import SILENT_SECONDS, EndpointOutage
 from gateway.upstream.retry import RetryBudget
 
 FAULT_SECONDS = 2.0  # an upstream that had a request for so long, and its deadline passed, has failed; with less it was asked late
@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
-class Call(Generic[Result]):
+class UpstreamRequest(Generic[Result]):
     """What is posted, how much may come back, and what is made of it: `read` raises Failed for an answer that is none.
 
     `deadline` is when whoever asked gives up, by `time.monotonic`. `url` leads to another door of the same server; `headers` are
@@ -34,7 +34,7 @@ class Call(Generic[Result]):
 
     content: bytes
     max_bytes: int
-    read: Callable[[Answer], Awaitable[Result]]
+    read: Callable[[UpstreamResponse], Awaitable[Result]]
     deadline: float = math.inf
     url: Callable[[Endpoint], URL] = attrgetter("url")
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -52,16 +52,16 @@ class Guard(Protocol):
         """An address that had failed gave an answer again."""
 
 
-class Exchange:
+class Dispatcher:
     """Used on the event loop alone. `subject` is of whom its errors speak; `may_retry` whether anything is sent twice."""
 
-    def __init__(self, endpoints: Endpoints, metrics: UpstreamMetrics, subject: Subject, *, may_retry: bool) -> None:
+    def __init__(self, endpoints: Endpoints, metrics: UpstreamMetrics, subject: UpstreamInfo, *, may_retry: bool) -> None:
         self.endpoints = endpoints
         self.metrics = metrics
-        self.subject = subject
+        self.upstream = subject
         self.may_retry = may_retry
         self.budget = RetryBudget()
-        self.outages = {each: Outage(subject.name, each.label) for each in endpoints.endpoints}
+        self.outages = {each: EndpointOutage(subject.name, each.label) for each in endpoints.endpoints}
         self.guard: Guard | None = None  # set by who watches over the addresses
         metrics.watch(
             is_up=lambda: endpoints.is_up,
@@ -71,20 +71,20 @@ class Exchange:
             is_used={each.label: each.used_or_not for each in endpoints.endpoints},
         )
 
-    async def ask(self, connection: Connection, call: Call[Result]) -> Result:
+    async def ask(self, connection: Transport, call: UpstreamRequest[Result]) -> Result:
         """What the call makes of the answer to it. Raises Failed."""
         self.budget.earn()
-        endpoint, is_proven = self.chosen(), False
+        endpoint, is_proven = self.choose_endpoint(), False
         try:
             endpoint = await self.proven(endpoint, call.deadline)
             is_proven = True
             return await self.asked(endpoint, connection, call)
-        except Failed as failed:
+        except AttemptFailed as failed:
             if not (self.may_retry and failed.failure.may_retry and (failed.failure.is_silent or self.budget.spend())):
                 raise
             pause = failed.failure.wait_seconds
         self.metrics.retries.inc()
-        other = self.chosen(but=endpoint)
+        other = self.choose_endpoint(but=endpoint)
         if other is endpoint:
             await asyncio.sleep(pause)
         if other is not endpoint or not is_proven:
@@ -99,56 +99,58 @@ class Exchange:
                 await self.guard.prove(endpoint)
             except asyncio.CancelledError:  # the probe goes on, and who waited for it does not
                 if deadline <= (now := time.monotonic()) and now - began >= FAULT_SECONDS:
-                    self.failed(endpoint, failures.of_broken("timeout", self.subject), is_counted=True)
+                    self.on_failure(endpoint, failures.of_transport_error("timeout", self.upstream), is_counted=True)
                 raise
             if endpoint.proof != "used":
-                endpoint = self.chosen()
+                endpoint = self.choose_endpoint()
         return endpoint
 
-    async def asked(self, endpoint: Endpoint, connection: Connection, call: Call[Result]) -> Result:
+    async def asked(self, endpoint: Endpoint, connection: Transport, call: UpstreamRequest[Result]) -> Result:
         """A request's own call. An address that comes back by it is probed at once, any other in its time."""
         endpoint.has_traffic = True
-        result = await self.tried(endpoint, connection, call)
+        result = await self.attempt(endpoint, connection, call)
         if endpoint.is_suspect and self.guard is not None:
             self.guard.has_returned()
         return result
 
-    def chosen(self, but: Endpoint | None = None) -> Endpoint:
+    def choose_endpoint(self, but: Endpoint | None = None) -> Endpoint:
         endpoint = self.endpoints.choose(but)
         if endpoint is None:
             self.metrics.ended("open").inc()
-            raise Failed(failures.of_open_breaker(self.endpoints.wait_seconds, self.subject))
+            raise AttemptFailed(failures.of_open_breaker(self.endpoints.wait_seconds, self.upstream))
         return endpoint
 
-    async def tried(self, endpoint: Endpoint, connection: Connection, call: Call[Result], *, is_counted: bool = True) -> Result:
+    async def attempt(
+        self, endpoint: Endpoint, connection: Transport, call: UpstreamRequest[Result], *, is_counted: bool = True
+    ) -> Result:
         """Asks this address, once. Raises Failed."""
         about = {
             "gen_ai.operation.name": "embeddings",
-            "gen_ai.request.model": self.subject.model,
+            "gen_ai.request.model": self.upstream.model,
             "server.address": endpoint.url.host,
             "server.port": endpoint.url.port,
         }
         began = time.monotonic()
         silence = asyncio.get_running_loop().call_later(SILENT_SECONDS, self.outages[endpoint].silent)
-        with endpoint.entered():
+        with endpoint.in_use():
             try:
-                with traced(f"embeddings {self.subject.model}", about) as headers:
+                with traced(f"embeddings {self.upstream.model}", about) as headers:
                     own = {**headers, **call.headers}
                     answer = await connection.post(call.url(endpoint), call.content, max_bytes=call.max_bytes, headers=own)
                     result = await call.read(answer)
-            except Broken as broken:
-                failure = failures.of_broken(broken.kind, self.subject)
-                self.failed(endpoint, failure, is_counted=is_counted)
-                raise Failed(failure) from None
-            except Failed as failed:
-                self.failed(endpoint, failed.failure, is_counted=is_counted)
+            except TransportError as broken:
+                failure = failures.of_transport_error(broken.kind, self.upstream)
+                self.on_failure(endpoint, failure, is_counted=is_counted)
+                raise AttemptFailed(failure) from None
+            except AttemptFailed as failed:
+                self.on_failure(endpoint, failed.failure, is_counted=is_counted)
                 raise
             except BaseException:  # cancelled: the client left, or its time is over
                 now = time.monotonic()
                 if now >= call.deadline and now - began >= FAULT_SECONDS:
-                    self.failed(endpoint, failures.of_broken("timeout", self.subject), is_counted=is_counted)
+                    self.on_failure(endpoint, failures.of_transport_error("timeout", self.upstream), is_counted=is_counted)
                 else:
-                    endpoint.breaker.left()
+                    endpoint.breaker.on_cancelled()
                     self.metrics.ended("cancelled").inc(is_counted)
                 raise
             finally:
@@ -157,15 +159,15 @@ class Exchange:
             self.metrics.ended("ok").inc(is_counted)
             return result
 
-    def failed(self, endpoint: Endpoint, failure: Failure, *, is_counted: bool) -> None:
+    def on_failure(self, endpoint: Endpoint, failure: Failure, *, is_counted: bool) -> None:
         endpoint.is_suspect |= failure.is_fault or failure.is_other or failure.is_silent
         if failure.outcome == "rate_limited":
             endpoint.limited_until = endpoint.breaker.clock() + max(1.0, failure.wait_seconds)
         if failure.is_silent:  # whether it is there a new connection will tell
-            endpoint.breaker.left()
+            endpoint.breaker.on_cancelled()
             self.outages[endpoint].begin("a connection was lost without a word")
         elif failure.is_fault:
-            endpoint.breaker.failed()
+            endpoint.breaker.on_failure()
             if endpoint.breaker.state == "open":
                 self.outages[endpoint].begin(f"left alone after failures, the last: {failure.outcome}")
         else:  # it is there, and says no
@@ -173,6 +175,6 @@ class Exchange:
         self.metrics.ended(failure.outcome).inc(is_counted)
 
     def answered(self, endpoint: Endpoint) -> None:
-        endpoint.breaker.succeeded()
+        endpoint.breaker.on_success()
         if endpoint.breaker.state == "closed":
             self.outages[endpoint].end()

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from gateway.embedding.embedder import Inputs
 from gateway.errors import GatewayError, InputTooLong, Unembeddable, UpstreamError, UpstreamUnavailable
-from gateway.upstream.connection import Answer, Kind
-from gateway.upstream.told import retry_after_seconds, told_by
+from gateway.upstream.connection import UpstreamResponse, Kind
+from gateway.upstream.told import retry_after_seconds, read_error
 
 REDIRECT, CLIENT_ERROR, TOO_MANY_REQUESTS, SERVER_ERROR = 300, 400, 429, 500
 SHORT_SECONDS = 2.0  # a Retry-After up to this is waited for
@@ -52,7 +52,7 @@ class Failure:
         )
 
 
-class Failed(Exception):
+class AttemptFailed(Exception):
     """Carries a Failure to who decides what becomes of it."""
 
     def __init__(self, failure: Failure) -> None:
@@ -61,7 +61,7 @@ class Failed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class UpstreamInfo:
     """Of whom messages speak: the model as it is called here, and there; what mends its absence; what it reads at once."""
 
     name: str
@@ -82,7 +82,7 @@ BROKEN: Mapping[Kind, tuple[str, bool, bool]] = {  # what is told, whether it is
 RETRIES_MAY_HELP_LATER = {"connect", "timeout", "silent", "cut"}
 
 
-def of_broken(kind: Kind, subject: Subject) -> Failure:
+def of_transport_error(kind: Kind, subject: UpstreamInfo) -> Failure:
     reason, is_away, may_retry = BROKEN[kind]
     if is_away:
         error: GatewayError = UpstreamUnavailable(subject.name, reason)
@@ -92,7 +92,7 @@ def of_broken(kind: Kind, subject: Subject) -> Failure:
     return Failure(kind, error, is_fault=not is_silent, may_retry=may_retry, is_silent=is_silent)
 
 
-def of_nonsense(reason: str, subject: Subject) -> Failure:
+def of_invalid_response(reason: str, subject: UpstreamInfo) -> Failure:
     """`reason` is of our own words."""
     return Failure("nonsense", UpstreamError(subject.name, f"answered wrongly: {reason}"), is_fault=True)
 
@@ -102,29 +102,29 @@ def of_not_a_number(where: str, *, is_zero: bool = False) -> Failure:
     return Failure("unembeddable", error)
 
 
-def of_other_vectors(reason: str, subject: Subject) -> Failure:
+def of_other_vectors(reason: str, subject: UpstreamInfo) -> Failure:
     """What came is of another model than what was measured. The address is probed before it is asked again."""
     return Failure("other_vectors", UpstreamError(subject.name, reason, may_help=True), is_other=True)
 
 
-def of_no_embedder(reason: str, subject: Subject) -> Failure:
+def of_no_embedder(reason: str, subject: UpstreamInfo) -> Failure:
     """By what it was seen to give to probes."""
     return Failure("no_embedder", UpstreamError(subject.name, reason))
 
 
-def of_unproven(reason: str, subject: Subject, *, wait_seconds: float = 1.0) -> Failure:
+def of_unproven(reason: str, subject: UpstreamInfo, *, wait_seconds: float = 1.0) -> Failure:
     """Which vectors it gives cannot be told now, so none are served."""
     return Failure("unproven", UpstreamUnavailable(subject.name, reason, retry_after_seconds=max(1.0, wait_seconds)))
 
 
-def of_open_breaker(wait_seconds: float, subject: Subject) -> Failure:
+def of_open_breaker(wait_seconds: float, subject: UpstreamInfo) -> Failure:
     error = UpstreamUnavailable(subject.name, "has failed too often and is left alone", retry_after_seconds=max(1.0, wait_seconds))
     return Failure("open", error)
 
 
-def of_answer(answer: Answer, inputs: Inputs, subject: Subject) -> Failure:
+def of_answer(answer: UpstreamResponse, inputs: Inputs, subject: UpstreamInfo) -> Failure:
     """For any status but 200. `inputs` are those it was asked for, in that order."""
-    told = told_by(answer.content)
+    told = read_error(answer.content)
     status = answer.status
     if status in {400, 413, 422, 500} and TOO_LONG.search(told):
         return Failure("too_long", too_long(told, inputs, subject))
@@ -147,7 +147,7 @@ LASTING = {
 }
 
 
-def lasting(status: int, subject: Subject) -> Failure:
+def lasting(status: int, subject: UpstreamInfo) -> Failure:
     """What only somebody who comes and mends it can change."""
     if status in LASTING:
         outcome, reason = LASTING[status]
@@ -158,7 +158,7 @@ def lasting(status: int, subject: Subject) -> Failure:
     return Failure("unexpected", UpstreamError(subject.name, reason))
 
 
-def refused(status: int, told: str, subject: Subject) -> Failure:
+def refused(status: int, told: str, subject: UpstreamInfo) -> Failure:
     found = MAX_INPUTS.search(told)
     return Failure(
         "bad_request",
@@ -168,7 +168,7 @@ def refused(status: int, told: str, subject: Subject) -> Failure:
     )
 
 
-def too_long(told: str, inputs: Inputs, subject: Subject) -> InputTooLong:
+def too_long(told: str, inputs: Inputs, subject: UpstreamInfo) -> InputTooLong:
     """Names the input where there is only one, or where the upstream numbers it."""
     index, limit = INPUT_INDEX.search(told), MAX_TOKENS.search(told)
     position = 0 if len(inputs.texts) == 1 else int(index[1]) if index else None
@@ -176,7 +176,7 @@ def too_long(told: str, inputs: Inputs, subject: Subject) -> InputTooLong:
     return InputTooLong(where, int(limit[1]) if limit else subject.max_tokens)
 
 
-def limited(answer: Answer, told: str, subject: Subject) -> Failure:
+def limited(answer: UpstreamResponse, told: str, subject: UpstreamInfo) -> Failure:
     if "insufficient_quota" in told:
         return Failure("refused", UpstreamError(subject.name, "says that our quota there is spent"))
     wait_seconds = retry_after_seconds(answer.headers)
@@ -185,7 +185,7 @@ def limited(answer: Answer, told: str, subject: Subject) -> Failure:
     return Failure("rate_limited", error, may_retry=is_short, wait_seconds=wait_seconds or 0.0)
 
 
-def faulty(answer: Answer, subject: Subject) -> Failure:
+def faulty(answer: UpstreamResponse, subject: UpstreamInfo) -> Failure:
     """502, 503 and 504 are said by whatever stands before a server that restarts; 500 is the server's own trouble."""
     status, wait_seconds = answer.status, retry_after_seconds(answer.headers)
     may_retry = status in {502, 503, 504} and (wait_seconds or 0.0) <= SHORT_SECONDS

@@ -13,12 +13,12 @@ import numpy as np
 from gateway.embedding.vectors import Float32
 from gateway.log import get_logger
 from gateway.upstream import failures
-from gateway.upstream.dialect import Limits
+from gateway.upstream.dialect import UpstreamLimits
 from gateway.upstream.endpoint import Endpoint
-from gateway.upstream.failures import Failed
+from gateway.upstream.failures import AttemptFailed
 from gateway.upstream.probe import COMPANY, FAR, NOISE_FLOOR, TEXTS, UNIT_TOLERANCE, Reference, distances, fault_of, referred, unit
 from gateway.upstream.raw import OWN, SAME, Door
-from gateway.upstream.speaker import Known, Sample, Speaker
+from gateway.upstream.speaker import Known, Sample, UpstreamClient
 
 NUM_TRIES = 3  # of a probe that a moment may help
 TWO_MODELS = "gives two different vectors for one text, asked twice: two models answer in turn at its address, or it is no embedder"
@@ -30,7 +30,7 @@ log = get_logger()
 class Measurement:
     """`is_alone`: the server gives a text another vector in company than alone, so each text must be asked for alone."""
 
-    told: Limits
+    told: UpstreamLimits
     reference: Reference
     known: Known
     is_alone: bool
@@ -40,7 +40,7 @@ class Measurement:
 class Prober:
     """Asks one address at a time. Every method raises Failed, also for what cannot be an embedder's answers."""
 
-    def __init__(self, speaker: Speaker) -> None:
+    def __init__(self, speaker: UpstreamClient) -> None:
         self.speaker = speaker
 
     async def measured(self, endpoint: Endpoint) -> Measurement:
@@ -54,36 +54,36 @@ class Prober:
         if together[0] is not None and together[1] is not None:
             self.refuse_two_models([together[0], together[1]])
         if len({each.rows.shape[1] for each in (first, *others)} | {len(rows[0]) for rows in together if rows is not None}) > 1:
-            raise Failed(failures.of_no_embedder(TWO_MODELS, self.speaker.subject))  # of other dimensions
+            raise AttemptFailed(failures.of_no_embedder(TWO_MODELS, self.speaker.upstream))  # of other dimensions
         company = [[rows[index] for rows in together if rows is not None] for index in range(len(TEXTS))]
         is_alone = any(
             np.linalg.norm(one[0] - other) > FAR for one, told_so in zip(alone, company, strict=True) for other in told_so
         )
         reference = referred(alone if is_alone else [[*one, *more] for one, more in zip(alone, company, strict=True)])
         if fault := fault_of(reference):
-            raise Failed(failures.of_no_embedder(f"gives no embeddings: {fault}", self.speaker.subject))
+            raise AttemptFailed(failures.of_no_embedder(f"gives no embeddings: {fault}", self.speaker.upstream))
         if is_alone:
-            log.warning("upstream_mixes_texts", model=self.speaker.subject.name, address=endpoint.label, max_inputs=1)
+            log.warning("upstream_mixes_texts", model=self.speaker.upstream.name, address=endpoint.label, max_inputs=1)
         lengths = [float(np.linalg.norm(each.rows[0].astype(np.float64))) for each in (first, *others)]
         is_unit = all(abs(length - 1) < UNIT_TOLERANCE for length in lengths)
         known = Known(first.rows.shape[1], first.theirs, as_bytes, SAME)
         return Measurement(told, reference, known, is_alone, is_unit)
 
-    async def told(self, endpoint: Endpoint) -> Limits:
+    async def told(self, endpoint: Endpoint) -> UpstreamLimits:
         """What it tells, where it must tell or can; a server that answers nothing of the kind tells nothing."""
         if self.speaker.dialect.must_tell:
             return await self.speaker.told(endpoint)
         for _ in range(2):
-            with suppress(Failed):
+            with suppress(AttemptFailed):
                 return await self.speaker.told(endpoint)
-        return Limits()
+        return UpstreamLimits()
 
     async def asked(self, endpoint: Endpoint, texts: list[str], *, as_base64: bool = False) -> Sample:
         """Tries again what a moment may help, as a request would."""
         for _ in range(NUM_TRIES - 1):
             try:
                 return await self.speaker.sampled(endpoint, texts, as_base64=as_base64)
-            except Failed as failed:
+            except AttemptFailed as failed:
                 if not failed.failure.may_retry:
                     raise
                 await asyncio.sleep(failed.failure.wait_seconds)
@@ -96,10 +96,10 @@ class Prober:
             return False, unit((await self.asked(endpoint, [TEXTS[0]])).rows)[0]
         if as_numbers.is_bytes and not has_usual_length(as_numbers.rows):
             reason = "gives base64 that is not float32, and nothing else"
-            raise Failed(failures.of_no_embedder(reason, speaker.subject))
+            raise AttemptFailed(failures.of_no_embedder(reason, speaker.upstream))
         try:
             found = await self.asked(endpoint, [TEXTS[0]], as_base64=True)
-        except Failed as failed:
+        except AttemptFailed as failed:
             if failed.failure.outcome not in UNREADABLE:
                 raise
         else:
@@ -107,7 +107,7 @@ class Prober:
                 return found.is_bytes, unit(found.rows)[0]
         second = await self.asked(endpoint, [TEXTS[0]])
         if are_alike(second.rows, as_numbers.rows):  # or two models answer in turn, and it is no matter of base64
-            log.warning("upstream_base64_is_not_float32", model=speaker.subject.name, address=endpoint.label)
+            log.warning("upstream_base64_is_not_float32", model=speaker.upstream.name, address=endpoint.label)
         return False, unit(second.rows)[0]
 
     async def in_company(self, endpoint: Endpoint) -> Float32 | None:
@@ -117,8 +117,8 @@ class Prober:
             return None
         try:
             return unit((await self.asked(endpoint, texts)).rows)[: len(TEXTS)]
-        except Failed as failed:
-            if not self.speaker.has_learned(failed.failure, len(texts), as_base64=False):
+        except AttemptFailed as failed:
+            if not self.speaker.adapt(failed.failure, len(texts), as_base64=False):
                 raise
         return await self.in_company(endpoint)
 
@@ -126,7 +126,7 @@ class Prober:
         """Two answers to the same texts, shape (n, dimensions)."""
         one, other = answers
         if float(distances(one, other).max()) > FAR:
-            raise Failed(failures.of_no_embedder(TWO_MODELS, self.speaker.subject))
+            raise AttemptFailed(failures.of_no_embedder(TWO_MODELS, self.speaker.upstream))
 
     async def alone(self, endpoint: Endpoint, text: str) -> Sample:
         """The vector of a text, of length 1, shape (1, dimensions); asked for once."""
@@ -138,7 +138,7 @@ class Prober:
         for door in OWN:
             try:
                 found = [await self.speaker.sampled(endpoint, [TEXTS[0]], door=door) for endpoint in endpoints]
-            except Failed as failed:
+            except AttemptFailed as failed:
                 if failed.failure.outcome in PASSING:
                     raise
                 continue

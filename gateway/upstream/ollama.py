@@ -7,21 +7,21 @@ from typing import Any
 
 import msgspec
 
-from gateway.upstream.dialect import Ask, Dialect, Headers, Limits
+from gateway.upstream.dialect import UpstreamQuery, Dialect, Headers, UpstreamLimits
 from gateway.upstream.openai import whole
-from gateway.upstream.reading import Nonsense, Reading, parsed
+from gateway.upstream.reading import InvalidResponse, ParsedResponse, parse
 from gateway.upstream.settings import RULES
 
 
-class Reply(msgspec.Struct):
+class OllamaReply(msgspec.Struct):
     embeddings: list[list[float | None] | None]
     prompt_eval_count: Any = None
 
 
-DECODER = msgspec.json.Decoder(Reply)
+DECODER = msgspec.json.Decoder(OllamaReply)
 
 
-def body(ask: Ask) -> dict[str, Any]:
+def body(ask: UpstreamQuery) -> dict[str, Any]:
     content: dict[str, Any] = {"model": ask.model, "input": ask.texts, "truncate": ask.rule == "end"}
     if ask.settings.dimensions is not None:
         content["dimensions"] = ask.settings.dimensions
@@ -30,9 +30,9 @@ def body(ask: Ask) -> dict[str, Any]:
     return content
 
 
-def read(content: bytes, headers: Headers) -> Reading:  # noqa: ARG001 - as TEI's
-    reply = parsed(content, DECODER, Reply)
-    return Reading(list(reply.embeddings), None, whole(reply.prompt_eval_count))
+def read(content: bytes, headers: Headers) -> ParsedResponse:  # noqa: ARG001 - as TEI's
+    reply = parse(content, DECODER, OllamaReply)
+    return ParsedResponse(list(reply.embeddings), None, whole(reply.prompt_eval_count))
 
 
 class Tag(msgspec.Struct):
@@ -47,14 +47,14 @@ class Tags(msgspec.Struct):
     models: list[Tag] | None = None
 
 
-def read_tags(content: bytes, model: str) -> Limits:
+def read_tags(content: bytes, model: str) -> UpstreamLimits:
     """/api/tags; a name without a tag means the tag `latest`, as types/model/name.go has it."""
     try:
         tags = msgspec.json.decode(content, type=Tags).models or []
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Nonsense("its /api/tags is not what this protocol says") from None
+        raise InvalidResponse("its /api/tags is not what this protocol says") from None
     names = {model, f"{model}:latest"}
-    return Limits(identity=next((tag.digest for tag in tags if names & {tag.name, tag.model}), ""))
+    return UpstreamLimits(identity=next((tag.digest for tag in tags if names & {tag.name, tag.model}), ""))
 
 
 OLLAMA = Dialect(

@@ -4,8 +4,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.upstream.dialect import Ask, Dialect, Headers, Limits
-from gateway.upstream.reading import Nonsense, Reading, parsed
+from gateway.upstream.dialect import UpstreamQuery, Dialect, Headers, UpstreamLimits
+from gateway.upstream.reading import InvalidResponse, ParsedResponse, parse
 from gateway.upstream.settings import RULES
 
 Vector = bytes | list[float | None] | None
@@ -16,20 +16,20 @@ class Item(msgspec.Struct):
     index: int | None = None
 
 
-class Usage(msgspec.Struct):
+class OpenAIUsage(msgspec.Struct):
     prompt_tokens: Any = None
     total_tokens: Any = None
 
 
-class Reply(msgspec.Struct):
+class OpenAIReply(msgspec.Struct):
     data: list[Item]
-    usage: Usage | None = None
+    usage: OpenAIUsage | None = None
 
 
-DECODER = msgspec.json.Decoder(Reply)
+DECODER = msgspec.json.Decoder(OpenAIReply)
 
 
-def body(ask: Ask) -> dict[str, Any]:
+def body(ask: UpstreamQuery) -> dict[str, Any]:
     content: dict[str, Any] = {**ask.settings.extra_body, "model": ask.model, "input": ask.texts}
     if ask.as_base64:
         content["encoding_format"] = "base64"
@@ -40,10 +40,10 @@ def body(ask: Ask) -> dict[str, Any]:
     return content
 
 
-def read(content: bytes, headers: Headers) -> Reading:  # noqa: ARG001 - TEI's own protocol counts tokens in a header
-    reply = parsed(content, DECODER, Reply)
-    usage = reply.usage or Usage()
-    return Reading(
+def read(content: bytes, headers: Headers) -> ParsedResponse:  # noqa: ARG001 - TEI's own protocol counts tokens in a header
+    reply = parse(content, DECODER, OpenAIReply)
+    usage = reply.usage or OpenAIUsage()
+    return ParsedResponse(
         [item.embedding for item in reply.data],
         [item.index for item in reply.data],
         whole(usage.prompt_tokens) or whole(usage.total_tokens),
@@ -55,7 +55,7 @@ def whole(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-class Entry(msgspec.Struct):
+class OpenAIEntry(msgspec.Struct):
     """Of /models: what does not change while a server lives. `created` does: llama.cpp and vLLM put the time of the reply there.
 
     `meta` is llama.cpp's, `root` and `parent` vLLM's, `fingerprint` another gateway's.
@@ -70,26 +70,28 @@ class Entry(msgspec.Struct):
 
 
 class Entries(msgspec.Struct):
-    data: list[Entry]
+    data: list[OpenAIEntry]
 
 
 TOLD_OF_WEIGHTS = ("n_vocab", "n_ctx_train", "n_embd", "n_params", "size", "ftype")  # of `meta`; n_ctx is a flag of the server's
 
 
-def read_models(content: bytes, model: str) -> Limits:
+def read_models(content: bytes, model: str) -> UpstreamLimits:
     """Of the model's own entry, or the only one: llama.cpp serves one model, whatever it is asked for."""
     try:
         entries = msgspec.json.decode(content, type=Entries).data
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Nonsense("its /models is not what this protocol says") from None
+        raise InvalidResponse("its /models is not what this protocol says") from None
     own = [entry for entry in entries if entry.id == model] or (entries if len(entries) == 1 else [])
     if not own:
-        return Limits()
+        return UpstreamLimits()
     entry = own[0]
     meta = entry.meta if isinstance(entry.meta, dict) else {}
     told = [entry.root, entry.parent, entry.fingerprint, *(meta.get(name) for name in TOLD_OF_WEIGHTS)]
     words = [part if isinstance(part, str | int | float) else None for part in told]
-    return Limits(identity=msgspec.json.encode([entry.id, *words]).decode() if any(part is not None for part in words) else "")
+    return UpstreamLimits(
+        identity=msgspec.json.encode([entry.id, *words]).decode() if any(part is not None for part in words) else ""
+    )
 
 
 OPENAI = Dialect(

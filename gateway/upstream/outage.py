@@ -7,7 +7,7 @@ SILENT_SECONDS = 8.0  # without a reply to a request: it may only be slow, and w
 log = get_logger()
 
 
-class Outage:
+class EndpointOutage:
     """Of one address of a model. At most a line in a second: a breaker opens for that long at least, a silence is longer."""
 
     def __init__(self, model: str, address: str) -> None:

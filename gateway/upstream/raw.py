@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 
 from gateway.upstream import tei
-from gateway.upstream.dialect import Ask, Headers
-from gateway.upstream.reading import Nonsense, Reading, parsed
+from gateway.upstream.dialect import UpstreamQuery, Headers
+from gateway.upstream.reading import InvalidResponse, ParsedResponse, parse
 
 
 class LlamaItem(msgspec.Struct):
@@ -30,15 +30,15 @@ LlamaReply = list[LlamaItem]
 LLAMA_DECODER = msgspec.json.Decoder(LlamaReply)
 
 
-def llama_body(ask: Ask) -> dict[str, Any]:
+def llama_body(ask: UpstreamQuery) -> dict[str, Any]:
     return {"content": ask.texts, "embd_normalize": -1}
 
 
-def llama_read(content: bytes, headers: Headers) -> Reading:  # noqa: ARG001 - as TEI's
-    items: LlamaReply = parsed(content, LLAMA_DECODER, LlamaReply)
+def llama_read(content: bytes, headers: Headers) -> ParsedResponse:  # noqa: ARG001 - as TEI's
+    items: LlamaReply = parse(content, LLAMA_DECODER, LlamaReply)
     if any(len(item.embedding) != 1 for item in items):
-        raise Nonsense("it gave a vector for each token, and none for the text")
-    return Reading([item.embedding[0] for item in items], [item.index for item in items])
+        raise InvalidResponse("it gave a vector for each token, and none for the text")
+    return ParsedResponse([item.embedding[0] for item in items], [item.index for item in items])
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ class Door:
 
     name: str
     path: str | None = None
-    body: Callable[[Ask], dict[str, Any]] | None = None
-    read: Callable[[bytes, Headers], Reading] | None = None
+    body: Callable[[UpstreamQuery], dict[str, Any]] | None = None
+    read: Callable[[bytes, Headers], ParsedResponse] | None = None
 
 
 SAME = Door("same")

@@ -11,7 +11,7 @@ from gateway.embedding.vectors import Float32
 from gateway.log import get_logger
 from gateway.upstream import failures
 from gateway.upstream.endpoint import Endpoint, Endpoints
-from gateway.upstream.failures import Failed
+from gateway.upstream.failures import AttemptFailed
 from gateway.upstream.measure import Prober
 from gateway.upstream.probe import unit
 from gateway.upstream.space import Space
@@ -60,7 +60,7 @@ class Reach:
         longest = max(await self.most_tokens(texts))
         while any(self.is_open(endpoint, longest) for endpoint in self.endpoints.used):
             if self.task is None or self.task.done():
-                self.task = asyncio.create_task(self.covered(longest), name=f"reach-{self.prober.speaker.subject.name}")
+                self.task = asyncio.create_task(self.covered(longest), name=f"reach-{self.prober.speaker.upstream.name}")
                 self.task.add_done_callback(lambda done: done.cancelled() or done.exception())
             await asyncio.shield(self.task)
 
@@ -77,7 +77,7 @@ class Reach:
             await known.cover(num_tokens)
             if known.cut != found:
                 log.warning(
-                    "upstream_cuts_texts", model=self.prober.speaker.subject.name, address=endpoint.label, part=known.cut,
+                    "upstream_cuts_texts", model=self.prober.speaker.upstream.name, address=endpoint.label, part=known.cut,
                     max_tokens=known.proven,
                     hint="it embeds a part of a long text and does not say so: longer texts are refused unless long_input is end",
                 )  # fmt: skip
@@ -110,12 +110,14 @@ class Reach:
     async def rows_of(self, endpoint: Endpoint, texts: list[str]) -> Float32:
         try:
             rows = unit((await self.prober.asked(endpoint, texts)).rows)
-        except Failed as failed:
+        except AttemptFailed as failed:
             if failed.failure.outcome in REFUSALS:
                 raise TooLong from None
             raise
         if rows.shape[1] != self.space().reference.rows.shape[1]:
-            raise Failed(failures.of_other_vectors("gave vectors of other dimensions than before", self.prober.speaker.subject))
+            raise AttemptFailed(
+                failures.of_other_vectors("gave vectors of other dimensions than before", self.prober.speaker.upstream)
+            )
         return rows
 
     async def close(self) -> None:

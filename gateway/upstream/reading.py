@@ -17,11 +17,11 @@ FLOAT32_BYTES = 4
 MIN_LENGTH = 1e-12  # below it a vector is zero: torch's own floor in `normalize`
 
 
-class Nonsense(Exception):
+class InvalidResponse(Exception):
     """A reply that is not what was asked for; its text is ours and may go to a client."""
 
 
-class OtherDimensions(Nonsense):
+class OtherDimensions(InvalidResponse):
     """Whole vectors of other dimensions than those known: of another model."""
 
 
@@ -35,7 +35,7 @@ class NotANumber(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ParsedResponse:
     """`vectors` in the order of the reply, each as float32 bytes or as numbers, None where one is not a number.
 
     `order[i]` is the place of vector i, None where the reply does not number them. `num_tokens` is what it tells, if anything.
@@ -46,20 +46,20 @@ class Reading:
     num_tokens: int | None = None
 
 
-def parsed(content: bytes, decoder: "msgspec.json.Decoder[Parsed]", loosely: type[Parsed]) -> Parsed:
+def parse(content: bytes, decoder: "msgspec.json.Decoder[Parsed]", loosely: type[Parsed]) -> Parsed:
     """What the decoder makes of JSON. NaN and Infinity, which Python servers write into it, are read as null."""
     try:
         return decoder.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         if b"NaN" not in content and b"Infinity" not in content:
-            raise Nonsense("its reply is not what this protocol says") from None
+            raise InvalidResponse("its reply is not what this protocol says") from None
     try:
         return msgspec.convert(json.loads(content, parse_constant=lambda _: None), loosely)
     except (ValueError, RecursionError):
-        raise Nonsense("its reply is not what this protocol says") from None
+        raise InvalidResponse("its reply is not what this protocol says") from None
 
 
-def array(reading: Reading, num_texts: int, dimensions: int | None) -> NDArray[np.float32]:
+def array(reading: ParsedResponse, num_texts: int, dimensions: int | None) -> NDArray[np.float32]:
     """Shape (num_texts, dimensions), dtype float32, in the order of the texts. `dimensions` None takes what the reply has.
 
     Raises Nonsense, or NotANumber naming the text.
@@ -68,7 +68,7 @@ def array(reading: Reading, num_texts: int, dimensions: int | None) -> NDArray[n
     rows = [row_of(vector, position) for position, vector in enumerate(vectors)]
     found = len(rows[0])
     if any(len(row) != found for row in rows):
-        raise Nonsense("its vectors have different dimensions")
+        raise InvalidResponse("its vectors have different dimensions")
     if dimensions is not None and found != dimensions:
         raise OtherDimensions(f"its vectors have {found} dimensions and not {dimensions}")
     stacked = rows[0].reshape(1, -1) if num_texts == 1 else np.stack(rows)
@@ -81,17 +81,17 @@ def array(reading: Reading, num_texts: int, dimensions: int | None) -> NDArray[n
     return stacked
 
 
-def in_order(reading: Reading, num_texts: int) -> list[Any]:
+def in_order(reading: ParsedResponse, num_texts: int) -> list[Any]:
     vectors, order = reading.vectors, reading.order
     if len(vectors) != num_texts:
-        raise Nonsense(f"it gave {len(vectors)} vectors for {num_texts} texts")
+        raise InvalidResponse(f"it gave {len(vectors)} vectors for {num_texts} texts")
     if order is None or all(place is None for place in order):
         return vectors
     placed: list[Any] = [None] * num_texts
     is_placed = [False] * num_texts
     for place, vector in zip(order, vectors, strict=True):
         if place is None or not 0 <= place < num_texts or is_placed[place]:
-            raise Nonsense("its vectors are numbered wrongly")
+            raise InvalidResponse("its vectors are numbered wrongly")
         placed[place], is_placed[place] = vector, True
     return placed
 
@@ -101,10 +101,10 @@ def row_of(vector: Any, position: int) -> NDArray[np.float32]:
     if vector is None:
         raise NotANumber(position)
     if len(vector) == 0:
-        raise Nonsense("it gave an empty vector")
+        raise InvalidResponse("it gave an empty vector")
     if isinstance(vector, bytes):
         if len(vector) % FLOAT32_BYTES:
-            raise Nonsense("its base64 is not a whole number of float32")
+            raise InvalidResponse("its base64 is not a whole number of float32")
         return np.frombuffer(vector, dtype="<f4")
     if None in vector:
         raise NotANumber(position)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from gateway.config import LimitSettings, secret_value
-from gateway.embedding.backend import Context
+from gateway.embedding.backend import BackendContext
 from gateway.embedding.embedder import Description, Health, Inputs, Prepared, Vectors
 from gateway.embedding.fingerprint import Fingerprint, digest
 from gateway.embedding.long_input import Rule
@@ -24,13 +24,13 @@ from gateway.errors import (
 )
 from gateway.log import get_logger
 from gateway.upstream import failures
-from gateway.upstream.breaker import Breaker, Rules
-from gateway.upstream.connection import Connection, Route
-from gateway.upstream.dialect import Dialect, Limits
+from gateway.upstream.breaker import Breaker, BreakerRules
+from gateway.upstream.connection import Transport, TransportOptions
+from gateway.upstream.dialect import Dialect, UpstreamLimits
 from gateway.upstream.endpoint import Endpoint, Endpoints
 from gateway.upstream.estimate import estimated_tokens
-from gateway.upstream.exchange import Exchange
-from gateway.upstream.failures import Failed, Failure, Subject
+from gateway.upstream.exchange import Dispatcher
+from gateway.upstream.failures import AttemptFailed, Failure, UpstreamInfo
 from gateway.upstream.measure import Measurement, Prober
 from gateway.upstream.probe import TEXTS
 from gateway.upstream.raw import SAME, Door
@@ -38,7 +38,7 @@ from gateway.upstream.reach import Reach
 from gateway.upstream.settings import AnySettings
 from gateway.upstream.signature import signature_of
 from gateway.upstream.space import Space, Spaces
-from gateway.upstream.speaker import Known, Speaker
+from gateway.upstream.speaker import Known, UpstreamClient
 from gateway.upstream.truncation import FIRST_WORDS
 from gateway.upstream.watch import Watch
 
@@ -51,10 +51,10 @@ MEASURING_REQUESTS = 10  # of a measurement, tries included: what bounds one tha
 log = get_logger()
 
 
-class Remote:
+class UpstreamEmbedder:
     """Follows Embedder, over the servers of one row, which must all give the same vectors."""
 
-    def __init__(self, settings: AnySettings, dialect: Dialect, context: Context) -> None:
+    def __init__(self, settings: AnySettings, dialect: Dialect, context: BackendContext) -> None:
         self.settings = settings
         self.dialect = dialect
         self.name = context.name
@@ -64,14 +64,14 @@ class Remote:
         self.metrics = context.metrics.of_upstream()
         self.spaces: Spaces = context.shared.setdefault("upstream-spaces", Spaces())
         self.clock: Callable[[], float] = context.clock
-        rules = Rules(max_failures=settings.breaker_failures, open_seconds=settings.breaker_seconds)
+        rules = BreakerRules(max_failures=settings.breaker_failures, open_seconds=settings.breaker_seconds)
         query = getattr(settings, "query", {})
         self.endpoints = Endpoints([Endpoint(each, dialect.path, query, Breaker(rules, self.clock)) for each in settings.addresses])
         remedy = dialect.remedy.format(model=self.model)
-        subject = Subject(self.name, self.model, remedy, settings.max_tokens or DEFAULT_MAX_TOKENS)
-        self.exchange = Exchange(self.endpoints, self.metrics, subject, may_retry=settings.retry)
+        subject = UpstreamInfo(self.name, self.model, remedy, settings.max_tokens or DEFAULT_MAX_TOKENS)
+        self.dispatcher = Dispatcher(self.endpoints, self.metrics, subject, may_retry=settings.retry)
         self.state = Health("loading", "not started")
-        self.speaker: Speaker | None = None
+        self.client: UpstreamClient | None = None
         self.watch: Watch | None = None
         self.lengths: Reach | None = None
         self.runner: asyncio.Task[None] | None = None
@@ -84,11 +84,13 @@ class Remote:
         Raises OperatorError for what waiting does not mend: a secret or a file that is missing, a refused key, a model that is not
         there, a server that gives no embeddings.
         """
-        connection = await Connection.opened(self.route())
+        connection = await Transport.open(self.route())
         await self.stop()
-        self.speaker = Speaker(self.settings, self.dialect, connection=connection, exchange=self.exchange, metrics=self.metrics)
-        prober = Prober(self.speaker)
-        self.watch = self.exchange.guard = Watch(
+        self.client = UpstreamClient(
+            self.settings, self.dialect, connection=connection, exchange=self.dispatcher, metrics=self.metrics
+        )
+        prober = Prober(self.client)
+        self.watch = self.dispatcher.guard = Watch(
             self.endpoints, prober, self.spaces, settle=self.settle, probe_seconds=self.settings.probe_seconds,
             patience_seconds=self.patience_seconds, metrics=self.metrics, clock=self.clock,
         )  # fmt: skip
@@ -103,7 +105,7 @@ class Remote:
             self.state = Health("loading", failure.error.message, category=failure.error.outcome)
             await asyncio.sleep(pause)
             pause = min(2 * pause, LAST_PAUSE_SECONDS)
-        with suppress(Failed):  # else when a request comes
+        with suppress(AttemptFailed):  # else when a request comes
             await self.lengths.covered(FIRST_WORDS)
         self.state = Health("ready")
         self.runner = asyncio.create_task(self.watch.run(), name=f"watch-{self.name}")
@@ -120,7 +122,7 @@ class Remote:
             raise ModelLoading(self.name)
         return self.watch.space
 
-    def route(self) -> Route:
+    def route(self) -> TransportOptions:
         settings = self.settings
         headers = {
             name: value if isinstance(value, str) else secret(value, name, self.name) for name, value in settings.headers.items()
@@ -129,7 +131,7 @@ class Remote:
             key = secret(settings.key, "key", self.name)
             headers[settings.key_header] = f"Bearer {key}" if settings.key_header.lower() == "authorization" else key
         credentials = settings.proxy_credentials
-        return Route(
+        return TransportOptions(
             headers,
             settings.connect_timeout_seconds,
             settings.read_timeout_seconds,
@@ -146,18 +148,18 @@ class Remote:
 
     def settle(self, measured: Measurement) -> Space:
         """From now on the row is what was measured: at the start, and where its server's model was changed."""
-        if self.speaker is None:
+        if self.client is None:
             raise ModelLoading(self.name)
         dimensions, told = measured.reference.rows.shape[1], measured.told
-        self.speaker.known = replace(measured.known)
-        self.speaker.max_inputs = self.settings.max_inputs or told.max_inputs or self.dialect.max_inputs
+        self.client.known = replace(measured.known)
+        self.client.max_inputs = self.settings.max_inputs or told.max_inputs or self.dialect.max_inputs
         self.is_raw_known = (
             self.dialect.is_unit or self.dialect.name == "tei" or not measured.is_unit or bool(measured.known.theirs)
         )
         self.raw = SAME if self.is_raw_known and not self.dialect.is_unit else None
         names = [self.fingerprint(told, measured.known, signature) for signature in signature_of(measured.reference).alike]
         space: Space = self.spaces.joined(self.identity(told), measured.reference, tuple(names))
-        self.description = self.described(told, dimensions)
+        self.description = self.build_description(told, dimensions)
         if self.lengths is not None:
             self.lengths.forget()
         if self.state.state == "ready":
@@ -168,29 +170,29 @@ class Remote:
         """The metrics say which vectors these are; those of a group's members are the group's."""
         about = replace(self.description, fingerprint=space.fingerprint)
         if self.model_metrics.name == self.name:
-            self.model_metrics.loaded(
+            self.model_metrics.record_load(
                 source=about.source, runtime=about.runtime, device=about.device, precision=about.precision,
                 dimensions=str(about.dimensions), fingerprint=about.fingerprint, fidelity=None,
             )  # fmt: skip
 
     async def reach(self, endpoint: Endpoint) -> str:
         """Asks this address alone for one vector, and tells what it gave. Raises OperatorError with its failure."""
-        exchange = Exchange(Endpoints([endpoint]), self.metrics, self.exchange.subject, may_retry=False)
-        connection = await Connection.opened(self.route())
-        speaker = Speaker(self.settings, self.dialect, connection=connection, exchange=exchange, metrics=self.metrics)
+        exchange = Dispatcher(Endpoints([endpoint]), self.metrics, self.dispatcher.upstream, may_retry=False)
+        connection = await Transport.open(self.route())
+        speaker = UpstreamClient(self.settings, self.dialect, connection=connection, exchange=exchange, metrics=self.metrics)
         try:
             async with asyncio.timeout(self.patience_seconds):
                 await speaker.told(endpoint) if self.dialect.must_tell else None
                 found = await speaker.sampled(endpoint, [TEXTS[0]])
-        except Failed as failed:
+        except AttemptFailed as failed:
             raise OperatorError(f"{failed.failure.outcome}: {failed.failure.error.message}") from None
         except TimeoutError:
-            raise OperatorError(f"timeout: {failures.of_broken('timeout', speaker.subject).error.message}") from None
+            raise OperatorError(f"timeout: {failures.of_transport_error('timeout', speaker.upstream).error.message}") from None
         finally:
             await connection.close()
         return f"{found.rows.shape[1]} dimensions"
 
-    def described(self, told: Limits, dimensions: int) -> Description:
+    def build_description(self, told: UpstreamLimits, dimensions: int) -> Description:
         return Description(
             backend=self.dialect.name,
             source=self.model,
@@ -206,14 +208,14 @@ class Remote:
             takes_instruction=bool(self.settings.instruction_format or instruction_format_of(self.settings.prompts)),
         )
 
-    def identity(self, told: Limits) -> str:
+    def identity(self, told: UpstreamLimits) -> str:
         """All that decides its vectors and is not measured: rows that agree in it, and in their probes, share a cache."""
         settings = self.settings
         own = (settings.dimensions, settings.prompts, settings.long_input, getattr(settings, "extra_body", {}))
         way = (settings.addresses, getattr(settings, "query", {}), settings.headers, settings.key)
         return digest(self.dialect.name, self.model, told.identity, own, way)
 
-    def fingerprint(self, told: Limits, known: Known, signature: str) -> str:
+    def fingerprint(self, told: UpstreamLimits, known: Known, signature: str) -> str:
         """That of another gateway where nothing of ours changes its vectors; else of what is told, and of the vectors."""
         extra = getattr(self.settings, "extra_body", {})
         if known.theirs and not (self.settings.prompts or self.settings.dimensions or extra):
@@ -235,7 +237,7 @@ class Remote:
         if self.watch.is_unsure:
             try:
                 await self.watch.verify()
-            except Failed as failed:
+            except AttemptFailed as failed:
                 log.info("upstream_unproven", model=self.name, outcome=failed.failure.outcome, reason=failed.failure.error.message)
                 raise failed.failure.error from None
 
@@ -283,19 +285,19 @@ class Remote:
 
     async def raw_door(self) -> Door | None:
         """Where vectors are had that were not made length 1, looked for once."""
-        if not self.is_raw_known and self.watch is not None and self.speaker is not None:
+        if not self.is_raw_known and self.watch is not None and self.client is not None:
             self.raw = await self.watch.prober.raw_door(self.endpoints.used, self.space.reference)
             self.is_raw_known = True
-        if self.raw is not None and self.speaker is not None:
-            self.speaker.known.raw = self.raw
+        if self.raw is not None and self.client is not None:
+            self.client.known.raw = self.raw
         return self.raw
 
     def prompted(self, inputs: Inputs) -> list[str]:
-        return self.speaker.prompted(inputs) if self.speaker is not None else inputs.texts
+        return self.client.with_prompts(inputs) if self.client is not None else inputs.texts
 
     async def embed(self, prepared: Prepared) -> Vectors:
         """Begun again where the server's model was changed meanwhile: no reply has vectors of two models."""
-        if self.speaker is None:
+        if self.client is None:
             raise ModelLoading(self.name)
         started = time.perf_counter()
         async with self.failing_well(prepared.inputs):
@@ -304,25 +306,25 @@ class Remote:
                 space = self.space
                 try:
                     vectors = await self.embedded(prepared)
-                except Failed as failed:
+                except AttemptFailed as failed:
                     if failed.failure.is_other and self.space is not space:  # it was just found out why
                         continue
                     raise
                 if self.space is space:
                     stages = {"upstream": time.perf_counter() - started}
                     return Vectors(vectors.rows, stages, token_counts=vectors.token_counts, fingerprint=space.fingerprint)
-            raise Failed(failures.of_unproven("was changed while it was asked", self.speaker.subject))
+            raise AttemptFailed(failures.of_unproven("was changed while it was asked", self.client.upstream))
 
     async def embedded(self, prepared: Prepared) -> Vectors:
         """Raises Failed, and InputTooLong for what the server would cut in silence."""
-        if self.speaker is None or self.lengths is None:
+        if self.client is None or self.lengths is None:
             raise ModelLoading(self.name)
         if prepared.rule != "end":
             texts = self.prompted(prepared.inputs)
             await self.lengths.cover(texts)
             if (index := await self.lengths.first_cut(texts)) is not None:
                 raise InputTooLong(prepared.inputs.where(index), self.lengths.max_tokens)
-        return await self.speaker.embedded(prepared.inputs, prepared.token_counts, prepared.rule)
+        return await self.client.embed(prepared.inputs, prepared.token_counts, prepared.rule)
 
     @asynccontextmanager
     async def failing_well(self, inputs: Inputs) -> AsyncIterator[None]:
@@ -332,7 +334,7 @@ class Remote:
                 yield
         except TimeoutError:
             raise DeadlinePassed from None
-        except Failed as failed:
+        except AttemptFailed as failed:
             log.info("upstream_failed", model=self.name, outcome=failed.failure.outcome, reason=failed.failure.error.message)
             raise failed.failure.error from None
 
@@ -371,8 +373,8 @@ class Remote:
             await self.watch.close()
         if self.lengths is not None:
             await self.lengths.close()
-        if self.speaker is not None:
-            await self.speaker.connection.close()
+        if self.client is not None:
+            await self.client.connection.close()
 
 
 def category_of(failure: Failure) -> str:

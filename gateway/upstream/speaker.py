@@ -16,18 +16,18 @@ from yarl import URL
 from gateway.embedding.embedder import Inputs, Vectors
 from gateway.embedding.long_input import Rule
 from gateway.embedding.prompt import INSTRUCTION, instruction_format_of
-from gateway.embedding.vectors import Float32, made_unit
+from gateway.embedding.vectors import Float32, scale_to_unit
 from gateway.log import get_logger
 from gateway.metrics import UpstreamMetrics
 from gateway.upstream import failures
-from gateway.upstream.connection import Answer, Broken, Connection
-from gateway.upstream.dialect import Ask, Dialect, Limits
+from gateway.upstream.connection import UpstreamResponse, TransportError, Transport
+from gateway.upstream.dialect import UpstreamQuery, Dialect, UpstreamLimits
 from gateway.upstream.endpoint import Endpoint
-from gateway.upstream.estimate import apportioned, estimated_tokens, is_honest
-from gateway.upstream.exchange import Call, Exchange
-from gateway.upstream.failures import Failed, Failure, Subject
+from gateway.upstream.estimate import apportion, estimated_tokens, is_honest
+from gateway.upstream.exchange import UpstreamRequest, Dispatcher
+from gateway.upstream.failures import AttemptFailed, Failure, UpstreamInfo
 from gateway.upstream.raw import SAME, Door
-from gateway.upstream.reading import Nonsense, NotANumber, OtherDimensions, Reading, array
+from gateway.upstream.reading import InvalidResponse, NotANumber, OtherDimensions, ParsedResponse, array
 from gateway.upstream.settings import AnySettings
 from gateway.upstream.split import parts
 
@@ -61,7 +61,7 @@ class Known:
     raw: Door = field(default_factory=lambda: SAME)
 
 
-ReadReply = Callable[[bytes, Mapping[str, str]], Reading]
+ReadReply = Callable[[bytes, Mapping[str, str]], ParsedResponse]
 
 
 class Worded(NamedTuple):
@@ -72,17 +72,17 @@ class Worded(NamedTuple):
     read: ReadReply
 
 
-class Speaker:
+class UpstreamClient:
     """`known` is replaced when the model there changes; `max_inputs` is a limit of the server's."""
 
     def __init__(
-        self, settings: AnySettings, dialect: Dialect, *, connection: Connection, exchange: Exchange, metrics: UpstreamMetrics
+        self, settings: AnySettings, dialect: Dialect, *, connection: Transport, exchange: Dispatcher, metrics: UpstreamMetrics
     ) -> None:
         self.settings = settings
         self.dialect = dialect
         self.connection = connection
         self.exchange = exchange
-        self.subject: Subject = exchange.subject
+        self.upstream: UpstreamInfo = exchange.upstream
         self.metrics = metrics
         self.max_inputs = settings.max_inputs or dialect.max_inputs
         self.known = Known(settings.dimensions, None, dialect.knows_base64)
@@ -91,19 +91,19 @@ class Speaker:
     def as_base64(self) -> bool:
         return self.known.as_base64
 
-    async def told(self, endpoint: Endpoint) -> Limits:
+    async def told(self, endpoint: Endpoint) -> UpstreamLimits:
         """What the server at one address tells of itself. Raises Failed."""
         if self.dialect.info_path is None or self.dialect.read_info is None:
-            return Limits()
+            return UpstreamLimits()
         try:
             answer = await self.connection.get(endpoint.beside(self.dialect.info_path), max_bytes=MAX_INFO_BYTES)
             if answer.status != OK:
-                raise Failed(failures.of_answer(answer, Inputs([], is_array=False, caller="", deadline=0), self.subject))
-            return self.dialect.read_info(answer.content, self.subject.model)
-        except Broken as broken:
-            raise Failed(failures.of_broken(broken.kind, self.subject)) from None
-        except Nonsense as nonsense:
-            raise Failed(failures.of_nonsense(str(nonsense), self.subject)) from None
+                raise AttemptFailed(failures.of_answer(answer, Inputs([], is_array=False, caller="", deadline=0), self.upstream))
+            return self.dialect.read_info(answer.content, self.upstream.model)
+        except TransportError as broken:
+            raise AttemptFailed(failures.of_transport_error(broken.kind, self.upstream)) from None
+        except InvalidResponse as nonsense:
+            raise AttemptFailed(failures.of_invalid_response(str(nonsense), self.upstream)) from None
 
     async def sampled(self, endpoint: Endpoint, texts: list[str], *, as_base64: bool = False, door: Door | None = None) -> Sample:
         """The vectors of some probes at one address, as they come, of whatever dimensions. Raises Failed.
@@ -114,17 +114,17 @@ class Speaker:
         body, url, read = self.worded(texts, "error", normalize=door is None, as_base64=as_base64, door=door or SAME)
         max_bytes = BYTES_PER_REPLY + len(texts) * (BYTES_PER_ROW + BYTES_PER_NUMBER * MAX_DIMENSIONS)
 
-        async def sample(answer: Answer) -> tuple[Sample, int | None]:
+        async def sample(answer: UpstreamResponse) -> tuple[Sample, int | None]:
             reading, rows = await self.array_of(answer, inputs, self.settings.dimensions if door is None else None, read)
             return Sample(rows, isinstance(reading.vectors[0], bytes), fingerprint_of(answer)), reading.num_tokens
 
-        call = Call(encode(body), max_bytes, sample, url=url, headers={"connection": "close"})
-        found, num_told = await self.exchange.tried(endpoint, self.connection, call, is_counted=False)
+        call = UpstreamRequest(encode(body), max_bytes, sample, url=url, headers={"connection": "close"})
+        found, num_told = await self.exchange.attempt(endpoint, self.connection, call, is_counted=False)
         estimate = sum(map(estimated_tokens, texts))
         self.metrics.probe_tokens.inc(num_told if num_told is not None and is_honest(num_told, texts) else estimate)
         return found
 
-    async def embedded(self, inputs: Inputs, counts: list[int], rule: Rule) -> Vectors:
+    async def embed(self, inputs: Inputs, counts: list[int], rule: Rule) -> Vectors:
         """In as many calls as the upstream needs, some of them at once. The first that fails ends the others."""
         slices = parts(counts, max_inputs=self.max_inputs, max_tokens=self.settings.max_request_tokens)
         if len(slices) == 1:
@@ -144,7 +144,7 @@ class Speaker:
             raise failed.exceptions[0] from None
         found = [task.result() for task in tasks]
         if len({each.rows.shape[1] for each in found}) > 1:  # the model was changed between two of them
-            raise Failed(failures.of_other_vectors("gave vectors of two models to one request", self.subject))
+            raise AttemptFailed(failures.of_other_vectors("gave vectors of two models to one request", self.upstream))
         rows = np.concatenate([each.rows for each in found])
         return Vectors(rows, token_counts=[count for each in found for count in each.token_counts or ()])
 
@@ -152,17 +152,17 @@ class Speaker:
         """In one call, unless the upstream says that it must be asked otherwise."""
         as_base64 = self.known.as_base64  # others under way may learn meanwhile that it is not to be had
         try:
-            return await self.asked(inputs, counts, rule, as_base64=as_base64)
-        except Failed as failed:
-            if not self.has_learned(failed.failure, len(inputs.texts), as_base64=as_base64):
+            return await self.ask(inputs, counts, rule, as_base64=as_base64)
+        except AttemptFailed as failed:
+            if not self.adapt(failed.failure, len(inputs.texts), as_base64=as_base64):
                 raise
-        return await self.embedded(inputs, counts, rule)
+        return await self.embed(inputs, counts, rule)
 
-    def has_learned(self, failure: Failure, num_inputs: int, *, as_base64: bool) -> bool:
+    def adapt(self, failure: Failure, num_inputs: int, *, as_base64: bool) -> bool:
         """Whether the same inputs, asked for as they will be from now on, may be embedded."""
         if failure.max_inputs and failure.max_inputs < num_inputs:
             self.max_inputs = min(self.max_inputs, failure.max_inputs)
-            log.warning("upstream_takes_fewer_inputs", model=self.subject.name, max_inputs=failure.max_inputs)
+            log.warning("upstream_takes_fewer_inputs", model=self.upstream.name, max_inputs=failure.max_inputs)
             return True
         if failure.no_base64 and as_base64:
             self.without_base64()
@@ -172,10 +172,10 @@ class Speaker:
     def without_base64(self) -> None:
         if self.known.as_base64:
             self.known.as_base64 = False
-            log.info("upstream_has_no_base64", model=self.subject.name)
+            log.info("upstream_has_no_base64", model=self.upstream.name)
 
-    async def asked(self, inputs: Inputs, counts: list[int], rule: Rule, *, as_base64: bool) -> Vectors:
-        texts = self.prompted(inputs)
+    async def ask(self, inputs: Inputs, counts: list[int], rule: Rule, *, as_base64: bool) -> Vectors:
+        texts = self.with_prompts(inputs)
         known = self.known
         door = SAME if inputs.normalize else known.raw
         body, url, read = self.worded(texts, rule, normalize=inputs.normalize, as_base64=as_base64, door=door)
@@ -183,25 +183,25 @@ class Speaker:
         content = await asyncio.to_thread(encode, body) if is_large else encode(body)
         max_bytes = BYTES_PER_REPLY + len(texts) * (BYTES_PER_ROW + BYTES_PER_NUMBER * (known.dimensions or MAX_DIMENSIONS))
 
-        async def vectors_of(answer: Answer) -> tuple[Reading, NDArray[np.float32]]:
+        async def vectors_of(answer: UpstreamResponse) -> tuple[ParsedResponse, NDArray[np.float32]]:
             self.refuse_other_vectors(fingerprint_of(answer), known)
             return await self.array_of(answer, inputs, known.dimensions, read)
 
-        call = Call(content, max_bytes, vectors_of, inputs.deadline or math.inf, url)
+        call = UpstreamRequest(content, max_bytes, vectors_of, inputs.deadline or math.inf, url)
         reading, rows = await self.exchange.ask(self.connection, call)
         if as_base64 and isinstance(reading.vectors[0], list) and door is SAME:
             self.without_base64()  # it was asked for bytes and gave numbers: it need not be asked again
-        return Vectors(rows, token_counts=self.counted(reading.num_tokens, texts, counts))
+        return Vectors(rows, token_counts=self.count_tokens(reading.num_tokens, texts, counts))
 
     def worded(self, texts: list[str], rule: Rule, *, normalize: bool, as_base64: bool, door: Door) -> Worded:
         """The body in the words of a door, where that is, and how its reply is read."""
         is_gateway = self.known.theirs is not None
-        ask = Ask(texts, self.subject.model, self.settings, rule, normalize, as_base64, knows_normalize=is_gateway)
+        ask = UpstreamQuery(texts, self.upstream.model, self.settings, rule, normalize, as_base64, knows_normalize=is_gateway)
         if door.path is None or door.body is None or door.read is None:
             return Worded(self.dialect.body(ask), own_url, self.dialect.read)
         return Worded(door.body(ask), partial(url_of, door.path), door.read)
 
-    def prompted(self, inputs: Inputs) -> list[str]:
+    def with_prompts(self, inputs: Inputs) -> list[str]:
         if inputs.instruction is not None:
             form = self.settings.instruction_format or instruction_format_of(self.settings.prompts) or INSTRUCTION
             prompt = form.replace(INSTRUCTION, inputs.instruction)
@@ -210,41 +210,41 @@ class Speaker:
         return [prompt + text for text in inputs.texts] if prompt else inputs.texts
 
     async def array_of(
-        self, answer: Answer, inputs: Inputs, dimensions: int | None, read: ReadReply
-    ) -> tuple[Reading, NDArray[np.float32]]:
+        self, answer: UpstreamResponse, inputs: Inputs, dimensions: int | None, read: ReadReply
+    ) -> tuple[ParsedResponse, NDArray[np.float32]]:
         """Raises Failed where the answer is a refusal, or cannot be trusted."""
         if answer.status != OK:
-            raise Failed(failures.of_answer(answer, inputs, self.subject))
-        understood = partial(self.understood, answer, inputs, dimensions, read)
+            raise AttemptFailed(failures.of_answer(answer, inputs, self.upstream))
+        understood = partial(self.parse, answer, inputs, dimensions, read)
         try:
             return await asyncio.to_thread(understood) if len(answer.content) > MAX_ON_LOOP_BYTES else understood()
         except OtherDimensions as other:
             if self.settings.dimensions is not None:  # as many as were asked for, whatever model it is
-                raise Failed(failures.of_nonsense(str(other), self.subject)) from None
-            raise Failed(failures.of_other_vectors(f"answered wrongly: {other}", self.subject)) from None
-        except Nonsense as nonsense:
-            raise Failed(failures.of_nonsense(str(nonsense), self.subject)) from None
+                raise AttemptFailed(failures.of_invalid_response(str(other), self.upstream)) from None
+            raise AttemptFailed(failures.of_other_vectors(f"answered wrongly: {other}", self.upstream)) from None
+        except InvalidResponse as nonsense:
+            raise AttemptFailed(failures.of_invalid_response(str(nonsense), self.upstream)) from None
         except NotANumber as error:
-            raise Failed(failures.of_not_a_number(inputs.where(error.position), is_zero=error.is_zero)) from None
+            raise AttemptFailed(failures.of_not_a_number(inputs.where(error.position), is_zero=error.is_zero)) from None
 
     def refuse_other_vectors(self, fingerprint: str | None, known: Known) -> None:
         """Another gateway tells which vectors it gives. Two kinds are never mixed."""
         if fingerprint is not None and known.theirs is not None and fingerprint != known.theirs:
-            raise Failed(
-                failures.of_other_vectors("answered wrongly: its vectors are others than when it was first asked", self.subject)
+            raise AttemptFailed(
+                failures.of_other_vectors("answered wrongly: its vectors are others than when it was first asked", self.upstream)
             )
 
-    def understood(
-        self, answer: Answer, inputs: Inputs, dimensions: int | None, read: ReadReply
-    ) -> tuple[Reading, NDArray[np.float32]]:
+    def parse(
+        self, answer: UpstreamResponse, inputs: Inputs, dimensions: int | None, read: ReadReply
+    ) -> tuple[ParsedResponse, NDArray[np.float32]]:
         reading = read(answer.content, answer.headers)
         rows = array(reading, len(inputs.texts), dimensions)
-        return reading, made_unit(rows) if inputs.normalize else rows
+        return reading, scale_to_unit(rows) if inputs.normalize else rows
 
-    def counted(self, told: int | None, texts: list[str], estimates: list[int]) -> list[int]:
+    def count_tokens(self, told: int | None, texts: list[str], estimates: list[int]) -> list[int]:
         """The upstream's own count, shared out among the inputs; the estimates where it tells none that can be true."""
         if told is not None and is_honest(told, texts):
-            return apportioned(told, estimates)
+            return apportion(told, estimates)
         self.metrics.estimated_tokens.inc(sum(estimates))
         return estimates
 
@@ -257,7 +257,7 @@ def url_of(path: str, endpoint: Endpoint) -> URL:
     return endpoint.at_root(path)
 
 
-def fingerprint_of(answer: Answer) -> str | None:
+def fingerprint_of(answer: UpstreamResponse) -> str | None:
     """What another gateway calls its vectors. Anything else in that header is none, and gets into no reply, log or label."""
     told = answer.headers.get("x-gateway-fingerprint", "")
     return told if re.fullmatch(r"[\w.-]{1,128}", told, flags=re.ASCII) else None

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.upstream.dialect import Ask, Dialect, Headers, Limits
-from gateway.upstream.reading import Nonsense, Reading, parsed
+from gateway.upstream.dialect import UpstreamQuery, Dialect, Headers, UpstreamLimits
+from gateway.upstream.reading import InvalidResponse, ParsedResponse, parse
 from gateway.upstream.settings import RULES
 
 TOKENS_HEADER = "x-compute-tokens"
@@ -27,26 +27,28 @@ Vectors = list[list[float | None] | None]
 DECODER = msgspec.json.Decoder(Vectors)
 
 
-def body(ask: Ask) -> dict[str, Any]:
+def body(ask: UpstreamQuery) -> dict[str, Any]:
     content: dict[str, Any] = {"inputs": ask.texts, "normalize": ask.normalize, "truncate": ask.rule == "end"}
     if ask.settings.dimensions is not None:
         content["dimensions"] = ask.settings.dimensions
     return content
 
 
-def read(content: bytes, headers: Headers) -> Reading:
+def read(content: bytes, headers: Headers) -> ParsedResponse:
     told = re.fullmatch(r"[0-9]{1,9}", headers.get(TOKENS_HEADER, ""))
-    vectors: Vectors = parsed(content, DECODER, Vectors)
-    return Reading(list(vectors), None, int(told[0]) if told else None)
+    vectors: Vectors = parse(content, DECODER, Vectors)
+    return ParsedResponse(list(vectors), None, int(told[0]) if told else None)
 
 
-def read_info(content: bytes, model: str = "") -> Limits:  # noqa: ARG001 - a server of one model
+def read_info(content: bytes, model: str = "") -> UpstreamLimits:  # noqa: ARG001 - a server of one model
     try:
         info = msgspec.json.decode(content, type=Info)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Nonsense("its /info is not what this protocol says") from None
+        raise InvalidResponse("its /info is not what this protocol says") from None
     identity = "\0".join((info.model_id, info.model_sha or "", info.model_dtype))
-    return Limits(positive(info.max_client_batch_size), positive(info.max_input_length), identity if identity.strip("\0") else "")
+    return UpstreamLimits(
+        positive(info.max_client_batch_size), positive(info.max_input_length), identity if identity.strip("\0") else ""
+    )
 
 
 def positive(number: int | None) -> int | None:

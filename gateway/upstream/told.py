@@ -22,7 +22,7 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def told_by(content: bytes) -> str:
+def read_error(content: bytes) -> str:
     """The message, code and type of an error in any of the forms the three protocols have; nothing where it is none.
 
     OpenAI nests them under `error`; Ollama and TEI have a text there; vLLM and TEI's /v1 have them on top; FastAPI says `detail`.

@@ -27,7 +27,7 @@ from gateway.log import get_logger
 from gateway.metrics import UpstreamMetrics
 from gateway.upstream import failures
 from gateway.upstream.endpoint import Endpoint, Endpoints, Proof
-from gateway.upstream.failures import Failed, Failure
+from gateway.upstream.failures import AttemptFailed, Failure
 from gateway.upstream.measure import TWO_MODELS, UNREADABLE, Measurement, Prober
 from gateway.upstream.probe import FAR, TEXTS, are_same, distances
 from gateway.upstream.space import Space, Spaces
@@ -60,7 +60,7 @@ class Watch:
         self.endpoints = endpoints
         self.prober = prober
         self.spaces = spaces
-        self.subject = prober.speaker.subject
+        self.subject = prober.speaker.upstream
         self.settle = settle
         self.probe_seconds = probe_seconds
         self.patience_seconds = patience_seconds
@@ -97,10 +97,10 @@ class Watch:
         try:
             async with asyncio.timeout(self.patience_seconds):
                 return await self.prober.measured(endpoint)
-        except Failed as failed:
+        except AttemptFailed as failed:
             failure = failed.failure
         except TimeoutError:
-            failure = failures.of_broken("timeout", self.subject)
+            failure = failures.of_transport_error("timeout", self.subject)
         self.put_off(endpoint, endpoint.proof)
         self.metrics.ended(failure.outcome).inc()
         endpoint.breaker.close()  # nobody waits for it
@@ -163,7 +163,7 @@ class Watch:
         if self.is_unsure:
             await self.flight("row", self.verified)
         if self.space is None or self.space.is_stale:
-            raise Failed(self.untold)
+            raise AttemptFailed(self.untold)
         return self.space
 
     @property
@@ -192,7 +192,7 @@ class Watch:
             if self.space is not None and self.space.is_stale and self.endpoints.used and failure is None:
                 self.space = self.spaces.again(self.space)  # another row saw a change that is over
             if self.is_unsure:
-                raise Failed(failure or self.untold)
+                raise AttemptFailed(failure or self.untold)
 
     async def recheck(self) -> Failure | None:
         """Probes what must be; why one of them could not be."""
@@ -202,7 +202,7 @@ class Watch:
             if endpoint.proof == "used" and (is_stale or self.has_lapsed(endpoint)):
                 try:
                     await self.check(endpoint)
-                except Failed as failed:
+                except AttemptFailed as failed:
                     failure = failure or failed.failure
                     self.lapse(endpoint)
         if not self.endpoints.used:
@@ -237,9 +237,9 @@ class Watch:
         """Probes an address that is used. Raises Failed where it cannot be; afterwards it may be used no longer."""
         now = self.clock()
         if now < endpoint.limited_until:
-            raise Failed(failures.of_unproven("has too much to do", self.subject, wait_seconds=endpoint.limited_until - now))
+            raise AttemptFailed(failures.of_unproven("has too much to do", self.subject, wait_seconds=endpoint.limited_until - now))
         if not endpoint.breaker.admits:
-            raise Failed(failures.of_open_breaker(endpoint.breaker.wait_seconds, self.subject))
+            raise AttemptFailed(failures.of_open_breaker(endpoint.breaker.wait_seconds, self.subject))
         had_traffic, endpoint.has_traffic = endpoint.has_traffic, False
         is_late = had_traffic and self.has_lapsed(endpoint)
         try:
@@ -251,7 +251,7 @@ class Watch:
                 self.metrics.ended("ok").inc()
             else:
                 await self.changed(endpoint)
-        except Failed as failed:
+        except AttemptFailed as failed:
             endpoint.has_traffic |= had_traffic
             self.metrics.probed("failed")
             self.metrics.ended(failed.failure.outcome).inc()
@@ -262,12 +262,12 @@ class Watch:
         try:
             async with asyncio.timeout(min(self.patience_seconds, MAX_PROBE_SECONDS)):
                 return await self.gives_the_same(endpoint) and await self.tells_the_same(endpoint)
-        except Failed as failed:
+        except AttemptFailed as failed:
             if failed.failure.outcome in STRANGE:
                 return False
             raise
         except TimeoutError:
-            raise Failed(failures.of_broken("timeout", self.subject)) from None
+            raise AttemptFailed(failures.of_transport_error("timeout", self.subject)) from None
 
     async def gives_the_same(self, endpoint: Endpoint) -> bool:
         """By one short probe, by three where that leaves a doubt."""
@@ -288,7 +288,7 @@ class Watch:
         before = self.told.get(endpoint)
         if not before:
             return True
-        with suppress(Failed):
+        with suppress(AttemptFailed):
             return (await self.prober.speaker.told(endpoint)).identity in {before, ""}
         return True
 
@@ -312,7 +312,7 @@ class Watch:
         if isinstance(found, Failure):
             self.metrics.probed("failed")
             self.log.error("upstream_changed", address=endpoint.label, reason=found.error.message)
-            raise Failed(found)
+            raise AttemptFailed(found)
         is_told_otherwise = (
             found.told.identity != self.told.get(endpoint, "") or found.known.theirs != self.prober.speaker.known.theirs
         )
@@ -322,14 +322,14 @@ class Watch:
             if self.swaps_too_often:
                 self.put_off(endpoint, "unsteady", self.probe_seconds or LAST_PAUSE_SECONDS)
             self.refusal = failures.of_unproven(TWO_MODELS, self.subject)
-            raise Failed(self.refusal)
+            raise AttemptFailed(self.refusal)
         self.swap(endpoint, found)
         self.take(endpoint, found, sent_at)
 
     async def still_gives(self, endpoint: Endpoint) -> bool:
         """Another address than the one that changed is probed too; one that cannot be is proven again when it can."""
         sent_at = self.clock()
-        with suppress(Failed):
+        with suppress(AttemptFailed):
             if await self.gives(endpoint):
                 endpoint.verified_at, endpoint.is_suspect, endpoint.has_traffic = sent_at, False, False
                 return True
@@ -374,7 +374,7 @@ class Watch:
             age = self.clock() - endpoint.verified_at
             is_soon = self.probe_seconds > 0 and age >= self.share * self.probe_seconds
             if is_used and endpoint.has_traffic and (is_soon or endpoint.is_suspect):
-                with suppress(Failed):
+                with suppress(AttemptFailed):
                     await self.flight(endpoint, partial(self.checked, endpoint, is_soon=True))
             elif not is_used and endpoint.retry_at <= self.clock():
                 await self.flight("retry", self.retried)

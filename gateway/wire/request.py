@@ -120,7 +120,7 @@ def parse(raw: bytes) -> Body:
         # msgspec does not look into the fields it passes over; the contract wants the whole body to be UTF-8.
         raw.isascii() or raw.decode()
         refuse_too_many(raw, MAX_INPUTS)
-        return decoded(raw)
+        return decode_body(raw)
     except msgspec.ValidationError as error:
         raise wrong_type(error) from None
     except RecursionError:
@@ -131,7 +131,7 @@ def parse(raw: bytes) -> Body:
         raise InvalidJSON from None
 
 
-def decoded(raw: bytes) -> Body:
+def decode_body(raw: bytes) -> Body:
     try:
         return decoder.decode(raw)
     except msgspec.ValidationError as error:
@@ -156,11 +156,11 @@ def wrong_type(error: msgspec.ValidationError) -> ClientError:
     param = re.split(r"[.\[]", place[1])[0] if place else None
     if place is None or param not in EXPECTED:
         return InvalidType("The body of your request must be a JSON object.")
-    found = f", but got {named(got[1])} instead" if got else ""
+    found = f", but got {name_field(got[1])} instead" if got else ""
     return InvalidType(f"Invalid type for '{place[1]}': expected {EXPECTED[param]}{found}.", param=param)
 
 
-def named(json_type: str) -> str:
+def name_field(json_type: str) -> str:
     return {
         "str": "a string", "int": "an integer", "float": "a number", "bool": "a boolean", "null": "null", "array": "an array",
         "object": "an object",

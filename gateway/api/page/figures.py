@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from gateway.api.page.reading import STAGES, WHOLE_SECONDS, Reading, Span, rounded
+from gateway.api.page.reading import STAGES, WHOLE_SECONDS, MetricsSnapshot, SnapshotInterval, round_figures
 from gateway.log import get_logger
 from gateway.metrics import Metrics
 
@@ -33,7 +33,7 @@ class Figures:
     def __init__(self, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
         self.metrics = metrics
         self.clock = clock
-        self.readings: deque[Reading] = deque(maxlen=NUM_BEHIND + 1)
+        self.readings: deque[MetricsSnapshot] = deque(maxlen=NUM_BEHIND + 1)
         self.points: deque[tuple[int, orjson.Fragment]] = deque(maxlen=NUM_KEPT)
         self.number = 0
         self.looked_at = clock()
@@ -58,10 +58,10 @@ class Figures:
 
     def take(self) -> None:
         """One more reading, and the point it makes with those before."""
-        self.readings.append(Reading(self.metrics.samples(NAMES), at=self.clock()))
+        self.readings.append(MetricsSnapshot(self.metrics.samples(NAMES), at=self.clock()))
         if len(self.readings) > 1:
-            last = Span(self.readings[-2], self.readings[-1])
-            told = point_of(last, Span(self.readings[0], self.readings[-1]))
+            last = SnapshotInterval(self.readings[-2], self.readings[-1])
+            told = point_of(last, SnapshotInterval(self.readings[0], self.readings[-1]))
             self.points.append(
                 (self.number, orjson.Fragment(orjson.dumps({"number": self.number, "time": round(time.time()), **told})))
             )
@@ -73,7 +73,7 @@ class Figures:
             await asyncio.gather(self.task, return_exceptions=True)
 
 
-def point_of(last: Span, behind: Span) -> dict[str, Any]:
+def point_of(last: SnapshotInterval, behind: SnapshotInterval) -> dict[str, Any]:
     """One point of every chart: what was refused in the `last` interval; all else over the intervals `behind` it."""
     now = last.now
     lookups = behind.by_label("gateway_cache_lookups_total")
@@ -84,17 +84,17 @@ def point_of(last: Span, behind: Span) -> dict[str, Any]:
         "stages": behind.quantiles(),
         "queue_texts": now.total("gateway_queue_inputs"),
         "queue_tokens": now.total("gateway_queue_tokens"),
-        "backlog_seconds": rounded(now.total("gateway_backlog_seconds")),
+        "backlog_seconds": round_figures(now.total("gateway_backlog_seconds")),
         "batch_texts": behind.share("gateway_batch_inputs_sum", "gateway_batch_inputs_count"),
         "batch_fill": batch_fill(behind),
         "padding": behind.share("gateway_batch_padding_ratio_sum", "gateway_batch_inputs_count"),
-        "cache_hits": rounded(lookups.get("hit", 0.0) / sum(lookups.values())) if lookups else None,
+        "cache_hits": round_figures(lookups.get("hit", 0.0) / sum(lookups.values())) if lookups else None,
         "rejections": {**last.by_label("gateway_rejections_total"), **last.by_label("gateway_auth_failures_total")},
         "upstreams": upstreams(behind),
     }
 
 
-def upstreams(behind: Span) -> dict[str, dict[str, float]]:
+def upstreams(behind: SnapshotInterval) -> dict[str, dict[str, float]]:
     """By upstream: whether it is up, its requests a second, and those of them that failed. Empty where there are none."""
     states = behind.now.sums["gateway_upstream_up"]
     asked = behind.by_label("gateway_upstream_requests_total")
@@ -102,14 +102,14 @@ def upstreams(behind: Span) -> dict[str, dict[str, float]]:
     for label, more in asked.items():
         name, _, outcome = label.rpartition("\n")
         one = found.setdefault(name, {"up": 1.0, "requests": 0.0, "failures": 0.0})
-        one["requests"] = rounded(one["requests"] + more / behind.seconds)
+        one["requests"] = round_figures(one["requests"] + more / behind.seconds)
         if outcome != "ok":
-            one["failures"] = rounded(one["failures"] + more / behind.seconds)
+            one["failures"] = round_figures(one["failures"] + more / behind.seconds)
     return found
 
 
-def batch_fill(behind: Span) -> float | None:
+def batch_fill(behind: SnapshotInterval) -> float | None:
     """Tokens of the batches that ran over those they might have held; None where none ran."""
     batches = behind.by_label("gateway_batch_tokens_count")
     most = sum(num * behind.now.sums["gateway_max_batch_tokens"].get(model, 0.0) for model, num in batches.items())
-    return rounded(behind.more("gateway_batch_tokens_sum") / most) if most else None
+    return round_figures(behind.more("gateway_batch_tokens_sum") / most) if most else None

@@ -11,7 +11,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromQuery
 from litestar.types import HTTPScope, Receive, Scope, Send
 
-from gateway.access.keyring import Keyring
+from gateway.access.keyring import KeySnapshot
 from gateway.api.authentication import Authentication
 from gateway.api.failures import JSON
 from gateway.api.page.figures import INTERVAL_SECONDS, KEPT_SECONDS, Figures
@@ -23,7 +23,7 @@ PATH = "/page/live"
 FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via")
 
 
-def routes(figures: Figures, *, keyring: Keyring | None, metrics: Metrics, settings: PageSettings) -> list[HTTPRouteHandler]:
+def routes(figures: Figures, *, keyring: KeySnapshot | None, metrics: Metrics, settings: PageSettings) -> list[HTTPRouteHandler]:
     door = Authentication(nowhere, keyring=keyring, metrics=metrics)
 
     async def admit(request: Request[Any, Any, State]) -> None:

@@ -13,7 +13,7 @@ STAGES, WHOLE_SECONDS = "gateway_stage_duration_seconds_bucket", "gateway_http_r
 ROUTE = "/v1/embeddings"
 
 
-class Reading:
+class MetricsSnapshot:
     """What the metrics said at one moment, `at` in seconds of any clock.
 
     `sums[name][label]` are by reason, result or upstream, of what has none of these by model; `buckets[stage]` of all models.
@@ -36,10 +36,10 @@ class Reading:
         return sum(self.sums[name].values())
 
 
-class Span:
+class SnapshotInterval:
     """What happened between two readings."""
 
-    def __init__(self, before: Reading, now: Reading) -> None:
+    def __init__(self, before: MetricsSnapshot, now: MetricsSnapshot) -> None:
         self.before, self.now = before, now
         self.seconds = max(now.at - before.at, 1e-9)
 
@@ -47,12 +47,12 @@ class Span:
         return self.now.total(name) - self.before.total(name)
 
     def rate(self, name: str) -> float:
-        return rounded(self.more(name) / self.seconds)
+        return round_figures(self.more(name) / self.seconds)
 
     def share(self, part: str, whole: str) -> float | None:
         """How much more of one there was for each of the other; None where there was none of it."""
         more = self.more(whole)
-        return rounded(self.more(part) / more) if more > 0 else None
+        return round_figures(self.more(part) / more) if more > 0 else None
 
     def by_label(self, name: str) -> dict[str, float]:
         """What grew, by label."""
@@ -67,7 +67,7 @@ class Span:
             before = self.before.buckets[stage]
             more = [(bound, count - before.get(bound, 0.0)) for bound, count in sorted(buckets.items())]
             if more and more[-1][1] > 0:
-                found[stage] = [rounded(MILLISECONDS * quantile(q, more)) for q in QUANTILES]
+                found[stage] = [round_figures(MILLISECONDS * quantile(q, more)) for q in QUANTILES]
         return found
 
 
@@ -78,5 +78,5 @@ def label_of(labels: dict[str, str]) -> str:
     return labels.get("reason") or labels.get("result") or labels.get("model", "")
 
 
-def rounded(value: float) -> float:
+def round_figures(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")

@@ -7,9 +7,9 @@ import click
 
 from gateway.access.keys import new_key
 from gateway.access.terms import iso
-from gateway.cli.keys.opening import actor, opened
+from gateway.cli.keys.opening import actor, open_store
 from gateway.cli.keys.show import json_option, limits
-from gateway.cli.keys.terms import given, span, term_options
+from gateway.cli.keys.terms import given_terms, span, term_options
 from gateway.cli.options import config_option
 from gateway.config import load
 from gateway.errors import OperatorError
@@ -22,13 +22,13 @@ from gateway.errors import OperatorError
 @click.argument("public_id", metavar="ID")
 def limit(path: str | None, public_id: str, *, as_json: bool, **options: Any) -> None:
     """Change what a key may do; what is not named stays. Running servers follow within 2 seconds."""
-    changes = given(options)
+    changes = given_terms(options)
     if not changes:
         raise OperatorError("nothing to change was named: see `gateway keys limit --help`")
-    with opened(load(path)) as store:
+    with open_store(load(path)) as store:
         changed = store.amend(public_id, changes, by=actor())
     told = f"{public_id}: {limits(changed.terms)}; expires {iso(changed.terms.expires_at) or 'never'}"
-    click.echo(json.dumps(changed.told(), ensure_ascii=False, indent=2) if as_json else told)
+    click.echo(json.dumps(changed.to_dict(), ensure_ascii=False, indent=2) if as_json else told)
 
 
 @click.command()
@@ -45,12 +45,12 @@ def limit(path: str | None, public_id: str, *, as_json: bool, **options: Any) ->
 def rotate(path: str | None, public_id: str, *, grace: str, as_json: bool) -> None:
     """Give a key a new secret, and show it, this once. Its id, its limits and its usage stay."""
     text, key = new_key(public_id)
-    with opened(load(path)) as store:
+    with open_store(load(path)) as store:
         rotated = store.rotate(key, grace=span("--grace", grace), by=actor())
     if as_json:
-        click.echo(json.dumps({**rotated.told(), "key": text}, ensure_ascii=False, indent=2))
+        click.echo(json.dumps({**rotated.to_dict(), "key": text}, ensure_ascii=False, indent=2))
         return
-    until = rotated.told()["old_secret_until"]
+    until = rotated.to_dict()["old_secret_until"]
     click.echo(f"The new key, shown this once and kept only as a hash:\n\n    {text}\n")
     click.echo(f"The old one works until {until}." if until else "The old one stops within 2 seconds.")
 
@@ -61,6 +61,6 @@ def rotate(path: str | None, public_id: str, *, grace: str, as_json: bool) -> No
 @click.argument("public_id", metavar="ID")
 def revoke(path: str | None, public_id: str, *, as_json: bool) -> None:
     """Revoke a key, by its id. Running servers stop accepting it within 2 seconds."""
-    with opened(load(path)) as store:
+    with open_store(load(path)) as store:
         revoked = store.revoke(public_id, by=actor())
-    click.echo(json.dumps(revoked.told(), ensure_ascii=False, indent=2) if as_json else f"revoked {public_id}")
+    click.echo(json.dumps(revoked.to_dict(), ensure_ascii=False, indent=2) if as_json else f"revoked {public_id}")

@@ -8,9 +8,9 @@ import click
 
 from gateway.access.keyring import configured_keys
 from gateway.access.keys import new_key
-from gateway.access.terms import terms_of
-from gateway.cli.keys.opening import actor, opened
-from gateway.cli.keys.terms import given, term_options
+from gateway.access.terms import policy_of
+from gateway.cli.keys.opening import actor, open_store
+from gateway.cli.keys.terms import given_terms, term_options
 from gateway.cli.options import config_option
 from gateway.config import Config, load
 from gateway.errors import OperatorError
@@ -28,14 +28,14 @@ def create(path: str | None, *, if_none: bool, as_json: bool, **options: Any) ->
         if not if_none:
             raise OperatorError("auth.mode is 'none': this gateway asks nobody for a key")
         return
-    table = given(options)
-    with opened(config) as store:
+    table = given_terms(options)
+    with open_store(config) as store:
         if if_none and (store.has_any() or configured_keys(config.auth)):
             return
         text, key = new_key()
-        made = store.add(key, terms_of(table), by=actor())
+        made = store.add(key, policy_of(table), by=actor())
     if as_json:
-        click.echo(json.dumps({**made.told(), "key": text}, ensure_ascii=False, indent=2))
+        click.echo(json.dumps({**made.to_dict(), "key": text}, ensure_ascii=False, indent=2))
         return
     click.echo(f"Your API key, shown this once and kept only as a hash:\n\n    {text}\n")
     click.echo("Try it, once a server is ready:\n")

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 
 from gateway.access.database import Database
 from gateway.access.store import KeyStore
-from gateway.access.terms import WrongTerms
+from gateway.access.terms import InvalidPolicy
 from gateway.config import Config
 from gateway.errors import OperatorError, UnknownKey
 
 
 @contextmanager
-def opened(config: Config) -> Iterator[KeyStore]:
+def open_store(config: Config) -> Iterator[KeyStore]:
     """Raises OperatorError for what goes wrong inside: a store that cannot be used, a key that is none, terms that cannot be."""
     store = KeyStore(Database(config.store))
     try:
@@ -21,7 +21,7 @@ def opened(config: Config) -> Iterator[KeyStore]:
         yield store
     except UnknownKey as error:
         raise OperatorError(f"{error.message.rstrip('.')}: see `gateway keys list`") from None
-    except WrongTerms as error:
+    except InvalidPolicy as error:
         raise OperatorError(str(error)) from None
     finally:
         store.close()

@@ -6,13 +6,13 @@ from typing import Any
 import click
 
 from gateway.access import audit as trail
-from gateway.access.audit import Deed
+from gateway.access.audit import AuditEvent
 from gateway.access.keys import EVERY_MODEL
-from gateway.access.stored_key import StoredKey
-from gateway.access.terms import Terms
-from gateway.cli.keys.opening import opened
+from gateway.access.stored_key import KeyRecord
+from gateway.access.terms import KeyPolicy
+from gateway.cli.keys.opening import open_store
 from gateway.cli.options import config_option
-from gateway.cli.table import aligned
+from gateway.cli.table import align
 from gateway.config import load
 
 NUM_SHOWN = 10  # of a key's history
@@ -26,13 +26,13 @@ json_option = click.option("--json", "as_json", is_flag=True, help="For programs
 @json_option
 def list_keys(path: str | None, *, as_json: bool) -> None:
     """List the keys of the store; those of the environment and of the key file are not in it."""
-    with opened(load(path)) as store:
+    with open_store(load(path)) as store:
         stored = list(store.all())
     if as_json:
-        click.echo(json.dumps([each.told() for each in stored], ensure_ascii=False, indent=2))
+        click.echo(json.dumps([each.to_dict() for each in stored], ensure_ascii=False, indent=2))
         return
     rows = [(each.key.public_id, each.terms.name, each.state, day(each.terms.expires_at), limits(each.terms)) for each in stored]
-    click.echo(aligned(("ID", "NAME", "STATE", "EXPIRES", "LIMITS"), rows))
+    click.echo(align(("ID", "NAME", "STATE", "EXPIRES", "LIMITS"), rows))
 
 
 @click.command()
@@ -41,14 +41,14 @@ def list_keys(path: str | None, *, as_json: bool) -> None:
 @click.argument("public_id", metavar="ID")
 def show(path: str | None, public_id: str, *, as_json: bool) -> None:
     """Show a key, and what was done to it by whom."""
-    with opened(load(path)) as store:
+    with open_store(load(path)) as store:
         found = store.get(public_id)
         deeds = trail.history(store.database, public_id, limit=NUM_SHOWN)
     if as_json:
-        told = {**found.told(), "history": [deed.told() for deed in deeds]}
+        told = {**found.to_dict(), "history": [deed.to_dict() for deed in deeds]}
         click.echo(json.dumps(told, ensure_ascii=False, indent=2))
         return
-    click.echo(aligned(("", ""), facts(found)).partition("\n")[2])
+    click.echo(align(("", ""), facts(found)).partition("\n")[2])
     click.echo(f"\n{history(deeds)}")
 
 
@@ -59,14 +59,14 @@ def show(path: str | None, public_id: str, *, as_json: bool) -> None:
 @click.argument("public_id", metavar="[ID]", required=False)
 def audit(path: str | None, public_id: str | None, *, num_deeds: int, as_json: bool) -> None:
     """Show who did what to which key, and when; the latest first."""
-    with opened(load(path)) as store:
+    with open_store(load(path)) as store:
         deeds = trail.history(store.database, public_id, limit=num_deeds)
-    click.echo(json.dumps([deed.told() for deed in deeds], ensure_ascii=False, indent=2) if as_json else history(deeds))
+    click.echo(json.dumps([deed.to_dict() for deed in deeds], ensure_ascii=False, indent=2) if as_json else history(deeds))
 
 
-def history(deeds: list[Deed]) -> str:
+def history(deeds: list[AuditEvent]) -> str:
     rows = [(f"{deed.at:%Y-%m-%d %H:%M:%S}", deed.actor, deed.action, deed.key_id, changes(deed.detail)) for deed in deeds]
-    return aligned(("WHEN (UTC)", "WHO", "DID", "KEY", "WHAT"), rows)
+    return align(("WHEN (UTC)", "WHO", "DID", "KEY", "WHAT"), rows)
 
 
 def changes(detail: dict[str, Any]) -> str:
@@ -80,12 +80,12 @@ def plain(value: Any) -> str:
     return ",".join(value) if isinstance(value, list) else "none" if value is None else str(value)
 
 
-def facts(found: StoredKey) -> list[tuple[str, str]]:
-    told = {**found.told(), "metadata": ", ".join(f"{name}={value}" for name, value in found.terms.metadata.items()) or None}
+def facts(found: KeyRecord) -> list[tuple[str, str]]:
+    told = {**found.to_dict(), "metadata": ", ".join(f"{name}={value}" for name, value in found.terms.metadata.items()) or None}
     return [(name, plain(value)) for name, value in told.items() if value is not None]
 
 
-def limits(terms: Terms) -> str:
+def limits(terms: KeyPolicy) -> str:
     """`600 rpm, 1000000 tokens/day, models all-*`."""
     shown = [
         *([f"{terms.requests_per_minute} rpm"] if terms.requests_per_minute else []),

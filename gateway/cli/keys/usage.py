@@ -6,12 +6,12 @@ import json
 import click
 
 from gateway.access import period
-from gateway.access.ledger import COUNTS, Ledger
+from gateway.access.ledger import COUNTS, UsageStore
 from gateway.access.period import SPANS, Span
-from gateway.cli.keys.opening import opened
+from gateway.cli.keys.opening import open_store
 from gateway.cli.keys.show import json_option
 from gateway.cli.options import config_option
-from gateway.cli.table import aligned
+from gateway.cli.table import align
 from gateway.config import load
 from gateway.errors import OperatorError
 
@@ -31,11 +31,11 @@ def usage(path: str | None, public_id: str | None, *, by: Span, since: str, as_j
         first = period.since(since)
     except ValueError as error:
         raise OperatorError(f"--since: {error}") from None
-    with opened(load(path)) as store:
-        rows = Ledger(store.database).report(by=by, since=first, key=public_id, limit=MAX_ROWS)
+    with open_store(load(path)) as store:
+        rows = UsageStore(store.database).report(by=by, since=first, key=public_id, limit=MAX_ROWS)
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(row) for row in rows], ensure_ascii=False, indent=2))
         return
     cells = [(row.period, row.key, row.model, *(str(getattr(row, name)) for name in COUNTS)) for row in rows]
     sums = [str(sum(getattr(row, name) for row in rows)) for name in COUNTS]
-    click.echo(aligned(HEADING, [*cells, ("total", "", "", *sums)], right=range(3, len(HEADING))))
+    click.echo(align(HEADING, [*cells, ("total", "", "", *sums)], right=range(3, len(HEADING))))

@@ -7,10 +7,10 @@ from contextlib import suppress
 
 import msgspec
 
-from gateway.cli.load.peer import Peer, Request
-from gateway.cli.load.tally import Tally
+from gateway.cli.load.peer import BenchTarget, BenchRequest
+from gateway.cli.load.tally import BenchCounts
 from gateway.cli.load.texts import Texts
-from gateway.cli.load.window import Window
+from gateway.cli.load.window import MeasurementWindow
 
 TICK_SECONDS = 0.2
 BROKEN_PAUSE_SECONDS = 0.1  # before a server that is not there is asked again
@@ -19,17 +19,19 @@ BROKEN_PAUSE_SECONDS = 0.1  # before a server that is not there is asked again
 class Clients:
     """All clients of one run. `tally` holds what they were answered while `window` was open."""
 
-    def __init__(self, peer: Peer, request: Request, texts: Texts, *, num_inputs: int, window: Window) -> None:
+    def __init__(
+        self, peer: BenchTarget, request: BenchRequest, texts: Texts, *, num_inputs: int, window: MeasurementWindow
+    ) -> None:
         self.peer = peer
         self.request = request
         self.texts = texts
         self.num_inputs = num_inputs
         self.window = window
-        self.tally = Tally()
+        self.tally = BenchCounts()
         self.cpu_share = 0.0  # of one core, that this process took
         self.is_over = asyncio.Event()
 
-    def next_request(self) -> Request:
+    def next_request(self) -> BenchRequest:
         return msgspec.structs.replace(self.request, input=self.texts.take(self.num_inputs))
 
     async def run(self, show: Callable[[], None]) -> None:

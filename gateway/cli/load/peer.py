@@ -18,7 +18,7 @@ LASTING = range(300, 500)  # redirects among them: a key is not carried to anoth
 MAY_PASS = {408, 409, 425, 429}  # the same request may succeed later
 
 
-class Request(Struct, kw_only=True):
+class BenchRequest(Struct, kw_only=True):
     """What every request asks for; `input` is each one's own."""
 
     model: str
@@ -28,7 +28,7 @@ class Request(Struct, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class BenchResponse:
     """`error` is the kind that is counted, such as "429 rate_limit_exceeded"; without one the reply was good."""
 
     seconds: float
@@ -37,7 +37,7 @@ class Answer:
     is_broken: bool = False  # nobody answered
 
 
-class Peer:
+class BenchTarget:
     """`http` knows the address and the key. A request that is not answered in `timeout_seconds` is an error."""
 
     def __init__(self, http: httpx2.AsyncClient, *, key: str | None, timeout_seconds: float) -> None:
@@ -48,17 +48,17 @@ class Peer:
 
     async def first_model(self) -> str:
         """Raises OperatorError where the server does not tell."""
-        response = await self.reached("GET", "models")
+        response = await self.check_reachable("GET", "models")
         name = reply.first_model(response.content) if response.status_code == OK else None
         if name is None:
             raise OperatorError(f"{self.http.base_url}models names no model: choose one with --model")
         return name
 
-    async def try_out(self, request: Request) -> None:
+    async def try_out(self, request: BenchRequest) -> None:
         """One request ahead of the load. Raises OperatorError for what would fail every time."""
-        await self.reached("POST", "embeddings", content=msgspec.json.encode(request))
+        await self.check_reachable("POST", "embeddings", content=msgspec.json.encode(request))
 
-    async def reached(self, method: str, path: str, *, content: bytes = b"") -> httpx2.Response:
+    async def check_reachable(self, method: str, path: str, *, content: bytes = b"") -> httpx2.Response:
         try:
             response = await self.response(method, path, content=content)
         except TimeoutError:
@@ -73,29 +73,29 @@ class Peer:
             raise OperatorError(self.without_key(f"{self.http.base_url}{path} answered {words}{hint}"))
         return response
 
-    async def embed(self, request: Request) -> Answer:
+    async def embed(self, request: BenchRequest) -> BenchResponse:
         content = msgspec.json.encode(request)
         began = time.perf_counter()
         try:
             response = await self.response("POST", "embeddings", content=content)
         except TimeoutError:
-            return Answer(time.perf_counter() - began, error="timeout")
+            return BenchResponse(time.perf_counter() - began, error="timeout")
         except httpx2.RequestError as error:
-            return Answer(time.perf_counter() - began, error=f"connection {type(error).__name__}", is_broken=True)
+            return BenchResponse(time.perf_counter() - began, error=f"connection {type(error).__name__}", is_broken=True)
         seconds = time.perf_counter() - began
         if response.status_code != OK:
             code = reply.refusal(response.content).code
-            return Answer(seconds, error=self.without_key(f"{response.status_code} {code}".strip()))
+            return BenchResponse(seconds, error=self.without_key(f"{response.status_code} {code}".strip()))
         try:
-            self.dimensions, num_tokens = reply.checked(
+            self.dimensions, num_tokens = reply.check_reply(
                 response.content,
                 num_inputs=len(request.input),
                 encoding_format=request.encoding_format,
                 dimensions=self.dimensions if request.dimensions is UNSET else request.dimensions,
             )
         except reply.WrongReply as wrong:
-            return Answer(seconds, error=f"{OK} {wrong}")
-        return Answer(seconds, num_tokens)
+            return BenchResponse(seconds, error=f"{OK} {wrong}")
+        return BenchResponse(seconds, num_tokens)
 
     async def response(self, method: str, path: str, *, content: bytes) -> httpx2.Response:
         async with asyncio.timeout(self.timeout_seconds):  # of the whole exchange; a client's own timeouts are those of its steps
@@ -106,7 +106,7 @@ class Peer:
         return text.replace(self.key, "***") if self.key and len(self.key) >= MIN_KEY_CHARS else text
 
 
-def opened(base_url: str, *, key: str | None, num_connections: int) -> httpx2.AsyncClient:
+def open_session(base_url: str, *, key: str | None, num_connections: int) -> httpx2.AsyncClient:
     """An HTTP client that keeps a connection for each of the load's clients."""
     limits = httpx2.Limits(max_connections=num_connections, max_keepalive_connections=num_connections, keepalive_expiry=None)
     headers = {"Authorization": f"Bearer {key}"} if key else {}

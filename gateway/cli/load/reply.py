@@ -14,7 +14,7 @@ CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
-class Row(Struct):
+class EmbeddingRow(Struct):
     index: int
     embedding: str | list[float]
 
@@ -26,7 +26,7 @@ class Usage(Struct):
 class Reply(Struct):
     """What is looked at; some servers send no usage."""
 
-    data: list[Row]
+    data: list[EmbeddingRow]
     usage: Usage | None = None
 
 
@@ -52,7 +52,7 @@ class WrongReply(Exception):
 decoder = msgspec.json.Decoder(Reply)
 
 
-def checked(content: bytes, *, num_inputs: int, encoding_format: str, dimensions: int | None) -> tuple[int, int]:
+def check_reply(content: bytes, *, num_inputs: int, encoding_format: str, dimensions: int | None) -> tuple[int, int]:
     """The dimensions of the reply's vectors, and its tokens. `dimensions` None takes any, if they are all alike.
 
     Raises WrongReply.

@@ -10,7 +10,7 @@ BUSY_SHARE = 0.8  # of a core: from there on the client is what is measured
 MANY = 100
 
 
-class Report(Struct, kw_only=True):
+class BenchReport(Struct, kw_only=True):
     """Requests, inputs, tokens and latencies are those of good replies within the window; None where there is nothing to tell."""
 
     url: str
@@ -33,7 +33,7 @@ class Report(Struct, kw_only=True):
     client_cpu_share: float
 
 
-def report_of(clients: Clients, *, url: str, is_interrupted: bool) -> Report:
+def report_of(clients: Clients, *, url: str, is_interrupted: bool) -> BenchReport:
     """Of clients that have ended."""
     tally, window = clients.tally, clients.window
     latencies = {f"p{percent}": tally.latencies.percentile(percent) for percent in (50, 95, 99)} | {"max": tally.latencies.slowest}
@@ -41,7 +41,7 @@ def report_of(clients: Clients, *, url: str, is_interrupted: bool) -> Report:
     def rate(number: int) -> float | None:
         return round(number / window.seconds, 2) if window.seconds else None
 
-    return Report(
+    return BenchReport(
         url=url,
         model=clients.request.model,
         clients=window.num_clients,
@@ -63,7 +63,7 @@ def report_of(clients: Clients, *, url: str, is_interrupted: bool) -> Report:
     )
 
 
-def table(report: Report) -> Iterator[str]:
+def table(report: BenchReport) -> Iterator[str]:
     """Lines."""
     yield f"{report.url}  {report.model}"
     yield (

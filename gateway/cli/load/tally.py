@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from itertools import accumulate
 
-from gateway.cli.load.peer import Answer
+from gateway.cli.load.peer import BenchResponse
 
 BUCKET_WIDTH = math.log(1.01)
 SHORTEST_SECONDS = 1e-6
@@ -33,7 +33,7 @@ class Latencies:
         return min(math.exp(bucket * BUCKET_WIDTH), self.slowest)
 
 
-class Tally:
+class BenchCounts:
     """Requests, inputs, tokens and latencies are those of good replies: a refusal is fast, and no work."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Tally:
         self.latencies = Latencies()
         self.errors: Counter[str] = Counter()
 
-    def add(self, answer: Answer, *, num_inputs: int) -> None:
+    def add(self, answer: BenchResponse, *, num_inputs: int) -> None:
         if answer.error is not None:
             is_known = answer.error in self.errors or len(self.errors) < MAX_KINDS
             self.errors[answer.error if is_known else "other"] += 1

@@ -84,12 +84,12 @@ def sentence(number: int) -> str:
     for part in range(NUM_PARTS[number % len(NUM_PARTS)]):
         phrases = AFTER_THE_SUBJECT[part % len(AFTER_THE_SUBJECT)]
         if phrases is DEEDS:
-            text += (". " if text else "") + chosen(SUBJECTS, number, part)
-        text += (", " if phrases in WITH_A_COMMA else " ") + chosen(phrases, part, number)
+            text += (". " if text else "") + choose(SUBJECTS, number, part)
+        text += (", " if phrases in WITH_A_COMMA else " ") + choose(phrases, part, number)
     return text + "."
 
 
-def chosen(phrases: Sequence[str], *numbers: int) -> str:
+def choose(phrases: Sequence[str], *numbers: int) -> str:
     return phrases[zlib.crc32(repr(numbers).encode()) % len(phrases)]
 
 

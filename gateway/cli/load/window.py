@@ -1,7 +1,7 @@
 """Which answers count, so that their number over the time is the speed."""
 
 
-class Window:
+class MeasurementWindow:
     """Opens with the first answer after the warm-up, not counted itself, and closes with a counted one.
 
     Clients that share a device fairly finish together, and a window cut by the clock would count such a burst or miss it. So it

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import settings
 
 from gateway.access.database import Database
-from gateway.access.keyring import Keyring
+from gateway.access.keyring import KeySnapshot
 from gateway.access.keys import Key, new_key
 from gateway.access.store import KeyStore
-from gateway.access.terms import terms_of
+from gateway.access.terms import policy_of
 from gateway.config import AuthSettings, Secret, StoreSettings
 from gateway.tests.fakes import FakeClock
 
@@ -71,7 +71,7 @@ def path_of(store: KeyStore) -> Path:
 
 def add(store: KeyStore, **terms: object) -> tuple[str, Key]:
     text, key = new_key()
-    store.add(key, terms_of(terms), by=BY)
+    store.add(key, policy_of(terms), by=BY)
     return text, key
 
 
@@ -85,8 +85,8 @@ def in_force(store: KeyStore) -> list[str]:
 
 def opened(
     store: KeyStore | None, clock: FakeClock | None = None, wall_clock: Callable[[], float] = time.time, **settings: object
-) -> Keyring:
+) -> KeySnapshot:
     """A keyring that read its keys once and keeps no watch."""
-    keyring = Keyring(AuthSettings(**settings), store, clock or FakeClock(), wall_clock)
+    keyring = KeySnapshot(AuthSettings(**settings), store, clock or FakeClock(), wall_clock)
     keyring.refresh()
     return keyring

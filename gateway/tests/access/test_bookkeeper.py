@@ -8,10 +8,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway import log
-from gateway.access.bookkeeper import Bookkeeper
+from gateway.access.bookkeeper import UsageRecorder
 from gateway.access.database import Database
 from gateway.access.keys import Allowance, Caller
-from gateway.access.ledger import Ledger, Usage
+from gateway.access.ledger import UsageStore, UsageTotals
 from gateway.access.store import KeyStore
 from gateway.config import UsageSettings
 from gateway.errors import InsufficientQuota, OperatorError, StoreAway
@@ -35,7 +35,7 @@ def make(clock):
 
     def build(store, flush_seconds=60.0, **more):
         settings = UsageSettings(flush_seconds=flush_seconds)
-        return Bookkeeper(Ledger(store.database), settings, metrics=Metrics(), wall_clock=clock, **more)
+        return UsageRecorder(UsageStore(store.database), settings, metrics=Metrics(), wall_clock=clock, **more)
 
     return build
 
@@ -45,7 +45,7 @@ def note(bookkeeper, caller, num_tokens=10, model="m"):
 
 
 def reported(store, by="hour"):
-    return Ledger(store.database).report(by=by, since="2000", limit=1000)
+    return UsageStore(store.database).report(by=by, since="2000", limit=1000)
 
 
 def is_spent(bookkeeper, caller):
@@ -73,10 +73,10 @@ async def test_requests_are_counted_by_key_model_and_hour(store, make, clock):
     assert reported(store) == []  # nothing was written on the way
     await bookkeeper.flush()
     assert reported(store) == [
-        Usage("a", "m", "2026-11-30T22", 2, 4, 20, 6),
-        Usage("a", "n", "2026-11-30T22", 1, 2, 10, 3),
-        Usage("env-12345678", "m", "2026-11-30T22", 1, 2, 10, 3),
-        Usage("a", "m", "2026-11-30T23", 1, 2, 10, 3),
+        UsageTotals("a", "m", "2026-11-30T22", 2, 4, 20, 6),
+        UsageTotals("a", "n", "2026-11-30T22", 1, 2, 10, 3),
+        UsageTotals("env-12345678", "m", "2026-11-30T22", 1, 2, 10, 3),
+        UsageTotals("a", "m", "2026-11-30T23", 1, 2, 10, 3),
     ]
     await bookkeeper.close()
     assert len(reported(store)) == 4
@@ -283,7 +283,7 @@ async def test_a_stop_without_a_store_says_what_is_lost(file_store, make, capfd)
 
 async def test_old_usage_is_deleted_after_its_time(store, make, clock):
     bookkeeper = make(store, flush_seconds=0.1)
-    Ledger(store.database).add([Usage("a", "m", hour, 1, 1, 1, 0) for hour in ("2025-10-25T00", "2025-10-30T00")])
+    UsageStore(store.database).add([UsageTotals("a", "m", hour, 1, 1, 1, 0) for hour in ("2025-10-25T00", "2025-10-30T00")])
     await bookkeeper.start()
     await until(lambda: [row.period for row in reported(store)] == ["2025-10-30T00"], within_seconds=BOUND_SECONDS)
     await bookkeeper.close()

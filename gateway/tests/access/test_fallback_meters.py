@@ -5,17 +5,17 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.access.fallback_meters import FallbackMeters
-from gateway.access.limits import MINUTE, Limits, Rate
-from gateway.access.meters import Cost, LocalMeters, MetersAway
+from gateway.access.fallback_meters import FallbackRateLimitStore
+from gateway.access.limits import MINUTE, RateLimits, Rate
+from gateway.access.meters import Cost, LocalRateLimitStore, RateLimitStoreUnavailable
 from gateway.tests.fakes import FakeClock
 from gateway.tests.redis_server import RedisServer
 from gateway.tests.swallowing import SwallowingProxy
 
-LIMITS = Limits(Rate(60, 10), Rate(600, 100), max_concurrent_requests=3)
+LIMITS = RateLimits(Rate(60, 10), Rate(600, 100), max_concurrent_requests=3)
 
 
-class Elsewhere(LocalMeters):
+class Elsewhere(LocalRateLimitStore):
     """Shared meters whose server is away as long as `outage` has a reason."""
 
     async def enter(self, caller, limits, visit, *, min_tokens):
@@ -32,7 +32,7 @@ class Elsewhere(LocalMeters):
 
     def refuse(self):
         if self.outage is not None:
-            raise MetersAway(self.outage)
+            raise RateLimitStoreUnavailable(self.outage)
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def shared(clock):
 @pytest.fixture
 def meters(shared, clock):
     questions = []
-    meters = FallbackMeters(shared, LocalMeters(clock), on_local=lambda: questions.append(1))
+    meters = FallbackRateLimitStore(shared, LocalRateLimitStore(clock), on_local=lambda: questions.append(1))
     meters.questions = questions
     return meters
 
@@ -68,7 +68,7 @@ async def test_while_the_server_is_there_it_is_asked_and_nothing_is_kept_here(me
 
 async def test_while_it_is_away_the_whole_limit_holds_here(meters, shared):
     shared.outage = "gone"
-    unbounded = Limits(Rate(60, 10))
+    unbounded = RateLimits(Rate(60, 10))
     assert [await entered(meters, f"v{number}", unbounded) for number in range(11)] == [None] * 10 + ["requests"]
     assert (await meters.charge("b", LIMITS, 100)).refused is None
     assert (await meters.charge("b", LIMITS, 1)).refused == "tokens"
@@ -77,7 +77,7 @@ async def test_while_it_is_away_the_whole_limit_holds_here(meters, shared):
 
 async def test_what_was_used_here_is_owed_there_once_and_nobody_has_a_second_burst(meters, shared):
     shared.outage = "gone"
-    unbounded = Limits(Rate(60, 10), Rate(600, 100))
+    unbounded = RateLimits(Rate(60, 10), Rate(600, 100))
     for number in range(10):
         assert await entered(meters, f"v{number}", unbounded) is None
     await meters.charge("a", unbounded, 70)
@@ -100,7 +100,7 @@ async def test_a_debt_that_could_not_be_told_is_still_owed(meters, shared):
 
 
 async def unreachable(*_):
-    raise MetersAway("gone again")
+    raise RateLimitStoreUnavailable("gone again")
 
 
 async def test_a_place_taken_here_counts_when_the_server_is_back_and_is_freed_here(meters, shared):
@@ -131,7 +131,7 @@ async def test_what_is_given_back_goes_where_it_entered(meters, shared):
 
 async def test_ten_minutes_without_the_server_are_ten_minutes_of_the_limit_and_no_more_after(meters, shared, clock):
     shared.outage = "gone"
-    limits, num_served = Limits(Rate(60, 10)), 0
+    limits, num_served = RateLimits(Rate(60, 10)), 0
     for number in range(6000):
         num_served += await entered(meters, f"v{number}", limits) is None
         clock.advance(0.1)
@@ -143,16 +143,16 @@ async def test_ten_minutes_without_the_server_are_ten_minutes_of_the_limit_and_n
 
 async def test_a_server_that_hangs_with_nobody_asking_is_noticed_and_told_once_with_its_end(tmp_path):
     pytest.importorskip("hiredis", reason="the extra `redis` is not installed")
-    from gateway.access.outage import Outage
+    from gateway.access.outage import StoreOutage
     from gateway.access.redis_link import address_of
-    from gateway.access.shared_meters import SharedMeters
+    from gateway.access.shared_meters import RedisRateLimitStore
 
     shown = []
     with capture_logs() as lines:
         server = RedisServer(tmp_path)
         server.start()
-        told = Outage("limiter", hint="what then", show=shown.append)
-        shared = SharedMeters(address_of(server.url), timeout_seconds=0.2, lease_seconds=0.6, told=told)
+        told = StoreOutage("limiter", hint="what then", show=shown.append)
+        shared = RedisRateLimitStore(address_of(server.url), timeout_seconds=0.2, lease_seconds=0.6, told=told)
         await shared.start()
         try:
             server.halt()
@@ -172,11 +172,11 @@ async def test_a_server_that_may_only_be_read_is_away(tmp_path):
     """A replica takes the connection and teaching, and refuses to write."""
     pytest.importorskip("hiredis", reason="the extra `redis` is not installed")
     from gateway.access.redis_link import address_of
-    from gateway.access.shared_meters import SharedMeters
+    from gateway.access.shared_meters import RedisRateLimitStore
 
     server = RedisServer(tmp_path, "--replicaof", "127.0.0.1 1")
     server.start()
-    shared = SharedMeters(address_of(server.url), timeout_seconds=1)
+    shared = RedisRateLimitStore(address_of(server.url), timeout_seconds=1)
     await shared.start()
     try:
         assert "READONLY" in shared.outage
@@ -193,14 +193,14 @@ async def until(is_true):
 
 async def test_a_connection_that_is_swallowed_is_left_and_a_new_one_serves(tmp_path):
     pytest.importorskip("hiredis", reason="the extra `redis` is not installed")
-    from gateway.access.redis_link import Address
-    from gateway.access.shared_meters import SharedMeters
+    from gateway.access.redis_link import RedisAddress
+    from gateway.access.shared_meters import RedisRateLimitStore
 
     server = RedisServer(tmp_path)
     server.start()
     with SwallowingProxy(server.port) as proxy:
-        shared = SharedMeters(Address("localhost", proxy.port), timeout_seconds=0.2)
-        meters = FallbackMeters(shared, LocalMeters(), on_local=lambda: None)
+        shared = RedisRateLimitStore(RedisAddress("localhost", proxy.port), timeout_seconds=0.2)
+        meters = FallbackRateLimitStore(shared, LocalRateLimitStore(), on_local=lambda: None)
         await meters.start()
         try:
             assert await entered(meters, "v1") is None

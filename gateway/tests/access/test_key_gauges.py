@@ -4,12 +4,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gateway.access.bookkeeper import Bookkeeper
+from gateway.access.bookkeeper import UsageRecorder
 from gateway.access.key_gauges import MAX_KEYS, KeyGauges, budgets_used, expiries
-from gateway.access.keyring import Keyring
+from gateway.access.keyring import KeySnapshot
 from gateway.access.keys import Allowance, Caller
-from gateway.access.known_key import KnownKey
-from gateway.access.ledger import Ledger
+from gateway.access.known_key import CachedKey
+from gateway.access.ledger import UsageStore
 from gateway.config import AuthSettings, UsageSettings
 from gateway.metrics import Metrics
 from gateway.tests.access.conftest import BY, add
@@ -22,8 +22,8 @@ DAY = 86_400.0
 @pytest.fixture
 async def watched(store):
     clock = FakeClock(NOW.timestamp())
-    keyring = Keyring(AuthSettings(), store, wall_clock=clock)
-    bookkeeper = Bookkeeper(Ledger(store.database), UsageSettings(), metrics=Metrics(), wall_clock=clock)
+    keyring = KeySnapshot(AuthSettings(), store, wall_clock=clock)
+    bookkeeper = UsageRecorder(UsageStore(store.database), UsageSettings(), metrics=Metrics(), wall_clock=clock)
     gauges = KeyGauges(keyring, bookkeeper, bookkeeper.metrics, clock)
     await keyring.start()
     await bookkeeper.start()
@@ -81,7 +81,7 @@ async def test_a_watch_that_died_is_told(watched):
 def test_of_many_keys_the_most_urgent_thousand_are_shown():
     now = NOW.timestamp()
     allowance = Allowance(token_budget=1000, budget_period="month")
-    keys = {f"k{n}": KnownKey(Caller(f"k{n}", allowance), b"", expires_at=now + 1 + n) for n in range(3 * MAX_KEYS)}
+    keys = {f"k{n}": CachedKey(Caller(f"k{n}", allowance), b"", expires_at=now + 1 + n) for n in range(3 * MAX_KEYS)}
     spent = {(f"k{n}", "2026-11"): n for n in range(3 * MAX_KEYS)}
     used, ends = budgets_used(keys, spent, now), expiries(keys, now)
     assert set(used) == {f"k{n}" for n in range(2 * MAX_KEYS, 3 * MAX_KEYS)}

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gateway.access.keyring import Keyring
+from gateway.access.keyring import KeySnapshot
 from gateway.access.keys import Allowance, Caller, new_key
 from gateway.access.store import KeyStore
 from gateway.config import AuthSettings
@@ -37,7 +37,7 @@ async def until(condition: Callable[[], bool], *, within_seconds: float) -> None
             await asyncio.sleep(0.02)
 
 
-def answer(keyring: Keyring, key: str) -> type[GatewayError] | None:
+def answer(keyring: KeySnapshot, key: str) -> type[GatewayError] | None:
     """How a caller with this key fares: None is well."""
     try:
         keyring.caller(key)
@@ -112,7 +112,7 @@ def test_a_refresh_without_changes_renews_the_snapshots_age(store):
 
 async def test_the_watch_notices_a_revocation_in_time(store, another):
     text, key = add(store)
-    keyring = Keyring(AuthSettings(), another())
+    keyring = KeySnapshot(AuthSettings(), another())
     await keyring.start()
     assert answer(keyring, text) is None
     store.revoke(key.public_id, by=BY)
@@ -197,7 +197,7 @@ def test_a_revoked_key_takes_both_its_secrets_with_it(store):
 
 
 async def test_the_watch_outlives_a_store_that_is_away(file_store):
-    keyring = Keyring(AuthSettings(max_snapshot_age_seconds=0.8), file_store)
+    keyring = KeySnapshot(AuthSettings(max_snapshot_age_seconds=0.8), file_store)
     text, _ = add(file_store)
     await keyring.start()
     put_away(file_store)
@@ -209,7 +209,7 @@ async def test_the_watch_outlives_a_store_that_is_away(file_store):
 
 
 async def test_closing_ends_the_watch(store):
-    keyring = Keyring(AuthSettings(), store)
+    keyring = KeySnapshot(AuthSettings(), store)
     await keyring.start()
     assert keyring.is_watching
     await keyring.close()
@@ -218,7 +218,7 @@ async def test_closing_ends_the_watch(store):
 
 
 async def test_a_keyring_that_cannot_read_its_keys_does_not_start(store, tmp_path):
-    keyring = Keyring(AuthSettings(keys_file=str(tmp_path / "missing")), store)
+    keyring = KeySnapshot(AuthSettings(keys_file=str(tmp_path / "missing")), store)
     with pytest.raises(OperatorError, match=r"^auth\.keys_file: .*missing cannot be read$"):
         await keyring.start()
     assert not keyring.is_watching

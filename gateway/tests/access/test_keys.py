@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.access.keyring import checked
+from gateway.access.keyring import parse_keys
 from gateway.access.keys import NOBODY, Key, candidate_ids, digest_of, masked, new_key, plain_key
 from gateway.access.known_key import configured_key
 from gateway.errors import ConfigurationError
@@ -79,7 +79,7 @@ def test_a_masked_key_of_ours_is_as_the_contract_shows_it():
 
 def test_configured_keys_are_one_a_line_with_comments_between():
     lines = ["# ours", f"  {PLAIN}  ", "", "sk-gw-" + "y" * 18]
-    assert [key.public_id for key in checked(lines, "keys.txt")] == [plain_key(PLAIN).public_id, plain_key(lines[3]).public_id]
+    assert [key.public_id for key in parse_keys(lines, "keys.txt")] == [plain_key(PLAIN).public_id, plain_key(lines[3]).public_id]
 
 
 @pytest.mark.parametrize(
@@ -87,5 +87,5 @@ def test_configured_keys_are_one_a_line_with_comments_between():
 )
 def test_a_configured_key_that_is_not_usable_is_refused_by_its_place_and_not_quoted(wrong):
     with pytest.raises(ConfigurationError, match=r"^key 2 of keys\.txt is not usable: it must be at least 24 ") as caught:
-        list(checked([PLAIN, wrong], "keys.txt"))
+        list(parse_keys([PLAIN, wrong], "keys.txt"))
     assert wrong not in str(caught.value)

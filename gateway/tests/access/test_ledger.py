@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from gateway.access.ledger import Ledger, Usage
+from gateway.access.ledger import UsageStore, UsageTotals
 from gateway.tests.access.conftest import add
 
 NUM_WRITERS, NUM_TURNS = 4, 10
@@ -12,11 +12,11 @@ NUM_WRITERS, NUM_TURNS = 4, 10
 
 @pytest.fixture
 def ledger(store):
-    return Ledger(store.database)
+    return UsageStore(store.database)
 
 
 def row(key="k", model="m", hour="2026-11-25T08", tokens=10):
-    return Usage(key, model, hour, 1, 2, tokens, 3)
+    return UsageTotals(key, model, hour, 1, 2, tokens, 3)
 
 
 def reported(ledger, by="hour", since="2026-01-01T00", **more):
@@ -30,8 +30,8 @@ def test_what_is_added_to_one_hour_is_summed(ledger):
     ledger.add([row(tokens=10), row(model="n", tokens=1)])
     ledger.add([row(tokens=5)])
     assert ledger.report(by="hour", since="2026-11-25T08", limit=9) == [
-        Usage("k", "m", "2026-11-25T08", 2, 4, 15, 6),
-        Usage("k", "n", "2026-11-25T08", 1, 2, 1, 3),
+        UsageTotals("k", "m", "2026-11-25T08", 2, 4, 15, 6),
+        UsageTotals("k", "n", "2026-11-25T08", 1, 2, 1, 3),
     ]
 
 
@@ -58,7 +58,7 @@ def test_numbers_may_be_large(ledger):
 
 
 def test_adding_tells_what_was_spent_by_everybody(ledger, another):
-    other = Ledger(another().database)
+    other = UsageStore(another().database)
     other.add([row(tokens=100), row("stranger", tokens=7)])
     spent = ledger.add(
         [row(tokens=1), row(model="n", hour="2026-11-24T08", tokens=20)], keys=["k"], periods=["2026-11", "2026-11-25"]
@@ -83,7 +83,7 @@ def test_budgets_are_known_at_the_start_of_keys_that_have_one(store, ledger):
 
 
 def test_gateways_that_write_at_once_lose_nothing_and_do_not_wait_for_each_other_for_ever(ledger, another):
-    ledgers = [Ledger(another().database) for _ in range(NUM_WRITERS)]
+    ledgers = [UsageStore(another().database) for _ in range(NUM_WRITERS)]
     errors = []
 
     def write(own, number):

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.access.keys import Allowance, Caller
 from gateway.access.limiter import Limiter
-from gateway.access.meters import Cost, LocalMeters, MetersAway, Reading
+from gateway.access.meters import Cost, LocalRateLimitStore, RateLimitStoreUnavailable, RateState
 from gateway.config import LimitSettings
 from gateway.errors import (
     ClientGone,
@@ -22,17 +22,17 @@ from gateway.metrics import Metrics
 from gateway.tests.fakes import FakeClock
 
 
-class AwayMeters(LocalMeters):
+class AwayMeters(LocalRateLimitStore):
     """Those of a server that nobody reaches."""
 
     outage = "it cannot be reached"
     left: tuple[str, Cost] | None = None
 
     async def enter(self, caller, limits, visit, *, min_tokens):
-        raise MetersAway("it cannot be reached")
+        raise RateLimitStoreUnavailable("it cannot be reached")
 
     async def charge(self, caller, limits, num_tokens):
-        raise MetersAway("it cannot be reached")
+        raise RateLimitStoreUnavailable("it cannot be reached")
 
     def leave(self, caller, limits, visit, returned):
         self.left = (visit, returned)
@@ -44,7 +44,7 @@ def clock():
 
 
 def limiter_of(clock, *, meters=None, **settings):
-    return Limiter(LimitSettings(**settings), meters or LocalMeters(clock), Metrics())
+    return Limiter(LimitSettings(**settings), meters or LocalRateLimitStore(clock), Metrics())
 
 
 def standing(limiter, caller="a"):
@@ -67,7 +67,7 @@ async def test_a_request_and_its_tokens_are_charged_once(clock):
     limiter = limiter_of(clock, requests_per_minute=60, tokens_per_minute=600, tokens_burst=100)
     visit = await served(limiter, 30)
     assert standing(limiter) == (9, 70)
-    assert visit.reading == Reading(60_000_000, 30 * 60_000_000)
+    assert visit.reading == RateState(60_000_000, 30 * 60_000_000)
 
 
 @pytest.mark.parametrize(
@@ -92,11 +92,11 @@ async def test_what_the_client_or_the_work_did_is_not_given_back(clock, error):
 
 async def test_a_reply_that_gives_back_shows_it(clock):
     limiter = limiter_of(clock, requests_per_minute=60, tokens_per_minute=600, tokens_burst=100)
-    visit = limiter.visit(Caller("a"))
+    visit = limiter.lease(Caller("a"))
     await visit.__aenter__()
     await visit.charge(30)
     await visit.__aexit__(Overloaded, Overloaded(), None)
-    assert visit.reading == Reading()
+    assert visit.state == RateState()
 
 
 async def test_a_request_refused_for_its_tokens_stays_charged_as_one(clock):
@@ -116,7 +116,7 @@ async def test_a_caller_without_a_token_left_is_refused_at_the_door(clock):
     limiter = limiter_of(clock, requests_per_minute=60, tokens_per_minute=600, tokens_burst=100)
     await served(limiter, 100)
     with pytest.raises(RateLimited) as caught:
-        async with limiter.visit(Caller("a")):
+        async with limiter.lease(Caller("a")):
             pytest.fail("it was let in")
     assert (caught.value.type, standing(limiter)) == ("tokens", (9, 0))
 
@@ -151,7 +151,7 @@ async def test_what_can_never_fit_is_said_to_be_too_much(clock):
 
 async def test_requests_at_once_name_the_limit(clock):
     limiter = limiter_of(clock, max_concurrent_requests=1)
-    async with limiter.visit(Caller("a")):
+    async with limiter.lease(Caller("a")):
         with pytest.raises(RateLimited) as caught:
             await served(limiter, 1)
         await served(limiter, 1, caller="b")
@@ -174,10 +174,10 @@ async def test_cached_inputs_use_up_tokens_unless_the_settings_say_otherwise(clo
 
 async def test_a_key_has_its_own_limits(clock):
     limiter = limiter_of(clock, requests_per_minute=60)
-    async with limiter.visit(Caller("own", Allowance(requests_per_minute=6))):
+    async with limiter.lease(Caller("own", Allowance(requests_per_minute=6))):
         pass
     with pytest.raises(RateLimited):
-        async with limiter.visit(Caller("own", Allowance(requests_per_minute=6))):
+        async with limiter.lease(Caller("own", Allowance(requests_per_minute=6))):
             pass
 
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from gateway.access.keys import Allowance
-from gateway.access.limits import MINUTE, SECOND, Limits, Rate, limits_of, tokens_rate
-from gateway.access.meters import Cost, LocalMeters, Meter
+from gateway.access.limits import MINUTE, SECOND, RateLimits, Rate, limits_of, tokens_rate
+from gateway.access.meters import Cost, LocalRateLimitStore, Meter
 from gateway.tests.access.bucket import Bucket
 
 RATES = st.builds(Rate, st.integers(1, 10_000), st.integers(1, 3_000), st.integers(0, 6_000))
@@ -22,8 +22,8 @@ class OneCaller(RuleBasedStateMachine):
     @initialize(requests=RATES, tokens=RATES)
     def begin(self, requests: Rate, tokens: Rate) -> None:
         self.now = 0
-        self.limits = Limits(requests, tokens)
-        self.meters = LocalMeters(lambda: self.now / SECOND)
+        self.limits = RateLimits(requests, tokens)
+        self.meters = LocalRateLimitStore(lambda: self.now / SECOND)
         self.meter = Meter()
         self.models = (Bucket(requests), Bucket(tokens))
 
@@ -39,7 +39,7 @@ class OneCaller(RuleBasedStateMachine):
     def charge(self, num_requests: int, num_tokens: int) -> None:
         costs = (num_requests, num_tokens)
         waits = [model.wait(self.now, cost) for model, cost in zip(self.models, costs, strict=True)]
-        reading = self.meters.taken(self.look(), self.limits, Cost(*costs), num_tokens)
+        reading = self.meters.take(self.look(), self.limits, Cost(*costs), num_tokens)
         assert (reading.refused is None) == (max(waits) == 0)
         assert reading.wait == max(waits)
         if reading.refused:
@@ -51,8 +51,8 @@ class OneCaller(RuleBasedStateMachine):
     @rule(num_requests=st.integers(0, 3), num_tokens=st.integers(0, 4_000))
     def give_back(self, num_requests: int, num_tokens: int) -> None:
         meter = self.look()
-        meter.requests_debt = self.limits.requests.charged(meter.requests_debt, -num_requests)
-        meter.tokens_debt = self.limits.tokens.charged(meter.tokens_debt, -num_tokens)
+        meter.requests_debt = self.limits.requests.charge(meter.requests_debt, -num_requests)
+        meter.tokens_debt = self.limits.tokens.charge(meter.tokens_debt, -num_tokens)
         for model, cost in zip(self.models, (num_requests, num_tokens), strict=True):
             model.charge(self.now, -cost)
 
@@ -103,7 +103,7 @@ def test_after_the_wait_that_was_told_it_fits_and_a_microsecond_before_it_does_n
 
 def test_a_clock_set_back_locks_nobody_out_and_gives_nothing_away():
     rate = Rate(per_minute=60, burst=10)
-    debt = rate.charged(0, 10)
+    debt = rate.charge(0, 10)
     debt = rate.after(debt, -3600 * SECOND)
     assert (rate.remaining(debt), rate.wait(debt, 1)) == (0, SECOND)
 
@@ -112,12 +112,12 @@ def test_nothing_drifts_in_a_million_charges():
     """7 a minute is no whole number of microseconds each."""
     rate, debt = Rate(per_minute=7, burst=1), 0
     for _ in range(1_000_000):
-        debt = rate.after(rate.charged(debt, 1), MINUTE // 7)
+        debt = rate.after(rate.charge(debt, 1), MINUTE // 7)
     assert rate.after(debt, 1_000_000 * (MINUTE % 7)) == 0
 
 
 def test_a_smaller_limit_forgives_what_was_used_beyond_its_burst():
-    debt = Rate(per_minute=600_000, burst=100_000).charged(0, 100_000)
+    debt = Rate(per_minute=600_000, burst=100_000).charge(0, 100_000)
     smaller = Rate(per_minute=60, burst=10)
     assert smaller.reset(smaller.after(debt, 0)) == 10 * SECOND
 
@@ -129,12 +129,12 @@ DEFAULT = Allowance(requests_per_minute=600, tokens_per_minute=6000, tokens_burs
 @pytest.mark.parametrize(
     ("own", "default", "expected"),
     [
-        (NONE, NONE, Limits()),
-        (NONE, DEFAULT, Limits(Rate(600, 100), Rate(6000, 3000), 4)),
-        (Allowance(requests_per_minute=60), DEFAULT, Limits(Rate(60, 10), Rate(6000, 3000), 4)),
-        (Allowance(tokens_per_minute=600), DEFAULT, Limits(Rate(600, 100), Rate(600, 600), 4)),
-        (Allowance(tokens_per_minute=600, tokens_burst=7), NONE, Limits(None, Rate(600, 7), None)),
-        (Allowance(requests_per_minute=3, max_concurrent_requests=1), NONE, Limits(Rate(3, 1), None, 1)),
+        (NONE, NONE, RateLimits()),
+        (NONE, DEFAULT, RateLimits(Rate(600, 100), Rate(6000, 3000), 4)),
+        (Allowance(requests_per_minute=60), DEFAULT, RateLimits(Rate(60, 10), Rate(6000, 3000), 4)),
+        (Allowance(tokens_per_minute=600), DEFAULT, RateLimits(Rate(600, 100), Rate(600, 600), 4)),
+        (Allowance(tokens_per_minute=600, tokens_burst=7), NONE, RateLimits(None, Rate(600, 7), None)),
+        (Allowance(requests_per_minute=3, max_concurrent_requests=1), NONE, RateLimits(Rate(3, 1), None, 1)),
     ],
 )
 def test_a_keys_own_limits_go_before_those_of_every_key(own, default, expected):
@@ -158,17 +158,17 @@ def test_a_burst_of_its_own_caps_a_single_request_too(burst):
 
 def test_a_request_above_the_burst_fits_while_it_and_the_debt_are_a_minutes_limit():
     rate = tokens_rate(1_000_000, None)
-    debt = rate.charged(0, 400_000)
+    debt = rate.charge(0, 400_000)
     assert (rate.remaining(debt), rate.wait(debt, 600_000)) == (0, 0)
     assert rate.wait(debt, 600_001) == MINUTE // 1_000_000
-    assert rate.wait(debt, 1) == rate.wait(rate.charged(0, 300_000), 100_001)
-    debt = rate.charged(debt, 600_000)
+    assert rate.wait(debt, 1) == rate.wait(rate.charge(0, 300_000), 100_001)
+    debt = rate.charge(debt, 600_000)
     assert (rate.remaining(debt), rate.reset(debt), rate.wait(debt, 300_000)) == (0, MINUTE, MINUTE)
 
 
 def test_at_the_door_room_for_any_size_lets_in_and_the_wait_told_is_that_of_the_smallest():
     rate = tokens_rate(1_000_000, None)
-    assert rate.wait_for_any(rate.charged(0, 699_999), 1) == 0
-    assert rate.wait_for_any(rate.charged(0, 700_000), 1) == rate.wait(rate.charged(0, 700_000), 1) > 0
+    assert rate.wait_for_any(rate.charge(0, 699_999), 1) == 0
+    assert rate.wait_for_any(rate.charge(0, 700_000), 1) == rate.wait(rate.charge(0, 700_000), 1) > 0
     small = Rate(6000, 1000)
-    assert [small.wait_for_any(small.charged(0, used), 1) for used in (999, 1000)] == [0, SECOND // 100]
+    assert [small.wait_for_any(small.charge(0, used), 1) for used in (999, 1000)] == [0, SECOND // 100]

@@ -3,11 +3,11 @@
 import pytest
 
 from gateway.access import meters as module
-from gateway.access.limits import SECOND, Limits, Rate, tokens_rate
-from gateway.access.meters import Cost, LocalMeters
+from gateway.access.limits import SECOND, RateLimits, Rate, tokens_rate
+from gateway.access.meters import Cost, LocalRateLimitStore
 from gateway.tests.fakes import FakeClock
 
-LIMITS = Limits(Rate(600, 100), Rate(6000, 1000), max_concurrent_requests=2)
+LIMITS = RateLimits(Rate(600, 100), Rate(6000, 1000), max_concurrent_requests=2)
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def clock():
 
 @pytest.fixture
 def meters(clock):
-    return LocalMeters(clock)
+    return LocalRateLimitStore(clock)
 
 
 async def test_a_request_refused_by_one_meter_is_charged_to_none(meters):
@@ -29,7 +29,7 @@ async def test_a_request_refused_by_one_meter_is_charged_to_none(meters):
 
 
 async def test_the_longer_wait_is_told(meters):
-    limits = Limits(Rate(60, 1), Rate(60, 10))
+    limits = RateLimits(Rate(60, 1), Rate(60, 10))
     await meters.enter("a", limits, "v", min_tokens=0)
     await meters.charge("a", limits, 10)
     assert (await meters.enter("a", limits, "v", min_tokens=5)).refused == "tokens"
@@ -75,7 +75,7 @@ async def test_remembered_callers_are_bounded(meters):
 
 
 async def test_who_may_send_more_than_the_burst_is_not_turned_away_at_the_door(meters, clock):
-    limits = Limits(tokens=tokens_rate(1_000_000, None))
+    limits = RateLimits(tokens=tokens_rate(1_000_000, None))
     assert (await meters.charge("a", limits, 500_000)).refused is None
     assert (await meters.enter("a", limits, "", min_tokens=1)).refused is None
     small = await meters.charge("a", limits, 1000)

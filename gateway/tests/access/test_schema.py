@@ -9,7 +9,7 @@ import sqlalchemy as sql
 from gateway.access.keys import new_key
 from gateway.access.schema import LATEST, metadata, schema_table
 from gateway.access.store import Revision
-from gateway.access.terms import Terms
+from gateway.access.terms import KeyPolicy
 from gateway.errors import InvalidKey, OperatorError
 from gateway.tests.access.conftest import BY, add, in_force, opened
 
@@ -103,7 +103,7 @@ def test_a_database_of_the_first_version_keeps_its_keys_and_gains_the_rest(old, 
     assert columns(store) == declared()
     assert opened(store).caller(text).public_id == public_id
     found = store.get(public_id)
-    assert (found.terms, found.state) == (Terms(name="old"), "active")
+    assert (found.terms, found.state) == (KeyPolicy(name="old"), "active")
     assert store.get(gone).state == "revoked"
     assert store.amend(public_id, {"requests_per_minute": 5}, by=BY).terms.requests_per_minute == 5
 

@@ -7,18 +7,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.access.limits import MINUTE, SECOND, Limits, Rate, tokens_rate
-from gateway.access.meters import Cost, LocalMeters, MetersAway, Reading
+from gateway.access.limits import MINUTE, SECOND, RateLimits, Rate, tokens_rate
+from gateway.access.meters import Cost, LocalRateLimitStore, RateLimitStoreUnavailable, RateState
 from gateway.errors import ConfigurationError
 from gateway.name_lookup import NameLookup
 from gateway.tests.redis_server import BOUND_SECONDS, RedisServer, program
 
 pytest.importorskip("hiredis", reason="the extra `redis` is not installed")
 
-from gateway.access.redis_link import Address, address_of, connected
-from gateway.access.shared_meters import REFUSALS, SCRIPT, SharedMeters, keys_of
+from gateway.access.redis_link import RedisAddress, address_of, open_connection
+from gateway.access.shared_meters import REFUSALS, SCRIPT, RedisRateLimitStore, keys_of
 
-LIMITS = Limits(Rate(600, 100), Rate(6000, 1000), max_concurrent_requests=3)
+LIMITS = RateLimits(Rate(600, 100), Rate(6000, 1000), max_concurrent_requests=3)
 TIME = "redis.call('TIME')"
 
 
@@ -45,7 +45,7 @@ async def opened(request):
     made = []
 
     async def make(server, **options):
-        made.append(SharedMeters(address_of(server.url), **{"timeout_seconds": 1.0, **options}))
+        made.append(RedisRateLimitStore(address_of(server.url), **{"timeout_seconds": 1.0, **options}))
         await made[-1].start()
         return made[-1]
 
@@ -55,7 +55,7 @@ async def opened(request):
 
 
 async def asked(server, *words):
-    link = await connected(address_of(server.url), 1.0, NameLookup())
+    link = await open_connection(address_of(server.url), 1.0, NameLookup())
     try:
         return await link.ask(*words)
     finally:
@@ -79,14 +79,14 @@ OPERATIONS = st.lists(
     max_size=12,
 )
 ANY_LIMITS = st.builds(
-    Limits,
+    RateLimits,
     st.none() | st.builds(Rate, st.integers(1, 600), st.integers(1, 5)),
     st.none()
     | st.integers(1, 10**12).map(lambda number: tokens_rate(number, None))
     | st.builds(Rate, st.integers(1, 9000), st.integers(1, 900)),
     st.none() | st.integers(1, 3),
 )
-LARGER_COSTS = Limits(Rate(600, 100), Rate(6000, 1000, max_cost=6000), max_concurrent_requests=3)
+LARGER_COSTS = RateLimits(Rate(600, 100), Rate(6000, 1000, max_cost=6000), max_concurrent_requests=3)
 
 
 @given(operations=OPERATIONS, limits=st.just(LIMITS) | st.just(LARGER_COSTS) | ANY_LIMITS)
@@ -99,9 +99,9 @@ def test_the_script_and_the_meters_of_one_process_agree_to_the_microsecond(modul
 
     async def check():
         nonlocal now
-        local = LocalMeters(lambda: now / SECOND)
-        shared = SharedMeters(address_of(module_redis.url), timeout_seconds=1, lease_seconds=3600)
-        link = await connected(shared.address, 1.0, NameLookup())
+        local = LocalRateLimitStore(lambda: now / SECOND)
+        shared = RedisRateLimitStore(address_of(module_redis.url), timeout_seconds=1, lease_seconds=3600)
+        link = await open_connection(shared.address, 1.0, NameLookup())
         await link.ask("FLUSHALL")
         running = []
         for number, (action, step, num_tokens) in enumerate(operations):
@@ -118,12 +118,12 @@ def test_the_script_and_the_meters_of_one_process_agree_to_the_microsecond(modul
                 visit = running.pop()
                 local.leave("a", limits, visit, Cost(1, num_tokens))
                 charged, meter = Cost(-1, -num_tokens), local.meters["a"]
-                expected = Reading(meter.requests_debt, meter.tokens_debt)
+                expected = RateState(meter.requests_debt, meter.tokens_debt)
             else:
                 continue
-            words = shared.words(limits, action, visit, needed=needed, charged=charged)
+            words = shared.arguments(limits, action, visit, needed=needed, charged=charged)
             told = await link.ask("EVAL", script, 2, *keys_of("a"), *words, now // SECOND, now % SECOND)
-            assert Reading(told[2], told[3], REFUSALS[told[0]], told[1]) == expected
+            assert RateState(told[2], told[3], REFUSALS[told[0]], told[1]) == expected
         link.close("done")
 
     asyncio.run(check())
@@ -133,9 +133,9 @@ async def test_two_gateways_count_together(module_redis, opened):
     await asked(module_redis, "FLUSHALL")
     one, other = await opened(module_redis), await opened(module_redis)
     for number in range(100):
-        reading = await (one, other)[number % 2].enter("key", Limits(requests=Rate(6, 100)), "", min_tokens=0)
+        reading = await (one, other)[number % 2].enter("key", RateLimits(requests=Rate(6, 100)), "", min_tokens=0)
         assert reading.refused is None
-    reading = await one.enter("key", Limits(requests=Rate(6, 100)), "", min_tokens=0)
+    reading = await one.enter("key", RateLimits(requests=Rate(6, 100)), "", min_tokens=0)
     assert reading.refused == "requests"
     assert 9 * SECOND < reading.wait <= 10 * SECOND
     assert (await other.enter("another", LIMITS, "x", min_tokens=0)).refused is None
@@ -143,7 +143,7 @@ async def test_two_gateways_count_together(module_redis, opened):
 
 async def test_a_refused_visit_takes_nothing_and_one_that_left_frees_its_place(module_redis, opened):
     await asked(module_redis, "FLUSHALL")
-    meters, slow = await opened(module_redis), Limits(Rate(1, 100), None, max_concurrent_requests=2)
+    meters, slow = await opened(module_redis), RateLimits(Rate(1, 100), None, max_concurrent_requests=2)
     readings = [await meters.enter("key", slow, visit, min_tokens=0) for visit in ("v1", "v2", "v3")]
     assert [reading.refused for reading in readings] == [None, None, "concurrency"]
     assert slow.requests.remaining(readings[-1].requests_debt) == 98
@@ -156,7 +156,7 @@ async def test_a_refused_visit_takes_nothing_and_one_that_left_frees_its_place(m
 
 async def test_places_of_a_gateway_that_died_are_free_when_their_leases_end_and_those_of_one_that_lives_are_kept(redis, opened):
     dying, living = await opened(redis, lease_seconds=0.3), await opened(redis, lease_seconds=0.3)
-    limits = Limits(max_concurrent_requests=2)
+    limits = RateLimits(max_concurrent_requests=2)
     assert (await dying.enter("key", limits, "dead", min_tokens=0)).refused is None
     assert (await living.enter("key", limits, "alive", min_tokens=0)).refused is None
     dying.task.cancel()  # nobody renews its leases any more
@@ -173,7 +173,7 @@ async def test_a_server_clock_that_was_set_back_locks_nobody_out(module_redis, o
     """What a step back of an hour leaves behind: states and leases of a time to come."""
     await asked(module_redis, "FLUSHALL")
     meters = await opened(module_redis)
-    limits = Limits(Rate(600, 100), None, max_concurrent_requests=1)
+    limits = RateLimits(Rate(600, 100), None, max_concurrent_requests=1)
     later = time.time_ns() // 1000 + 3600 * SECOND
     await asked(module_redis, "HSET", keys_of("key")[0], "requests", 100 * MINUTE, "tokens", 0, "at", later)
     await asked(module_redis, "ZADD", keys_of("key")[1], later, "old")
@@ -184,7 +184,7 @@ async def test_a_server_clock_that_was_set_back_locks_nobody_out(module_redis, o
     assert score / SECOND - time.time() <= meters.lease_seconds
 
     async def is_free():
-        return (await meters.enter("key", Limits(Rate(600, 100)), "new", min_tokens=0)).refused is None
+        return (await meters.enter("key", RateLimits(Rate(600, 100)), "new", min_tokens=0)).refused is None
 
     await until(is_free)  # after the tenth of a second that one request takes to come back
 
@@ -213,11 +213,11 @@ async def test_a_server_that_was_killed_is_found_again(redis, opened):
     meters = await opened(redis)
     await meters.charge("key", LIMITS, 1)
     redis.kill()
-    with pytest.raises(MetersAway):
+    with pytest.raises(RateLimitStoreUnavailable):
         await meters.charge("key", LIMITS, 1)
     began = time.perf_counter()
     for _ in range(1000):
-        with pytest.raises(MetersAway):
+        with pytest.raises(RateLimitStoreUnavailable):
             await meters.charge("key", LIMITS, 1)
     assert time.perf_counter() - began < 1.0  # no request waits for a server that is known to be away
     redis.start()
@@ -225,7 +225,7 @@ async def test_a_server_that_was_killed_is_found_again(redis, opened):
     async def is_back():
         try:
             return (await meters.charge("key", LIMITS, 1)).refused is None
-        except MetersAway:
+        except RateLimitStoreUnavailable:
             return False
 
     await until(is_back)
@@ -236,11 +236,11 @@ async def test_a_server_that_hangs_costs_one_time_out_and_is_found_again(redis, 
     meters = await opened(redis, timeout_seconds=0.05)
     redis.halt()
     many = await asyncio.gather(*(meters.charge("key", LIMITS, 1) for _ in range(200)), return_exceptions=True)
-    assert {type(each) for each in many} == {MetersAway}
+    assert {type(each) for each in many} == {RateLimitStoreUnavailable}
     assert str(many[0]) == "no answer within 0.05 s"
     began = time.perf_counter()
     for _ in range(1000):
-        with pytest.raises(MetersAway):
+        with pytest.raises(RateLimitStoreUnavailable):
             await meters.charge("key", LIMITS, 1)
     assert time.perf_counter() - began < 1.0
     redis.go_on()
@@ -248,7 +248,7 @@ async def test_a_server_that_hangs_costs_one_time_out_and_is_found_again(redis, 
     async def is_back():
         try:
             return (await meters.charge("key", LIMITS, 1)).refused is None
-        except MetersAway:
+        except RateLimitStoreUnavailable:
             return False
 
     await until(is_back)
@@ -278,7 +278,7 @@ async def test_a_password_and_a_database_are_used(tmp_path, opened):
     server = RedisServer(tmp_path, "--requirepass", "p@ss/word")
     server.start()
     try:
-        with pytest.raises(MetersAway, match="NOAUTH"):
+        with pytest.raises(RateLimitStoreUnavailable, match="NOAUTH"):
             await (await opened(server)).charge("key", LIMITS, 1)
         server.url = f"redis://:p%40ss%2Fword@127.0.0.1:{server.port}/3"
         await (await opened(server)).charge("key", LIMITS, 1)
@@ -306,9 +306,9 @@ async def test_what_is_no_redis_is_called_away(opened):
     impostor = await asyncio.start_server(greet, "127.0.0.1", 0)
     async with impostor:
         url = f"redis://127.0.0.1:{impostor.sockets[0].getsockname()[1]}"
-        meters = SharedMeters(address_of(url), timeout_seconds=1)
+        meters = RedisRateLimitStore(address_of(url), timeout_seconds=1)
         await meters.start()
-        with pytest.raises(MetersAway):
+        with pytest.raises(RateLimitStoreUnavailable):
             await meters.charge("key", LIMITS, 1)
         await meters.close()
 
@@ -316,10 +316,10 @@ async def test_what_is_no_redis_is_called_away(opened):
 @pytest.mark.parametrize(
     ("url", "address"),
     [
-        ("redis://cache", Address("cache")),
-        ("redis://:secret@cache:7000/2\n", Address("cache", 7000, "", 2, "", "secret")),
-        ("rediss://me:a%3Ab@[::1]", Address("::1", 6379, "", 0, "me", "a:b", is_tls=True)),
-        ("unix:///run/redis.sock?db=1", Address(path="/run/redis.sock", database=1)),
+        ("redis://cache", RedisAddress("cache")),
+        ("redis://:secret@cache:7000/2\n", RedisAddress("cache", 7000, "", 2, "", "secret")),
+        ("rediss://me:a%3Ab@[::1]", RedisAddress("::1", 6379, "", 0, "me", "a:b", is_tls=True)),
+        ("unix:///run/redis.sock?db=1", RedisAddress(path="/run/redis.sock", database=1)),
     ],
 )
 def test_an_address_is_read(url, address):

@@ -9,9 +9,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.access.database import Database
-from gateway.access.keyring import Keyring
+from gateway.access.keyring import KeySnapshot
 from gateway.access.keys import Allowance
-from gateway.access.snapshot_file import FILE_NAME, MAGIC, SEAL_BYTES, UNFINISHED, Snapshot, SnapshotFile, Unusable
+from gateway.access.snapshot_file import FILE_NAME, MAGIC, SEAL_BYTES, UNFINISHED, Snapshot, SnapshotFile, UnusableSnapshot
 from gateway.access.snapshot_writer import SnapshotWriter
 from gateway.access.store import KeyStore
 from gateway.config import AuthSettings
@@ -50,9 +50,9 @@ def test_all_a_look_up_needs_comes_back_and_no_key_is_in_it(store, file):
 
 def test_many_keys_come_back(file):
     from gateway.access.keys import Caller
-    from gateway.access.known_key import KnownKey
+    from gateway.access.known_key import CachedKey
 
-    many = {f"k{number}": KnownKey(Caller(f"k{number}"), os.urandom(32)) for number in range(1234)}
+    many = {f"k{number}": CachedKey(Caller(f"k{number}"), os.urandom(32)) for number in range(1234)}
     file.write(Snapshot(many, 0.0))
     assert read(file).keys == many
 
@@ -92,11 +92,11 @@ def test_a_file_of_any_length_and_any_changed_byte_is_refused(store, file):
     whole = file.path.read_bytes()
     for length in range(len(whole)):
         file.path.write_bytes(whole[:length])
-        with pytest.raises(Unusable, match=r"^it is "):
+        with pytest.raises(UnusableSnapshot, match=r"^it is "):
             read(file)
     for place in range(len(whole)):
         file.path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-        with pytest.raises(Unusable, match=r"^it is "):
+        with pytest.raises(UnusableSnapshot, match=r"^it is "):
             read(file)
     file.path.write_bytes(whole)
     assert len(read(file).keys) == 2
@@ -114,29 +114,29 @@ def test_a_file_of_any_length_and_any_changed_byte_is_refused(store, file):
 def test_what_is_none_is_refused(file, content, reason):
     file.path.parent.mkdir()
     file.path.write_bytes(content)
-    with pytest.raises(Unusable, match=reason):
+    with pytest.raises(UnusableSnapshot, match=reason):
         read(file)
 
 
 def test_a_folder_in_its_place_is_refused(file):
     file.path.mkdir(parents=True)
-    with pytest.raises(Unusable, match="cannot be read"):
+    with pytest.raises(UnusableSnapshot, match="cannot be read"):
         read(file)
 
 
 def test_another_stores_is_refused(file):
     file.write(Snapshot({}, 0.0))
-    with pytest.raises(Unusable, match="of another store"):
+    with pytest.raises(UnusableSnapshot, match="of another store"):
         read(SnapshotFile(file.path.parent, IDENTITY.replace("db", "db2")))
 
 
 def test_one_that_is_too_old_or_from_a_time_to_come_is_refused(file):
     file.write(Snapshot({}, 1000.0))
     assert read(file, now=1000.0 + MAX_AGE_SECONDS) is not None
-    with pytest.raises(Unusable, match="at most 600 s are believed"):
+    with pytest.raises(UnusableSnapshot, match="at most 600 s are believed"):
         read(file, now=1000.1 + MAX_AGE_SECONDS)
     assert read(file, now=950.0) is not None  # clocks differ
-    with pytest.raises(Unusable, match="time to come"):
+    with pytest.raises(UnusableSnapshot, match="time to come"):
         read(file, now=900.0)
 
 
@@ -174,7 +174,7 @@ class Starts:
 
     def keyring(self, url=None, **settings):
         store = KeyStore(Database(self.settings))
-        return Keyring(
+        return KeySnapshot(
             AuthSettings(**{"max_snapshot_age_seconds": MAX_AGE_SECONDS, **settings}),
             store,
             self.clock,

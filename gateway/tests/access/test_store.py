@@ -9,7 +9,7 @@ from gateway.access.audit import history
 from gateway.access.database import FILE_NAME
 from gateway.access.keys import new_key
 from gateway.access.store import Revision
-from gateway.access.terms import FIELDS, Terms, WrongTerms, as_table
+from gateway.access.terms import FIELDS, KeyPolicy, InvalidPolicy, as_table
 from gateway.errors import OperatorError, UnknownKey
 from gateway.tests.access.conftest import BY, add, in_force, path_of, store_in
 
@@ -57,21 +57,21 @@ def test_every_term_comes_back_as_it_was_set(store):
     _, key = add(store, **terms)
     assert as_table(store.get(key.public_id).terms) == terms
     _, plain = add(store)
-    assert store.get(plain.public_id).terms == Terms()
+    assert store.get(plain.public_id).terms == KeyPolicy()
 
 
 def test_changes_leave_what_they_do_not_name(store):
     _, key = add(store, name="search", requests_per_minute=60, metadata={"team": "a"})
     changed = store.amend(key.public_id, {"requests_per_minute": None, "token_budget": 5}, by=BY)
     assert changed == store.get(key.public_id)
-    assert changed.terms == Terms(name="search", token_budget=5, metadata={"team": "a"})
+    assert changed.terms == KeyPolicy(name="search", token_budget=5, metadata={"team": "a"})
 
 
 def test_terms_that_cannot_be_change_nothing(store):
     _, key = add(store, requests_per_minute=60)
     revision = store.read().revision
     for wrong in ({"requests_per_minute": 0}, {"tokens_burst": 5}, {"unknown": 1}):
-        with pytest.raises(WrongTerms):
+        with pytest.raises(InvalidPolicy):
             store.amend(key.public_id, wrong, by=BY)
     assert store.read(revision) is None
     assert len(history(store.database, limit=9)) == 1
@@ -140,7 +140,7 @@ def test_the_same_id_twice_is_refused_and_changes_nothing(store):
     _, key = add(store)
     revision = store.read().revision
     with pytest.raises(OperatorError):
-        store.add(key, Terms(), by=BY)
+        store.add(key, KeyPolicy(), by=BY)
     assert store.read(revision) is None
     assert len(list(store.all())) == 1
     assert len(history(store.database, limit=9)) == 1

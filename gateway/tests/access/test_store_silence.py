@@ -11,12 +11,12 @@ from structlog.testing import capture_logs
 
 from gateway.access import database as database_module
 from gateway.access.database import Database
-from gateway.access.keyring import Keyring
+from gateway.access.keyring import KeySnapshot
 from gateway.access.keys import new_key
-from gateway.access.ledger import Ledger, Usage
+from gateway.access.ledger import UsageStore, UsageTotals
 from gateway.access.store import KeyStore
-from gateway.access.terms import terms_of
-from gateway.access.worker import MAX_ABANDONED, Worker, alive
+from gateway.access.terms import policy_of
+from gateway.access.worker import MAX_ABANDONED, WorkerThread, alive
 from gateway.config import AuthSettings
 from gateway.errors import InvalidKey, StoreAway, StoreUnavailable
 from gateway.tests.access.conftest import BY, add, in_force, path_of, settings_of, store_in
@@ -79,7 +79,7 @@ def test_a_change_whose_commit_nobody_acknowledges_says_that_it_may_have_been_ma
     proxy.swallow_after = b"COMMIT"
     _, key = new_key()
     with capture_logs(), pytest.raises(StoreAway, match=r"no answer within 2 s; whether the change was made is not known$"):
-        through.add(key, terms_of({}), by=BY)
+        through.add(key, policy_of({}), by=BY)
     add(through)  # what the lost transaction had locked is free again: the server gave it up by itself
 
 
@@ -157,7 +157,7 @@ async def test_ten_minutes_of_a_store_that_hangs(through, proxy):
     """By a clock that is moved: known keys go on for their time, then 503 at once; and all is well as soon as the store is."""
     clock = FakeClock()
     text, _ = add(through)
-    keyring = Keyring(AuthSettings(max_snapshot_age_seconds=300), through, clock)
+    keyring = KeySnapshot(AuthSettings(max_snapshot_age_seconds=300), through, clock)
     await keyring.start()
     proxy.swallow(also_new=True)
     with capture_logs() as lines:
@@ -184,11 +184,11 @@ async def test_ten_minutes_of_a_store_that_hangs(through, proxy):
 
 
 def test_usage_is_written_over_a_fresh_connection(through, proxy):
-    ledger = Ledger(through.database)
-    ledger.add([Usage("a", "m", "2026-11-25T08", 1, 1, 1, 0)])
+    ledger = UsageStore(through.database)
+    ledger.add([UsageTotals("a", "m", "2026-11-25T08", 1, 1, 1, 0)])
     proxy.swallow()
     with capture_logs():
-        ledger.add([Usage("a", "m", "2026-11-25T08", 1, 1, 1, 0)])
+        ledger.add([UsageTotals("a", "m", "2026-11-25T08", 1, 1, 1, 0)])
     assert [row.requests for row in ledger.report(by="month", since="2000", limit=10)] == [2]
 
 
@@ -227,6 +227,6 @@ def stuck(gate):
 
 @pytest.fixture
 def worker():
-    worker = Worker("silent")
+    worker = WorkerThread("silent")
     yield worker
     worker.close()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.access.keys import Allowance, Caller
-from gateway.access.terms import FIELDS, Terms, WrongTerms, as_table, terms_of
+from gateway.access.terms import FIELDS, KeyPolicy, InvalidPolicy, as_table, policy_of
 
 WRONG = [
     ({"requests_per_minute": 0}, "requests_per_minute"),
@@ -41,35 +41,35 @@ WRONG = [
 
 @pytest.mark.parametrize(("table", "field"), WRONG, ids=repr)
 def test_terms_that_cannot_be_are_refused_by_their_name(table, field):
-    with pytest.raises(WrongTerms) as caught:
-        terms_of(table)
+    with pytest.raises(InvalidPolicy) as caught:
+        policy_of(table)
     assert caught.value.field == field
     assert str(caught.value).startswith(f"{field}: " if field else "names, models and metadata")
     assert "\n" not in str(caught.value)
 
 
 def test_no_terms_are_those_of_a_key_without_limits():
-    assert terms_of({}) == Terms()
-    assert Terms().allowance == Allowance()
-    assert set(as_table(Terms())) == set(FIELDS)
+    assert policy_of({}) == KeyPolicy()
+    assert KeyPolicy().allowance == Allowance()
+    assert set(as_table(KeyPolicy())) == set(FIELDS)
 
 
 def test_null_takes_a_limit_away():
-    before = terms_of({"requests_per_minute": 5, "token_budget": 7})
-    assert terms_of({"requests_per_minute": None}, before) == Terms(token_budget=7)
+    before = policy_of({"requests_per_minute": 5, "token_budget": 7})
+    assert policy_of({"requests_per_minute": None}, before) == KeyPolicy(token_budget=7)
 
 
 def test_the_allowance_is_the_numbers():
     numbers = {"requests_per_minute": 1, "requests_burst": 2, "tokens_per_minute": 3, "tokens_burst": 4}
-    terms = terms_of({**numbers, "max_concurrent_requests": 5, "token_budget": 6, "budget_period": "day"})
+    terms = policy_of({**numbers, "max_concurrent_requests": 5, "token_budget": 6, "budget_period": "day"})
     assert terms.allowance == Allowance(1, 2, 3, 4, 5, 6, "day")
 
 
 @given(st.dictionaries(st.sampled_from(FIELDS), st.none() | st.integers() | st.text() | st.lists(st.text()) | st.booleans()))
 def test_any_terms_are_taken_or_refused_and_what_is_taken_can_be_told(table):
-    with suppress(WrongTerms):
-        terms = terms_of(table)
-        assert terms_of(as_table(terms)) == terms
+    with suppress(InvalidPolicy):
+        terms = policy_of(table)
+        assert policy_of(as_table(terms)) == terms
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from gateway.access import keyring as keyring_module
-from gateway.access.keyring import Keyring
+from gateway.access.keyring import KeySnapshot
 from gateway.access.keys import new_key
-from gateway.access.unknown_keys import BURST, MAX_REMEMBERED, REMEMBERED_SECONDS, UnknownKeys
+from gateway.access.unknown_keys import BURST, MAX_REMEMBERED, REMEMBERED_SECONDS, UnknownKeyLookup
 from gateway.config import AuthSettings
 from gateway.errors import InvalidKey
 from gateway.tests.access.conftest import BY, add
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(60)
 async def keyring(store, another, monkeypatch):
     """Of another process than `store`, and one that keeps no watch within the test. `num_asked` counts questions to the store."""
     monkeypatch.setattr(keyring_module, "REFRESH_SECONDS", 1000)
-    keyring = Keyring(AuthSettings(), another())
+    keyring = KeySnapshot(AuthSettings(), another())
     await keyring.start()
     read, keyring.num_asked = keyring.store.read, 0
 
@@ -122,7 +122,7 @@ async def test_questions_are_spaced_out_for_all_together():
         asked_at.append(clock())
         return True
 
-    unknown = UnknownKeys(ask, clock)
+    unknown = UnknownKeyLookup(ask, clock)
     for _ in range(BURST):
         assert await unknown.look()
     assert len(asked_at) == BURST
@@ -145,7 +145,7 @@ async def test_who_comes_before_a_question_begins_waits_for_it_and_who_comes_lat
         await gate.wait()
         return True
 
-    unknown = UnknownKeys(ask, FakeClock())
+    unknown = UnknownKeyLookup(ask, FakeClock())
     first = [asyncio.create_task(unknown.look()) for _ in range(3)]
     while not begun:
         await asyncio.sleep(0)
@@ -159,7 +159,7 @@ async def test_who_comes_before_a_question_begins_waits_for_it_and_who_comes_lat
 
 async def test_what_is_remembered_is_bounded_and_short():
     clock = FakeClock()
-    unknown = UnknownKeys(never, clock)
+    unknown = UnknownKeyLookup(never, clock)
     for number in range(MAX_REMEMBERED + 10):
         unknown.remember(number.to_bytes(32, "big"))
     assert len(unknown.remembered) == MAX_REMEMBERED

@@ -5,12 +5,12 @@ import threading
 
 import pytest
 
-from gateway.access.worker import Worker
+from gateway.access.worker import WorkerThread
 
 
 @pytest.fixture
 def worker():
-    worker = Worker("test")
+    worker = WorkerThread("test")
     yield worker
     worker.close()
 

@@ -25,8 +25,8 @@ from gateway.config import (
     TraceSettings,
 )
 from gateway.engine.identity import Identity
-from gateway.engine.local import Local
-from gateway.engine.runtime import Loaded
+from gateway.engine.local import LocalEmbedder
+from gateway.engine.runtime import LoadedModel
 from gateway.engine.settings import LocalSettings
 from gateway.tests.api.client import BOUND_SECONDS, sent
 from gateway.tests.fakes import FakeEncoder, hashed
@@ -70,7 +70,7 @@ class HeldEncoder(FakeEncoder):
             self.may_go_on.set()
 
 
-class Faulty(Local):
+class Faulty(LocalEmbedder):
     """A local model of encoders that are there already."""
 
     def __init__(self, settings, context, encoders):
@@ -79,7 +79,7 @@ class Faulty(Local):
 
     def load(self):
         identity = Identity(weights="w" * 64, tokenizer="t" * 64, pooling="p" * 64, configuration="c" * 64, created=1_700_000_000)
-        self.serve(Loaded(list(self.encoders), identity))
+        self.start_devices(LoadedModel(list(self.encoders), identity))
 
 
 class FaultyBackend:

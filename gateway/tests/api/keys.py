@@ -3,7 +3,7 @@
 from contextlib import asynccontextmanager
 
 from gateway.access.keys import new_key
-from gateway.access.terms import terms_of
+from gateway.access.terms import policy_of
 from gateway.tests.api.conftest import client_of
 
 BY = "cli:somebody"
@@ -12,7 +12,7 @@ BY = "cli:somebody"
 def add(gateway, **terms):
     """The key and its id; the gateway knows it at once, not only after its next look."""
     text, key = new_key()
-    gateway.porter.store.add(key, terms_of(terms), by=BY)
+    gateway.porter.store.add(key, policy_of(terms), by=BY)
     gateway.keyring.refresh()
     return text, key.public_id
 

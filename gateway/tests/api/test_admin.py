@@ -6,7 +6,7 @@ import json
 import jsonschema
 import pytest
 
-from gateway.access.ledger import Ledger, Usage
+from gateway.access.ledger import UsageStore, UsageTotals
 from gateway.config import AdminSettings, AuthSettings, Config
 from gateway.errors import ConfigurationError
 from gateway.tests.access.conftest import path_of
@@ -161,7 +161,7 @@ async def test_keys_are_listed_page_by_page(gateway, admin, document):
 
 
 async def test_usage_is_told_by_key_model_and_period(gateway, admin, client, document):
-    Ledger(gateway.porter.store.database).add([Usage("k", "m", "2020-01-01T00", 1, 2, 3, 4)])
+    UsageStore(gateway.porter.store.database).add([UsageTotals("k", "m", "2020-01-01T00", 1, 2, 3, 4)])
     await embedded(client, text=["a", "b c"])
     await gateway.porter.bookkeeper.flush()
     told = await admin.get("/admin/usage")

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 import uvloop
 
-from gateway.api.corked import Corked
+from gateway.api.corked import CoalescingTransport
 
 
 class Answering(asyncio.Protocol):
@@ -18,7 +18,7 @@ class Answering(asyncio.Protocol):
         self.transport = transport
 
     def data_received(self, data):
-        corked = Corked(self.transport)
+        corked = CoalescingTransport(self.transport)
         if self.is_cut:
             self.transport.abort()  # as a client's reset does, in the turn in which the reply is written
         for chunk in self.chunks:

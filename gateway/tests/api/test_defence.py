@@ -5,7 +5,7 @@ import json
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.api.client_address import Proxies
+from gateway.api.client_address import TrustedProxies
 from gateway.tests.api.conftest import KEY
 
 
@@ -85,9 +85,9 @@ TRUSTED = ("10.0.0.0/8", "192.0.2.7", "fd00::/8")
 )
 def test_an_address_is_believed_from_trusted_proxies_alone(peer, forwarded, client):
     scope = {"client": (peer, 1), "headers": [(b"x-forwarded-for", value) for value in forwarded]}
-    assert Proxies(TRUSTED).client_of(scope) == client
+    assert TrustedProxies(TRUSTED).client_of(scope) == client
 
 
 def test_nobody_is_trusted_by_default():
-    assert Proxies(()).client_of({"client": ("127.0.0.1", 1), "headers": [(b"x-forwarded-for", b"1.1.1.1")]}) == "127.0.0.1"
-    assert Proxies(TRUSTED).client_of({"client": None, "headers": []}) is None
+    assert TrustedProxies(()).client_of({"client": ("127.0.0.1", 1), "headers": [(b"x-forwarded-for", b"1.1.1.1")]}) == "127.0.0.1"
+    assert TrustedProxies(TRUSTED).client_of({"client": None, "headers": []}) is None

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 from msgspec import structs
 
-from gateway.api.client_address import Proxies
+from gateway.api.client_address import TrustedProxies
 from gateway.api.connection_table import PROBE_CONNECTIONS, Addresses, ConnectionTable
 from gateway.app import Gateway
 from gateway.config import AuthSettings, Config, ModelRow, Secret, ServerSettings, StoreSettings
@@ -319,7 +319,7 @@ async def test_a_new_bound_holds_without_a_restart(serving):
     ],
 )
 def test_whose_connections_are_counted_together(one, other, is_same):
-    address_of = Addresses(Proxies(())).of
+    address_of = Addresses(TrustedProxies(())).of
     assert (address_of(one) == address_of(other)) == is_same
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.app import Gateway
 from gateway.config import AuthSettings, Config, ModelRow, StoreSettings
-from gateway.embedding.group import Group
+from gateway.embedding.group import FailoverBackend
 from gateway.errors import ConfigurationError, Overloaded
 from gateway.tests.api.conftest import client_of
 from gateway.tests.fakes import FakeBackend, FakeEmbedder
@@ -17,7 +17,7 @@ def built(tmp_path):
     def build(embedders, members):
         row = ModelRow(name="m", backend="group", settings={"members": members})
         config = Config(auth=AuthSettings(mode="none"), store=StoreSettings(data_dir=str(tmp_path)), models=(row,))
-        return Gateway(config, backends=[FakeBackend(**embedders), Group()])
+        return Gateway(config, backends=[FakeBackend(**embedders), FailoverBackend()])
 
     return build
 

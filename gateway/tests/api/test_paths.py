@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.api.paths import Target, target_of
+from gateway.api.paths import RequestTarget, target_of
 from gateway.config import ServerSettings
 from gateway.errors import ConfigurationError
 from gateway.tests.api.conftest import KEY, client_of
@@ -42,7 +42,7 @@ ORIGIN = "https://app.example"
     ],
 )
 def test_paths_as_clients_send_them(sent, path, model):
-    assert target_of(sent) == Target(path, model)
+    assert target_of(sent) == RequestTarget(path, model)
 
 
 @given(st.text(alphabet="/v1embdingsopa.{}%é ", max_size=40))

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from gateway.access.limiter import BYTES_PER_TOKEN
-from gateway.api.body import MAX_MEMBERS, PIECE_BYTES, unpacked
+from gateway.api.body import MAX_MEMBERS, PIECE_BYTES, decompress
 from gateway.config import LimitSettings, ServerSettings
 from gateway.errors import BodyTooLarge, InputTooLong, InvalidJSON, RequestTooLong
 from gateway.tests.api.conftest import KEY, Connection, client_of
@@ -154,16 +154,16 @@ async def test_who_leaves_while_it_is_worked_on_pays_for_the_bytes(limited, embe
 
 def test_gzip_of_several_members_is_read_and_of_very_many_refused():
     parts = [b"one", b"", b"x" * 100_000, b"two"]
-    assert unpacked(b"".join(map(gzip.compress, parts)), max_bytes=MB) == b"".join(parts)
-    assert unpacked(gzip.compress(b"a") * MAX_MEMBERS, max_bytes=MB) == b"a" * MAX_MEMBERS
+    assert decompress(b"".join(map(gzip.compress, parts)), max_bytes=MB) == b"".join(parts)
+    assert decompress(gzip.compress(b"a") * MAX_MEMBERS, max_bytes=MB) == b"a" * MAX_MEMBERS
     with pytest.raises(InvalidJSON):  # of 16 MB, which took 150 seconds
-        unpacked(gzip.compress(b"") * 800_000, max_bytes=16 * MB)
+        decompress(gzip.compress(b"") * 800_000, max_bytes=16 * MB)
 
 
 @pytest.mark.parametrize("size", [0, 1, 16 * 1024, MB, 3 * MB + 7])
 def test_gzip_is_held_to_the_size_to_the_byte(size):
     content = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
-    assert unpacked(gzip.compress(content), max_bytes=size) == content
+    assert decompress(gzip.compress(content), max_bytes=size) == content
     if size:
         with pytest.raises(BodyTooLarge):
-            unpacked(gzip.compress(content), max_bytes=size - 1)
+            decompress(gzip.compress(content), max_bytes=size - 1)

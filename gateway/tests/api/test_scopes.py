@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from gateway.access.keys import new_key
-from gateway.access.ledger import Ledger
+from gateway.access.ledger import UsageStore
 from gateway.app import Gateway
 from gateway.config import Config, ModelRow, ServerSettings, StoreSettings
 from gateway.tests.api.conftest import client_of
@@ -91,7 +91,7 @@ async def test_usage_tells_requests_inputs_tokens_and_those_from_the_cache(gatew
         await embedded(other, "no-such-model")
         await embedded(client)
         await gateway.porter.bookkeeper.flush()
-        rows = {row.key: row for row in Ledger(gateway.porter.store.database).report(by="month", since="2000", limit=10)}
+        rows = {row.key: row for row in UsageStore(gateway.porter.store.database).report(by="month", since="2000", limit=10)}
     own = rows.pop(other.public_id)
     assert (own.model, own.requests, own.inputs, own.tokens, own.cached_tokens) == ("m", 3, 6, 12, 6)
     [(public_id, configured)] = rows.items()

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.bulk.journal import Done
-from gateway.bulk.run import Options, Run
+from gateway.bulk.journal import Checkpoint
+from gateway.bulk.run import BulkOptions, BulkRun
 from gateway.config import ModelRow
 from gateway.embedding.catalog import Model
 from gateway.embedding.embedder import Prepared, Vectors
@@ -26,11 +26,11 @@ class Company(FakeEmbedder):
 Embed = Callable[..., object]
 
 
-def run_of(embedder: FakeEmbedder, input: Path, output: Path, **options: object) -> Run:  # noqa: A002 - as the option is called
-    return Run(Options(input=input, output=output, **options), Model(ModelRow(name="m"), embedder))
+def run_of(embedder: FakeEmbedder, input: Path, output: Path, **options: object) -> BulkRun:  # noqa: A002 - as the option is called
+    return BulkRun(BulkOptions(input=input, output=output, **options), Model(ModelRow(name="m"), embedder))
 
 
-async def embedded(embedder: FakeEmbedder, input: Path, output: Path, **options: object) -> Done:  # noqa: A002
+async def embedded(embedder: FakeEmbedder, input: Path, output: Path, **options: object) -> Checkpoint:  # noqa: A002
     return await run_of(embedder, input, output, **options).to_end()
 
 

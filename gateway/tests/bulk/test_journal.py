@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.bulk.job import File, Job
-from gateway.bulk.journal import IDS, JOURNAL, REJECTED, VECTORS, Done, Journal, Refused
+from gateway.bulk.job import InputFile, BulkJob
+from gateway.bulk.journal import IDS, JOURNAL, REJECTED, VECTORS, Checkpoint, Journal, RejectedRow
 from gateway.bulk.row import Place
 from gateway.errors import OperatorError
 
-JOB = Job(
-    file=File(1, 2, "3"), format="text", column="text", id_column=None, model="m", fingerprint="f", dimensions=4, input_type=None,
-    long_input="chunk",
+JOB = BulkJob(
+    file=InputFile(1, 2, "3"), format="text", column="text", id_column=None, model="m", fingerprint="f", dimensions=4,
+    input_type=None, long_input="chunk",
 )  # fmt: skip
 SHARDS = 5
 
@@ -29,7 +29,7 @@ def begun(folder: Path) -> Journal:
 def append(journal: Journal, shard: int) -> None:
     vectors = np.full((3, 4), shard, dtype=np.float32)
     ids = [3 * shard + number for number in range(3)]
-    journal.append(Place(4 * (shard + 1), shard), vectors=vectors, ids=ids, refused=[Refused(shard, "x", "bad")], num_tokens=7)
+    journal.append(Place(4 * (shard + 1), shard), vectors=vectors, ids=ids, refused=[RejectedRow(shard, "x", "bad")], num_tokens=7)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -116,5 +116,5 @@ def test_what_is_forgotten_begins_anew(tmp_path):
     journal.clear()
     assert journal.job() is None
     journal.open(JOB)
-    assert journal.done == Done()
+    assert journal.done == Checkpoint()
     journal.close()

@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 
 from gateway.bulk.journal import COMPLETE, REJECTED
-from gateway.bulk.run import Options, Run
+from gateway.bulk.run import BulkOptions, BulkRun
 from gateway.embedding.embedder import Prepared, Vectors
 from gateway.errors import OperatorError, Overloaded
 from gateway.tests.bulk.conftest import Company, embedded, run_of
@@ -147,7 +147,7 @@ async def test_a_process_that_ends_among_the_last_moves_leaves_the_rest_to_the_n
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "a"}\n{"text": ""}\n')
     output = tmp_path / "a.npy"
-    run = Run(Options(input=path, output=output), run_of(FakeEmbedder(), path, output).model)
+    run = BulkRun(BulkOptions(input=path, output=output), run_of(FakeEmbedder(), path, output).model)
     moves = list(run.output.moves.items())
     run.output.publish = lambda journal: journal.close()  # the process ends here
     await run.to_end()

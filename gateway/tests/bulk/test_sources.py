@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.bulk.lines import Lines
-from gateway.bulk.pipeline import opened
+from gateway.bulk.pipeline import open_source
 from gateway.bulk.row import Columns, Place, Row
 from gateway.bulk.shard import MAX_BYTES, MAX_ROWS, shards
 from gateway.bulk.source import format_of
@@ -26,7 +26,7 @@ records = st.lists(st.tuples(texts, texts), max_size=12)
 
 
 def rows_of(path: Path, columns: Columns = COLUMNS, start: Place = BEGIN) -> list[Row]:
-    source = opened(path, format_of(path, None), columns)
+    source = open_source(path, format_of(path, None), columns)
     try:
         return list(source.rows(start))
     finally:

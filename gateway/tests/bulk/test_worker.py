@@ -5,7 +5,7 @@ import pytest
 
 from gateway.bulk.row import Place, Row
 from gateway.bulk.shard import Shard
-from gateway.bulk.worker import Ask, Worker
+from gateway.bulk.worker import EmbedOptions, BulkWorker
 from gateway.embedding.embedder import Inputs, Prepared, Vectors
 from gateway.errors import InputTooLong, InvalidValue, ModelLoading, OperatorError, Overloaded, RequestTooLong
 from gateway.tests.fakes import FakeEmbedder, hashed
@@ -44,13 +44,15 @@ def shard_of(*texts: str) -> Shard:
     return shard
 
 
-def worker_of(embedder: FakeEmbedder, pauses: list[float] | None = None, *, dimensions: int = 8, patience: float = 100) -> Worker:
+def worker_of(
+    embedder: FakeEmbedder, pauses: list[float] | None = None, *, dimensions: int = 8, patience: float = 100
+) -> BulkWorker:
     waited = [] if pauses is None else pauses
 
     async def sleep(seconds: float) -> None:
         waited.append(seconds)
 
-    return Worker(embedder, Ask(dimensions), in_flight=1, patience_seconds=patience, sleep=sleep)
+    return BulkWorker(embedder, EmbedOptions(dimensions), in_flight=1, patience_seconds=patience, sleep=sleep)
 
 
 async def test_bad_rows_are_told_and_the_others_have_their_own_vectors():

@@ -6,7 +6,7 @@ import hashlib
 import numpy as np
 from msgspec import Struct
 
-from gateway.embedding.backend import Context
+from gateway.embedding.backend import BackendContext
 from gateway.embedding.embedder import Description, Health, Inputs, Prepared, Vectors
 from gateway.errors import Unembeddable
 
@@ -53,7 +53,7 @@ class SlowBackend:
     name = "slow"
     settings = SlowSettings
 
-    def build(self, settings: SlowSettings, context: Context) -> Slow:
+    def build(self, settings: SlowSettings, context: BackendContext) -> Slow:
         return Slow(settings)
 
 

@@ -45,7 +45,7 @@ def test_a_ready_gateway_is_healthy(gateway, tmp_path, flags):
 def test_a_leaving_gateway_is_not_ready_but_alive(gateway, tmp_path):
     leaving = gateway_of(HeldEncoder(), folder=tmp_path)
     with served(leaving) as (_, port):
-        leaving.is_leaving = True
+        leaving.is_shutting_down = True
         asked = [gateway("healthcheck", *flags, GATEWAY__SERVER__PORT=str(port)) for flags in ([], ["--live"])]
     assert [(ended.code, ended.out) for ended in asked] == [(1, "/readyz: draining (503)\n"), (0, "/livez: ok (200)\n")]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.access.database import Database
-from gateway.access.ledger import Ledger, Usage
+from gateway.access.ledger import UsageStore, UsageTotals
 from gateway.access.period import hour_of
 from gateway.config import StoreSettings
 from gateway.tests.cli.conftest import Command, told
@@ -92,8 +92,8 @@ def test_usage_is_summed_for_people_and_for_programs(gateway: Command, tmp_path:
     assert gateway("keys", "usage").out.splitlines()[1].split() == ["total", "0", "0", "0", "0"]
     database = Database(StoreSettings(data_dir=str(tmp_path / "data")))
     now = datetime.now(UTC).timestamp()
-    rows = [Usage("a", "m", hour_of(now), 1, 2, 30, 4), Usage("a", "m", hour_of(now - 86400 * 10), 1, 1, 1, 1)]
-    Ledger(database).add([*rows, Usage("b", "m", hour_of(now), 5, 5, 5, 5)])
+    rows = [UsageTotals("a", "m", hour_of(now), 1, 2, 30, 4), UsageTotals("a", "m", hour_of(now - 86400 * 10), 1, 1, 1, 1)]
+    UsageStore(database).add([*rows, UsageTotals("b", "m", hour_of(now), 5, 5, 5, 5)])
     database.close()
     heading, *lines, total = gateway("keys", "usage").out.splitlines()
     assert heading.split() == ["PERIOD", "(UTC)", "KEY", "MODEL", "REQUESTS", "INPUTS", "TOKENS", "CACHED", "TOKENS"]

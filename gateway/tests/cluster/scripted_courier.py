@@ -9,24 +9,24 @@ import msgspec
 import numpy as np
 
 from gateway.cluster import message
-from gateway.cluster.courier import Orders
-from gateway.cluster.message import Call, Cancel, Done, Goodbye, News
+from gateway.cluster.courier import ClientConfig
+from gateway.cluster.message import EmbedCall, CancelCall, EmbedResult, Shutdown, ClusterStatus
 
 
 async def main() -> None:
-    orders = msgspec.json.decode(sys.argv[1], type=Orders)
+    orders = msgspec.json.decode(sys.argv[1], type=ClientConfig)
     reader, writer = await asyncio.open_unix_connection(sock=socket.socket(fileno=orders.fd))
-    message.write(writer, message.encoded(News(is_up=True, detail=str(os.getpid()))))
-    held: list[tuple[Call, bytes]] = []
+    message.write(writer, message.encode(ClusterStatus(is_up=True, detail=str(os.getpid()))))
+    held: list[tuple[EmbedCall, bytes]] = []
     while True:
         header, payload = await message.read(reader)
-        asked = message.to_courier.decode(header)
-        if isinstance(asked, Cancel):
-            message.write(writer, message.encoded(News(is_up=True, detail=f"cancelled {asked.number}")))
+        asked = message.to_client.decode(header)
+        if isinstance(asked, CancelCall):
+            message.write(writer, message.encode(ClusterStatus(is_up=True, detail=f"cancelled {asked.number}")))
         elif asked.caller == "dies":
             os._exit(7)
         elif asked.caller == "says goodbye":
-            message.write(writer, message.encoded(Goodbye(reason="enough")))
+            message.write(writer, message.encode(Shutdown(reason="enough")))
             await writer.drain()
             return
         elif asked.caller == "talks nonsense":
@@ -37,8 +37,8 @@ async def main() -> None:
                 while held:  # the last one first
                     call, content = held.pop()
                     rows = np.frombuffer(content, dtype=np.int32).astype(np.float32)
-                    done = Done(number=call.number, dimensions=len(rows), stages={}, backlog_seconds=0)
-                    message.write(writer, message.encoded(done), memoryview(rows).cast("B"))
+                    done = EmbedResult(number=call.number, dimensions=len(rows), stages={}, backlog_seconds=0)
+                    message.write(writer, message.encode(done), memoryview(rows).cast("B"))
 
 
 asyncio.run(main())

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
-from gateway.cluster.courier import Orders
-from gateway.cluster.line import MAX_OUTSTANDING, Line
-from gateway.cluster.message import Call, Done, Refused
+from gateway.cluster.courier import ClientConfig
+from gateway.cluster.line import MAX_OUTSTANDING, RayClientProcess
+from gateway.cluster.message import EmbedCall, EmbedResult, EmbedRefusal
 from gateway.errors import Overloaded
 from gateway.tests.cluster.hive import until
 
@@ -19,7 +19,7 @@ COMMAND = (sys.executable, "-m", "gateway.tests.cluster.scripted_courier")
 @asynccontextmanager
 async def opened(**more):
     news = []
-    line = Line("m", Orders(0, "", "", 1), on_news=news.append, on_card=news.append, command=COMMAND, **more)
+    line = RayClientProcess("m", ClientConfig(0, "", "", 1), on_news=news.append, on_card=news.append, command=COMMAND, **more)
     line.open()
     await until(lambda: news and news[-1].is_up)
     try:
@@ -30,9 +30,9 @@ async def opened(**more):
 
 async def asked(line, caller, *numbers):
     parcel = np.array(numbers, dtype=np.int32)
-    call = Call(number=0, seconds=60, caller=caller, normalize=True, fingerprint="f")
+    call = EmbedCall(number=0, seconds=60, caller=caller, normalize=True, fingerprint="f")
     answer, payload = await line.call(call, memoryview(parcel).cast("B"))
-    return (answer, np.frombuffer(payload, dtype=np.float32).tolist()) if isinstance(answer, Done) else (answer, None)
+    return (answer, np.frombuffer(payload, dtype=np.float32).tolist()) if isinstance(answer, EmbedResult) else (answer, None)
 
 
 async def test_answers_find_their_calls_in_any_order():
@@ -52,7 +52,7 @@ async def test_a_courier_that_ends_answers_for_what_it_held_and_another_one_come
         silent = asyncio.create_task(asked(line, "is silent", 1))
         await asyncio.sleep(0)
         for answer, _ in (await asked(line, caller, 1), await silent):
-            assert isinstance(answer, Refused)
+            assert isinstance(answer, EmbedRefusal)
             assert answer.code == "lost"
         await until(lambda: news[-1].is_up and news[-1].detail != first)
         assert (await asked(line, "a", 2))[1] == [2.0]
@@ -90,7 +90,7 @@ async def test_calls_are_bounded():
 
 
 async def test_a_call_before_any_courier_is_lost_at_once():
-    line = Line("m", Orders(0, "", "", 1), on_news=print, on_card=print, command=COMMAND)
+    line = RayClientProcess("m", ClientConfig(0, "", "", 1), on_news=print, on_card=print, command=COMMAND)
     answer, _ = await asked(line, "a", 1)
     assert answer.code == "lost"
     await line.close()

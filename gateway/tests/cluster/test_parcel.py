@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.cluster.parcel import packed, unpacked
+from gateway.cluster.parcel import pack, unpack
 from gateway.embedding.embedder import Inputs
 from gateway.engine.encoder import Window
 from gateway.engine.plan import Windows
@@ -23,17 +23,17 @@ def test_what_was_packed_is_unpacked(inputs, is_array, has_positions, task):
     work = Windows(flat, [len(group) for group, _ in inputs], [len(window) for window in flat])
     positions = tuple(position for _, position in inputs) if has_positions else None
     asked = Inputs([""] * len(inputs), is_array=is_array, caller="a", deadline=0, positions=positions)
-    array = packed(asked, work)
+    array = pack(asked, work)
     assert array.dtype == np.int32
-    parcel = unpacked(array)
+    parcel = unpack(array)
     assert (parcel.work, parcel.is_array, parcel.positions) == (work, is_array, positions)
 
 
 def test_an_array_that_is_cut_short_is_refused():
     asked = Inputs([""], is_array=True, caller="a", deadline=0)
-    array = packed(asked, Windows([Window([1, 2, 3])], [1], [3]))
+    array = pack(asked, Windows([Window([1, 2, 3])], [1], [3]))
     with pytest.raises(ValueError, match="no parcel"):
-        unpacked(array[:-1])
+        unpack(array[:-1])
     array[4] = 9
     with pytest.raises(ValueError, match="names no task"):
-        unpacked(array)
+        unpack(array)

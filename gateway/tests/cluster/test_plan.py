@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.cluster.plan import MAX_UTILIZATION, Load, Node, Replica, Target, percentile, planned, step_wait
+from gateway.cluster.plan import MAX_UTILIZATION, Workload, Node, ReplicaProfile, ServiceTarget, percentile, make_plan, step_wait
 from gateway.cluster.queueing import mean_wait
 from gateway.cluster.simulation import Course, Loss, Scaling, Simulation
 from gateway.errors import OperatorError
 
-STEADY = Load(texts_per_second=1000, tokens=41, peak_factor=1)
-MINILM = Replica(tokens_per_second=27_000, call_seconds=0)
+STEADY = Workload(texts_per_second=1000, tokens=41, peak_factor=1)
+MINILM = ReplicaProfile(tokens_per_second=27_000, call_seconds=0)
 SHAPES = {
     "minilm on two cores": (MINILM, 0.7),
     "four streams of long batches": (replace(MINILM, streams=4, batch_overhead_seconds=0.002), 0.3),
@@ -21,7 +21,7 @@ SHAPES = {
 LEAST, MOST = 0.65, 1.6
 
 
-def at(utilization: float, replica: Replica, num_replicas: int, cv: float) -> Load:
+def at(utilization: float, replica: ReplicaProfile, num_replicas: int, cv: float) -> Workload:
     rate = utilization * num_replicas * replica.tokens_per_second / STEADY.tokens
     return replace(STEADY, texts_per_second=rate, tokens_cv=cv)
 
@@ -62,9 +62,9 @@ def test_bursts_make_the_tail_and_the_plan_knows_it():
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_lost_node_loses_no_text_and_the_tolerated_loss_holds_the_target(seed):
-    target = Target(p99_seconds=0.03, node_losses=1)
-    load = Load(texts_per_second=8000, tokens=41, peak_factor=1)
-    plan = planned(load, MINILM, Node(cores=8), target)
+    target = ServiceTarget(p99_seconds=0.03, node_losses=1)
+    load = Workload(texts_per_second=8000, tokens=41, peak_factor=1)
+    plan = make_plan(load, MINILM, Node(cores=8), target)
     loss = Loss(at_seconds=2, replicas=plan.replicas_per_node)
     outcome = Simulation(load, MINILM, plan.replicas, Course(seed=seed, loss=loss)).run(6)
     assert len(outcome.seconds) == outcome.num_texts > 40_000
@@ -74,7 +74,7 @@ def test_a_lost_node_loses_no_text_and_the_tolerated_loss_holds_the_target(seed)
 
 
 def test_a_peak_that_comes_sooner_than_help_makes_texts_wait_as_long_as_predicted():
-    load = Load(texts_per_second=1000, tokens=41, peak_factor=2, peak_share=0.5)
+    load = Workload(texts_per_second=1000, tokens=41, peak_factor=2, peak_share=0.5)
     num_replicas, delay = 2, 4.0
     course = Course(seed=1, scaling=Scaling(max_replicas=8, delay_seconds=delay, look_seconds=0.2), peak_begins_at=1.0)
     outcome = Simulation(load, MINILM, num_replicas, course).run(14)
@@ -86,9 +86,9 @@ def test_a_peak_that_comes_sooner_than_help_makes_texts_wait_as_long_as_predicte
 
 
 def test_a_plan_holds_its_target_with_the_fewest_replicas():
-    load, target = Load(texts_per_second=5000, tokens=41), Target(p99_seconds=0.05, node_losses=2)
+    load, target = Workload(texts_per_second=5000, tokens=41), ServiceTarget(p99_seconds=0.05, node_losses=2)
     replica = replace(MINILM, call_seconds=0.005)
-    plan = planned(load, replica, Node(cores=16, memory_mb=16_000), target)
+    plan = make_plan(load, replica, Node(cores=16, memory_mb=16_000), target)
     assert plan.replicas_per_node == 8
     needed = plan.replicas - 2 * 8
     assert plan.nodes == -(-needed // 8) + 2
@@ -101,8 +101,8 @@ def test_a_plan_holds_its_target_with_the_fewest_replicas():
 
 def test_more_of_anything_never_needs_fewer_replicas():
     def replicas(p99_seconds: float = 0.1, **load: float) -> int:
-        asked = Load(**{"texts_per_second": 3000, "tokens": 41} | load)
-        return planned(asked, MINILM, Node(), Target(p99_seconds=p99_seconds)).replicas
+        asked = Workload(**{"texts_per_second": 3000, "tokens": 41} | load)
+        return make_plan(asked, MINILM, Node(), ServiceTarget(p99_seconds=p99_seconds)).replicas
 
     for name, values in {"texts_per_second": (300, 3000, 30_000), "tokens": (10, 41, 100), "peak_factor": (1, 2, 5)}.items():
         found = [replicas(**{name: value}) for value in values]
@@ -112,20 +112,20 @@ def test_more_of_anything_never_needs_fewer_replicas():
 
 
 def test_what_no_cluster_can_do_is_refused():
-    load = Load(texts_per_second=100, tokens=41)
+    load = Workload(texts_per_second=100, tokens=41)
     for words, node, target in (
-        ("no replica fits on a node", Node(cores=1), Target()),
-        ("no replica fits on a node", Node(memory_mb=100), Target()),
-        ("a text that never waits takes", Node(), Target(p99_seconds=0.001)),
+        ("no replica fits on a node", Node(cores=1), ServiceTarget()),
+        ("no replica fits on a node", Node(memory_mb=100), ServiceTarget()),
+        ("a text that never waits takes", Node(), ServiceTarget(p99_seconds=0.001)),
     ):
         with pytest.raises(OperatorError, match=words):
-            planned(load, MINILM, node, target)
+            make_plan(load, MINILM, node, target)
     with pytest.raises(OperatorError, match="no replica fits"):
-        planned(load, replace(MINILM, gpus=1), Node(), Target())
+        make_plan(load, replace(MINILM, gpus=1), Node(), ServiceTarget())
     with pytest.raises(OperatorError, match="peak factor times peak share is above 1"):
-        Load(texts_per_second=1, tokens=1, peak_factor=20, peak_share=0.5)
+        Workload(texts_per_second=1, tokens=1, peak_factor=20, peak_share=0.5)
     with pytest.raises(OperatorError, match="the overhead of a batch alone"):
-        Replica(tokens_per_second=1e6, batch_overhead_seconds=1)
+        ReplicaProfile(tokens_per_second=1e6, batch_overhead_seconds=1)
 
 
 def test_the_same_seed_is_the_same_run():

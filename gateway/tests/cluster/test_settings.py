@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from gateway.cli import cli
 from gateway.cluster.application import options, order_of, settings_of
 from gateway.cluster.clustered import failure
-from gateway.cluster.message import Refused
-from gateway.cluster.replica import Order, fitted, placed
+from gateway.cluster.message import EmbedRefusal
+from gateway.cluster.replica import ReplicaConfig, fit_engine, place_store
 from gateway.cluster.settings import RaySettings, Replicas, Resources
 from gateway.config import Config, EngineSettings, ModelRow
 from gateway.errors import ConfigurationError, DeadlinePassed, ModelUnavailable, OperatorError, Overloaded, Unembeddable
@@ -46,7 +46,7 @@ def test_a_row_of_another_backend_is_no_application():
 def test_a_replica_is_told_what_makes_vectors_and_nothing_of_the_gateways_own():
     order = order_of(row_of(long_input="end", node_data_dir="/shared"), Config())
     assert (order.application, order.settings.long_input, order.data_dir) == ("org-small-model", "end", "/shared")
-    assert msgspec.json.decode(msgspec.json.encode(order), type=Order) == order
+    assert msgspec.json.decode(msgspec.json.encode(order), type=ReplicaConfig) == order
     assert not {"server", "auth", "store"} & set(order.__struct_fields__)
 
 
@@ -68,25 +68,25 @@ def test_ray_itself_accepts_the_options():
 
 
 def test_a_replica_has_as_many_threads_as_cpus_and_leaves_gpus_it_did_not_ask_for():
-    assert fitted(EngineSettings(), Resources(num_cpus=16)).threads == 16
-    assert fitted(EngineSettings(), Resources(num_cpus=16)).streams == 4
-    assert fitted(EngineSettings(), Resources(num_cpus=0.5)).threads == 1
-    assert fitted(EngineSettings(threads=3, streams=1), Resources(num_cpus=16)).threads == 3
+    assert fit_engine(EngineSettings(), Resources(num_cpus=16)).threads == 16
+    assert fit_engine(EngineSettings(), Resources(num_cpus=16)).streams == 4
+    assert fit_engine(EngineSettings(), Resources(num_cpus=0.5)).threads == 1
+    assert fit_engine(EngineSettings(threads=3, streams=1), Resources(num_cpus=16)).threads == 3
     settings = RaySettings(source="a").local
-    assert placed(settings, Resources()).device == "cpu"
-    assert placed(settings, Resources(num_gpus=1)).device == "auto"
+    assert place_store(settings, Resources()).device == "cpu"
+    assert place_store(settings, Resources(num_gpus=1)).device == "auto"
 
 
 @pytest.mark.parametrize(
     ("refused", "kind"),
     [
-        (Refused(number=1, code="server_overloaded", retry_after_seconds=7), Overloaded),
-        (Refused(number=1, code="model_unavailable"), ModelUnavailable),
-        (Refused(number=1, code="lost"), Overloaded),
-        (Refused(number=1, code="other_vectors"), Overloaded),
-        (Refused(number=1, code="timeout"), DeadlinePassed),
-        (Refused(number=1, code="unembeddable_input", where="input[3]", reason="r"), Unembeddable),
-        (Refused(number=1, code="failed", reason="ValueError"), RuntimeError),
+        (EmbedRefusal(number=1, code="server_overloaded", retry_after_seconds=7), Overloaded),
+        (EmbedRefusal(number=1, code="model_unavailable"), ModelUnavailable),
+        (EmbedRefusal(number=1, code="lost"), Overloaded),
+        (EmbedRefusal(number=1, code="other_vectors"), Overloaded),
+        (EmbedRefusal(number=1, code="timeout"), DeadlinePassed),
+        (EmbedRefusal(number=1, code="unembeddable_input", where="input[3]", reason="r"), Unembeddable),
+        (EmbedRefusal(number=1, code="failed", reason="ValueError"), RuntimeError),
     ],
 )
 def test_what_a_replica_refuses_is_an_error_of_the_contract(refused, kind):

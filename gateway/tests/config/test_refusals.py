@@ -4,13 +4,13 @@ import msgspec
 import pytest
 
 from gateway.config import load, typed
-from gateway.config.loading import SECTIONS, built, merged
+from gateway.config.loading import SECTIONS, build_config, merge
 from gateway.errors import ConfigurationError
 
 
 def refusal(**tables: object) -> str:
     with pytest.raises(ConfigurationError) as caught:
-        built(merged(tables, {}))
+        build_config(merge(tables, {}))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from gateway.embedding.backend import installed_backends
-from gateway.engine.local import SentenceTransformers
+from gateway.engine.local import SentenceTransformersBackend
 
 CONFIG = """
 auth = "none"
@@ -67,7 +67,7 @@ def config(tmp_path: Path) -> Path:
 
 
 def test_without_it_the_builtin_backends_are_all_there_are(config, tmp_path):
-    assert list(installed_backends([SentenceTransformers()])) == ["sentence-transformers"]
+    assert list(installed_backends([SentenceTransformersBackend()])) == ["sentence-transformers"]
     code, out, err = finished(started(tmp_path, config, "config", "check"))
     assert (code, out) == (2, "")
     known = "sentence-transformers, openai, ollama, tei, ray, group"

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.embedding.cache import ENTRY_BYTES, Entry, VectorCache, keys_of
-from gateway.embedding.cached import Cached, first_met
+from gateway.embedding.cached import CachedEmbedder, first_positions
 from gateway.embedding.embedder import Inputs
 from gateway.errors import Overloaded, RequestTooLong, Unembeddable
 from gateway.metrics import Metrics
@@ -39,7 +39,7 @@ def cached(embedder, metrics):
 
 
 def cached_over(embedder, metrics, *, max_bytes=MB, max_request_tokens=1000):
-    return Cached(embedder, VectorCache(max_bytes), max_request_tokens=max_request_tokens, metrics=metrics.of_model("m"))
+    return CachedEmbedder(embedder, VectorCache(max_bytes), max_request_tokens=max_request_tokens, metrics=metrics.of_model("m"))
 
 
 def inputs_of(*texts, **more):
@@ -108,7 +108,7 @@ class TestHits:
         cache = VectorCache(MB)
         one, other = FakeEmbedder(fingerprint="a" * 24 + ".x"), FakeEmbedder(fingerprint="b" * 24 + ".x")
         for embedder in (one, other):
-            cached = Cached(embedder, cache, max_request_tokens=1000, metrics=metrics.of_model("m"))
+            cached = CachedEmbedder(embedder, cache, max_request_tokens=1000, metrics=metrics.of_model("m"))
             assert (await embedded(cached, "text")).num_hits == 0
 
     async def test_near_texts_are_different_texts(self, cached):
@@ -321,7 +321,7 @@ class TestBytes:
 
 
 def test_places_are_first_met_where_they_appear():
-    assert first_met([0, 1, 0, 2, 1]) == [0, 1, 3]
+    assert first_positions([0, 1, 0, 2, 1]) == [0, 1, 3]
 
 
 class Counting(FakeEmbedder):

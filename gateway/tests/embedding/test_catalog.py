@@ -17,7 +17,7 @@ def model(name: str, *aliases: str, **settings) -> Model:
 
 
 async def serving(catalog: Catalog, name: str, *, seconds: float = 30) -> None:
-    await catalog.serving(catalog.find(name), name, deadline=time.monotonic() + seconds)
+    await catalog.ensure_ready(catalog.find(name), name, deadline=time.monotonic() + seconds)
 
 
 async def test_a_model_is_found_by_its_name_and_by_every_alias():

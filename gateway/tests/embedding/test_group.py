@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from gateway.config import EngineSettings, LimitSettings, ModelRow
-from gateway.embedding.backend import Context
+from gateway.embedding.backend import BackendContext
 from gateway.embedding.cache import VectorCache
-from gateway.embedding.cached import Cached
+from gateway.embedding.cached import CachedEmbedder
 from gateway.embedding.embedder import Health, Inputs, Vectors
-from gateway.embedding.group import REST_SECONDS, Group, GroupEmbedder, GroupSettings, Member
+from gateway.embedding.group import REST_SECONDS, FailoverBackend, FailoverEmbedder, FailoverSettings, Member
 from gateway.embedding.model import Model
 from gateway.errors import ConfigurationError, DeadlinePassed, GatewayError, InputTooLong, OperatorError, Overloaded, Unembeddable
 from gateway.metrics import Metrics
@@ -47,7 +47,7 @@ def group_of(*embedders, clock=time.monotonic):
     metrics = Metrics()
     names = ("first", "second", "third")
     members = [Member(name, embedder, embedder) for name, embedder in zip(names, embedders, strict=False)]
-    return GroupEmbedder("m", members, metrics.of_model("m"), clock), metrics
+    return FailoverEmbedder("m", members, metrics.of_model("m"), clock), metrics
 
 
 async def started(*embedders, **more):
@@ -261,7 +261,7 @@ async def test_a_member_that_waits_for_its_server_does_not_hold_up_the_group():
     assert (await asked(group)).member == "second"
     first.is_back.set()
     await asyncio.wait_for(group.members[0].task, BOUND_SECONDS)
-    assert await group.tried(group.members[0])
+    assert await group.retry_member(group.members[0])
     assert (await asked(group, "again")).member == "first"
     await group.close()
     assert first.is_closed
@@ -281,9 +281,9 @@ async def test_where_no_member_can_be_reached_it_says_each_ones_reason_and_may_b
 async def test_each_member_has_its_own_vectors_in_the_cache():
     cache, metrics = VectorCache(1_000_000), Metrics()
     embedders = FakeEmbedder(fingerprint=OURS), Turned(cosine=0.995, fingerprint="f" * 24 + ".torch-float32")
-    around = [Cached(each, cache, max_request_tokens=100, metrics=metrics.of_model("m")) for each in embedders]
+    around = [CachedEmbedder(each, cache, max_request_tokens=100, metrics=metrics.of_model("m")) for each in embedders]
     members = [Member(name, cached, built) for name, cached, built in zip(("first", "second"), around, embedders, strict=True)]
-    group = GroupEmbedder("m", members, metrics.of_model("m"))
+    group = FailoverEmbedder("m", members, metrics.of_model("m"))
     await group.start()
     own = await asked(group, "text")
     embedders[0].raises = Overloaded()
@@ -305,7 +305,7 @@ async def test_it_has_failed_when_every_member_has():
 
 
 def context(**more):
-    return Context("m", LimitSettings(), EngineSettings(), Metrics().of_model("m"), None, **more)
+    return BackendContext("m", LimitSettings(), EngineSettings(), Metrics().of_model("m"), None, **more)
 
 
 @pytest.mark.parametrize(
@@ -320,7 +320,7 @@ def context(**more):
 def test_members_that_are_written_wrongly_are_refused_by_name(tables, words):
     member = lambda row: Model(row, FakeEmbedder())  # noqa: E731
     with pytest.raises(ConfigurationError, match=words):
-        Group().build(GroupSettings(members=tables), context(member=member))
+        FailoverBackend().build(FailoverSettings(members=tables), context(member=member))
 
 
 def test_a_members_row_is_its_backends_own():
@@ -331,6 +331,6 @@ def test_a_members_row_is_its_backends_own():
         return Model(row, FakeEmbedder())
 
     tables = [{"backend": "tei", "url": "http://a"}, {"backend": "openai", "name": "paid", "url": "http://b"}]
-    group = Group().build(GroupSettings(members=tables), context(member=member))
+    group = FailoverBackend().build(FailoverSettings(members=tables), context(member=member))
     assert [each.name for each in group.members] == ["1-tei", "paid"]
     assert rows[1] == ModelRow(name="m/paid", backend="openai", settings={"url": "http://b"})

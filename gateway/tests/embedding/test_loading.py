@@ -84,7 +84,7 @@ async def test_a_client_who_leaves_does_not_stop_the_load_of_the_others():
     await asyncio.gather(first, return_exceptions=True)
     lazy.embedder.start_gate.set()
     await second
-    assert lazy.life.num_waiting == 0
+    assert lazy.load_state.num_waiting == 0
 
 
 async def test_no_more_than_so_many_wait():
@@ -114,7 +114,7 @@ async def test_a_model_that_waits_for_what_is_away_holds_up_nobody_and_comes_by_
     with pytest.raises(ModelUnavailable):
         await served(catalog, "away")
     away.embedder.start_gate.set()
-    await asyncio.wait_for(away.life.task, BOUND_SECONDS)
+    await asyncio.wait_for(away.load_state.task, BOUND_SECONDS)
     await served(catalog, "away")
     assert away.embedder.num_starts == 1
 
@@ -141,7 +141,7 @@ async def test_a_model_that_failed_at_the_start_is_tried_again_later_and_later_a
     waits = []
     for _ in range(9):
         await loader.load(broken)
-        waits.append(broken.life.retry_at - clock.now)
+        waits.append(broken.load_state.retry_at - clock.now)
     assert waits[:4] == [RETRY_SECONDS, 2 * RETRY_SECONDS, 4 * RETRY_SECONDS, 8 * RETRY_SECONDS]
     assert max(waits) == 900
     broken.embedder.start_gate.clear()
@@ -152,7 +152,7 @@ async def test_a_model_that_failed_at_the_start_is_tried_again_later_and_later_a
     await asyncio.wait_for(broken.embedder.is_starting.wait(), BOUND_SECONDS)
     assert broken.state == "failed"
     broken.embedder.start_gate.set()
-    await asyncio.wait_for(asyncio.shield(broken.life.task), BOUND_SECONDS)
+    await asyncio.wait_for(asyncio.shield(broken.load_state.task), BOUND_SECONDS)
     assert broken.state == "ready"
     watch.cancel()
     await asyncio.gather(watch, return_exceptions=True)

@@ -14,11 +14,11 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from gateway.config import EngineSettings, LimitSettings
-from gateway.embedding.backend import Context
+from gateway.embedding.backend import BackendContext
 from gateway.embedding.embedder import Inputs
-from gateway.engine.artifact import Shelf
-from gateway.engine.compiler import Child
-from gateway.engine.local import Local
+from gateway.engine.artifact import ArtifactStore
+from gateway.engine.compiler import CompileProcess
+from gateway.engine.local import LocalEmbedder
 from gateway.engine.runtime import artifact_for
 from gateway.engine.settings import LocalSettings
 from gateway.engine.weights import folder_of
@@ -60,8 +60,8 @@ atexit.register(shutil.rmtree, DATA, ignore_errors=True)
 
 def local_of(source, *, engine=None, limits=None, data_dir=DATA, **settings):
     engine = engine or EngineSettings(warmup_seconds=0)
-    context = Context("m", limits or LimitSettings(), engine, Metrics().of_model("m"), data_dir)
-    return Local(LocalSettings(source=str(source), download=False, **settings), context)
+    context = BackendContext("m", limits or LimitSettings(), engine, Metrics().of_model("m"), data_dir)
+    return LocalEmbedder(LocalSettings(source=str(source), download=False, **settings), context)
 
 
 def inputs_of(*texts, **more):
@@ -132,4 +132,4 @@ def small_model(tmp_path_factory) -> Path:
 def place(small_model) -> Path:
     """Where the small model lies compiled, in float32."""
     settings = LocalSettings(source=str(small_model), runtime="openvino", precision="float32", download=False)
-    return artifact_for("m", settings, Shelf(DATA / "models"), progress=lambda _: None, child=Child())
+    return artifact_for("m", settings, ArtifactStore(DATA / "models"), progress=lambda _: None, child=CompileProcess())

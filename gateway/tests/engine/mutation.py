@@ -23,13 +23,13 @@ import transformers
 from sentence_transformers import SentenceTransformer
 
 from gateway.config import EngineSettings, LimitSettings
-from gateway.embedding.backend import Context
+from gateway.embedding.backend import BackendContext
 from gateway.embedding.embedder import Inputs
 from gateway.engine import compiler
-from gateway.engine.artifact import Shelf
+from gateway.engine.artifact import ArtifactStore
 from gateway.engine.fidelity import cosines
 from gateway.engine.identity import identity_of
-from gateway.engine.local import Local
+from gateway.engine.local import LocalEmbedder
 from gateway.engine.settings import LocalSettings
 from gateway.engine.weights import local_folder_of
 from gateway.errors import GatewayError, OperatorError
@@ -52,13 +52,13 @@ def expected_of(folder: Path) -> tuple[np.ndarray, bool] | Exception:
         return error
 
 
-def compile_here(folder: Path, shelf: Shelf) -> None:
+def compile_here(folder: Path, shelf: ArtifactStore) -> None:
     """What `gateway.engine.compiler` does in its child, where the shelf has it not."""
     local_folder_of(str(folder))
     if shelf.find(identity_of(folder), "float32") is None:
         with contextlib.redirect_stdout(io.StringIO()):
             try:
-                compiler.compiled(compiler.Order(str(folder), str(folder), "float32", str(shelf.folder)))
+                compiler.run(compiler.CompileJob(str(folder), str(folder), "float32", str(shelf.folder)))
             except OperatorError:
                 raise
             except Exception as error:
@@ -68,11 +68,11 @@ def compile_here(folder: Path, shelf: Shelf) -> None:
 async def served(folder: Path, data: Path, runtime: str) -> np.ndarray:
     """The vectors of TEXTS in one request. Raises OperatorError or GatewayError."""
     engine = EngineSettings(warmup_seconds=0)
-    context = Context("m", LimitSettings(), engine, Metrics().of_model("m"), data)
-    local = Local(LocalSettings(source=str(folder), download=False, runtime=runtime, precision="float32"), context)
+    context = BackendContext("m", LimitSettings(), engine, Metrics().of_model("m"), data)
+    local = LocalEmbedder(LocalSettings(source=str(folder), download=False, runtime=runtime, precision="float32"), context)
     try:
         if runtime == "openvino":
-            compile_here(folder, local.shelf)
+            compile_here(folder, local.artifacts)
         await local.start()
         inputs = Inputs(TEXTS, is_array=True, caller="a", deadline=time.monotonic() + 60, normalize=False, long_input="end")
         return (await local.embed(await local.prepare(inputs))).rows

@@ -13,8 +13,8 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from gateway.engine import artifact
-from gateway.engine.artifact import Shelf
-from gateway.engine.compiler import Child, Interrupted, compile_model
+from gateway.engine.artifact import ArtifactStore
+from gateway.engine.compiler import CompileProcess, Interrupted, compile_model
 from gateway.engine.fidelity import MIN_COSINE, cosines
 from gateway.engine.identity import identity_of
 from gateway.errors import OperatorError
@@ -24,14 +24,14 @@ from gateway.tests.engine.test_weights import run
 
 def build(model, shelf, *, precision="float32"):
     steps = []
-    compile_model(model, source=str(model), precision=precision, shelf=shelf, progress=steps.append, child=Child())
+    compile_model(model, source=str(model), precision=precision, shelf=shelf, progress=steps.append, child=CompileProcess())
     return shelf.place(identity_of(model), precision), steps
 
 
 @pytest.fixture(scope="module")
 def made(small_model, tmp_path_factory):
     """An artifact of the small model in float32, on a shelf of its own."""
-    shelf = Shelf(tmp_path_factory.mktemp("shelf"))
+    shelf = ArtifactStore(tmp_path_factory.mktemp("shelf"))
     place, steps = build(small_model, shelf)
     assert steps == ["loading", "converting", "measuring", "writing"]
     return shelf, place
@@ -40,7 +40,7 @@ def made(small_model, tmp_path_factory):
 @pytest.fixture
 def copy(made, tmp_path):
     """That artifact on a shelf that a test may spoil."""
-    shelf = Shelf(tmp_path / "shelf")
+    shelf = ArtifactStore(tmp_path / "shelf")
     return shelf, shutil.copytree(made[1], shelf.folder / made[1].name)
 
 
@@ -87,7 +87,7 @@ async def test_a_damaged_artifact_is_made_again(copy, small_model):
     shelf, place = copy
     (place / "model.bin").write_bytes(b"")
     local = local_of(small_model, data_dir=shelf.folder.parent / "data", precision="float32", runtime="openvino")
-    local.shelf = shelf
+    local.artifacts = shelf
     await local.start()
     rows, _ = await embedded(local, "the red server")
     await local.close()
@@ -96,7 +96,7 @@ async def test_a_damaged_artifact_is_made_again(copy, small_model):
 
 
 def test_two_builds_at_once_leave_one_whole_artifact(small_model, tmp_path):
-    shelf = Shelf(tmp_path)
+    shelf = ArtifactStore(tmp_path)
     threads = [threading.Thread(target=build, args=(small_model, shelf)) for _ in range(2)]
     for thread in threads:
         thread.start()
@@ -133,7 +133,7 @@ def test_a_compiler_is_not_given_the_gateway_s_secrets(tmp_path, monkeypatch):
     monkeypatch.setenv("GATEWAY_API_KEYS", "sk-secret")
     written = tmp_path / "environ"
     code = f"import os; open({str(written)!r}, 'w').write(repr(dict(os.environ)))"
-    process = Child().start([sys.executable, "-c", code])
+    process = CompileProcess().start([sys.executable, "-c", code])
     with process:
         assert process.wait(30) == 0
     assert "PATH" in written.read_text()
@@ -141,7 +141,7 @@ def test_a_compiler_is_not_given_the_gateway_s_secrets(tmp_path, monkeypatch):
 
 
 def test_what_a_killed_build_left_is_cleared_away_a_day_later(small_model, tmp_path):
-    shelf = Shelf(tmp_path)
+    shelf = ArtifactStore(tmp_path)
     old, young = tmp_path / ".making-old", tmp_path / ".making-young"
     for folder in (old, young):
         folder.mkdir()
@@ -151,7 +151,7 @@ def test_what_a_killed_build_left_is_cleared_away_a_day_later(small_model, tmp_p
 
 
 def test_a_full_disk_leaves_nothing_behind(made, tmp_path):
-    shelf = Shelf(tmp_path / "shelf")
+    shelf = ArtifactStore(tmp_path / "shelf")
 
     def fills_the_disk(making):
         (making / artifact.NETWORK).write_bytes(b"half")
@@ -165,7 +165,7 @@ def test_a_full_disk_leaves_nothing_behind(made, tmp_path):
 def test_a_shelf_that_cannot_be_written_is_one_clear_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OperatorError, match="cannot be written"):
-        Shelf(tmp_path / "file" / "shelf").put(tmp_path / "file" / "shelf" / "place", lambda _: None)
+        ArtifactStore(tmp_path / "file" / "shelf").put(tmp_path / "file" / "shelf" / "place", lambda _: None)
 
 
 async def test_what_openvino_cannot_compile_is_served_through_torch_with_a_warning(small_model, tmp_path, capfd):
@@ -242,7 +242,14 @@ def test_the_compiler_says_in_one_line_what_is_wrong(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(OperatorError) as caught:
-        compile_model(tmp_path, source="x", precision="float32", shelf=Shelf(tmp_path / "shelf"), progress=print, child=Child())
+        compile_model(
+            tmp_path,
+            source="x",
+            precision="float32",
+            shelf=ArtifactStore(tmp_path / "shelf"),
+            progress=print,
+            child=CompileProcess(),
+        )
     assert "cannot be loaded" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -264,9 +271,9 @@ def test_a_compiler_that_stands_still_is_given_up(first, tmp_path):
             tmp_path,
             source="x",
             precision="float32",
-            shelf=Shelf(tmp_path),
+            shelf=ArtifactStore(tmp_path),
             progress=print,
-            child=Child(),
+            child=CompileProcess(),
             command=command,
             timeout_seconds=0.5,
         )
@@ -275,25 +282,31 @@ def test_a_compiler_that_stands_still_is_given_up(first, tmp_path):
 def interrupted(tmp_path, command, *, child, progress=print):
     with pytest.raises(Interrupted):
         compile_model(
-            tmp_path, source="x", precision="float32", shelf=Shelf(tmp_path), progress=progress, child=child, command=command
+            tmp_path,
+            source="x",
+            precision="float32",
+            shelf=ArtifactStore(tmp_path),
+            progress=progress,
+            child=child,
+            command=command,
         )
 
 
 def test_a_stop_while_compiling_is_an_error_of_its_own(tmp_path):
-    interrupted(tmp_path, [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"], child=Child())
+    interrupted(tmp_path, [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"], child=CompileProcess())
 
 
 def test_whoever_closes_the_model_ends_its_compiler(tmp_path):
     """Which else would stand still for half an hour."""
     code = """import threading; print('{"step": "loading"}', flush=True); threading.Event().wait()"""
-    child = Child()
+    child = CompileProcess()
     interrupted(tmp_path, [sys.executable, "-c", code], child=child, progress=lambda _: child.stop())
     assert child.process.returncode is not None
     child.stop()
 
 
 def test_a_compiler_that_was_stopped_before_it_began_does_not_begin(tmp_path):
-    child = Child()
+    child = CompileProcess()
     child.stop()
     interrupted(tmp_path, [sys.executable, "-c", ""], child=child)
     assert child.process is None
@@ -303,12 +316,12 @@ async def test_a_model_that_is_closed_while_it_compiles_ends_at_once(small_model
     local = local_of(small_model, data_dir=tmp_path, precision="float32", runtime="openvino")
     starting = asyncio.create_task(local.start())
     async with asyncio.timeout(30):
-        while local.compiler.process is None:
+        while local.compile_process.process is None:
             await asyncio.sleep(0.001)
         await local.close()
         with pytest.raises(Interrupted):
             await starting
-    assert local.compiler.process.returncode is not None
+    assert local.compile_process.process.returncode is not None
 
 
 def as_made(shelf, place, name, **fields):
@@ -356,12 +369,12 @@ async def test_an_edited_folder_is_compiled_anew_and_served_as_it_is_now(small_m
 
 def test_files_that_change_while_they_are_loaded_make_no_artifact(small_model, tmp_path):
     folder = shutil.copytree(small_model, tmp_path / "model")
-    shelf = Shelf(tmp_path / "shelf")
+    shelf = ArtifactStore(tmp_path / "shelf")
 
     def edit(step):
         if step == "loading":
             (folder / "config.json").write_text((folder / "config.json").read_text().replace('"gelu"', '"relu"'))
 
     with pytest.raises(OperatorError, match="changed while they were loaded"):
-        compile_model(folder, source="m", precision="float32", shelf=shelf, progress=edit, child=Child())
+        compile_model(folder, source="m", precision="float32", shelf=shelf, progress=edit, child=CompileProcess())
     assert not list(shelf.folder.glob("*/manifest.json"))

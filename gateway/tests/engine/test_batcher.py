@@ -132,7 +132,7 @@ async def test_staying_away_saves_nothing_up(loop):
 
 async def test_a_full_queue_says_when_to_come_back(loop):
     batcher = batcher_of(max_queue_tokens=100)
-    batcher.measured(50, 1.0)
+    batcher.record_speed(50, 1.0)
     batcher.submit(work_of([90], loop=loop))
     with pytest.raises(Overloaded) as caught:
         batcher.submit(work_of([20], loop=loop))

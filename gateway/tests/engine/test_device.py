@@ -178,12 +178,12 @@ def test_the_budget_has_a_floor_and_comes_back_slowly():
     budget.shrink(8)
     assert budget.max_tokens == MIN_TOKENS
     for _ in range(RECOVERY_BATCHES - 1):
-        budget.fitted()
+        budget.on_success()
     assert budget.max_tokens == MIN_TOKENS
-    budget.fitted()
+    budget.on_success()
     assert budget.max_tokens == 2 * MIN_TOKENS
     for _ in range(RECOVERY_BATCHES):
-        budget.fitted()
+        budget.on_success()
     assert budget.max_tokens == 500
     assert metrics.registry.get_sample_value("gateway_max_batch_tokens", {"model": "m"}) == 500
 

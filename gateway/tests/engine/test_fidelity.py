@@ -9,7 +9,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from gateway.engine import artifact, compiler, openvino_encoder, runtime
-from gateway.engine.artifact import Shelf
+from gateway.engine.artifact import ArtifactStore
 from gateway.engine.encoder import Window
 from gateway.engine.faithful import load_faithful
 from gateway.engine.fidelity import (
@@ -69,8 +69,8 @@ def in_company(encoder, windows):
 
 def compiled_in(tmp_path, folder, precision):
     """The manifest, and where it lies."""
-    shelf = Shelf(tmp_path / f"shelf-{precision}")
-    compiler.compiled(compiler.Order(str(folder), "m", precision, str(shelf.folder)))
+    shelf = ArtifactStore(tmp_path / f"shelf-{precision}")
+    compiler.run(compiler.CompileJob(str(folder), "m", precision, str(shelf.folder)))
     [place] = shelf.folder.iterdir()
     return artifact.read(place), place
 
@@ -146,7 +146,7 @@ async def test_what_no_precision_of_openvino_gives_is_served_through_torch_and_n
         assert (about.runtime, about.precision) == ("torch", "float32")
         assert about.fidelity > 0.99999
         assert "openvino in float32 cannot run it" in about.fallback
-        assert (local.compiler.process is None) == (number == 1)
+        assert (local.compile_process.process is None) == (number == 1)
         await local.close()
     insisting = local_of(folder, precision="float32", runtime="openvino", data_dir=tmp_path)
     with pytest.raises(OperatorError, match="OpenVINO does not give this model's vectors: openvino in float32 cannot run it"):
@@ -205,7 +205,7 @@ async def test_through_torch_on_a_cpu_fidelity_is_measured_once_and_kept(small_m
     second = local_of(small_model, runtime="torch", precision="bfloat16", data_dir=tmp_path)
     await second.start()
     assert second.describe() == about
-    assert runtime.known_artifact(second.settings, second.shelf) == manifest
+    assert runtime.known_artifact(second.settings, second.artifacts) == manifest
     await second.close()
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from gateway.engine.artifact import Shelf
+from gateway.engine.artifact import ArtifactStore
 from gateway.engine.identity import files_of, identity_of
 from gateway.errors import OperatorError
 from gateway.tests.engine import folders
 
 BASES = ["bert-cls-dense", "bert-prompts", "bert-cut", "modernbert"]
-SHELF = Shelf(Path("nowhere"))
+SHELF = ArtifactStore(Path("nowhere"))
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def bases(tmp_path_factory):
 def key(folder):
     """The name under which it lies compiled, and what a fingerprint is made of."""
     identity = identity_of(folder)
-    return SHELF.place(identity, "float32").name, identity
+    return SHELF.path(identity, "float32").name, identity
 
 
 def leaves(value, path=()):

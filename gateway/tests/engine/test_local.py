@@ -29,9 +29,9 @@ LONG = " ".join(f"sentence number {number} says something else" for number in ra
 
 
 def test_compiled_models_may_have_a_folder_of_their_own(tmp_path):
-    assert local_of("m", data_dir=tmp_path).shelf.folder == tmp_path / "models"
+    assert local_of("m", data_dir=tmp_path).artifacts.folder == tmp_path / "models"
     engine = EngineSettings(models_dir=str(tmp_path / "read-only"))
-    assert local_of("m", engine=engine, data_dir=tmp_path).shelf.folder == tmp_path / "read-only"
+    assert local_of("m", engine=engine, data_dir=tmp_path).artifacts.folder == tmp_path / "read-only"
 
 
 async def test_vectors_are_encodes_own(loaded, reference):
@@ -192,7 +192,7 @@ async def test_closing_fails_what_waits_and_ends_the_thread(small_model):
 
 async def test_a_model_loads_when_it_is_its_turn(small_model):
     local = local_of(small_model, runtime="torch", precision="float32")
-    async with local.turn:
+    async with local.load_lock:
         starting = asyncio.create_task(local.start())
         await asyncio.sleep(0.05)
         assert (local.health().state, local.devices) == ("loading", [])

@@ -15,7 +15,7 @@ from gateway.embedding.vectors import is_vector, refuse_no_vector
 from gateway.engine.encoder import Window
 from gateway.engine.fidelity import Proof
 from gateway.engine.identity import Identity
-from gateway.engine.runtime import Loaded
+from gateway.engine.runtime import LoadedModel
 from gateway.errors import ModelUnavailable, OperatorError, Unembeddable
 from gateway.tests.api.client import posted
 from gateway.tests.api.served import served
@@ -169,7 +169,7 @@ async def test_a_device_that_fails_on_every_batch_is_a_failed_model_that_says_so
     encoder, window = FakeEncoder(), Window([2, 5, 3])
     encoder.info = local_info(encoder, small_model)
     proof = Proof(window, encoder.embed([window])[0])
-    local.serve(Loaded([encoder], identity(), 1.0, proof))
+    local.start_devices(LoadedModel([encoder], identity(), 1.0, proof))
     await embedded(local, "red")
     encoder.embed = failing(way)
     for _ in range(10):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gateway.engine import artifact, openvino_encoder
-from gateway.engine.crew import LENGTHS, Crew
+from gateway.engine.crew import LENGTHS, LatencyNetwork
 from gateway.engine.encoder import OutOfMemory, Window
 from gateway.engine.openvino_encoder import ALONE_TOKENS, LENGTH_STEP
 from gateway.tests.engine.test_weights import run
@@ -29,7 +29,7 @@ def one(length):
 
 
 def test_only_one_at_a_time_is_alone():
-    crew = Crew()
+    crew = LatencyNetwork()
     with crew.working() as first:
         with crew.working() as second:
             pass

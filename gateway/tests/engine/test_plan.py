@@ -11,7 +11,7 @@ from tokenizers import models, pre_tokenizers
 from gateway.config import LimitSettings
 from gateway.embedding.embedder import Inputs
 from gateway.engine.encoder import EncoderInfo
-from gateway.engine.plan import Planner
+from gateway.engine.plan import Preprocessor
 from gateway.engine.tokenizer import SLICE, SLICE_CHARS, Tokenizer, slices
 from gateway.errors import ClientError, InputTooLong, RequestTooLong
 from gateway.tests.engine.conftest import embedded, inputs_of, local_of
@@ -25,7 +25,7 @@ def planner_of(tokenizer, **prompts):
         dimensions=4, max_tokens=MAX_TOKENS, tokenizer_json="", prompts={}, default_prompt="", is_normalized=False, runtime="fake",
         device="cpu", precision="float32", default_max_batch_tokens=64,
     )  # fmt: skip
-    return Planner(info, tokenizer, prompts=prompts, rule="chunk", limits=LimitSettings())
+    return Preprocessor(info, tokenizer, prompts=prompts, rule="chunk", limits=LimitSettings())
 
 
 def spelled(planner, text, **more):

@@ -111,8 +111,8 @@ async def test_a_router_model_sends_queries_and_documents_their_own_ways(router_
     assert_equal(documents, reference.encode_document(TEXTS))
     assert_equal(await rows_of(local, None), reference.encode(TEXTS))
     assert np.abs(queries - documents).max() > 0.01
-    mixed = [*local.planner.planned(replace_texts(local, "query"), NEVER).work.windows]
-    mixed += local.planner.planned(replace_texts(local, "document"), NEVER).work.windows
+    mixed = [*local.preprocessor.prepare(replace_texts(local, "query"), NEVER).work.windows]
+    mixed += local.preprocessor.prepare(replace_texts(local, "document"), NEVER).work.windows
     assert_equal(local.devices[0].encoder.embed(mixed), np.concatenate([queries, documents]))  # both in one batch
     unload(local)
 

@@ -14,9 +14,9 @@ from gateway.engine.device import MAX_RESTARTS
 from gateway.engine.encoder import OutOfMemory, Window
 from gateway.engine.fidelity import MIN_COSINE, cosines
 from gateway.engine.identity import identity_of
-from gateway.engine.runtime import Loaded, compiles
+from gateway.engine.runtime import LoadedModel, compiles
 from gateway.engine.settings import LocalSettings
-from gateway.engine.torch_encoder import TorchEncoder, chosen_devices
+from gateway.engine.torch_encoder import TorchEncoder, choose_devices
 from gateway.engine.weights import folder_of
 from gateway.errors import ModelUnavailable, OperatorError, Unembeddable
 from gateway.tests.engine.conftest import MINILM, embedded, local_of, unload
@@ -38,7 +38,7 @@ def minilm(*, device="cpu", precision="float32"):
 def served(*encoders, warmup_seconds=0.0, **engine):
     """MiniLM as an embedder through these encoders."""
     local = local_of(MINILM, engine=EngineSettings(warmup_seconds=warmup_seconds, **engine), runtime="torch")
-    local.serve(Loaded(list(encoders), identity_of(folder_of(MINILM, download=False))))
+    local.start_devices(LoadedModel(list(encoders), identity_of(folder_of(MINILM, download=False))))
     return local
 
 
@@ -185,17 +185,17 @@ async def test_warming_up_finds_the_largest_batch_that_fits():
 
 
 def test_a_device_is_chosen_by_its_name():
-    assert chosen_devices("cpu") == ["cpu"]
+    assert choose_devices("cpu") == ["cpu"]
     everything = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-    assert chosen_devices("auto") == (everything or ["cpu"])
+    assert choose_devices("auto") == (everything or ["cpu"])
     with pytest.raises(OperatorError, match=rf"'cuda:77' is not on this machine: torch sees {len(everything)} CUDA devices"):
-        chosen_devices("cuda:77")
+        choose_devices("cuda:77")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="about machines without a CUDA device")
 def test_cuda_where_there_is_none_is_one_clear_line():
     with pytest.raises(OperatorError, match="'cuda' is not on this machine: torch sees 0 CUDA devices"):
-        chosen_devices("cuda")
+        choose_devices("cuda")
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:1", "cuda:0,cuda:2"])

@@ -8,7 +8,7 @@ import pytest
 from msgspec import Struct
 
 from gateway.app import Gateway
-from gateway.config import Source
+from gateway.config import ConfigSource
 from gateway.tests.fakes import FakeEmbedder
 
 BOUND_SECONDS = 20
@@ -83,12 +83,12 @@ class Running:
         return text if "auth" in text else f"auth = 'none'\n{text}"
 
     def build(self):
-        self.source = Source(self.path)
+        self.source = ConfigSource(self.path)
         self.gateway = Gateway(self.source.read(), backends=[self.backend], source=self.source)
 
     async def reload(self):
         """Reads the file now."""
-        await self.gateway.reload.once()
+        await self.gateway.watcher.reload()
 
     def results(self):
         counter = self.gateway.metrics.config_reloads
@@ -100,7 +100,7 @@ class Running:
     async def retired(self):
         """Returns once the former generation is closed."""
         async with asyncio.timeout(BOUND_SECONDS):
-            await asyncio.shield(self.gateway.succession.retirement)
+            await asyncio.shield(self.gateway.swap.retirement)
 
 
 ROW = '[[models]]\nname = "m"\nbackend = "versioned"\n'

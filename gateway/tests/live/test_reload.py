@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from gateway import log
-from gateway.live.reload import LOOK_SECONDS, Reload
+from gateway.live.reload import LOOK_SECONDS, ConfigWatcher
 from gateway.tests.api.client import BOUND_SECONDS, posted
 from gateway.tests.live.conftest import ROW, until
 
@@ -166,7 +166,7 @@ async def test_under_load_no_request_is_lost_whatever_the_file_becomes(started):
 
 async def test_sighup_is_a_reload_and_what_was_before_comes_back(started):
     async with started(f"[server]\nwatch_config = false\n{ROW}") as running:
-        reload: Reload = running.gateway.reload
+        reload: ConfigWatcher = running.gateway.reload
         before = signal.getsignal(signal.SIGHUP)
         with reload.on_hang_up(lambda: pytest.fail("the terminal is still there")):
             os.kill(os.getpid(), signal.SIGHUP)

@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from gateway.config import EngineSettings, LimitSettings, typed
-from gateway.embedding.backend import Context
-from gateway.embedding.cached import Cached
+from gateway.embedding.backend import BackendContext
+from gateway.embedding.cached import CachedEmbedder
 from gateway.embedding.embedder import Inputs
 from gateway.metrics import Metrics
 from gateway.tests.upstream.standin import Standin
@@ -21,11 +21,11 @@ def built(backend, *, name="m", metrics=None, limits=None, shared=None, clock=ti
     row = typed(settings, BACKENDS[backend].settings, where=f"models[{name}]")
     of_model = (metrics or Metrics()).of_model(name)
     common = (limits or LimitSettings(), EngineSettings(), of_model, Path("/nowhere"))
-    return BACKENDS[backend].build(row, Context(name, *common, shared={} if shared is None else shared, clock=clock))
+    return BACKENDS[backend].build(row, BackendContext(name, *common, shared={} if shared is None else shared, clock=clock))
 
 
 def cached_over(remote, cache):
-    return Cached(remote, cache, max_request_tokens=600_000, metrics=Metrics().of_model(remote.name))
+    return CachedEmbedder(remote, cache, max_request_tokens=600_000, metrics=Metrics().of_model(remote.name))
 
 
 @asynccontextmanager

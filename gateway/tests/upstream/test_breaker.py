@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.tests.fakes import FakeClock
-from gateway.upstream.breaker import Breaker, Rules
+from gateway.upstream.breaker import Breaker, BreakerRules
 
-RULES = Rules(
+RULES = BreakerRules(
     max_failures=3, failing_share=0.5, min_requests=6, window_seconds=10, open_seconds=2, max_open_seconds=8, num_probes=2
 )
 
@@ -18,7 +18,7 @@ RULES = Rules(
 class Slow:
     """Keeps the whole history, and answers every question by going through it from the beginning."""
 
-    rules: Rules
+    rules: BreakerRules
     history: list[tuple[float, str]] = field(default_factory=list)
 
     def told(self, now, what):
@@ -74,7 +74,7 @@ def test_it_does_what_the_slow_one_does(steps):
         if breaker.admits:
             breaker.enter()
             slow.told(clock(), "enter")
-        {"ok": breaker.succeeded, "failed": breaker.failed, "left": breaker.left}[what]()
+        {"ok": breaker.on_success, "failed": breaker.on_failure, "left": breaker.on_cancelled}[what]()
         slow.told(clock(), what)
 
 
@@ -87,7 +87,7 @@ def fail(breaker, times):
 def test_failures_in_a_row_open_it_and_a_success_between_them_does_not():
     breaker = Breaker(RULES, FakeClock())
     fail(breaker, 2)
-    breaker.succeeded()
+    breaker.on_success()
     fail(breaker, 2)
     assert breaker.admits
     fail(breaker, 1)
@@ -98,14 +98,14 @@ def test_a_failing_share_opens_it_though_none_come_in_a_row():
     clock = FakeClock()
     breaker = Breaker(RULES, clock)
     for _ in range(2):
-        breaker.succeeded()
+        breaker.on_success()
         fail(breaker, 1)
     clock.advance(11)  # so these are forgotten
     for _ in range(2):
-        breaker.succeeded()
+        breaker.on_success()
         fail(breaker, 1)
     assert breaker.admits
-    breaker.succeeded()
+    breaker.on_success()
     fail(breaker, 1)
     assert not breaker.admits
 
@@ -118,13 +118,13 @@ def test_half_open_lets_one_by_at_a_time_and_closes_after_two():
     assert breaker.admits
     breaker.enter()
     assert not breaker.admits
-    breaker.left()  # its client went away: the place is free again
+    breaker.on_cancelled()  # its client went away: the place is free again
     assert breaker.admits
     breaker.enter()
-    breaker.succeeded()
+    breaker.on_success()
     assert breaker.state == "half_open"
     breaker.enter()
-    breaker.succeeded()
+    breaker.on_success()
     assert breaker.state == "closed"
 
 
@@ -143,7 +143,7 @@ def test_each_failed_probe_doubles_the_time_up_to_a_bound():
 def test_answers_to_what_was_sent_before_it_opened_change_nothing():
     breaker = Breaker(RULES, FakeClock())
     fail(breaker, 3)
-    breaker.succeeded()
-    breaker.succeeded()
-    breaker.failed()
+    breaker.on_success()
+    breaker.on_success()
+    breaker.on_failure()
     assert (breaker.state, breaker.wait_seconds) == ("open", 2)

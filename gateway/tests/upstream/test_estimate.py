@@ -8,7 +8,7 @@ import tiktoken
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.upstream.estimate import apportioned, estimated_tokens, is_honest
+from gateway.upstream.estimate import apportion, estimated_tokens, is_honest
 from gateway.wire import token_ids
 
 NUM_RANKS = 100_256
@@ -48,7 +48,7 @@ def test_every_text_has_an_estimate(text):
 @given(st.lists(st.integers(1, 5000), min_size=1, max_size=50), st.integers(0, 100_000))
 def test_what_is_shared_out_is_all_of_it_and_nobody_gets_nothing(weights, spare):
     total = len(weights) + spare
-    counts = apportioned(total, weights)
+    counts = apportion(total, weights)
     assert sum(counts) == total
     assert min(counts) >= 1
     exact = 1 + spare * np.array(weights) / sum(weights)

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from gateway.errors import GatewayError, InputTooLong, Unembeddable, UpstreamError, UpstreamUnavailable
 from gateway.tests.upstream.conftest import inputs
 from gateway.upstream import failures, told
-from gateway.upstream.connection import KINDS, Answer, kind_of
-from gateway.upstream.failures import BROKEN, Subject
+from gateway.upstream.connection import KINDS, UpstreamResponse, kind_of
+from gateway.upstream.failures import BROKEN, UpstreamInfo
 
-SUBJECT = Subject("m", "theirs", "`ollama pull theirs` there mends it")
+SUBJECT = UpstreamInfo("m", "theirs", "`ollama pull theirs` there mends it")
 SECRET = "a text of a client"
 KEY = ConnectionKey("h", 1, False, True, None, None, None)
 
@@ -42,7 +42,7 @@ def foreign_errors():
 def test_whatever_the_client_library_raises_is_an_error_of_ours(foreign):
     error = foreign.__new__(foreign)
     kind = kind_of(error)
-    failure = failures.of_broken(kind, SUBJECT)
+    failure = failures.of_transport_error(kind, SUBJECT)
     assert isinstance(failure.error, UpstreamUnavailable | UpstreamError)
     assert "`m`" in failure.error.message
     assert failure.is_fault
@@ -80,7 +80,7 @@ def test_the_kinds_are_told_apart(foreign, kind):
 @pytest.mark.parametrize("error", [TimeoutError, aiohttp.ClientOSError])
 def test_what_the_kernel_gave_up_waiting_for_was_silent_and_blames_no_address(error):
     kind = kind_of(error(errno.ETIMEDOUT, "Connection timed out"))
-    failure = failures.of_broken(kind, SUBJECT)
+    failure = failures.of_transport_error(kind, SUBJECT)
     assert (kind, failure.is_fault, failure.may_retry, failure.is_silent) == ("silent", False, True, True)
 
 
@@ -103,7 +103,7 @@ BODIES = [
 @pytest.mark.parametrize("status", [*range(100, 200), *range(201, 600), 999])
 def test_every_status_but_200_is_an_error_of_ours(status):
     for body in BODIES:
-        failure = failures.of_answer(Answer(status, {}, body), inputs("a"), SUBJECT)
+        failure = failures.of_answer(UpstreamResponse(status, {}, body), inputs("a"), SUBJECT)
         assert isinstance(failure.error, GatewayError)
         assert failure.error.status in {400, 500, 502, 503}
         assert SECRET not in failure.error.message
@@ -114,7 +114,7 @@ def test_every_status_but_200_is_an_error_of_ours(status):
 
 @given(st.integers(100, 599), st.binary(max_size=300), st.dictionaries(st.just("Retry-After"), st.text(max_size=20)))
 def test_no_body_and_no_header_surprises_it(status, content, headers):
-    assert isinstance(failures.of_answer(Answer(status, headers, content), inputs("a"), SUBJECT).error, GatewayError)
+    assert isinstance(failures.of_answer(UpstreamResponse(status, headers, content), inputs("a"), SUBJECT).error, GatewayError)
 
 
 JSON = st.recursive(
@@ -127,7 +127,7 @@ JSON = st.recursive(
 @given(JSON)
 @example({"detail": [{"loc": None, "msg": 1}]})
 def test_whatever_json_an_error_is_its_words_are_text(value):
-    assert isinstance(told.told_by(json.dumps(value).encode()), str)
+    assert isinstance(told.read_error(json.dumps(value).encode()), str)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_whatever_json_an_error_is_its_words_are_text(value):
     ],
 )
 def test_the_table(status, kind, outcome, retry_after):
-    failure = failures.of_answer(Answer(status, {}, b""), inputs("a"), SUBJECT)
+    failure = failures.of_answer(UpstreamResponse(status, {}, b""), inputs("a"), SUBJECT)
     assert type(failure.error) is kind
     assert failure.outcome == outcome
     assert failure.error.headers().get("Retry-After") == retry_after
@@ -179,27 +179,27 @@ TOO_LONG = [
 def test_a_text_too_long_for_the_model_is_the_clients_to_shorten(status, body, where, limit):
     content = json.dumps(body).encode()
     several = inputs("a", "b", positions=(2, 7))
-    failure = failures.of_answer(Answer(status, {}, content), several, SUBJECT)
+    failure = failures.of_answer(UpstreamResponse(status, {}, content), several, SUBJECT)
     assert isinstance(failure.error, InputTooLong)
     assert failure.error.message == f"Invalid '{where}': maximum input length is {limit} tokens."
-    alone = failures.of_answer(Answer(status, {}, content), inputs("a", positions=(5,)), SUBJECT)
+    alone = failures.of_answer(UpstreamResponse(status, {}, content), inputs("a", positions=(5,)), SUBJECT)
     assert alone.error.message == f"Invalid 'input[5]': maximum input length is {limit} tokens."
     assert not failure.is_fault
 
 
 def test_a_text_without_a_vector_is_named_where_it_is_alone():
     content = b'{"error": "embedding contains NaN or Inf values"}'  # normalize in server/routes.go of ollama/ollama
-    alone = failures.of_answer(Answer(400, {}, content), inputs("a", positions=(3,)), SUBJECT)
+    alone = failures.of_answer(UpstreamResponse(400, {}, content), inputs("a", positions=(3,)), SUBJECT)
     assert isinstance(alone.error, Unembeddable)
     assert "'input[3]'" in alone.error.message
-    assert "'input'" in failures.of_answer(Answer(400, {}, content), inputs("a", "b"), SUBJECT).error.message
+    assert "'input'" in failures.of_answer(UpstreamResponse(400, {}, content), inputs("a", "b"), SUBJECT).error.message
 
 
 def test_a_spent_quota_is_no_matter_of_waiting():
     content = (
         b'{"error": {"message": "You exceeded your current quota", "type": "insufficient_quota", "code": "insufficient_quota"}}'
     )
-    failure = failures.of_answer(Answer(429, {"Retry-After": "1"}, content), inputs("a"), SUBJECT)
+    failure = failures.of_answer(UpstreamResponse(429, {"Retry-After": "1"}, content), inputs("a"), SUBJECT)
     assert (failure.outcome, failure.may_retry, failure.is_lasting) == ("refused", False, True)
 
 
@@ -207,7 +207,7 @@ def test_a_spent_quota_is_no_matter_of_waiting():
     ("value", "may_retry", "seconds"), [("1", True, 1), ("0.5", True, 1), ("30", False, 30), ("3600", False, 59)]
 )
 def test_a_429_is_sent_once_more_only_where_it_says_soon(value, may_retry, seconds):
-    failure = failures.of_answer(Answer(429, {"Retry-After": value}, b""), inputs("a"), SUBJECT)
+    failure = failures.of_answer(UpstreamResponse(429, {"Retry-After": value}, b""), inputs("a"), SUBJECT)
     assert failure.may_retry == may_retry
     assert failure.error.headers()["Retry-After"] == str(seconds)
     assert not failure.is_fault
@@ -224,6 +224,6 @@ def test_a_retry_after_may_be_a_date():
 def test_all_outcomes_are_documented():
     document = (Path(__file__).parents[3] / "deploy" / "metrics.md").read_text(encoding="utf-8")
     [row] = [line for line in document.splitlines() if line.startswith("| `gateway_upstream_requests_total`")]
-    outcomes = {failures.of_answer(Answer(status, {}, b""), inputs("a"), SUBJECT).outcome for status in range(201, 600)}
+    outcomes = {failures.of_answer(UpstreamResponse(status, {}, b""), inputs("a"), SUBJECT).outcome for status in range(201, 600)}
     outcomes |= set(BROKEN) | {"ok", "cancelled", "open", "nonsense", "unembeddable", "too_long"}
     assert {each for each in outcomes if f"`{each}`" not in row} == set()

@@ -39,7 +39,7 @@ async def test_after_one_that_hung_no_connection_of_before_is_used():
         gate.set()
         await asyncio.gather(*tasks)
         before = ports(server)
-        remote.speaker.connection.leave(remote.speaker.connection.pool)
+        remote.client.connection.leave(remote.client.connection.pool)
         server.answer = standin.openai
         await embedded(remote, "c")
         assert len(before) == 2
@@ -56,7 +56,7 @@ async def test_a_reply_that_is_late_leaves_the_connections_of_before():
         server.answer = standin.openai
         await embedded(remote, "c")
         await until(lambda: not ports(server) & before)
-        assert len(remote.speaker.connection.pools) == 1
+        assert len(remote.client.connection.pools) == 1
 
 
 async def test_who_is_under_way_on_connections_that_were_left_is_answered():
@@ -65,7 +65,7 @@ async def test_who_is_under_way_on_connections_that_were_left_is_answered():
         server.answer = held_by(gate)
         task = asyncio.create_task(embedded(remote, "a"))
         await until(lambda: server.num_open == 1)
-        connection = remote.speaker.connection
+        connection = remote.client.connection
         connection.leave(connection.pool)
         assert len(connection.pools) == 2
         gate.set()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.upstream import ollama, openai, tei
-from gateway.upstream.reading import Nonsense, NotANumber, array
+from gateway.upstream.reading import InvalidResponse, NotANumber, array
 
 ROW = [0.5, -0.25, 1.0]
 B64 = base64.b64encode(np.array(ROW, dtype="<f4").tobytes()).decode()
@@ -74,7 +74,7 @@ def test_without_numbers_the_order_of_the_reply_counts():
     ],
 )
 def test_nonsense_is_refused_with_a_reason(reply, reason):
-    with pytest.raises(Nonsense, match=reason):
+    with pytest.raises(InvalidResponse, match=reason):
         read(reply, 2, 3)
 
 
@@ -140,14 +140,14 @@ def test_the_counts_of_ollama_and_tei():
 
 
 def test_an_info_that_is_nested_for_ever_is_nonsense():
-    with pytest.raises(Nonsense):
+    with pytest.raises(InvalidResponse):
         tei.read_info(b'{"x":' + b"[" * 30_000)
 
 
 def test_a_tei_without_limits_in_its_info_is_taken_at_its_default():
     assert tei.read_info(b"{}").max_inputs is None
     assert tei.read_info(b'{"max_client_batch_size": 0}').max_inputs is None
-    with pytest.raises(Nonsense):
+    with pytest.raises(InvalidResponse):
         tei.read_info(b"<html>")
 
 
@@ -177,7 +177,7 @@ ANYTHING = st.recursive(
 def test_anything_else_is_refused_and_never_crashes(value, dialect):
     try:
         rows = array(dialect.read(json.dumps(value).encode(), {}), 2, 3)
-    except (Nonsense, NotANumber):
+    except (InvalidResponse, NotANumber):
         return
     assert (rows.shape, rows.dtype) == ((2, 3), np.float32)
     assert np.isfinite(rows).all()
@@ -186,5 +186,5 @@ def test_anything_else_is_refused_and_never_crashes(value, dialect):
 @given(st.binary(max_size=200))
 def test_no_bytes_crash_it(content):
     for dialect in (openai, ollama, tei):
-        with pytest.raises((Nonsense, NotANumber)):
+        with pytest.raises((InvalidResponse, NotANumber)):
             array(dialect.read(content, {}), 1, 3)

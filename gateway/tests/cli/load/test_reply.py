@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 
-from gateway.cli.load.reply import Refusal, WrongReply, checked, first_model, refusal
+from gateway.cli.load.reply import Refusal, WrongReply, check_reply, first_model, refusal
 from gateway.wire.response import encode
 
 VECTORS = np.array([[1.0, 0.0, 0.5], [0.25, -1.0, 0.0]], dtype=np.float32)
@@ -19,7 +19,7 @@ def good(encoding_format="base64"):
 
 def judged(reply, *, encoding_format="base64", dimensions=None):
     content = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
-    return checked(content, num_inputs=2, encoding_format=encoding_format, dimensions=dimensions)
+    return check_reply(content, num_inputs=2, encoding_format=encoding_format, dimensions=dimensions)
 
 
 def with_embedding(embedding, encoding_format="base64"):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from gateway.cli.load.peer import Answer
-from gateway.cli.load.tally import MAX_KINDS, Latencies, Tally
+from gateway.cli.load.peer import BenchResponse
+from gateway.cli.load.tally import MAX_KINDS, Latencies, BenchCounts
 
 
 def latencies(seconds):
@@ -39,21 +39,21 @@ def test_a_million_latencies_take_the_room_of_a_few_thousand():
 
 
 def test_errors_are_counted_by_kind_and_add_nothing_to_the_speed():
-    tally = Tally()
-    tally.add(Answer(0.5, 30), num_inputs=3)
+    tally = BenchCounts()
+    tally.add(BenchResponse(0.5, 30), num_inputs=3)
     for _ in range(2):
-        tally.add(Answer(0.0001, error="429 rate_limit_exceeded"), num_inputs=3)
-    tally.add(Answer(9.0, error="timeout"), num_inputs=3)
+        tally.add(BenchResponse(0.0001, error="429 rate_limit_exceeded"), num_inputs=3)
+    tally.add(BenchResponse(9.0, error="timeout"), num_inputs=3)
     assert (tally.num_requests, tally.num_inputs, tally.num_tokens) == (1, 3, 30)
     assert tally.errors == {"429 rate_limit_exceeded": 2, "timeout": 1}
     assert tally.latencies.slowest == 0.5
 
 
 def test_a_server_with_ever_new_codes_fills_no_memory():
-    tally = Tally()
+    tally = BenchCounts()
     for number in range(1000):
-        tally.add(Answer(0.1, error=f"500 code{number}"), num_inputs=1)
-    tally.add(Answer(0.1, error="500 code0"), num_inputs=1)
+        tally.add(BenchResponse(0.1, error=f"500 code{number}"), num_inputs=1)
+    tally.add(BenchResponse(0.1, error="500 code0"), num_inputs=1)
     assert len(tally.errors) == MAX_KINDS + 1
     assert tally.errors["500 code0"] == 2
     assert tally.errors["other"] == 1000 - MAX_KINDS

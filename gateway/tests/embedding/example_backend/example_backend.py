@@ -6,9 +6,9 @@ from typing import Annotated
 import numpy as np
 from msgspec import Meta, Struct
 
-from gateway.embedding.backend import Context
+from gateway.embedding.backend import BackendContext
 from gateway.embedding.embedder import Description, Health, Inputs, Prepared, Vectors
-from gateway.embedding.vectors import normalized
+from gateway.embedding.vectors import normalize_rows
 from gateway.errors import InputTooLong
 
 
@@ -20,7 +20,7 @@ class ExampleSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 class ExampleEmbedder:
     """A text's vector is made of its hash; a byte is a token."""
 
-    def __init__(self, settings: ExampleSettings, context: Context) -> None:
+    def __init__(self, settings: ExampleSettings, context: BackendContext) -> None:
         self.settings = settings
         self.context = context
         self.state = Health("loading")
@@ -36,7 +36,7 @@ class ExampleEmbedder:
         return Prepared(inputs, counts, [False] * len(counts), inputs.long_input or "chunk")
 
     async def embed(self, prepared: Prepared) -> Vectors:
-        return Vectors(normalized(np.stack([self.hashed(text) for text in prepared.inputs.texts])))
+        return Vectors(normalize_rows(np.stack([self.hashed(text) for text in prepared.inputs.texts])))
 
     def hashed(self, text: str) -> np.ndarray:
         digest = hashlib.shake_256((self.settings.salt + text).encode()).digest(self.settings.dimensions)
@@ -68,7 +68,7 @@ class ExampleBackend:
     name = "example"
     settings = ExampleSettings
 
-    def build(self, settings: ExampleSettings, context: Context) -> ExampleEmbedder:
+    def build(self, settings: ExampleSettings, context: BackendContext) -> ExampleEmbedder:
         return ExampleEmbedder(settings, context)
 
 
