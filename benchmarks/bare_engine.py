@@ -12,7 +12,7 @@ from benchmarks.worker import answer
 from gateway.config import EngineSettings, LimitSettings
 from gateway.embedding.backend import BackendContext
 from gateway.embedding.embedder import Inputs
-from gateway.engine.local import LocalEmbedder
+from gateway.engine.embedder import LocalEmbedder
 from gateway.engine.settings import LocalSettings
 from gateway.metrics import Metrics
 

@@ -24,13 +24,13 @@ from benchmarks import corpus, sizing
 from benchmarks.corpus import INPUTS, MODEL
 from benchmarks.machine import machine
 from benchmarks.throughput import requests_per_second
-from gateway.cluster import plan
-from gateway.cluster.clustered import RayEmbedder
+from gateway.capacity import plan
+from gateway.cluster.embedder import RayEmbedder
 from gateway.cluster.settings import RaySettings, Resources
 from gateway.config import EngineSettings, LimitSettings
 from gateway.embedding.backend import BackendContext
 from gateway.embedding.embedder import Embedder, Inputs
-from gateway.engine.local import LocalEmbedder
+from gateway.engine.embedder import LocalEmbedder
 from gateway.engine.settings import LocalSettings
 from gateway.metrics import Metrics
 from gateway.tests.cluster import hive

@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.bare_engine import BareEngine
 from benchmarks.corpus import Corpus, corpus
-from gateway.cluster.plan import Workload, ReplicaProfile, percentile
+from gateway.capacity.plan import ReplicaProfile, Workload, percentile
 from gateway.embedding.embedder import Embedder, Inputs
 
 UTILIZATIONS = (0.2, 0.4, 0.6, 0.8)

@@ -15,41 +15,41 @@ from litestar.middleware import DefineMiddleware
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gateway import log as logging
+from gateway.access.access_control import AccessControl, build_access_control
 from gateway.access.admission import Admission
-from gateway.access.fallback_meters import FallbackRateLimitStore
-from gateway.access.keyring import KeySnapshot
-from gateway.access.limiter import Limiter
-from gateway.access.meters import LocalRateLimitStore, RateLimitStore
+from gateway.access.keys.snapshot import KeySnapshot
+from gateway.access.limits.fallback_store import FallbackRateLimitStore
+from gateway.access.limits.limiter import Limiter
+from gateway.access.limits.local_store import LocalRateLimitStore, RateLimitStore
 from gateway.access.outage import StoreOutage
-from gateway.access.porter import AccessControl, build_access_control
 from gateway.api import admin, docs, models, probes
 from gateway.api.admin import AdminService
 from gateway.api.authentication import Authentication
-from gateway.api.edge import Edge
 from gateway.api.embeddings import EmbeddingsHandler
-from gateway.api.failures import handle_error
-from gateway.api.log_sampler import LogSampler
+from gateway.api.error_handler import handle_error
+from gateway.api.memory import MemoryWatch, malloc_trim
+from gateway.api.middleware import Edge
 from gateway.api.page import live, site
 from gateway.api.page.figures import Figures
-from gateway.api.server import Server, bound_socket
-from gateway.cluster.clustered import RayBackend
-from gateway.config import Config, LimitSettings, ModelRow, ConfigSource, secret_value
+from gateway.cluster.embedder import RayBackend
+from gateway.config import Config, ConfigSource, LimitSettings, ModelRow, secret_value
 from gateway.embedding.backend import Backend, BackendContext, backend_of, installed_backends
 from gateway.embedding.cache import VectorCache
 from gateway.embedding.cached import CachedEmbedder
 from gateway.embedding.catalog import Catalog
-from gateway.embedding.group import FailoverBackend, FailoverEmbedder
+from gateway.embedding.failover import FailoverBackend, FailoverEmbedder
 from gateway.embedding.loading import Loader
 from gateway.embedding.model import Model
-from gateway.engine.local import SentenceTransformersBackend
+from gateway.engine.embedder import SentenceTransformersBackend
 from gateway.errors import ConfigurationError, OperatorError
-from gateway.live.changes import embedder_key
-from gateway.live.generation import Generation
-from gateway.live.memory import MemoryWatch, malloc_trim
-from gateway.live.reload import ConfigWatcher
-from gateway.live.succession import GenerationSwap, log_task_failure
 from gateway.log import get_logger
 from gateway.metrics import Metrics
+from gateway.reload.diff import embedder_key
+from gateway.reload.generation import Generation
+from gateway.reload.swap import GenerationSwap, log_task_failure
+from gateway.reload.watcher import ConfigWatcher
+from gateway.server.log_sampler import LogSampler
+from gateway.server.server import Server, bound_socket
 from gateway.tracing import Tracing
 from gateway.upstream.backend import UPSTREAM_BACKENDS
 from gateway.wire.token_ids import other_encoding
@@ -372,8 +372,8 @@ def build_limit_store(limits: LimitSettings, before: Generation | None, metrics:
         return LocalRateLimitStore()
     if find_spec("hiredis") is None:
         raise ConfigurationError("limits.redis_url needs the extra redis: pip install hiredis")
-    from gateway.access.redis_link import address_of  # noqa: PLC0415 - there only with the extra
-    from gateway.access.shared_meters import RedisRateLimitStore  # noqa: PLC0415
+    from gateway.access.limits.redis_connection import address_of  # noqa: PLC0415 - there only with the extra
+    from gateway.access.limits.redis_store import RedisRateLimitStore  # noqa: PLC0415
 
     address = address_of(secret_value(limits.redis_url))
     told = StoreOutage("limiter", hint=WITHOUT_REDIS[limits.on_limiter_failure], show=metrics.limiter_up.set)

@@ -13,11 +13,11 @@ from benchmarks.gpu.plan import Plan, Skipped, encoded, held_out
 from gateway.config import EngineSettings, LimitSettings
 from gateway.embedding.backend import BackendContext
 from gateway.embedding.embedder import Inputs
-from gateway.engine import unpadded
+from gateway.engine import flash_attention
+from gateway.engine.embedder import LocalEmbedder
 from gateway.engine.encoder import Window
 from gateway.engine.faithful import Faithful, load_faithful
 from gateway.engine.fidelity import cosines, min_cosine
-from gateway.engine.local import LocalEmbedder
 from gateway.engine.settings import LocalSettings
 from gateway.engine.tokenizer import Tokenizer
 from gateway.engine.torch_encoder import TorchEncoder, choose_devices, release
@@ -179,7 +179,7 @@ def no_device_of_that_name(_: Plan) -> Seen:
 
 def batches_without_padding(plan: Plan) -> Seen:
     """FlashAttention, where it is installed."""
-    implementation = unpadded.installed_flash_attention() if plan.is_cuda else None
+    implementation = flash_attention.installed_flash_attention() if plan.is_cuda else None
     if implementation is None:
         raise Skipped("flash_attn is not installed here")
     encoder = TorchEncoder(plan.minilm, device="cuda:0", precision="float16", threads=0)

@@ -23,7 +23,7 @@ import sqlalchemy as sql
 from sqlalchemy.exc import ArgumentError, InvalidatePoolError, SQLAlchemyError
 
 from gateway.access.schema import is_current, migrate
-from gateway.access.watch import WorkDeadline
+from gateway.access.work_deadline import WorkDeadline
 from gateway.access.worker import alive
 from gateway.config import StoreSettings, secret_value
 from gateway.errors import ConfigurationError, OperatorError, StoreAway

@@ -14,17 +14,17 @@ from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
-from gateway.access import audit
 from gateway.access.admission import Admission
-from gateway.access.keyring import KeySnapshot
-from gateway.access.keys import Caller, new_key
-from gateway.access.ledger import UsageStore
-from gateway.access.period import SPANS, duration, since
-from gateway.access.store import KeyStore
-from gateway.access.terms import InvalidPolicy, policy_of
+from gateway.access.keys import audit
+from gateway.access.keys.key import Caller, new_key
+from gateway.access.keys.policy import InvalidPolicy, policy_of
+from gateway.access.keys.snapshot import KeySnapshot
+from gateway.access.keys.store import KeyStore
+from gateway.access.usage.period import SPANS, duration, since
+from gateway.access.usage.store import UsageStore
 from gateway.access.worker import WorkerThread
 from gateway.api import body
-from gateway.api.failures import JSON
+from gateway.api.error_handler import JSON
 from gateway.config import ServerSettings
 from gateway.errors import InsufficientPermissions, InvalidJSON, InvalidType, InvalidValue, OperatorError, StoreUnavailable
 from gateway.log import get_logger

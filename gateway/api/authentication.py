@@ -7,9 +7,9 @@ from litestar.connection import ASGIConnection
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 from litestar.types import ASGIApp
 
-from gateway.access.keyring import KeySnapshot
-from gateway.access.keys import ANONYMOUS, Caller
-from gateway.api.record import record_of
+from gateway.access.keys.key import ANONYMOUS, Caller
+from gateway.access.keys.snapshot import KeySnapshot
+from gateway.api.request_log import record_of
 from gateway.errors import GatewayError, InvalidKey, KeyInQuery, MissingKey
 from gateway.metrics import Metrics
 

@@ -10,7 +10,7 @@ from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
-from gateway.api.failures import JSON
+from gateway.api.error_handler import JSON
 from gateway.api.openapi import document
 from gateway.api.openapi_admin import with_admin
 from gateway.embedding.catalog import Catalog

@@ -14,18 +14,18 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gateway.access.admission import Admission
-from gateway.access.bookkeeper import UsageRecorder
-from gateway.access.keys import Caller
-from gateway.access.limiter import Limiter, RateLimitLease
+from gateway.access.keys.key import Caller
+from gateway.access.limits.limiter import Limiter, RateLimitLease
+from gateway.access.usage.recorder import UsageRecorder
 from gateway.api import body
-from gateway.api.failures import JSON
+from gateway.api.error_handler import JSON
 from gateway.api.models import allowed_models
-from gateway.api.record import RequestRecord, record_of
+from gateway.api.request_log import RequestRecord, record_of
 from gateway.config import ServerSettings
 from gateway.embedding.catalog import Catalog, Model
 from gateway.embedding.embedder import Description, Inputs, Prepared, StageSeconds, Vectors
 from gateway.embedding.prompt import prompt_header, resolve_input_type, resolve_instruction
-from gateway.embedding.vectors import Float32, truncate, refuse_no_vector
+from gateway.embedding.vectors import Float32, refuse_no_vector, truncate
 from gateway.errors import ClientError, DeadlinePassed, InvalidValue
 from gateway.metrics import Metrics
 from gateway.tracing import stage

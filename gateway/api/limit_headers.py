@@ -3,8 +3,8 @@
 Beside them one of ours, the burst: what may be sent at once after a rest.
 """
 
-from gateway.access.limiter import RateLimitLease
-from gateway.access.limits import SECOND, Rate
+from gateway.access.limits.gcra import SECOND, Rate
+from gateway.access.limits.limiter import RateLimitLease
 from gateway.errors import duration
 
 Headers = list[tuple[bytes, bytes]]

@@ -7,8 +7,8 @@ from litestar import Request, Response, get
 from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
 
-from gateway.access.keys import Caller
-from gateway.api.failures import JSON
+from gateway.access.keys.key import Caller
+from gateway.api.error_handler import JSON
 from gateway.embedding.catalog import Catalog, Model
 from gateway.errors import UnknownModel
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from gateway.access.period import SPANS
-from gateway.access.terms import MAX_METADATA, MAX_NUMBER
+from gateway.access.keys.policy import MAX_METADATA, MAX_NUMBER
+from gateway.access.usage.period import SPANS
 from gateway.api.openapi import SERVER_ERRORS, Schema, answer
 
 ERRORS = {

@@ -7,7 +7,7 @@ import orjson
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 
-from gateway.api.failures import JSON
+from gateway.api.error_handler import JSON
 from gateway.config import MetricsSettings
 from gateway.embedding.catalog import Catalog
 from gateway.metrics import CONTENT_TYPE, Metrics

@@ -12,7 +12,7 @@ from gateway.bulk.row import Columns
 from gateway.bulk.shard import Shard, shards
 from gateway.bulk.source import Format, JSONLines, RowSource, TextLines
 from gateway.bulk.table import Table
-from gateway.bulk.worker import ShardResult, BulkWorker
+from gateway.bulk.worker import BulkWorker, ShardResult
 from gateway.errors import OperatorError
 
 AHEAD = 1  # shards that are prepared while those in flight are embedded

@@ -13,7 +13,7 @@ from gateway.bulk.pipeline import embed_all, open_source
 from gateway.bulk.progress import Progress
 from gateway.bulk.row import Columns
 from gateway.bulk.source import Format, RowSource, format_of
-from gateway.bulk.worker import EmbedOptions, BulkWorker
+from gateway.bulk.worker import BulkWorker, EmbedOptions
 from gateway.embedding.catalog import Model
 from gateway.embedding.long_input import Rule
 from gateway.embedding.prompt import resolve_input_type

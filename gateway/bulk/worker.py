@@ -14,7 +14,7 @@ from gateway.bulk.row import Id, Row
 from gateway.bulk.shard import Shard
 from gateway.embedding.embedder import Embedder, Inputs, Prepared, Vectors
 from gateway.embedding.long_input import Rule
-from gateway.embedding.vectors import ALL_ZERO, truncate, is_vector
+from gateway.embedding.vectors import ALL_ZERO, is_vector, truncate
 from gateway.errors import GatewayError, OperatorError, RequestTooLong
 
 CALLER = "bulk"

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import UNSET
 
 from gateway.cli.load.clients import TICK_SECONDS, Clients
-from gateway.cli.load.peer import BenchTarget, BenchRequest, base_url, open_session
+from gateway.cli.load.peer import BenchRequest, BenchTarget, base_url, open_session
 from gateway.cli.load.report import BenchReport, report_of, table
 from gateway.cli.load.texts import Texts, lines, sentences
 from gateway.cli.load.window import MeasurementWindow

@@ -11,15 +11,15 @@ import click
 import msgspec
 import tomli_w
 
-from gateway.access.keyring import configured_keys
+from gateway.access.keys.snapshot import configured_keys
 from gateway.app import BUILTIN_BACKENDS, Gateway
 from gateway.cli.connect import connect
 from gateway.cli.options import config_option
 from gateway.config import BUILTIN_MODELS, Config, ModelRow, Secret, load
 from gateway.engine import runtime
-from gateway.engine.local import LocalEmbedder
+from gateway.engine.embedder import LocalEmbedder
 from gateway.errors import OperatorError
-from gateway.upstream.remote import UpstreamEmbedder
+from gateway.upstream.embedder import UpstreamEmbedder
 
 WIDTH = 120
 SECRET_WORDS = ("key", "secret", "password", "credential", "header")

@@ -16,13 +16,13 @@ import sqlalchemy as sql
 from gateway.access.database import Database
 from gateway.access.worker import WorkerThread
 from gateway.app import Gateway
-from gateway.cluster import address
-from gateway.cluster.clustered import RayEmbedder
+from gateway.cluster import connection
+from gateway.cluster.embedder import RayEmbedder
 from gateway.config import Secret, secret_value
 from gateway.embedding.embedder import Embedder
-from gateway.embedding.group import FailoverEmbedder
+from gateway.embedding.failover import FailoverEmbedder
 from gateway.errors import GatewayError, OperatorError
-from gateway.upstream.remote import UpstreamEmbedder
+from gateway.upstream.embedder import UpstreamEmbedder
 
 DEADLINE_SECONDS = 10.0
 
@@ -116,8 +116,8 @@ def existing_parent(path: Path) -> Path:
 
 async def asked_redis(place: Secret, timeout_seconds: float) -> str:
     """The script that counts is taught to it, as a gateway does at its start: an account that may not run it is told here."""
-    from gateway.access.redis_link import address_of  # noqa: PLC0415 - there only with the extra
-    from gateway.access.shared_meters import RedisRateLimitStore  # noqa: PLC0415
+    from gateway.access.limits.redis_connection import address_of  # noqa: PLC0415 - there only with the extra
+    from gateway.access.limits.redis_store import RedisRateLimitStore  # noqa: PLC0415
 
     meters = RedisRateLimitStore(address_of(secret_value(place)), timeout_seconds=timeout_seconds)
     try:
@@ -131,11 +131,11 @@ async def asked_redis(place: Secret, timeout_seconds: float) -> str:
 
 def asked_cluster(place: str) -> str:
     try:
-        found = address.find_address(place)
+        found = connection.find_address(place)
     except ImportError:
         raise OperatorError("the package ray is not installed: pip install 'ray[serve]'") from None
     except (OSError, ValueError) as error:
         raise OperatorError(str(error)) from None
-    if reason := address.unreachable(found):
+    if reason := connection.unreachable(found):
         raise OperatorError(reason)
     return ""

@@ -20,7 +20,7 @@ from gateway.embedding.embedder import Embedder, Inputs
 from gateway.embedding.equivalence import PROBES
 from gateway.embedding.fingerprint import changes
 from gateway.embedding.vectors import Float32
-from gateway.engine.local import LocalEmbedder
+from gateway.engine.embedder import LocalEmbedder
 from gateway.errors import OperatorError
 
 NUM_TEXTS = 256  # neighbours are looked for among them

@@ -18,7 +18,7 @@ from gateway.cli.serve import loop_factory
 from gateway.config import CacheSettings, load
 from gateway.embedding.catalog import Model
 from gateway.embedding.long_input import RULES
-from gateway.engine.local import LocalEmbedder
+from gateway.engine.embedder import LocalEmbedder
 from gateway.errors import OperatorError
 
 EXIT_REJECTED, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 130, 143

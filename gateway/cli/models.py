@@ -15,7 +15,7 @@ from gateway.config import load
 from gateway.embedding.model import Model
 from gateway.engine import artifact, runtime
 from gateway.engine.compiler import STEPS, CompileProcess
-from gateway.engine.local import LocalEmbedder
+from gateway.engine.embedder import LocalEmbedder
 from gateway.errors import OperatorError
 
 COLUMNS = (

@@ -6,8 +6,8 @@ from typing import Any
 import click
 import msgspec
 
-from gateway.cluster.plan import Workload, Node, Plan, ReplicaProfile, ServiceTarget, make_plan
-from gateway.cluster.simulation import Course, Loss, Simulation
+from gateway.capacity.plan import Node, Plan, ReplicaProfile, ServiceTarget, Workload, make_plan
+from gateway.capacity.simulation import Course, Loss, Simulation
 
 SIMULATED_TEXTS = 200_000
 positive = click.FloatRange(min=0, min_open=True, max=1e12)

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from gateway.cluster.policy import Policy, options_of
-from gateway.cluster.replica import ReplicaConfig, Replica
+from gateway.cluster.replica import Replica, ReplicaConfig
 from gateway.cluster.settings import RaySettings
 from gateway.config import Config, ModelRow, load, typed
 from gateway.errors import ConfigurationError

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
-from gateway.cluster.address import join, replicas_of
 from gateway.cluster.application import application_of, settings_of
+from gateway.cluster.connection import join, replicas_of
 from gateway.cluster.replica import NAMESPACE, vectors_key
 from gateway.config import Config, ModelRow
 from gateway.errors import OperatorError

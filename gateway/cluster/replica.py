@@ -14,14 +14,14 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from gateway.cluster.message import EmbedCall, ReplicaInfo, EmbedResult, EmbedRefusal, encode
-from gateway.cluster.parcel import unpack
+from gateway.cluster.message import EmbedCall, EmbedRefusal, EmbedResult, ReplicaInfo, encode
+from gateway.cluster.packing import unpack
 from gateway.cluster.policy import BACKLOG_SECONDS, BUSY_RATIO, QUEUE_TOKENS
 from gateway.cluster.settings import Resources
 from gateway.config import EngineSettings, LimitSettings, StoreSettings
 from gateway.embedding.backend import BackendContext
 from gateway.embedding.embedder import Inputs, Prepared
-from gateway.engine.local import LocalEmbedder
+from gateway.engine.embedder import LocalEmbedder
 from gateway.engine.runtime import STREAMS_PER_CORES
 from gateway.engine.settings import LocalSettings
 from gateway.errors import GatewayError, OperatorError, Unavailable, Unembeddable

@@ -12,9 +12,9 @@ from itertools import chain, islice
 from operator import attrgetter
 
 from gateway.engine.budget import Budget
-from gateway.engine.job import Job, Work
 from gateway.engine.scheduler import CallerFlow, Scheduler
-from gateway.engine.shapes import FREE, Shapes
+from gateway.engine.shape_buckets import FREE, Shapes
+from gateway.engine.work import Job, Work
 from gateway.errors import GatewayError, Overloaded
 from gateway.metrics import ModelMetrics
 

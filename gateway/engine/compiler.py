@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from gateway.config import child_environment
 from gateway.engine import artifact
-from gateway.engine.artifact import NETWORK, TOKENIZER, Manifest, ArtifactStore, Target
+from gateway.engine.artifact import NETWORK, TOKENIZER, ArtifactStore, Manifest, Target
 from gateway.engine.fidelity import FAILURES, Expected, Proof, Unfaithful, expected_of, judged, proof_of
 from gateway.engine.identity import identity_of, refuse_changed, sha256_of
 from gateway.engine.precision import CANDIDATES
@@ -183,7 +183,7 @@ class Measure:
 
 def converted(reference: Any) -> tuple[object, str]:
     """The network as OpenVINO has it; None and the reason where it cannot convert that."""
-    from gateway.engine.quiet_openvino import openvino  # noqa: PLC0415
+    from gateway.engine.openvino_import import openvino  # noqa: PLC0415
 
     try:
         return reference.traced(openvino), ""
@@ -205,7 +205,7 @@ def write_artifact(  # noqa: PLR0913, PLR0917
 ) -> Manifest | None:
     """Writes all but the manifest, in `precision`. None where it is not faithful, which `measure` then knows."""
     from gateway.engine import openvino_encoder  # noqa: PLC0415
-    from gateway.engine.quiet_openvino import openvino  # noqa: PLC0415
+    from gateway.engine.openvino_import import openvino  # noqa: PLC0415
 
     # Weights in float16 are right for bfloat16 (the same worst cosine, half the disk) and wrong for float32 (3e-4 off).
     try:

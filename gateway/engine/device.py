@@ -12,7 +12,7 @@ from gateway.embedding.vectors import is_vector
 from gateway.engine.batcher import Batcher
 from gateway.engine.encoder import Encoder, OutOfMemory, Window
 from gateway.engine.fidelity import Proof
-from gateway.engine.job import AllZero, Job, NotFinite, TooLarge
+from gateway.engine.work import AllZero, Job, NotFinite, TooLarge
 from gateway.errors import ModelUnavailable
 from gateway.log import get_logger
 from gateway.metrics import ModelMetrics

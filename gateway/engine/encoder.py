@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.embedding.embedder import Task
-from gateway.engine.shapes import FREE, Shapes
+from gateway.engine.shape_buckets import FREE, Shapes
 
 
 class OutOfMemory(Exception):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gateway.config import LimitSettings
 from gateway.embedding.embedder import Inputs, Task
 from gateway.engine.encoder import Encoder, EncoderInfo, OutOfMemory, Window
-from gateway.engine.plan import Preprocessor
+from gateway.engine.preprocessor import Preprocessor
 from gateway.engine.tokenizer import Tokenizer
 from gateway.errors import OperatorError
 

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.engine.encoder import OutOfMemory
-from gateway.engine.quiet_openvino import openvino
+from gateway.engine.openvino_import import openvino
 
 # Short of memory, OpenVINO 2026.4 may fail in silence too and leave the former batch's output: each is overwritten once read.
 STALE = np.finfo(np.float32).max

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from gateway.engine import artifact
 from gateway.engine.artifact import Manifest
-from gateway.engine.crew import LENGTHS, MAX_BRANCHED_BYTES, BucketedNetwork, LatencyNetwork, build_bucketed
 from gateway.engine.encoder import EncoderInfo, Window, pad
+from gateway.engine.latency_network import LENGTHS, MAX_BRANCHED_BYTES, BucketedNetwork, LatencyNetwork, build_bucketed
 from gateway.engine.network import Network
-from gateway.engine.quiet_openvino import core
-from gateway.engine.shapes import Shapes
+from gateway.engine.openvino_import import core
+from gateway.engine.shape_buckets import Shapes
 
 BATCH_TOKENS = 512  # measured: 256 to 2,048 are equally fast; a short query waits for one, so the shorter the better
 LENGTH_STEP = 8

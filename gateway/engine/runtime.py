@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from gateway.config import EngineSettings
 from gateway.engine import artifact
-from gateway.engine.artifact import Manifest, ArtifactStore, Target
+from gateway.engine.artifact import ArtifactStore, Manifest, Target
 from gateway.engine.compiler import CompileProcess, Interrupted, Progress, compile_model
 from gateway.engine.encoder import Encoder
 from gateway.engine.fidelity import UNFAITHFUL, Proof

@@ -19,7 +19,7 @@ from typing import get_args
 
 from gateway.embedding.embedder import ServiceClass
 from gateway.engine.fair_queue import FairQueue, Flow
-from gateway.engine.job import Work
+from gateway.engine.work import Work
 
 PATIENCE = 3  # times its share of batches that a caller waits at most, until it is overdue
 SHARES: dict[ServiceClass, float] = {"interactive": 0.9, "background": 0.1}  # of tokens, while both classes wait

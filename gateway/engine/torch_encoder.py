@@ -14,14 +14,14 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
-from gateway.engine import unpadded
+from gateway.engine import flash_attention
 from gateway.engine.attention_mask import traceable_masks
 from gateway.engine.checkpoint import read, refuse_other_vectors
 from gateway.engine.encoder import EncoderInfo, OutOfMemory, Window, pad
 from gateway.engine.fidelity import FAILURES, MIN_COSINE, cosines, probe_windows
 from gateway.engine.precision import half_precision
 from gateway.engine.router import TEXT, always_ends_in, is_router, refuse_unequal_routes, tasks_of
-from gateway.engine.shapes import FREE, Shapes
+from gateway.engine.shape_buckets import FREE, Shapes
 from gateway.engine.tokenizer import Tokenizer
 from gateway.errors import OperatorError
 from gateway.log import get_logger
@@ -70,7 +70,7 @@ class TorchEncoder:
         )
         if precision == "float32":  # which is always loaded first, and what the others are measured by
             refuse_other_vectors(folder, model, self.embed)
-        implementation = unpadded.installed_flash_attention() if unpadded.is_possible(self.info) else None
+        implementation = flash_attention.installed_flash_attention() if flash_attention.is_possible(self.info) else None
         if implementation is not None:
             self.unpad(implementation)
 
@@ -137,7 +137,7 @@ class TorchEncoder:
     def vectors(self, windows: list[Window]) -> torch.Tensor:
         vectors: torch.Tensor
         if self.is_unpadded:
-            features = unpadded.end_to_end(self.model[0], windows)
+            features = flash_attention.end_to_end(self.model[0], windows)
             on_device = {name: value.to(self.device) if torch.is_tensor(value) else value for name, value in features.items()}
             vectors = self.pipeline.cut(self.model(on_device)["sentence_embedding"])
         else:

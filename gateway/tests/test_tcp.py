@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from gateway.api.server import SILENT_CLIENT_SECONDS, bound_socket
 from gateway.config import ServerSettings
+from gateway.server.server import SILENT_CLIENT_SECONDS, bound_socket
 from gateway.tcp import NUM_PROBES, notice_silent_peer
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems know other options")

@@ -11,7 +11,7 @@ from gateway.upstream.settings import AnySettings, OllamaSettings, OpenAISetting
 from gateway.upstream.tei import TEI
 
 if TYPE_CHECKING:
-    from gateway.upstream.remote import UpstreamEmbedder
+    from gateway.upstream.embedder import UpstreamEmbedder
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class UpstreamBackend:
 
     def build(self, settings: AnySettings, context: BackendContext) -> "UpstreamEmbedder":
         """A gateway without other servers does not import aiohttp: 8 MB, and 80 ms of its start."""
-        from gateway.upstream.remote import UpstreamEmbedder  # noqa: PLC0415 - as said
+        from gateway.upstream.embedder import UpstreamEmbedder  # noqa: PLC0415 - as said
 
         return UpstreamEmbedder(settings, self.dialect, context)
 

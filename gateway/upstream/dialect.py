@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.embedding.long_input import Rule
-from gateway.upstream.reading import ParsedResponse
+from gateway.upstream.validation import ParsedResponse
 
 Headers = Mapping[str, str]
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from gateway.embedding.embedder import Inputs
 from gateway.errors import GatewayError, InputTooLong, Unembeddable, UpstreamError, UpstreamUnavailable
-from gateway.upstream.connection import UpstreamResponse, Kind
-from gateway.upstream.told import retry_after_seconds, read_error
+from gateway.upstream.error_body import read_error, retry_after_seconds
+from gateway.upstream.transport import Kind, UpstreamResponse
 
 REDIRECT, CLIENT_ERROR, TOO_MANY_REQUESTS, SERVER_ERROR = 300, 400, 429, 500
 SHORT_SECONDS = 2.0  # a Retry-After up to this is waited for

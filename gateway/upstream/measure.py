@@ -13,12 +13,12 @@ import numpy as np
 from gateway.embedding.vectors import Float32
 from gateway.log import get_logger
 from gateway.upstream import failures
+from gateway.upstream.client import Known, Sample, UpstreamClient
 from gateway.upstream.dialect import UpstreamLimits
 from gateway.upstream.endpoint import Endpoint
 from gateway.upstream.failures import AttemptFailed
 from gateway.upstream.probe import COMPANY, FAR, NOISE_FLOOR, TEXTS, UNIT_TOLERANCE, Reference, distances, fault_of, referred, unit
 from gateway.upstream.raw import OWN, SAME, Door
-from gateway.upstream.speaker import Known, Sample, UpstreamClient
 
 NUM_TRIES = 3  # of a probe that a moment may help
 TWO_MODELS = "gives two different vectors for one text, asked twice: two models answer in turn at its address, or it is no embedder"

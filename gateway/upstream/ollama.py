@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from gateway.upstream.dialect import UpstreamQuery, Dialect, Headers, UpstreamLimits
+from gateway.upstream.dialect import Dialect, Headers, UpstreamLimits, UpstreamQuery
 from gateway.upstream.openai import whole
-from gateway.upstream.reading import InvalidResponse, ParsedResponse, parse
 from gateway.upstream.settings import RULES
+from gateway.upstream.validation import InvalidResponse, ParsedResponse, parse
 
 
 class OllamaReply(msgspec.Struct):

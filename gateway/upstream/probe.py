@@ -13,7 +13,7 @@ from itertools import combinations
 import numpy as np
 
 from gateway.embedding.vectors import Float32
-from gateway.upstream.reading import MIN_LENGTH
+from gateway.upstream.validation import MIN_LENGTH
 
 NOISE_FLOOR = 0.005  # half precision in batches of changing size moves a vector by 0.001 to 0.003
 FAR = 0.1414  # two precisions of one model lie far below, a neighbour of the same family above

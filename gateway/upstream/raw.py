@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 
 from gateway.upstream import tei
-from gateway.upstream.dialect import UpstreamQuery, Headers
-from gateway.upstream.reading import InvalidResponse, ParsedResponse, parse
+from gateway.upstream.dialect import Headers, UpstreamQuery
+from gateway.upstream.validation import InvalidResponse, ParsedResponse, parse
 
 
 class LlamaItem(msgspec.Struct):

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from gateway.api.page.reading import STAGES, WHOLE_SECONDS, MetricsSnapshot, SnapshotInterval, round_figures
+from gateway.api.page.snapshot import STAGES, WHOLE_SECONDS, MetricsSnapshot, SnapshotInterval, round_figures
 from gateway.log import get_logger
 from gateway.metrics import Metrics
 

@@ -11,9 +11,9 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromQuery
 from litestar.types import HTTPScope, Receive, Scope, Send
 
-from gateway.access.keyring import KeySnapshot
+from gateway.access.keys.snapshot import KeySnapshot
 from gateway.api.authentication import Authentication
-from gateway.api.failures import JSON
+from gateway.api.error_handler import JSON
 from gateway.api.page.figures import INTERVAL_SECONDS, KEPT_SECONDS, Figures
 from gateway.config import PageSettings
 from gateway.errors import InsufficientPermissions

@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from gateway.access.keys import new_key
-from gateway.access.terms import iso
+from gateway.access.keys.key import new_key
+from gateway.access.keys.policy import iso
 from gateway.cli.keys.opening import actor, open_store
 from gateway.cli.keys.show import json_option, limits
 from gateway.cli.keys.terms import given_terms, span, term_options

@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from gateway.access.keyring import configured_keys
-from gateway.access.keys import new_key
-from gateway.access.terms import policy_of
+from gateway.access.keys.key import new_key
+from gateway.access.keys.policy import policy_of
+from gateway.access.keys.snapshot import configured_keys
 from gateway.cli.keys.opening import actor, open_store
 from gateway.cli.keys.terms import given_terms, term_options
 from gateway.cli.options import config_option

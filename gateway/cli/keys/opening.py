@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from gateway.access.database import Database
-from gateway.access.store import KeyStore
-from gateway.access.terms import InvalidPolicy
+from gateway.access.keys.policy import InvalidPolicy
+from gateway.access.keys.store import KeyStore
 from gateway.config import Config
 from gateway.errors import OperatorError, UnknownKey
 

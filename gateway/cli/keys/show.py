@@ -5,11 +5,11 @@ from typing import Any
 
 import click
 
-from gateway.access import audit as trail
-from gateway.access.audit import AuditEvent
-from gateway.access.keys import EVERY_MODEL
-from gateway.access.stored_key import KeyRecord
-from gateway.access.terms import KeyPolicy
+from gateway.access.keys import audit as trail
+from gateway.access.keys.audit import AuditEvent
+from gateway.access.keys.key import EVERY_MODEL
+from gateway.access.keys.key_record import KeyRecord
+from gateway.access.keys.policy import KeyPolicy
 from gateway.cli.keys.opening import open_store
 from gateway.cli.options import config_option
 from gateway.cli.table import align

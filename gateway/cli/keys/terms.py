@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from gateway.access.period import duration
+from gateway.access.usage.period import duration
 from gateway.errors import OperatorError
 
 NOTHING = {"none", "never", "unlimited"}

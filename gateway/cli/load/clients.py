@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import msgspec
 
-from gateway.cli.load.peer import BenchTarget, BenchRequest
+from gateway.cli.load.peer import BenchRequest, BenchTarget
 from gateway.cli.load.tally import BenchCounts
 from gateway.cli.load.texts import Texts
 from gateway.cli.load.window import MeasurementWindow

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import settings
 
 from gateway.access.database import Database
-from gateway.access.keyring import KeySnapshot
-from gateway.access.keys import Key, new_key
-from gateway.access.store import KeyStore
-from gateway.access.terms import policy_of
+from gateway.access.keys.key import Key, new_key
+from gateway.access.keys.policy import policy_of
+from gateway.access.keys.snapshot import KeySnapshot
+from gateway.access.keys.store import KeyStore
 from gateway.config import AuthSettings, Secret, StoreSettings
 from gateway.tests.fakes import FakeClock
 

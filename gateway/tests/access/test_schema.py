@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 import pytest
 import sqlalchemy as sql
 
-from gateway.access.keys import new_key
+from gateway.access.keys.key import new_key
+from gateway.access.keys.policy import KeyPolicy
+from gateway.access.keys.store import Revision
 from gateway.access.schema import LATEST, metadata, schema_table
-from gateway.access.store import Revision
-from gateway.access.terms import KeyPolicy
 from gateway.errors import InvalidKey, OperatorError
 from gateway.tests.access.conftest import BY, add, in_force, opened
 

@@ -24,8 +24,8 @@ from gateway.config import (
     StoreSettings,
     TraceSettings,
 )
+from gateway.engine.embedder import LocalEmbedder
 from gateway.engine.identity import Identity
-from gateway.engine.local import LocalEmbedder
 from gateway.engine.runtime import LoadedModel
 from gateway.engine.settings import LocalSettings
 from gateway.tests.api.client import BOUND_SECONDS, sent

@@ -2,8 +2,8 @@
 
 from contextlib import asynccontextmanager
 
-from gateway.access.keys import new_key
-from gateway.access.terms import policy_of
+from gateway.access.keys.key import new_key
+from gateway.access.keys.policy import policy_of
 from gateway.tests.api.conftest import client_of
 
 BY = "cli:somebody"

@@ -6,11 +6,11 @@ import json
 import jsonschema
 import pytest
 
-from gateway.access.ledger import UsageStore, UsageTotals
+from gateway.access.usage.store import UsageStore, UsageTotals
 from gateway.config import AdminSettings, AuthSettings, Config
 from gateway.errors import ConfigurationError
 from gateway.tests.access.conftest import path_of
-from gateway.tests.access.test_keyring_changes import put_away
+from gateway.tests.access.keys.test_snapshot_changes import put_away
 from gateway.tests.api.conftest import client_of
 from gateway.tests.api.keys import BY, add, embedded, error_of, holder
 

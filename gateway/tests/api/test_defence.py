@@ -5,7 +5,7 @@ import json
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.api.client_address import TrustedProxies
+from gateway.server.client_address import TrustedProxies
 from gateway.tests.api.conftest import KEY
 
 

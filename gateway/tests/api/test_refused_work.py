@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from gateway.access.limiter import BYTES_PER_TOKEN
+from gateway.access.limits.limiter import BYTES_PER_TOKEN
 from gateway.api.body import MAX_MEMBERS, PIECE_BYTES, decompress
 from gateway.config import LimitSettings, ServerSettings
 from gateway.errors import BodyTooLarge, InputTooLong, InvalidJSON, RequestTooLong

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from gateway.access.keys import new_key
-from gateway.access.ledger import UsageStore
+from gateway.access.keys.key import new_key
+from gateway.access.usage.store import UsageStore
 from gateway.app import Gateway
 from gateway.config import Config, ModelRow, ServerSettings, StoreSettings
 from gateway.tests.api.conftest import client_of

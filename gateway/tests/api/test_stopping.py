@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from gateway.api.server import Server
 from gateway.config import ServerSettings
 from gateway.metrics import Metrics
+from gateway.server.server import Server
 from gateway.tests.api.client import assert_refused, got, posted, until
 from gateway.tests.api.faulty import assert_vectors, gateway_of, metric
 from gateway.tests.api.served import served

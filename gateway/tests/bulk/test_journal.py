@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.bulk.job import InputFile, BulkJob
+from gateway.bulk.job import BulkJob, InputFile
 from gateway.bulk.journal import IDS, JOURNAL, REJECTED, VECTORS, Checkpoint, Journal, RejectedRow
 from gateway.bulk.row import Place
 from gateway.errors import OperatorError

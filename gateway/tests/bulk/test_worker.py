@@ -5,7 +5,7 @@ import pytest
 
 from gateway.bulk.row import Place, Row
 from gateway.bulk.shard import Shard
-from gateway.bulk.worker import EmbedOptions, BulkWorker
+from gateway.bulk.worker import BulkWorker, EmbedOptions
 from gateway.embedding.embedder import Inputs, Prepared, Vectors
 from gateway.errors import InputTooLong, InvalidValue, ModelLoading, OperatorError, Overloaded, RequestTooLong
 from gateway.tests.fakes import FakeEmbedder, hashed

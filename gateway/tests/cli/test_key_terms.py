@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gateway.access.database import Database
-from gateway.access.ledger import UsageStore, UsageTotals
-from gateway.access.period import hour_of
+from gateway.access.usage.period import hour_of
+from gateway.access.usage.store import UsageStore, UsageTotals
 from gateway.config import StoreSettings
 from gateway.tests.cli.conftest import Command, told
 from gateway.tests.cli.test_keys import KEY, created, listed

@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 
 from gateway.cluster import message
-from gateway.cluster.courier import ClientConfig
-from gateway.cluster.message import EmbedCall, CancelCall, EmbedResult, Shutdown, ClusterStatus
+from gateway.cluster.message import CancelCall, ClusterStatus, EmbedCall, EmbedResult, Shutdown
+from gateway.cluster.ray_client import ClientConfig
 
 
 async def main() -> None:

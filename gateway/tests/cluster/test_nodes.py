@@ -131,7 +131,7 @@ def couriers_of(pid: int) -> list[int]:
     from pathlib import Path
 
     children = [int(each) for path in Path(f"/proc/{pid}/task").glob("*/children") for each in path.read_text().split()]
-    return [each for each in children if b"gateway.cluster.courier" in Path(f"/proc/{each}/cmdline").read_bytes()]
+    return [each for each in children if b"gateway.cluster.ray_client" in Path(f"/proc/{each}/cmdline").read_bytes()]
 
 
 async def test_a_full_queue_is_503_with_the_time_to_come_back_and_passes(hive, config_of, deployed, served):

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from gateway.cli import cli
 from gateway.cluster.application import options, order_of, settings_of
-from gateway.cluster.clustered import failure
+from gateway.cluster.embedder import failure
 from gateway.cluster.message import EmbedRefusal
 from gateway.cluster.replica import ReplicaConfig, fit_engine, place_store
 from gateway.cluster.settings import RaySettings, Replicas, Resources

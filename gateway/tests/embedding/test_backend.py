@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from gateway.embedding.backend import installed_backends
-from gateway.engine.local import SentenceTransformersBackend
+from gateway.engine.embedder import SentenceTransformersBackend
 
 CONFIG = """
 auth = "none"

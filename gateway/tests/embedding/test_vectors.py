@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from gateway.embedding.vectors import truncate, join_windows, scale_to_unit, normalize_rows
+from gateway.embedding.vectors import join_windows, normalize_rows, scale_to_unit, truncate
 
 numbers = st.floats(-1e4, 1e4, width=32, allow_subnormal=False).filter(lambda number: number == 0 or abs(number) > 1e-4)
 

@@ -18,7 +18,7 @@ from gateway.embedding.backend import BackendContext
 from gateway.embedding.embedder import Inputs
 from gateway.engine.artifact import ArtifactStore
 from gateway.engine.compiler import CompileProcess
-from gateway.engine.local import LocalEmbedder
+from gateway.engine.embedder import LocalEmbedder
 from gateway.engine.runtime import artifact_for
 from gateway.engine.settings import LocalSettings
 from gateway.engine.weights import folder_of

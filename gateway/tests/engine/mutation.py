@@ -27,9 +27,9 @@ from gateway.embedding.backend import BackendContext
 from gateway.embedding.embedder import Inputs
 from gateway.engine import compiler
 from gateway.engine.artifact import ArtifactStore
+from gateway.engine.embedder import LocalEmbedder
 from gateway.engine.fidelity import cosines
 from gateway.engine.identity import identity_of
-from gateway.engine.local import LocalEmbedder
 from gateway.engine.settings import LocalSettings
 from gateway.engine.weights import local_folder_of
 from gateway.errors import GatewayError, OperatorError

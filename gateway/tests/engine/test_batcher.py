@@ -13,8 +13,8 @@ from gateway.engine.batcher import Batcher
 from gateway.engine.budget import Budget
 from gateway.engine.encoder import Window
 from gateway.engine.fair_queue import MAX_REMEMBERED
-from gateway.engine.job import Work
 from gateway.engine.scheduler import OLDEST_EVERY
+from gateway.engine.work import Work
 from gateway.errors import Overloaded
 from gateway.metrics import Metrics
 

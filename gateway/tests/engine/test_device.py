@@ -10,7 +10,7 @@ from gateway.engine.batcher import Batcher
 from gateway.engine.budget import MIN_TOKENS, RECOVERY_BATCHES, Budget
 from gateway.engine.device import MAX_RESTARTS, Device
 from gateway.engine.encoder import Window
-from gateway.engine.job import NotFinite, TooLarge, Work
+from gateway.engine.work import NotFinite, TooLarge, Work
 from gateway.errors import ModelUnavailable, Overloaded
 from gateway.metrics import Metrics
 from gateway.tests.fakes import FakeEncoder

@@ -13,9 +13,9 @@ from gateway.engine.batcher import Batcher
 from gateway.engine.budget import Budget
 from gateway.engine.encoder import Window
 from gateway.engine.fair_queue import MAX_REMEMBERED, FairQueue, Flow
-from gateway.engine.job import Work
 from gateway.engine.scheduler import PATIENCE, SHARES
-from gateway.engine.shapes import Shapes
+from gateway.engine.shape_buckets import Shapes
+from gateway.engine.work import Work
 from gateway.errors import Overloaded
 from gateway.metrics import Metrics
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from gateway.engine import artifact, openvino_encoder
-from gateway.engine.crew import LENGTHS, LatencyNetwork
 from gateway.engine.encoder import OutOfMemory, Window
+from gateway.engine.latency_network import LENGTHS, LatencyNetwork
 from gateway.engine.openvino_encoder import ALONE_TOKENS, LENGTH_STEP
 from gateway.tests.engine.test_weights import run
 

@@ -6,7 +6,7 @@ import sys
 TWO_AT_ONCE = """
 import builtins, threading, time
 import numpy as np
-from gateway.engine.quiet_openvino import openvino
+from gateway.engine.openvino_import import openvino
 
 numbers = openvino.opset13.parameter([-1, -1], np.int64)
 compiled = openvino.Core().compile_model(openvino.Model([openvino.opset13.abs(numbers)], [numbers]), "CPU", {"NUM_STREAMS": "2"})

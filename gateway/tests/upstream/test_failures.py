@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from gateway.errors import GatewayError, InputTooLong, Unembeddable, UpstreamError, UpstreamUnavailable
 from gateway.tests.upstream.conftest import inputs
-from gateway.upstream import failures, told
-from gateway.upstream.connection import KINDS, UpstreamResponse, kind_of
+from gateway.upstream import error_body, failures
 from gateway.upstream.failures import BROKEN, UpstreamInfo
+from gateway.upstream.transport import KINDS, UpstreamResponse, kind_of
 
 SUBJECT = UpstreamInfo("m", "theirs", "`ollama pull theirs` there mends it")
 SECRET = "a text of a client"
@@ -127,7 +127,7 @@ JSON = st.recursive(
 @given(JSON)
 @example({"detail": [{"loc": None, "msg": 1}]})
 def test_whatever_json_an_error_is_its_words_are_text(value):
-    assert isinstance(told.read_error(json.dumps(value).encode()), str)
+    assert isinstance(error_body.read_error(json.dumps(value).encode()), str)
 
 
 @pytest.mark.parametrize(
@@ -215,10 +215,10 @@ def test_a_429_is_sent_once_more_only_where_it_says_soon(value, may_retry, secon
 
 def test_a_retry_after_may_be_a_date():
     date = email.utils.formatdate(time.time() + 20, usegmt=True)
-    assert 18 < told.retry_after_seconds({"Retry-After": date}) <= 20
-    assert told.retry_after_seconds({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
-    assert told.retry_after_seconds({"Retry-After": "soon"}) is None
-    assert told.retry_after_seconds({}) is None
+    assert 18 < error_body.retry_after_seconds({"Retry-After": date}) <= 20
+    assert error_body.retry_after_seconds({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
+    assert error_body.retry_after_seconds({"Retry-After": "soon"}) is None
+    assert error_body.retry_after_seconds({}) is None
 
 
 def test_all_outcomes_are_documented():

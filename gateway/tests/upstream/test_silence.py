@@ -12,7 +12,7 @@ from gateway.tests.upstream import standin
 from gateway.tests.upstream.conftest import built, embedded, over
 from gateway.tests.upstream.standin import Said, Standin
 from gateway.tests.upstream.test_trouble import counted, saying
-from gateway.upstream import exchange
+from gateway.upstream import dispatch
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -55,7 +55,7 @@ async def test_a_reply_that_drips_ends_and_counts_against_its_server():
 
 @pytest.mark.parametrize("trouble", [drips, None])
 async def test_a_deadline_that_passes_while_a_server_is_silent_or_drips_counts_against_it(trouble, monkeypatch):
-    monkeypatch.setattr(exchange, "FAULT_SECONDS", 0.1)
+    monkeypatch.setattr(dispatch, "FAULT_SECONDS", 0.1)
     gate = asyncio.Event()
     async with over("openai", standin.openai, breaker_failures=2, retry=False) as (server, remote):
         server.answer = trouble or saying(Said(gate=gate))

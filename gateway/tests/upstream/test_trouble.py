@@ -287,7 +287,7 @@ async def test_an_upstream_that_fails_is_told_of_once_and_again_when_it_is_back(
 
 
 async def test_an_upstream_that_hangs_is_told_of_before_any_request_fails(monkeypatch):
-    monkeypatch.setattr("gateway.upstream.exchange.SILENT_SECONDS", 0.05)
+    monkeypatch.setattr("gateway.upstream.dispatch.SILENT_SECONDS", 0.05)
     gate = asyncio.Event()
 
     def held(request):

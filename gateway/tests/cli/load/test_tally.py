@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.cli.load.peer import BenchResponse
-from gateway.cli.load.tally import MAX_KINDS, Latencies, BenchCounts
+from gateway.cli.load.tally import MAX_KINDS, BenchCounts, Latencies
 
 
 def latencies(seconds):

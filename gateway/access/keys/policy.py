@@ -1,0 +1,85 @@
+"""What a key may do, as whoever runs the gateway sets it: checked here for the command line and the admin API alike."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from gateway.access.keys.key import EVERY_MODEL, Allowance
+
+MAX_NUMBER = 10**12
+MAX_METADATA = 16  # pairs, of at most 64 and 512 characters: OpenAI's own bounds
+
+number = Annotated[int, Meta(ge=1, le=MAX_NUMBER)]
+
+
+class InvalidPolicy(ValueError):
+    """`field` is the term that cannot be as it was given. The text is for whoever gave it."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}" if field else reason)
+        self.field = field
+
+
+class KeyPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every term of a key; a number that is None is without limit. `models` are globs over names and aliases of models."""
+
+    name: Annotated[str, Meta(max_length=200)] = "default"
+    models: Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=200)], ...], Meta(min_length=1, max_length=100)] = (
+        EVERY_MODEL
+    )
+    requests_per_minute: number | None = None
+    requests_burst: number | None = None
+    tokens_per_minute: number | None = None
+    tokens_burst: number | None = None
+    max_concurrent_requests: number | None = None
+    token_budget: number | None = None
+    budget_period: Literal["day", "month"] = "month"
+    expires_at: Annotated[datetime, Meta(tz=True)] | None = None
+    is_admin: bool = False
+    metadata: Annotated[
+        dict[Annotated[str, Meta(min_length=1, max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=MAX_METADATA)
+    ] = field(default_factory=dict)
+
+    @property
+    def allowance(self) -> Allowance:
+        return Allowance(*(getattr(self, name) for name in ALLOWANCE_FIELDS))
+
+
+ALLOWANCE_FIELDS = tuple(Allowance.__dataclass_fields__)
+FIELDS = tuple(each.name for each in msgspec.structs.fields(KeyPolicy))
+
+
+def policy_of(table: Mapping[str, Any], before: KeyPolicy | None = None) -> KeyPolicy:
+    """The terms in `table`, the others as `before` has them or as they are by default. Raises WrongTerms."""
+    for name in table:
+        if name not in FIELDS:
+            raise InvalidPolicy(name[:64], f"unknown; known are {', '.join(FIELDS)}")
+    try:
+        whole = msgspec.convert({**(as_table(before) if before else {}), **table}, KeyPolicy)
+    except msgspec.ValidationError as error:
+        reason, _, path = str(error).replace("`key` in ", "").partition(" - at ")
+        raise InvalidPolicy(path.strip("`").removeprefix("$.").partition("[")[0], reason.replace("`", "")) from None
+    for text in (whole.name, *whole.models, *whole.metadata, *whole.metadata.values()):
+        if not text.isprintable():
+            raise InvalidPolicy("", "names, models and metadata hold printable characters only")
+    for rate, burst in (("requests_per_minute", "requests_burst"), ("tokens_per_minute", "tokens_burst")):
+        if getattr(whole, burst) is not None and getattr(whole, rate) is None:
+            raise InvalidPolicy(burst, f"there is no {rate} that it could be the burst of")
+    return whole
+
+
+def as_table(terms: KeyPolicy) -> dict[str, Any]:
+    """As JSON has it: times in ISO 8601, UTC."""
+    table: dict[str, Any] = msgspec.to_builtins(terms)
+    return {**table, "models": list(terms.models), "expires_at": iso(terms.expires_at)}
+
+
+def iso(moment: datetime | None) -> str | None:
+    """`2026-11-25T08:00:00Z`; a time without a zone is UTC."""
+    if moment is None:
+        return None
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,60 @@
+"""When the file of the known keys is written: soon after a change, and before what is in it grows old."""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+
+from gateway.access.keys.snapshot_file import Snapshot, SnapshotFile
+from gateway.access.worker import WorkerThread
+from gateway.errors import OperatorError
+from gateway.log import get_logger
+
+SHARE_OF_AGE = 20  # it is written whenever it is a twentieth of the age at which it is worth nothing
+SHARE_OF_TIME = 50  # and takes at most a fiftieth of the time: a hundred thousand keys take a third of a second
+CHANGE_SECONDS = 2.0  # that a change may wait
+
+log = get_logger()
+
+
+class SnapshotWriter:
+    """Used on the event loop. A disk that hangs or is full holds up nothing else, and is told once until it works again."""
+
+    def __init__(self, file: SnapshotFile, *, max_age_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.file = file
+        self.max_age_seconds = max_age_seconds
+        self.clock = clock
+        self.worker = WorkerThread("key-snapshot")
+        self.task: asyncio.Task[None] | None = None
+        self.keys: object = None  # what was written last
+        self.began_at = -math.inf
+        self.write_seconds = 0.0
+        self.is_failing = False
+
+    def offer(self, snapshot: Snapshot) -> None:
+        """What is known now. It is written if that is due."""
+        if self.task is None or self.task.done():
+            pause = self.max_age_seconds / SHARE_OF_AGE
+            if self.keys is not snapshot.keys:
+                pause = min(pause, CHANGE_SECONDS)
+            if self.clock() - self.began_at >= max(pause, SHARE_OF_TIME * self.write_seconds):
+                self.task = asyncio.create_task(self.write(snapshot), name="key-snapshot")
+
+    async def write(self, snapshot: Snapshot) -> None:
+        self.began_at = self.clock()
+        try:
+            await self.worker.run(self.file.write, snapshot)
+        except (OSError, OperatorError) as error:
+            if not self.is_failing:
+                reason = (error.strerror or "") if isinstance(error, OSError) else "the disk gives no answer"
+                log.warning("key_snapshot_not_written", file=str(self.file.path), reason=reason)
+            self.is_failing = True
+        else:
+            self.keys, self.is_failing = snapshot.keys, False
+        self.write_seconds = self.clock() - self.began_at
+
+    async def close(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
+        self.worker.close()

@@ -1,0 +1,186 @@
+"""Keys at rest: made, changed, revoked and read. Every change is one transaction with its line in the audit trail, and moves the
+revision, by which running gateways notice it and read the changed rows alone."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sql
+
+from gateway.access.database import Database
+from gateway.access.keys.audit import AuditEvent, write
+from gateway.access.keys.cached_key import COLUMNS, CachedKey, cached_key
+from gateway.access.keys.key import Key
+from gateway.access.keys.key_record import KeyRecord, columns_of, key_record
+from gateway.access.keys.policy import KeyPolicy, as_table, iso, policy_of
+from gateway.access.schema import keys_table, revision_table
+from gateway.errors import UnknownKey
+
+ROWS_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """`number` counts every change, `counted` those that marked the rows they changed: older versions do not.
+
+    `file` tells one SQLite file from another that was put in its place.
+    """
+
+    number: int
+    counted: int | None
+    file: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyChanges:
+    """The keys in force; of a partial reading only those that changed, and `gone` are the ids no longer in force."""
+
+    revision: Revision
+    is_whole: bool
+    keys: dict[str, CachedKey]
+    removed: list[str]
+
+
+class KeyStore:
+    """Every method may block: off the event loop only. Each raises OperatorError where the database cannot be used."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.open = database.open
+        self.close = database.close
+
+    def add(self, key: Key, terms: KeyPolicy, *, by: str) -> KeyRecord:
+        """`by` says who does it, for the audit trail: `cli:` and a user, or `key:` and a public id."""
+        with self.change() as (connection, revision):
+            row = {"public_id": key.public_id, "digest": key.digest, "created_at": now(), "changed_in": revision}
+            connection.execute(keys_table.insert().values(**row, **columns_of(terms)))
+            write(connection, AuditEvent(now(), by, "create", key.public_id, as_table(terms)))
+            return find_record(connection, key.public_id)
+
+    def amend(self, public_id: str, changes: Mapping[str, Any], *, by: str) -> KeyRecord:
+        """Sets some terms of a key, which may have expired. Raises UnknownKey, or WrongTerms."""
+        with self.change() as (connection, revision):
+            before = find_unrevoked(connection, public_id)
+            terms = policy_of(changes, before.terms)
+            self.update(connection, public_id, changed_in=revision, **columns_of(terms))
+            told = {name: value for name, value in as_table(terms).items() if name in changes}
+            write(connection, AuditEvent(now(), by, "limit", public_id, told))
+            return find_record(connection, public_id)
+
+    def revoke(self, public_id: str, *, by: str) -> KeyRecord:
+        """Raises UnknownKey, also for a key that is revoked already."""
+        with self.change() as (connection, revision):
+            find_unrevoked(connection, public_id)
+            self.update(connection, public_id, changed_in=revision, revoked_at=now())
+            write(connection, AuditEvent(now(), by, "revoke", public_id, {}))
+            return find_record(connection, public_id)
+
+    def rotate(self, key: Key, *, grace: timedelta, by: str) -> KeyRecord:
+        """`key` has the id of a key in force and its new secret; the one before opens it too until `grace` is over.
+
+        The key stays what it is, its limits and its usage with it, so that they do not double meanwhile. Raises UnknownKey.
+        """
+        with self.change() as (connection, revision):
+            before = find_unrevoked(connection, key.public_id)
+            if before.state != "active":
+                raise UnknownKey(key.public_id)
+            until = now() + grace if grace else None
+            previous = before.key.digest if grace else None
+            self.update(
+                connection, key.public_id,
+                changed_in=revision, digest=key.digest, previous_digest=previous, previous_until=until,
+            )  # fmt: skip
+            rotated = find_record(connection, key.public_id)
+            write(connection, AuditEvent(now(), by, "rotate", key.public_id, {"old_until": iso(until)}))
+            return rotated
+
+    def get(self, public_id: str) -> KeyRecord:
+        """Also a revoked one. Raises UnknownKey."""
+        with self.database.read() as connection:
+            return find_record(connection, public_id)
+
+    def page(self, *, limit: int, after: str | None = None) -> list[KeyRecord]:
+        """Oldest first, revoked ones included, from the one behind `after` on. Raises UnknownKey for an `after` that is none."""
+        chosen = keys_table.select().order_by(keys_table.c.created_at, keys_table.c.public_id).limit(limit)
+        with self.database.read() as connection:
+            if after is not None:
+                last = find_record(connection, after)
+                place = sql.tuple_(keys_table.c.created_at, keys_table.c.public_id)
+                chosen = chosen.where(place > sql.tuple_(sql.literal(last.created_at), sql.literal(after)))
+            return [key_record(row) for row in connection.execute(chosen)]
+
+    def all(self) -> Iterator[KeyRecord]:
+        """As `page` has them, to the last."""
+        after = None
+        while page := self.page(limit=1000, after=after):
+            yield from page
+            after = page[-1].key.public_id
+
+    def has_any(self) -> bool:
+        """Whether a key is in force."""
+        not_expired = keys_table.c.expires_at.is_(None) | (keys_table.c.expires_at > now())
+        with self.database.read() as connection:
+            found = sql.select(keys_table.c.public_id).where(keys_table.c.revoked_at.is_(None), not_expired).limit(1)
+            return connection.scalar(found) is not None
+
+    def read(self, seen: Revision | None = None) -> KeyChanges | None:
+        """What changed since `seen`, as far as the rows tell, else everything; None where nothing did."""
+        with self.database.read() as connection:
+            row = connection.execute(revision_table.select()).one()
+            revision = Revision(row.number, row.counted, self.database.inode)
+            if revision == seen:
+                return None
+            chosen = sql.select(*COLUMNS)
+            is_whole = seen is None or not is_incremental(seen, revision)
+            if seen is None or is_whole:
+                chosen = chosen.where(keys_table.c.revoked_at.is_(None))
+            else:
+                chosen = chosen.where(keys_table.c.changed_in > seen.number)
+            reading = KeyChanges(revision, is_whole, {}, [])
+            # Row by row: a hundred thousand at once would hold up every other thread, the event loop's too, for 0.1 s.
+            for number, row in enumerate(connection.execution_options(yield_per=ROWS_AT_ONCE).execute(chosen)):
+                if number % ROWS_AT_ONCE == 0:
+                    self.database.goes_on()
+                if row.revoked_at is None:
+                    reading.keys[row.public_id] = cached_key(row)
+                else:
+                    reading.removed.append(row.public_id)
+        return reading
+
+    @contextmanager
+    def change(self) -> Iterator[tuple[sql.Connection, int]]:
+        """A transaction and the revision it makes. The revision's row is locked first, so revisions come to be seen in order."""
+        number, counted = revision_table.c.number, revision_table.c.counted
+        with self.database.write() as connection:
+            connection.execute(revision_table.update().values(number=number + 1, counted=counted + 1))
+            yield connection, connection.execute(sql.select(number)).scalar_one()
+
+    def update(self, connection: sql.Connection, public_id: str, **values: Any) -> None:
+        connection.execute(keys_table.update().where(keys_table.c.public_id == public_id).values(**values))
+
+
+def is_incremental(seen: Revision, found: Revision) -> bool:
+    """Whether every change between the two marked its rows. A backup put back goes backwards, and is read whole."""
+    if seen.counted is None or found.counted is None or seen.file != found.file:
+        return False
+    return found.number > seen.number and found.number - seen.number == found.counted - seen.counted
+
+
+def find_record(connection: sql.Connection, public_id: str) -> KeyRecord:
+    row = connection.execute(keys_table.select().where(keys_table.c.public_id == public_id)).first()
+    if row is None:
+        raise UnknownKey(public_id)
+    return key_record(row)
+
+
+def find_unrevoked(connection: sql.Connection, public_id: str) -> KeyRecord:
+    found = find_record(connection, public_id)
+    if found.revoked_at is not None:
+        raise UnknownKey(public_id)
+    return found
+
+
+def now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)

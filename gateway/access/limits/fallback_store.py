@@ -1,0 +1,88 @@
+"""Shared meters, and this process's own while those cannot be reached: each gateway then applies the whole limit by itself.
+
+An outage begins with empty meters here. When it ends, what a caller used here is charged there with its first request, so that
+nobody has a second burst; several gateways' shares add up there, to at most a full burst. A request is given back where it
+entered, and its place is counted where it was taken, also once the other meters are asked.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from gateway.access.limits.gcra import MINUTE, SECOND, Rate, RateLimits, rounded_up
+from gateway.access.limits.local_store import Cost, LocalRateLimitStore, RateLimitStore, RateLimitStoreUnavailable, RateState
+
+
+class FallbackRateLimitStore:
+    """Follows Meters, and never raises MetersAway. `on_local` is told of each question that was answered here."""
+
+    def __init__(self, shared: RateLimitStore, local: LocalRateLimitStore, *, on_local: Callable[[], None]) -> None:
+        self.shared = shared
+        self.local = local
+        self.on_local = on_local
+        self.here: set[str] = set()  # visits whose place is one of ours
+
+    async def start(self) -> None:
+        await self.shared.start()
+
+    @property
+    def outage(self) -> str | None:
+        return self.shared.outage
+
+    @property
+    def is_alive(self) -> bool:
+        return self.shared.is_alive
+
+    async def enter(self, caller: str, limits: RateLimits, visit: str, *, min_tokens: int) -> RateState:
+        most, num_here = limits.max_concurrent_requests, self.local.num_running(caller)
+        try:
+            await self.settle(caller, limits)
+            if most is not None and num_here >= most:
+                return RateState(refused="concurrency", wait=SECOND)
+            left = limits if most is None or not num_here else replace(limits, max_concurrent_requests=most - num_here)
+            return await self.shared.enter(caller, left, visit, min_tokens=min_tokens)
+        except RateLimitStoreUnavailable:
+            self.on_local()
+            reading = await self.local.enter(caller, limits, visit, min_tokens=min_tokens)
+            if reading.refused is None:
+                self.here.add(visit)
+            return reading
+
+    async def charge(self, caller: str, limits: RateLimits, num_tokens: int) -> RateState:
+        try:
+            await self.settle(caller, limits)
+            return await self.shared.charge(caller, limits, num_tokens)
+        except RateLimitStoreUnavailable:
+            self.on_local()
+            return await self.local.charge(caller, limits, num_tokens)
+
+    async def owe(self, caller: str, limits: RateLimits, cost: Cost) -> None:
+        try:
+            await self.shared.owe(caller, limits, cost)
+        except RateLimitStoreUnavailable:
+            await self.local.owe(caller, limits, cost)
+
+    def leave(self, caller: str, limits: RateLimits, visit: str, returned: Cost) -> None:
+        if visit in self.here:
+            self.here.remove(visit)
+            self.local.leave(caller, limits, visit, returned)
+        else:
+            self.shared.leave(caller, limits, visit, returned)
+
+    async def settle(self, caller: str, limits: RateLimits) -> None:
+        """Charges there what was used here. Raises MetersAway; it is then still owed."""
+        debts = self.local.debts(caller, limits) if self.shared.outage is None else None
+        if debts is None:
+            return
+        self.local.charge_debts(caller, limits, -debts[0], -debts[1])  # before the wait: who asks meanwhile owes nothing more
+        try:
+            await self.shared.owe(caller, limits, Cost(units(limits.requests, debts[0]), units(limits.tokens, debts[1])))
+        except BaseException:
+            self.local.charge_debts(caller, limits, *debts)
+            raise
+
+    async def close(self) -> None:
+        await self.shared.close()
+
+
+def units(rate: Rate | None, debt: int) -> int:
+    return rounded_up(debt, MINUTE) if rate is not None else 0

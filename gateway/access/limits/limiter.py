@@ -1,0 +1,195 @@
+"""What a request is charged, and when: one request at the door, its tokens once they are known, both back if its work never ran.
+
+A request that is refused for its tokens stays charged as a request: its body was read and counted. So does one whose client left:
+else leaving early would be the way to be read for nothing. Only 502, 503 and the end of the server give back.
+
+Work that was done for a request before it was refused is charged to its key's tokens a minute, to no budget and no usage: tokens
+that were counted, and bytes that were unpacked and decoded, at most a burst for one request. Else a body of a few KB, which unpacks
+to 16 MB, is worked on and then refused, would be free, again and again. A 429 is free once; the next ones before the caller was
+served cost a small share of the tokens that had to be counted for them.
+"""
+
+import asyncio
+import itertools
+import secrets
+from collections.abc import Awaitable
+from types import TracebackType
+
+from gateway.access.keys.key import UNLIMITED, Allowance, Caller
+from gateway.access.limits.gcra import SECOND, RateLimits, limits_of
+from gateway.access.limits.local_store import Cost, RateLimitStore, RateLimitStoreUnavailable, RateState
+from gateway.config import LimitSettings
+from gateway.errors import ClientError, ClientGone, GatewayError, LimiterUnavailable, RateLimited, RequestExceedsLimit
+from gateway.metrics import Metrics
+
+NEVER_RAN = {502, 503}
+NOTHING = Cost()
+# Of a body that was unpacked, decoded and refused: 16 MB take a core 0.02 to 0.05 s, in which it embeds 700 tokens at most. The
+# price is some times that, as the memory counts too.
+BYTES_PER_TOKEN = 4096
+# A token that was counted takes a core 0.7 microseconds, one that is embedded 68. A 429 costs so little only a caller that comes
+# back without having waited: who waits as it was told is served, and pays for that alone.
+COUNTED_PER_TOKEN = 64
+MAX_REFUSED = 100_000
+
+
+class Limiter:
+    """Holds callers to their own limits, and where they have none to those of the settings."""
+
+    def __init__(self, settings: LimitSettings, meters: RateLimitStore, metrics: Metrics) -> None:
+        self.settings = settings
+        self.store = meters
+        self.metrics = metrics
+        self.default = Allowance(
+            requests_per_minute=settings.requests_per_minute,
+            requests_burst=settings.requests_burst,
+            tokens_per_minute=settings.tokens_per_minute,
+            tokens_burst=settings.tokens_burst,
+            max_concurrent_requests=settings.max_concurrent_requests,
+        )
+        self.default_limits = limits_of(UNLIMITED, self.default)
+        self.refused: dict[str, None] = {}  # callers refused for their tokens and not served since, the longest first
+        self.names = map(f"{secrets.token_hex(8)}-{{}}".format, itertools.count())
+
+    async def start(self) -> None:
+        await self.store.start()
+
+    def lease(self, caller: Caller) -> "RateLimitLease":
+        """One request of a caller, from the door to its reply."""
+        allowance = caller.allowance
+        return RateLimitLease(self, caller, self.default_limits if allowance is UNLIMITED else limits_of(allowance, self.default))
+
+    async def read(self, asked: Awaitable[RateState]) -> RateState | None:
+        """None where the meters are away and requests are let through. Raises LimiterUnavailable where they are not."""
+        try:
+            return await asked
+        except RateLimitStoreUnavailable:
+            may_pass = self.settings.on_limiter_failure != "deny"
+            self.metrics.limiter_failures.labels("allowed" if may_pass else "denied").inc()
+            if not may_pass:
+                raise LimiterUnavailable from None
+            return None
+
+    def note_refused(self, caller: str) -> None:
+        self.refused[caller] = None
+        if len(self.refused) > MAX_REFUSED:
+            del self.refused[next(iter(self.refused))]
+
+    @property
+    def shortfall(self) -> str | None:
+        """What limits are worth while the meters are away, in a word for strangers; None while they are there."""
+        return self.settings.on_limiter_failure if self.store.outage is not None else None
+
+    @property
+    def is_alive(self) -> bool:
+        return self.store.is_alive
+
+    async def close(self) -> None:
+        await self.store.close()
+
+
+class RateLimitLease:
+    """A context, which raises RateLimited for a caller at a limit. `reading` is where it stands, None where nobody can tell."""
+
+    __slots__ = ("caller", "charged", "limiter", "limits", "name", "num_bytes", "num_wasted_tokens", "state")
+
+    def __init__(self, limiter: Limiter, caller: Caller, limits: RateLimits) -> None:
+        self.limiter = limiter
+        self.caller = caller
+        self.limits = limits
+        self.state: RateState | None = None
+        self.charged = NOTHING
+        self.num_bytes = 0  # of its body, unpacked, once it is here
+        self.num_wasted_tokens = 0  # that a 429 costs
+        self.name = next(limiter.names)
+
+    async def __aenter__(self) -> "RateLimitLease":
+        if self.limits.is_none:
+            return self
+        settings = self.limiter.settings
+        min_tokens = 1 if self.limits.tokens is not None and settings.charge_cached else 0  # what is cached might cost nothing
+        meters = self.limiter.store
+        try:
+            asked = meters.enter(self.caller.public_id, self.limits, self.name, min_tokens=min_tokens)
+            await self.check(asked, Cost(requests=1), Cost(tokens=min_tokens))
+        except BaseException:
+            if self.state is None:  # whether there is a place to free nobody knows; freeing none harms nobody
+                meters.leave(self.caller.public_id, self.limits, self.name, NOTHING)
+            raise
+        return self
+
+    async def charge(self, num_tokens: int, *, num_cached_tokens: int = 0) -> None:
+        """All of a request's tokens, or those that no cache had. Raises RateLimited, RequestExceedsLimit."""
+        rate = self.limits.tokens
+        if rate is None:
+            return
+        if not self.limiter.settings.charge_cached:
+            num_tokens -= num_cached_tokens
+        if not num_tokens:
+            return
+        if num_tokens > rate.max_cost:
+            self.limiter.metrics.limited.labels("tokens").inc()
+            raise RequestExceedsLimit(num_tokens, max_tokens=rate.max_cost, per_minute=rate.per_minute).after(num_tokens=num_tokens)
+        asked = self.limiter.store.charge(self.caller.public_id, self.limits, num_tokens)
+        if self.caller.public_id in self.limiter.refused:
+            self.num_wasted_tokens = num_tokens // COUNTED_PER_TOKEN
+        try:
+            await self.check(asked, Cost(tokens=num_tokens), Cost(tokens=num_tokens))
+        except RateLimited:
+            self.limiter.note_refused(self.caller.public_id)
+            raise
+        self.limiter.refused.pop(self.caller.public_id, None)
+
+    async def check(self, asked: Awaitable[RateState], cost: Cost, needed: Cost) -> None:
+        self.state = reading = await self.limiter.read(asked)
+        if reading is None:
+            return
+        if reading.refused is not None:
+            self.limiter.metrics.limited.labels(reading.refused).inc()
+            raise self.refusal(reading, needed)
+        self.charged = Cost(self.charged.requests + cost.requests, self.charged.tokens + cost.tokens)
+
+    def refusal(self, reading: RateState, needed: Cost) -> RateLimited:
+        wait_seconds = reading.wait / SECOND
+        if reading.refused == "tokens" and self.limits.tokens is not None:
+            rate, asked = self.limits.tokens, needed.tokens
+            debt = rate.charge(reading.tokens_debt, self.num_wasted_tokens)
+            wait_seconds = (rate.wait(debt, asked) if self.num_wasted_tokens else reading.wait) / SECOND
+        elif reading.refused == "requests" and self.limits.requests is not None:
+            rate, debt, asked = self.limits.requests, reading.requests_debt, 1
+        else:
+            most = self.limits.max_concurrent_requests
+            return RateLimited("requests", f"concurrent requests: limit {most}", wait_seconds=wait_seconds)
+        what = f"{reading.refused} per minute: limit {rate.per_minute}, remaining {rate.remaining(debt)}, requested {asked}"
+        return RateLimited(reading.refused, what, wait_seconds=wait_seconds)
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.limits.is_none:
+            return
+        returned = self.charged if never_ran(error) else Cost(tokens=-self.price(error))
+        if self.state is not None and returned != NOTHING:
+            self.state = after_refund(self.limits, self.state, returned)
+        self.limiter.store.leave(self.caller.public_id, self.limits, self.name, returned)
+
+    def price(self, error: BaseException | None) -> int:
+        """Of work that was refused, or whose client left before it was charged, in tokens."""
+        if self.limits.tokens is None or self.charged.tokens:
+            return 0
+        num_tokens = num_bytes = 0
+        if isinstance(error, RateLimited):
+            num_tokens = self.num_wasted_tokens
+        elif isinstance(error, ClientError):
+            num_tokens, num_bytes = error.num_wasted_tokens, max(self.num_bytes, error.num_wasted_bytes)
+        elif isinstance(error, ClientGone):
+            num_bytes = self.num_bytes
+        return min(num_tokens + num_bytes // BYTES_PER_TOKEN, self.limits.tokens.burst)
+
+
+def never_ran(error: BaseException | None) -> bool:
+    return isinstance(error, asyncio.CancelledError) or (isinstance(error, GatewayError) and error.status in NEVER_RAN)
+
+
+def after_refund(limits: RateLimits, reading: RateState, returned: Cost) -> RateState:
+    requests_debt = limits.requests.charge(reading.requests_debt, -returned.requests) if limits.requests else 0
+    tokens_debt = limits.tokens.charge(reading.tokens_debt, -returned.tokens) if limits.tokens else 0
+    return RateState(requests_debt, tokens_debt)

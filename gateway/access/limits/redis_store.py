@@ -1,0 +1,189 @@
+"""What callers have used, kept by Redis or Valkey for several gateways: each charge is one script there, on that server's clock.
+
+A server that is away costs no request its time-out: it is called away as soon as one question finds no answer, and tried again
+every second in the background, on a new connection. While nobody asks, it is probed every PROBE_SECONDS. Nothing is kept there
+for longer than it takes to pay back a debt, and nothing but public ids and numbers. A gateway that dies leaves its visits' places;
+they are free again when their leases end.
+"""
+
+import asyncio
+import hashlib
+from contextlib import suppress
+from importlib.resources import files
+
+from gateway.access.limits.gcra import SECOND, Rate, RateLimits
+from gateway.access.limits.local_store import Cost, RateLimitStoreUnavailable, RateState, Refusal
+from gateway.access.limits.redis_connection import RedisAddress, RedisConnection, RedisConnectionLost, RedisError, open_connection
+from gateway.access.outage import StoreOutage
+from gateway.name_lookup import NameLookup
+
+RETRY_SECONDS = 1.0
+PROBE_SECONDS = 2.0
+LEASE_SECONDS = 15.0  # of a visit's place, renewed three times in it
+SCRIPT = files("gateway.access.limits").joinpath("gcra.lua").read_text(encoding="utf-8")
+SCRIPT_SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()  # the name Redis has for it
+REFUSALS: tuple[Refusal | None, ...] = (None, "requests", "tokens", "concurrency")
+
+Arguments = tuple[str | int, ...]
+
+
+class RedisRateLimitStore:
+    """Meters, as `meters` describes them."""
+
+    def __init__(
+        self,
+        address: RedisAddress,
+        *,
+        timeout_seconds: float,
+        lease_seconds: float = LEASE_SECONDS,
+        told: StoreOutage | None = None,
+    ) -> None:
+        """`told` hears of outages."""
+        self.address = address
+        self.timeout_seconds = timeout_seconds
+        self.lease_seconds = lease_seconds
+        self.told = told
+        self.names = NameLookup()
+        self.connection: RedisConnection | None = None
+        self.unavailable_reason = "not connected yet"
+        self.renewed_at = 0.0
+        self.running: dict[str, tuple[str, RateLimits]] = {}
+        self.task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        await self.connect()
+        self.task = asyncio.create_task(self.watch(), name="meters")
+
+    @property
+    def outage(self) -> str | None:
+        return self.unavailable_reason if self.connection is None else None
+
+    @property
+    def is_alive(self) -> bool:
+        return self.task is None or not self.task.done()
+
+    async def enter(self, caller: str, limits: RateLimits, visit: str, *, min_tokens: int) -> RateState:
+        reading = await self.ask(caller, self.arguments(limits, "enter", visit, needed=Cost(1, min_tokens), charged=Cost(1)))
+        if limits.max_concurrent_requests is not None and reading.refused is None:
+            self.running[visit] = (caller, limits)
+        return reading
+
+    async def charge(self, caller: str, limits: RateLimits, num_tokens: int) -> RateState:
+        cost = Cost(tokens=num_tokens)
+        return await self.ask(caller, self.arguments(limits, "charge", "", needed=cost, charged=cost))
+
+    async def owe(self, caller: str, limits: RateLimits, cost: Cost) -> None:
+        await self.ask(caller, self.arguments(limits, "charge", "", charged=cost))
+
+    def leave(self, caller: str, limits: RateLimits, visit: str, returned: Cost) -> None:
+        self.running.pop(visit, None)
+        is_heard = limits.max_concurrent_requests is not None or returned.requests or returned.tokens
+        if self.connection is not None and is_heard:  # also of a visit whose reply never came: it may have a place
+            charged = Cost(-returned.requests, -returned.tokens)
+            self.connection.send_nowait(
+                "EVALSHA", SCRIPT_SHA, 2, *keys_of(caller), *self.arguments(limits, "leave", visit, charged=charged)
+            )
+
+    async def ask(self, caller: str, words: Arguments) -> RateState:
+        link = self.connection
+        if link is None:
+            raise RateLimitStoreUnavailable(self.unavailable_reason)
+        arguments = (2, *keys_of(caller), *words)
+        try:
+            try:
+                reply = await link.ask("EVALSHA", SCRIPT_SHA, *arguments)
+            except RedisError as error:
+                if not str(error).startswith("NOSCRIPT"):
+                    raise
+                reply = await link.ask("EVAL", SCRIPT, *arguments)  # it forgot its scripts; this teaches it again
+            refused, wait, requests_debt, tokens_debt = reply
+        except (RedisConnectionLost, RedisError) as error:
+            link.close(str(error))  # READONLY, LOADING, OOM: another connection may find a server that can
+            self.lose(link, str(error))
+            raise RateLimitStoreUnavailable(self.unavailable_reason) from None
+        return RateState(requests_debt, tokens_debt, REFUSALS[refused], wait)
+
+    def arguments(self, limits: RateLimits, action: str, visit: str, *, needed: Cost = Cost(), charged: Cost = Cost()) -> Arguments:  # noqa: B008 - frozen
+        return (
+            *rate_arguments(limits.requests), needed.requests, charged.requests,
+            *rate_arguments(limits.tokens), needed.tokens, charged.tokens,
+            action, visit, limits.max_concurrent_requests or 0, round(self.lease_seconds * SECOND),
+        )  # fmt: skip
+
+    async def watch(self) -> None:
+        """Connects again what was lost, notices a server that hangs, and renews the leases of what runs."""
+        while True:
+            link = self.connection
+            if link is None:
+                await asyncio.sleep(RETRY_SECONDS)
+                await self.connect()
+                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(PROBE_SECONDS, self.lease_seconds / 3)):
+                    await link.lost.wait()
+            if not link.lost.is_set():
+                await self.probe(link)
+            if link.lost.is_set():
+                self.lose(link, link.lost_because)
+            elif link.loop.time() - self.renewed_at >= self.lease_seconds / 3:
+                self.renew()
+
+    async def connect(self) -> None:
+        try:
+            link = await open_connection(self.address, self.timeout_seconds, self.names)
+            await link.ask("SCRIPT", "LOAD", SCRIPT)
+        except (RedisConnectionLost, RedisError) as error:
+            self.away(str(error))
+            return
+        await self.probe(link)
+        if link.lost.is_set():
+            self.away(link.lost_because)
+            return
+        self.connection = link
+        if self.told is not None:
+            self.told.end()
+        self.renew()
+
+    async def probe(self, link: RedisConnection) -> None:
+        """Runs the script for nobody: only a server that may write can do what it will be asked. One that cannot loses the link."""
+        try:
+            await link.ask("EVALSHA", SCRIPT_SHA, 2, *keys_of(""), *self.arguments(RateLimits(), "leave", ""))
+        except RedisError as error:
+            if not str(error).startswith("NOSCRIPT"):  # it forgot its scripts, and is taught again by the next question
+                link.close(str(error))
+        except RedisConnectionLost:
+            pass
+
+    def lose(self, link: RedisConnection, reason: str) -> None:
+        if self.connection is link:
+            self.connection = None
+            self.away(reason)
+
+    def away(self, reason: str) -> None:
+        self.unavailable_reason = reason
+        if self.told is not None:
+            self.told.begin(reason)
+
+    def renew(self) -> None:
+        if self.connection is None:
+            return
+        self.renewed_at = self.connection.loop.time()
+        for visit, (caller, limits) in self.running.items():
+            if self.connection is not None:
+                self.connection.send_nowait("EVALSHA", SCRIPT_SHA, 2, *keys_of(caller), *self.arguments(limits, "renew", visit))
+
+    async def close(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
+        if self.connection is not None:
+            self.connection.transport.close()  # after what was told has left
+            self.connection = None
+
+
+def keys_of(caller: str) -> tuple[str, str]:
+    return f"gateway:{{{caller}}}:meters", f"gateway:{{{caller}}}:visits"
+
+
+def rate_arguments(rate: Rate | None) -> Arguments:
+    return (rate.per_minute, rate.burst, rate.max_cost) if rate is not None else (0, 0, 0)

@@ -1,0 +1,254 @@
+"""What keys use, counted on the event loop and written every few seconds; and budgets, which that is held against.
+
+On the request path are only additions to dictionaries. A process that is killed loses what it counted since the last writing,
+`usage.flush_seconds` at most. While the store is away the counts are kept and written later, up to MAX_PENDING_ROWS of them.
+What was sent and not acknowledged may have been written: it is sent again as it was, under the same number, and counted once.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from gateway.access.keys.key import Caller
+from gateway.access.keys.policy import iso
+from gateway.access.usage.period import HOUR_SECONDS, hour_of, period_of, renewed_at
+from gateway.access.usage.store import BUDGET_SPANS, Spent, Stamp, UsageStore, UsageTotals
+from gateway.access.worker import WorkerThread
+from gateway.config import UsageSettings
+from gateway.errors import InsufficientQuota, OperatorError, StoreAway
+from gateway.log import get_logger
+from gateway.metrics import Metrics
+
+MAX_PENDING_ROWS = 50_000  # some 20 MB: a key, a model and an hour each
+ACTIVE_SECONDS = 600.0  # how long after a key's last request others' share of its budget is still asked for
+PRUNE_SECONDS = 3600.0
+CLOSE_SECONDS = 5.0  # for the last writing, when the process stops
+AWAY_CLOSE_SECONDS = 1.0  # the same where the store was away when that was last tried
+DAY_SECONDS = 86_400
+
+log = get_logger()
+
+Place = tuple[str, str, int]  # key, model and hour, in whole hours since 1970
+
+
+@dataclass(slots=True)
+class Counts:
+    num_requests: int = 0
+    num_inputs: int = 0
+    num_tokens: int = 0
+    num_cached_tokens: int = 0
+
+    def add(self, other: "Counts") -> None:
+        self.num_requests += other.num_requests
+        self.num_inputs += other.num_inputs
+        self.num_tokens += other.num_tokens
+        self.num_cached_tokens += other.num_cached_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What was sent to the store, and is not known to be written."""
+
+    number: int
+    counts: dict[Place, Counts]
+    is_unsure: bool = False  # whether it may be
+
+
+class UsageRecorder:
+    """Used on the event loop alone; the ledger is written in a thread."""
+
+    def __init__(
+        self,
+        ledger: UsageStore,
+        settings: UsageSettings,
+        *,
+        metrics: Metrics,
+        wall_clock: Callable[[], float] = time.time,
+        max_pending_rows: int = MAX_PENDING_ROWS,
+    ) -> None:
+        self.ledger = ledger
+        self.settings = settings
+        self.metrics = metrics
+        self.wall_clock = wall_clock
+        self.max_pending_rows = max_pending_rows
+        self.writer = secrets.token_hex(16)
+        self.number = 0  # of the last batch
+        self.pending: dict[Place, Counts] = {}
+        self.sent: Batch | None = None
+        self.is_informed = False  # of what was spent before
+        self.is_away = False
+        self.spent: Spent = {}  # of keys with a budget: what the ledger said last, and what was counted since
+        self.known_periods: list[str] = []
+        self.active: dict[str, float] = {}  # keys with a budget, and when they last asked for something
+        self.pruned_at = 0.0
+        self.num_lost = 0  # rows, since that was last told
+        self.is_stopping = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+        self.worker = WorkerThread("usage")
+
+    async def start(self, *, is_store_away: bool = False) -> None:
+        """Learns what was spent before, then writes every few seconds. Raises OperatorError where the store cannot be read.
+
+        With `is_store_away` it is learned once the store is back; until then budgets know what is counted here alone.
+        """
+        if not is_store_away:
+            await self.inform()
+        self.task = asyncio.create_task(self.flush_forever(), name="bookkeeper")
+
+    async def inform(self) -> None:
+        found = await self.worker.run(self.ledger.budgets, self.periods())
+        for place in list(found):
+            found[place] += self.spent.get(place, 0)  # none of which is written yet
+        self.spent |= found
+        self.is_informed = True
+
+    @property
+    def is_running(self) -> bool:
+        """False means that usage is no longer written, which `/livez` tells."""
+        return self.task is not None and not self.task.done()
+
+    def record(self, caller: Caller, *, model: str, num_inputs: int, num_tokens: int, num_cached_tokens: int) -> None:
+        """One request was answered."""
+        now = self.wall_clock()
+        hour = int(now // HOUR_SECONDS)
+        self.add_pending((caller.public_id, model, hour), Counts(1, num_inputs, num_tokens, num_cached_tokens))
+        self.metrics.of_key(caller.public_id).tokens.inc(num_tokens)
+        if caller.allowance.token_budget is not None:
+            self.active[caller.public_id] = now
+            for span in BUDGET_SPANS:
+                place = caller.public_id, period_of(span, hour_of(now))
+                self.spent[place] = self.spent.get(place, 0) + num_tokens
+
+    def refuse_spent(self, caller: Caller) -> None:
+        """Raises InsufficientQuota once the key's budget is spent. A request that began before that is finished."""
+        budget, span = caller.allowance.token_budget, caller.allowance.budget_period
+        if budget is None:
+            return
+        now = self.wall_clock()
+        self.active[caller.public_id] = now
+        if self.spent.get((caller.public_id, period_of(span, hour_of(now))), 0) >= budget:
+            raise InsufficientQuota(budget=budget, period=span, renewed_at=iso(renewed_at(span, now)) or "")
+
+    def add_pending(self, place: Place, counts: Counts) -> None:
+        found = self.pending.get(place)
+        if found is not None:
+            found.add(counts)
+        elif self.num_unwritten < self.max_pending_rows:
+            self.pending[place] = counts
+        else:
+            self.num_lost += 1
+            self.metrics.usage_rows_lost.inc()
+
+    @property
+    def num_unwritten(self) -> int:
+        return len(self.pending) + (len(self.sent.counts) if self.sent else 0)
+
+    async def flush_forever(self) -> None:
+        is_last = False
+        while not is_last:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.is_stopping.wait(), self.settings.flush_seconds)
+            is_last = self.is_stopping.is_set()  # before the last writing, or what a stop finds would not be written
+            try:
+                if not self.is_informed:
+                    await self.inform()
+                await self.flush()
+                await self.prune()
+            except OperatorError as error:
+                if not self.is_away:
+                    log.warning("usage_not_written", reason=str(error), hint="it is kept, and written when the store is back")
+                self.is_away = True
+            else:
+                if self.is_away:
+                    log.info("usage_written_again")
+                self.is_away = False
+            if self.num_lost:
+                log.error("usage_lost", reason="too much is waiting to be written", rows=self.num_lost)
+                self.num_lost = 0
+
+    async def flush(self) -> None:
+        """Writes what was counted and learns what was spent. Raises OperatorError; what was counted is then kept."""
+        now = self.wall_clock()
+        self.active = {key: at for key, at in self.active.items() if now - at < ACTIVE_SECONDS}
+        try:
+            if self.sent is not None:
+                await self.send()
+            if self.pending or self.active:
+                self.number += 1
+                self.sent, self.pending = Batch(self.number, self.pending), {}
+                await self.send()
+        finally:
+            self.metrics.usage_pending_rows.set(self.num_unwritten)
+
+    async def send(self) -> None:
+        batch, periods, keys = self.sent, self.periods(), list(self.active)
+        if batch is None:
+            return
+        stamp = Stamp(self.writer, batch.number, hour_of(self.wall_clock()))
+        rows = rows_of(batch.counts)
+        try:
+            found = await self.worker.run(lambda: self.ledger.add(rows, stamp=stamp, keys=keys, periods=periods))
+        except OperatorError as error:
+            if not (isinstance(error, StoreAway) and error.is_unsure) and not batch.is_unsure:
+                self.take_back(batch)
+            else:
+                self.sent = Batch(batch.number, batch.counts, is_unsure=True)
+            raise
+        self.sent = None
+        self.update_spent(found, keys, periods)
+
+    def take_back(self, batch: Batch) -> None:
+        """It was certainly not written."""
+        newer, self.pending, self.sent = self.pending, batch.counts, None
+        for place, counts in newer.items():
+            self.add_pending(place, counts)
+
+    def update_spent(self, found: Spent, keys: list[str], periods: list[str]) -> None:
+        """The ledger's sums, with what was counted while they were fetched."""
+        fresh = {(key, period): found.get((key, period), 0) for key in keys for period in periods}
+        for (key, _, hour), counts in self.pending.items():
+            for span in BUDGET_SPANS:
+                place = key, period_of(span, hour_of(hour * HOUR_SECONDS))
+                if place in fresh:
+                    fresh[place] += counts.num_tokens
+        if periods != self.known_periods:  # a day is over: what was spent in it stops nobody any more
+            self.spent = {place: tokens for place, tokens in self.spent.items() if place[1] in periods}
+            self.known_periods = periods
+        self.spent.update(fresh)
+
+    async def prune(self) -> None:
+        now = self.wall_clock()
+        if now - self.pruned_at >= PRUNE_SECONDS:
+            self.pruned_at = now  # also if it fails: it is tried again in an hour, not every few seconds
+            await self.worker.run(self.ledger.prune, hour_of(now - self.settings.retention_days * DAY_SECONDS))
+
+    def periods(self) -> list[str]:
+        hour = hour_of(self.wall_clock())
+        return [period_of(span, hour) for span in BUDGET_SPANS]
+
+    async def close(self) -> None:
+        """Writes what is left; what then cannot be written is lost, and said to be."""
+        self.is_stopping.set()
+        if self.task is not None:
+            seconds = AWAY_CLOSE_SECONDS if self.is_away else CLOSE_SECONDS
+            await asyncio.wait([self.task], timeout=seconds)  # it writes once more
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
+        lost = [*self.pending.values(), *(self.sent.counts.values() if self.sent else ())]
+        if lost:
+            tokens = sum(counts.num_tokens for counts in lost)
+            self.metrics.usage_rows_lost.inc(len(lost))
+            log.error("usage_lost", reason="the store cannot be written", rows=len(lost), tokens=tokens)
+        self.worker.close()
+
+
+def rows_of(batch: dict[Place, Counts]) -> list[UsageTotals]:
+    return [
+        UsageTotals(
+            key, model, hour_of(hour * HOUR_SECONDS), each.num_requests, each.num_inputs, each.num_tokens, each.num_cached_tokens
+        )
+        for (key, model, hour), each in batch.items()
+    ]

@@ -1,0 +1,45 @@
+"""Every failure, translated to a response in one place. The shape is OpenAI's (`gateway/errors.py`)."""
+
+import orjson
+from litestar import Request, Response
+from litestar.datastructures import State
+from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
+
+from gateway.api.request_log import record_of
+from gateway.errors import ClientGone, GatewayError, InternalError, InvalidValue, MethodNotAllowed, UnknownURL
+from gateway.log import get_logger
+
+CLIENT_GONE_STATUS = 499  # nginx's number; nobody reads it but the log and the metrics
+JSON = "application/json"
+
+log = get_logger()
+
+
+def handle_error(request: Request[object, object, State], error: Exception) -> Response[bytes]:
+    """Litestar's one exception handler."""
+    record = record_of(request.scope)
+    if isinstance(error, ClientGone):
+        record.outcome = "client_gone"
+        return Response(b"", status_code=CLIENT_GONE_STATUS, media_type=JSON)
+    failure = translate(error, request)
+    record.outcome = failure.outcome
+    return Response(body(failure), status_code=failure.status, headers=failure.headers(), media_type=JSON)
+
+
+def translate(error: Exception, request: Request[object, object, State]) -> GatewayError:
+    if isinstance(error, GatewayError):
+        return error
+    record = record_of(request.scope)
+    if isinstance(error, NotFoundException):
+        return UnknownURL(record.method, record.path)
+    if isinstance(error, MethodNotAllowedException):
+        allow = (error.headers or {}).get("allow", "").replace("GET", "GET, HEAD")  # the edge answers HEAD by GET
+        return MethodNotAllowed(record.method, record.path, allow=allow)
+    if isinstance(error, HTTPException) and error.status_code < InternalError.status:
+        return InvalidValue("Your request could not be understood.")
+    log.error("internal_error", request_id=record.request_id, exc_info=error)
+    return InternalError(record.request_id)
+
+
+def body(error: GatewayError) -> bytes:
+    return orjson.dumps({"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}})

@@ -1,0 +1,181 @@
+"""The outermost layer, plain ASGI: request ids, the clock, metrics, one log line, and what must be said before Litestar is asked.
+
+Litestar's own middleware sees neither a 404 nor a 405 and counts a 401 as a 200, so the counting stands here.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+
+from gateway.api import error_handler
+from gateway.api.cors import Cors, Headers, value_of
+from gateway.api.limit_headers import limit_headers
+from gateway.api.paths import target_of
+from gateway.api.request_log import OWN_HEADERS, PRIVATE_HEADERS, RequestRecord, record_of, request_id_from
+from gateway.config import ServerSettings
+from gateway.errors import GatewayError, HeadersTooLarge, InternalError, Overloaded, RateLimited, RequestExceedsLimit, Unavailable
+from gateway.log import get_logger
+from gateway.metrics import Metrics
+from gateway.server.client_address import TrustedProxies
+from gateway.server.connection_table import too_many
+from gateway.server.log_sampler import LogSampler
+from gateway.tracing import Tracing
+
+PROBES = frozenset({"/livez", "/readyz", "/health", "/metrics"})
+QUIET = PROBES | {"/page/live"}  # asked again and again: a line each would bury the others
+EMBEDDINGS = ("/v1/embeddings", "POST")
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+REFUSALS = frozenset({RateLimited.status, Unavailable.status})
+MILLISECONDS = 1000
+DOCS = ("/docs", "/redoc")  # the same for everybody, and worth keeping
+
+log = get_logger()
+
+
+class Edge:
+    """Wraps the application. `is_leaving` says that clients had better go elsewhere, `is_draining` that new work is refused;
+    `paths` are the routes without parameters."""
+
+    def __init__(  # noqa: PLR0913 - named, each of them
+        self,
+        app: ASGIApp,
+        *,
+        settings: ServerSettings,
+        metrics: Metrics,
+        sampler: LogSampler,
+        is_leaving: Callable[[], bool],
+        is_draining: Callable[[], bool],
+        paths: Collection[str],
+        tracing: Tracing | None = None,
+    ) -> None:
+        self.app = app
+        self.settings = settings
+        self.cors = Cors(settings.cors_origins)
+        self.proxies = TrustedProxies(settings.trusted_proxies)
+        self.metrics = metrics
+        self.sampler = sampler
+        self.tracing = tracing
+        self.is_leaving = is_leaving
+        self.is_draining = is_draining
+        self.paths = frozenset(paths)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == ScopeType.HTTP:
+            await self.answer(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)  # a websocket, which Litestar refuses
+
+    async def answer(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        sent = list(scope["headers"])
+        client_id = value_of(sent, b"x-request-id")
+        target = target_of(scope["path"])
+        record = RequestRecord(
+            request_id_from(client_id.decode("latin-1") if client_id is not None else None),
+            method=scope["method"],
+            path=scope["path"],
+            path_model=target.model,
+            client=self.proxies.client_of(scope),
+        )
+        if self.tracing is not None and target.path not in PROBES:
+            record.span = self.tracing.begin(record.method, sent)
+        scope["state"] = {**(scope.get("state") or {}), "record": record}
+        scope["path"], scope["raw_path"] = target.path, target.path.encode()
+        if record.method == "HEAD":
+            scope["method"] = "GET"
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                record.status = message["status"]
+                has = {name for name, _ in message["headers"]}
+                own = [each for each in self.own_headers(record, scope["path"]) if each[0] not in has]
+                message["headers"] = [*message["headers"], *own, *self.cors.response_headers(sent)]
+            elif message["type"] == "http.response.body" and record.method == "HEAD":
+                message["body"] = b""
+            await send(message)
+
+        self.metrics.http_in_flight.inc()
+        try:
+            self.refuse(scope)
+            preflight = self.cors.preflight_headers(record.method, sent)
+            if preflight is None:
+                await self.pass_on(scope, receive, send_with_headers)
+            else:
+                await respond(send_with_headers, 204, preflight)
+        except GatewayError as error:
+            await self.fail(error, record, send_with_headers)
+        except Exception:
+            log.exception("internal_error", request_id=record.request_id)
+            if not record.status:
+                await self.fail(InternalError(record.request_id), record, send_with_headers)
+        finally:
+            self.metrics.http_in_flight.dec()
+            self.finish(scope, record)
+
+    async def pass_on(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        """What is cancelled had no time to finish before the end: uvicorn by itself would say 500, in plain text."""
+        try:
+            await self.app(scope, receive, send)
+        except asyncio.CancelledError:
+            if record_of(scope).status:
+                raise
+            raise Overloaded("It is shutting down.") from None
+
+    def refuse(self, scope: HTTPScope) -> None:
+        """Raises what can be said without looking further than the headers."""
+        if scope["path"] not in PROBES:
+            if self.is_draining():
+                raise Overloaded("It is shutting down.")
+            if refusal := scope["state"].get("no_place"):
+                self.metrics.connections_cut.labels(refusal).inc()
+                raise too_many(refusal)
+        num_bytes = len(scope["raw_path"]) + len(scope["query_string"])
+        if num_bytes + sum(len(name) + len(value) for name, value in scope["headers"]) > self.settings.max_header_bytes:
+            raise HeadersTooLarge(self.settings.max_header_bytes)
+
+    async def fail(self, error: GatewayError, record: RequestRecord, send: Send) -> None:
+        record.outcome = error.outcome
+        body = error_handler.body(error)
+        headers = [("content-type", error_handler.JSON), ("content-length", str(len(body))), *error.headers().items()]
+        if isinstance(error, Overloaded | HeadersTooLarge) and not self.is_leaving():
+            headers.append(("connection", "close"))
+        await respond(send, error.status, [(name.lower().encode(), value.encode()) for name, value in headers], body)
+
+    def own_headers(self, record: RequestRecord, path: str) -> Headers:
+        headers = [(b"x-request-id", record.request_id.encode()), *(OWN_HEADERS if path.startswith(DOCS) else PRIVATE_HEADERS)]
+        if record.outcome == "ok":
+            headers.append((b"openai-processing-ms", str(round(MILLISECONDS * record.seconds)).encode()))
+        if record.lease is not None:
+            headers += limit_headers(record.lease)
+        if self.is_leaving():  # the client's next request opens a new connection, which a balancer leads to another replica
+            headers.append((b"connection", b"close"))
+        return headers
+
+    def finish(self, scope: HTTPScope, record: RequestRecord) -> None:
+        method = record.method if record.method in METHODS else "other"
+        route = str(scope.get("path_template") or (scope["path"] if scope["path"] in self.paths else "unmatched"))
+        self.metrics.record_response(route, method, str(record.status), seconds=record.seconds)
+        if (route, method) == EMBEDDINGS:
+            self.metrics.request_outcome(record.model or "unknown", record.outcome)
+            self.tell_key(record)
+        if record.status == Unavailable.status and record.outcome != "ok":  # a probe that says no refuses nobody
+            self.metrics.rejections.labels(record.outcome).inc()
+        write = log.debug if route in QUIET else log.info
+        if route in QUIET or record.caller is not None or self.sampler.has_room(record.outcome):
+            write("request", method=method, route=route, **record.line())
+        record.end_span(route, method)
+
+    def tell_key(self, record: RequestRecord) -> None:
+        """Of whom it was, and whether that key's terms or want of room refused it."""
+        if record.caller is None:
+            return
+        key = self.metrics.of_key(record.caller)
+        key.requests.inc()
+        if record.status in REFUSALS or record.outcome == RequestExceedsLimit.code:
+            key.refusals_of(record.outcome).inc()
+
+
+async def respond(send: Send, status: int, headers: Headers, body: bytes = b"") -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

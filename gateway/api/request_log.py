@@ -1,0 +1,98 @@
+"""What is told of one request: the edge counts it and logs it, whoever answers it fills it in. Never text, vectors or keys."""
+
+import re
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from litestar.types import Scope
+
+from gateway.access.limits.limiter import RateLimitLease
+from gateway.tracing import Attributes, RequestSpan
+
+OPENAI_VERSION = "2020-10-01"
+OWN_HEADERS = [(b"openai-version", OPENAI_VERSION.encode()), (b"x-content-type-options", b"nosniff")]  # on every reply
+PRIVATE_HEADERS = [*OWN_HEADERS, (b"cache-control", b"no-store")]  # on all that is not the same for everybody
+CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    request_id: str
+    method: str
+    path: str  # as the client sent it, before it was made one of ours
+    path_model: str | None = None
+    started: float = field(default_factory=time.perf_counter)
+    status: int = 0
+    outcome: str = "ok"
+    caller: str | None = None
+    model: str | None = None
+    num_inputs: int | None = None
+    num_tokens: int | None = None
+    num_hits: int | None = None
+    dimensions: int | None = None
+    member: str | None = None  # of a group of servers, which answered
+    stages: dict[str, float] = field(default_factory=dict)
+    span: RequestSpan | None = None
+    client: str | None = None
+    lease: RateLimitLease | None = None
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+    def line(self) -> dict[str, Any]:
+        """The fields of its log line; what does not apply is left out."""
+        fields = {
+            "request_id": self.request_id,
+            "status": self.status,
+            "code": None if self.outcome == "ok" else self.outcome,
+            "duration_ms": round(1000 * self.seconds, 1),
+            "client": self.client,
+            "key": self.caller,
+            "model": self.model,
+            "inputs": self.num_inputs,
+            "tokens": self.num_tokens,
+            "cache_hits": self.num_hits,
+            "trace_id": self.span.trace_id if self.span else None,
+            "member": self.member,
+            **{f"{stage}_ms": round(1000 * seconds, 1) for stage, seconds in self.stages.items()},
+        }
+        return {name: value for name, value in fields.items() if value is not None}
+
+    def end_span(self, route: str, method: str) -> None:
+        """By the conventions for HTTP servers, and where a model was found those for generative AI."""
+        if self.span is None:
+            return
+        attributes: Attributes = {
+            "http.request.method": method,
+            "http.route": route,
+            "gateway.request_id": self.request_id,
+            "gateway.key": self.caller,
+        }
+        if self.model is not None:
+            attributes = {
+                **attributes,
+                "gen_ai.operation.name": "embeddings",
+                "gen_ai.request.model": self.model,
+                "gen_ai.usage.input_tokens": self.num_tokens,
+                "gen_ai.embeddings.dimension.count": self.dimensions,
+                "gateway.inputs": self.num_inputs,
+                "gateway.cache_hits": self.num_hits,
+            }
+        error = None if self.outcome == "ok" else self.outcome
+        self.span.end(f"{method} {route}", status=self.status, error=error, attributes=attributes)
+
+
+def record_of(scope: Scope) -> RequestRecord:
+    """The record the edge put into the request's scope."""
+    record: RequestRecord = scope["state"]["record"]
+    return record
+
+
+def request_id_from(client_id: str | None) -> str:
+    """The client's own id where it is harmless, else a new one."""
+    if client_id is not None and CLIENT_REQUEST_ID.fullmatch(client_id):
+        return client_id
+    return f"req_{secrets.token_hex(16)}"

@@ -1,0 +1,178 @@
+"""The gateway's end of the line to its courier: starts it, starts it again, and answers for what it held when it died."""
+
+import asyncio
+import contextlib
+import itertools
+import socket
+import sys
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from gateway.cluster import message
+from gateway.cluster.message import CancelCall, ClusterStatus, EmbedCall, EmbedRefusal, EmbedResult, ReplicaInfo, Shutdown
+from gateway.cluster.ray_client import ClientConfig
+from gateway.config import child_environment
+from gateway.errors import Overloaded
+from gateway.log import get_logger
+
+COMMAND = (sys.executable, "-m", "gateway.cluster.ray_client")
+# Ray tells its makers how it is used unless told not to; what it logs of a lost cluster is said in our own words.
+# Its router stays on the courier's own loop: a thread of its own would hand every call over twice.
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_SERVE_LOG_TO_STDERR": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+}
+FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 0.5, 4.0
+MAX_OUTSTANDING = 4096  # calls; beyond what admission lets in, a bound for whatever else calls
+STOP_SECONDS = 3.0
+START_SECONDS = 60.0  # to import ray and to join
+# A courier says something every second, or every six where the cluster does not answer. Ray calls that find their cluster gone have
+# been seen to hold the whole process for a minute.
+SILENT_SECONDS = 15.0
+
+log = get_logger()
+
+Answer = tuple[EmbedResult | EmbedRefusal, bytes]
+
+
+class RayClientProcess:
+    """`on_news` hears how the cluster is, `on_card` what a replica is, both on the event loop."""
+
+    def __init__(  # noqa: PLR0913 - the last two are for tests
+        self,
+        name: str,
+        orders: ClientConfig,
+        *,
+        on_news: Callable[[ClusterStatus], None],
+        on_card: Callable[[ReplicaInfo], None],
+        command: Sequence[str] = COMMAND,
+        silent_seconds: float = SILENT_SECONDS,
+    ) -> None:
+        self.name = name
+        self.orders = orders
+        self.command, self.silent_seconds = command, silent_seconds  # others in tests
+        self.on_news, self.on_card = on_news, on_card
+        self.numbers = itertools.count()
+        self.waiting: dict[int, asyncio.Future[Answer]] = {}
+        self.writer: asyncio.StreamWriter | None = None
+        self.process: asyncio.subprocess.Process | None = None
+        self.owner: asyncio.Task[None] | None = None
+        self.was_up = False
+
+    def open(self) -> None:
+        self.owner = self.owner or asyncio.create_task(self.run_forever(), name=f"courier-{self.name}")
+
+    async def call(self, call: EmbedCall, payload: memoryview) -> Answer:
+        """One call's answer. A courier that dies meanwhile gives Refused `lost`. Raises Overloaded with too many outstanding."""
+        if self.writer is None:
+            return EmbedRefusal(number=0, code="lost", reason="no courier"), b""
+        if len(self.waiting) >= MAX_OUTSTANDING:
+            raise Overloaded(retry_after_seconds=1)
+        number = next(self.numbers)
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.waiting[number] = answer
+        try:
+            message.write(self.writer, message.encode(msgspec.structs.replace(call, number=number)), payload)
+            with contextlib.suppress(ConnectionError):  # its end is told to all who wait
+                await self.writer.drain()
+            return await answer
+        except asyncio.CancelledError:
+            if self.writer is not None:
+                message.write(self.writer, message.encode(CancelCall(number=number)))
+            raise
+        finally:
+            del self.waiting[number]
+
+    async def run_forever(self) -> None:
+        """Owns the courier for as long as the gateway serves."""
+        wait_seconds = FIRST_WAIT_SECONDS
+        told: str | None = None
+        while True:
+            self.was_up = False
+            reason = await self.run_once()
+            self.on_news(ClusterStatus(is_up=False, detail=reason))
+            if reason != told:  # once, however often it is tried
+                log.warning("courier_ended", model=self.name, reason=reason)
+            told = None if self.was_up else reason
+            wait_seconds = FIRST_WAIT_SECONDS if self.was_up else min(2 * wait_seconds, MAX_WAIT_SECONDS)
+            await asyncio.sleep(wait_seconds)
+
+    async def run_once(self) -> str:
+        """One courier's life. Returns how it ended."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        try:
+            orders = msgspec.json.encode(msgspec.structs.replace(self.orders, fd=theirs.fileno())).decode()
+            self.process = await asyncio.create_subprocess_exec(
+                *self.command,
+                orders,
+                pass_fds=[theirs.fileno()],
+                env=child_environment(**ENVIRONMENT),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+            )
+        except OSError as error:
+            ours.close()
+            return f"it cannot be started: {error.strerror}"
+        finally:
+            theirs.close()  # or the end of the courier would never show as the end of the stream
+        reader, self.writer = await asyncio.open_unix_connection(sock=ours)
+        try:
+            return await self.listen(reader)
+        finally:
+            await self.on_exit()
+
+    async def listen(self, reader: asyncio.StreamReader) -> str:
+        reason, patience_seconds = "it died", START_SECONDS
+        while True:
+            try:
+                async with asyncio.timeout(patience_seconds):
+                    header, payload = await message.read(reader)
+                heard = message.from_client.decode(header)
+            except TimeoutError:
+                return f"it said nothing for {patience_seconds:g} seconds"
+            except (asyncio.IncompleteReadError, ConnectionError):
+                return reason
+            except (ValueError, msgspec.MsgspecError) as error:
+                return f"it sent what is no message: {type(error).__name__}"
+            patience_seconds = self.silent_seconds
+            match heard:
+                case EmbedResult() | EmbedRefusal():
+                    answer = self.waiting.get(heard.number)
+                    if answer is not None and not answer.done():  # else its client left
+                        answer.set_result((heard, payload))
+                case ClusterStatus():
+                    self.was_up |= heard.is_up
+                    self.on_news(heard)
+                case ReplicaInfo():
+                    self.on_card(heard)
+                case Shutdown():
+                    reason = heard.reason
+
+    async def on_exit(self) -> None:
+        """What it held is lost; the process is gone before another one begins."""
+        if self.writer is not None:
+            self.writer.close()
+        self.writer = None
+        for answer in self.waiting.values():
+            if not answer.done():
+                answer.set_result((EmbedRefusal(number=0, code="lost", reason="its courier ended"), b""))
+        process, self.process = self.process, None
+        if process is None:
+            return
+        try:
+            await asyncio.wait_for(process.wait(), STOP_SECONDS)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+    async def close(self) -> None:
+        """May be called twice. What waits is answered as lost."""
+        if self.owner is not None:
+            self.owner.cancel()
+            await asyncio.gather(self.owner, return_exceptions=True)

@@ -1,0 +1,246 @@
+"""A model on a Ray cluster, as an Embedder: tokenised and cut here, embedded by a replica there."""
+
+import asyncio
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.cluster.client_process import RayClientProcess
+from gateway.cluster.message import ClusterStatus, EmbedCall, EmbedRefusal, EmbedResult, ReplicaInfo
+from gateway.cluster.packing import pack
+from gateway.cluster.ray_client import ClientConfig
+from gateway.cluster.settings import RaySettings
+from gateway.config import LimitSettings
+from gateway.embedding.backend import BackendContext
+from gateway.embedding.embedder import Description, Health, Inputs, Prepared, Vectors
+from gateway.engine.encoder import EncoderInfo
+from gateway.engine.preprocessor import Preprocessor
+from gateway.engine.tokenizer import Tokenizer
+from gateway.errors import ConfigurationError, DeadlinePassed, ModelUnavailable, OperatorError, Overloaded, Unembeddable
+from gateway.log import get_logger
+
+AWAY = "cluster_unavailable"  # what strangers are told of a cluster that is away
+TOKENIZER_THREADS = 4  # as the engine's own
+AWAY_SECONDS = 5.0  # after which a client may ask again
+RETRIED = ("lost", "other_vectors")  # by another replica; the second of one that is just being replaced
+
+log = get_logger()
+
+
+class RayBackend:
+    """The backend of models that run on a Ray cluster."""
+
+    name = "ray"
+    settings = RaySettings
+
+    def build(self, settings: RaySettings, context: BackendContext) -> "RayEmbedder":
+        """Raises ConfigurationError where such a model cannot be served from here."""
+        if sys.platform == "win32":
+            raise ConfigurationError(f"models[{context.name}].backend: 'ray' needs Linux or macOS on the gateway's side")
+        return RayEmbedder(settings, context)
+
+
+@dataclass(frozen=True, slots=True)
+class PackedInputs:
+    """What goes to a replica: a parcel, and the vectors that are wanted for it."""
+
+    parcel: NDArray[np.int32]
+    fingerprint: str
+
+
+class RayEmbedder:
+    """Never fails for good: while the cluster is away, it is loading, and once it is back, ready."""
+
+    def __init__(self, settings: RaySettings, context: BackendContext) -> None:
+        self.settings = settings
+        self.name = context.name
+        self.limits = context.limits
+        self.metrics = context.metrics
+        self.state = Health("loading", "not started")
+        self.pool = ThreadPoolExecutor(TOKENIZER_THREADS, thread_name_prefix=f"tokenizer-{self.name}")
+        self.description: Description | None = None
+        self.changed = asyncio.Event()  # set while calls make sense
+        self.replica_info: asyncio.Future[ReplicaInfo] | None = None
+        self.has_other_vectors = False
+        self.is_closed = False
+        orders = ClientConfig(0, settings.address, settings.application_of(self.name), settings.replicas.min)
+        self.client = RayClientProcess(self.name, orders, on_news=self.on_status, on_card=self.on_replica_info)
+
+    async def start(self) -> None:
+        """Waits for the cluster, however long it is away. Raises OperatorError where ray is not installed."""
+        if find_spec("ray") is None:
+            self.state = Health("failed", "ray is not installed")
+            raise OperatorError(f"models[{self.name}]: backend 'ray' needs the package ray: pip install 'ray[serve]'")
+        self.state = Health("loading", "its courier is starting")
+        self.replica_info = asyncio.get_running_loop().create_future()
+        self.client.open()
+        card = await self.replica_info
+        self.warn_of_differences(card)
+        self.planner = await asyncio.get_running_loop().run_in_executor(self.pool, preprocessor_of, card, self.limits)
+        self.description = replace(card.description, backend=RayBackend.name)
+        self.set_health(Health("ready"))
+
+    def on_status(self, news: ClusterStatus) -> None:
+        """Of the courier, every second and when it ends."""
+        if self.is_closed:
+            return
+        self.metrics.set_cluster(news.replicas, is_up=news.is_up)
+        detail = news.detail
+        if news.is_up and self.description is None:
+            return  # its card comes first
+        if news.is_up and news.fingerprint not in (None, self.describe().fingerprint):
+            detail = f"the cluster has vectors {news.fingerprint} now, not {self.describe().fingerprint}: restart the gateway"
+        elif news.is_up and news.fingerprint is None and self.has_other_vectors:
+            return  # not asked again yet
+        self.has_other_vectors = news.is_up and bool(detail)
+        self.set_health(Health("loading", detail, AWAY) if detail else Health("ready"))
+
+    def set_health(self, state: Health) -> None:
+        if state != self.state:
+            log.info("cluster", model=self.name, state=state.state, detail=state.detail)
+        self.state = state
+        if state.state == "ready":
+            self.changed.set()
+        else:
+            self.changed.clear()
+
+    def on_replica_info(self, card: ReplicaInfo) -> None:
+        """A replica's card came, with each courier anew. The first one says for good which vectors this gateway serves."""
+        if self.replica_info is not None and not self.replica_info.done():
+            self.replica_info.set_result(card)
+        elif self.description is not None and card.description.fingerprint != self.description.fingerprint:
+            self.on_status(ClusterStatus(is_up=True, fingerprint=card.description.fingerprint))
+
+    def warn_of_differences(self, card: ReplicaInfo) -> None:
+        """The row here may have changed since it was deployed from."""
+        differing = [
+            name for name in card.settings.__struct_fields__ if getattr(card.settings, name) != getattr(self.settings, name)
+        ]
+        if differing:
+            log.warning("deployed_otherwise", model=self.name, settings=differing, hint="what was deployed is in effect")
+
+    async def prepare(self, inputs: Inputs) -> Prepared:
+        started = time.perf_counter()
+        self.planner.refuse_too_many_characters(inputs)
+        abandoned = threading.Event()
+        try:
+            prepared = await asyncio.get_running_loop().run_in_executor(self.pool, self.prepare_packed, inputs, abandoned)
+        finally:
+            abandoned.set()  # a client that left needs no more tokens
+        prepared.stages["tokenize"] = time.perf_counter() - started
+        return prepared
+
+    def prepare_packed(self, inputs: Inputs, abandoned: threading.Event) -> Prepared:
+        prepared = self.planner.prepare(inputs, abandoned)
+        return replace(prepared, work=PackedInputs(pack(inputs, prepared.work), self.describe().fingerprint))
+
+    async def embed(self, prepared: Prepared) -> Vectors:
+        """One replica's work; where it was lost in the middle of it, one more's, if there is time."""
+        with self.metrics.cluster_call():
+            answer, payload = await self.attempt(prepared)
+            if isinstance(answer, EmbedRefusal) and answer.code in RETRIED:
+                await self.wait_for_replica(prepared.inputs)
+                answer, payload = await self.attempt(prepared)
+        if isinstance(answer, EmbedRefusal):
+            raise failure(answer)
+        self.metrics.backlog_seconds.set(answer.backlog_seconds)
+        rows = np.frombuffer(payload, dtype=np.float32).reshape(-1, answer.dimensions)
+        return Vectors(rows, answer.stages)
+
+    async def attempt(self, prepared: Prepared) -> tuple[EmbedResult | EmbedRefusal, bytes]:
+        """One call, counted by its outcome."""
+        inputs, load = prepared.inputs, prepared.work
+        outcome = "cancelled"
+        try:
+            call = EmbedCall(
+                number=0,
+                seconds=seconds_left(inputs),
+                caller=inputs.caller,
+                normalize=inputs.normalize,
+                fingerprint=load.fingerprint,
+                weight=inputs.weight,
+                service_class=inputs.service_class,
+            )
+            answer, payload = await self.client.call(call, memoryview(load.parcel).cast("B"))
+            outcome = "ok" if isinstance(answer, EmbedResult) else answer.code
+        finally:
+            self.metrics.record_cluster_call(outcome)
+        return answer, payload
+
+    async def wait_for_replica(self, inputs: Inputs) -> None:
+        """Waits until calls make sense again. Raises Overloaded where they do not in time."""
+        try:
+            async with asyncio.timeout(seconds_left(inputs)):
+                await self.changed.wait()
+        except TimeoutError:
+            raise cluster_unavailable() from None
+
+    def describe(self) -> Description:
+        if self.description is None:
+            raise RuntimeError("asked before a replica was met")
+        return self.description
+
+    def health(self) -> Health:
+        return self.state
+
+    async def close(self) -> None:
+        self.is_closed = True
+        self.state = Health("failed", "closed")
+        await self.client.close()
+        self.pool.shutdown(wait=False, cancel_futures=True)
+
+
+def preprocessor_of(card: ReplicaInfo, limits: LimitSettings) -> Preprocessor:
+    """The replica's own planner, made again from its card."""
+    about = card.description
+    info = EncoderInfo(
+        dimensions=about.dimensions,
+        max_tokens=about.max_tokens,
+        tokenizer_json=card.tokenizer_json,
+        prompts=card.prompts,
+        default_prompt=card.default_prompt,
+        is_normalized=card.is_normalized,
+        runtime=about.runtime,
+        device=about.device,
+        precision=about.precision,
+        default_max_batch_tokens=0,
+        leaves_prompt_out=card.leaves_prompt_out,
+        tasks=about.tasks,
+    )
+    tokenizer = Tokenizer(card.tokenizer_json)
+    form = card.settings.instruction_format
+    return Preprocessor(info, tokenizer, prompts=card.prompts, rule=about.long_input, limits=limits, instruction_format=form)
+
+
+def seconds_left(inputs: Inputs) -> float:
+    """Raises DeadlinePassed."""
+    seconds = inputs.deadline - time.monotonic()
+    if seconds <= 0:
+        raise DeadlinePassed
+    return seconds
+
+
+def failure(refused: EmbedRefusal) -> Exception:
+    """The error a client is answered with."""
+    match refused.code:
+        case "unembeddable_input":
+            return Unembeddable(refused.where, refused.reason)
+        case "timeout":
+            return DeadlinePassed(retry_after_seconds=refused.retry_after_seconds)
+        case "server_overloaded":
+            return Overloaded(retry_after_seconds=refused.retry_after_seconds)
+        case "model_unavailable":
+            return ModelUnavailable("The device of one of its replicas fails.", retry_after_seconds=refused.retry_after_seconds)
+        case "failed":
+            return RuntimeError(f"a replica failed: {refused.reason}")  # ours: 500, and in the log
+    return cluster_unavailable()
+
+
+def cluster_unavailable() -> Overloaded:
+    return Overloaded("What serves this model does not answer.", retry_after_seconds=AWAY_SECONDS)

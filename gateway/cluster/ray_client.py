@@ -1,0 +1,208 @@
+"""The child process that holds the cluster's side of one model row. Ends when its gateway does, and when the cluster is lost.
+
+It passes calls on to a handle of Ray Serve and answers back, looks every second whether the cluster is there, and never heals a
+connection: it ends, and the gateway starts another. What the gateway sends it and what the replicas answer goes through unread.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+from functools import partial
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from gateway.cluster import message
+from gateway.cluster.connection import join, replicas_of
+from gateway.cluster.message import CancelCall, ClusterStatus, EmbedCall, EmbedRefusal, Shutdown
+
+LOOK_SECONDS = 1.0
+FINGERPRINT_EVERY = 10  # looks
+ANSWER_SECONDS = 5.0  # for a look, and for a replica to tell its fingerprint
+UNSEEN_SECONDS = 5.0  # without a look or a call that succeeded, the cluster counts as away
+GIVEN_UP_SECONDS = 15.0  # then the courier ends: well before Ray itself ends the process, after 60
+NO_REPLICA_SECONDS = 5.0
+GRACE_SECONDS = 5.0  # beyond a call's own time: the replica ends it first, and can say more
+
+
+class ClientConfig(Struct, frozen=True):
+    """What the gateway starts it with. `replicas_min` 0 means that no running replica is no reason to refuse calls."""
+
+    fd: int
+    address: str
+    application: str
+    replicas_min: int
+
+
+class RayClient:
+    def __init__(self, orders: ClientConfig, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.orders = orders
+        self.reader, self.writer = reader, writer
+        self.handle: Any = None
+        self.tasks: dict[int, asyncio.Task[None]] = {}
+        self.seen_at = time.monotonic()
+        self.running_at = time.monotonic()
+        self.errors = lost_errors()
+
+    async def run(self) -> str:
+        """Until the gateway is gone or the cluster is; returns why."""
+        watch = asyncio.create_task(self.watch(), name="watch")
+        listen = asyncio.create_task(self.listen(), name="listen")
+        ended, _ = await asyncio.wait([watch, listen], return_when=asyncio.FIRST_COMPLETED)
+        return ended.pop().result()
+
+    async def listen(self) -> str:
+        while True:
+            try:
+                header, payload = await message.read(self.reader)
+            except (asyncio.IncompleteReadError, ConnectionError):
+                return "the gateway is gone"
+            match message.to_client.decode(header):
+                case EmbedCall() as call:
+                    task = asyncio.create_task(self.answer(call, header, payload))
+                    self.tasks[call.number] = task
+                    task.add_done_callback(partial(self.forget, call.number))
+                case CancelCall(number=number) if number in self.tasks:
+                    self.tasks[number].cancel()
+
+    def forget(self, number: int, _: asyncio.Task[None]) -> None:
+        self.tasks.pop(number, None)
+
+    async def answer(self, call: EmbedCall, header: bytes, payload: bytes) -> None:
+        """Passes one call on. Whatever becomes of it, the gateway hears of it, unless it was the one to cancel."""
+        try:
+            answer, rows = await self.forward(call, header, payload)
+            self.seen_at = time.monotonic()
+        except Exception as error:  # noqa: BLE001 - of a foreign library: told apart here, once
+            answer, rows = message.encode(self.refusal(call, error)), None
+        message.write(self.writer, answer, memoryview(rows).cast("B") if rows is not None and rows.size else b"")
+        await self.writer.drain()
+
+    async def forward(self, call: EmbedCall, header: bytes, payload: bytes) -> tuple[bytes, Any]:
+        if self.handle is None:
+            raise ConnectionError("no application yet")
+        response = self.handle.embed.remote(header, np.frombuffer(payload, dtype=np.int32))
+        try:
+            async with asyncio.timeout(call.seconds + GRACE_SECONDS):
+                answer: tuple[bytes, Any] = await response
+                return answer
+        except (TimeoutError, asyncio.CancelledError):
+            response.cancel()  # the replica forgets it, wherever it waits
+            raise
+
+    def refusal(self, call: EmbedCall, error: Exception) -> EmbedRefusal:
+        from ray.serve.exceptions import BackPressureError  # noqa: PLC0415 - in this process alone
+
+        if isinstance(error, BackPressureError):
+            return EmbedRefusal(number=call.number, code="server_overloaded", retry_after_seconds=error.retry_after_s or 1.0)
+        if isinstance(error, TimeoutError):
+            return EmbedRefusal(number=call.number, code="timeout")
+        code = "lost" if isinstance(error, self.errors) else "failed"
+        return EmbedRefusal(number=call.number, code=code, reason=type(error).__name__)
+
+    async def watch(self) -> str:
+        """Tells the gateway how the cluster is. Returns once it has been lost for too long."""
+        for number in range(sys.maxsize):
+            news: ClusterStatus | None
+            try:
+                news = await asyncio.wait_for(asyncio.to_thread(self.fetch_status), ANSWER_SECONDS)
+                self.seen_at = time.monotonic()
+                if news.is_up:
+                    news = await self.fetch_replica_info(news, is_due=number % FINGERPRINT_EVERY == 0)
+            except Exception as error:  # noqa: BLE001 - as above
+                news = None
+                if self.unseen_seconds >= UNSEEN_SECONDS or self.handle is None:
+                    news = ClusterStatus(is_up=False, detail=f"the cluster does not answer: {type(error).__name__}")
+            if news is not None:
+                message.write(self.writer, message.encode(news))
+            if self.unseen_seconds > GIVEN_UP_SECONDS:
+                return "the cluster is away"
+            await asyncio.sleep(LOOK_SECONDS)
+        return ""
+
+    @property
+    def unseen_seconds(self) -> float:
+        return time.monotonic() - self.seen_at
+
+    def fetch_status(self) -> ClusterStatus:
+        """Blocks. Raises what Ray raises while the cluster is away."""
+        from ray import serve  # noqa: PLC0415 - in this process alone
+
+        found = serve.status().applications.get(self.orders.application)
+        if found is None:
+            self.handle = None
+            return ClusterStatus(
+                is_up=False, detail=f"the cluster has no application {self.orders.application}: gateway cluster deploy"
+            )
+        states = replicas_of(found)
+        if states.get("RUNNING"):
+            self.running_at = time.monotonic()
+        is_up = not self.orders.replicas_min or time.monotonic() - self.running_at < NO_REPLICA_SECONDS
+        if self.handle is None:
+            is_up = is_up and (not self.orders.replicas_min or bool(states.get("RUNNING")))
+        detail = "" if is_up else f"no replica is running: {found.message or found.status.value}"
+        return ClusterStatus(is_up=is_up, detail=detail, replicas=states)
+
+    async def fetch_replica_info(self, news: ClusterStatus, *, is_due: bool) -> ClusterStatus:
+        """Gets the handle, and sends the gateway a replica's card; later on the fingerprint of one, now and then."""
+        from ray import serve  # noqa: PLC0415 - in this process alone
+
+        if self.handle is None:
+            handle = await asyncio.to_thread(serve.get_app_handle, self.orders.application)
+            message.write(self.writer, await asyncio.wait_for(handle.describe.remote(), ANSWER_SECONDS))
+            self.handle = handle
+        elif is_due and news.replicas.get("RUNNING"):
+            with contextlib.suppress(TimeoutError):  # a replica may be too busy to say; the next time will do
+                fingerprint = await asyncio.wait_for(self.handle.fingerprint.remote(), ANSWER_SECONDS)
+                return msgspec.structs.replace(news, fingerprint=fingerprint)
+        return news
+
+
+def lost_errors() -> tuple[type[Exception], ...]:
+    """What a call raises whose replica, node or connection was lost: it may succeed elsewhere."""
+    from ray import exceptions  # noqa: PLC0415 - in this process alone
+    from ray.serve.exceptions import DeploymentUnavailableError, ReplicaUnavailableError  # noqa: PLC0415
+
+    return (
+        exceptions.RayActorError,
+        exceptions.WorkerCrashedError,
+        exceptions.NodeDiedError,
+        exceptions.ObjectLostError,
+        exceptions.TaskCancelledError,
+        exceptions.RpcError,
+        DeploymentUnavailableError,
+        ReplicaUnavailableError,
+        ConnectionError,
+    )
+
+
+async def run(orders: ClientConfig) -> None:
+    channel = socket.socket(fileno=orders.fd)
+    reader, writer = await asyncio.open_unix_connection(sock=channel)
+    reason = await asyncio.to_thread(join, orders.address)
+    if not reason:
+        reason = await RayClient(orders, reader, writer).run()
+    message.write(writer, message.encode(Shutdown(reason=reason)))
+    await asyncio.wait_for(writer.drain(), ANSWER_SECONDS)
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the gateway drains first
+    orders = msgspec.json.decode(sys.argv[1], type=ClientConfig)
+    code = 0
+    try:
+        asyncio.run(run(orders))
+    except (ConnectionError, TimeoutError):
+        code = 1
+    finally:
+        os._exit(code)  # a thread that waits for a lost cluster, or Ray's own goodbye to it, would hold the process
+
+
+if __name__ == "__main__":
+    main()

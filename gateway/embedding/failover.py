@@ -1,0 +1,296 @@
+"""Several embedders of the same model under one name: the first that can serves, and a reply tells which.
+
+Only what was proven equal serves: each member embeds the same texts before its first use, and one whose vectors are others is
+refused. A member that fails, or is too slow, hands its request to the next; what a client did wrong is nobody's to try again.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, TypeVar
+
+from msgspec import Meta, Struct
+
+from gateway.config import ModelRow
+from gateway.config.typed import typed
+from gateway.embedding.backend import BackendContext
+from gateway.embedding.embedder import Description, Embedder, Health, Inputs, Prepared, Vectors, Verified
+from gateway.embedding.equivalence import Rows, check_equivalent, differ, probe_vectors
+from gateway.embedding.loading import wait_settled
+from gateway.errors import ConfigurationError, DeadlinePassed, GatewayError, InvalidValue, OperatorError, Overloaded
+from gateway.log import get_logger
+from gateway.metrics import ModelMetrics
+
+FALLS_BACK = frozenset({502, 503})
+REST_SECONDS = 5.0  # a member that failed is asked last for so long: one that hangs would cost every request its share of time
+CHECK_SECONDS, MAX_CHECK_SECONDS = 5.0, 300.0  # between tries to reach a member that was away; doubled after each
+
+Answer = TypeVar("Answer")
+
+log = get_logger()
+
+
+class MemberRow(Struct, frozen=True, kw_only=True):
+    """What is read of a member before its backend reads the rest."""
+
+    backend: str
+    name: Annotated[str, Meta(max_length=60, pattern=r"^[A-Za-z0-9._-]+$")] | None = None  # a header's and a label's value
+
+
+class FailoverSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    members: Annotated[
+        list[dict[str, Any]],
+        Meta(
+            min_length=2,
+            description="Servers of the same model, in the order they are asked, each [[models.members]] with its backend, that"
+            " backend's settings and, if you like, a name. Each embeds the same texts before it is used, and one whose vectors are"
+            " others (cosine below 0.99) is refused. Every reply says in x-gateway-member whose it is.",
+        ),
+    ]
+
+
+class FailoverBackend:
+    """The backend of models that several servers have."""
+
+    name = "group"
+    settings = FailoverSettings
+
+    def build(self, settings: FailoverSettings, context: BackendContext) -> "FailoverEmbedder":
+        """Raises ConfigurationError for a member that is wrong."""
+        members = [member_of(number, table, context) for number, table in enumerate(settings.members, start=1)]
+        for number, member in enumerate(members):
+            if member.name in {other.name for other in members[:number]}:
+                raise ConfigurationError(f"models[{context.name}].members: the name '{member.name}' is used twice")
+        return FailoverEmbedder(context.name, members, context.metrics)
+
+
+@dataclass(slots=True)
+class Member:
+    """One of a group. `built` is its embedder without the cache, which two of one fingerprint share: the probes go past it.
+
+    `failure` is why it is refused for good; `rests_until` is on the clock of `time.monotonic`. `fingerprint` is what was checked: a
+    member that has another since is checked again, and one that was `refused` for it is when it has another again.
+    """
+
+    name: str
+    embedder: Embedder
+    built: Embedder
+    task: asyncio.Task[None] | None = None  # its start
+    is_checked: bool = False
+    failure: OperatorError | None = None
+    fingerprint: str = ""
+    refused: tuple[str, OperatorError] | None = None
+    cooling_until: float = 0.0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+def member_of(number: int, table: dict[str, Any], context: BackendContext) -> Member:
+    where = f"models[{context.name}].members[{number - 1}]"
+    own = {name: value for name, value in table.items() if name in {"backend", "name"}}
+    row = typed(own, MemberRow, where=where)
+    if row.backend == FailoverBackend.name or context.member is None:
+        raise ConfigurationError(f"{where}.backend: a group cannot be a member of a group")
+    name = row.name or f"{number}-{row.backend}"
+    settings = {name: value for name, value in table.items() if name not in own}
+    model = context.member(ModelRow(name=f"{context.name}/{name}", backend=row.backend, settings=settings))
+    return Member(name, model.embedder, model.built or model.embedder)
+
+
+class FailoverEmbedder:
+    """An Embedder over its members. What it describes is the first of them that was reached."""
+
+    def __init__(
+        self, name: str, members: list[Member], metrics: ModelMetrics, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.name = name
+        self.members = members
+        self.metrics = metrics
+        self.clock = clock
+        self.first: tuple[Description, Rows] | None = None  # what every other member is held against
+        self.first_name = ""
+        self.state = Health("loading", "not started")
+        self.task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Reaches and checks the members. Those that are away are checked before their first use, all but one at most.
+
+        Raises OperatorError where one gives other vectors than the others, or none can be reached.
+        """
+        reasons = []
+        self.first = None
+        for member in self.members:
+            member.is_checked, member.failure = False, None
+            try:
+                await self.check(member)
+            except (OperatorError, GatewayError) as error:
+                if member.failure is not None or isinstance(error, ConfigurationError):
+                    self.state = Health("failed", str(error))
+                    raise
+                reasons.append(f"{member.name}: {error}")
+                log.warning("group_member_away", model=self.name, member=member.name, reason=str(error))
+        if self.first is None:
+            self.state = Health("failed", "no member can be reached")
+            raise OperatorError(
+                f"models[{self.name}]: no member can be reached: {'; '.join(reasons)}", category="no_member_reached"
+            )
+        self.state = Health("ready")
+        if reasons:
+            self.begin_watch()
+
+    async def check(self, member: Member) -> None:
+        """Starts a member and holds its vectors against the first one's. Raises OperatorError or GatewayError."""
+        async with member.lock:
+            if member.is_checked:
+                return
+            if member.failure is not None:
+                raise member.failure
+            await self.start_member(member)
+            if isinstance(member.built, Verified):
+                await member.built.verify()
+            about = member.embedder.describe()
+            if member.refused is not None and member.refused[0] == about.fingerprint:
+                raise member.refused[1]
+            names = self.first[0].prompts if self.first is not None else about.prompts
+            try:
+                found = (about, await probe_vectors(member.built, names))
+                if self.first is None:
+                    self.first, self.first_name = found, member.name
+                check_equivalent(f"models[{self.name}]: the members {self.first_name} and {member.name}", self.first, found)
+            except InvalidValue as error:  # a prompt that only the first has: its texts would be embedded without it
+                where = f"models[{self.name}]: the members {self.first_name} and {member.name}"
+                member.failure = differ(f"{where} differ in prompts: {error.message}")
+                raise member.failure from None
+            except OperatorError as error:
+                if member.fingerprint:  # it was checked before, and its server was changed since: that may be undone
+                    member.refused = (about.fingerprint, error)
+                    log.warning("group_member_changed", model=self.name, member=member.name, reason=str(error))
+                else:
+                    member.failure = error
+                raise
+            member.is_checked, member.fingerprint = True, about.fingerprint
+
+    async def start_member(self, member: Member) -> None:
+        """Raises as the member's start, and OperatorError while that waits for a server that is away; it then goes on by itself."""
+        if member.task is None or (member.task.done() and member.embedder.health().state != "ready"):
+            member.task = asyncio.create_task(member.embedder.start(), name=f"start-{self.name}/{member.name}")
+        await wait_settled(member.task, member.embedder)
+        if not member.task.done():
+            raise OperatorError(f"it is away: {member.embedder.health().detail}", category="no_member_reached")
+        member.task.result()
+
+    def begin_watch(self) -> None:
+        if self.task is None or self.task.done():
+            self.task = asyncio.create_task(self.watch(), name=f"group-{self.name}")
+
+    async def watch(self) -> None:
+        """Reaches those that were away, until all were checked or refused."""
+        seconds = CHECK_SECONDS
+        while waiting := [member for member in self.members if not member.is_checked and member.failure is None]:
+            await asyncio.sleep(seconds)
+            seconds = min(2 * seconds, MAX_CHECK_SECONDS)
+            for member in waiting:
+                await self.retry_member(member)
+
+    async def retry_member(self, member: Member) -> bool:
+        """Whether a member that was away can be used now."""
+        try:
+            await self.check(member)
+        except (OperatorError, GatewayError):
+            member.cooling_until = self.clock() + REST_SECONDS
+        if member.failure is not None:
+            log.error("group_member_refused", model=self.name, member=member.name, reason=str(member.failure))
+        if not member.is_checked:
+            return False
+        log.info("group_member_back", model=self.name, member=member.name)
+        return True
+
+    async def prepare(self, inputs: Inputs) -> Prepared:
+        """By the first member that can; `work` is whose it is."""
+        member, prepared = await self.ask_member(inputs, lambda member: member.embedder.prepare(inputs))
+        return replace(prepared, work=(member, prepared))
+
+    async def embed(self, prepared: Prepared) -> Vectors:
+        chosen, own = prepared.work
+        inputs = prepared.inputs
+
+        async def embedded(member: Member) -> Vectors:
+            return await member.embedder.embed(own if member is chosen else await member.embedder.prepare(inputs))
+
+        member, vectors = await self.ask_member(inputs, embedded)
+        self.metrics.member_served(member.name, is_first=member is self.members[0])
+        return replace(vectors, member=member.name, fingerprint=vectors.fingerprint or member.fingerprint)
+
+    async def ask_member(self, inputs: Inputs, work: Callable[[Member], Awaitable[Answer]]) -> tuple[Member, Answer]:
+        """What the first member that does not fail answers. Raises the first one's failure when all did."""
+        failure: GatewayError | None = None
+        order = self.candidates()
+        for number, member in enumerate(order):
+            seconds = share(inputs.deadline, num_left=len(order) - number)
+            try:
+                if not member.is_checked and not await within(self.retry_member(member), seconds):
+                    continue
+                answer = await within(work(member), seconds)
+                if member.embedder.describe().fingerprint != member.fingerprint:
+                    member.is_checked = False
+                    self.begin_watch()
+                    if not await within(self.retry_member(member), seconds):
+                        continue
+            except GatewayError as error:
+                if error.status not in FALLS_BACK:
+                    raise
+                failure = failure or error
+                self.cool_down(member, error)
+            else:
+                return member, answer
+        raise failure or Overloaded("None of this model's servers can be reached.", retry_after_seconds=REST_SECONDS)
+
+    def candidates(self) -> list[Member]:
+        """As configured; those that failed a moment ago after the others, and those that were never reached last."""
+        now = self.clock()
+        known = [member for member in self.members if member.is_checked or (member.failure is None and member.cooling_until <= now)]
+        return sorted(known, key=lambda member: (not member.is_checked, member.cooling_until > now))
+
+    def cool_down(self, member: Member, error: GatewayError) -> None:
+        """It is asked last for a while. Told once for that while, however many requests it fails."""
+        if member.cooling_until <= self.clock():
+            log.warning("group_member_failed", model=self.name, member=member.name, code=error.outcome)
+        member.cooling_until = self.clock() + REST_SECONDS
+        self.metrics.record_member(member.name, error.outcome)
+
+    def describe(self) -> Description:
+        if self.first is None:
+            raise RuntimeError("a group is described once it is started")
+        return replace(self.first[0], backend=FailoverBackend.name)
+
+    def health(self) -> Health:
+        checked = [member for member in self.members if member.is_checked]
+        if self.state.state == "ready" and all(member.embedder.health().state == "failed" for member in checked):
+            return Health("failed", "every member failed")
+        return self.state
+
+    async def close(self) -> None:
+        self.state = Health("failed", "closed")
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
+        for member in self.members:
+            if member.task is not None:
+                member.task.cancel()
+                await asyncio.gather(member.task, return_exceptions=True)
+            await member.embedder.close()
+
+
+def share(deadline: float, *, num_left: int) -> float:
+    """The seconds a member may take: half of what is left while others could still be asked, else all of it."""
+    left = max(0.0, deadline - time.monotonic())
+    return left / 2 if num_left > 1 else left
+
+
+async def within(work: Awaitable[Answer], seconds: float) -> Answer:
+    """Raises DeadlinePassed when it takes longer."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await work
+    except TimeoutError:
+        raise DeadlinePassed from None

@@ -1,0 +1,303 @@
+"""A model on this machine, as an Embedder: tokenise, cut into windows, queue, join."""
+
+import asyncio
+import math
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from gateway.embedding.backend import BackendContext
+from gateway.embedding.embedder import Description, Health, Inputs, Prepared, Vectors
+from gateway.embedding.fingerprint import Fingerprint, digest
+from gateway.embedding.vectors import ALL_ZERO, join_windows, normalize_rows, refuse_no_vector
+from gateway.engine import runtime
+from gateway.engine.artifact import ArtifactStore, Manifest
+from gateway.engine.batcher import Batcher
+from gateway.engine.budget import Budget
+from gateway.engine.compiler import CompileProcess
+from gateway.engine.device import Device
+from gateway.engine.encoder import Encoder, EncoderInfo, OutOfMemory, Window
+from gateway.engine.fidelity import PROOF_TEXT, UNFAITHFUL, Proof, cosines, proof_window
+from gateway.engine.identity import Identity
+from gateway.engine.preprocessor import Preprocessor, Windows
+from gateway.engine.runtime import LoadedModel
+from gateway.engine.settings import LocalSettings
+from gateway.engine.tokenizer import Tokenizer
+from gateway.engine.work import AllZero, NotFinite, TooLarge, Work
+from gateway.errors import GatewayError, ModelUnavailable, OperatorError, Overloaded, Unembeddable
+from gateway.log import get_logger
+from gateway.tracing import stage
+
+TOKENIZER_THREADS = 4  # so that a short query's tokenising does not wait behind three bulks'
+PROOF_SECONDS = 120.0  # for one short text through a model that has just been warmed up
+JOIN_SECONDS = 2.0  # a batch takes less; a device that hangs must not keep a forced end waiting
+WARMUP_LENGTHS = (8, 16, 24, 32, 40, 48, 64, 96, 128, 256)
+
+log = get_logger()
+
+
+class SentenceTransformersBackend:
+    """The backend of models that sentence-transformers can load."""
+
+    name = "sentence-transformers"
+    settings = LocalSettings
+
+    def build(self, settings: LocalSettings, context: BackendContext) -> "LocalEmbedder":
+        return LocalEmbedder(settings, context)
+
+
+class LocalEmbedder:
+    """An Embedder over the encoders of one model, a device thread each, all fed by one batcher."""
+
+    def __init__(self, settings: LocalSettings, context: BackendContext) -> None:
+        self.settings = settings
+        self.context = context
+        self.name = context.name
+        self.limits = context.limits
+        self.engine = context.engine
+        self.metrics = context.metrics
+        own = context.engine.models_dir
+        self.artifacts = ArtifactStore(Path(own) if own else context.data_dir / "models")
+        self.state = Health("loading", f"{settings.source}: not started")
+        self.pool = ThreadPoolExecutor(TOKENIZER_THREADS, thread_name_prefix=f"tokenizer-{self.name}")
+        self.devices: list[Device] = []
+        self.proof: Proof | None = None
+        self.compile_process = CompileProcess()
+        self.load_lock = context.load_lock
+        self.is_closed = False
+
+    async def start(self) -> None:
+        try:
+            async with self.load_lock:
+                await asyncio.to_thread(self.load)
+            if self.proof is not None and not self.is_closed:
+                await self.prove(self.proof)
+        except OperatorError as error:
+            self.state = Health("failed", str(error))
+            raise
+        self.state = Health("ready")
+
+    async def prove(self, proof: Proof) -> None:
+        """Sends a text whose vector is known along the whole road. Raises OperatorError where another comes out, or none."""
+        window = proof_window(self.info, self.tokenizer)
+        inputs = Inputs([PROOF_TEXT], is_array=False, caller="", deadline=math.inf, normalize=False)
+        prepared = Prepared(inputs, [len(window)], [False], "end", work=Windows([window], [1], [1]))
+        try:
+            async with asyncio.timeout(PROOF_SECONDS):
+                rows = (await self.embed(prepared)).rows
+        except TimeoutError:
+            raise self.gives_no_vectors(f"nothing within {PROOF_SECONDS:.0f} seconds") from None
+        except GatewayError as error:
+            raise self.gives_no_vectors(f"an error, {error.outcome}") from None
+        if window != proof.window:
+            raise self.gives_no_vectors("other tokens")
+        if not proof.holds(rows, self.info.precision):
+            raise self.gives_no_vectors(f"a vector whose cosine to it is {cosines(rows, proof.row[None])[0]:.5f}")
+
+    def gives_no_vectors(self, what: str) -> OperatorError:
+        source = self.settings.source
+        return OperatorError(f"{source}: of a text whose vector is known, the loaded model gives {what}", category=UNFAITHFUL)
+
+    def load(self) -> None:
+        self.start_devices(runtime.load(self.name, self.settings, self.engine, self.artifacts, child=self.compile_process))
+        pooling = runtime.default_pooling(self.settings)
+        if pooling:
+            log.warning("no_modules_json", model=self.name, hint=f"its folder has none: {pooling}, as sentence-transformers does")
+        if self.is_closed:  # while this thread, which cannot be stopped, was loading
+            self.stop()
+
+    def start_devices(self, loaded: LoadedModel) -> None:
+        """Warms the encoders up, and starts a device thread for each of them."""
+        self.tokenizer = Tokenizer(loaded.encoders[0].info.tokenizer_json)
+        for encoder in loaded.encoders:  # as text it is no longer needed: for a vocabulary of 250,000 words it is 39 MB
+            encoder.info = replace(encoder.info, tokenizer_json="")
+        self.info = loaded.encoders[0].info
+        self.prompts: dict[str, str] = self.info.prompts | dict(self.settings.prompts)
+        self.preprocessor = Preprocessor(
+            self.info,
+            self.tokenizer,
+            prompts=self.prompts,
+            rule=self.settings.long_input,
+            limits=self.limits,
+            instruction_format=self.settings.instruction_format,
+        )
+        self.description = self.build_description(loaded)
+        budget = Budget(self.engine.max_batch_tokens or self.info.default_max_batch_tokens, self.metrics)
+        self.batcher = Batcher(
+            budget=budget,
+            max_queue_tokens=self.engine.max_queue_tokens,
+            metrics=self.metrics,
+            shapes=self.info.shapes,
+            num_devices=len(loaded.encoders),
+        )
+        self.proof = loaded.proof
+        warm_up(loaded.encoders, budget, seconds=self.engine.warmup_seconds)
+        self.devices = [
+            Device(encoder=encoder, batcher=self.batcher, metrics=self.metrics, on_failed=self.on_device_failed, proof=loaded.proof)
+            for encoder in loaded.encoders
+        ]
+        for device in self.devices:
+            device.start()
+        loaded.afterwards()
+
+    def on_device_failed(self) -> None:
+        """The others go on; without any, nobody is left to wait for."""
+        if all(device.failed for device in self.devices):
+            self.batcher.close(ModelUnavailable("Its device fails."))
+
+    def build_description(self, loaded: LoadedModel) -> Description:
+        identity, rule = loaded.identity, self.settings.long_input
+        fingerprint = fingerprint_of(identity, self.info, self.settings, runtime=self.info.runtime)
+        return Description(
+            backend=SentenceTransformersBackend.name,
+            source=self.settings.source,
+            dimensions=self.info.dimensions,
+            max_tokens=self.info.max_tokens,
+            long_input=rule,
+            fingerprint=str(fingerprint),
+            runtime=self.info.runtime,
+            device=",".join(dict.fromkeys(encoder.info.device for encoder in loaded.encoders)),
+            precision=self.info.precision,
+            created=identity.created,
+            fidelity=loaded.fidelity,
+            fallback=loaded.fallback,
+            prompts=tuple(name for name, text in self.prompts.items() if text),
+            tasks=self.info.tasks,
+            takes_instruction=self.preprocessor.instruction_format is not None,
+        )
+
+    def from_fingerprint(self, fingerprint: str) -> "LocalEmbedder | None":
+        """This row's settings over another compiled model on the shelf, one with that fingerprint; None where there is none."""
+        for place, manifest in self.artifacts.all():
+            settings = msgspec.structs.replace(self.settings, source=manifest.source)
+            if (
+                manifest.runtime == "openvino"
+                and str(fingerprint_of(manifest.identity, manifest, settings, runtime="openvino")) == fingerprint
+            ):
+                other = LocalEmbedder(settings, self.context)
+                other.start_devices(runtime.load_artifact(self.name, place, manifest, self.engine))
+                other.state = Health("ready")
+                return other
+        return None
+
+    async def prepare(self, inputs: Inputs) -> Prepared:
+        started = time.perf_counter()
+        self.preprocessor.refuse_too_many_characters(inputs)
+        abandoned = threading.Event()
+        if self.preprocessor.is_short(inputs):
+            prepared = self.preprocessor.prepare(inputs, abandoned)
+        else:
+            try:
+                prepared = await asyncio.get_running_loop().run_in_executor(self.pool, self.preprocessor.prepare, inputs, abandoned)
+            finally:
+                abandoned.set()  # a client that left needs no more tokens
+        ended = time.perf_counter()
+        stage("tokenize", started, ended)
+        prepared.stages["tokenize"] = ended - started
+        return prepared
+
+    async def embed(self, prepared: Prepared) -> Vectors:
+        inputs, plan = prepared.inputs, prepared.work
+        loop = asyncio.get_running_loop()
+        work = Work(
+            caller=inputs.caller,
+            windows=plan.windows,
+            rows=np.empty((len(plan.windows), self.info.dimensions), dtype=np.float32),
+            loop=loop,
+            done=loop.create_future(),
+            weight=inputs.weight,
+            service_class=inputs.service_class,
+        )
+        self.batcher.submit(work)
+        try:
+            await work.done
+        except NotFinite as error:
+            raise Unembeddable(inputs.where(input_of_window(plan.counts, error.position))) from None
+        except AllZero as error:
+            raise Unembeddable(inputs.where(input_of_window(plan.counts, error.position)), ALL_ZERO) from None
+        except TooLarge as error:
+            where = inputs.where(input_of_window(plan.counts, error.position))
+            raise Unembeddable(where, "its device has too little memory for it") from None
+        finally:
+            self.batcher.forget(work)  # of a client that left; finished work is long out
+        stage("queue", work.submitted_at, work.started_at)
+        stage("compute", work.started_at, work.finished_at)
+        rows = join_windows(work.rows, counts=plan.counts, weights=plan.weights)
+        if self.must_normalize(inputs, was_joined=len(plan.windows) > len(plan.counts)):
+            rows = normalize_rows(rows)
+        refuse_no_vector(rows, inputs)  # windows may cancel each other, and the length of large values be infinite
+        return Vectors(rows, {"queue": work.queue_seconds, "compute": work.compute_seconds})
+
+    def must_normalize(self, inputs: Inputs, *, was_joined: bool) -> bool:
+        """A mean of unit vectors is shorter than 1; single windows of a normalising model already are of length 1."""
+        return was_joined if self.info.is_normalized else inputs.normalize
+
+    def describe(self) -> Description:
+        return self.description
+
+    def health(self) -> Health:
+        if self.devices and all(device.failed for device in self.devices):
+            return Health("failed", f"{self.settings.source}: its device threads died too often")
+        return self.state
+
+    async def close(self) -> None:
+        self.state, self.is_closed = Health("failed", "closed"), True
+        self.compile_process.stop()
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        if self.devices:
+            await asyncio.to_thread(self.stop)
+
+    def stop(self) -> None:
+        """A batch takes less than the time; several devices that hang have it together."""
+        self.batcher.close(close_encoders())
+        deadline = time.monotonic() + JOIN_SECONDS
+        for device in self.devices:
+            device.join(max(0.0, deadline - time.monotonic()))
+
+
+def fingerprint_of(identity: Identity, info: EncoderInfo | Manifest, settings: LocalSettings, *, runtime: str) -> Fingerprint:
+    """Of a network, loaded or compiled, and the settings of its row that change vectors."""
+    form = settings.instruction_format
+    return Fingerprint(
+        weights=digest(identity.weights, identity.configuration),
+        tokenizer=identity.tokenizer,
+        pooling=identity.pooling,
+        prompts=digest(info.prompts | dict(settings.prompts), info.default_prompt, *([form] if form else [])),
+        long_input=digest(settings.long_input, info.max_tokens),
+        runtime=f"{runtime}-{info.precision}",
+    )
+
+
+def close_encoders() -> GatewayError:
+    return Overloaded("It is shutting down.", retry_after_seconds=1)
+
+
+def warm_up(encoders: list[Encoder], budget: Budget, *, seconds: float) -> None:
+    """Runs common shapes once in each encoder, while there is time: a new shape costs a compilation, a larger batch new memory."""
+    deadline = time.monotonic() + seconds
+    with ThreadPoolExecutor(len(encoders), thread_name_prefix="warm-up") as pool:
+        for is_full in (False, True):
+            list(pool.map(lambda encoder: warm_up_one(encoder, budget, deadline, is_full=is_full), encoders))  # noqa: B023 - at once
+
+
+def warm_up_one(encoder: Encoder, budget: Budget, deadline: float, *, is_full: bool) -> None:
+    """Single texts, or full batches, the longest last. Want of memory makes batches smaller before anybody waits."""
+    longest = min(encoder.info.max_tokens, budget.max_tokens)
+    for length in [*(length for length in WARMUP_LENGTHS if length < longest), longest]:
+        if time.monotonic() >= deadline:
+            return
+        num_rows = encoder.info.shapes.rows(max(1, budget.max_tokens // length)) if is_full else 1
+        try:
+            encoder.embed([Window([0] * length)] * num_rows)
+        except (OutOfMemory, MemoryError):
+            budget.shrink(num_rows * length)
+
+
+def input_of_window(counts: list[int], position: int) -> int:
+    """The index of the input that window `position` is cut from."""
+    return int(np.searchsorted(np.cumsum(counts), position, side="right"))

@@ -1,0 +1,78 @@
+"""What was built from one configuration, and the requests that are answered by it.
+
+A request is answered by the generation that it came to, from its first byte to its last, however many have followed since.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from gateway.access.access_control import AccessControl
+from gateway.access.limits.limiter import Limiter
+from gateway.api.admin import AdminService
+from gateway.api.embeddings import EmbeddingsHandler
+from gateway.config import Config
+from gateway.embedding.catalog import Catalog
+from gateway.embedding.model import Model
+
+
+@dataclass(slots=True)
+class Generation:
+    """The parts in road order; `door` is the whole application. Used on the event loop alone."""
+
+    config: Config
+    access_control: AccessControl | None
+    limiter: Limiter
+    catalog: Catalog
+    handler: EmbeddingsHandler
+    admin: AdminService | None
+    app: ASGIApp
+    num_requests: int = 0
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.num_requests += 1
+        self.idle.clear()
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self.num_requests -= 1
+            if self.num_requests == 0:
+                self.idle.set()
+
+    async def start(self, before: "Generation | None" = None) -> None:
+        """Starts what `before` has not started already; models are not loaded by it. Raises OperatorError."""
+        if before is None or self.limiter.store is not before.limiter.store:
+            await self.limiter.start()
+        if self.access_control is not None and (before is None or self.access_control is not before.access_control):
+            await self.access_control.start()
+
+    def has(self, model: Model) -> bool:
+        """Whether this model's embedder is one of its own."""
+        return any(other.load_state is model.load_state for other in self.catalog.models)
+
+    def alone_in(self, others: Sequence["Generation"]) -> list[Model]:
+        """The models that none of the others has."""
+        return [model for model in self.catalog.models if not any(other.has(model) for other in others)]
+
+    async def close(self, *, survivors: Sequence["Generation"] = ()) -> None:
+        """Closes what none of the survivors has too."""
+        for model in self.alone_in(survivors):
+            await model.embedder.close()
+        if self.access_control is not None and all(self.access_control is not other.access_control for other in survivors):
+            await self.access_control.close()
+        if all(self.limiter.store is not other.limiter.store for other in survivors):
+            await self.limiter.close()
+        if self.admin is not None:
+            self.admin.close()
+        self.handler.close()
+
+    async def wait_ended(self, *, timeout_seconds: float) -> None:
+        """Returns once nothing is under way here; a client that will not read its reply is not waited for beyond the time."""
+        if self.num_requests:
+            try:
+                await asyncio.wait_for(self.idle.wait(), timeout_seconds)
+            except TimeoutError:
+                return

@@ -1,0 +1,268 @@
+"""One client's connection, over uvicorn's HTTP: what it may cost before, between and after requests, in time and in bytes.
+
+uvicorn has no limit on the time or the size of headers, none on replies that nobody reads, and answers what is no HTTP in plain
+text. Bodies are limited in `body`, by the road itself.
+"""
+
+import asyncio
+import socket
+from itertools import islice
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from gateway.api import error_handler
+from gateway.api.request_log import PRIVATE_HEADERS, request_id_from
+from gateway.config import ServerSettings
+from gateway.errors import GatewayError, HeadersTooLarge, InvalidValue, SlowRequest
+from gateway.log import get_logger
+from gateway.metrics import Metrics
+from gateway.server.connection_table import AddressGroup, ConnectionTable, Refusal, too_many
+from gateway.server.log_sampler import LogSampler
+from gateway.server.upgrade import RequestParser
+from gateway.server.write_buffer import CoalescingTransport
+
+KB = 1024
+READ_BYTES = 256 * KB  # that one read may bring, whatever stands in it
+FRAMING_RATIO = 8  # bytes on the wire for one of a body that comes in chunks of one; what is more is trailers
+KERNEL_BYTES = 128 * KB  # of a reply, in the kernel and not yet sent: it takes more by halves of this, so that progress is seen
+STUCK_SECONDS = 1.0  # without reading anything, after which a client's place may go to another where there is no other
+MAX_LOOKED_AT = 64  # of those who have not read everything, so that a flood of newcomers costs little
+
+log = get_logger()
+
+
+class SlowReaders:
+    """The connections whose clients have not read all that was sent, longest waiting first, and the bytes they keep in memory."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.connections: dict[HTTPProtocol, None] = {}
+
+    def add(self, connection: "HTTPProtocol") -> None:
+        self.connections[connection] = None
+        num_bytes = sum(each.transport.get_write_buffer_size() for each in self.connections)
+        while num_bytes > self.max_bytes:
+            slowest = next(iter(self.connections))
+            num_bytes -= slowest.transport.get_write_buffer_size()
+            slowest.abort("unread_bytes")
+
+    def remove(self, connection: "HTTPProtocol") -> None:
+        self.connections.pop(connection, None)
+
+    def cut_stuck(self) -> bool:
+        """Ends the reply that has been unread for longest and of which nothing is being read; False where there is none."""
+        stuck = next((each for each in islice(self.connections, MAX_LOOKED_AT) if each.is_stuck()), None)
+        if stuck is not None:
+            stuck.abort("made_room")
+        return stuck is not None
+
+
+class HTTPProtocol(HttpToolsProtocol):
+    """`scope` is uvicorn's, of the latest request that has begun; `cycle` is of the latest whose headers are here."""
+
+    def __init__(
+        self,
+        *args: Any,
+        settings: ServerSettings,
+        metrics: Metrics,
+        sampler: LogSampler,
+        unread: SlowReaders,
+        table: ConnectionTable,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.table = table
+        self.groups: tuple[AddressGroup, ...] = ()
+        self.refusal: Refusal | None = None  # why it has no place
+        self.parser: RequestParser = RequestParser(self)  # type: ignore[assignment]  # it has all of httptools' that uvicorn uses
+        self.settings = settings
+        self.metrics = metrics
+        self.sampler = sampler
+        self.slow_readers = unread
+        self.counted: Any = None  # the scope whose bytes are counted
+        self.num_bytes = 0
+        self.num_body_bytes = 0
+        self.num_unread_bytes = 0
+        self.seen_unread: tuple[int, float] | None = None  # how much, and since when it has not become less
+        self.head_timer: asyncio.TimerHandle | None = None
+        self.read_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        transport.set_write_buffer_limits(high=0)  # so that every byte that is not read is noticed
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family != socket.AF_UNIX and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_BYTES)
+        super().connection_made(CoalescingTransport(transport))
+        self.refusal = self.table.enter(self)
+        if self.refusal is not None and not self.groups:
+            self.refuse(too_many(self.refusal), self.refusal)
+        else:
+            self.expect_head()
+
+    @property
+    def peer(self) -> str | None:
+        return self.client[0] if self.client else None
+
+    @property
+    def is_waiting(self) -> bool:
+        """No request of it is being answered, and all that was answered has left."""
+        return (self.cycle is None or self.cycle.response_complete) and self not in self.slow_readers.connections
+
+    def make_room(self) -> None:
+        if self.is_in_head:
+            self.refuse(too_many("server_overloaded"), "made_room")
+        else:
+            self.metrics.connections_cut.labels("made_room").inc()
+            self.transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        super().data_received(data)
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            self.expect_head()
+        elif self.head_timer is not None:
+            self.head_timer.cancel()
+            self.head_timer = None
+        if cycle is None or cycle.more_body or self.is_in_head:  # a request that came whole is seen to by the edge
+            self.count(len(data))
+
+    @property
+    def is_in_head(self) -> bool:
+        return self.scope is not None and (self.cycle is None or self.cycle.scope is not self.scope)
+
+    def expect_head(self) -> None:
+        """From the first byte of a request, or of what is none, until its headers are here."""
+        if self.head_timer is None and not self.transport.is_closing():
+            self.head_timer = self.loop.call_later(self.settings.header_timeout_seconds, self.on_head_timeout)
+
+    def count(self, num_bytes: int) -> None:
+        """From the second read on: the first, of `READ_BYTES` at most, may also hold the end of another request."""
+        if self.counted is not self.scope:
+            self.counted, self.num_bytes, self.num_body_bytes = self.scope, 0, 0
+            return
+        self.num_bytes += num_bytes
+        most = self.settings.max_header_bytes + (0 if self.is_in_head else FRAMING_RATIO * self.num_body_bytes + READ_BYTES)
+        if self.scope is not None and self.num_bytes > most and not self.transport.is_closing():
+            self.fail(HeadersTooLarge(self.settings.max_header_bytes))
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self.is_waiting:
+            self.table.wait(self)  # anew: a client that was idle for long may have begun just now
+
+    def on_headers_complete(self) -> None:
+        if self.parser.is_unsupported_upgrade:
+            return
+        if self.refusal is not None:
+            self.refusal = self.table.place(self)  # there may be one by now
+        self.table.work(self)
+        if self.refusal is not None:
+            self.scope["state"]["no_place"] = self.refusal  # so that the edge answers probes alone
+        super().on_headers_complete()
+        if self.refusal is not None:
+            self.cycle.keep_alive = False
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.is_waiting and not self.transport.is_closing():
+            self.table.wait(self)
+
+    def on_message_complete(self) -> None:
+        if not self.parser.is_unsupported_upgrade:
+            super().on_message_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self.num_body_bytes += len(body)
+        super().on_body(body)
+
+    def on_head_timeout(self) -> None:
+        """A client that sent nothing, or is still sending what was answered long ago, expects no reply."""
+        self.head_timer = None
+        if self.is_in_head:
+            self.fail(SlowRequest(self.settings.header_timeout_seconds, part="headers"))
+        else:
+            self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words, which clients need not read
+        self.fail(InvalidValue("Your request is not valid HTTP."))
+
+    def fail(self, error: GatewayError) -> None:
+        """The end of this connection. What is wrong may come after a request that is well: that one is answered first."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or (cycle.more_body and not cycle.response_started):
+            self.refuse(error)
+        elif cycle.more_body:
+            self.abort(error.outcome)  # in the middle of a reply nothing can be said
+        else:
+            cycle.keep_alive = False
+            self.flow.pause_reading()
+
+    def refuse(self, error: GatewayError, reason: str | None = None) -> None:
+        """`reason` is what is counted, where that is not the error's own code."""
+        self.metrics.connections_cut.labels(reason or error.outcome).inc()
+        request_id = request_id_from(None)
+        if self.sampler.has_room(error.outcome):
+            log.info("connection_refused", request_id=request_id, status=error.status, code=error.outcome, client=self.peer)
+        body = error_handler.body(error)
+        headers = {
+            "content-type": error_handler.JSON,
+            "content-length": str(len(body)),
+            **error.headers(),
+            "connection": "close",
+            "x-request-id": request_id,
+            **{name.decode(): value.decode() for name, value in PRIVATE_HEADERS},
+        }
+        lines = "".join(f"{name.lower()}: {value}\r\n" for name, value in headers.items())
+        self.transport.write(STATUS_LINE[error.status] + lines.encode() + b"\r\n" + body)
+        self.transport.close()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.table.work(self)
+        self.watch_reader()
+        self.slow_readers.add(self)
+
+    def is_stuck(self) -> bool:
+        """Whether its client has read nothing of its reply for a while: since it was last asked, if it had read anything then."""
+        num_bytes, now = self.transport.get_write_buffer_size(), self.loop.time()
+        if self.seen_unread is None or num_bytes < self.seen_unread[0]:
+            self.seen_unread = num_bytes, now
+        return now - self.seen_unread[1] >= STUCK_SECONDS
+
+    def watch_reader(self) -> None:
+        self.num_unread_bytes = self.transport.get_write_buffer_size()
+        self.read_timer = self.loop.call_later(self.settings.send_timeout_seconds, self.on_read_timeout)
+
+    def on_read_timeout(self) -> None:
+        if self.transport.get_write_buffer_size() >= self.num_unread_bytes:
+            self.abort("unread_timeout")
+        else:
+            self.watch_reader()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.forget_reader()
+        if self.is_waiting and not self.transport.is_closing():
+            self.table.wait(self)
+
+    def forget_reader(self) -> None:
+        self.slow_readers.remove(self)
+        self.seen_unread = None
+        if self.read_timer is not None:
+            self.read_timer.cancel()
+            self.read_timer = None
+
+    def abort(self, reason: str) -> None:
+        self.metrics.connections_cut.labels(reason).inc()
+        self.forget_reader()
+        self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.table.leave(self)
+        self.forget_reader()
+        if self.head_timer is not None:
+            self.head_timer.cancel()
+        super().connection_lost(exc)

@@ -1,0 +1,91 @@
+"""What may be said of a key, and which models that opens."""
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.access.keys.key import Allowance, Caller
+from gateway.access.keys.policy import FIELDS, InvalidPolicy, KeyPolicy, as_table, policy_of
+
+WRONG = [
+    ({"requests_per_minute": 0}, "requests_per_minute"),
+    ({"requests_per_minute": -1}, "requests_per_minute"),
+    ({"tokens_per_minute": 10**12 + 1}, "tokens_per_minute"),
+    ({"tokens_per_minute": 10**30}, "tokens_per_minute"),
+    ({"token_budget": "5"}, "token_budget"),
+    ({"token_budget": True}, "token_budget"),
+    ({"token_budget": 1.5}, "token_budget"),
+    ({"budget_period": "week"}, "budget_period"),
+    ({"budget_period": None}, "budget_period"),
+    ({"models": []}, "models"),
+    ({"models": [""]}, "models"),
+    ({"models": "all-*"}, "models"),
+    ({"models": ["m"] * 101}, "models"),
+    ({"models": ["m\n"]}, ""),
+    ({"name": "n" * 201}, "name"),
+    ({"name": "\x1b[31mred"}, ""),
+    ({"expires_at": "tomorrow"}, "expires_at"),
+    ({"expires_at": "2026-11-25T00:00:00"}, "expires_at"),
+    ({"is_admin": "yes"}, "is_admin"),
+    ({"metadata": {"a": 1}}, "metadata"),
+    ({"metadata": {"a" * 65: ""}}, "metadata"),
+    ({"metadata": {"a": "b" * 513}}, "metadata"),
+    ({"metadata": {str(number): "" for number in range(17)}}, "metadata"),
+    ({"requests_burst": 5}, "requests_burst"),
+    ({"tokens_burst": 5, "requests_per_minute": 5}, "tokens_burst"),
+    ({"rpm": 5}, "rpm"),
+]
+
+
+@pytest.mark.parametrize(("table", "field"), WRONG, ids=repr)
+def test_terms_that_cannot_be_are_refused_by_their_name(table, field):
+    with pytest.raises(InvalidPolicy) as caught:
+        policy_of(table)
+    assert caught.value.field == field
+    assert str(caught.value).startswith(f"{field}: " if field else "names, models and metadata")
+    assert "\n" not in str(caught.value)
+
+
+def test_no_terms_are_those_of_a_key_without_limits():
+    assert policy_of({}) == KeyPolicy()
+    assert KeyPolicy().allowance == Allowance()
+    assert set(as_table(KeyPolicy())) == set(FIELDS)
+
+
+def test_null_takes_a_limit_away():
+    before = policy_of({"requests_per_minute": 5, "token_budget": 7})
+    assert policy_of({"requests_per_minute": None}, before) == KeyPolicy(token_budget=7)
+
+
+def test_the_allowance_is_the_numbers():
+    numbers = {"requests_per_minute": 1, "requests_burst": 2, "tokens_per_minute": 3, "tokens_burst": 4}
+    terms = policy_of({**numbers, "max_concurrent_requests": 5, "token_budget": 6, "budget_period": "day"})
+    assert terms.allowance == Allowance(1, 2, 3, 4, 5, 6, "day")
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS), st.none() | st.integers() | st.text() | st.lists(st.text()) | st.booleans()))
+def test_any_terms_are_taken_or_refused_and_what_is_taken_can_be_told(table):
+    with suppress(InvalidPolicy):
+        terms = policy_of(table)
+        assert policy_of(as_table(terms)) == terms
+
+
+@pytest.mark.parametrize(
+    ("globs", "names", "expected"),
+    [
+        (("*",), ["anything"], True),
+        (("all-*",), ["all-MiniLM-L6-v2"], True),
+        (("all-*",), ["ALL-MiniLM-L6-v2"], False),
+        (("all-*", "bge-*"), ["bge-m3"], True),
+        (("bge-*",), ["all-MiniLM-L6-v2", "text-embedding-3-small"], False),
+        (("text-embedding-3-small",), ["all-MiniLM-L6-v2", "text-embedding-3-small"], True),
+        (("org/*",), ["org/m"], True),
+        (("m?",), ["m"], False),
+        (("[",), ["["], True),
+        ((), ["m"], False),
+    ],
+)
+def test_globs_are_over_every_name_of_a_model(globs, names, expected):
+    assert Caller("id", models=globs).may_use(names) is expected

@@ -1,0 +1,271 @@
+"""What is charged when, what is given back, and what becomes of requests while nobody can tell."""
+
+import asyncio
+
+import pytest
+
+from gateway.access.keys.key import Allowance, Caller
+from gateway.access.limits.limiter import Limiter
+from gateway.access.limits.local_store import Cost, LocalRateLimitStore, RateLimitStoreUnavailable, RateState
+from gateway.config import LimitSettings
+from gateway.errors import (
+    ClientGone,
+    DeadlinePassed,
+    InvalidJSON,
+    LimiterUnavailable,
+    Overloaded,
+    RateLimited,
+    RequestExceedsLimit,
+    Unembeddable,
+)
+from gateway.metrics import Metrics
+from gateway.tests.fakes import FakeClock
+
+
+class AwayMeters(LocalRateLimitStore):
+    """Those of a server that nobody reaches."""
+
+    outage = "it cannot be reached"
+    left: tuple[str, Cost] | None = None
+
+    async def enter(self, caller, limits, visit, *, min_tokens):
+        raise RateLimitStoreUnavailable("it cannot be reached")
+
+    async def charge(self, caller, limits, num_tokens):
+        raise RateLimitStoreUnavailable("it cannot be reached")
+
+    def leave(self, caller, limits, visit, returned):
+        self.left = (visit, returned)
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+def limiter_of(clock, *, meters=None, **settings):
+    return Limiter(LimitSettings(**settings), meters or LocalRateLimitStore(clock), Metrics())
+
+
+def standing(limiter, caller="a"):
+    """The requests and the tokens that fit now."""
+    limits = limiter.visit(Caller(caller)).limits
+    meter = limiter.meters.meter(caller, limits)
+    return limits.requests.remaining(meter.requests_debt), limits.tokens.remaining(meter.tokens_debt)
+
+
+async def served(limiter, num_tokens, error=None, caller="a", cached=0):
+    visit = limiter.visit(Caller(caller))
+    async with visit:
+        await visit.charge(num_tokens, num_cached_tokens=cached)
+        if error is not None:
+            raise error
+    return visit
+
+
+async def test_a_request_and_its_tokens_are_charged_once(clock):
+    limiter = limiter_of(clock, requests_per_minute=60, tokens_per_minute=600, tokens_burst=100)
+    visit = await served(limiter, 30)
+    assert standing(limiter) == (9, 70)
+    assert visit.reading == RateState(60_000_000, 30 * 60_000_000)
+
+
+@pytest.mark.parametrize(
+    "error", [Overloaded(), DeadlinePassed(), asyncio.CancelledError()], ids=lambda error: type(error).__name__
+)
+async def test_work_that_never_ran_is_given_back(clock, error):
+    limiter = limiter_of(clock, requests_per_minute=60, tokens_per_minute=600, tokens_burst=100)
+    with pytest.raises(type(error)):
+        await served(limiter, 30, error)
+    assert standing(limiter) == (10, 100)
+
+
+@pytest.mark.parametrize(
+    "error", [InvalidJSON(), Unembeddable("input"), ClientGone(), ValueError()], ids=lambda error: type(error).__name__
+)
+async def test_what_the_client_or_the_work_did_is_not_given_back(clock, error):
+    limiter = limiter_of(clock, requests_per_minute=60, tokens_per_minute=600, tokens_burst=100)
+    with pytest.raises(type(error)):
+        await served(limiter, 30, error)
+    assert standing(limiter) == (9, 70)
+
+
+async def test_a_reply_that_gives_back_shows_it(clock):
+    limiter = limiter_of(clock, requests_per_minute=60, tokens_per_minute=600, tokens_burst=100)
+    visit = limiter.lease(Caller("a"))
+    await visit.__aenter__()
+    await visit.charge(30)
+    await visit.__aexit__(Overloaded, Overloaded(), None)
+    assert visit.state == RateState()
+
+
+async def test_a_request_refused_for_its_tokens_stays_charged_as_one(clock):
+    limiter = limiter_of(clock, requests_per_minute=60, tokens_per_minute=600, tokens_burst=100)
+    await served(limiter, 90)
+    with pytest.raises(RateLimited) as caught:
+        await served(limiter, 30)
+    assert standing(limiter) == (8, 10)
+    assert (caught.value.status, caught.value.type, caught.value.code) == (429, "tokens", "rate_limit_exceeded")
+    assert caught.value.headers() == {"Retry-After": "2"}
+    assert caught.value.message == (
+        "Rate limit reached on tokens per minute: limit 600, remaining 10, requested 30. Please try again in 2s."
+    )
+
+
+async def test_a_caller_without_a_token_left_is_refused_at_the_door(clock):
+    limiter = limiter_of(clock, requests_per_minute=60, tokens_per_minute=600, tokens_burst=100)
+    await served(limiter, 100)
+    with pytest.raises(RateLimited) as caught:
+        async with limiter.lease(Caller("a")):
+            pytest.fail("it was let in")
+    assert (caught.value.type, standing(limiter)) == ("tokens", (9, 0))
+
+
+@pytest.mark.parametrize(
+    ("wait", "retry_after", "told"), [(0.012, "1", "12ms"), (20, "20", "20s"), (20.5, "21", "20.5s"), (360, "59", "6m0s")]
+)
+def test_a_wait_is_told_exactly_and_in_seconds_that_clients_obey(wait, retry_after, told):
+    error = RateLimited("requests", "requests per minute", wait_seconds=wait)
+    assert error.headers()["Retry-After"] == retry_after
+    assert error.message.endswith(f"Please try again in {told}.")
+
+
+async def test_who_comes_back_when_told_is_served(clock):
+    limiter = limiter_of(clock, requests_per_minute=7, requests_burst=1)
+    await served(limiter, 1)
+    with pytest.raises(RateLimited) as caught:
+        await served(limiter, 1)
+    clock.advance(int(caught.value.headers()["Retry-After"]))
+    await served(limiter, 1)
+
+
+async def test_what_can_never_fit_is_said_to_be_too_much(clock):
+    limiter = limiter_of(clock, tokens_per_minute=600, tokens_burst=100)
+    with pytest.raises(RequestExceedsLimit) as caught:
+        await served(limiter, 101)
+    assert (caught.value.status, caught.value.code) == (400, "request_exceeds_limit")
+    assert "600 tokens per minute" in caught.value.message
+    assert "101 tokens" in caught.value.message
+    assert "at most 100" in caught.value.message
+
+
+async def test_requests_at_once_name_the_limit(clock):
+    limiter = limiter_of(clock, max_concurrent_requests=1)
+    async with limiter.lease(Caller("a")):
+        with pytest.raises(RateLimited) as caught:
+            await served(limiter, 1)
+        await served(limiter, 1, caller="b")
+    assert caught.value.message == "Rate limit reached on concurrent requests: limit 1. Please try again in 1s."
+    assert (caught.value.type, caught.value.headers()) == ("requests", {"Retry-After": "1"})
+    await served(limiter, 1)
+
+
+async def test_cached_inputs_use_up_tokens_unless_the_settings_say_otherwise(clock):
+    limiter = limiter_of(clock, requests_per_minute=60, tokens_per_minute=600, tokens_burst=100)
+    await served(limiter, 30, cached=30)
+    assert standing(limiter)[1] == 70
+    generous = limiter_of(clock, requests_per_minute=60, tokens_per_minute=600, tokens_burst=100, charge_cached=False)
+    await served(generous, 100)
+    await served(generous, 30, cached=30)  # though no token is left
+    assert standing(generous)[1] == 0
+    with pytest.raises(RateLimited):
+        await served(generous, 30, cached=29)
+
+
+async def test_a_key_has_its_own_limits(clock):
+    limiter = limiter_of(clock, requests_per_minute=60)
+    async with limiter.lease(Caller("own", Allowance(requests_per_minute=6))):
+        pass
+    with pytest.raises(RateLimited):
+        async with limiter.lease(Caller("own", Allowance(requests_per_minute=6))):
+            pass
+
+
+async def test_while_nobody_can_tell_requests_are_let_through_if_so_configured(clock):
+    meters = AwayMeters(clock)
+    limits = {"requests_per_minute": 60, "tokens_per_minute": 600, "max_concurrent_requests": 1}
+    limiter = limiter_of(clock, meters=meters, **limits, on_limiter_failure="allow")
+    for _ in range(101):
+        visit = await served(limiter, 30)
+        assert visit.reading is None
+    assert limiter.metrics.registry.get_sample_value("gateway_limiter_failures_total", {"decision": "allowed"}) == 202
+    assert limiter.shortfall == "allow"
+    assert meters.left is not None
+    assert meters.left[1] == Cost()  # nothing was charged, so nothing is given back
+
+
+async def test_while_nobody_can_tell_requests_are_refused_if_so_configured(clock):
+    limiter = limiter_of(clock, meters=AwayMeters(clock), requests_per_minute=60, on_limiter_failure="deny")
+    with pytest.raises(LimiterUnavailable) as caught:
+        await served(limiter, 30)
+    assert (caught.value.status, caught.value.code, caught.value.headers()) == (503, "limiter_unavailable", {"Retry-After": "2"})
+    assert limiter.metrics.registry.get_sample_value("gateway_limiter_failures_total", {"decision": "denied"}) == 1
+
+
+async def test_callers_without_limits_ask_nobody(clock):
+    limiter = limiter_of(clock, meters=AwayMeters(clock), on_limiter_failure="deny")
+    visit = await served(limiter, 10**9)
+    assert visit.reading is None
+
+
+async def test_only_what_exceeds_a_whole_minute_can_never_fit(clock):
+    limiter = limiter_of(clock, tokens_per_minute=1_000_000)
+    await served(limiter, 242_000)
+    await served(limiter, 600_000)
+    with pytest.raises(RateLimited) as caught:
+        await served(limiter, 242_000)
+    assert "limit 1000000, remaining 0, requested 1." in caught.value.message  # at the door, before its size is known
+    clock.advance(int(caught.value.headers()["Retry-After"]))
+    await served(limiter, 1_000_000 - 842_000 + 33 * 1_000_000 // 60)  # above the burst again: what is left of the minute
+    clock.advance(60)
+    with pytest.raises(RequestExceedsLimit) as never:
+        await served(limiter, 1_000_001)
+    assert "at most 1000000 may come at once" in never.value.message
+
+
+async def test_a_request_that_fits_later_is_told_exactly_when(clock):
+    limiter = limiter_of(clock, tokens_per_minute=1_000_000)
+    await served(limiter, 600_000)
+    with pytest.raises(RateLimited) as caught:
+        await served(limiter, 500_000)
+    assert caught.value.headers()["Retry-After"] == "6"
+    assert "remaining 0, requested 500000. Please try again in 6s." in caught.value.message
+    clock.advance(6)
+    await served(limiter, 500_000)
+
+
+async def test_who_comes_back_too_early_again_and_again_pays_for_what_was_counted(clock):
+    limiter = limiter_of(clock, requests_per_minute=6000, tokens_per_minute=64_000, tokens_burst=64_000)
+    await served(limiter, 32_000)
+    waits = []
+    for _ in range(3):
+        with pytest.raises(RateLimited) as caught:
+            await served(limiter, 64_000)
+        waits.append(caught.value.message.rpartition("in ")[2])
+    assert standing(limiter)[1] == 32_000 - 2 * 1000
+    assert waits == ["30s.", "30.938s.", "31.875s."]
+    clock.advance(31.875)
+    await served(limiter, 64_000)
+    assert standing(limiter)[1] == 0
+
+
+async def test_a_429_is_free_for_who_is_served_in_between(clock):
+    limiter = limiter_of(clock, requests_per_minute=6000, tokens_per_minute=64_000, tokens_burst=64_000)
+    await served(limiter, 64_000)
+    for _ in range(3):
+        clock.advance(30)
+        with pytest.raises(RateLimited):
+            await served(limiter, 64_000)
+        clock.advance(30)
+        await served(limiter, 64_000)
+    assert standing(limiter)[1] == 0
+
+
+async def test_callers_who_were_refused_are_remembered_in_bounded_memory(clock, monkeypatch):
+    monkeypatch.setattr("gateway.access.limits.limiter.MAX_REFUSED", 10)
+    limiter = limiter_of(clock, tokens_per_minute=60, tokens_burst=10)
+    for number in range(30):
+        await served(limiter, 6, caller=f"{number}")
+        with pytest.raises(RateLimited):
+            await served(limiter, 6, caller=f"{number}")
+    assert list(limiter.refused) == [str(number) for number in range(20, 30)]

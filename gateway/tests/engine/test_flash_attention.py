@@ -1,0 +1,140 @@
+"""Batches without padding. FlashAttention runs on CUDA alone; a slow function that attends like it stands in for it here."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from transformers import AttentionInterface, RobertaConfig, RobertaModel
+from transformers import modeling_flash_attention_utils as flash
+from transformers.integrations.flash_attention import flash_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, flash_attention_mask
+
+from gateway.engine import flash_attention
+from gateway.engine.encoder import EncoderInfo
+from gateway.engine.fidelity import probe_windows
+from gateway.engine.shape_buckets import FREE
+from gateway.engine.tokenizer import Tokenizer
+from gateway.tests.engine.conftest import embedded, local_of, small_tokenizer
+from gateway.tests.engine.test_torch_encoder import has_cuda, minilm
+
+STAND_IN = "flash_attention_stand_in"
+TEXTS = ["the red server", "a", "we and you in the long text of a model", "it is blue", "green " * 25]
+
+
+def attend(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, softmax_scale=None, causal=False, dropout_p=0.0):
+    """`flash_attn_varlen_func`: each sequence, of those laid end to end, attends to itself alone. Shape (tokens, heads, width)."""
+    assert cu_seqlens_q.equal(cu_seqlens_k)
+    parts = []
+    for start, end in pairwise(cu_seqlens_q.tolist()):
+        assert end - start <= max_seqlen_q == max_seqlen_k
+        each = [tensor[start:end].transpose(0, 1) for tensor in (q, k, v)]
+        parts.append(torch.nn.functional.scaled_dot_product_attention(*each, is_causal=causal, scale=softmax_scale).transpose(0, 1))
+    return torch.cat(parts)
+
+
+def attend_to_neighbours(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, **more):
+    """An attention that mixes texts: what must never be served."""
+    whole = torch.tensor([0, len(q)])
+    return attend(q, k, v, whole, whole, len(q), len(q), **more)
+
+
+@pytest.fixture
+def install(monkeypatch):
+    """Makes a function this machine's FlashAttention, as transformers keeps the one it has loaded."""
+
+    def installed(function):
+        AttentionInterface.register(STAND_IN, flash_attention_forward)
+        AttentionMaskInterface.register(STAND_IN, flash_attention_mask)
+        monkeypatch.setattr(flash, "_loaded_implementation", STAND_IN)
+        monkeypatch.setattr(flash, "_flash_varlen_fn", function)
+        monkeypatch.setattr(flash, "_process_flash_kwargs_fn", flash._lazy_define_process_function(attend))
+
+    return installed
+
+
+@pytest.fixture(scope="module")
+def roberta(tmp_path_factory):
+    """Positions of this one begin behind the padding's."""
+    folder = tmp_path_factory.mktemp("roberta")
+    torch.manual_seed(5)
+    tokenizer = small_tokenizer()
+    config = RobertaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
+        max_position_embeddings=64, pad_token_id=0,
+    )  # fmt: skip
+    RobertaModel(config).save_pretrained(folder / "roberta")
+    tokenizer.save_pretrained(folder / "roberta")
+    modules = [Transformer(str(folder / "roberta"), max_seq_length=32), Pooling(32, pooling_mode="mean")]
+    SentenceTransformer(modules=modules, device="cpu").save(str(folder / "whole"), create_model_card=False)
+    return folder / "whole"
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+async def test_vectors_without_padding_are_encodes_own(family, small_model, roberta, install):
+    folder = roberta if family == "roberta" else small_model
+    local = local_of(folder, runtime="torch", precision="float32")
+    await local.start()
+    encoder = local.devices[0].encoder
+    encoder.info = replace(encoder.info, tokenizer_json=local.tokenizer.to_json())  # as it was before it served
+    install(attend)
+    encoder.unpad(STAND_IN)
+    assert encoder.is_unpadded
+    assert encoder.info.shapes is FREE
+    shapes = []
+    encoder.model[0].register_forward_pre_hook(lambda _, args: shapes.append(tuple(args[0]["input_ids"].shape)))
+    rows, prepared = await embedded(local, *TEXTS, normalize=False)
+    expected = SentenceTransformer(str(folder), device="cpu", local_files_only=True).encode(TEXTS, prompt="")
+    np.testing.assert_allclose(rows, expected, atol=1e-5)
+    assert {rows for rows, _ in shapes} == {1}
+    assert sum(columns for _, columns in shapes) == prepared.num_tokens  # and not one more
+    await local.close()
+
+
+@pytest.mark.parametrize("function", [attend_to_neighbours, None], ids=["that mixes texts", "that cannot run"])
+def test_padding_stays_with_an_attention(function, install, capsys):
+    """A warning says why, and vectors stay what they were."""
+    encoder = minilm()
+    windows = probe_windows(encoder.info, Tokenizer(encoder.info.tokenizer_json))
+    before = encoder.embed(windows)
+    if function:
+        install(function)
+    encoder.unpad(STAND_IN)
+    assert not encoder.is_unpadded
+    said = capsys.readouterr().out
+    assert "batches_with_padding" in said
+    assert ("worst cosine" in said) == (function is not None)
+    np.testing.assert_array_equal(encoder.embed(windows), before)
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "leaves_prompt_out", "expected"),
+    [
+        ("cuda:1", "float16", False, True),
+        ("cuda:0", "bfloat16", False, True),
+        ("cuda:0", "float32", False, False),
+        ("cpu", "bfloat16", False, False),
+        ("cuda:0", "float16", True, False),
+    ],
+)
+def test_when_it_is_possible(device, precision, leaves_prompt_out, expected):
+    info = EncoderInfo(
+        dimensions=4, max_tokens=8, tokenizer_json="", prompts={}, default_prompt="", is_normalized=False, runtime="torch",
+        device=device, precision=precision, default_max_batch_tokens=64, leaves_prompt_out=leaves_prompt_out,
+    )  # fmt: skip
+    assert flash_attention.is_possible(info) is expected
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="about machines without a CUDA device")
+def test_without_cuda_there_is_no_flash_attention():
+    assert flash_attention.installed_flash_attention() is None
+
+
+@has_cuda
+def test_flash_attention_is_used_where_it_is_installed():
+    if flash_attention.installed_flash_attention() is None:
+        pytest.skip("FlashAttention is not installed")
+    assert minilm(device="cuda:0", precision="float16").is_unpadded

@@ -1,0 +1,180 @@
+"""One call to an upstream: which address, what its failure means for that address, whether it is sent once more."""
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Generic, Protocol, TypeVar
+
+from yarl import URL
+
+from gateway.metrics import UpstreamMetrics
+from gateway.tracing import call as traced
+from gateway.upstream import failures
+from gateway.upstream.endpoint import Endpoint, Endpoints
+from gateway.upstream.failures import AttemptFailed, Failure, UpstreamInfo
+from gateway.upstream.outage import SILENT_SECONDS, EndpointOutage
+from gateway.upstream.retry_budget import RetryBudget
+from gateway.upstream.transport import Transport, TransportError, UpstreamResponse
+
+FAULT_SECONDS = 2.0  # an upstream that had a request for so long, and its deadline passed, has failed; with less it was asked late
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRequest(Generic[Result]):
+    """What is posted, how much may come back, and what is made of it: `read` raises Failed for an answer that is none.
+
+    `deadline` is when whoever asked gives up, by `time.monotonic`. `url` leads to another door of the same server; `headers` are
+    this call's own.
+    """
+
+    content: bytes
+    max_bytes: int
+    read: Callable[[UpstreamResponse], Awaitable[Result]]
+    deadline: float = math.inf
+    url: Callable[[Endpoint], URL] = attrgetter("url")
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Guard(Protocol):
+    """Knows which address must be probed before it is asked."""
+
+    def is_due(self, endpoint: Endpoint) -> bool: ...
+
+    async def prove(self, endpoint: Endpoint) -> None:
+        """Raises Failed where it cannot be probed now."""
+
+    def has_returned(self) -> None:
+        """An address that had failed gave an answer again."""
+
+
+class Dispatcher:
+    """Used on the event loop alone. `subject` is of whom its errors speak; `may_retry` whether anything is sent twice."""
+
+    def __init__(self, endpoints: Endpoints, metrics: UpstreamMetrics, subject: UpstreamInfo, *, may_retry: bool) -> None:
+        self.endpoints = endpoints
+        self.metrics = metrics
+        self.upstream = subject
+        self.may_retry = may_retry
+        self.budget = RetryBudget()
+        self.outages = {each: EndpointOutage(subject.name, each.label) for each in endpoints.endpoints}
+        self.guard: Guard | None = None  # set by who watches over the addresses
+        metrics.watch(
+            is_up=lambda: endpoints.is_up,
+            outstanding=lambda: endpoints.num_outstanding,
+            oldest_seconds=lambda: endpoints.oldest_seconds,
+            is_open={each.label: each.open_or_not for each in endpoints.endpoints},
+            is_used={each.label: each.used_or_not for each in endpoints.endpoints},
+        )
+
+    async def ask(self, connection: Transport, call: UpstreamRequest[Result]) -> Result:
+        """What the call makes of the answer to it. Raises Failed."""
+        self.budget.earn()
+        endpoint, is_proven = self.choose_endpoint(), False
+        try:
+            endpoint = await self.proven(endpoint, call.deadline)
+            is_proven = True
+            return await self.asked(endpoint, connection, call)
+        except AttemptFailed as failed:
+            if not (self.may_retry and failed.failure.may_retry and (failed.failure.is_silent or self.budget.spend())):
+                raise
+            pause = failed.failure.wait_seconds
+        self.metrics.retries.inc()
+        other = self.choose_endpoint(but=endpoint)
+        if other is endpoint:
+            await asyncio.sleep(pause)
+        if other is not endpoint or not is_proven:
+            other = await self.proven(other, call.deadline)
+        return await self.asked(other, connection, call)
+
+    async def proven(self, endpoint: Endpoint, deadline: float) -> Endpoint:
+        """This address, or another where it turns out that its vectors are no longer the row's. Raises Failed."""
+        while self.guard is not None and self.guard.is_due(endpoint):
+            began = time.monotonic()
+            try:
+                await self.guard.prove(endpoint)
+            except asyncio.CancelledError:  # the probe goes on, and who waited for it does not
+                if deadline <= (now := time.monotonic()) and now - began >= FAULT_SECONDS:
+                    self.on_failure(endpoint, failures.of_transport_error("timeout", self.upstream), is_counted=True)
+                raise
+            if endpoint.proof != "used":
+                endpoint = self.choose_endpoint()
+        return endpoint
+
+    async def asked(self, endpoint: Endpoint, connection: Transport, call: UpstreamRequest[Result]) -> Result:
+        """A request's own call. An address that comes back by it is probed at once, any other in its time."""
+        endpoint.has_traffic = True
+        result = await self.attempt(endpoint, connection, call)
+        if endpoint.is_suspect and self.guard is not None:
+            self.guard.has_returned()
+        return result
+
+    def choose_endpoint(self, but: Endpoint | None = None) -> Endpoint:
+        endpoint = self.endpoints.choose(but)
+        if endpoint is None:
+            self.metrics.ended("open").inc()
+            raise AttemptFailed(failures.of_open_breaker(self.endpoints.wait_seconds, self.upstream))
+        return endpoint
+
+    async def attempt(
+        self, endpoint: Endpoint, connection: Transport, call: UpstreamRequest[Result], *, is_counted: bool = True
+    ) -> Result:
+        """Asks this address, once. Raises Failed."""
+        about = {
+            "gen_ai.operation.name": "embeddings",
+            "gen_ai.request.model": self.upstream.model,
+            "server.address": endpoint.url.host,
+            "server.port": endpoint.url.port,
+        }
+        began = time.monotonic()
+        silence = asyncio.get_running_loop().call_later(SILENT_SECONDS, self.outages[endpoint].silent)
+        with endpoint.in_use():
+            try:
+                with traced(f"embeddings {self.upstream.model}", about) as headers:
+                    own = {**headers, **call.headers}
+                    answer = await connection.post(call.url(endpoint), call.content, max_bytes=call.max_bytes, headers=own)
+                    result = await call.read(answer)
+            except TransportError as broken:
+                failure = failures.of_transport_error(broken.kind, self.upstream)
+                self.on_failure(endpoint, failure, is_counted=is_counted)
+                raise AttemptFailed(failure) from None
+            except AttemptFailed as failed:
+                self.on_failure(endpoint, failed.failure, is_counted=is_counted)
+                raise
+            except BaseException:  # cancelled: the client left, or its time is over
+                now = time.monotonic()
+                if now >= call.deadline and now - began >= FAULT_SECONDS:
+                    self.on_failure(endpoint, failures.of_transport_error("timeout", self.upstream), is_counted=is_counted)
+                else:
+                    endpoint.breaker.on_cancelled()
+                    self.metrics.ended("cancelled").inc(is_counted)
+                raise
+            finally:
+                silence.cancel()
+            self.answered(endpoint)
+            self.metrics.ended("ok").inc(is_counted)
+            return result
+
+    def on_failure(self, endpoint: Endpoint, failure: Failure, *, is_counted: bool) -> None:
+        endpoint.is_suspect |= failure.is_fault or failure.is_other or failure.is_silent
+        if failure.outcome == "rate_limited":
+            endpoint.limited_until = endpoint.breaker.clock() + max(1.0, failure.wait_seconds)
+        if failure.is_silent:  # whether it is there a new connection will tell
+            endpoint.breaker.on_cancelled()
+            self.outages[endpoint].begin("a connection was lost without a word")
+        elif failure.is_fault:
+            endpoint.breaker.on_failure()
+            if endpoint.breaker.state == "open":
+                self.outages[endpoint].begin(f"left alone after failures, the last: {failure.outcome}")
+        else:  # it is there, and says no
+            self.answered(endpoint)
+        self.metrics.ended(failure.outcome).inc(is_counted)
+
+    def answered(self, endpoint: Endpoint) -> None:
+        endpoint.breaker.on_success()
+        if endpoint.breaker.state == "closed":
+            self.outages[endpoint].end()

@@ -1,0 +1,392 @@
+"""A model on another server, as an Embedder."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from typing import Any
+
+from gateway.config import LimitSettings, secret_value
+from gateway.embedding.backend import BackendContext
+from gateway.embedding.embedder import Description, Health, Inputs, Prepared, Vectors
+from gateway.embedding.fingerprint import Fingerprint, digest
+from gateway.embedding.long_input import Rule
+from gateway.embedding.prompt import instruction_format_of
+from gateway.errors import (
+    ConfigurationError,
+    DeadlinePassed,
+    InputTooLong,
+    InvalidValue,
+    ModelLoading,
+    OperatorError,
+    RequestTooLong,
+)
+from gateway.log import get_logger
+from gateway.upstream import failures
+from gateway.upstream.breaker import Breaker, BreakerRules
+from gateway.upstream.client import Known, UpstreamClient
+from gateway.upstream.dialect import Dialect, UpstreamLimits
+from gateway.upstream.dispatch import Dispatcher
+from gateway.upstream.endpoint import Endpoint, Endpoints
+from gateway.upstream.estimate import estimated_tokens
+from gateway.upstream.failures import AttemptFailed, Failure, UpstreamInfo
+from gateway.upstream.measure import Measurement, Prober
+from gateway.upstream.probe import TEXTS
+from gateway.upstream.raw import SAME, Door
+from gateway.upstream.reach import Reach
+from gateway.upstream.settings import AnySettings
+from gateway.upstream.signature import signature_of
+from gateway.upstream.space import Space, Spaces
+from gateway.upstream.transport import Transport, TransportOptions
+from gateway.upstream.truncation import FIRST_WORDS
+from gateway.upstream.watch import Watch
+
+FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 0.25, 4.0  # between tries to reach an upstream that is away at the start
+DEFAULT_MAX_TOKENS = 8192
+MAX_ON_LOOP_CHARS = 256 * 1024
+MAX_BEGINNINGS = 3  # of a request whose server's model was changed while it was asked
+MEASURING_REQUESTS = 10  # of a measurement, tries included: what bounds one that neither ends nor fails
+
+log = get_logger()
+
+
+class UpstreamEmbedder:
+    """Follows Embedder, over the servers of one row, which must all give the same vectors."""
+
+    def __init__(self, settings: AnySettings, dialect: Dialect, context: BackendContext) -> None:
+        self.settings = settings
+        self.dialect = dialect
+        self.name = context.name
+        self.limits: LimitSettings = context.limits
+        self.model: str = getattr(settings, "model", None) or self.name
+        self.model_metrics = context.metrics
+        self.metrics = context.metrics.of_upstream()
+        self.spaces: Spaces = context.shared.setdefault("upstream-spaces", Spaces())
+        self.clock: Callable[[], float] = context.clock
+        rules = BreakerRules(max_failures=settings.breaker_failures, open_seconds=settings.breaker_seconds)
+        query = getattr(settings, "query", {})
+        self.endpoints = Endpoints([Endpoint(each, dialect.path, query, Breaker(rules, self.clock)) for each in settings.addresses])
+        remedy = dialect.remedy.format(model=self.model)
+        subject = UpstreamInfo(self.name, self.model, remedy, settings.max_tokens or DEFAULT_MAX_TOKENS)
+        self.dispatcher = Dispatcher(self.endpoints, self.metrics, subject, may_retry=settings.retry)
+        self.state = Health("loading", "not started")
+        self.client: UpstreamClient | None = None
+        self.watch: Watch | None = None
+        self.lengths: Reach | None = None
+        self.runner: asyncio.Task[None] | None = None
+        self.raw: Door | None = None  # where vectors are had that were not made length 1, once it was looked for
+        self.is_raw_known = False
+
+    async def start(self) -> None:
+        """Returns once the upstream has been measured, however long it is away; until then `health` tells why.
+
+        Raises OperatorError for what waiting does not mend: a secret or a file that is missing, a refused key, a model that is not
+        there, a server that gives no embeddings.
+        """
+        connection = await Transport.open(self.route())
+        await self.stop()
+        self.client = UpstreamClient(
+            self.settings, self.dialect, connection=connection, exchange=self.dispatcher, metrics=self.metrics
+        )
+        prober = Prober(self.client)
+        self.watch = self.dispatcher.guard = Watch(
+            self.endpoints, prober, self.spaces, settle=self.settle, probe_seconds=self.settings.probe_seconds,
+            patience_seconds=self.patience_seconds, metrics=self.metrics, clock=self.clock,
+        )  # fmt: skip
+        self.lengths = Reach(self.endpoints, prober, lambda: self.space)
+        pause = FIRST_PAUSE_SECONDS
+        while (failure := await self.watch.begin()) is not None:
+            if failure.is_lasting:
+                self.state = Health("failed", failure.error.message)
+                raise OperatorError(f"models[{self.name}]: {failure.error.message}", category=category_of(failure))
+            if self.state.detail != failure.error.message:
+                log.warning("upstream_is_away", model=self.name, reason=failure.error.message)
+            self.state = Health("loading", failure.error.message, category=failure.error.outcome)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LAST_PAUSE_SECONDS)
+        with suppress(AttemptFailed):  # else when a request comes
+            await self.lengths.covered(FIRST_WORDS)
+        self.state = Health("ready")
+        self.runner = asyncio.create_task(self.watch.run(), name=f"watch-{self.name}")
+        self.runner.add_done_callback(self.tell_if_dead)
+
+    def tell_if_dead(self, task: asyncio.Task[None]) -> None:
+        """Without it requests wait for their probes, and addresses that were away stay unused."""
+        if not task.cancelled() and task.exception() is not None:
+            log.error("task_died", task=task.get_name(), exc_info=task.exception())
+
+    @property
+    def space(self) -> Space:
+        if self.watch is None or self.watch.space is None:
+            raise ModelLoading(self.name)
+        return self.watch.space
+
+    def route(self) -> TransportOptions:
+        settings = self.settings
+        headers = {
+            name: value if isinstance(value, str) else secret(value, name, self.name) for name, value in settings.headers.items()
+        }
+        if settings.key is not None:
+            key = secret(settings.key, "key", self.name)
+            headers[settings.key_header] = f"Bearer {key}" if settings.key_header.lower() == "authorization" else key
+        credentials = settings.proxy_credentials
+        return TransportOptions(
+            headers,
+            settings.connect_timeout_seconds,
+            settings.read_timeout_seconds,
+            settings.max_connections,
+            settings.proxy,
+            secret(credentials, "proxy_credentials", self.name) if credentials else None,
+            settings.ca_file,
+        )
+
+    @property
+    def patience_seconds(self) -> float:
+        """A read's limit ends neither what begins with a 100 nor a byte now and then."""
+        return MEASURING_REQUESTS * (self.settings.connect_timeout_seconds + self.settings.read_timeout_seconds)
+
+    def settle(self, measured: Measurement) -> Space:
+        """From now on the row is what was measured: at the start, and where its server's model was changed."""
+        if self.client is None:
+            raise ModelLoading(self.name)
+        dimensions, told = measured.reference.rows.shape[1], measured.told
+        self.client.known = replace(measured.known)
+        self.client.max_inputs = self.settings.max_inputs or told.max_inputs or self.dialect.max_inputs
+        self.is_raw_known = (
+            self.dialect.is_unit or self.dialect.name == "tei" or not measured.is_unit or bool(measured.known.theirs)
+        )
+        self.raw = SAME if self.is_raw_known and not self.dialect.is_unit else None
+        names = [self.fingerprint(told, measured.known, signature) for signature in signature_of(measured.reference).alike]
+        space: Space = self.spaces.joined(self.identity(told), measured.reference, tuple(names))
+        self.description = self.build_description(told, dimensions)
+        if self.lengths is not None:
+            self.lengths.forget()
+        if self.state.state == "ready":
+            self.tell_changed(space)
+        return space
+
+    def tell_changed(self, space: Space) -> None:
+        """The metrics say which vectors these are; those of a group's members are the group's."""
+        about = replace(self.description, fingerprint=space.fingerprint)
+        if self.model_metrics.name == self.name:
+            self.model_metrics.record_load(
+                source=about.source, runtime=about.runtime, device=about.device, precision=about.precision,
+                dimensions=str(about.dimensions), fingerprint=about.fingerprint, fidelity=None,
+            )  # fmt: skip
+
+    async def reach(self, endpoint: Endpoint) -> str:
+        """Asks this address alone for one vector, and tells what it gave. Raises OperatorError with its failure."""
+        exchange = Dispatcher(Endpoints([endpoint]), self.metrics, self.dispatcher.upstream, may_retry=False)
+        connection = await Transport.open(self.route())
+        speaker = UpstreamClient(self.settings, self.dialect, connection=connection, exchange=exchange, metrics=self.metrics)
+        try:
+            async with asyncio.timeout(self.patience_seconds):
+                await speaker.told(endpoint) if self.dialect.must_tell else None
+                found = await speaker.sampled(endpoint, [TEXTS[0]])
+        except AttemptFailed as failed:
+            raise OperatorError(f"{failed.failure.outcome}: {failed.failure.error.message}") from None
+        except TimeoutError:
+            raise OperatorError(f"timeout: {failures.of_transport_error('timeout', speaker.upstream).error.message}") from None
+        finally:
+            await connection.close()
+        return f"{found.rows.shape[1]} dimensions"
+
+    def build_description(self, told: UpstreamLimits, dimensions: int) -> Description:
+        return Description(
+            backend=self.dialect.name,
+            source=self.model,
+            dimensions=dimensions,
+            max_tokens=self.settings.max_tokens or told.max_tokens or DEFAULT_MAX_TOKENS,
+            long_input=self.settings.long_input,
+            fingerprint="",
+            runtime="upstream",
+            device="unknown",
+            precision="unknown",
+            created=int(time.time()),
+            prompts=tuple(name for name, text in self.settings.prompts.items() if text),
+            takes_instruction=bool(self.settings.instruction_format or instruction_format_of(self.settings.prompts)),
+        )
+
+    def identity(self, told: UpstreamLimits) -> str:
+        """All that decides its vectors and is not measured: rows that agree in it, and in their probes, share a cache."""
+        settings = self.settings
+        own = (settings.dimensions, settings.prompts, settings.long_input, getattr(settings, "extra_body", {}))
+        way = (settings.addresses, getattr(settings, "query", {}), settings.headers, settings.key)
+        return digest(self.dialect.name, self.model, told.identity, own, way)
+
+    def fingerprint(self, told: UpstreamLimits, known: Known, signature: str) -> str:
+        """That of another gateway where nothing of ours changes its vectors; else of what is told, and of the vectors."""
+        extra = getattr(self.settings, "extra_body", {})
+        if known.theirs and not (self.settings.prompts or self.settings.dimensions or extra):
+            return known.theirs
+        fingerprint = Fingerprint(
+            weights=signature,
+            tokenizer=digest(self.dialect.name, self.model, known.theirs, told.identity, known.dimensions),
+            pooling=digest(extra),
+            prompts=digest(self.settings.prompts),
+            long_input=digest(self.settings.long_input),
+            runtime=f"{self.dialect.name}-unknown",
+        )
+        return str(fingerprint)
+
+    async def verify(self) -> None:
+        """Follows Verified; mostly it does nothing. Raises UpstreamError or UpstreamUnavailable where no probe can tell now."""
+        if self.watch is None:
+            raise ModelLoading(self.name)
+        if self.watch.is_unsure:
+            try:
+                await self.watch.verify()
+            except AttemptFailed as failed:
+                log.info("upstream_unproven", model=self.name, outcome=failed.failure.outcome, reason=failed.failure.error.message)
+                raise failed.failure.error from None
+
+    async def prepare(self, inputs: Inputs) -> Prepared:
+        """The counts are estimates; `embed` tells what the upstream counted."""
+        if self.watch is None or self.lengths is None:
+            raise ModelLoading(self.name)
+        rule = inputs.long_input or self.settings.long_input
+        if sum(map(len, inputs.texts)) > MAX_ON_LOOP_CHARS:
+            counts = await asyncio.to_thread(list, map(estimated_tokens, inputs.texts))
+        else:
+            counts = [estimated_tokens(text) for text in inputs.texts]
+        for index, count in enumerate(counts):
+            if count > self.limits.max_input_tokens:
+                raise InputTooLong(inputs.where(index), self.limits.max_input_tokens)
+        prepared = Prepared(inputs, counts, [self.is_long(count, rule) for count in counts], rule)
+        if prepared.num_tokens > self.limits.max_request_tokens:
+            raise RequestTooLong(str(prepared.num_tokens), self.limits.max_request_tokens)
+        async with self.failing_well(inputs):
+            await self.refuse_unknown(inputs, rule)
+        return prepared
+
+    def is_long(self, count: int, rule: Rule) -> bool:
+        """Whether a text is shortened, as far as a count can tell that is estimated."""
+        return rule == "end" and self.lengths is not None and self.lengths.is_cutting and count > self.lengths.max_tokens
+
+    async def refuse_unknown(self, inputs: Inputs, rule: Rule) -> None:
+        """Raises InvalidValue for a rule, or for unnormalised vectors, that this server does not know."""
+        if not inputs.normalize and await self.raw_door() is None:
+            raise InvalidValue(
+                "Invalid value for 'normalize': this model is on another server, which gives vectors of length 1 only.",
+                param="normalize",
+            )
+        if rule in self.dialect.rules or self.lengths is None:
+            return
+        if rule == "end":
+            await self.lengths.cover(self.prompted(inputs))
+            if self.lengths.keeps_the_beginning:
+                return
+        known = " and ".join(self.dialect.rules)
+        raise InvalidValue(
+            f"Invalid value for 'long_input': this model is on another server, and knows {known} but not {rule}.",
+            param="long_input",
+        )
+
+    async def raw_door(self) -> Door | None:
+        """Where vectors are had that were not made length 1, looked for once."""
+        if not self.is_raw_known and self.watch is not None and self.client is not None:
+            self.raw = await self.watch.prober.raw_door(self.endpoints.used, self.space.reference)
+            self.is_raw_known = True
+        if self.raw is not None and self.client is not None:
+            self.client.known.raw = self.raw
+        return self.raw
+
+    def prompted(self, inputs: Inputs) -> list[str]:
+        return self.client.with_prompts(inputs) if self.client is not None else inputs.texts
+
+    async def embed(self, prepared: Prepared) -> Vectors:
+        """Begun again where the server's model was changed meanwhile: no reply has vectors of two models."""
+        if self.client is None:
+            raise ModelLoading(self.name)
+        started = time.perf_counter()
+        async with self.failing_well(prepared.inputs):
+            for _ in range(MAX_BEGINNINGS):
+                await self.verify()
+                space = self.space
+                try:
+                    vectors = await self.embedded(prepared)
+                except AttemptFailed as failed:
+                    if failed.failure.is_other and self.space is not space:  # it was just found out why
+                        continue
+                    raise
+                if self.space is space:
+                    stages = {"upstream": time.perf_counter() - started}
+                    return Vectors(vectors.rows, stages, token_counts=vectors.token_counts, fingerprint=space.fingerprint)
+            raise AttemptFailed(failures.of_unproven("was changed while it was asked", self.client.upstream))
+
+    async def embedded(self, prepared: Prepared) -> Vectors:
+        """Raises Failed, and InputTooLong for what the server would cut in silence."""
+        if self.client is None or self.lengths is None:
+            raise ModelLoading(self.name)
+        if prepared.rule != "end":
+            texts = self.prompted(prepared.inputs)
+            await self.lengths.cover(texts)
+            if (index := await self.lengths.first_cut(texts)) is not None:
+                raise InputTooLong(prepared.inputs.where(index), self.lengths.max_tokens)
+        return await self.client.embed(prepared.inputs, prepared.token_counts, prepared.rule)
+
+    @asynccontextmanager
+    async def failing_well(self, inputs: Inputs) -> AsyncIterator[None]:
+        """What fails within becomes an error of ours; all of it ends by the request's deadline."""
+        try:
+            async with asyncio.timeout(inputs.deadline - time.monotonic()):
+                yield
+        except TimeoutError:
+            raise DeadlinePassed from None
+        except AttemptFailed as failed:
+            log.info("upstream_failed", model=self.name, outcome=failed.failure.outcome, reason=failed.failure.error.message)
+            raise failed.failure.error from None
+
+    def describe(self) -> Description:
+        space = self.space
+        cut = self.lengths.max_tokens if self.lengths is not None and self.lengths.is_cutting else self.description.max_tokens
+        return replace(
+            self.description,
+            fingerprint=space.fingerprint,
+            alike=space.alike,
+            scope=space.scope,
+            max_tokens=min(self.description.max_tokens, cut),
+        )
+
+    def health(self) -> Health:
+        if self.state.state != "ready" or self.watch is None:
+            return self.state
+        if not self.endpoints.used:
+            return Health("ready", self.watch.untold.error.message, is_available=False, trouble="vectors_unproven")
+        if not self.endpoints.is_up:
+            return Health("ready", "left alone after failures", is_available=False)
+        if others := [endpoint.label for endpoint in self.endpoints.endpoints if endpoint.proof in {"other", "unsteady"}]:
+            return Health("ready", f"not used, as their vectors are others: {', '.join(others)}", trouble="address_differs")
+        return self.state
+
+    async def close(self) -> None:
+        self.state = Health("failed", "closed")
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Ends what a start began."""
+        if self.runner is not None:
+            self.runner.cancel()
+            await asyncio.gather(self.runner, return_exceptions=True)
+        if self.watch is not None:
+            await self.watch.close()
+        if self.lengths is not None:
+            await self.lengths.close()
+        if self.client is not None:
+            await self.client.connection.close()
+
+
+def category_of(failure: Failure) -> str:
+    return failure.outcome if failure.outcome == "no_embedder" else "cannot_be_loaded"
+
+
+def secret(place: Any, setting: str, name: str) -> str:
+    """Raises OperatorError, which never holds the secret."""
+    try:
+        value = secret_value(place).strip()
+    except ConfigurationError as error:
+        raise OperatorError(f"models[{name}].{setting}: {error}") from None
+    if not value or not value.isprintable() or not (value.isascii() or setting == "proxy_credentials"):
+        raise OperatorError(f"models[{name}].{setting}: what is there cannot be sent in a header")
+    return value
