@@ -26,7 +26,7 @@ from gateway.api import admin, docs, models, probes
 from gateway.api.admin import AdminService
 from gateway.api.authentication import Authentication
 from gateway.api.embeddings import EmbeddingsHandler
-from gateway.api.error_handler import handle_error
+from gateway.api.error_handler import error_response, handle_error
 from gateway.api.memory import MemoryWatch, malloc_trim
 from gateway.api.middleware import Edge
 from gateway.api.page import live, site
@@ -272,7 +272,7 @@ class Gateway:
         """Listens, loads, and serves until a signal. Raises OperatorError where it cannot begin."""
         settings = self.config.server
         self.server = server = Server(
-            self, settings, metrics=self.metrics, sampler=self.sampler,
+            self, settings, metrics=self.metrics, render_error=error_response, sampler=self.sampler,
             on_leave=self.begin_shutdown, on_drain=self.drain, is_idle=lambda: self.admission.num_requests == 0,
         )  # fmt: skip
         listening = bound_socket(settings)

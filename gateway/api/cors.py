@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-Headers = list[tuple[bytes, bytes]]
+from gateway.server.headers import Headers, value_of
 
 EVERY_ORIGIN = "*"
 METHODS = b"GET, HEAD, POST, OPTIONS"
@@ -44,7 +44,3 @@ class Cors:
             (b"access-control-max-age", MAX_AGE_SECONDS),
             *([(b"access-control-allow-headers", asked)] if asked else []),
         ]
-
-
-def value_of(headers: Headers, name: bytes) -> bytes | None:
-    return next((value for found, value in headers if found == name), None)

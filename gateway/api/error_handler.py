@@ -5,9 +5,10 @@ from litestar import Request, Response
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 
-from gateway.api.request_log import record_of
+from gateway.api.request_log import PRIVATE_HEADERS, record_of, request_id_from
 from gateway.errors import ClientGone, GatewayError, InternalError, InvalidValue, MethodNotAllowed, UnknownURL
 from gateway.log import get_logger
+from gateway.server.protocol import ErrorResponse
 
 CLIENT_GONE_STATUS = 499  # nginx's number; nobody reads it but the log and the metrics
 JSON = "application/json"
@@ -39,6 +40,13 @@ def translate(error: Exception, request: Request[object, object, State]) -> Gate
         return InvalidValue("Your request could not be understood.")
     log.error("internal_error", request_id=record.request_id, exc_info=error)
     return InternalError(record.request_id)
+
+
+def error_response(error: GatewayError) -> ErrorResponse:
+    """For the server: of what never was a request, such as a connection too many."""
+    request_id = request_id_from(None)
+    own = {name.decode(): value.decode() for name, value in PRIVATE_HEADERS}
+    return ErrorResponse(request_id, {"content-type": JSON, **error.headers(), "x-request-id": request_id, **own}, body(error))
 
 
 def body(error: GatewayError) -> bytes:

@@ -10,7 +10,7 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from gateway.api import error_handler
-from gateway.api.cors import Cors, Headers, value_of
+from gateway.api.cors import Cors
 from gateway.api.limit_headers import limit_headers
 from gateway.api.paths import target_of
 from gateway.api.request_log import OWN_HEADERS, PRIVATE_HEADERS, RequestRecord, record_of, request_id_from
@@ -20,6 +20,7 @@ from gateway.log import get_logger
 from gateway.metrics import Metrics
 from gateway.server.client_address import TrustedProxies
 from gateway.server.connection_table import too_many
+from gateway.server.headers import Headers, value_of
 from gateway.server.log_sampler import LogSampler
 from gateway.tracing import Tracing
 

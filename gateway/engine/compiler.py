@@ -186,7 +186,7 @@ def converted(reference: Any) -> tuple[object, str]:
     from gateway.engine.openvino_import import openvino  # noqa: PLC0415
 
     try:
-        return reference.traced(openvino), ""
+        return reference.trace(openvino), ""
     except OperatorError as error:  # its text is written for operators already
         return None, str(error)
     except FAILURES as error:

@@ -129,7 +129,7 @@ class Device:
     def halve(self, batch: list[Job], error: Exception) -> None:
         """Runs the halves of a batch that failed. Of one input alone, the request fails with `error`.
 
-        Raises Broken where the input is not to blame.
+        Raises DeviceBroken where the input is not to blame.
         """
         if len(batch) == 1:
             if not isinstance(error, TooLarge):
@@ -141,7 +141,7 @@ class Device:
         self.run(batch[middle:])
 
     def check_alive(self) -> None:
-        """Runs what is known to run, and to give a known vector. Raises Broken."""
+        """Runs what is known to run, and to give a known vector. Raises DeviceBroken."""
         try:
             rows = self.encoder.embed([self.proof.window] if self.proof else PROBE)
         except (OutOfMemory, MemoryError):
@@ -152,7 +152,7 @@ class Device:
             raise DeviceBroken
 
     def deliver(self, batch: list[Job], rows: NDArray[np.float32]) -> None:
-        """A batch without one vector is suspicious. Raises Broken."""
+        """A batch without one vector is suspicious. Raises DeviceBroken."""
         has_vector = is_vector(rows)
         if has_vector.any():
             self.num_deaths_in_a_row = 0

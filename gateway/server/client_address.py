@@ -1,12 +1,11 @@
 """Who a request came from, for the log alone: nothing is granted or refused by an address."""
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from typing import Any
 
-from litestar.types import HTTPScope
-
-from gateway.api.cors import value_of
+from gateway.server.headers import value_of
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -18,12 +17,12 @@ class TrustedProxies:
         self.networks = [ipaddress.ip_network(proxy, strict=False) for proxy in trusted]
         self.is_trusted = lru_cache(maxsize=1024)(self.is_trusted_now)
 
-    def client_of(self, scope: HTTPScope) -> str | None:
-        """The nearest address that is no trusted proxy's; None on a Unix socket."""
-        peer = scope["client"]
+    def client_of(self, scope: Mapping[str, Any]) -> str | None:
+        """The nearest address, of an ASGI scope, that is no trusted proxy's; None on a Unix socket."""
+        peer: tuple[str, int] | None = scope["client"]
         if peer is None or not self.networks or not self.is_trusted(peer[0]):
             return peer[0] if peer else None
-        nearest = peer[0]
+        nearest: str = peer[0]
         forwarded = value_of(list(scope["headers"])[::-1], b"x-forwarded-for") or b""  # of several headers the last
         for said in reversed(forwarded.decode("latin-1").split(",")):
             address = address_in(said.strip())

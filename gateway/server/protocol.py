@@ -6,13 +6,13 @@ text. Bodies are limited in `body`, by the road itself.
 
 import asyncio
 import socket
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from gateway.api import error_handler
-from gateway.api.request_log import PRIVATE_HEADERS, request_id_from
 from gateway.config import ServerSettings
 from gateway.errors import GatewayError, HeadersTooLarge, InvalidValue, SlowRequest
 from gateway.log import get_logger
@@ -30,6 +30,18 @@ STUCK_SECONDS = 1.0  # without reading anything, after which a client's place ma
 MAX_LOOKED_AT = 64  # of those who have not read everything, so that a flood of newcomers costs little
 
 log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorResponse:
+    """An error as it goes to a client without a request that the application saw. Header names are in lower case."""
+
+    request_id: str
+    headers: dict[str, str]
+    body: bytes
+
+
+RenderError = Callable[[GatewayError], ErrorResponse]
 
 
 class SlowReaders:
@@ -61,12 +73,13 @@ class SlowReaders:
 class HTTPProtocol(HttpToolsProtocol):
     """`scope` is uvicorn's, of the latest request that has begun; `cycle` is of the latest whose headers are here."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - named, each of them
         self,
         *args: Any,
         settings: ServerSettings,
         metrics: Metrics,
         sampler: LogSampler,
+        render_error: RenderError,
         unread: SlowReaders,
         table: ConnectionTable,
         **kwargs: Any,
@@ -79,6 +92,7 @@ class HTTPProtocol(HttpToolsProtocol):
         self.settings = settings
         self.metrics = metrics
         self.sampler = sampler
+        self.render_error = render_error
         self.slow_readers = unread
         self.counted: Any = None  # the scope whose bytes are counted
         self.num_bytes = 0
@@ -203,20 +217,12 @@ class HTTPProtocol(HttpToolsProtocol):
     def refuse(self, error: GatewayError, reason: str | None = None) -> None:
         """`reason` is what is counted, where that is not the error's own code."""
         self.metrics.connections_cut.labels(reason or error.outcome).inc()
-        request_id = request_id_from(None)
+        answer = self.render_error(error)
         if self.sampler.has_room(error.outcome):
-            log.info("connection_refused", request_id=request_id, status=error.status, code=error.outcome, client=self.peer)
-        body = error_handler.body(error)
-        headers = {
-            "content-type": error_handler.JSON,
-            "content-length": str(len(body)),
-            **error.headers(),
-            "connection": "close",
-            "x-request-id": request_id,
-            **{name.decode(): value.decode() for name, value in PRIVATE_HEADERS},
-        }
+            log.info("connection_refused", request_id=answer.request_id, status=error.status, code=error.outcome, client=self.peer)
+        headers = {"content-length": str(len(answer.body)), "connection": "close", **answer.headers}
         lines = "".join(f"{name.lower()}: {value}\r\n" for name, value in headers.items())
-        self.transport.write(STATUS_LINE[error.status] + lines.encode() + b"\r\n" + body)
+        self.transport.write(STATUS_LINE[error.status] + lines.encode() + b"\r\n" + answer.body)
         self.transport.close()
 
     def pause_writing(self) -> None:

@@ -23,7 +23,7 @@ from gateway.metrics import Metrics
 from gateway.server.connection_table import ConnectionTable
 from gateway.server.log_sampler import LogSampler
 from gateway.server.open_files import affordable_connections
-from gateway.server.protocol import HTTPProtocol, SlowReaders
+from gateway.server.protocol import HTTPProtocol, RenderError, SlowReaders
 from gateway.tcp import notice_silent_peer
 
 BACKLOG = 2048
@@ -33,8 +33,11 @@ SILENT_CLIENT_SECONDS = 15.0  # then its host is asked; where it is gone for twi
 
 
 class Server(uvicorn.Server):
-    """`on_leave` is called once, when the first signal arrives; `on_drain` when new work is to be refused; `is_idle` says that
-    nothing which was let in is unanswered."""
+    """uvicorn's server with connections of our own.
+
+    `on_leave` is called once, when the first signal arrives; `on_drain` when new work is to be refused; `is_idle` says that nothing
+    which was let in is unanswered. `render_error` makes what a client is told whose request no application saw.
+    """
 
     def __init__(  # noqa: PLR0913 - named, each of them
         self,
@@ -42,6 +45,7 @@ class Server(uvicorn.Server):
         settings: ServerSettings,
         *,
         metrics: Metrics,
+        render_error: RenderError,
         sampler: LogSampler | None = None,
         on_leave: Callable[[], None],
         on_drain: Callable[[], None],
@@ -51,11 +55,20 @@ class Server(uvicorn.Server):
         self.sampler = sampler or LogSampler(metrics)
         logging.getLogger("uvicorn.error").addFilter(is_not_told_by_us)
         self.table = table = ConnectionTable(settings, metrics, cut_slowest=unread.cut_stuck)
+        protocol = partial(
+            HTTPProtocol,
+            settings=settings,
+            metrics=metrics,
+            sampler=self.sampler,
+            render_error=render_error,
+            unread=unread,
+            table=table,
+        )
         super().__init__(
             uvicorn.Config(
                 app,
                 lifespan="off",
-                http=partial(HTTPProtocol, settings=settings, metrics=metrics, sampler=self.sampler, unread=unread, table=table),  # type: ignore[arg-type]
+                http=protocol,  # type: ignore[arg-type]
                 ws="none",
                 log_config=None,
                 access_log=False,

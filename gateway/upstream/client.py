@@ -92,7 +92,7 @@ class UpstreamClient:
         return self.known.as_base64
 
     async def told(self, endpoint: Endpoint) -> UpstreamLimits:
-        """What the server at one address tells of itself. Raises Failed."""
+        """What the server at one address tells of itself. Raises AttemptFailed."""
         if self.dialect.info_path is None or self.dialect.read_info is None:
             return UpstreamLimits()
         try:
@@ -106,7 +106,7 @@ class UpstreamClient:
             raise AttemptFailed(failures.of_invalid_response(str(nonsense), self.upstream)) from None
 
     async def sampled(self, endpoint: Endpoint, texts: list[str], *, as_base64: bool = False, door: Door | None = None) -> Sample:
-        """The vectors of some probes at one address, as they come, of whatever dimensions. Raises Failed.
+        """The vectors of some probes at one address, as they come, of whatever dimensions. Raises AttemptFailed.
 
         On a connection that is closed after it: so a balancer that keeps to connections shows who else is behind it.
         """

@@ -34,7 +34,7 @@ class UpstreamLimits:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """`read` raises Nonsense. `remedy` mends a model that is missing there.
+    """`read` raises InvalidResponse. `remedy` mends a model that is missing there.
 
     `info_path` leads to what `read_info` understands, given the model's name; where `must_tell`, a server without it is none of
     this kind. `is_unit`: its vectors are of length 1 whatever is asked.

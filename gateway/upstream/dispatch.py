@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest(Generic[Result]):
-    """What is posted, how much may come back, and what is made of it: `read` raises Failed for an answer that is none.
+    """What is posted, how much may come back, and what is made of it: `read` raises AttemptFailed for an answer that is none.
 
     `deadline` is when whoever asked gives up, by `time.monotonic`. `url` leads to another door of the same server; `headers` are
     this call's own.
@@ -72,7 +72,7 @@ class Dispatcher:
         )
 
     async def ask(self, connection: Transport, call: UpstreamRequest[Result]) -> Result:
-        """What the call makes of the answer to it. Raises Failed."""
+        """What the call makes of the answer to it. Raises AttemptFailed."""
         self.budget.earn()
         endpoint, is_proven = self.choose_endpoint(), False
         try:
@@ -92,7 +92,7 @@ class Dispatcher:
         return await self.asked(other, connection, call)
 
     async def proven(self, endpoint: Endpoint, deadline: float) -> Endpoint:
-        """This address, or another where it turns out that its vectors are no longer the row's. Raises Failed."""
+        """This address, or another where it turns out that its vectors are no longer the row's. Raises AttemptFailed."""
         while self.guard is not None and self.guard.is_due(endpoint):
             began = time.monotonic()
             try:
@@ -123,7 +123,7 @@ class Dispatcher:
     async def attempt(
         self, endpoint: Endpoint, connection: Transport, call: UpstreamRequest[Result], *, is_counted: bool = True
     ) -> Result:
-        """Asks this address, once. Raises Failed."""
+        """Asks this address, once. Raises AttemptFailed."""
         about = {
             "gen_ai.operation.name": "embeddings",
             "gen_ai.request.model": self.upstream.model,

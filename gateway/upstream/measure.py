@@ -38,7 +38,7 @@ class Measurement:
 
 
 class Prober:
-    """Asks one address at a time. Every method raises Failed, also for what cannot be an embedder's answers."""
+    """Asks one address at a time. Every method raises AttemptFailed, also for what cannot be an embedder's answers."""
 
     def __init__(self, speaker: UpstreamClient) -> None:
         self.speaker = speaker

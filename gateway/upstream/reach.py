@@ -24,7 +24,7 @@ log = get_logger()
 
 
 class Reach:
-    """Used on the event loop alone. Everything that asks raises Failed."""
+    """Used on the event loop alone. Everything that asks raises AttemptFailed."""
 
     def __init__(self, endpoints: Endpoints, prober: Prober, space: Callable[[], Space]) -> None:
         self.endpoints = endpoints

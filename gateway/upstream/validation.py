@@ -1,4 +1,4 @@
-"""An upstream's reply becomes an array that can be trusted, or Nonsense. Nothing of its text is ever quoted.
+"""An upstream's reply becomes an array that can be trusted, or InvalidResponse. Nothing of its text is ever quoted.
 
 Checked are: as many vectors as texts, each of them once where they are numbered, one dimension and the expected one, whole numbers
 of float32 in base64, nothing infinite, nothing that is not a number, and no vector of zeros: it has no direction.
@@ -62,7 +62,7 @@ def parse(content: bytes, decoder: "msgspec.json.Decoder[Parsed]", loosely: type
 def array(reading: ParsedResponse, num_texts: int, dimensions: int | None) -> NDArray[np.float32]:
     """Shape (num_texts, dimensions), dtype float32, in the order of the texts. `dimensions` None takes what the reply has.
 
-    Raises Nonsense, or NotANumber naming the text.
+    Raises InvalidResponse, or NotANumber naming the text.
     """
     vectors = in_order(reading, num_texts)
     rows = [row_of(vector, position) for position, vector in enumerate(vectors)]

@@ -159,7 +159,7 @@ class Watch:
         return len(lapsed) == len(used) or any(endpoint.has_traffic for endpoint in lapsed)
 
     async def verify(self) -> Space:
-        """The space the row may serve from now. Raises Failed where that cannot be told."""
+        """The space the row may serve from now. Raises AttemptFailed where that cannot be told."""
         if self.is_unsure:
             await self.flight("row", self.verified)
         if self.space is None or self.space.is_stale:
@@ -234,7 +234,7 @@ class Watch:
                 await self.check(endpoint)
 
     async def check(self, endpoint: Endpoint) -> None:
-        """Probes an address that is used. Raises Failed where it cannot be; afterwards it may be used no longer."""
+        """Probes an address that is used. Raises AttemptFailed where it cannot be; afterwards it may be used no longer."""
         now = self.clock()
         if now < endpoint.limited_until:
             raise AttemptFailed(failures.of_unproven("has too much to do", self.subject, wait_seconds=endpoint.limited_until - now))
@@ -258,7 +258,7 @@ class Watch:
             raise
 
     async def gives(self, endpoint: Endpoint) -> bool:
-        """Whether it still gives the row's vectors, and tells the same of itself. Raises Failed."""
+        """Whether it still gives the row's vectors, and tells the same of itself. Raises AttemptFailed."""
         try:
             async with asyncio.timeout(min(self.patience_seconds, MAX_PROBE_SECONDS)):
                 return await self.gives_the_same(endpoint) and await self.tells_the_same(endpoint)
@@ -295,7 +295,7 @@ class Watch:
     async def changed(self, endpoint: Endpoint) -> None:
         """It gives other vectors. Where other addresses give the same as ever, the row goes on without it; else its model changed.
 
-        Raises Failed where what it gives now is nothing that can be served.
+        Raises AttemptFailed where what it gives now is nothing that can be served.
         """
         before = self.space
         if before is None:

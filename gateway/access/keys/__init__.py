@@ -1,0 +1,1 @@
+"""API keys: made, kept as digests, known to every request by a snapshot."""

@@ -53,7 +53,7 @@ FIELDS = tuple(each.name for each in msgspec.structs.fields(KeyPolicy))
 
 
 def policy_of(table: Mapping[str, Any], before: KeyPolicy | None = None) -> KeyPolicy:
-    """The terms in `table`, the others as `before` has them or as they are by default. Raises WrongTerms."""
+    """The terms in `table`, the others as `before` has them or as they are by default. Raises InvalidPolicy."""
     for name in table:
         if name not in FIELDS:
             raise InvalidPolicy(name[:64], f"unknown; known are {', '.join(FIELDS)}")

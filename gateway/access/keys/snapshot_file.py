@@ -107,7 +107,10 @@ class SnapshotFile:
             yield len(frame).to_bytes(4, "big") + frame
 
     def read(self, *, now: float, max_age_seconds: float) -> Snapshot | None:
-        """None where there is no file. Raises Unusable where it is damaged, another store's, of another version, or too old."""
+        """None where there is no file.
+
+        Raises UnusableSnapshot where it is damaged, another store's, of another version, or too old.
+        """
         try:
             with self.path.open("rb") as file:
                 if os.fstat(file.fileno()).st_size > MAX_BYTES:
@@ -130,7 +133,7 @@ class SnapshotFile:
         return Snapshot(keys, header.read_at)
 
     def check_header(self, content: bytes) -> tuple[SnapshotHeader, int]:
-        """The header, and where the frames begin. Raises Unusable."""
+        """The header, and where the frames begin. Raises UnusableSnapshot."""
         end = content.find(b"\n", len(MAGIC), len(MAGIC) + MAX_HEADER_BYTES)
         if not content.startswith(MAGIC) or end < 0:
             raise UnusableSnapshot("it is of another version, or no snapshot of keys")

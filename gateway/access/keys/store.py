@@ -60,7 +60,7 @@ class KeyStore:
             return find_record(connection, key.public_id)
 
     def amend(self, public_id: str, changes: Mapping[str, Any], *, by: str) -> KeyRecord:
-        """Sets some terms of a key, which may have expired. Raises UnknownKey, or WrongTerms."""
+        """Sets some terms of a key, which may have expired. Raises UnknownKey, or InvalidPolicy."""
         with self.change() as (connection, revision):
             before = find_unrevoked(connection, public_id)
             terms = policy_of(changes, before.terms)

@@ -13,7 +13,7 @@ from gateway.access.limits.local_store import Cost, LocalRateLimitStore, RateLim
 
 
 class FallbackRateLimitStore:
-    """Follows Meters, and never raises MetersAway. `on_local` is told of each question that was answered here."""
+    """Follows Meters, and never raises RateLimitStoreUnavailable. `on_local` is told of each question that was answered here."""
 
     def __init__(self, shared: RateLimitStore, local: LocalRateLimitStore, *, on_local: Callable[[], None]) -> None:
         self.shared = shared
@@ -69,7 +69,7 @@ class FallbackRateLimitStore:
             self.shared.leave(caller, limits, visit, returned)
 
     async def settle(self, caller: str, limits: RateLimits) -> None:
-        """Charges there what was used here. Raises MetersAway; it is then still owed."""
+        """Charges there what was used here. Raises RateLimitStoreUnavailable; it is then still owed."""
         debts = self.local.debts(caller, limits) if self.shared.outage is None else None
         if debts is None:
             return

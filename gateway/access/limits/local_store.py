@@ -47,11 +47,12 @@ class RateLimitStore(Protocol):
     async def enter(self, caller: str, limits: RateLimits, visit: str, *, min_tokens: int) -> RateState:
         """Charges one request and takes a place among the caller's `visit`s, whose names are unique; all of it or nothing.
 
-        Refused too where there is no room for `min_tokens` or any number above, which are not charged yet. Raises MetersAway.
+        Refused too where there is no room for `min_tokens` or any number above, which are not charged yet. Raises
+        RateLimitStoreUnavailable.
         """
 
     async def charge(self, caller: str, limits: RateLimits, num_tokens: int) -> RateState:
-        """Raises MetersAway."""
+        """Raises RateLimitStoreUnavailable."""
 
     def leave(self, caller: str, limits: RateLimits, visit: str, returned: Cost) -> None:
         """Frees the place, and gives back what was charged for work that never ran. Never waits, never fails.
@@ -60,7 +61,7 @@ class RateLimitStore(Protocol):
         """
 
     async def owe(self, caller: str, limits: RateLimits, cost: Cost) -> None:
-        """Charges what was used elsewhere, whether there is room for it or not. Raises MetersAway."""
+        """Charges what was used elsewhere, whether there is room for it or not. Raises RateLimitStoreUnavailable."""
 
     @property
     def outage(self) -> str | None:

@@ -80,7 +80,7 @@ class RedisConnection(asyncio.Protocol):
         self.transport = transport  # type: ignore[assignment]
 
     async def ask(self, *words: str | int) -> Any:
-        """Raises LinkLost, or Refused with the server's words."""
+        """Raises RedisConnectionLost, or RedisError with the server's words."""
         future = self.loop.create_future()
         self.send(words, future)
         timer = self.loop.call_later(self.timeout_seconds, self.expire, future, LATE_TURNS)
@@ -137,7 +137,7 @@ class RedisConnection(asyncio.Protocol):
 
 
 async def open_connection(address: RedisAddress, timeout_seconds: float, names: NameLookup) -> RedisConnection:
-    """A link that has said who it is. Raises LinkLost, or Refused where the server does not want us."""
+    """A link that has said who it is. Raises RedisConnectionLost, or RedisError where the server does not want us."""
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             link = await opened(address, timeout_seconds, names)

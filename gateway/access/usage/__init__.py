@@ -1,0 +1,1 @@
+"""What each key used: counted in memory, written behind."""

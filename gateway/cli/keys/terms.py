@@ -50,7 +50,7 @@ def term_options(command: Command) -> Command:
 
 
 def given_terms(options: dict[str, Any]) -> dict[str, Any]:
-    """The terms that were given, by their names in Terms. Raises OperatorError naming the option that cannot be read."""
+    """The terms that were given, by their names in KeyPolicy. Raises OperatorError naming the option that cannot be read."""
     table: dict[str, Any] = {}
     for option, term in NUMBERS.items():
         if options[option] is not None:

@@ -12,8 +12,8 @@ BY = "cli:somebody"
 def add(gateway, **terms):
     """The key and its id; the gateway knows it at once, not only after its next look."""
     text, key = new_key()
-    gateway.porter.store.add(key, policy_of(terms), by=BY)
-    gateway.keyring.refresh()
+    gateway.access_control.store.add(key, policy_of(terms), by=BY)
+    gateway.snapshot.refresh()
     return text, key.public_id
 
 

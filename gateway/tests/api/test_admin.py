@@ -81,7 +81,7 @@ async def test_a_key_is_made_shown_once_and_works(gateway, admin, document):
     assert made.headers["cache-control"] == "no-store"
     told = made.json()
     assert {name: told[name] for name in terms} == terms
-    gateway.keyring.refresh()
+    gateway.snapshot.refresh()
     async with client_of(gateway, authorization=f"Bearer {told['key']}") as client:
         assert (await embedded(client)).status_code == 200
     again = await admin.get(f"/admin/keys/{told['id']}")
@@ -102,7 +102,7 @@ async def test_a_key_is_revoked_once(gateway, admin, document):
         revoked = await admin.post(f"/admin/keys/{client.public_id}/revoke")
         held(document, revoked, "/admin/keys/{id}/revoke", "post")
         assert revoked.json()["state"] == "revoked"
-        gateway.keyring.refresh()
+        gateway.snapshot.refresh()
         assert (await embedded(client)).status_code == 401
         again = await admin.post(f"/admin/keys/{client.public_id}/revoke")
         held(document, again, "/admin/keys/{id}/revoke", "post")
@@ -120,7 +120,7 @@ async def test_a_key_is_rotated_with_a_grace(gateway, admin, document, body, old
         held(document, rotated, "/admin/keys/{id}/rotate", "post")
         assert rotated.json()["id"] == client.public_id
         assert (rotated.json()["old_secret_until"] is not None) is old_works
-        gateway.keyring.refresh()
+        gateway.snapshot.refresh()
         assert ((await embedded(client)).status_code == 200) is old_works
         async with client_of(gateway, authorization=f"Bearer {rotated.json()['key']}") as new:
             assert (await embedded(new)).status_code == 200
@@ -130,7 +130,7 @@ async def test_the_audit_trail_says_who_did_what_and_holds_no_secret(gateway, ad
     made = (await admin.post("/admin/keys", json={"name": "n", "metadata": {"team": "a", "note": "private"}})).json()
     await admin.patch(f"/admin/keys/{made['id']}", json={"tokens_per_minute": 9})
     rotated = (await admin.post(f"/admin/keys/{made['id']}/rotate", json={"grace": "1h"})).json()
-    gateway.porter.store.revoke(made["id"], by=BY)
+    gateway.access_control.store.revoke(made["id"], by=BY)
     shown = await admin.get(f"/admin/keys/{made['id']}")
     held(document, shown, "/admin/keys/{id}", "get")
     history = shown.json()["history"]
@@ -140,7 +140,7 @@ async def test_the_audit_trail_says_who_did_what_and_holds_no_secret(gateway, ad
     assert history[2]["detail"] == {"tokens_per_minute": 9}
     assert history[1]["detail"] == {"old_until": rotated["old_secret_until"]}
     assert history[3]["detail"]["metadata"] == ["note", "team"]
-    kept = b"".join(path.read_bytes() for path in path_of(gateway.porter.store).parent.iterdir() if path.is_file())
+    kept = b"".join(path.read_bytes() for path in path_of(gateway.access_control.store).parent.iterdir() if path.is_file())
     for text in (made["key"], rotated["key"]):
         assert text.rpartition("-")[2] not in json.dumps(history)
         assert text.rpartition("-")[2].encode() not in kept
@@ -161,9 +161,9 @@ async def test_keys_are_listed_page_by_page(gateway, admin, document):
 
 
 async def test_usage_is_told_by_key_model_and_period(gateway, admin, client, document):
-    UsageStore(gateway.porter.store.database).add([UsageTotals("k", "m", "2020-01-01T00", 1, 2, 3, 4)])
+    UsageStore(gateway.access_control.store.database).add([UsageTotals("k", "m", "2020-01-01T00", 1, 2, 3, 4)])
     await embedded(client, text=["a", "b c"])
-    await gateway.porter.bookkeeper.flush()
+    await gateway.access_control.recorder.flush()
     told = await admin.get("/admin/usage")
     held(document, told, "/admin/usage", "get")
     [row] = told.json()["data"]
@@ -202,11 +202,11 @@ async def test_usage_is_told_by_key_model_and_period(gateway, admin, client, doc
 )  # fmt: skip
 async def test_what_cannot_be_is_a_400_that_names_it_and_changes_nothing(gateway, admin, document, method, path, body, param, code):
     _, public_id = add(gateway)
-    revision = gateway.porter.store.read().revision
+    revision = gateway.access_control.store.read().revision
     reply = await admin.request(method, path.replace("{id}", public_id), content=body)
     assert error_of(reply) == (400, "invalid_request_error", param, code)
     held(document, reply, path.partition("?")[0], method.lower())
-    assert gateway.porter.store.read(revision) is None
+    assert gateway.access_control.store.read(revision) is None
 
 
 async def test_a_large_body_is_refused(admin):
@@ -214,7 +214,7 @@ async def test_a_large_body_is_refused(admin):
 
 
 async def test_while_the_store_is_away_it_is_a_503_and_soon_worth_another_try(gateway, admin, document):
-    put_away(gateway.porter.store)
+    put_away(gateway.access_control.store)
     for reply, path, method in (
         (await admin.get("/admin/keys"), "/admin/keys", "get"),
         (await admin.post("/admin/keys", json={}), "/admin/keys", "post"),
@@ -227,7 +227,7 @@ async def test_while_the_store_is_away_it_is_a_503_and_soon_worth_another_try(ga
 
 async def test_the_loop_goes_on_while_the_store_is_slow(gateway, admin, client):
     """A change waits for the lock that another process holds; requests do not."""
-    with gateway.porter.store.database.write():
+    with gateway.access_control.store.database.write():
         change = asyncio.create_task(admin.post("/admin/keys", json={}))
         for _ in range(20):
             assert (await embedded(client)).status_code == 200
@@ -236,7 +236,7 @@ async def test_the_loop_goes_on_while_the_store_is_slow(gateway, admin, client):
 
 
 async def test_when_embedding_has_no_room_left_a_key_can_still_be_revoked(gateway, admin):
-    gateway.road.admission.max_requests = 0
+    gateway.handler.admission.max_requests = 0
     async with holder(gateway) as client:
         assert (await embedded(client)).status_code == 503
         assert (await admin.post(f"/admin/keys/{client.public_id}/revoke")).status_code == 200

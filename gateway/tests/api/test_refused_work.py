@@ -30,7 +30,7 @@ async def limited(make):
 
 def used(gateway):
     """Tokens of the one key's limit that are used up; one is paid back each second."""
-    [meter] = gateway.generation.limiter.meters.meters.values()
+    [meter] = gateway.generation.limiter.store.meters.values()
     return round(meter.tokens_debt / 60_000_000)
 
 
@@ -130,7 +130,7 @@ async def test_refused_work_is_neither_usage_nor_budget(limited):
     gateway, client = limited
     for content, _ in REFUSED.values():
         await sent(client, content)
-    assert gateway.porter.bookkeeper.pending == {}
+    assert gateway.access_control.recorder.pending == {}
 
 
 async def test_who_leaves_while_it_is_worked_on_pays_for_the_bytes(limited, embedder):
@@ -148,7 +148,7 @@ async def test_who_leaves_while_it_is_worked_on_pays_for_the_bytes(limited, embe
     embedder.prepare = prepare
     whole = {"type": "http.request", "body": body() + LARGE, "more_body": False}
     connection = Connection(whole, leaves)
-    await gateway.door(connection.scope, connection.receive, connection.send)
+    await gateway.app(connection.scope, connection.receive, connection.send)
     assert abs(used(gateway) - MB // BYTES_PER_TOKEN) <= 5
 
 

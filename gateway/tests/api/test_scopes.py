@@ -90,8 +90,10 @@ async def test_usage_tells_requests_inputs_tokens_and_those_from_the_cache(gatew
             assert (await embedded(other, "org/m", texts)).status_code == 200
         await embedded(other, "no-such-model")
         await embedded(client)
-        await gateway.porter.bookkeeper.flush()
-        rows = {row.key: row for row in UsageStore(gateway.porter.store.database).report(by="month", since="2000", limit=10)}
+        await gateway.access_control.recorder.flush()
+        rows = {
+            row.key: row for row in UsageStore(gateway.access_control.store.database).report(by="month", since="2000", limit=10)
+        }
     own = rows.pop(other.public_id)
     assert (own.model, own.requests, own.inputs, own.tokens, own.cached_tokens) == ("m", 3, 6, 12, 6)
     [(public_id, configured)] = rows.items()
@@ -102,8 +104,8 @@ async def test_usage_tells_requests_inputs_tokens_and_those_from_the_cache(gatew
 async def test_both_secrets_of_a_rotated_key_have_one_usage(gateway):
     old, public_id = add(gateway, token_budget=4)
     new, key = new_key(public_id)
-    gateway.porter.store.rotate(key, grace=timedelta(hours=1), by="cli:somebody")
-    gateway.keyring.refresh()
+    gateway.access_control.store.rotate(key, grace=timedelta(hours=1), by="cli:somebody")
+    gateway.snapshot.refresh()
     statuses = []
     for text in (old, new, old, new):
         async with client_of(gateway, authorization=f"Bearer {text}") as client:
@@ -113,7 +115,7 @@ async def test_both_secrets_of_a_rotated_key_have_one_usage(gateway):
 
 async def test_a_dead_bookkeeper_is_told_by_livez(gateway, stranger):
     assert (await stranger.get("/livez")).status_code == 200
-    gateway.porter.bookkeeper.task.cancel()
-    await asyncio.wait([gateway.porter.bookkeeper.task], timeout=10)
+    gateway.access_control.recorder.task.cancel()
+    await asyncio.wait([gateway.access_control.recorder.task], timeout=10)
     reply = await stranger.get("/livez")
     assert (reply.status_code, reply.json()["failed"]) == (503, ["usage"])

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from gateway.api.error_handler import error_response
 from gateway.config import ServerSettings
 from gateway.metrics import Metrics
 from gateway.server.server import Server
@@ -49,7 +50,7 @@ async def stream(address):
 
 
 async def all_let_in(gateway, address):
-    await until(lambda: gateway.road.admission.num_requests == len(TEXTS), address)
+    await until(lambda: gateway.handler.admission.num_requests == len(TEXTS), address)
 
 
 async def test_whoever_was_let_in_is_served_before_it_ends(encoder, thread, tmp_path):
@@ -150,6 +151,7 @@ async def test_a_signal_only_leaves_word():
         None,
         ServerSettings(),
         metrics=Metrics(),
+        render_error=error_response,
         on_leave=lambda: told.append("leaving"),
         on_drain=lambda: told.append("draining"),
         is_idle=lambda: True,

@@ -42,7 +42,7 @@ def model(name="m", embedder=None, **row):
 
 
 async def served(catalog, name="m", *, seconds=BOUND_SECONDS):
-    await catalog.serving(catalog.find(name), name, deadline=time.monotonic() + seconds)
+    await catalog.ensure_ready(catalog.find(name), name, deadline=time.monotonic() + seconds)
 
 
 async def test_the_first_request_loads_the_model_and_all_who_come_meanwhile_wait_for_the_same_load():

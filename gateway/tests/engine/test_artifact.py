@@ -25,7 +25,7 @@ from gateway.tests.engine.test_weights import run
 def build(model, shelf, *, precision="float32"):
     steps = []
     compile_model(model, source=str(model), precision=precision, shelf=shelf, progress=steps.append, child=CompileProcess())
-    return shelf.place(identity_of(model), precision), steps
+    return shelf.path(identity_of(model), precision), steps
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +209,7 @@ def test_starting_from_an_artifact_imports_no_torch_and_reaches_for_no_network(c
         async def main():
             gateway = Gateway(load(environ=environ))
             embedder = gateway.catalog.models[0].embedder
-            embedder.embedder.shelf.folder = Path("{copy[0].folder}")
+            embedder.embedder.artifacts.folder = Path("{copy[0].folder}")
             await gateway.load()
             prepared = await embedder.prepare(Inputs(["hello"], False, "a", time.monotonic() + 60))
             print((await embedder.embed(prepared)).rows.shape, embedder.describe().runtime)
@@ -229,7 +229,7 @@ def test_compiling_sends_no_usage_data(small_model, tmp_path):
     code = f"""
         import sys
         from gateway.engine import compiler
-        compiler.compiled(compiler.Order("{small_model}", "small", "float32", "{tmp_path}"))
+        compiler.run(compiler.CompileJob("{small_model}", "small", "float32", "{tmp_path}"))
         import openvino.tools.ovc.telemetry_utils as telemetry
         print(telemetry.tm.__name__)
     """

@@ -105,12 +105,12 @@ async def test_a_text_that_cannot_fit_is_refused(loaded, text):
 
 @pytest.mark.parametrize("texts", [["a " * 900] * 2, ["b" * 10_000] * 3], ids=["by its tokens", "by its characters"])
 async def test_a_request_of_too_many_tokens_is_refused(loaded, texts):
-    loaded.planner.limits = LimitSettings(max_input_tokens=1000, max_request_tokens=1500)
+    loaded.preprocessor.limits = LimitSettings(max_input_tokens=1000, max_request_tokens=1500)
     try:
         with pytest.raises(RequestTooLong, match="max 1500 tokens per request"):
             await loaded.prepare(inputs_of(*texts))
     finally:
-        loaded.planner.limits = LimitSettings()
+        loaded.preprocessor.limits = LimitSettings()
 
 
 async def test_a_client_who_leaves_takes_its_work_along(loaded):

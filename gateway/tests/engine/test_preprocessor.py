@@ -30,7 +30,7 @@ def planner_of(tokenizer, **prompts):
 
 def spelled(planner, text, **more):
     """Each window as its letters, with how many tokens are its prompt's and what it weighs."""
-    work = planner.planned(inputs_of(text, **more), threading.Event()).work
+    work = planner.prepare(inputs_of(text, **more), threading.Event()).work
     letters = [
         planner.tokenizer.fast.decode(window.token_ids, skip_special_tokens=False).replace(" ", "") for window in work.windows
     ]
@@ -119,7 +119,7 @@ def counting(planner, *texts):
     """The error such a request gets, and how many tokens had been counted before it."""
     inputs = Inputs(list(texts), is_array=True, caller="", deadline=0)
     with pytest.raises(ClientError) as caught:
-        planner.planned(inputs, threading.Event())
+        planner.prepare(inputs, threading.Event())
     return caught.value
 
 

@@ -24,7 +24,7 @@ def watched(started):
             self.running = running
 
         async def __aenter__(self):
-            self.task = asyncio.create_task(self.running.gateway.reload.watch())
+            self.task = asyncio.create_task(self.running.gateway.watcher.watch())
             return self.running
 
         async def __aexit__(self, *_):
@@ -86,7 +86,7 @@ async def test_a_file_is_not_looked_at_where_that_is_switched_off(started, watch
         running.write(OTHER)
         await asyncio.sleep(2 * LOOK_SECONDS)
         assert names(running) == ["m"]
-        running.gateway.reload.is_wanted.set()  # what SIGHUP does
+        running.gateway.watcher.is_wanted.set()  # what SIGHUP does
         await until(lambda: names(running) == ["other"])
 
 
@@ -95,7 +95,7 @@ async def test_asked_twice_quickly_it_is_read_once_more_after_the_first(started,
         running.backend.held["m"] = asyncio.Event()
         async with watched(running):
             running.write(f"{ROW}version = 2\n")
-            wanted = running.gateway.reload.is_wanted
+            wanted = running.gateway.watcher.is_wanted
             wanted.set()
             await until(lambda: ("m", 2) in running.backend.built)
             running.write(f"{ROW}version = 2\naliases = ['late']\n")
@@ -114,7 +114,7 @@ async def test_a_defect_of_a_backend_refuses_the_file_and_the_watch_goes_on(star
         running.write(OTHER)
         await until(lambda: running.results()["refused"] == 1)
         running.backend.has_a_defect = False
-        running.gateway.reload.is_wanted.set()
+        running.gateway.watcher.is_wanted.set()
         await until(lambda: names(running) == ["other"])
 
 
@@ -149,7 +149,7 @@ async def test_under_load_no_request_is_lost_whatever_the_file_becomes(started):
             num_before = len(load.replies)
             await until(lambda num_before=num_before: len(load.replies) > num_before + 20)
             running.write(f"[server]\nport = 0\n[log]\nlevel = 'error'\n{ROW}{version}\n")
-            gateway.reload.is_wanted.set()
+            gateway.watcher.is_wanted.set()
             await until(lambda round_=round_: sum(running.results().values()) >= round_)
         replies = await load.ended()
         assert [reply for reply in replies if reply.status != 200] == []
@@ -166,7 +166,7 @@ async def test_under_load_no_request_is_lost_whatever_the_file_becomes(started):
 
 async def test_sighup_is_a_reload_and_what_was_before_comes_back(started):
     async with started(f"[server]\nwatch_config = false\n{ROW}") as running:
-        reload: ConfigWatcher = running.gateway.reload
+        reload: ConfigWatcher = running.gateway.watcher
         before = signal.getsignal(signal.SIGHUP)
         with reload.on_hang_up(lambda: pytest.fail("the terminal is still there")):
             os.kill(os.getpid(), signal.SIGHUP)

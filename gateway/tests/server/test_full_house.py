@@ -262,7 +262,7 @@ async def test_a_reply_that_nobody_reads_gives_its_place_up_last_of_all(serving)
     async with serving(max_connections=1) as (gateway, address, house):
         greedy = await client(house, address, b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\nhost: g\r\n\r\n" * 20)
         greedy.writer.transport.pause_reading()
-        await until(lambda: len(gateway.server.unread.connections) == 1)
+        await until(lambda: len(gateway.server.slow_readers.connections) == 1)
         async with asyncio.timeout(BOUND_SECONDS):
             while (reply := await (await client(house, address, GOOD)).reply()).status != 200:
                 assert_refused(reply)
@@ -303,7 +303,7 @@ async def test_a_new_bound_holds_without_a_restart(serving):
     async with serving() as (gateway, address, house):
         await busy(house, gateway, address, 2)
         config = structs.replace(gateway.config, server=structs.replace(gateway.config.server, max_connections_per_address=1))
-        renewal = asyncio.run_coroutine_threadsafe(gateway.succession.renew(config), gateway.server.loop)
+        renewal = asyncio.run_coroutine_threadsafe(gateway.swap.renew(config), gateway.server.loop)
         await asyncio.wrap_future(renewal)
         assert_refused(reply_of(await (await client(house, address, GOOD)).rest()))
 

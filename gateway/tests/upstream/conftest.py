@@ -30,7 +30,7 @@ def cached_over(remote, cache):
 
 @asynccontextmanager
 async def started(backend, standin, **settings):
-    """Yields a Remote that has learned of the stand-in, whose requests so far are forgotten."""
+    """Yields an UpstreamEmbedder that has learned of the stand-in, whose requests so far are forgotten."""
     address = {} if "urls" in settings else {"url": standin.url}
     remote = built(backend, **address, **settings)
     try:

@@ -81,7 +81,7 @@ def test_it_does_what_the_slow_one_does(steps):
 def fail(breaker, times):
     for _ in range(times):
         breaker.enter()
-        breaker.failed()
+        breaker.on_failure()
 
 
 def test_failures_in_a_row_open_it_and_a_success_between_them_does_not():

@@ -87,7 +87,7 @@ async def test_its_vectors_are_those_of_the_model_whatever_it_was_cut_into(remot
 
 
 async def test_it_gives_bytes_and_counts_characters_which_is_not_believed(remote):
-    assert remote.speaker.as_base64
+    assert remote.client.as_base64
     vectors = await embedded(remote, *TEXTS)
     assert sum(vectors.token_counts) < sum(map(len, TEXTS)) / 2
     assert remote.metrics.metrics.registry.get_sample_value("gateway_estimated_tokens_total", {"model": "m"}) > 0

@@ -131,7 +131,7 @@ def test_a_reader_is_given_what_changed_since_and_no_more(store):
     store.revoke(one.public_id, by=BY)
     store.amend(other.public_id, {"models": ["m"]}, by=BY)
     reading = store.read(seen)
-    assert (reading.is_whole, list(reading.keys), reading.gone) == (False, [other.public_id], [one.public_id])
+    assert (reading.is_whole, list(reading.keys), reading.removed) == (False, [other.public_id], [one.public_id])
     assert reading.keys[other.public_id].caller.models == ("m",)
     assert sorted(in_force(store)) == sorted([other.public_id, third.public_id])
 
@@ -154,7 +154,7 @@ def test_two_stores_on_one_database_see_each_others_changes(store, another):
     revision = store.read().revision
     assert other.read(revision) is None
     other.revoke(key.public_id, by=BY)
-    assert store.read(revision).gone == [key.public_id]
+    assert store.read(revision).removed == [key.public_id]
 
 
 def test_what_was_stored_is_there_after_opening_again(file_store):

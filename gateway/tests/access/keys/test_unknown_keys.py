@@ -99,7 +99,7 @@ async def test_while_the_store_is_away_nobody_is_asked_for(keyring):
 async def test_a_store_that_does_not_answer_costs_a_bounded_wait_and_is_asked_again_later(keyring, monkeypatch):
     import threading
 
-    from gateway.access import unknown_keys
+    from gateway.access.keys import unknown_keys
 
     monkeypatch.setattr(unknown_keys, "WAIT_SECONDS", 0.1)
     gate = threading.Event()

@@ -28,7 +28,7 @@ class OneCaller(RuleBasedStateMachine):
         self.models = (Bucket(requests), Bucket(tokens))
 
     def look(self) -> Meter:
-        """What LocalMeters does with a caller it knows, on this clock, which is in whole microseconds."""
+        """What LocalRateLimitStore does with a caller it knows, on this clock, which is in whole microseconds."""
         meter, elapsed = self.meter, self.now - self.meter.at
         meter.at = self.now
         meter.requests_debt = self.limits.requests.after(meter.requests_debt, elapsed)
@@ -83,7 +83,7 @@ def test_no_window_of_time_lets_more_through_than_rate_and_the_largest_cost(rate
     for step, cost in arrivals:
         now, debt = now + step, rate.after(debt, step)
         if rate.wait(debt, cost) == 0:
-            debt = rate.charged(debt, cost)
+            debt = rate.charge(debt, cost)
             let_through.append((now, cost))
     for first, (begin, _) in enumerate(let_through):
         for last in range(first, len(let_through)):

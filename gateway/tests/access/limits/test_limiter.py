@@ -35,7 +35,7 @@ class AwayMeters(LocalRateLimitStore):
         raise RateLimitStoreUnavailable("it cannot be reached")
 
     def leave(self, caller, limits, visit, returned):
-        self.left = (visit, returned)
+        self.on_cancelled = (visit, returned)
 
 
 @pytest.fixture
@@ -49,13 +49,13 @@ def limiter_of(clock, *, meters=None, **settings):
 
 def standing(limiter, caller="a"):
     """The requests and the tokens that fit now."""
-    limits = limiter.visit(Caller(caller)).limits
-    meter = limiter.meters.meter(caller, limits)
+    limits = limiter.lease(Caller(caller)).limits
+    meter = limiter.store.meter(caller, limits)
     return limits.requests.remaining(meter.requests_debt), limits.tokens.remaining(meter.tokens_debt)
 
 
 async def served(limiter, num_tokens, error=None, caller="a", cached=0):
-    visit = limiter.visit(Caller(caller))
+    visit = limiter.lease(Caller(caller))
     async with visit:
         await visit.charge(num_tokens, num_cached_tokens=cached)
         if error is not None:
@@ -67,7 +67,7 @@ async def test_a_request_and_its_tokens_are_charged_once(clock):
     limiter = limiter_of(clock, requests_per_minute=60, tokens_per_minute=600, tokens_burst=100)
     visit = await served(limiter, 30)
     assert standing(limiter) == (9, 70)
-    assert visit.reading == RateState(60_000_000, 30 * 60_000_000)
+    assert visit.state == RateState(60_000_000, 30 * 60_000_000)
 
 
 @pytest.mark.parametrize(
@@ -187,11 +187,11 @@ async def test_while_nobody_can_tell_requests_are_let_through_if_so_configured(c
     limiter = limiter_of(clock, meters=meters, **limits, on_limiter_failure="allow")
     for _ in range(101):
         visit = await served(limiter, 30)
-        assert visit.reading is None
+        assert visit.state is None
     assert limiter.metrics.registry.get_sample_value("gateway_limiter_failures_total", {"decision": "allowed"}) == 202
     assert limiter.shortfall == "allow"
-    assert meters.left is not None
-    assert meters.left[1] == Cost()  # nothing was charged, so nothing is given back
+    assert meters.on_cancelled is not None
+    assert meters.on_cancelled[1] == Cost()  # nothing was charged, so nothing is given back
 
 
 async def test_while_nobody_can_tell_requests_are_refused_if_so_configured(clock):
@@ -205,7 +205,7 @@ async def test_while_nobody_can_tell_requests_are_refused_if_so_configured(clock
 async def test_callers_without_limits_ask_nobody(clock):
     limiter = limiter_of(clock, meters=AwayMeters(clock), on_limiter_failure="deny")
     visit = await served(limiter, 10**9)
-    assert visit.reading is None
+    assert visit.state is None
 
 
 async def test_only_what_exceeds_a_whole_minute_can_never_fit(clock):

@@ -229,7 +229,7 @@ async def test_a_server_that_was_killed_is_found_again(redis, opened):
             return False
 
     await until(is_back)
-    assert meters.is_well
+    assert meters.is_alive
 
 
 async def test_a_server_that_hangs_costs_one_time_out_and_is_found_again(redis, opened):

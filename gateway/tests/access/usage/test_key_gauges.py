@@ -49,7 +49,7 @@ async def test_a_budget_s_share_is_shown_and_renewed_with_its_period(watched, st
     await looked(watched)
     assert shown(watched, "gateway_key_budget_used_ratio") == {key.public_id: 0}
     caller = Caller(key.public_id, Allowance(token_budget=100, budget_period="day"))
-    watched.bookkeeper.note(caller, model="m", num_inputs=1, num_tokens=85, num_cached_tokens=0)
+    watched.bookkeeper.record(caller, model="m", num_inputs=1, num_tokens=85, num_cached_tokens=0)
     await looked(watched)
     assert shown(watched, "gateway_key_budget_used_ratio") == {key.public_id: 0.85}
     watched.wall_clock.advance(DAY)

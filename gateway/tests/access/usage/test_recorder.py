@@ -41,7 +41,7 @@ def make(clock):
 
 
 def note(bookkeeper, caller, num_tokens=10, model="m"):
-    bookkeeper.note(caller, model=model, num_inputs=2, num_tokens=num_tokens, num_cached_tokens=3)
+    bookkeeper.record(caller, model=model, num_inputs=2, num_tokens=num_tokens, num_cached_tokens=3)
 
 
 def reported(store, by="hour"):

@@ -36,9 +36,9 @@ def points(figures):
 
 def test_rates_are_what_was_counted_over_the_time_that_passed(figures, metrics, clock):
     for _ in range(6):
-        metrics.of_model("m").embedded([10, 20], {})
-        metrics.ended("m", "ok")
-    metrics.of_model("n").embedded([30], {})
+        metrics.of_model("m").record_embedding([10, 20], {})
+        metrics.request_outcome("m", "ok")
+    metrics.of_model("n").record_embedding([30], {})
     clock.advance(2)
     figures.take()
     (point,) = points(figures)
@@ -46,7 +46,7 @@ def test_rates_are_what_was_counted_over_the_time_that_passed(figures, metrics, 
 
 
 def test_rates_are_made_of_the_last_ten_seconds(figures, metrics, clock):
-    metrics.of_model("m").embedded([1] * 20, {})
+    metrics.of_model("m").record_embedding([1] * 20, {})
     for _ in range(6):
         clock.advance(2)
         figures.take()
@@ -54,9 +54,9 @@ def test_rates_are_made_of_the_last_ten_seconds(figures, metrics, clock):
 
 
 def test_times_are_told_by_stage_and_only_of_stages_that_were_passed(figures, metrics, clock):
-    metrics.of_model("m").embedded([1], {"tokenize": 0.0004, "compute": 0.02})
-    metrics.answered("/v1/embeddings", "POST", "200", seconds=0.03)
-    metrics.answered("/", "GET", "200", seconds=200)
+    metrics.of_model("m").record_embedding([1], {"tokenize": 0.0004, "compute": 0.02})
+    metrics.record_response("/v1/embeddings", "POST", "200", seconds=0.03)
+    metrics.record_response("/", "GET", "200", seconds=200)
     clock.advance(2)
     figures.take()
     (point,) = points(figures)
@@ -69,10 +69,10 @@ def test_times_are_told_by_stage_and_only_of_stages_that_were_passed(figures, me
 def test_batches_cache_and_queue_are_shares_of_what_there_was(figures, metrics, clock):
     model = metrics.of_model("m")
     model.max_batch_tokens.set(512)
-    model.ran(num_inputs=4, padded_tokens=384, real_tokens=320)
-    model.ran(num_inputs=2, padded_tokens=128, real_tokens=128)
-    model.looked_up(hit=3, miss=1)
-    model.waiting(num_inputs=7, num_tokens=70, backlog_seconds=0.5)
+    model.record_batch(num_inputs=4, padded_tokens=384, real_tokens=320)
+    model.record_batch(num_inputs=2, padded_tokens=128, real_tokens=128)
+    model.record_lookups(hit=3, miss=1)
+    model.set_queue(num_inputs=7, num_tokens=70, backlog_seconds=0.5)
     metrics.of_model("larger").max_batch_tokens.set(4096)
     clock.advance(2)
     figures.take()

@@ -143,7 +143,7 @@ async def test_headers_too_large(stranger):
 async def test_a_body_sent_too_slowly(gateway):
     never = asyncio.Event().wait
     slow = Connection({"type": "http.request", "body": b'{"model"', "more_body": True}, never)
-    await gateway.door(slow.scope, slow.receive, slow.send)
+    await gateway.app(slow.scope, slow.receive, slow.send)
     assert slow.status == 408
     assert (b"connection", b"close") in slow.sent[0]["headers"]
     assert b'"code":"request_timeout"' in slow.body
@@ -161,8 +161,8 @@ async def test_a_model_still_loading(make):
 
 
 async def test_a_key_store_away_too_long(gateway, client):
-    gateway.keyring.read_at -= 61
-    gateway.keyring.task.cancel()
+    gateway.snapshot.read_at -= 61
+    gateway.snapshot.task.cancel()
     assert_error(await client.post("/v1/embeddings", **body()), 503, "server_error", None, "store_unavailable", "try again")
 
 

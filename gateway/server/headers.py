@@ -1,0 +1,8 @@
+"""Headers as ASGI has them: pairs of bytes, names in lower case."""
+
+Headers = list[tuple[bytes, bytes]]
+
+
+def value_of(headers: Headers, name: bytes) -> bytes | None:
+    """The first header of this name."""
+    return next((value for found, value in headers if found == name), None)
