@@ -306,7 +306,7 @@ class ModelMetrics:
         """A member of this group was asked. `outcome` is "ok" or an error's code."""
         self.group_requests.labels(self.name, member, outcome).inc()
 
-    def member_served(self, member: str, *, is_first: bool) -> None:
+    def record_member_served(self, member: str, *, is_first: bool) -> None:
         """A member's vectors went out. Of one that is not the first, whoever runs it pays for a fallback."""
         self.record_member(member, "ok")
         self.group_fallbacks.labels(self.name).inc(not is_first)
@@ -394,6 +394,6 @@ class UpstreamMetrics:
         for address, ask in is_used.items():
             self.metrics.upstream_address_used.labels(self.name, address).set_function(ask)
 
-    def probed(self, outcome: str) -> None:
+    def record_probe(self, outcome: str) -> None:
         """A probe ended: "same", "swapped", "other", "unsteady" or "failed"."""
         self.metrics.upstream_probes.labels(self.name, outcome).inc()

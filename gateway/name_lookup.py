@@ -37,11 +37,11 @@ class NameLookup:
             )
         except (OSError, UnicodeError) as error:
             failure = error if isinstance(error, OSError) else OSError(socket.EAI_NONAME, "this is no name")
-            self.tell(found, (host, port, family), failure)
+            self.deliver(found, (host, port, family), failure)
         else:
-            self.tell(found, (host, port, family), addresses)
+            self.deliver(found, (host, port, family), addresses)
 
-    def tell(
+    def deliver(
         self, found: "asyncio.Future[list[AddressInfo]]", name: tuple[str, int, int], result: OSError | list[AddressInfo]
     ) -> None:
         def finish() -> None:

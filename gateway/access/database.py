@@ -81,7 +81,7 @@ class Database:
             self.identity = identity_of(url)
             self.connect_seconds *= max(1, len(url.normalized_query.get("host", ())))
             self.engine = postgres_engine(url)
-        sql.event.listen(self.engine, "connect", self.connected, insert=True)  # before SQLAlchemy asks what server it is
+        sql.event.listen(self.engine, "connect", self.on_connect, insert=True)  # before SQLAlchemy asks what server it is
         sql.event.listen(self.engine, "checkout", self.checked_out)
         self.inode: int | None = None
 
@@ -126,7 +126,7 @@ class Database:
             reason = reason_of(error)
             if watch.has_cut:
                 reason = f"no answer within {watch.seconds:g} s"
-                self.dropped(reason)
+                self.log_outage(reason)
             reason += "; whether the change was made is not known" if is_unsure else ""
             raise StoreAway(f"the key database {self.label} cannot be used: {reason}", is_unsure=is_unsure) from error
         finally:
@@ -139,7 +139,7 @@ class Database:
             watch.expect(self.here.silence_seconds)
             alive(self.here.silence_seconds + LEEWAY_SECONDS)
 
-    def connected(self, dbapi_connection: Any, record: Any) -> None:
+    def on_connect(self, dbapi_connection: Any, record: Any) -> None:
         record.info["is_fresh"] = True
         self.watch_over(dbapi_connection)
 
@@ -155,7 +155,7 @@ class Database:
             self.engine.dialect.do_ping(dbapi_connection)
         except Exception as error:
             if watch.has_cut:
-                self.dropped(f"no answer within {PING_SECONDS:g} s")
+                self.log_outage(f"no answer within {PING_SECONDS:g} s")
             watch.forget()
             alive(self.connect_seconds + LEEWAY_SECONDS)
             raise InvalidatePoolError from error
@@ -167,7 +167,7 @@ class Database:
             watch.over(dbapi_connection)
             self.goes_on()
 
-    def dropped(self, reason: str) -> None:
+    def log_outage(self, reason: str) -> None:
         log.warning("store_connection_dropped", store=self.label, reason=reason)
         if self.on_dropped is not None:
             self.on_dropped()

@@ -43,13 +43,13 @@ class WorkerJob:
         try:
             result = self.work()
         except BaseException as error:  # noqa: BLE001 - raised where it is awaited
-            self.tell(self.future.set_exception, error)
+            self.deliver(self.future.set_exception, error)
         else:
-            self.tell(self.future.set_result, result)
+            self.deliver(self.future.set_result, result)
         finally:
             here.job = None
 
-    def tell(self, way: Callable[..., None], what: object) -> None:
+    def deliver(self, way: Callable[..., None], what: object) -> None:
         with suppress(RuntimeError):  # the loop has ended: nobody waits any more
             self.loop.call_soon_threadsafe(lambda: None if self.future.done() else way(what))
 

@@ -79,7 +79,7 @@ class AdminService:
                 log.warning("admin_request_failed", reason=str(error))
                 raise StoreUnavailable from None
 
-    async def changed(self, work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+    async def apply_change(self, work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         """As `off_loop`, for what changes keys: when it returns, this gateway's own snapshot has the change."""
         result = await self.run(work, *args, **kwargs)
         with suppress(TimeoutError):  # it was made all the same; the snapshot follows
@@ -102,7 +102,7 @@ def routes(desk: AdminService) -> list[HTTPRouteHandler]:
     async def create_key(request: AdminRequest) -> Response[bytes]:
         by, table = require_admin(request), await desk.table(request)
         text, key = new_key()
-        made = await desk.changed(lambda: desk.store.add(key, policy_of(table), by=by))
+        made = await desk.apply_change(lambda: desk.store.add(key, policy_of(table), by=by))
         return json_response({**made.to_dict(), "key": text}, status_code=CREATED)
 
     @get("/admin/keys/{public_id:str}")
@@ -115,19 +115,19 @@ def routes(desk: AdminService) -> list[HTTPRouteHandler]:
     @patch("/admin/keys/{public_id:str}")
     async def limit_key(request: AdminRequest, public_id: FromPath[str]) -> Response[bytes]:
         by, table = require_admin(request), await desk.table(request)
-        return json_response((await desk.changed(desk.store.amend, public_id, table, by=by)).to_dict())
+        return json_response((await desk.apply_change(desk.store.amend, public_id, table, by=by)).to_dict())
 
     @post("/admin/keys/{public_id:str}/revoke", status_code=200)
     async def revoke_key(request: AdminRequest, public_id: FromPath[str]) -> Response[bytes]:
         by = require_admin(request)
-        return json_response((await desk.changed(desk.store.revoke, public_id, by=by)).to_dict())
+        return json_response((await desk.apply_change(desk.store.revoke, public_id, by=by)).to_dict())
 
     @post("/admin/keys/{public_id:str}/rotate", status_code=200)
     async def rotate_key(request: AdminRequest, public_id: FromPath[str]) -> Response[bytes]:
         by, table = require_admin(request), await desk.table(request)
         grace = grace_of(table)
         text, key = new_key(public_id)
-        rotated = await desk.changed(desk.store.rotate, key, grace=grace, by=by)
+        rotated = await desk.apply_change(desk.store.rotate, key, grace=grace, by=by)
         return json_response({**rotated.to_dict(), "key": text})
 
     @get("/admin/usage")

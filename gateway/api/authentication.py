@@ -44,7 +44,7 @@ class Authentication(AbstractAuthenticationMiddleware):
             raise MissingKey
         if len(keys) > 1:
             raise InvalidKey("Incorrect API key provided: this request carries different keys in its headers.")
-        return await self.keyring.admitted(keys.pop())
+        return await self.keyring.authenticate(keys.pop())
 
 
 def key_in_query(query: bytes) -> str | None:

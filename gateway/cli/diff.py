@@ -108,13 +108,13 @@ async def side_of(text: str, gateway: Gateway, api_key_env: str | None) -> Side:
         embedder = model.built or model.embedder
         try:
             await model.start()
-            return Side(embedder.describe().fingerprint, await embedded(embedder))
+            return Side(embedder.describe().fingerprint, await embed_texts(embedder))
         finally:
             await embedder.close()
     for model in gateway.catalog.models:
         if isinstance(model.built, LocalEmbedder) and (found := model.built.from_fingerprint(text)):
             try:
-                return Side(text, await embedded(found))
+                return Side(text, await embed_texts(found))
             finally:
                 await found.close()
     if "." not in text:
@@ -122,7 +122,7 @@ async def side_of(text: str, gateway: Gateway, api_key_env: str | None) -> Side:
     return Side(text, None)
 
 
-async def embedded(embedder: Embedder) -> Float32:
+async def embed_texts(embedder: Embedder) -> Float32:
     inputs = Inputs(texts(), is_array=True, caller="diff", deadline=time.monotonic() + EMBED_SECONDS)
     return (await embedder.embed(await embedder.prepare(inputs))).rows
 

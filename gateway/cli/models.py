@@ -42,7 +42,7 @@ def models(context: click.Context, path: str | None, as_json: bool) -> None:
     context.obj = path
     if context.invoked_subcommand is not None:
         return
-    rows = [told(model) for model in Gateway(load(path)).catalog.models]
+    rows = [to_dict(model) for model in Gateway(load(path)).catalog.models]
     if as_json:
         click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
         return
@@ -90,7 +90,7 @@ def build_one(model: Model) -> Path | str:
     return place
 
 
-def told(model: Model) -> dict[str, Any]:
+def to_dict(model: Model) -> dict[str, Any]:
     """Its row, which also says why a folder cannot be served, and how one without modules.json is pooled."""
     try:
         known = row(model)

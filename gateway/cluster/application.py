@@ -8,7 +8,7 @@ import msgspec
 from gateway.cluster.policy import Policy, options_of
 from gateway.cluster.replica import Replica, ReplicaConfig
 from gateway.cluster.settings import RaySettings
-from gateway.config import Config, ModelRow, load, typed
+from gateway.config import Config, ModelRow, load, convert
 from gateway.errors import ConfigurationError
 
 BACKEND = "ray"
@@ -25,7 +25,7 @@ def settings_of(row: ModelRow) -> RaySettings:
         raise ConfigurationError(
             f"models[{row.name}].backend is '{row.backend}': only models of backend '{BACKEND}' run on a cluster"
         )
-    return typed(row.settings, RaySettings, where=f"models[{row.name}]")
+    return convert(row.settings, RaySettings, where=f"models[{row.name}]")
 
 
 def order_of(row: ModelRow, config: Config) -> ReplicaConfig:

@@ -20,7 +20,7 @@ from gateway.config.settings import (
     UsageSettings,
 )
 from gateway.config.source import ConfigSource
-from gateway.config.typed import typed
+from gateway.config.typed import convert
 
 __all__ = [
     "BUILTIN_MODELS",
@@ -44,5 +44,5 @@ __all__ = [
     "first_set",
     "load",
     "secret_value",
-    "typed",
+    "convert",
 ]

@@ -14,7 +14,7 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 
 from gateway.config.settings import Config, ModelRow, Secret, Settings
-from gateway.config.typed import readable, refuse_unknown, typed
+from gateway.config.typed import readable, refuse_unknown, convert
 from gateway.errors import ConfigurationError
 
 PREFIX = "GATEWAY__"
@@ -172,7 +172,9 @@ def build_config(tables: Tables) -> Config:
     for name in SECTIONS:
         if not isinstance(tables.get(name, {}), dict):
             raise ConfigurationError(f"{name}: expected a table, [{name}]")
-    parts: dict[str, Any] = {name: typed(tables[name], section, where=name) for name, section in SECTIONS.items() if name in tables}
+    parts: dict[str, Any] = {
+        name: convert(tables[name], section, where=name) for name, section in SECTIONS.items() if name in tables
+    }
     if "models" in tables:
         parts["models"] = model_rows(tables["models"])
     return Config(**parts)
@@ -186,7 +188,7 @@ def model_rows(rows: Any) -> tuple[ModelRow, ...]:
     for number, row in enumerate(rows):
         own = {key: value for key, value in row.items() if key in common}
         own["settings"] = {key: value for key, value in row.items() if key not in common}
-        typed_rows.append(typed(own, ModelRow, where=f"models[{row.get('name', number)}]"))
+        typed_rows.append(convert(own, ModelRow, where=f"models[{row.get('name', number)}]"))
     return tuple(typed_rows)
 
 

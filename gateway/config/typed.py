@@ -12,7 +12,7 @@ from gateway.errors import ConfigurationError
 Typed = TypeVar("Typed", bound=msgspec.Struct)
 
 
-def typed(table: Mapping[str, Any], struct: type[Typed], *, where: str) -> Typed:
+def convert(table: Mapping[str, Any], struct: type[Typed], *, where: str) -> Typed:
     """Converts `table` to `struct`; `where` is the table's name in messages.
 
     Raises ConfigurationError for an unknown name, a wrong type or a value out of range.
@@ -21,10 +21,10 @@ def typed(table: Mapping[str, Any], struct: type[Typed], *, where: str) -> Typed
     try:
         return msgspec.convert(table, struct)
     except msgspec.ValidationError as error:
-        raise ConfigurationError(readable(error, where=where) + choices_named(error, struct)) from None
+        raise ConfigurationError(readable(error, where=where) + name_choices(error, struct)) from None
 
 
-def choices_named(error: msgspec.ValidationError, struct: type[msgspec.Struct]) -> str:
+def name_choices(error: msgspec.ValidationError, struct: type[msgspec.Struct]) -> str:
     """What a field may be, where only certain words will do: msgspec does not say."""
     field = re.search(r"\$\.(\w+)`?$", str(error))
     hint = get_type_hints(struct).get(field[1]) if field and "enum value" in str(error) else None

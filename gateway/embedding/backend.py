@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from gateway.config import EngineSettings, LimitSettings, ModelRow, typed
+from gateway.config import EngineSettings, LimitSettings, ModelRow, convert
 from gateway.embedding.embedder import Embedder
 from gateway.embedding.model import Model
 from gateway.errors import ConfigurationError
@@ -84,4 +84,4 @@ def backend_of(row: ModelRow, backends: dict[str, Backend]) -> tuple[Backend, St
             f"models[{row.name}].backend: no backend is named '{row.backend}'; there are {', '.join(backends)}"
         )
     backend = backends[row.backend]
-    return backend, typed(row.settings, backend.settings, where=f"models[{row.name}]")
+    return backend, convert(row.settings, backend.settings, where=f"models[{row.name}]")

@@ -145,7 +145,7 @@ class CachedEmbedder:
 
     async def embed(self, prepared: Prepared) -> Vectors:
         for _ in range(MAX_BEGINNINGS):
-            vectors = await self.embedded(prepared)
+            vectors = await self.collect(prepared)
             if self.is_current(prepared.work):
                 return vectors
             prepared = await self.prepare(prepared.inputs)
@@ -154,7 +154,7 @@ class CachedEmbedder:
     def is_current(self, distinct: Deduplicated) -> bool:
         return self.describe().scope == distinct.about.scope
 
-    async def embedded(self, prepared: Prepared) -> Vectors:
+    async def collect(self, prepared: Prepared) -> Vectors:
         distinct: Deduplicated = prepared.work
         entries = [entry or self.cache.get(key) for key, entry in zip(distinct.keys, distinct.entries, strict=True)]
         found = {place: entry for place, entry in enumerate(entries) if entry}

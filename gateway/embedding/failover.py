@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 from msgspec import Meta, Struct
 
 from gateway.config import ModelRow
-from gateway.config.typed import typed
+from gateway.config.typed import convert
 from gateway.embedding.backend import BackendContext
 from gateway.embedding.embedder import Description, Embedder, Health, Inputs, Prepared, Vectors, Verified
 from gateway.embedding.equivalence import Rows, check_equivalent, differ, probe_vectors
@@ -88,7 +88,7 @@ class Member:
 def member_of(number: int, table: dict[str, Any], context: BackendContext) -> Member:
     where = f"models[{context.name}].members[{number - 1}]"
     own = {name: value for name, value in table.items() if name in {"backend", "name"}}
-    row = typed(own, MemberRow, where=where)
+    row = convert(own, MemberRow, where=where)
     if row.backend == FailoverBackend.name or context.member is None:
         raise ConfigurationError(f"{where}.backend: a group cannot be a member of a group")
     name = row.name or f"{number}-{row.backend}"
@@ -218,7 +218,7 @@ class FailoverEmbedder:
             return await member.embedder.embed(own if member is chosen else await member.embedder.prepare(inputs))
 
         member, vectors = await self.ask_member(inputs, embedded)
-        self.metrics.member_served(member.name, is_first=member is self.members[0])
+        self.metrics.record_member_served(member.name, is_first=member is self.members[0])
         return replace(vectors, member=member.name, fingerprint=vectors.fingerprint or member.fingerprint)
 
     async def ask_member(self, inputs: Inputs, work: Callable[[Member], Awaitable[Answer]]) -> tuple[Member, Answer]:

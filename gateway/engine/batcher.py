@@ -144,10 +144,10 @@ class Batcher:
 
     def form_batch(self) -> list[Job]:
         leader, *callers = self.scheduler.next_turn()
-        own_works = leader.ordered(is_leader=True)
+        own_works = leader.candidates(is_leader=True)
         longest = self.shapes.length(own_works[0].pending[-1].num_tokens)
         max_jobs = self.shapes.rows(max(1, self.budget.max_tokens // longest))
-        works = chain(own_works, chain.from_iterable(caller.ordered(is_leader=False) for caller in callers))
+        works = chain(own_works, chain.from_iterable(caller.candidates(is_leader=False) for caller in callers))
         runs = [Candidate(work, longest) for work in islice(works, max(max_jobs, MIN_REQUESTS_SEEN))]
         num_jobs = real_tokens = 0
         own, others = runs[: len(own_works)], runs[len(own_works) :]

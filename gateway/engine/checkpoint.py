@@ -52,7 +52,7 @@ def read(folder: Path, device: torch.device, dtype: torch.dtype) -> SentenceTran
     for one that transformers loads with a warning alone.
     """
     try:
-        return checked(folder, device, dtype)
+        return load_checked(folder, device, dtype)
     except OperatorError:
         raise
     except Exception as error:
@@ -60,7 +60,7 @@ def read(folder: Path, device: torch.device, dtype: torch.dtype) -> SentenceTran
         raise OperatorError(f"the model in {folder} cannot be loaded: {reason}") from error
 
 
-def checked(folder: Path, device: torch.device, dtype: torch.dtype) -> SentenceTransformer:
+def load_checked(folder: Path, device: torch.device, dtype: torch.dtype) -> SentenceTransformer:
     with loading_reports() as reports:
         model = SentenceTransformer(str(folder), device=str(device), local_files_only=True, model_kwargs={"dtype": dtype})
     pooler = [POOLER] if all(map(ignores_pooler, model.modules())) else []
@@ -108,7 +108,7 @@ def refuse_incomplete(folder: Path, report: dict[str, Any], pooler: list[str]) -
         "of another shape": sorted(shapes),
         "not read": sorted(report.get("error_msgs", ())),
     }
-    told = [f"{named(names)} {'is' if len(names) == 1 else 'are'} {how}" for how, names in found.items() if names]
+    told = [f"{quote_names(names)} {'is' if len(names) == 1 else 'are'} {how}" for how, names in found.items() if names]
     if told:
         raise OperatorError(
             f"the weights in {folder} are not those of its config.json: {'; '.join(told)}. Fetch the model's files again, all of"
@@ -117,7 +117,7 @@ def refuse_incomplete(folder: Path, report: dict[str, Any], pooler: list[str]) -
         )
 
 
-def named(names: list[str]) -> str:
+def quote_names(names: list[str]) -> str:
     more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
     return ", ".join(names[:MAX_NAMED]) + more
 
@@ -126,7 +126,7 @@ def refuse_not_finite(folder: Path, model: SentenceTransformer) -> None:
     names = [name for name, tensor in model.named_parameters() if not bool(torch.isfinite(tensor).all())]
     if names:
         raise OperatorError(
-            f"the weights in {folder} hold numbers that are not finite, in {named(names)}: fetch the model's files again",
+            f"the weights in {folder} hold numbers that are not finite, in {quote_names(names)}: fetch the model's files again",
             category=OTHER_KIND,
         )
 
@@ -138,7 +138,7 @@ def refuse_other_input(folder: Path, model: SentenceTransformer) -> None:
             refuse_other_modality(folder, module)
             refuse_beyond_tables(folder, module)
     if getattr(model, "tokenizer", None) is None:
-        raise unsupported(folder, f"its first module, {type(model[0]).__name__}, reads no texts")
+        raise unsupported_error(folder, f"its first module, {type(model[0]).__name__}, reads no texts")
     if isinstance(model[0], Transformer) and hasattr(model.tokenizer, "backend_tokenizer"):
         refuse_other_tokens(folder, model)
 
@@ -147,7 +147,9 @@ def refuse_other_modality(folder: Path, transformer: Transformer) -> None:
     """A chat template is filled in by sentence-transformers alone, and images are read by processors."""
     modalities = transformer.modality_config
     if set(modalities) != {"text"} or modalities["text"]["method"] != "forward":
-        raise unsupported(folder, f"it reads {', '.join(map(str, modalities))} through {type(transformer.processor).__name__}")
+        raise unsupported_error(
+            folder, f"it reads {', '.join(map(str, modalities))} through {type(transformer.processor).__name__}"
+        )
 
 
 def refuse_beyond_tables(folder: Path, transformer: Transformer) -> None:
@@ -156,13 +158,15 @@ def refuse_beyond_tables(folder: Path, transformer: Transformer) -> None:
     rows = int(network.get_input_embeddings().weight.shape[0])
     last = max(transformer.tokenizer.get_vocab().values(), default=0) if transformer.tokenizer is not None else 0
     if last >= rows:
-        raise unsupported(folder, f"its tokenizer has tokens up to number {last}, its table of embeddings {rows} rows")
+        raise unsupported_error(folder, f"its tokenizer has tokens up to number {last}, its table of embeddings {rows} rows")
     reads = transformer.max_seq_length or 0
     for name, module in network.named_modules():
         if name.rpartition(".")[2] in POSITION_TABLES and isinstance(module, torch.nn.Embedding):
             room = module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
             if reads > room:
-                raise unsupported(folder, f"it is set to read {reads} tokens and has {room} positions: lower its max_seq_length")
+                raise unsupported_error(
+                    folder, f"it is set to read {reads} tokens and has {room} positions: lower its max_seq_length"
+                )
 
 
 def refuse_other_tokens(folder: Path, model: SentenceTransformer) -> None:
@@ -170,20 +174,24 @@ def refuse_other_tokens(folder: Path, model: SentenceTransformer) -> None:
     tokenizer = Tokenizer(model.tokenizer.backend_tokenizer.to_str())
     room = int(model.max_seq_length or model.tokenizer.model_max_length) - tokenizer.num_special
     if room < 1:
-        raise unsupported(folder, f"it reads {room + tokenizer.num_special} tokens, special ones among them")
+        raise unsupported_error(folder, f"it reads {room + tokenizer.num_special} tokens, special ones among them")
     if tokenizer.fast.get_vocab() != model.tokenizer.backend_tokenizer.get_vocab():
-        raise unsupported(folder, "two tokens of its vocabulary have one number")  # and one is lost when it is written
+        raise unsupported_error(folder, "two tokens of its vocabulary have one number")  # and one is lost when it is written
     for probe in (*PROBES, *ALL_KINDS):
         features = model.preprocess([probe])
         strange = set(features) - FED
         types = features.get("token_type_ids")
         if strange or (types is not None and bool(types.any())):
-            raise unsupported(folder, f"its tokenizer gives the network {', '.join(sorted(strange)) or 'token types other than 0'}")
+            raise unsupported_error(
+                folder, f"its tokenizer gives the network {', '.join(sorted(strange)) or 'token types other than 0'}"
+            )
         if "attention_mask" not in features or not bool(features["attention_mask"].all()):
-            raise unsupported(folder, "its tokenizer masks tokens of single texts, or gives no attention mask")
+            raise unsupported_error(folder, "its tokenizer masks tokens of single texts, or gives no attention mask")
         ids = tokenizer.fast.encode(probe, add_special_tokens=False).ids[:room]
         if features["input_ids"][0].tolist() != tokenizer.with_special(ids):
-            raise unsupported(folder, "its tokenizer gives a text other tokens than its vocabulary file says, or cuts elsewhere")
+            raise unsupported_error(
+                folder, "its tokenizer gives a text other tokens than its vocabulary file says, or cuts elsewhere"
+            )
 
 
 def refuse_other_vectors(folder: Path, model: SentenceTransformer, embed: Callable[[list[Window]], NDArray[np.float32]]) -> None:
@@ -201,13 +209,15 @@ def refuse_other_vectors(folder: Path, model: SentenceTransformer, embed: Callab
             rows = embed([Window(tokenizer.with_special(ids))])
             expected = model.encode([probe], prompt="", show_progress_bar=False, convert_to_tensor=True).float().cpu().numpy()
         except Exception as error:
-            raise unsupported(folder, f"it cannot be run: {type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
+            raise unsupported_error(
+                folder, f"it cannot be run: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            ) from error
         if rows.shape != expected.shape:
-            raise unsupported(folder, f"its encode gives {expected.shape[1]} dimensions, its modules {rows.shape[1]}")
+            raise unsupported_error(folder, f"its encode gives {expected.shape[1]} dimensions, its modules {rows.shape[1]}")
         worst = float(cosines(rows, expected).min())
         if worst < MIN_COSINE:
-            raise unsupported(folder, f"its encode gives other vectors than its modules, with a cosine of {worst:.4f}")
+            raise unsupported_error(folder, f"its encode gives other vectors than its modules, with a cosine of {worst:.4f}")
 
 
-def unsupported(folder: Path, what: str) -> OperatorError:
+def unsupported_error(folder: Path, what: str) -> OperatorError:
     return OperatorError(f"the model in {folder} cannot be served as sentence-transformers does: {what}", category=OTHER_KIND)

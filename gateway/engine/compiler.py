@@ -21,7 +21,7 @@ from msgspec import Struct
 from gateway.config import child_environment
 from gateway.engine import artifact
 from gateway.engine.artifact import NETWORK, TOKENIZER, ArtifactStore, Manifest, Target
-from gateway.engine.fidelity import FAILURES, Expected, Proof, Unfaithful, expected_of, judged, proof_of
+from gateway.engine.fidelity import FAILURES, Expected, Proof, Unfaithful, expected_of, judge, proof_of
 from gateway.engine.identity import identity_of, refuse_changed, sha256_of
 from gateway.engine.precision import CANDIDATES
 from gateway.errors import OperatorError
@@ -154,7 +154,7 @@ def run(order: CompileJob) -> None:
     reference = TorchEncoder(folder, device="cpu", precision="float32", threads=0)
     refuse_changed(folder, target.identity)
     print_report(CompileReport("converting"))
-    network, reason = converted(reference)
+    network, reason = convert(reference)
     print_report(CompileReport("measuring"))
     tokenizer = Tokenizer(reference.info.tokenizer_json)
     measure = Measure(expected_of(reference, tokenizer), proof_of(reference, tokenizer), [reason] if reason else [])
@@ -181,7 +181,7 @@ class Measure:
     given_up: list[str]
 
 
-def converted(reference: Any) -> tuple[object, str]:
+def convert(reference: Any) -> tuple[object, str]:
     """The network as OpenVINO has it; None and the reason where it cannot convert that."""
     from gateway.engine.openvino_import import openvino  # noqa: PLC0415
 
@@ -220,7 +220,7 @@ def write_artifact(  # noqa: PLR0913, PLR0917
     )  # fmt: skip
     try:
         [encoder] = openvino_encoder.load(target.source, making, manifest, threads=0, streams=1)
-        fidelity, reason = judged([encoder], measure.expected)
+        fidelity, reason = judge([encoder], measure.expected)
     except RuntimeError as error:
         fidelity, reason = -1.0, f"OpenVINO cannot compile it in {precision} ({first_line(error)})"
     if reason:
@@ -231,7 +231,7 @@ def write_artifact(  # noqa: PLR0913, PLR0917
 
 def without_network(folder: Path, reference: Any, target: Target, making: Path, measure: Measure) -> Manifest:
     """What is kept of a model that OpenVINO cannot serve faithfully, and torch can. Raises Unfaithful where it cannot either."""
-    fidelity, reason = judged([reference], measure.expected)
+    fidelity, reason = judge([reference], measure.expected)
     if reason:
         raise Unfaithful(folder, [*measure.given_up, reason])
     for name in artifact.CONTENT:

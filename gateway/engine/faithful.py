@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.engine.fidelity import PROBE_SECONDS, Proof, Unfaithful, expected_of, judged, proof_of
+from gateway.engine.fidelity import PROBE_SECONDS, Proof, Unfaithful, expected_of, judge, proof_of
 from gateway.engine.precision import CANDIDATES, half_precision
 from gateway.engine.tokenizer import Tokenizer
 from gateway.engine.torch_encoder import TorchEncoder, release
@@ -48,7 +48,7 @@ def load_faithful(
         except OperatorError as error:  # weights beyond float16's range, or no memory: float32 was loaded before it
             given_up.append(f"torch in {candidate} cannot load it ({error})")
             continue
-        fidelity, reason = judged(encoders, expected)
+        fidelity, reason = judge(encoders, expected)
         if not reason:
             return Faithful(encoders, fidelity, proof, expected.max_tokens, "; ".join(given_up))
         given_up.append(reason)

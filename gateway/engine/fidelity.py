@@ -119,13 +119,13 @@ def expected_of(reference: Encoder, tokenizer: Tokenizer, *, seconds: float = PR
     Raises OperatorError for a network that fails with one of them: it is not made for texts of any length.
     """
     try:
-        return probed(reference, tokenizer, seconds=seconds)
+        return probe(reference, tokenizer, seconds=seconds)
     except FAILURES as error:
         first = (str(error).splitlines() or [""])[0]
         raise OperatorError(f"the model cannot be run: {type(error).__name__}: {first}", category=UNFAITHFUL) from error
 
 
-def probed(reference: Encoder, tokenizer: Tokenizer, *, seconds: float) -> Expected:
+def probe(reference: Encoder, tokenizer: Tokenizer, *, seconds: float) -> Expected:
     expected = Expected()
     deadline, took = time.monotonic() + seconds, 0.0
     for window in probe_windows(reference.info, tokenizer):
@@ -152,7 +152,7 @@ class Unfaithful(OperatorError):
         super().__init__(f"the model in {folder} gives no vectors to rely on: {'; '.join(reasons)}", category=UNFAITHFUL)
 
 
-def judged(encoders: Sequence[Encoder], expected: Expected) -> tuple[float, str]:
+def judge(encoders: Sequence[Encoder], expected: Expected) -> tuple[float, str]:
     """The worst cosine of all, and why that is not enough; nothing where it is."""
     info = encoders[0].info
     name = f"{info.runtime} in {info.precision}"

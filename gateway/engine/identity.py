@@ -127,7 +127,7 @@ def weights_in(part: Path) -> list[Path]:
         return [path for path in candidates if path.is_file() and path.name.endswith(ENDINGS) and not is_training(path)]
     if first.suffix != ".json":
         return [first]
-    index = parsed(first)
+    index = parse_json(first)
     shards = index.get("weight_map") if isinstance(index, dict) else None
     names = {str(name) for name in shards.values()} if isinstance(shards, dict) else set()
     return [first, *(part / name for name in names if (part / name).is_file())]
@@ -137,7 +137,7 @@ def has_own_choice(path: Path) -> bool:
     """Whether a module's options name a variant or another file of the weights."""
     if not path.is_file():
         return False
-    options = parsed(path)
+    options = parse_json(path)
     keys = ("model_args", "model_kwargs", "transformers_weights")
     return isinstance(options, dict) and any(options.get(key) for key in keys)
 
@@ -158,7 +158,7 @@ def module_folders(folder: Path) -> list[Path]:
 
 def routes_of(part: Path) -> list[Path]:
     """The folders of a Router's modules."""
-    told = [parsed(part / name) for name in ROUTES if (part / name).is_file()]
+    told = [parse_json(part / name) for name in ROUTES if (part / name).is_file()]
     types = [each.get("types") for each in told if isinstance(each, dict)]
     return [part / str(name) for each in types if isinstance(each, dict) for name in each]
 
@@ -168,7 +168,7 @@ def modules_of(folder: Path) -> list[dict[str, Any]] | None:
     path = folder / MODULES
     if not path.is_file():
         return None
-    modules = parsed(path)
+    modules = parse_json(path)
     if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
         raise OperatorError(f"the file {path} is no list of modules")
     return modules
@@ -198,14 +198,14 @@ def sha256_of(path: Path) -> str:
     try:
         about = path.stat()
         # Within a clock's tick of a change another one would show in no time of the file: then it is read again.
-        read = hashed if time.time() - about.st_ctime > SETTLED_SECONDS else hashed.__wrapped__
+        read = hash_file if time.time() - about.st_ctime > SETTLED_SECONDS else hash_file.__wrapped__
         return read(path, (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns))
     except OSError as error:
         raise OperatorError(f"the file {path} cannot be read: {error.strerror}") from None
 
 
 @lru_cache(maxsize=4096)
-def hashed(path: Path, _stamp: tuple[int, ...]) -> str:
+def hash_file(path: Path, _stamp: tuple[int, ...]) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
@@ -213,7 +213,7 @@ def hashed(path: Path, _stamp: tuple[int, ...]) -> str:
     return digest.hexdigest()
 
 
-def parsed(path: Path) -> Any:
+def parse_json(path: Path) -> Any:
     """A JSON file's content. Raises OperatorError."""
     try:
         return msgspec.json.decode(path.read_bytes())

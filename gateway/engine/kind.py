@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.engine.identity import modules_of, parsed, routes_of, weights_in
+from gateway.engine.identity import modules_of, parse_json, routes_of, weights_in
 from gateway.errors import OperatorError
 
 OTHER_KIND = "other_kind"  # the category of what no other runtime would serve either
@@ -147,7 +147,7 @@ def refuse_options(part: Path) -> None:
         raise other(part, f"{kind}: it reads {', '.join(sorted(modalities))}")
     told = [name for name in NOT_FOLLOWED if options.get(name)]
     if told:
-        raise refused(f"the model in {part} asks for {' and '.join(told)}, which is not supported here")
+        raise unsupported_kind(f"the model in {part} asks for {' and '.join(told)}, which is not supported here")
 
 
 def refuse_foreign(part: Path) -> None:
@@ -158,14 +158,14 @@ def refuse_foreign(part: Path) -> None:
         if code:
             raise custom(part, f"{name} names {', '.join(sorted(map(str, code)))} under auto_map")
     if (part / "adapter_config.json").is_file():
-        raise refused(
+        raise unsupported_kind(
             f"the model in {part} is an adapter over another model: merge the two (peft's merge_and_unload), save them as one, and"
             " name that folder"
         )
     if config.get("quantization_config"):
-        raise refused(f"the model in {part} is quantised, which is not supported: name the folder of its full weights")
+        raise unsupported_kind(f"the model in {part} is quantised, which is not supported: name the folder of its full weights")
     if not any(fnmatch(path.name, pattern) for path in part.glob("*") for pattern in VOCABULARIES):
-        raise refused(
+        raise unsupported_kind(
             f"the model in {part} has no tokenizer: there is no tokenizer.json, vocab.txt or other vocabulary in it; save its"
             " tokenizer there"
         )
@@ -191,22 +191,24 @@ def table(path: Path) -> dict[str, Any]:
     """A JSON file's table; empty where there is no such file. Raises OperatorError where it is none."""
     if not path.is_file():
         return {}
-    content = parsed(path)
+    content = parse_json(path)
     if not isinstance(content, dict):
         raise OperatorError(f"the file {path} is no JSON object")
     return content
 
 
 def other(folder: Path, kind: str) -> OperatorError:
-    return refused(f"the model in {folder} is {kind}: it cannot be served as an embedder; name an embedding model as the source")
+    return unsupported_kind(
+        f"the model in {folder} is {kind}: it cannot be served as an embedder; name an embedding model as the source"
+    )
 
 
 def custom(folder: Path, what: str) -> OperatorError:
-    return refused(
+    return unsupported_kind(
         f"the model in {folder} needs code of its own, which is never run here: {what}; name a model that transformers and"
         " sentence-transformers know by themselves, or serve this one with a server that runs its code, as another backend"
     )
 
 
-def refused(message: str) -> OperatorError:
+def unsupported_kind(message: str) -> OperatorError:
     return OperatorError(message, category=OTHER_KIND)

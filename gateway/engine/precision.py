@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gateway.engine.identity import module_folders, parsed
+from gateway.engine.identity import module_folders, parse_json
 
 # What comes after a precision whose vectors are too far from float32's. bfloat16 has float32's range and an eighth of float16's
 # digits: it helps where values overflow.
@@ -44,7 +44,7 @@ def network_config(folder: Path) -> dict[str, object]:
     """The transformers configuration of a folder, which may lie in that of one of its modules. Empty where there is none."""
     for part in (folder, *module_folders(folder)):
         file = part / "config.json"
-        config = parsed(file) if file.is_file() else None
+        config = parse_json(file) if file.is_file() else None
         if isinstance(config, dict) and "model_type" in config:
             return config
     return {}

@@ -112,14 +112,14 @@ class Preprocessor:
     def prepare(self, inputs: Inputs, abandoned: threading.Event) -> Prepared:
         prompt = self.prompt_of(inputs)
         rule = inputs.long_input or self.rule
-        contents = self.counted(inputs, prompt, rule, abandoned)
+        contents = self.tokenize(inputs, prompt, rule, abandoned)
         counts = [len(content) + self.tokenizer.num_special for content in contents]
-        cuts = [self.cut(content, prompt, rule) for content in contents]
+        cuts = [self.split_windows(content, prompt, rule) for content in contents]
         flat = [window for cut in cuts for window in cut]
         work = Windows(flat, [len(cut) for cut in cuts], [self.num_text_tokens(window) for window in flat])
         return Prepared(inputs, counts, [count > self.info.max_tokens for count in counts], rule, work=work)
 
-    def counted(self, inputs: Inputs, prompt: Prompt, rule: Rule, abandoned: threading.Event) -> list[list[int]]:
+    def tokenize(self, inputs: Inputs, prompt: Prompt, rule: Rule, abandoned: threading.Event) -> list[list[int]]:
         """The token ids of each input. What may not be served is refused as soon as that is known, and tells what was counted."""
         texts = [prompt.text + text for text in inputs.texts] if prompt.text else inputs.texts
         contents: list[list[int]] = []
@@ -146,7 +146,7 @@ class Preprocessor:
         if num_tokens > self.limits.max_input_tokens:
             raise InputTooLong(inputs.where(index), self.limits.max_input_tokens)
 
-    def cut(self, content: list[int], prompt: Prompt, rule: Rule) -> list[Window]:
+    def split_windows(self, content: list[int], prompt: Prompt, rule: Rule) -> list[Window]:
         """A text, its prompt before it, window by window: the first as sentence-transformers cuts it, the others prompted again.
 
         So each is what the model was trained to read. A prompt of more than half a window stands in the first one alone: it would

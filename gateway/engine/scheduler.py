@@ -35,7 +35,7 @@ class CallerFlow(Flow):
     overdue_at: float = math.inf  # the number of the batch
     num_turns: int = 0
 
-    def ordered(self, *, is_leader: bool) -> list[Work]:
+    def candidates(self, *, is_leader: bool) -> list[Work]:
         """The request that was served least first, so a short query passes its own caller's bulk.
 
         Every fourth of the caller's turns begins with the oldest instead, so bulk never starves.

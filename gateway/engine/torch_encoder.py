@@ -85,7 +85,7 @@ class TorchEncoder:
             raise OperatorError(f"the model in {folder} cannot be run: {type(error).__name__}: {reason}") from error
         if whole.ndim != 2:  # noqa: PLR2004 - a row a text
             raise OperatorError(f"the model in {folder} cannot be run: its modules give no vector of a text")
-        return whole.shape[1], self.pipeline.cut(whole).shape[1]
+        return whole.shape[1], self.pipeline.truncate(whole).shape[1]
 
     def unpad(self, implementation: str) -> None:
         """Goes over to batches without padding, if they give this model's vectors: not every architecture can do without."""
@@ -139,12 +139,12 @@ class TorchEncoder:
         if self.is_unpadded:
             features = flash_attention.end_to_end(self.model[0], windows)
             on_device = {name: value.to(self.device) if torch.is_tensor(value) else value for name, value in features.items()}
-            vectors = self.pipeline.cut(self.model(on_device)["sentence_embedding"])
+            vectors = self.pipeline.truncate(self.model(on_device)["sentence_embedding"])
         else:
-            vectors = self.routed(windows) if self.info.tasks else self.pipeline(*self.tensors(windows))
+            vectors = self.embed_by_route(windows) if self.info.tasks else self.pipeline(*self.tensors(windows))
         return vectors
 
-    def routed(self, windows: list[Window]) -> torch.Tensor:
+    def embed_by_route(self, windows: list[Window]) -> torch.Tensor:
         """Each window by the route of its task."""
         rows: list[torch.Tensor] = [torch.empty(0)] * len(windows)
         for task in {window.task for window in windows}:
@@ -181,9 +181,9 @@ class Pipeline(torch.nn.Module):
         pooling_mask: torch.Tensor | None = None,
         task: str = "",
     ) -> torch.Tensor:
-        return self.cut(self.whole(input_ids, attention_mask, pooling_mask, task))
+        return self.truncate(self.whole(input_ids, attention_mask, pooling_mask, task))
 
-    def cut(self, vectors: torch.Tensor) -> torch.Tensor:
+    def truncate(self, vectors: torch.Tensor) -> torch.Tensor:
         return vectors if self.truncate_dim is None else vectors[:, : self.truncate_dim]
 
     def whole(

@@ -64,7 +64,7 @@ class Known:
 ReadReply = Callable[[bytes, Mapping[str, str]], ParsedResponse]
 
 
-class Worded(NamedTuple):
+class RenderedRequest(NamedTuple):
     """A call in the words of a door."""
 
     body: dict[str, Any]
@@ -91,7 +91,7 @@ class UpstreamClient:
     def as_base64(self) -> bool:
         return self.known.as_base64
 
-    async def told(self, endpoint: Endpoint) -> UpstreamLimits:
+    async def fetch_limits(self, endpoint: Endpoint) -> UpstreamLimits:
         """What the server at one address tells of itself. Raises AttemptFailed."""
         if self.dialect.info_path is None or self.dialect.read_info is None:
             return UpstreamLimits()
@@ -105,13 +105,13 @@ class UpstreamClient:
         except InvalidResponse as nonsense:
             raise AttemptFailed(failures.of_invalid_response(str(nonsense), self.upstream)) from None
 
-    async def sampled(self, endpoint: Endpoint, texts: list[str], *, as_base64: bool = False, door: Door | None = None) -> Sample:
+    async def sample(self, endpoint: Endpoint, texts: list[str], *, as_base64: bool = False, door: Door | None = None) -> Sample:
         """The vectors of some probes at one address, as they come, of whatever dimensions. Raises AttemptFailed.
 
         On a connection that is closed after it: so a balancer that keeps to connections shows who else is behind it.
         """
         inputs = Inputs(texts, is_array=len(texts) > 1, caller="", deadline=0, normalize=False)  # as they come
-        body, url, read = self.worded(texts, "error", normalize=door is None, as_base64=as_base64, door=door or SAME)
+        body, url, read = self.render(texts, "error", normalize=door is None, as_base64=as_base64, door=door or SAME)
         max_bytes = BYTES_PER_REPLY + len(texts) * (BYTES_PER_ROW + BYTES_PER_NUMBER * MAX_DIMENSIONS)
 
         async def sample(answer: UpstreamResponse) -> tuple[Sample, int | None]:
@@ -178,7 +178,7 @@ class UpstreamClient:
         texts = self.with_prompts(inputs)
         known = self.known
         door = SAME if inputs.normalize else known.raw
-        body, url, read = self.worded(texts, rule, normalize=inputs.normalize, as_base64=as_base64, door=door)
+        body, url, read = self.render(texts, rule, normalize=inputs.normalize, as_base64=as_base64, door=door)
         is_large = sum(map(len, texts)) > MAX_ON_LOOP_BYTES
         content = await asyncio.to_thread(encode, body) if is_large else encode(body)
         max_bytes = BYTES_PER_REPLY + len(texts) * (BYTES_PER_ROW + BYTES_PER_NUMBER * (known.dimensions or MAX_DIMENSIONS))
@@ -193,13 +193,13 @@ class UpstreamClient:
             self.without_base64()  # it was asked for bytes and gave numbers: it need not be asked again
         return Vectors(rows, token_counts=self.count_tokens(reading.num_tokens, texts, counts))
 
-    def worded(self, texts: list[str], rule: Rule, *, normalize: bool, as_base64: bool, door: Door) -> Worded:
+    def render(self, texts: list[str], rule: Rule, *, normalize: bool, as_base64: bool, door: Door) -> RenderedRequest:
         """The body in the words of a door, where that is, and how its reply is read."""
         is_gateway = self.known.theirs is not None
         ask = UpstreamQuery(texts, self.upstream.model, self.settings, rule, normalize, as_base64, knows_normalize=is_gateway)
         if door.path is None or door.body is None or door.read is None:
-            return Worded(self.dialect.body(ask), own_url, self.dialect.read)
-        return Worded(door.body(ask), partial(url_of, door.path), door.read)
+            return RenderedRequest(self.dialect.body(ask), own_url, self.dialect.read)
+        return RenderedRequest(door.body(ask), partial(url_of, door.path), door.read)
 
     def with_prompts(self, inputs: Inputs) -> list[str]:
         if inputs.instruction is not None:

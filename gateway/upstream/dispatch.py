@@ -78,7 +78,7 @@ class Dispatcher:
         try:
             endpoint = await self.proven(endpoint, call.deadline)
             is_proven = True
-            return await self.asked(endpoint, connection, call)
+            return await self.send(endpoint, connection, call)
         except AttemptFailed as failed:
             if not (self.may_retry and failed.failure.may_retry and (failed.failure.is_silent or self.budget.spend())):
                 raise
@@ -89,7 +89,7 @@ class Dispatcher:
             await asyncio.sleep(pause)
         if other is not endpoint or not is_proven:
             other = await self.proven(other, call.deadline)
-        return await self.asked(other, connection, call)
+        return await self.send(other, connection, call)
 
     async def proven(self, endpoint: Endpoint, deadline: float) -> Endpoint:
         """This address, or another where it turns out that its vectors are no longer the row's. Raises AttemptFailed."""
@@ -105,7 +105,7 @@ class Dispatcher:
                 endpoint = self.choose_endpoint()
         return endpoint
 
-    async def asked(self, endpoint: Endpoint, connection: Transport, call: UpstreamRequest[Result]) -> Result:
+    async def send(self, endpoint: Endpoint, connection: Transport, call: UpstreamRequest[Result]) -> Result:
         """A request's own call. An address that comes back by it is probed at once, any other in its time."""
         endpoint.has_traffic = True
         result = await self.attempt(endpoint, connection, call)
@@ -155,7 +155,7 @@ class Dispatcher:
                 raise
             finally:
                 silence.cancel()
-            self.answered(endpoint)
+            self.on_response(endpoint)
             self.metrics.ended("ok").inc(is_counted)
             return result
 
@@ -171,10 +171,10 @@ class Dispatcher:
             if endpoint.breaker.state == "open":
                 self.outages[endpoint].begin(f"left alone after failures, the last: {failure.outcome}")
         else:  # it is there, and says no
-            self.answered(endpoint)
+            self.on_response(endpoint)
         self.metrics.ended(failure.outcome).inc(is_counted)
 
-    def answered(self, endpoint: Endpoint) -> None:
+    def on_response(self, endpoint: Endpoint) -> None:
         endpoint.breaker.on_success()
         if endpoint.breaker.state == "closed":
             self.outages[endpoint].end()

@@ -106,7 +106,7 @@ class UpstreamEmbedder:
             await asyncio.sleep(pause)
             pause = min(2 * pause, LAST_PAUSE_SECONDS)
         with suppress(AttemptFailed):  # else when a request comes
-            await self.lengths.covered(FIRST_WORDS)
+            await self.lengths.measure_truncation(FIRST_WORDS)
         self.state = Health("ready")
         self.runner = asyncio.create_task(self.watch.run(), name=f"watch-{self.name}")
         self.runner.add_done_callback(self.tell_if_dead)
@@ -158,15 +158,15 @@ class UpstreamEmbedder:
         )
         self.raw = SAME if self.is_raw_known and not self.dialect.is_unit else None
         names = [self.fingerprint(told, measured.known, signature) for signature in signature_of(measured.reference).alike]
-        space: Space = self.spaces.joined(self.identity(told), measured.reference, tuple(names))
+        space: Space = self.spaces.join_or_open(self.identity(told), measured.reference, tuple(names))
         self.description = self.build_description(told, dimensions)
         if self.lengths is not None:
             self.lengths.forget()
         if self.state.state == "ready":
-            self.tell_changed(space)
+            self.publish_space(space)
         return space
 
-    def tell_changed(self, space: Space) -> None:
+    def publish_space(self, space: Space) -> None:
         """The metrics say which vectors these are; those of a group's members are the group's."""
         about = replace(self.description, fingerprint=space.fingerprint)
         if self.model_metrics.name == self.name:
@@ -182,8 +182,8 @@ class UpstreamEmbedder:
         speaker = UpstreamClient(self.settings, self.dialect, connection=connection, exchange=exchange, metrics=self.metrics)
         try:
             async with asyncio.timeout(self.patience_seconds):
-                await speaker.told(endpoint) if self.dialect.must_tell else None
-                found = await speaker.sampled(endpoint, [TEXTS[0]])
+                await speaker.fetch_limits(endpoint) if self.dialect.must_tell else None
+                found = await speaker.sample(endpoint, [TEXTS[0]])
         except AttemptFailed as failed:
             raise OperatorError(f"{failed.failure.outcome}: {failed.failure.error.message}") from None
         except TimeoutError:
@@ -274,7 +274,7 @@ class UpstreamEmbedder:
         if rule in self.dialect.rules or self.lengths is None:
             return
         if rule == "end":
-            await self.lengths.cover(self.prompted(inputs))
+            await self.lengths.cover(self.with_prompts(inputs))
             if self.lengths.keeps_the_beginning:
                 return
         known = " and ".join(self.dialect.rules)
@@ -292,7 +292,7 @@ class UpstreamEmbedder:
             self.client.known.raw = self.raw
         return self.raw
 
-    def prompted(self, inputs: Inputs) -> list[str]:
+    def with_prompts(self, inputs: Inputs) -> list[str]:
         return self.client.with_prompts(inputs) if self.client is not None else inputs.texts
 
     async def embed(self, prepared: Prepared) -> Vectors:
@@ -305,7 +305,7 @@ class UpstreamEmbedder:
                 await self.verify()
                 space = self.space
                 try:
-                    vectors = await self.embedded(prepared)
+                    vectors = await self.embed_checked(prepared)
                 except AttemptFailed as failed:
                     if failed.failure.is_other and self.space is not space:  # it was just found out why
                         continue
@@ -315,12 +315,12 @@ class UpstreamEmbedder:
                     return Vectors(vectors.rows, stages, token_counts=vectors.token_counts, fingerprint=space.fingerprint)
             raise AttemptFailed(failures.of_unproven("was changed while it was asked", self.client.upstream))
 
-    async def embedded(self, prepared: Prepared) -> Vectors:
+    async def embed_checked(self, prepared: Prepared) -> Vectors:
         """Raises Failed, and InputTooLong for what the server would cut in silence."""
         if self.client is None or self.lengths is None:
             raise ModelLoading(self.name)
         if prepared.rule != "end":
-            texts = self.prompted(prepared.inputs)
+            texts = self.with_prompts(prepared.inputs)
             await self.lengths.cover(texts)
             if (index := await self.lengths.first_cut(texts)) is not None:
                 raise InputTooLong(prepared.inputs.where(index), self.lengths.max_tokens)

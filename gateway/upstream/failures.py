@@ -131,9 +131,9 @@ def of_answer(answer: UpstreamResponse, inputs: Inputs, subject: UpstreamInfo) -
     if status in {400, 500} and NOT_A_NUMBER.search(told):
         return of_not_a_number(inputs.where(0) if len(inputs.texts) == 1 else "input")
     if status in {400, 413, 422}:
-        return refused(status, told, subject)
+        return of_refusal(status, told, subject)
     if status == TOO_MANY_REQUESTS:
-        return limited(answer, told, subject)
+        return of_rate_limit(answer, told, subject)
     return faulty(answer, subject) if status >= SERVER_ERROR or status in PASSING else lasting(status, subject)
 
 
@@ -158,7 +158,7 @@ def lasting(status: int, subject: UpstreamInfo) -> Failure:
     return Failure("unexpected", UpstreamError(subject.name, reason))
 
 
-def refused(status: int, told: str, subject: UpstreamInfo) -> Failure:
+def of_refusal(status: int, told: str, subject: UpstreamInfo) -> Failure:
     found = MAX_INPUTS.search(told)
     return Failure(
         "bad_request",
@@ -176,7 +176,7 @@ def too_long(told: str, inputs: Inputs, subject: UpstreamInfo) -> InputTooLong:
     return InputTooLong(where, int(limit[1]) if limit else subject.max_tokens)
 
 
-def limited(answer: UpstreamResponse, told: str, subject: UpstreamInfo) -> Failure:
+def of_rate_limit(answer: UpstreamResponse, told: str, subject: UpstreamInfo) -> Failure:
     if "insufficient_quota" in told:
         return Failure("refused", UpstreamError(subject.name, "says that our quota there is spent"))
     wait_seconds = retry_after_seconds(answer.headers)

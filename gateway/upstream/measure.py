@@ -17,7 +17,18 @@ from gateway.upstream.client import Known, Sample, UpstreamClient
 from gateway.upstream.dialect import UpstreamLimits
 from gateway.upstream.endpoint import Endpoint
 from gateway.upstream.failures import AttemptFailed
-from gateway.upstream.probe import COMPANY, FAR, NOISE_FLOOR, TEXTS, UNIT_TOLERANCE, Reference, distances, fault_of, referred, unit
+from gateway.upstream.probe import (
+    COMPANY,
+    FAR,
+    NOISE_FLOOR,
+    TEXTS,
+    UNIT_TOLERANCE,
+    Reference,
+    distances,
+    fault_of,
+    build_reference,
+    unit,
+)
 from gateway.upstream.raw import OWN, SAME, Door
 
 NUM_TRIES = 3  # of a probe that a moment may help
@@ -43,11 +54,11 @@ class Prober:
     def __init__(self, speaker: UpstreamClient) -> None:
         self.speaker = speaker
 
-    async def measured(self, endpoint: Endpoint) -> Measurement:
-        told = await self.told(endpoint)
-        first = await self.asked(endpoint, [TEXTS[0]])
+    async def measure(self, endpoint: Endpoint) -> Measurement:
+        told = await self.fetch_limits(endpoint)
+        first = await self.sample(endpoint, [TEXTS[0]])
         as_bytes, second = await self.as_base64(endpoint, first)
-        others = await asyncio.gather(*(self.asked(endpoint, [text]) for text in TEXTS[1:]))
+        others = await asyncio.gather(*(self.sample(endpoint, [text]) for text in TEXTS[1:]))
         alone = [[unit(first.rows)[0], second], *([unit(each.rows)[0]] for each in others)]
         self.refuse_two_models([row[None] for row in alone[0]])
         together = [await self.in_company(endpoint), await self.in_company(endpoint)]
@@ -59,7 +70,7 @@ class Prober:
         is_alone = any(
             np.linalg.norm(one[0] - other) > FAR for one, told_so in zip(alone, company, strict=True) for other in told_so
         )
-        reference = referred(alone if is_alone else [[*one, *more] for one, more in zip(alone, company, strict=True)])
+        reference = build_reference(alone if is_alone else [[*one, *more] for one, more in zip(alone, company, strict=True)])
         if fault := fault_of(reference):
             raise AttemptFailed(failures.of_no_embedder(f"gives no embeddings: {fault}", self.speaker.upstream))
         if is_alone:
@@ -69,43 +80,43 @@ class Prober:
         known = Known(first.rows.shape[1], first.theirs, as_bytes, SAME)
         return Measurement(told, reference, known, is_alone, is_unit)
 
-    async def told(self, endpoint: Endpoint) -> UpstreamLimits:
+    async def fetch_limits(self, endpoint: Endpoint) -> UpstreamLimits:
         """What it tells, where it must tell or can; a server that answers nothing of the kind tells nothing."""
         if self.speaker.dialect.must_tell:
-            return await self.speaker.told(endpoint)
+            return await self.speaker.fetch_limits(endpoint)
         for _ in range(2):
             with suppress(AttemptFailed):
-                return await self.speaker.told(endpoint)
+                return await self.speaker.fetch_limits(endpoint)
         return UpstreamLimits()
 
-    async def asked(self, endpoint: Endpoint, texts: list[str], *, as_base64: bool = False) -> Sample:
+    async def sample(self, endpoint: Endpoint, texts: list[str], *, as_base64: bool = False) -> Sample:
         """Tries again what a moment may help, as a request would."""
         for _ in range(NUM_TRIES - 1):
             try:
-                return await self.speaker.sampled(endpoint, texts, as_base64=as_base64)
+                return await self.speaker.sample(endpoint, texts, as_base64=as_base64)
             except AttemptFailed as failed:
                 if not failed.failure.may_retry:
                     raise
                 await asyncio.sleep(failed.failure.wait_seconds)
-        return await self.speaker.sampled(endpoint, texts, as_base64=as_base64)
+        return await self.speaker.sample(endpoint, texts, as_base64=as_base64)
 
     async def as_base64(self, endpoint: Endpoint, as_numbers: Sample) -> tuple[bool, Float32]:
         """Whether its base64 is float32, and a second vector of the first text: both ways must give the same numbers."""
         speaker = self.speaker
         if not speaker.dialect.knows_base64:
-            return False, unit((await self.asked(endpoint, [TEXTS[0]])).rows)[0]
+            return False, unit((await self.sample(endpoint, [TEXTS[0]])).rows)[0]
         if as_numbers.is_bytes and not has_usual_length(as_numbers.rows):
             reason = "gives base64 that is not float32, and nothing else"
             raise AttemptFailed(failures.of_no_embedder(reason, speaker.upstream))
         try:
-            found = await self.asked(endpoint, [TEXTS[0]], as_base64=True)
+            found = await self.sample(endpoint, [TEXTS[0]], as_base64=True)
         except AttemptFailed as failed:
             if failed.failure.outcome not in UNREADABLE:
                 raise
         else:
             if not found.is_bytes or as_numbers.is_bytes or are_alike(found.rows, as_numbers.rows):
                 return found.is_bytes, unit(found.rows)[0]
-        second = await self.asked(endpoint, [TEXTS[0]])
+        second = await self.sample(endpoint, [TEXTS[0]])
         if are_alike(second.rows, as_numbers.rows):  # or two models answer in turn, and it is no matter of base64
             log.warning("upstream_base64_is_not_float32", model=speaker.upstream.name, address=endpoint.label)
         return False, unit(second.rows)[0]
@@ -116,7 +127,7 @@ class Prober:
         if len(texts) < len(TEXTS):
             return None
         try:
-            return unit((await self.asked(endpoint, texts)).rows)[: len(TEXTS)]
+            return unit((await self.sample(endpoint, texts)).rows)[: len(TEXTS)]
         except AttemptFailed as failed:
             if not self.speaker.adapt(failed.failure, len(texts), as_base64=False):
                 raise
@@ -130,14 +141,14 @@ class Prober:
 
     async def alone(self, endpoint: Endpoint, text: str) -> Sample:
         """The vector of a text, of length 1, shape (1, dimensions); asked for once."""
-        found = await self.speaker.sampled(endpoint, [text])
+        found = await self.speaker.sample(endpoint, [text])
         return replace(found, rows=unit(found.rows))
 
     async def raw_door(self, endpoints: list[Endpoint], reference: Reference) -> Door | None:
         """Where all of these addresses give vectors that were not made length 1."""
         for door in OWN:
             try:
-                found = [await self.speaker.sampled(endpoint, [TEXTS[0]], door=door) for endpoint in endpoints]
+                found = [await self.speaker.sample(endpoint, [TEXTS[0]], door=door) for endpoint in endpoints]
             except AttemptFailed as failed:
                 if failed.failure.outcome in PASSING:
                     raise

@@ -65,7 +65,7 @@ def are_same(one: Reference, other: Reference) -> bool:
     return not is_other(distances(one.rows, other.rows), max(one.tolerance, other.tolerance))
 
 
-def referred(answers: list[list[Float32]]) -> Reference:
+def build_reference(answers: list[list[Float32]]) -> Reference:
     """What was answered to each text, several times: its mean direction, and how far the answers lie apart."""
     noise = max((float(np.linalg.norm(a - b)) for told in answers for a, b in combinations(told, 2)), default=0.0)
     return Reference(unit(np.stack([np.mean(told, axis=0) for told in answers])), noise)

@@ -60,7 +60,7 @@ class Reach:
         longest = max(await self.most_tokens(texts))
         while any(self.is_open(endpoint, longest) for endpoint in self.endpoints.used):
             if self.task is None or self.task.done():
-                self.task = asyncio.create_task(self.covered(longest), name=f"reach-{self.prober.speaker.upstream.name}")
+                self.task = asyncio.create_task(self.measure_truncation(longest), name=f"reach-{self.prober.speaker.upstream.name}")
                 self.task.add_done_callback(lambda done: done.cancelled() or done.exception())
             await asyncio.shield(self.task)
 
@@ -68,7 +68,7 @@ class Reach:
         known = self.known.get(endpoint)
         return known is None or known.next_words(num_tokens) is not None
 
-    async def covered(self, num_tokens: int) -> None:
+    async def measure_truncation(self, num_tokens: int) -> None:
         for endpoint in self.endpoints.used:
             known = self.known.get(endpoint)
             if known is None:
@@ -109,7 +109,7 @@ class Reach:
 
     async def rows_of(self, endpoint: Endpoint, texts: list[str]) -> Float32:
         try:
-            rows = unit((await self.prober.asked(endpoint, texts)).rows)
+            rows = unit((await self.prober.sample(endpoint, texts)).rows)
         except AttemptFailed as failed:
             if failed.failure.outcome in REFUSALS:
                 raise TooLong from None

@@ -38,14 +38,14 @@ class Spaces:
         self.named: OrderedDict[str, Reference] = OrderedDict()
         self.numbers = itertools.count(1)
 
-    def joined(self, identity: str, reference: Reference, alike: tuple[str, ...]) -> Space:
+    def join_or_open(self, identity: str, reference: Reference, alike: tuple[str, ...]) -> Space:
         """The space of these vectors: one that is there, or a new one. The first of `alike` is its fingerprint."""
         for space in self.live:
             if space.identity == identity and not space.is_stale and are_same(space.reference, reference):
                 return space
-        return self.opened(identity, reference, alike)
+        return self.open_new(identity, reference, alike)
 
-    def opened(self, identity: str, reference: Reference, alike: tuple[str, ...]) -> Space:
+    def open_new(self, identity: str, reference: Reference, alike: tuple[str, ...]) -> Space:
         """A new space, which nobody else is in."""
         fingerprint = self.name(alike[0], reference)
         others = alike[1:] if fingerprint == alike[0] else ()
@@ -56,7 +56,7 @@ class Spaces:
     def again(self, space: Space) -> Space:
         """The same vectors under other cache keys: what is cached is not to be trusted any more."""
         space.is_stale = True
-        return self.opened(space.identity, space.reference, (space.fingerprint, *space.alike))
+        return self.open_new(space.identity, space.reference, (space.fingerprint, *space.alike))
 
     def name(self, fingerprint: str, reference: Reference) -> str:
         """The fingerprint, with a number behind it where this gateway knows other vectors by it.

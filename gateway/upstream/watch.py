@@ -83,7 +83,7 @@ class Watch:
         async with self.lock:
             waiting = [endpoint for endpoint in self.endpoints.endpoints if endpoint.proof != "used"]
             sent_at = self.clock()
-            found = await asyncio.gather(*(self.measured(endpoint) for endpoint in waiting))
+            found = await asyncio.gather(*(self.measure(endpoint) for endpoint in waiting))
             for endpoint, result in zip(waiting, found, strict=True):
                 if isinstance(result, Measurement):
                     self.weigh(endpoint, result, sent_at)
@@ -92,16 +92,16 @@ class Watch:
             return None
         return next((failure for failure in failed if not failure.is_lasting), failed[0])
 
-    async def measured(self, endpoint: Endpoint) -> Measurement | Failure:
+    async def measure(self, endpoint: Endpoint) -> Measurement | Failure:
         """What stands behind an address that is not used."""
         try:
             async with asyncio.timeout(self.patience_seconds):
-                return await self.prober.measured(endpoint)
+                return await self.prober.measure(endpoint)
         except AttemptFailed as failed:
             failure = failed.failure
         except TimeoutError:
             failure = failures.of_transport_error("timeout", self.subject)
-        self.put_off(endpoint, endpoint.proof)
+        self.set_aside(endpoint, endpoint.proof)
         self.metrics.ended(failure.outcome).inc()
         endpoint.breaker.close()  # nobody waits for it
         self.refusal = failure
@@ -130,10 +130,10 @@ class Watch:
     def refuse(self, endpoint: Endpoint, proof: Proof) -> None:
         if endpoint.proof != proof:
             self.log.error("upstream_address_not_used", address=endpoint.label, reason=REASONS[proof])
-        self.metrics.probed(proof)
-        self.put_off(endpoint, proof)
+        self.metrics.record_probe(proof)
+        self.set_aside(endpoint, proof)
 
-    def put_off(self, endpoint: Endpoint, proof: Proof, seconds: float | None = None) -> None:
+    def set_aside(self, endpoint: Endpoint, proof: Proof, seconds: float | None = None) -> None:
         """It is not used, and tried again after a while."""
         first, most = (LAST_PAUSE_SECONDS, OTHER_PAUSE_SECONDS) if proof == "other" else (FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS)
         pause = min(first * 2**endpoint.num_tries, most) if seconds is None else seconds
@@ -161,7 +161,7 @@ class Watch:
     async def verify(self) -> Space:
         """The space the row may serve from now. Raises AttemptFailed where that cannot be told."""
         if self.is_unsure:
-            await self.flight("row", self.verified)
+            await self.flight("row", self.verify_all)
         if self.space is None or self.space.is_stale:
             raise AttemptFailed(self.untold)
         return self.space
@@ -172,7 +172,7 @@ class Watch:
 
     async def prove(self, endpoint: Endpoint) -> None:
         """Raises Failed where it cannot be probed now. Afterwards it may be used no longer."""
-        await self.flight(endpoint, partial(self.checked, endpoint))
+        await self.flight(endpoint, partial(self.check_due, endpoint))
 
     def has_returned(self) -> None:
         self.woken.set()
@@ -186,7 +186,7 @@ class Watch:
             task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to be told
         await asyncio.shield(task)
 
-    async def verified(self) -> None:
+    async def verify_all(self) -> None:
         async with self.lock:
             failure = await self.recheck() if self.is_unsure else None
             if self.space is not None and self.space.is_stale and self.endpoints.used and failure is None:
@@ -221,14 +221,14 @@ class Watch:
         for endpoint in self.endpoints.endpoints:
             if endpoint.proof != "used" and endpoint.retry_at <= self.clock():
                 sent_at = self.clock()
-                found = await self.measured(endpoint)
+                found = await self.measure(endpoint)
                 if isinstance(found, Measurement):
                     self.weigh(endpoint, found, sent_at)
                 else:
                     failure = failure or found
         return failure
 
-    async def checked(self, endpoint: Endpoint, *, is_soon: bool = False) -> None:
+    async def check_due(self, endpoint: Endpoint, *, is_soon: bool = False) -> None:
         async with self.lock:
             if endpoint.proof == "used" and (is_soon or self.is_due(endpoint)):
                 await self.check(endpoint)
@@ -247,13 +247,13 @@ class Watch:
                 if is_late and self.space is not None:  # what came meanwhile may be of a model that came and went
                     self.space = self.spaces.again(self.space)
                 endpoint.verified_at, endpoint.is_suspect = now, False
-                self.metrics.probed("same")
+                self.metrics.record_probe("same")
                 self.metrics.ended("ok").inc()
             else:
-                await self.changed(endpoint)
+                await self.on_change(endpoint)
         except AttemptFailed as failed:
             endpoint.has_traffic |= had_traffic
-            self.metrics.probed("failed")
+            self.metrics.record_probe("failed")
             self.metrics.ended(failed.failure.outcome).inc()
             raise
 
@@ -289,10 +289,10 @@ class Watch:
         if not before:
             return True
         with suppress(AttemptFailed):
-            return (await self.prober.speaker.told(endpoint)).identity in {before, ""}
+            return (await self.prober.speaker.fetch_limits(endpoint)).identity in {before, ""}
         return True
 
-    async def changed(self, endpoint: Endpoint) -> None:
+    async def on_change(self, endpoint: Endpoint) -> None:
         """It gives other vectors. Where other addresses give the same as ever, the row goes on without it; else its model changed.
 
         Raises AttemptFailed where what it gives now is nothing that can be served.
@@ -308,9 +308,9 @@ class Watch:
             self.space = self.spaces.again(before)
             self.refuse(endpoint, "other")
             return
-        found = await self.measured(endpoint)
+        found = await self.measure(endpoint)
         if isinstance(found, Failure):
-            self.metrics.probed("failed")
+            self.metrics.record_probe("failed")
             self.log.error("upstream_changed", address=endpoint.label, reason=found.error.message)
             raise AttemptFailed(found)
         is_told_otherwise = (
@@ -320,7 +320,7 @@ class Watch:
         if (are_same(before.reference, found.reference) and not is_told_otherwise) or self.swaps_too_often:
             self.refuse(endpoint, "unsteady")
             if self.swaps_too_often:
-                self.put_off(endpoint, "unsteady", self.probe_seconds or LAST_PAUSE_SECONDS)
+                self.set_aside(endpoint, "unsteady", self.probe_seconds or LAST_PAUSE_SECONDS)
             self.refusal = failures.of_unproven(TWO_MODELS, self.subject)
             raise AttemptFailed(self.refusal)
         self.swap(endpoint, found)
@@ -333,7 +333,7 @@ class Watch:
             if await self.gives(endpoint):
                 endpoint.verified_at, endpoint.is_suspect, endpoint.has_traffic = sent_at, False, False
                 return True
-        self.put_off(endpoint, "unproven", 0.0)
+        self.set_aside(endpoint, "unproven", 0.0)
         return False
 
     @property
@@ -346,7 +346,7 @@ class Watch:
         before, self.space = self.space, self.settle(measured)
         if before is not None and before.fingerprint != self.space.fingerprint:
             self.metrics.swaps.inc()
-            self.metrics.probed("swapped")
+            self.metrics.record_probe("swapped")
             self.log.warning(
                 "upstream_swapped", address=endpoint.label, fingerprint=self.space.fingerprint, before=before.fingerprint,
                 hint="its server gives other vectors than before: its model was changed. Do not mix these with what is indexed",
@@ -375,11 +375,11 @@ class Watch:
             is_soon = self.probe_seconds > 0 and age >= self.share * self.probe_seconds
             if is_used and endpoint.has_traffic and (is_soon or endpoint.is_suspect):
                 with suppress(AttemptFailed):
-                    await self.flight(endpoint, partial(self.checked, endpoint, is_soon=True))
+                    await self.flight(endpoint, partial(self.check_due, endpoint, is_soon=True))
             elif not is_used and endpoint.retry_at <= self.clock():
-                await self.flight("retry", self.retried)
+                await self.flight("retry", self.retry_set_aside)
 
-    async def retried(self) -> None:
+    async def retry_set_aside(self) -> None:
         async with self.lock:
             await self.retry()
 

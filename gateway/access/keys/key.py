@@ -88,6 +88,6 @@ def candidate_ids(text: str) -> list[str]:
     return [*([shape[1]] if shape else []), plain_key(text).public_id]
 
 
-def masked(text: str) -> str:
+def mask(text: str) -> str:
     """A presented key as a message may show it: `sk-gw-ab***yz`; of a short one nothing."""
     return f"{text[:8]}***{text[-2:]}" if len(text) >= MIN_PLAIN_KEY_CHARS and text.isascii() and text.isprintable() else "***"

@@ -20,7 +20,7 @@ from gateway.access.keys.key import (
     Key,
     candidate_ids,
     digest_of,
-    masked,
+    mask,
     plain_key,
 )
 from gateway.access.keys.snapshot_file import Snapshot, SnapshotFile, UnusableSnapshot
@@ -86,7 +86,7 @@ class KeySnapshot:
             self.outage.begin(str(error))
         self.task = asyncio.create_task(self.watch(), name="keyring")
 
-    async def admitted(self, text: str) -> Caller:
+    async def authenticate(self, text: str) -> Caller:
         """As `caller`; the store is asked once more about a key that could be one of its own and that nobody knows."""
         try:
             return self.caller(text)
@@ -113,7 +113,7 @@ class KeySnapshot:
             known = self.stored.get(public_id) or self.configured.get(public_id) or UNKNOWN
             if known.opens_with(digest, now):
                 return known.caller
-        raise InvalidKey(f"Incorrect API key provided: {masked(text)}.")
+        raise InvalidKey(f"Incorrect API key provided: {mask(text)}.")
 
     @property
     def is_empty(self) -> bool:
@@ -171,10 +171,10 @@ class KeySnapshot:
         reading = self.store.read(self.revision)
         if reading is not None:
             self.stored, self.revision = apply_changes(self.stored, reading), reading.revision
-        self.read_configured()
+        self.reload_configured()
         self.read_at = started
 
-    def read_configured(self) -> None:
+    def reload_configured(self) -> None:
         file_time = modified_at(self.settings.keys_file)
         if file_time != self.file_time:
             self.configured = {key.public_id: configured_key(key) for key in configured_keys(self.settings)}
@@ -192,7 +192,7 @@ class KeySnapshot:
             return False
         if found is None:
             return False
-        self.read_configured()
+        self.reload_configured()
         self.stored, self.is_opened = found.keys, False
         self.read_at = self.clock() - max(0.0, now - found.read_at)
         log.warning("key_snapshot_used", age_seconds=round(self.age_seconds, 1), keys=len(found.keys))

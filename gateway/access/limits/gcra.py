@@ -42,9 +42,9 @@ class Rate:
 
     def charge(self, debt: int, cost: int) -> int:
         """`cost` units more; less than none are given back, and lift nobody above a full burst."""
-        return self.bounded(debt + cost * MINUTE)
+        return self.clamp(debt + cost * MINUTE)
 
-    def bounded(self, debt: int) -> int:
+    def clamp(self, debt: int) -> int:
         return min(max(0, debt), self.max_cost * MINUTE)
 
     def wait(self, debt: int, cost: int) -> int:

@@ -135,9 +135,9 @@ class LocalRateLimitStore:
         """Adds to what a caller owes; less than nothing takes away."""
         meter = self.meter(caller, limits)
         if limits.requests is not None:
-            meter.requests_debt = limits.requests.bounded(meter.requests_debt + requests_debt)
+            meter.requests_debt = limits.requests.clamp(meter.requests_debt + requests_debt)
         if limits.tokens is not None:
-            meter.tokens_debt = limits.tokens.bounded(meter.tokens_debt + tokens_debt)
+            meter.tokens_debt = limits.tokens.clamp(meter.tokens_debt + tokens_debt)
 
     def meter(self, caller: str, limits: RateLimits) -> Meter:
         """As it stands at this moment."""

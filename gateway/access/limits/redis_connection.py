@@ -140,7 +140,7 @@ async def open_connection(address: RedisAddress, timeout_seconds: float, names: 
     """A link that has said who it is. Raises RedisConnectionLost, or RedisError where the server does not want us."""
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
-            link = await opened(address, timeout_seconds, names)
+            link = await connect_any(address, timeout_seconds, names)
     except OSError as error:  # TimeoutError and what TLS refuses among them
         raise RedisConnectionLost(f"it cannot be reached: {error.strerror or type(error).__name__}") from None
     try:
@@ -154,7 +154,7 @@ async def open_connection(address: RedisAddress, timeout_seconds: float, names: 
     return link
 
 
-async def opened(address: RedisAddress, timeout_seconds: float, names: NameLookup) -> RedisConnection:
+async def connect_any(address: RedisAddress, timeout_seconds: float, names: NameLookup) -> RedisConnection:
     """Over the first of the host's addresses that answers. Raises OSError."""
     loop = asyncio.get_running_loop()
     if address.path:

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from gateway.config import load, typed
+from gateway.config import load, convert
 from gateway.config.loading import SECTIONS, build_config, merge
 from gateway.errors import ConfigurationError
 
@@ -154,7 +154,7 @@ def test_a_section_that_is_no_table_is_refused(section):
 
 def test_a_table_is_checked_against_any_struct():
     with pytest.raises(ConfigurationError, match=r"^here\.port: "):
-        typed({"port": "x"}, SECTIONS["server"], where="here")
+        convert({"port": "x"}, SECTIONS["server"], where="here")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import time
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from gateway.config import EngineSettings, LimitSettings, typed
+from gateway.config import EngineSettings, LimitSettings, convert
 from gateway.embedding.backend import BackendContext
 from gateway.embedding.cached import CachedEmbedder
 from gateway.embedding.embedder import Inputs
@@ -18,7 +18,7 @@ SECONDS = 20
 
 def built(backend, *, name="m", metrics=None, limits=None, shared=None, clock=time.monotonic, **settings):
     """As a row of the configuration would be."""
-    row = typed(settings, BACKENDS[backend].settings, where=f"models[{name}]")
+    row = convert(settings, BACKENDS[backend].settings, where=f"models[{name}]")
     of_model = (metrics or Metrics()).of_model(name)
     common = (limits or LimitSettings(), EngineSettings(), of_model, Path("/nowhere"))
     return BACKENDS[backend].build(row, BackendContext(name, *common, shared={} if shared is None else shared, clock=clock))

@@ -5,7 +5,7 @@ import tomli_w
 from click.testing import CliRunner
 
 from gateway.cli import cli
-from gateway.config import typed
+from gateway.config import convert
 from gateway.errors import ConfigurationError, OperatorError
 from gateway.upstream.backend import UPSTREAM_BACKENDS
 from gateway.upstream.openai import OPENAI
@@ -41,14 +41,14 @@ URL = "http://127.0.0.1:8080"
 )
 def test_a_wrong_setting_is_refused_by_name_and_no_password_is_repeated(backend, settings, told):
     with pytest.raises(ConfigurationError, match=told) as refused:
-        typed(settings, STRUCTS[backend], where="models[m]")
+        convert(settings, STRUCTS[backend], where="models[m]")
     assert "models[m]" in str(refused.value)
     assert "hunter2" not in str(refused.value)
 
 
 def test_what_the_gateway_says_itself_is_nobody_elses_to_say():
     with pytest.raises(ConfigurationError, match="extra_body: input, model is the gateway's own to set"):
-        typed({"url": URL, "extra_body": {"model": "x", "input": "y"}}, OpenAISettings, where="models[m]")
+        convert({"url": URL, "extra_body": {"model": "x", "input": "y"}}, OpenAISettings, where="models[m]")
 
 
 def test_the_rules_a_row_may_have_are_those_its_dialect_knows():

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.access.keys.cached_key import configured_key
-from gateway.access.keys.key import NOBODY, Key, candidate_ids, digest_of, masked, new_key, plain_key
+from gateway.access.keys.key import NOBODY, Key, candidate_ids, digest_of, mask, new_key, plain_key
 from gateway.access.keys.snapshot import parse_keys
 from gateway.errors import ConfigurationError
 
@@ -68,13 +68,13 @@ def test_any_presented_text_can_be_looked_up(text):
 @given(text=st.text(st.characters(exclude_categories=["Cs"])))
 @example(text=new_key()[0])
 def test_a_masked_key_shows_nothing_of_its_middle(text):
-    shown = masked(text)
+    shown = mask(text)
     assert shown.isascii()
     assert shown == "***" or (len(text) >= 24 and shown == f"{text[:8]}***{text[-2:]}")
 
 
 def test_a_masked_key_of_ours_is_as_the_contract_shows_it():
-    assert masked("sk-gw-ab12345678-" + "x" * 41 + "yz") == "sk-gw-ab***yz"
+    assert mask("sk-gw-ab12345678-" + "x" * 41 + "yz") == "sk-gw-ab***yz"
 
 
 def test_configured_keys_are_one_a_line_with_comments_between():

@@ -166,18 +166,18 @@ async def test_ten_minutes_of_a_store_that_hangs(through, proxy):
         for minute in range(10):
             assert clock() == 1000 + 60 * minute
             if minute < 5:
-                assert (await keyring.admitted(text)).public_id
+                assert (await keyring.authenticate(text)).public_id
                 with pytest.raises(InvalidKey):
-                    await keyring.admitted(new_key()[0])  # at once: nobody is asked
+                    await keyring.authenticate(new_key()[0])  # at once: nobody is asked
             elif minute > 5:
                 with pytest.raises(StoreUnavailable):
-                    await keyring.admitted(text)
+                    await keyring.authenticate(text)
             clock.advance(60)
         proxy.mend()
         async with asyncio.timeout(30):
             while keyring.is_away:
                 await asyncio.sleep(0.02)
-        assert (await keyring.admitted(text)).public_id
+        assert (await keyring.authenticate(text)).public_id
     await keyring.close()
     told = [line["event"] for line in lines if line["event"].startswith("key_store")]
     assert told == ["key_store_unavailable", "key_store_available"]
