@@ -22,8 +22,9 @@ from gateway.access.limits.fallback_store import FallbackRateLimitStore
 from gateway.access.limits.limiter import Limiter
 from gateway.access.limits.local_store import LocalRateLimitStore, RateLimitStore
 from gateway.access.outage import StoreOutage
-from gateway.api import admin, docs, models, probes
+from gateway.api import docs, models, probes
 from gateway.api.admin import AdminService
+from gateway.api.admin import routes as admin_routes
 from gateway.api.authentication import Authentication
 from gateway.api.embeddings import EmbeddingsHandler
 from gateway.api.error_handler import error_response, handle_error
@@ -126,27 +127,27 @@ class Gateway:
 
     def build(self, config: Config, before: Generation | None = None) -> Generation:
         """The parts in road order. What `before` has and nothing changed of, such as its embedders, is the same in both."""
-        porter, meters = self.build_access(config, before), build_limit_store(config.limits, before, self.metrics)
+        access, limit_store = self.build_access(config, before), build_limit_store(config.limits, before, self.metrics)
         catalog = Catalog(self.build_models(config, before), self.loader)
         default = config.server.default_model
         if default is not None and default not in catalog.by_name:
             raise ConfigurationError(f"server.default_model: no model has the name or alias '{default}'")
-        limiter = Limiter(config.limits, meters, self.metrics)
-        road = EmbeddingsHandler(
+        limiter = Limiter(config.limits, limit_store, self.metrics)
+        handler = EmbeddingsHandler(
             catalog=catalog,
             admission=self.admission,
             limiter=limiter,
             settings=config.server,
             metrics=self.metrics,
-            bookkeeper=porter.recorder if porter else None,
+            recorder=access.recorder if access else None,
         )
-        desk = (
-            AdminService(porter.snapshot, porter.store, porter.usage_store, config.server)
-            if porter and config.admin.enabled
+        admin = (
+            AdminService(access.snapshot, access.store, access.usage_store, config.server)
+            if access and config.admin.enabled
             else None
         )
-        door = self.build_app(config, porter, limiter, catalog, road, desk)
-        return Generation(config, porter, limiter, catalog, road, desk, door)
+        door = self.build_app(config, access, limiter, catalog, handler, admin)
+        return Generation(config, access, limiter, catalog, handler, admin, door)
 
     def build_access(self, config: Config, before: Generation | None) -> AccessControl | None:
         if before is not None and (before.config.auth, before.config.usage) == (config.auth, config.usage):
@@ -177,26 +178,26 @@ class Gateway:
     def build_app(  # noqa: PLR0913, PLR0917 - all that a generation has
         self,
         config: Config,
-        porter: AccessControl | None,
+        access: AccessControl | None,
         limiter: Limiter,
         catalog: Catalog,
-        road: EmbeddingsHandler,
-        desk: AdminService | None,
+        handler: EmbeddingsHandler,
+        admin: AdminService | None,
     ) -> Edge:
         watched = probes.routes(
             catalog=catalog,
-            parts={"limits": lambda: limiter.is_alive, **(porter.parts if porter else {})},
-            shortfalls={"limits": lambda: limiter.shortfall, **(porter.shortfalls if porter else {})},
+            parts={"limits": lambda: limiter.is_alive, **(access.parts if access else {})},
+            shortfalls={"limits": lambda: limiter.shortfall, **(access.shortfalls if access else {})},
             metrics=self.metrics,
             settings=config.metrics,
             is_leaving=lambda: self.is_shutting_down,
         )
-        run = admin.routes(desk) if desk else []
+        run = admin_routes(admin) if admin else []
         default = config.server.default_model
         told = docs.routes(catalog, default_model=default, has_admin=bool(run)) if config.server.docs else []
         litestar = Litestar(
-            [road.route(), *models.routes(catalog), *run, *watched, *told, *self.page(config, porter)],
-            middleware=[DefineMiddleware(Authentication, keyring=porter.snapshot if porter else None, metrics=self.metrics)],
+            [handler.route(), *models.routes(catalog), *run, *watched, *told, *self.page(config, access)],
+            middleware=[DefineMiddleware(Authentication, key_snapshot=access.snapshot if access else None, metrics=self.metrics)],
             exception_handlers={Exception: handle_error},
             openapi_config=None,
             logging_config=None,
@@ -217,14 +218,14 @@ class Gateway:
         """The application: whatever generation is in effect when a request comes answers it."""
         await self.generation(scope, receive, send)
 
-    def page(self, config: Config, porter: AccessControl | None) -> list[HTTPRouteHandler]:
-        settings, keyring = config.page, porter.snapshot if porter else None
+    def page(self, config: Config, access: AccessControl | None) -> list[HTTPRouteHandler]:
+        settings, key_snapshot = config.page, access.snapshot if access else None
         if not settings.enabled:
             return []
-        shown = site.routes(needs_key=keyring is not None, live=settings.live, has_docs=config.server.docs)
+        shown = site.routes(needs_key=key_snapshot is not None, live=settings.live, has_docs=config.server.docs)
         if settings.live == "off":
             return shown
-        return [*shown, *live.routes(self.figures, keyring=keyring, metrics=self.metrics, settings=settings)]
+        return [*shown, *live.routes(self.figures, key_snapshot=key_snapshot, metrics=self.metrics, settings=settings)]
 
     async def start(self) -> None:
         """Reads the keys. Models are loaded by `load`, so that probes are answered meanwhile. Raises OperatorError."""

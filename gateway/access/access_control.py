@@ -58,10 +58,10 @@ def build_access_control(auth: AuthSettings, usage: UsageSettings, store: StoreS
     if auth.mode == "none":
         return None
     database = Database(store, on_dropped=metrics.store_connections_dropped.inc)
-    keys, ledger = KeyStore(database), UsageStore(database)
+    keys, usage_store = KeyStore(database), UsageStore(database)
     # A file of SQLite's is on this machine, and is away with the disk that a snapshot would be on.
     is_kept = auth.snapshot_on_disk and database.identity
     file = SnapshotFile(store.folder, database.identity) if is_kept else None
     outage = StoreOutage("key_store", hint=OUTAGE_HINT, show=metrics.key_store_up.set)
-    keyring, bookkeeper = KeySnapshot(auth, keys, outage=outage, file=file), UsageRecorder(ledger, usage, metrics=metrics)
-    return AccessControl(keys, keyring, ledger, bookkeeper, KeyGauges(keyring, bookkeeper, metrics), metrics)
+    key_snapshot, recorder = KeySnapshot(auth, keys, outage=outage, file=file), UsageRecorder(usage_store, usage, metrics=metrics)
+    return AccessControl(keys, key_snapshot, usage_store, recorder, KeyGauges(key_snapshot, recorder, metrics), metrics)

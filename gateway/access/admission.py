@@ -36,10 +36,10 @@ class Admission:
         """Raises Overloaded when every place is taken."""
         if self.num_requests >= self.max_requests:
             raise Overloaded("Too many requests are being served.")
-        stay = Permit(self)
+        permit = Permit(self)
         self.num_requests += 1
         try:
-            yield stay
+            yield permit
         finally:
             self.num_requests -= 1
-            self.num_bytes -= stay.num_bytes
+            self.num_bytes -= permit.num_bytes

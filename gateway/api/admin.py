@@ -48,18 +48,18 @@ log = get_logger()
 class AdminService:
     """Where an admin's requests are worked on: few at once, in a thread of their own, apart from the room of embedding requests."""
 
-    def __init__(self, keyring: KeySnapshot, store: KeyStore, ledger: UsageStore, settings: ServerSettings) -> None:
-        self.keyring = keyring
+    def __init__(self, key_snapshot: KeySnapshot, store: KeyStore, usage_store: UsageStore, settings: ServerSettings) -> None:
+        self.key_snapshot = key_snapshot
         self.store = store
-        self.usage_store = ledger
+        self.usage_store = usage_store
         self.settings = msgspec.structs.replace(settings, max_body_bytes=min(MAX_BODY_BYTES, settings.max_body_bytes))
         self.admission = Admission(max_requests=MAX_REQUESTS, max_bytes=MAX_REQUESTS * MAX_BODY_BYTES)
         self.worker = WorkerThread("admin")
 
     async def table(self, request: AdminRequest) -> dict[str, Any]:
         """The JSON object of the body; no body is an empty one. Raises what `body.read` raises, InvalidJSON and InvalidType."""
-        with self.admission.enter() as stay:
-            raw = await body.read(request.scope, request.receive, stay, self.settings)
+        with self.admission.enter() as permit:
+            raw = await body.read(request.scope, request.receive, permit, self.settings)
         try:
             table = msgspec.json.decode(raw) if raw else {}
         except (msgspec.DecodeError, UnicodeError, RecursionError):
@@ -83,51 +83,51 @@ class AdminService:
         """As `off_loop`, for what changes keys: when it returns, this gateway's own snapshot has the change."""
         result = await self.run(work, *args, **kwargs)
         with suppress(TimeoutError):  # it was made all the same; the snapshot follows
-            await asyncio.wait_for(self.keyring.renew(), RENEW_SECONDS)
+            await asyncio.wait_for(self.key_snapshot.renew(), RENEW_SECONDS)
         return result
 
     def close(self) -> None:
         self.worker.close()
 
 
-def routes(desk: AdminService) -> list[HTTPRouteHandler]:
+def routes(service: AdminService) -> list[HTTPRouteHandler]:
     @get("/admin/keys")
     async def list_keys(request: AdminRequest) -> Response[bytes]:
         require_admin(request)
         limit, after = number(request, "limit", DEFAULT_PAGE, most=MAX_PAGE), request.query_params.get("after")
-        found = await desk.run(desk.store.page, limit=limit + 1, after=after)
+        found = await service.run(service.store.page, limit=limit + 1, after=after)
         return json_response({"object": "list", "data": [each.to_dict() for each in found[:limit]], "has_more": len(found) > limit})
 
     @post("/admin/keys", status_code=CREATED)
     async def create_key(request: AdminRequest) -> Response[bytes]:
-        by, table = require_admin(request), await desk.table(request)
+        by, table = require_admin(request), await service.table(request)
         text, key = new_key()
-        made = await desk.apply_change(lambda: desk.store.add(key, policy_of(table), by=by))
+        made = await service.apply_change(lambda: service.store.add(key, policy_of(table), by=by))
         return json_response({**made.to_dict(), "key": text}, status_code=CREATED)
 
     @get("/admin/keys/{public_id:str}")
     async def get_key(request: AdminRequest, public_id: FromPath[str]) -> Response[bytes]:
         require_admin(request)
-        found = await desk.run(desk.store.get, public_id)
-        deeds = await desk.run(audit.history, desk.store.database, public_id, limit=MAX_HISTORY)
-        return json_response({**found.to_dict(), "history": [deed.to_dict() for deed in deeds]})
+        found = await service.run(service.store.get, public_id)
+        deeds = await service.run(audit.history, service.store.database, public_id, limit=MAX_HISTORY)
+        return json_response({**found.to_dict(), "history": [event.to_dict() for event in deeds]})
 
     @patch("/admin/keys/{public_id:str}")
     async def limit_key(request: AdminRequest, public_id: FromPath[str]) -> Response[bytes]:
-        by, table = require_admin(request), await desk.table(request)
-        return json_response((await desk.apply_change(desk.store.amend, public_id, table, by=by)).to_dict())
+        by, table = require_admin(request), await service.table(request)
+        return json_response((await service.apply_change(service.store.amend, public_id, table, by=by)).to_dict())
 
     @post("/admin/keys/{public_id:str}/revoke", status_code=200)
     async def revoke_key(request: AdminRequest, public_id: FromPath[str]) -> Response[bytes]:
         by = require_admin(request)
-        return json_response((await desk.apply_change(desk.store.revoke, public_id, by=by)).to_dict())
+        return json_response((await service.apply_change(service.store.revoke, public_id, by=by)).to_dict())
 
     @post("/admin/keys/{public_id:str}/rotate", status_code=200)
     async def rotate_key(request: AdminRequest, public_id: FromPath[str]) -> Response[bytes]:
-        by, table = require_admin(request), await desk.table(request)
+        by, table = require_admin(request), await service.table(request)
         grace = grace_of(table)
         text, key = new_key(public_id)
-        rotated = await desk.apply_change(desk.store.rotate, key, grace=grace, by=by)
+        rotated = await service.apply_change(service.store.rotate, key, grace=grace, by=by)
         return json_response({**rotated.to_dict(), "key": text})
 
     @get("/admin/usage")
@@ -137,8 +137,8 @@ def routes(desk: AdminService) -> list[HTTPRouteHandler]:
             number(request, "limit", DEFAULT_PAGE, most=MAX_PAGE),
             number(request, "offset", 0, most=MAX_OFFSET, least=0),
         )
-        found = await desk.run(
-            desk.usage_store.report, by=span(request), since=first_hour(request), key=request.query_params.get("key_id"),
+        found = await service.run(
+            service.usage_store.report, by=span(request), since=first_hour(request), key=request.query_params.get("key_id"),
             limit=limit + 1, offset=offset,
         )  # fmt: skip
         rows = [dataclasses.asdict(row) for row in found[:limit]]

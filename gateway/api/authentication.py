@@ -20,9 +20,9 @@ KEY_PARAMETERS = frozenset({"api-key", "api_key", "apikey", "key", "x-api-key", 
 class Authentication(AbstractAuthenticationMiddleware):
     """`request.user` is the Caller; `keyring` None lets everybody in as one caller."""
 
-    def __init__(self, app: ASGIApp, *, keyring: KeySnapshot | None, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, *, key_snapshot: KeySnapshot | None, metrics: Metrics) -> None:
         super().__init__(app)
-        self.keyring = keyring
+        self.key_snapshot = key_snapshot
         self.metrics = metrics
 
     async def authenticate_request(self, connection: ASGIConnection) -> AuthenticationResult:  # type: ignore[type-arg]
@@ -35,7 +35,7 @@ class Authentication(AbstractAuthenticationMiddleware):
         return AuthenticationResult(user=caller, auth=None)
 
     async def caller(self, connection: ASGIConnection) -> Caller:  # type: ignore[type-arg]
-        if self.keyring is None:
+        if self.key_snapshot is None:
             return ANONYMOUS
         if name := key_in_query(connection.scope["query_string"]):
             raise KeyInQuery(name)
@@ -44,7 +44,7 @@ class Authentication(AbstractAuthenticationMiddleware):
             raise MissingKey
         if len(keys) > 1:
             raise InvalidKey("Incorrect API key provided: this request carries different keys in its headers.")
-        return await self.keyring.authenticate(keys.pop())
+        return await self.key_snapshot.authenticate(keys.pop())
 
 
 def key_in_query(query: bytes) -> str | None:

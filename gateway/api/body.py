@@ -18,7 +18,7 @@ PIECE_BYTES = 64 * 1024
 MAX_MEMBERS = 1024  # bgzip, which makes the smallest ones there are, has 256 in 16 MB
 
 
-async def read(scope: Scope, receive: Receive, stay: Permit, settings: ServerSettings) -> bytes:
+async def read(scope: Scope, receive: Receive, permit: Permit, settings: ServerSettings) -> bytes:
     """Raises BodyTooLarge as soon as that is known, SlowRequest, ClientGone, or Overloaded when all bodies are too many."""
     declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
     if declared.isdigit() and int(declared) > settings.max_body_bytes:
@@ -34,7 +34,7 @@ async def read(scope: Scope, receive: Receive, stay: Permit, settings: ServerSet
                 chunk = message["body"]
                 if len(chunks) + len(chunk) > settings.max_body_bytes:
                     raise BodyTooLarge(settings.max_body_bytes)
-                stay.hold(len(chunk))
+                permit.hold(len(chunk))
                 chunks += chunk
                 is_more = message["more_body"]
     except TimeoutError:

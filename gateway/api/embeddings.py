@@ -65,10 +65,10 @@ class EmbeddingsHandler:
         limiter: Limiter,
         settings: ServerSettings,
         metrics: Metrics,
-        bookkeeper: UsageRecorder | None = None,
+        recorder: UsageRecorder | None = None,
     ) -> None:
         self.catalog = catalog
-        self.recorder = bookkeeper
+        self.recorder = recorder
         self.admission = admission
         self.limiter = limiter
         self.settings = settings
@@ -79,18 +79,18 @@ class EmbeddingsHandler:
         record = record_of(request.scope)
         if self.recorder is not None:
             self.recorder.refuse_spent(request.user)
-        with self.admission.enter() as stay:
-            visit = record.lease = self.limiter.lease(request.user)
-            async with visit:
+        with self.admission.enter() as permit:
+            lease = record.lease = self.limiter.lease(request.user)
+            async with lease:
                 encoding = body.encoding_of(request.scope)
-                raw = await body.read(request.scope, request.receive, stay, self.settings)
-                visit.num_bytes = len(raw)
+                raw = await body.read(request.scope, request.receive, permit, self.settings)
+                lease.num_bytes = len(raw)
                 try:
                     async with body.CancelOnDisconnect(request.receive), asyncio.timeout(self.settings.request_timeout_seconds):
                         if encoding:
                             raw = await self.run_in_thread(ALWAYS, body.decompress, raw, max_bytes=self.settings.max_body_bytes)
-                            visit.num_bytes = len(raw)
-                            stay.hold(len(raw))
+                            lease.num_bytes = len(raw)
+                            permit.hold(len(raw))
                         asked = await self.run_in_thread(
                             len(raw),
                             wire_request.decode,
@@ -98,24 +98,24 @@ class EmbeddingsHandler:
                             path_model=record.path_model,
                             default_model=self.settings.default_model,
                         )
-                        return await self.answer(asked, visit, record)
+                        return await self.answer(asked, lease, record)
                 except TimeoutError:
                     raise DeadlinePassed from None
                 except ClientError as error:
                     self.admission.num_bytes_ever += error.num_wasted_bytes
                     raise
 
-    async def answer(self, asked: EmbeddingsRequest, visit: RateLimitLease, record: RequestRecord) -> EmbeddingsReply:
-        model = allowed_models(self.catalog, asked.model, visit.caller)
+    async def answer(self, asked: EmbeddingsRequest, lease: RateLimitLease, record: RequestRecord) -> EmbeddingsReply:
+        model = allowed_models(self.catalog, asked.model, lease.caller)
         record.model, record.num_inputs = model.name, len(asked.texts)
-        inputs = inputs_of(asked, visit.caller, self.settings.request_timeout_seconds)
+        inputs = inputs_of(asked, lease.caller, self.settings.request_timeout_seconds)
         await self.catalog.ensure_ready(model, asked.model, deadline=inputs.deadline)
         inputs = with_prompt(inputs, asked, model.describe())
         refuse_more(asked.dimensions, model.dimensions)
         prepared = await model.embedder.prepare(inputs)
         model.fingerprint_of()  # where it is pinned, nothing is charged for other vectors
         record.num_tokens = prepared.num_tokens
-        await visit.charge(prepared.num_tokens, num_cached_tokens=prepared.num_cached_tokens)
+        await lease.charge(prepared.num_tokens, num_cached_tokens=prepared.num_cached_tokens)
         vectors = await model.embedder.embed(prepared)
         model.fingerprint_of(vectors)  # it may have changed meanwhile
         token_counts = vectors.token_counts or prepared.token_counts  # an upstream's own, where it told them
@@ -129,7 +129,7 @@ class EmbeddingsHandler:
         self.metrics.of_model(model.name).record_embedding(token_counts, record.stages)
         if self.recorder is not None:
             self.recorder.record(
-                visit.caller, model=model.name, num_inputs=len(asked.texts),
+                lease.caller, model=model.name, num_inputs=len(asked.texts),
                 num_tokens=record.num_tokens, num_cached_tokens=prepared.num_cached_tokens,
             )  # fmt: skip
         return EmbeddingsReply(content, headers_of(asked, model, prepared, vectors, record.stages))

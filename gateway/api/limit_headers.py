@@ -15,13 +15,13 @@ REQUESTS, TOKENS = (
 )
 
 
-def limit_headers(visit: RateLimitLease) -> Headers:
+def limit_headers(lease: RateLimitLease) -> Headers:
     """None for a limit the caller has not, nor while nobody can tell where it stands."""
-    reading, limits = visit.state, visit.limits
-    if reading is None:
+    state, limits = lease.state, lease.limits
+    if state is None:
         return []
-    requests = rate_headers(REQUESTS, limits.requests, reading.requests_debt) if limits.requests is not None else []
-    return requests + (rate_headers(TOKENS, limits.tokens, reading.tokens_debt) if limits.tokens is not None else [])
+    requests = rate_headers(REQUESTS, limits.requests, state.requests_debt) if limits.requests is not None else []
+    return requests + (rate_headers(TOKENS, limits.tokens, state.tokens_debt) if limits.tokens is not None else [])
 
 
 def rate_headers(names: tuple[bytes, ...], rate: Rate, debt: int) -> Headers:

@@ -119,13 +119,13 @@ async def asked_redis(place: Secret, timeout_seconds: float) -> str:
     from gateway.access.limits.redis_connection import address_of  # noqa: PLC0415 - there only with the extra
     from gateway.access.limits.redis_store import RedisRateLimitStore  # noqa: PLC0415
 
-    meters = RedisRateLimitStore(address_of(secret_value(place)), timeout_seconds=timeout_seconds)
+    limit_store = RedisRateLimitStore(address_of(secret_value(place)), timeout_seconds=timeout_seconds)
     try:
-        await meters.connect()
-        if meters.outage is not None:
-            raise OperatorError(meters.outage)
+        await limit_store.connect()
+        if limit_store.outage is not None:
+            raise OperatorError(limit_store.outage)
     finally:
-        await meters.close()
+        await limit_store.close()
     return ""
 
 

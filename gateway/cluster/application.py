@@ -8,7 +8,7 @@ import msgspec
 from gateway.cluster.policy import Policy, options_of
 from gateway.cluster.replica import Replica, ReplicaConfig
 from gateway.cluster.settings import RaySettings
-from gateway.config import Config, ModelRow, load, convert
+from gateway.config import Config, ModelRow, convert, load
 from gateway.errors import ConfigurationError
 
 BACKEND = "ray"

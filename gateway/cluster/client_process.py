@@ -44,7 +44,7 @@ class RayClientProcess:
     def __init__(  # noqa: PLR0913 - the last two are for tests
         self,
         name: str,
-        orders: ClientConfig,
+        config: ClientConfig,
         *,
         on_news: Callable[[ClusterStatus], None],
         on_card: Callable[[ReplicaInfo], None],
@@ -52,7 +52,7 @@ class RayClientProcess:
         silent_seconds: float = SILENT_SECONDS,
     ) -> None:
         self.name = name
-        self.orders = orders
+        self.config = config
         self.command, self.silent_seconds = command, silent_seconds  # others in tests
         self.on_news, self.on_card = on_news, on_card
         self.numbers = itertools.count()
@@ -105,10 +105,10 @@ class RayClientProcess:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         try:
-            orders = msgspec.json.encode(msgspec.structs.replace(self.orders, fd=theirs.fileno())).decode()
+            config = msgspec.json.encode(msgspec.structs.replace(self.config, fd=theirs.fileno())).decode()
             self.process = await asyncio.create_subprocess_exec(
                 *self.command,
-                orders,
+                config,
                 pass_fds=[theirs.fileno()],
                 env=child_environment(**ENVIRONMENT),
                 stdin=asyncio.subprocess.DEVNULL,

@@ -50,7 +50,7 @@ class RayBackend:
 class PackedInputs:
     """What goes to a replica: a parcel, and the vectors that are wanted for it."""
 
-    parcel: NDArray[np.int32]
+    packed: NDArray[np.int32]
     fingerprint: str
 
 
@@ -69,8 +69,8 @@ class RayEmbedder:
         self.replica_info: asyncio.Future[ReplicaInfo] | None = None
         self.has_other_vectors = False
         self.is_closed = False
-        orders = ClientConfig(0, settings.address, settings.application_of(self.name), settings.replicas.min)
-        self.client = RayClientProcess(self.name, orders, on_news=self.on_status, on_card=self.on_replica_info)
+        config = ClientConfig(0, settings.address, settings.application_of(self.name), settings.replicas.min)
+        self.client = RayClientProcess(self.name, config, on_news=self.on_status, on_card=self.on_replica_info)
 
     async def start(self) -> None:
         """Waits for the cluster, however long it is away. Raises OperatorError where ray is not installed."""
@@ -80,10 +80,10 @@ class RayEmbedder:
         self.state = Health("loading", "its courier is starting")
         self.replica_info = asyncio.get_running_loop().create_future()
         self.client.open()
-        card = await self.replica_info
-        self.warn_of_differences(card)
-        self.planner = await asyncio.get_running_loop().run_in_executor(self.pool, preprocessor_of, card, self.limits)
-        self.description = replace(card.description, backend=RayBackend.name)
+        info = await self.replica_info
+        self.warn_of_differences(info)
+        self.preprocessor = await asyncio.get_running_loop().run_in_executor(self.pool, preprocessor_of, info, self.limits)
+        self.description = replace(info.description, backend=RayBackend.name)
         self.set_health(Health("ready"))
 
     def on_status(self, news: ClusterStatus) -> None:
@@ -110,24 +110,24 @@ class RayEmbedder:
         else:
             self.changed.clear()
 
-    def on_replica_info(self, card: ReplicaInfo) -> None:
+    def on_replica_info(self, info: ReplicaInfo) -> None:
         """A replica's card came, with each courier anew. The first one says for good which vectors this gateway serves."""
         if self.replica_info is not None and not self.replica_info.done():
-            self.replica_info.set_result(card)
-        elif self.description is not None and card.description.fingerprint != self.description.fingerprint:
-            self.on_status(ClusterStatus(is_up=True, fingerprint=card.description.fingerprint))
+            self.replica_info.set_result(info)
+        elif self.description is not None and info.description.fingerprint != self.description.fingerprint:
+            self.on_status(ClusterStatus(is_up=True, fingerprint=info.description.fingerprint))
 
-    def warn_of_differences(self, card: ReplicaInfo) -> None:
+    def warn_of_differences(self, info: ReplicaInfo) -> None:
         """The row here may have changed since it was deployed from."""
         differing = [
-            name for name in card.settings.__struct_fields__ if getattr(card.settings, name) != getattr(self.settings, name)
+            name for name in info.settings.__struct_fields__ if getattr(info.settings, name) != getattr(self.settings, name)
         ]
         if differing:
             log.warning("deployed_otherwise", model=self.name, settings=differing, hint="what was deployed is in effect")
 
     async def prepare(self, inputs: Inputs) -> Prepared:
         started = time.perf_counter()
-        self.planner.refuse_too_many_characters(inputs)
+        self.preprocessor.refuse_too_many_characters(inputs)
         abandoned = threading.Event()
         try:
             prepared = await asyncio.get_running_loop().run_in_executor(self.pool, self.prepare_packed, inputs, abandoned)
@@ -137,7 +137,7 @@ class RayEmbedder:
         return prepared
 
     def prepare_packed(self, inputs: Inputs, abandoned: threading.Event) -> Prepared:
-        prepared = self.planner.prepare(inputs, abandoned)
+        prepared = self.preprocessor.prepare(inputs, abandoned)
         return replace(prepared, work=PackedInputs(pack(inputs, prepared.work), self.describe().fingerprint))
 
     async def embed(self, prepared: Prepared) -> Vectors:
@@ -167,7 +167,7 @@ class RayEmbedder:
                 weight=inputs.weight,
                 service_class=inputs.service_class,
             )
-            answer, payload = await self.client.call(call, memoryview(load.parcel).cast("B"))
+            answer, payload = await self.client.call(call, memoryview(load.packed).cast("B"))
             outcome = "ok" if isinstance(answer, EmbedResult) else answer.code
         finally:
             self.metrics.record_cluster_call(outcome)
@@ -196,26 +196,28 @@ class RayEmbedder:
         self.pool.shutdown(wait=False, cancel_futures=True)
 
 
-def preprocessor_of(card: ReplicaInfo, limits: LimitSettings) -> Preprocessor:
-    """The replica's own planner, made again from its card."""
-    about = card.description
-    info = EncoderInfo(
+def preprocessor_of(info: ReplicaInfo, limits: LimitSettings) -> Preprocessor:
+    """The replica's own preprocessor, made again from its info."""
+    about = info.description
+    encoder_info = EncoderInfo(
         dimensions=about.dimensions,
         max_tokens=about.max_tokens,
-        tokenizer_json=card.tokenizer_json,
-        prompts=card.prompts,
-        default_prompt=card.default_prompt,
-        is_normalized=card.is_normalized,
+        tokenizer_json=info.tokenizer_json,
+        prompts=info.prompts,
+        default_prompt=info.default_prompt,
+        is_normalized=info.is_normalized,
         runtime=about.runtime,
         device=about.device,
         precision=about.precision,
         default_max_batch_tokens=0,
-        leaves_prompt_out=card.leaves_prompt_out,
+        leaves_prompt_out=info.leaves_prompt_out,
         tasks=about.tasks,
     )
-    tokenizer = Tokenizer(card.tokenizer_json)
-    form = card.settings.instruction_format
-    return Preprocessor(info, tokenizer, prompts=card.prompts, rule=about.long_input, limits=limits, instruction_format=form)
+    tokenizer = Tokenizer(info.tokenizer_json)
+    form = info.settings.instruction_format
+    return Preprocessor(
+        encoder_info, tokenizer, prompts=info.prompts, rule=about.long_input, limits=limits, instruction_format=form
+    )
 
 
 def seconds_left(inputs: Inputs) -> float:

@@ -41,8 +41,8 @@ class ClientConfig(Struct, frozen=True):
 
 
 class RayClient:
-    def __init__(self, orders: ClientConfig, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.orders = orders
+    def __init__(self, config: ClientConfig, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.config = config
         self.reader, self.writer = reader, writer
         self.handle: Any = None
         self.tasks: dict[int, asyncio.Task[None]] = {}
@@ -134,18 +134,18 @@ class RayClient:
         """Blocks. Raises what Ray raises while the cluster is away."""
         from ray import serve  # noqa: PLC0415 - in this process alone
 
-        found = serve.status().applications.get(self.orders.application)
+        found = serve.status().applications.get(self.config.application)
         if found is None:
             self.handle = None
             return ClusterStatus(
-                is_up=False, detail=f"the cluster has no application {self.orders.application}: gateway cluster deploy"
+                is_up=False, detail=f"the cluster has no application {self.config.application}: gateway cluster deploy"
             )
         states = replicas_of(found)
         if states.get("RUNNING"):
             self.running_at = time.monotonic()
-        is_up = not self.orders.replicas_min or time.monotonic() - self.running_at < NO_REPLICA_SECONDS
+        is_up = not self.config.replicas_min or time.monotonic() - self.running_at < NO_REPLICA_SECONDS
         if self.handle is None:
-            is_up = is_up and (not self.orders.replicas_min or bool(states.get("RUNNING")))
+            is_up = is_up and (not self.config.replicas_min or bool(states.get("RUNNING")))
         detail = "" if is_up else f"no replica is running: {found.message or found.status.value}"
         return ClusterStatus(is_up=is_up, detail=detail, replicas=states)
 
@@ -154,7 +154,7 @@ class RayClient:
         from ray import serve  # noqa: PLC0415 - in this process alone
 
         if self.handle is None:
-            handle = await asyncio.to_thread(serve.get_app_handle, self.orders.application)
+            handle = await asyncio.to_thread(serve.get_app_handle, self.config.application)
             message.write(self.writer, await asyncio.wait_for(handle.describe.remote(), ANSWER_SECONDS))
             self.handle = handle
         elif is_due and news.replicas.get("RUNNING"):
@@ -182,22 +182,22 @@ def lost_errors() -> tuple[type[Exception], ...]:
     )
 
 
-async def run(orders: ClientConfig) -> None:
-    channel = socket.socket(fileno=orders.fd)
+async def run(config: ClientConfig) -> None:
+    channel = socket.socket(fileno=config.fd)
     reader, writer = await asyncio.open_unix_connection(sock=channel)
-    reason = await asyncio.to_thread(join, orders.address)
+    reason = await asyncio.to_thread(join, config.address)
     if not reason:
-        reason = await RayClient(orders, reader, writer).run()
+        reason = await RayClient(config, reader, writer).run()
     message.write(writer, message.encode(Shutdown(reason=reason)))
     await asyncio.wait_for(writer.drain(), ANSWER_SECONDS)
 
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the gateway drains first
-    orders = msgspec.json.decode(sys.argv[1], type=ClientConfig)
+    config = msgspec.json.decode(sys.argv[1], type=ClientConfig)
     code = 0
     try:
-        asyncio.run(run(orders))
+        asyncio.run(run(config))
     except (ConnectionError, TimeoutError):
         code = 1
     finally:

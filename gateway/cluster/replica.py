@@ -49,21 +49,21 @@ class ReplicaConfig(Struct, frozen=True, kw_only=True):
 class Replica:
     """A deployment of Ray Serve. Errors are returned, not raised: raised ones are logged with their stack, and pickled."""
 
-    async def __init__(self, order: bytes) -> None:  # type: ignore[misc]  # Ray Serve awaits it
+    async def __init__(self, config: bytes) -> None:  # type: ignore[misc]  # Ray Serve awaits it
         """Loads the model. Raises OperatorError, which `gateway cluster status` shows, also for vectors unlike its fellows'."""
-        self.order = msgspec.json.decode(order, type=ReplicaConfig)
-        data_dir = Path(self.order.data_dir) if self.order.data_dir else StoreSettings().folder
+        self.config = msgspec.json.decode(config, type=ReplicaConfig)
+        data_dir = Path(self.config.data_dir) if self.config.data_dir else StoreSettings().folder
         context = BackendContext(
-            self.order.model,
-            self.order.limits,
-            fit_engine(self.order.engine, self.order.resources),
-            Metrics().of_model(self.order.model),
+            self.config.model,
+            self.config.limits,
+            fit_engine(self.config.engine, self.config.resources),
+            Metrics().of_model(self.config.model),
             data_dir,
         )
-        self.local = LocalEmbedder(place_store(self.order.settings, self.order.resources), context)
+        self.local = LocalEmbedder(place_store(self.config.settings, self.config.resources), context)
         await self.local.start()
         self.fingerprint_here = self.local.describe().fingerprint
-        refuse_other_vectors(self.order.application, self.order.fingerprint, self.fingerprint_here)
+        refuse_other_vectors(self.config.application, self.config.fingerprint, self.fingerprint_here)
         self.done_tokens = 0
         self.told = (time.monotonic(), 0)
 
@@ -73,7 +73,7 @@ class Replica:
         return encode(
             ReplicaInfo(
                 description=self.local.describe(),
-                settings=self.order.settings,
+                settings=self.config.settings,
                 tokenizer_json=self.local.tokenizer.to_json(),
                 prompts=self.local.prompts,
                 default_prompt=info.default_prompt,
@@ -85,14 +85,14 @@ class Replica:
     async def fingerprint(self) -> str:
         return self.fingerprint_here
 
-    async def embed(self, header: bytes, parcel: NDArray[np.int32]) -> tuple[bytes, NDArray[np.float32] | None]:
+    async def embed(self, header: bytes, packed: NDArray[np.int32]) -> tuple[bytes, NDArray[np.float32] | None]:
         """A Call's answer, encoded, and rows of shape (n, dimensions), float32, where it is Done."""
         call = decode_call(header)
         try:
             if call.fingerprint != self.fingerprint_here:
                 return encode(EmbedRefusal(number=call.number, code="other_vectors", reason=self.fingerprint_here)), None
             async with asyncio.timeout(call.seconds):
-                return await self.embed_windows(call, parcel)
+                return await self.embed_windows(call, packed)
         except TimeoutError:
             refused = EmbedRefusal(number=call.number, code="timeout", retry_after_seconds=self.local.batcher.backlog_seconds)
         except Unembeddable as error:
@@ -104,20 +104,20 @@ class Replica:
         return encode(refused), None
 
     async def embed_windows(self, call: EmbedCall, array: NDArray[np.int32]) -> tuple[bytes, NDArray[np.float32]]:
-        parcel = unpack(array) if len(array) <= MAX_ON_LOOP_INTEGERS else await asyncio.to_thread(unpack, array)
+        packed = unpack(array) if len(array) <= MAX_ON_LOOP_INTEGERS else await asyncio.to_thread(unpack, array)
         inputs = Inputs(
-            [""] * len(parcel.work.counts),  # the texts stay with the gateway
-            is_array=parcel.is_array,
+            [""] * len(packed.work.counts),  # the texts stay with the gateway
+            is_array=packed.is_array,
             caller=call.caller,
             deadline=time.monotonic() + call.seconds,
             normalize=call.normalize,
-            positions=parcel.positions,
+            positions=packed.positions,
             weight=call.weight,
             service_class=call.service_class,
         )
-        rule = self.order.settings.long_input  # already applied: the windows are cut
-        vectors = await self.local.embed(Prepared(inputs, [], [], rule, work=parcel.work))
-        self.done_tokens += sum(map(len, parcel.work.windows))
+        rule = self.config.settings.long_input  # already applied: the windows are cut
+        vectors = await self.local.embed(Prepared(inputs, [], [], rule, work=packed.work))
+        self.done_tokens += sum(map(len, packed.work.windows))
         done = EmbedResult(
             number=call.number,
             dimensions=vectors.rows.shape[1],

@@ -41,8 +41,8 @@ __all__ = [
     "TraceSettings",
     "UsageSettings",
     "child_environment",
+    "convert",
     "first_set",
     "load",
     "secret_value",
-    "convert",
 ]

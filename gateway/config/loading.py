@@ -14,7 +14,7 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 
 from gateway.config.settings import Config, ModelRow, Secret, Settings
-from gateway.config.typed import readable, refuse_unknown, convert
+from gateway.config.typed import convert, readable, refuse_unknown
 from gateway.errors import ConfigurationError
 
 PREFIX = "GATEWAY__"

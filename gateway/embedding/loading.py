@@ -34,12 +34,12 @@ class Loader:
         await wait_settled(self.begin(model), model.embedder)
 
     def begin(self, model: Model) -> asyncio.Task[None]:
-        life = model.load_state
-        if life.task is None or life.task.done():
-            life.task = asyncio.create_task(self.load_once(model), name=f"load-{model.name}")
-            self.tasks.add(life.task)
-            life.task.add_done_callback(lambda task: self.on_load_ended(model, task))
-        return life.task
+        load_state = model.load_state
+        if load_state.task is None or load_state.task.done():
+            load_state.task = asyncio.create_task(self.load_once(model), name=f"load-{model.name}")
+            self.tasks.add(load_state.task)
+            load_state.task.add_done_callback(lambda task: self.on_load_ended(model, task))
+        return load_state.task
 
     async def load_once(self, model: Model) -> None:
         log.info("loading_model", model=model.name, source=model.row.settings.get("source", model.row.backend))
@@ -55,18 +55,18 @@ class Loader:
 
     def on_load_ended(self, model: Model, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
-        life = model.load_state
+        load_state = model.load_state
         if task.cancelled():
             return
-        life.failure = task.exception()
-        if life.failure is None:
-            life.num_failures = 0
+        load_state.failure = task.exception()
+        if load_state.failure is None:
+            load_state.num_failures = 0
             return
-        life.num_failures += 1
-        seconds = min(RETRY_SECONDS * 2 ** (life.num_failures - 1), MAX_RETRY_SECONDS)
-        life.retry_at = self.clock() + seconds
-        is_told = isinstance(life.failure, OperatorError)  # a defect is told by where it is; its words may quote anything
-        reason = {"reason": str(life.failure)} if is_told else {"exc_info": life.failure}
+        load_state.num_failures += 1
+        seconds = min(RETRY_SECONDS * 2 ** (load_state.num_failures - 1), MAX_RETRY_SECONDS)
+        load_state.retry_at = self.clock() + seconds
+        is_told = isinstance(load_state.failure, OperatorError)  # a defect is told by where it is; its words may quote anything
+        reason = {"reason": str(load_state.failure)} if is_told else {"exc_info": load_state.failure}
         log.error("model_failed", model=model.name, category=model.category, retry_seconds=seconds, **reason)
 
     async def ensure_ready(self, model: Model, name: str, *, deadline: float) -> None:
@@ -86,19 +86,19 @@ class Loader:
                 raise ModelLoading(name)
 
     async def wait_for_load(self, model: Model, name: str, deadline: float) -> None:
-        life = model.load_state
-        if not life.is_loading and life.failure is not None and self.clock() < life.retry_at:
+        load_state = model.load_state
+        if not load_state.is_loading and load_state.failure is not None and self.clock() < load_state.retry_at:
             return
-        if life.num_waiting >= MAX_WAITING:
+        if load_state.num_waiting >= MAX_WAITING:
             raise ModelLoading(name)
-        life.num_waiting += 1
+        load_state.num_waiting += 1
         try:
             task = self.begin(model)
             await asyncio.wait_for(wait_settled(task, model.embedder), timeout=max(0.0, deadline - time.monotonic()))
         except TimeoutError:
             pass  # the model's state says what becomes of the request
         finally:
-            life.num_waiting -= 1
+            load_state.num_waiting -= 1
 
     async def watch(self, models: Callable[[], Iterable[Model]]) -> None:
         """Tries those again, for ever, that should be loaded and could not be. One for its first use waits for the next request."""

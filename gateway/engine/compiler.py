@@ -72,7 +72,7 @@ class CompileJob(Struct, frozen=True):
     folder: str
     source: str
     precision: str
-    shelf: str
+    artifacts: str
 
 
 class CompileReport(Struct, frozen=True):
@@ -88,17 +88,17 @@ def compile_model(  # noqa: PLR0913 - the last two are for tests
     *,
     source: str,
     precision: str,
-    shelf: ArtifactStore,
+    artifacts: ArtifactStore,
     progress: Progress,
     child: CompileProcess,
     command: Sequence[str] = COMMAND,
     timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> None:
     """Blocks until the artifact is in its place. Raises OperatorError with the reason where it cannot be made, or not in time."""
-    order = msgspec.json.encode(CompileJob(str(folder), source, precision, str(shelf.folder))).decode()
+    job = msgspec.json.encode(CompileJob(str(folder), source, precision, str(artifacts.folder))).decode()
     error = CompileReport()
     is_late = threading.Event()
-    with child.start([*command, order]) as process:
+    with child.start([*command, job]) as process:
 
         def give_up() -> None:
             is_late.set()
@@ -140,7 +140,7 @@ def print_report(report: CompileReport) -> None:
     sys.stdout.flush()
 
 
-def run(order: CompileJob) -> None:
+def run(job: CompileJob) -> None:
     """The child's whole work: what reaches the bar first, of the precision asked for, float32, and torch.
 
     Raises OperatorError where the model cannot be loaded, and Unfaithful where not even torch gives vectors to rely on.
@@ -148,8 +148,8 @@ def run(order: CompileJob) -> None:
     from gateway.engine.tokenizer import Tokenizer  # noqa: PLC0415 - in the child alone, as what follows
     from gateway.engine.torch_encoder import TorchEncoder  # noqa: PLC0415
 
-    folder, shelf = Path(order.folder), ArtifactStore(Path(order.shelf))
-    target = Target(order.source, order.precision, identity_of(folder))
+    folder, artifacts = Path(job.folder), ArtifactStore(Path(job.artifacts))
+    target = Target(job.source, job.precision, identity_of(folder))
     print_report(CompileReport("loading"))
     reference = TorchEncoder(folder, device="cpu", precision="float32", threads=0)
     refuse_changed(folder, target.identity)
@@ -160,7 +160,7 @@ def run(order: CompileJob) -> None:
     measure = Measure(expected_of(reference, tokenizer), proof_of(reference, tokenizer), [reason] if reason else [])
 
     def make(making: Path) -> None:
-        for precision in CANDIDATES[order.precision] if network is not None else ():
+        for precision in CANDIDATES[job.precision] if network is not None else ():
             manifest = write_artifact(network, reference, target, making, precision, measure)
             if manifest is not None:
                 break
@@ -169,7 +169,7 @@ def run(order: CompileJob) -> None:
         print_report(CompileReport("writing"))
         artifact.write_manifest(making, manifest)
 
-    shelf.put(shelf.path(target.identity, order.precision), make)
+    artifacts.put(artifacts.path(target.identity, job.precision), make)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,15 +243,15 @@ def without_network(folder: Path, reference: Any, target: Target, making: Path, 
 
 
 def main() -> None:
-    order = msgspec.json.decode(sys.argv[1], type=CompileJob)
+    job = msgspec.json.decode(sys.argv[1], type=CompileJob)
     try:
-        run(order)
+        run(job)
     except OperatorError as error:
         print_report(CompileReport(error=str(error), category=error.category))
         sys.exit(1)
     except (RuntimeError, ValueError, TypeError, OSError, AttributeError, KeyError) as error:
         print_report(
-            CompileReport(error=f"OpenVINO cannot compile the model in {order.folder}: {type(error).__name__}: {first_line(error)}")
+            CompileReport(error=f"OpenVINO cannot compile the model in {job.folder}: {type(error).__name__}: {first_line(error)}")
         )
         sys.exit(1)
 

@@ -103,9 +103,9 @@ def proof_of(reference: Encoder, tokenizer: Tokenizer) -> Proof:
 
 def proof_window(info: EncoderInfo, tokenizer: Tokenizer) -> Window:
     """What the road makes of the text. Raises OperatorError for a model that reads nothing but its special tokens."""
-    planner = Preprocessor(info, tokenizer, prompts={}, rule="end", limits=LimitSettings())
+    preprocessor = Preprocessor(info, tokenizer, prompts={}, rule="end", limits=LimitSettings())
     inputs = Inputs([PROOF_TEXT], is_array=False, caller="", deadline=inf)
-    window: Window = planner.prepare(inputs, threading.Event()).work.windows[0]
+    window: Window = preprocessor.prepare(inputs, threading.Event()).work.windows[0]
     return window
 
 

@@ -65,8 +65,8 @@ def load(name: str, place: Path, manifest: Manifest, *, threads: int, streams: i
         return network
 
     has_more_together = max(1, (threads or num_cores()) // streams) < num_threads
-    crew = LatencyNetwork(of_all_cores if has_more_together else None, name=name)
-    return [OpenVINOEncoder(Network(compiled.create_infer_request()), crew, info, manifest) for _ in range(streams)]
+    latency = LatencyNetwork(of_all_cores if has_more_together else None, name=name)
+    return [OpenVINOEncoder(Network(compiled.create_infer_request()), latency, info, manifest) for _ in range(streams)]
 
 
 def options(manifest: Manifest) -> dict[str, str]:
@@ -81,16 +81,16 @@ def num_cores() -> int:
 class OpenVINOEncoder:
     """Lengths are padded up to the ladder; its rows are the batcher's to keep to, and any number works."""
 
-    def __init__(self, network: Network, crew: LatencyNetwork, info: EncoderInfo, manifest: Manifest) -> None:
+    def __init__(self, network: Network, latency: LatencyNetwork, info: EncoderInfo, manifest: Manifest) -> None:
         self.info = info
         self.network = network
-        self.crew = crew
+        self.latency = latency
         self.pad_id = manifest.pad_id
 
     def embed(self, windows: list[Window]) -> NDArray[np.float32]:
         length = self.info.shapes.length(max(map(len, windows)))
-        with self.crew.working() as is_alone:
-            network, together = self.network, self.crew.network
+        with self.latency.working() as is_alone:
+            network, together = self.network, self.latency.network
             if together is not None and is_alone and len(windows) * length <= ALONE_TOKENS:
                 network, length = together, together.length(len(windows), length)
             return network.rows(pad(windows, length=length, pad_id=self.pad_id, leaves_prompt_out=self.info.leaves_prompt_out))

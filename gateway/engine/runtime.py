@@ -46,9 +46,11 @@ class LoadedModel:
     afterwards: Callable[[], None] = lambda: None
 
 
-def load(name: str, settings: LocalSettings, engine: EngineSettings, shelf: ArtifactStore, *, child: CompileProcess) -> LoadedModel:
+def load(
+    name: str, settings: LocalSettings, engine: EngineSettings, artifacts: ArtifactStore, *, child: CompileProcess
+) -> LoadedModel:
     """Raises OperatorError naming what is missing. Blocks: the first time until it is compiled, or `child` stopped."""
-    loaded = loaded_by(name, settings, engine, shelf, child)
+    loaded = loaded_by(name, settings, engine, artifacts, child)
     if loaded.fallback:
         info = loaded.encoders[0].info
         log.warning("precision_fell_back", model=name, runtime=info.runtime, precision=info.precision, reason=loaded.fallback)
@@ -56,12 +58,12 @@ def load(name: str, settings: LocalSettings, engine: EngineSettings, shelf: Arti
 
 
 def loaded_by(
-    name: str, settings: LocalSettings, engine: EngineSettings, shelf: ArtifactStore, child: CompileProcess
+    name: str, settings: LocalSettings, engine: EngineSettings, artifacts: ArtifactStore, child: CompileProcess
 ) -> LoadedModel:
     if not compiles(settings):
-        return load_torch(name, settings, engine, shelf)
+        return load_torch(name, settings, engine, artifacts)
     try:
-        return load_compiled(name, settings, engine, shelf, child)
+        return load_compiled(name, settings, engine, artifacts, child)
     except Interrupted:
         raise
     except OperatorError as error:
@@ -69,7 +71,7 @@ def loaded_by(
         if settings.runtime == "openvino" or is_torch_no_help:
             raise
         log.warning("not_compiled", model=name, reason=str(error), hint="served through torch instead, several times slower")
-        return load_torch(name, settings, engine, shelf, why=str(error))
+        return load_torch(name, settings, engine, artifacts, why=str(error))
 
 
 def compiles(settings: LocalSettings) -> bool:
@@ -97,10 +99,10 @@ def torch_is_for_cuda() -> bool:
 
 
 def load_compiled(
-    name: str, settings: LocalSettings, engine: EngineSettings, shelf: ArtifactStore, child: CompileProcess
+    name: str, settings: LocalSettings, engine: EngineSettings, artifacts: ArtifactStore, child: CompileProcess
 ) -> LoadedModel:
     place = artifact_for(
-        name, settings, shelf, progress=lambda step: log.info("compiling_model", model=name, step=step), child=child
+        name, settings, artifacts, progress=lambda step: log.info("compiling_model", model=name, step=step), child=child
     )
     manifest = artifact.read(place)
     if manifest is None:
@@ -118,27 +120,29 @@ def load_artifact(name: str, place: Path, manifest: Manifest, engine: EngineSett
     streams = engine.streams or default_streams()
     encoders = openvino_encoder.load(name, place, manifest, threads=engine.threads, streams=streams)
     return LoadedModel(
-        list(encoders), manifest.identity, manifest.fidelity, manifest.proof.read(), manifest.fallback, encoders[0].crew.start
+        list(encoders), manifest.identity, manifest.fidelity, manifest.proof.read(), manifest.fallback, encoders[0].latency.start
     )
 
 
-def artifact_for(name: str, settings: LocalSettings, shelf: ArtifactStore, *, progress: Progress, child: CompileProcess) -> Path:
+def artifact_for(
+    name: str, settings: LocalSettings, artifacts: ArtifactStore, *, progress: Progress, child: CompileProcess
+) -> Path:
     """The artifact's folder: found, or made now."""
     precision = effective_precision(settings)
     folder = local_folder_of(settings.source)
     if folder is None:
-        known = shelf.find_by_source(settings.source, precision)
+        known = artifacts.find_by_source(settings.source, precision)
         if known is not None:
             return known
         folder = folder_of(settings.source, download=settings.download)
     identity = identity_of(folder)
-    if shelf.find(identity, precision) is None:
+    if artifacts.find(identity, precision) is None:
         log.info("compiling_model", model=name, precision=precision, hint="once; later starts read what it makes")
-        compile_model(folder, source=settings.source, precision=precision, shelf=shelf, progress=progress, child=child)
-    return shelf.path(identity, precision)
+        compile_model(folder, source=settings.source, precision=precision, artifacts=artifacts, progress=progress, child=child)
+    return artifacts.path(identity, precision)
 
 
-def known_artifact(settings: LocalSettings, shelf: ArtifactStore) -> Manifest | None:
+def known_artifact(settings: LocalSettings, artifacts: ArtifactStore) -> Manifest | None:
     """What is known of a model without loading or making anything."""
     if compiles(settings):
         precision = effective_precision(settings)
@@ -147,7 +151,7 @@ def known_artifact(settings: LocalSettings, shelf: ArtifactStore) -> Manifest | 
     else:
         return None  # on CUDA it is measured at each load
     folder = local_folder_of(settings.source)
-    place = shelf.find(identity_of(folder), precision) if folder else shelf.find_by_source(settings.source, precision)
+    place = artifacts.find(identity_of(folder), precision) if folder else artifacts.find_by_source(settings.source, precision)
     return artifact.read(place) if place else None
 
 
@@ -157,10 +161,10 @@ def default_pooling(settings: LocalSettings) -> str:
     return pooled_by_default(folder) if folder is not None and is_bare(folder) else ""
 
 
-def check_files(settings: LocalSettings, shelf: ArtifactStore) -> None:
+def check_files(settings: LocalSettings, artifacts: ArtifactStore) -> None:
     """Raises OperatorError where a model's files are nowhere and may not be fetched."""
     is_here = local_folder_of(settings.source) is not None
-    if not is_here and not settings.download and not (compiles(settings) and known_artifact(settings, shelf)):
+    if not is_here and not settings.download and not (compiles(settings) and known_artifact(settings, artifacts)):
         folder_of(settings.source, download=False)
 
 
@@ -170,7 +174,9 @@ def effective_precision(settings: LocalSettings) -> str:
     return settings.precision if settings.precision != "auto" else openvino_encoder.native_precision()
 
 
-def load_torch(name: str, settings: LocalSettings, engine: EngineSettings, shelf: ArtifactStore, *, why: str = "") -> LoadedModel:
+def load_torch(
+    name: str, settings: LocalSettings, engine: EngineSettings, artifacts: ArtifactStore, *, why: str = ""
+) -> LoadedModel:
     """Measured on each CUDA device at every load, on a CPU once. `why` tells what else failed before.
 
     Raises OperatorError, Unfaithful among them.
@@ -187,7 +193,7 @@ def load_torch(name: str, settings: LocalSettings, engine: EngineSettings, shelf
             hint="there is a driver, but torch sees no device: this model runs on the CPU; device = 'cpu' compiles it",
         )
     asked = torch_key(settings)
-    place = shelf.find(identity, asked) if devices == ["cpu"] else None
+    place = artifacts.find(identity, asked) if devices == ["cpu"] else None
     manifest = artifact.read(place) if place else None
     if manifest is not None:
         loaded = known_to_torch(folder, manifest, engine)
@@ -195,7 +201,7 @@ def load_torch(name: str, settings: LocalSettings, engine: EngineSettings, shelf
         faithful = load_faithful(folder, devices=devices, precision=settings.precision, threads=engine.threads)
         loaded = LoadedModel(list(faithful.encoders), identity, faithful.fidelity, faithful.proof, faithful.fallback)
         if devices == ["cpu"]:
-            keep(name, shelf, faithful, Target(settings.source, asked, identity))
+            keep(name, artifacts, faithful, Target(settings.source, asked, identity))
     refuse_changed(folder, identity)
     return replace(loaded, fallback="; ".join(filter(None, (why, loaded.fallback))))
 
@@ -213,7 +219,7 @@ def known_to_torch(folder: Path, manifest: Manifest, engine: EngineSettings) -> 
     return LoadedModel([encoder], manifest.identity, manifest.fidelity, manifest.proof.read(), manifest.fallback)
 
 
-def keep(name: str, shelf: ArtifactStore, faithful: "Faithful", target: Target) -> None:
+def keep(name: str, artifacts: ArtifactStore, faithful: "Faithful", target: Target) -> None:
     """Where it cannot be kept, the next start measures again."""
     encoder = faithful.encoders[0]
     manifest = artifact.manifest_of(
@@ -221,7 +227,7 @@ def keep(name: str, shelf: ArtifactStore, faithful: "Faithful", target: Target) 
         pad_id=encoder.pad_id, fidelity=faithful.fidelity, max_probe_tokens=faithful.max_probe_tokens, proof=faithful.proof,
     )  # fmt: skip
     try:
-        shelf.put(shelf.path(target.identity, target.asked_precision), partial(artifact.write_manifest, manifest=manifest))
+        artifacts.put(artifacts.path(target.identity, target.asked_precision), partial(artifact.write_manifest, manifest=manifest))
     except OperatorError as error:
         log.warning("fidelity_not_kept", model=name, reason=str(error))
 

@@ -80,7 +80,7 @@ class HTTPProtocol(HttpToolsProtocol):
         metrics: Metrics,
         sampler: LogSampler,
         render_error: RenderError,
-        unread: SlowReaders,
+        slow_readers: SlowReaders,
         table: ConnectionTable,
         **kwargs: Any,
     ) -> None:
@@ -93,7 +93,7 @@ class HTTPProtocol(HttpToolsProtocol):
         self.metrics = metrics
         self.sampler = sampler
         self.render_error = render_error
-        self.slow_readers = unread
+        self.slow_readers = slow_readers
         self.counted: Any = None  # the scope whose bytes are counted
         self.num_bytes = 0
         self.num_body_bytes = 0

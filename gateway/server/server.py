@@ -51,17 +51,17 @@ class Server(uvicorn.Server):
         on_drain: Callable[[], None],
         is_idle: Callable[[], bool],
     ) -> None:
-        self.slow_readers = unread = SlowReaders(settings.max_unsent_bytes)
+        self.slow_readers = slow_readers = SlowReaders(settings.max_unsent_bytes)
         self.sampler = sampler or LogSampler(metrics)
         logging.getLogger("uvicorn.error").addFilter(is_not_told_by_us)
-        self.table = table = ConnectionTable(settings, metrics, cut_slowest=unread.cut_stuck)
+        self.table = table = ConnectionTable(settings, metrics, cut_slowest=slow_readers.cut_stuck)
         protocol = partial(
             HTTPProtocol,
             settings=settings,
             metrics=metrics,
             sampler=self.sampler,
             render_error=render_error,
-            unread=unread,
+            slow_readers=slow_readers,
             table=table,
         )
         super().__init__(

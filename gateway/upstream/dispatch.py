@@ -53,15 +53,15 @@ class Guard(Protocol):
 
 
 class Dispatcher:
-    """Used on the event loop alone. `subject` is of whom its errors speak; `may_retry` whether anything is sent twice."""
+    """Used on the event loop alone. `upstream` is of whom its errors speak; `may_retry` whether anything is sent twice."""
 
-    def __init__(self, endpoints: Endpoints, metrics: UpstreamMetrics, subject: UpstreamInfo, *, may_retry: bool) -> None:
+    def __init__(self, endpoints: Endpoints, metrics: UpstreamMetrics, upstream: UpstreamInfo, *, may_retry: bool) -> None:
         self.endpoints = endpoints
         self.metrics = metrics
-        self.upstream = subject
+        self.upstream = upstream
         self.may_retry = may_retry
         self.budget = RetryBudget()
-        self.outages = {each: EndpointOutage(subject.name, each.label) for each in endpoints.endpoints}
+        self.outages = {each: EndpointOutage(upstream.name, each.label) for each in endpoints.endpoints}
         self.guard: Guard | None = None  # set by who watches over the addresses
         metrics.watch(
             is_up=lambda: endpoints.is_up,

@@ -68,8 +68,8 @@ class UpstreamEmbedder:
         query = getattr(settings, "query", {})
         self.endpoints = Endpoints([Endpoint(each, dialect.path, query, Breaker(rules, self.clock)) for each in settings.addresses])
         remedy = dialect.remedy.format(model=self.model)
-        subject = UpstreamInfo(self.name, self.model, remedy, settings.max_tokens or DEFAULT_MAX_TOKENS)
-        self.dispatcher = Dispatcher(self.endpoints, self.metrics, subject, may_retry=settings.retry)
+        upstream = UpstreamInfo(self.name, self.model, remedy, settings.max_tokens or DEFAULT_MAX_TOKENS)
+        self.dispatcher = Dispatcher(self.endpoints, self.metrics, upstream, may_retry=settings.retry)
         self.state = Health("loading", "not started")
         self.client: UpstreamClient | None = None
         self.watch: Watch | None = None
@@ -179,15 +179,15 @@ class UpstreamEmbedder:
         """Asks this address alone for one vector, and tells what it gave. Raises OperatorError with its failure."""
         exchange = Dispatcher(Endpoints([endpoint]), self.metrics, self.dispatcher.upstream, may_retry=False)
         connection = await Transport.open(self.route())
-        speaker = UpstreamClient(self.settings, self.dialect, connection=connection, exchange=exchange, metrics=self.metrics)
+        client = UpstreamClient(self.settings, self.dialect, connection=connection, exchange=exchange, metrics=self.metrics)
         try:
             async with asyncio.timeout(self.patience_seconds):
-                await speaker.fetch_limits(endpoint) if self.dialect.must_tell else None
-                found = await speaker.sample(endpoint, [TEXTS[0]])
+                await client.fetch_limits(endpoint) if self.dialect.must_tell else None
+                found = await client.sample(endpoint, [TEXTS[0]])
         except AttemptFailed as failed:
             raise OperatorError(f"{failed.failure.outcome}: {failed.failure.error.message}") from None
         except TimeoutError:
-            raise OperatorError(f"timeout: {failures.of_transport_error('timeout', speaker.upstream).error.message}") from None
+            raise OperatorError(f"timeout: {failures.of_transport_error('timeout', client.upstream).error.message}") from None
         finally:
             await connection.close()
         return f"{found.rows.shape[1]} dimensions"

@@ -82,19 +82,19 @@ BROKEN: Mapping[Kind, tuple[str, bool, bool]] = {  # what is told, whether it is
 RETRIES_MAY_HELP_LATER = {"connect", "timeout", "silent", "cut"}
 
 
-def of_transport_error(kind: Kind, subject: UpstreamInfo) -> Failure:
+def of_transport_error(kind: Kind, upstream: UpstreamInfo) -> Failure:
     reason, is_away, may_retry = BROKEN[kind]
     if is_away:
-        error: GatewayError = UpstreamUnavailable(subject.name, reason)
+        error: GatewayError = UpstreamUnavailable(upstream.name, reason)
     else:
-        error = UpstreamError(subject.name, reason, may_help=kind in RETRIES_MAY_HELP_LATER)
+        error = UpstreamError(upstream.name, reason, may_help=kind in RETRIES_MAY_HELP_LATER)
     is_silent = kind == "silent"
     return Failure(kind, error, is_fault=not is_silent, may_retry=may_retry, is_silent=is_silent)
 
 
-def of_invalid_response(reason: str, subject: UpstreamInfo) -> Failure:
+def of_invalid_response(reason: str, upstream: UpstreamInfo) -> Failure:
     """`reason` is of our own words."""
-    return Failure("nonsense", UpstreamError(subject.name, f"answered wrongly: {reason}"), is_fault=True)
+    return Failure("nonsense", UpstreamError(upstream.name, f"answered wrongly: {reason}"), is_fault=True)
 
 
 def of_not_a_number(where: str, *, is_zero: bool = False) -> Failure:
@@ -102,39 +102,39 @@ def of_not_a_number(where: str, *, is_zero: bool = False) -> Failure:
     return Failure("unembeddable", error)
 
 
-def of_other_vectors(reason: str, subject: UpstreamInfo) -> Failure:
+def of_other_vectors(reason: str, upstream: UpstreamInfo) -> Failure:
     """What came is of another model than what was measured. The address is probed before it is asked again."""
-    return Failure("other_vectors", UpstreamError(subject.name, reason, may_help=True), is_other=True)
+    return Failure("other_vectors", UpstreamError(upstream.name, reason, may_help=True), is_other=True)
 
 
-def of_no_embedder(reason: str, subject: UpstreamInfo) -> Failure:
+def of_no_embedder(reason: str, upstream: UpstreamInfo) -> Failure:
     """By what it was seen to give to probes."""
-    return Failure("no_embedder", UpstreamError(subject.name, reason))
+    return Failure("no_embedder", UpstreamError(upstream.name, reason))
 
 
-def of_unproven(reason: str, subject: UpstreamInfo, *, wait_seconds: float = 1.0) -> Failure:
+def of_unproven(reason: str, upstream: UpstreamInfo, *, wait_seconds: float = 1.0) -> Failure:
     """Which vectors it gives cannot be told now, so none are served."""
-    return Failure("unproven", UpstreamUnavailable(subject.name, reason, retry_after_seconds=max(1.0, wait_seconds)))
+    return Failure("unproven", UpstreamUnavailable(upstream.name, reason, retry_after_seconds=max(1.0, wait_seconds)))
 
 
-def of_open_breaker(wait_seconds: float, subject: UpstreamInfo) -> Failure:
-    error = UpstreamUnavailable(subject.name, "has failed too often and is left alone", retry_after_seconds=max(1.0, wait_seconds))
+def of_open_breaker(wait_seconds: float, upstream: UpstreamInfo) -> Failure:
+    error = UpstreamUnavailable(upstream.name, "has failed too often and is left alone", retry_after_seconds=max(1.0, wait_seconds))
     return Failure("open", error)
 
 
-def of_answer(answer: UpstreamResponse, inputs: Inputs, subject: UpstreamInfo) -> Failure:
+def of_answer(answer: UpstreamResponse, inputs: Inputs, upstream: UpstreamInfo) -> Failure:
     """For any status but 200. `inputs` are those it was asked for, in that order."""
     told = read_error(answer.content)
     status = answer.status
     if status in {400, 413, 422, 500} and TOO_LONG.search(told):
-        return Failure("too_long", too_long(told, inputs, subject))
+        return Failure("too_long", too_long(told, inputs, upstream))
     if status in {400, 500} and NOT_A_NUMBER.search(told):
         return of_not_a_number(inputs.where(0) if len(inputs.texts) == 1 else "input")
     if status in {400, 413, 422}:
-        return of_refusal(status, told, subject)
+        return of_refusal(status, told, upstream)
     if status == TOO_MANY_REQUESTS:
-        return of_rate_limit(answer, told, subject)
-    return faulty(answer, subject) if status >= SERVER_ERROR or status in PASSING else lasting(status, subject)
+        return of_rate_limit(answer, told, upstream)
+    return faulty(answer, upstream) if status >= SERVER_ERROR or status in PASSING else lasting(status, upstream)
 
 
 PASSING = {408, 409, 423, 424, 425}  # a timeout, a conflict, a lock; 424 is TEI's word for a failure of its backend
@@ -147,52 +147,52 @@ LASTING = {
 }
 
 
-def lasting(status: int, subject: UpstreamInfo) -> Failure:
+def lasting(status: int, upstream: UpstreamInfo) -> Failure:
     """What only somebody who comes and mends it can change."""
     if status in LASTING:
         outcome, reason = LASTING[status]
-        remedy = f": {subject.remedy}" if subject.remedy else ""
-        return Failure(outcome, UpstreamError(subject.name, reason.format(model=subject.model, remedy=remedy)))
+        remedy = f": {upstream.remedy}" if upstream.remedy else ""
+        return Failure(outcome, UpstreamError(upstream.name, reason.format(model=upstream.model, remedy=remedy)))
     is_redirect = REDIRECT <= status < CLIENT_ERROR
     reason = "answered with a redirect, which is not followed" if is_redirect else f"answered with the status {status}"
-    return Failure("unexpected", UpstreamError(subject.name, reason))
+    return Failure("unexpected", UpstreamError(upstream.name, reason))
 
 
-def of_refusal(status: int, told: str, subject: UpstreamInfo) -> Failure:
+def of_refusal(status: int, told: str, upstream: UpstreamInfo) -> Failure:
     found = MAX_INPUTS.search(told)
     return Failure(
         "bad_request",
-        UpstreamError(subject.name, f"refused the request with the status {status}"),
+        UpstreamError(upstream.name, f"refused the request with the status {status}"),
         max_inputs=int(next(filter(None, found.groups()))) if found else None,
         no_base64=NO_BASE64.search(told) is not None,
     )
 
 
-def too_long(told: str, inputs: Inputs, subject: UpstreamInfo) -> InputTooLong:
+def too_long(told: str, inputs: Inputs, upstream: UpstreamInfo) -> InputTooLong:
     """Names the input where there is only one, or where the upstream numbers it."""
     index, limit = INPUT_INDEX.search(told), MAX_TOKENS.search(told)
     position = 0 if len(inputs.texts) == 1 else int(index[1]) if index else None
     where = inputs.where(position) if position is not None and position < len(inputs.texts) else "input"
-    return InputTooLong(where, int(limit[1]) if limit else subject.max_tokens)
+    return InputTooLong(where, int(limit[1]) if limit else upstream.max_tokens)
 
 
-def of_rate_limit(answer: UpstreamResponse, told: str, subject: UpstreamInfo) -> Failure:
+def of_rate_limit(answer: UpstreamResponse, told: str, upstream: UpstreamInfo) -> Failure:
     if "insufficient_quota" in told:
-        return Failure("refused", UpstreamError(subject.name, "says that our quota there is spent"))
+        return Failure("refused", UpstreamError(upstream.name, "says that our quota there is spent"))
     wait_seconds = retry_after_seconds(answer.headers)
     is_short = wait_seconds is not None and wait_seconds <= SHORT_SECONDS
-    error = UpstreamUnavailable(subject.name, "has too much to do", retry_after_seconds=wait_seconds or 1)
+    error = UpstreamUnavailable(upstream.name, "has too much to do", retry_after_seconds=wait_seconds or 1)
     return Failure("rate_limited", error, may_retry=is_short, wait_seconds=wait_seconds or 0.0)
 
 
-def faulty(answer: UpstreamResponse, subject: UpstreamInfo) -> Failure:
+def faulty(answer: UpstreamResponse, upstream: UpstreamInfo) -> Failure:
     """502, 503 and 504 are said by whatever stands before a server that restarts; 500 is the server's own trouble."""
     status, wait_seconds = answer.status, retry_after_seconds(answer.headers)
     may_retry = status in {502, 503, 504} and (wait_seconds or 0.0) <= SHORT_SECONDS
     if status == UpstreamUnavailable.status:
-        error: GatewayError = UpstreamUnavailable(subject.name, "is not available", retry_after_seconds=wait_seconds or 1)
+        error: GatewayError = UpstreamUnavailable(upstream.name, "is not available", retry_after_seconds=wait_seconds or 1)
     else:
-        error = UpstreamError(subject.name, f"failed with the status {status}", may_help=True)
+        error = UpstreamError(upstream.name, f"failed with the status {status}", may_help=True)
     pause = PAUSE_SECONDS if wait_seconds is None else wait_seconds
     outcome = f"status_{status}" if status in {500, 502, 503, 504} else "unexpected" if status in PASSING else "status_5xx"
     return Failure(outcome, error, is_fault=True, may_retry=may_retry, wait_seconds=pause)

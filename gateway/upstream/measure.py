@@ -24,9 +24,9 @@ from gateway.upstream.probe import (
     TEXTS,
     UNIT_TOLERANCE,
     Reference,
+    build_reference,
     distances,
     fault_of,
-    build_reference,
     unit,
 )
 from gateway.upstream.raw import OWN, SAME, Door
@@ -51,8 +51,8 @@ class Measurement:
 class Prober:
     """Asks one address at a time. Every method raises AttemptFailed, also for what cannot be an embedder's answers."""
 
-    def __init__(self, speaker: UpstreamClient) -> None:
-        self.speaker = speaker
+    def __init__(self, client: UpstreamClient) -> None:
+        self.client = client
 
     async def measure(self, endpoint: Endpoint) -> Measurement:
         told = await self.fetch_limits(endpoint)
@@ -65,16 +65,16 @@ class Prober:
         if together[0] is not None and together[1] is not None:
             self.refuse_two_models([together[0], together[1]])
         if len({each.rows.shape[1] for each in (first, *others)} | {len(rows[0]) for rows in together if rows is not None}) > 1:
-            raise AttemptFailed(failures.of_no_embedder(TWO_MODELS, self.speaker.upstream))  # of other dimensions
+            raise AttemptFailed(failures.of_no_embedder(TWO_MODELS, self.client.upstream))  # of other dimensions
         company = [[rows[index] for rows in together if rows is not None] for index in range(len(TEXTS))]
         is_alone = any(
             np.linalg.norm(one[0] - other) > FAR for one, told_so in zip(alone, company, strict=True) for other in told_so
         )
         reference = build_reference(alone if is_alone else [[*one, *more] for one, more in zip(alone, company, strict=True)])
         if fault := fault_of(reference):
-            raise AttemptFailed(failures.of_no_embedder(f"gives no embeddings: {fault}", self.speaker.upstream))
+            raise AttemptFailed(failures.of_no_embedder(f"gives no embeddings: {fault}", self.client.upstream))
         if is_alone:
-            log.warning("upstream_mixes_texts", model=self.speaker.upstream.name, address=endpoint.label, max_inputs=1)
+            log.warning("upstream_mixes_texts", model=self.client.upstream.name, address=endpoint.label, max_inputs=1)
         lengths = [float(np.linalg.norm(each.rows[0].astype(np.float64))) for each in (first, *others)]
         is_unit = all(abs(length - 1) < UNIT_TOLERANCE for length in lengths)
         known = Known(first.rows.shape[1], first.theirs, as_bytes, SAME)
@@ -82,32 +82,32 @@ class Prober:
 
     async def fetch_limits(self, endpoint: Endpoint) -> UpstreamLimits:
         """What it tells, where it must tell or can; a server that answers nothing of the kind tells nothing."""
-        if self.speaker.dialect.must_tell:
-            return await self.speaker.fetch_limits(endpoint)
+        if self.client.dialect.must_tell:
+            return await self.client.fetch_limits(endpoint)
         for _ in range(2):
             with suppress(AttemptFailed):
-                return await self.speaker.fetch_limits(endpoint)
+                return await self.client.fetch_limits(endpoint)
         return UpstreamLimits()
 
     async def sample(self, endpoint: Endpoint, texts: list[str], *, as_base64: bool = False) -> Sample:
         """Tries again what a moment may help, as a request would."""
         for _ in range(NUM_TRIES - 1):
             try:
-                return await self.speaker.sample(endpoint, texts, as_base64=as_base64)
+                return await self.client.sample(endpoint, texts, as_base64=as_base64)
             except AttemptFailed as failed:
                 if not failed.failure.may_retry:
                     raise
                 await asyncio.sleep(failed.failure.wait_seconds)
-        return await self.speaker.sample(endpoint, texts, as_base64=as_base64)
+        return await self.client.sample(endpoint, texts, as_base64=as_base64)
 
     async def as_base64(self, endpoint: Endpoint, as_numbers: Sample) -> tuple[bool, Float32]:
         """Whether its base64 is float32, and a second vector of the first text: both ways must give the same numbers."""
-        speaker = self.speaker
-        if not speaker.dialect.knows_base64:
+        client = self.client
+        if not client.dialect.knows_base64:
             return False, unit((await self.sample(endpoint, [TEXTS[0]])).rows)[0]
         if as_numbers.is_bytes and not has_usual_length(as_numbers.rows):
             reason = "gives base64 that is not float32, and nothing else"
-            raise AttemptFailed(failures.of_no_embedder(reason, speaker.upstream))
+            raise AttemptFailed(failures.of_no_embedder(reason, client.upstream))
         try:
             found = await self.sample(endpoint, [TEXTS[0]], as_base64=True)
         except AttemptFailed as failed:
@@ -118,18 +118,18 @@ class Prober:
                 return found.is_bytes, unit(found.rows)[0]
         second = await self.sample(endpoint, [TEXTS[0]])
         if are_alike(second.rows, as_numbers.rows):  # or two models answer in turn, and it is no matter of base64
-            log.warning("upstream_base64_is_not_float32", model=speaker.upstream.name, address=endpoint.label)
+            log.warning("upstream_base64_is_not_float32", model=client.upstream.name, address=endpoint.label)
         return False, unit(second.rows)[0]
 
     async def in_company(self, endpoint: Endpoint) -> Float32 | None:
         """The vectors of TEXTS among others in one request. None where the server takes one text at a time."""
-        texts = list(COMPANY)[: self.speaker.max_inputs]
+        texts = list(COMPANY)[: self.client.max_inputs]
         if len(texts) < len(TEXTS):
             return None
         try:
             return unit((await self.sample(endpoint, texts)).rows)[: len(TEXTS)]
         except AttemptFailed as failed:
-            if not self.speaker.adapt(failed.failure, len(texts), as_base64=False):
+            if not self.client.adapt(failed.failure, len(texts), as_base64=False):
                 raise
         return await self.in_company(endpoint)
 
@@ -137,18 +137,18 @@ class Prober:
         """Two answers to the same texts, shape (n, dimensions)."""
         one, other = answers
         if float(distances(one, other).max()) > FAR:
-            raise AttemptFailed(failures.of_no_embedder(TWO_MODELS, self.speaker.upstream))
+            raise AttemptFailed(failures.of_no_embedder(TWO_MODELS, self.client.upstream))
 
     async def alone(self, endpoint: Endpoint, text: str) -> Sample:
         """The vector of a text, of length 1, shape (1, dimensions); asked for once."""
-        found = await self.speaker.sample(endpoint, [text])
+        found = await self.client.sample(endpoint, [text])
         return replace(found, rows=unit(found.rows))
 
     async def raw_door(self, endpoints: list[Endpoint], reference: Reference) -> Door | None:
         """Where all of these addresses give vectors that were not made length 1."""
         for door in OWN:
             try:
-                found = [await self.speaker.sample(endpoint, [TEXTS[0]], door=door) for endpoint in endpoints]
+                found = [await self.client.sample(endpoint, [TEXTS[0]], door=door) for endpoint in endpoints]
             except AttemptFailed as failed:
                 if failed.failure.outcome in PASSING:
                     raise

@@ -60,7 +60,7 @@ class Reach:
         longest = max(await self.most_tokens(texts))
         while any(self.is_open(endpoint, longest) for endpoint in self.endpoints.used):
             if self.task is None or self.task.done():
-                self.task = asyncio.create_task(self.measure_truncation(longest), name=f"reach-{self.prober.speaker.upstream.name}")
+                self.task = asyncio.create_task(self.measure_truncation(longest), name=f"reach-{self.prober.client.upstream.name}")
                 self.task.add_done_callback(lambda done: done.cancelled() or done.exception())
             await asyncio.shield(self.task)
 
@@ -77,7 +77,7 @@ class Reach:
             await known.cover(num_tokens)
             if known.cut != found:
                 log.warning(
-                    "upstream_cuts_texts", model=self.prober.speaker.upstream.name, address=endpoint.label, part=known.cut,
+                    "upstream_cuts_texts", model=self.prober.client.upstream.name, address=endpoint.label, part=known.cut,
                     max_tokens=known.proven,
                     hint="it embeds a part of a long text and does not say so: longer texts are refused unless long_input is end",
                 )  # fmt: skip
@@ -99,7 +99,7 @@ class Reach:
 
     async def ask(self, endpoint: Endpoint, texts: list[str]) -> Float32 | None:
         """All at once, or one by one where that is how it must be asked, or where together they are too much."""
-        if self.prober.speaker.max_inputs >= len(texts):
+        if self.prober.client.max_inputs >= len(texts):
             with suppress(TooLong):
                 return await self.rows_of(endpoint, texts)
         try:
@@ -116,7 +116,7 @@ class Reach:
             raise
         if rows.shape[1] != self.space().reference.rows.shape[1]:
             raise AttemptFailed(
-                failures.of_other_vectors("gave vectors of other dimensions than before", self.prober.speaker.upstream)
+                failures.of_other_vectors("gave vectors of other dimensions than before", self.prober.client.upstream)
             )
         return rows
 

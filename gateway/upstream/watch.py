@@ -60,13 +60,13 @@ class Watch:
         self.endpoints = endpoints
         self.prober = prober
         self.spaces = spaces
-        self.subject = prober.speaker.upstream
+        self.upstream = prober.client.upstream
         self.settle = settle
         self.probe_seconds = probe_seconds
         self.patience_seconds = patience_seconds
         self.metrics = metrics
         self.clock = clock
-        self.log = get_logger().bind(model=self.subject.name)
+        self.log = get_logger().bind(model=self.upstream.name)
         self.space: Space | None = None
         self.refusal: Failure | None = None  # why an address could not be measured
         self.told: dict[Endpoint, str] = {}
@@ -100,7 +100,7 @@ class Watch:
         except AttemptFailed as failed:
             failure = failed.failure
         except TimeoutError:
-            failure = failures.of_transport_error("timeout", self.subject)
+            failure = failures.of_transport_error("timeout", self.upstream)
         self.set_aside(endpoint, endpoint.proof)
         self.metrics.ended(failure.outcome).inc()
         endpoint.breaker.close()  # nobody waits for it
@@ -117,9 +117,9 @@ class Watch:
         self.take(endpoint, measured, sent_at)
 
     def take(self, endpoint: Endpoint, measured: Measurement, sent_at: float) -> None:
-        speaker = self.prober.speaker
-        speaker.known.as_base64 &= measured.known.as_base64
-        speaker.max_inputs = 1 if measured.is_alone else min(speaker.max_inputs, measured.told.max_inputs or speaker.max_inputs)
+        client = self.prober.client
+        client.known.as_base64 &= measured.known.as_base64
+        client.max_inputs = 1 if measured.is_alone else min(client.max_inputs, measured.told.max_inputs or client.max_inputs)
         self.refusal = None
         self.metrics.ended("ok").inc()
         self.told[endpoint] = measured.told.identity
@@ -168,7 +168,7 @@ class Watch:
 
     @property
     def untold(self) -> Failure:
-        return self.refusal or failures.of_unproven(UNTOLD, self.subject)
+        return self.refusal or failures.of_unproven(UNTOLD, self.upstream)
 
     async def prove(self, endpoint: Endpoint) -> None:
         """Raises Failed where it cannot be probed now. Afterwards it may be used no longer."""
@@ -181,7 +181,7 @@ class Watch:
         """One for all who wait. It goes on when they leave: the next would only begin it again."""
         task = self.flights.get(key)
         if task is None:
-            task = self.flights[key] = asyncio.create_task(work(), name=f"probe-{self.subject.name}")
+            task = self.flights[key] = asyncio.create_task(work(), name=f"probe-{self.upstream.name}")
             task.add_done_callback(lambda _: self.flights.pop(key, None))
             task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to be told
         await asyncio.shield(task)
@@ -237,9 +237,11 @@ class Watch:
         """Probes an address that is used. Raises AttemptFailed where it cannot be; afterwards it may be used no longer."""
         now = self.clock()
         if now < endpoint.limited_until:
-            raise AttemptFailed(failures.of_unproven("has too much to do", self.subject, wait_seconds=endpoint.limited_until - now))
+            raise AttemptFailed(
+                failures.of_unproven("has too much to do", self.upstream, wait_seconds=endpoint.limited_until - now)
+            )
         if not endpoint.breaker.admits:
-            raise AttemptFailed(failures.of_open_breaker(endpoint.breaker.wait_seconds, self.subject))
+            raise AttemptFailed(failures.of_open_breaker(endpoint.breaker.wait_seconds, self.upstream))
         had_traffic, endpoint.has_traffic = endpoint.has_traffic, False
         is_late = had_traffic and self.has_lapsed(endpoint)
         try:
@@ -267,13 +269,13 @@ class Watch:
                 return False
             raise
         except TimeoutError:
-            raise AttemptFailed(failures.of_transport_error("timeout", self.subject)) from None
+            raise AttemptFailed(failures.of_transport_error("timeout", self.upstream)) from None
 
     async def gives_the_same(self, endpoint: Endpoint) -> bool:
         """By one short probe, by three where that leaves a doubt."""
         if self.space is None:
             return False
-        reference, theirs = self.space.reference, self.prober.speaker.known.theirs
+        reference, theirs = self.space.reference, self.prober.client.known.theirs
         for index, text in enumerate(TEXTS):
             found = await self.prober.alone(endpoint, text)
             apart = float(distances(found.rows, reference.rows[index : index + 1])[0])
@@ -289,7 +291,7 @@ class Watch:
         if not before:
             return True
         with suppress(AttemptFailed):
-            return (await self.prober.speaker.fetch_limits(endpoint)).identity in {before, ""}
+            return (await self.prober.client.fetch_limits(endpoint)).identity in {before, ""}
         return True
 
     async def on_change(self, endpoint: Endpoint) -> None:
@@ -314,14 +316,14 @@ class Watch:
             self.log.error("upstream_changed", address=endpoint.label, reason=found.error.message)
             raise AttemptFailed(found)
         is_told_otherwise = (
-            found.told.identity != self.told.get(endpoint, "") or found.known.theirs != self.prober.speaker.known.theirs
+            found.told.identity != self.told.get(endpoint, "") or found.known.theirs != self.prober.client.known.theirs
         )
         self.swapped_at.append(sent_at)
         if (are_same(before.reference, found.reference) and not is_told_otherwise) or self.swaps_too_often:
             self.refuse(endpoint, "unsteady")
             if self.swaps_too_often:
                 self.set_aside(endpoint, "unsteady", self.probe_seconds or LAST_PAUSE_SECONDS)
-            self.refusal = failures.of_unproven(TWO_MODELS, self.subject)
+            self.refusal = failures.of_unproven(TWO_MODELS, self.upstream)
             raise AttemptFailed(self.refusal)
         self.swap(endpoint, found)
         self.take(endpoint, found, sent_at)

@@ -28,10 +28,10 @@ class AuditEvent:
         return {"at": iso(self.at), "actor": self.actor, "action": self.action, "key": self.key_id, "detail": self.detail}
 
 
-def write(connection: sql.Connection, deed: AuditEvent) -> None:
+def write(connection: sql.Connection, event: AuditEvent) -> None:
     """Of metadata only the names are kept: what operators put there is theirs."""
-    told = {name: sorted(value) if name == "metadata" else value for name, value in deed.detail.items()}
-    row = {"at": deed.at, "actor": deed.actor[:MAX_ACTOR_CHARS], "action": deed.action, "key_id": deed.key_id}
+    told = {name: sorted(value) if name == "metadata" else value for name, value in event.detail.items()}
+    row = {"at": event.at, "actor": event.actor[:MAX_ACTOR_CHARS], "action": event.action, "key_id": event.key_id}
     connection.execute(audit_table.insert().values(**row, detail=msgspec.json.encode(told).decode()))
 
 

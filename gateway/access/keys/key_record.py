@@ -17,7 +17,7 @@ class KeyRecord:
     """Times are UTC without a zone. `previous_until` is None where no older secret opens it."""
 
     key: Key
-    terms: KeyPolicy
+    policy: KeyPolicy
     created_at: datetime
     revoked_at: datetime | None
     previous_until: datetime | None
@@ -26,7 +26,7 @@ class KeyRecord:
     def state(self) -> State:
         if self.revoked_at is not None:
             return "revoked"
-        expires_at = self.terms.expires_at
+        expires_at = self.policy.expires_at
         return "expired" if expires_at is not None and expires_at <= datetime.now(UTC) else "active"
 
     def to_dict(self) -> dict[str, Any]:
@@ -35,28 +35,28 @@ class KeyRecord:
         return {
             "id": self.key.public_id,
             "state": self.state,
-            **as_table(self.terms),
+            **as_table(self.policy),
             "created_at": iso(self.created_at),
             "revoked_at": iso(self.revoked_at),
             "old_secret_until": iso(self.previous_until) if is_old_secret_good else None,
         }
 
 
-def columns_of(terms: KeyPolicy) -> dict[str, Any]:
-    expires_at = terms.expires_at
+def columns_of(policy: KeyPolicy) -> dict[str, Any]:
+    expires_at = policy.expires_at
     return {
-        "name": terms.name,
-        "models": None if terms.models == EVERY_MODEL else msgspec.json.encode(terms.models).decode(),
-        "metadata": msgspec.json.encode(terms.metadata).decode() if terms.metadata else None,
+        "name": policy.name,
+        "models": None if policy.models == EVERY_MODEL else msgspec.json.encode(policy.models).decode(),
+        "metadata": msgspec.json.encode(policy.metadata).decode() if policy.metadata else None,
         "expires_at": expires_at.astimezone(UTC).replace(tzinfo=None) if expires_at else None,
-        "is_admin": terms.is_admin,
-        **{name: getattr(terms, name) for name in ALLOWANCE_FIELDS},
+        "is_admin": policy.is_admin,
+        **{name: getattr(policy, name) for name in ALLOWANCE_FIELDS},
     }
 
 
 def key_record(row: Any) -> KeyRecord:
     """From a whole row; older versions left empty what they did not know."""
-    terms = KeyPolicy(
+    policy = KeyPolicy(
         name=row.name,
         models=msgspec.json.decode(row.models, type=tuple[str, ...]) if row.models else EVERY_MODEL,
         metadata=msgspec.json.decode(row.metadata, type=dict[str, str]) if row.metadata else {},
@@ -65,4 +65,4 @@ def key_record(row: Any) -> KeyRecord:
         **{name: getattr(row, name) for name in ALLOWANCE_FIELDS if name != "budget_period"},
         budget_period=row.budget_period or "month",
     )
-    return KeyRecord(Key(row.public_id, row.digest), terms, row.created_at, row.revoked_at, row.previous_until)
+    return KeyRecord(Key(row.public_id, row.digest), policy, row.created_at, row.revoked_at, row.previous_until)

@@ -71,10 +71,10 @@ def policy_of(table: Mapping[str, Any], before: KeyPolicy | None = None) -> KeyP
     return whole
 
 
-def as_table(terms: KeyPolicy) -> dict[str, Any]:
+def as_table(policy: KeyPolicy) -> dict[str, Any]:
     """As JSON has it: times in ISO 8601, UTC."""
-    table: dict[str, Any] = msgspec.to_builtins(terms)
-    return {**table, "models": list(terms.models), "expires_at": iso(terms.expires_at)}
+    table: dict[str, Any] = msgspec.to_builtins(policy)
+    return {**table, "models": list(policy.models), "expires_at": iso(policy.expires_at)}
 
 
 def iso(moment: datetime | None) -> str | None:

@@ -168,9 +168,9 @@ class KeySnapshot:
         if not self.is_opened:
             self.store.open()
             self.is_opened = True
-        reading = self.store.read(self.revision)
-        if reading is not None:
-            self.stored, self.revision = apply_changes(self.stored, reading), reading.revision
+        changes = self.store.read(self.revision)
+        if changes is not None:
+            self.stored, self.revision = apply_changes(self.stored, changes), changes.revision
         self.reload_configured()
         self.read_at = started
 
@@ -210,11 +210,11 @@ class KeySnapshot:
         self.worker.close()
 
 
-def apply_changes(stored: Keys, reading: KeyChanges) -> Keys:
-    if reading.is_whole:
-        return reading.keys
-    changed = {**stored, **reading.keys}
-    for public_id in reading.removed:
+def apply_changes(stored: Keys, changes: KeyChanges) -> Keys:
+    if changes.is_whole:
+        return changes.keys
+    changed = {**stored, **changes.keys}
+    for public_id in changes.removed:
         changed.pop(public_id, None)
     return changed
 

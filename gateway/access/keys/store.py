@@ -51,21 +51,21 @@ class KeyStore:
         self.open = database.open
         self.close = database.close
 
-    def add(self, key: Key, terms: KeyPolicy, *, by: str) -> KeyRecord:
+    def add(self, key: Key, policy: KeyPolicy, *, by: str) -> KeyRecord:
         """`by` says who does it, for the audit trail: `cli:` and a user, or `key:` and a public id."""
         with self.change() as (connection, revision):
             row = {"public_id": key.public_id, "digest": key.digest, "created_at": now(), "changed_in": revision}
-            connection.execute(keys_table.insert().values(**row, **columns_of(terms)))
-            write(connection, AuditEvent(now(), by, "create", key.public_id, as_table(terms)))
+            connection.execute(keys_table.insert().values(**row, **columns_of(policy)))
+            write(connection, AuditEvent(now(), by, "create", key.public_id, as_table(policy)))
             return find_record(connection, key.public_id)
 
     def amend(self, public_id: str, changes: Mapping[str, Any], *, by: str) -> KeyRecord:
         """Sets some terms of a key, which may have expired. Raises UnknownKey, or InvalidPolicy."""
         with self.change() as (connection, revision):
             before = find_unrevoked(connection, public_id)
-            terms = policy_of(changes, before.terms)
-            self.update(connection, public_id, changed_in=revision, **columns_of(terms))
-            told = {name: value for name, value in as_table(terms).items() if name in changes}
+            policy = policy_of(changes, before.policy)
+            self.update(connection, public_id, changed_in=revision, **columns_of(policy))
+            told = {name: value for name, value in as_table(policy).items() if name in changes}
             write(connection, AuditEvent(now(), by, "limit", public_id, told))
             return find_record(connection, public_id)
 
@@ -138,16 +138,16 @@ class KeyStore:
                 chosen = chosen.where(keys_table.c.revoked_at.is_(None))
             else:
                 chosen = chosen.where(keys_table.c.changed_in > seen.number)
-            reading = KeyChanges(revision, is_whole, {}, [])
+            changes = KeyChanges(revision, is_whole, {}, [])
             # Row by row: a hundred thousand at once would hold up every other thread, the event loop's too, for 0.1 s.
             for number, row in enumerate(connection.execution_options(yield_per=ROWS_AT_ONCE).execute(chosen)):
                 if number % ROWS_AT_ONCE == 0:
                     self.database.goes_on()
                 if row.revoked_at is None:
-                    reading.keys[row.public_id] = cached_key(row)
+                    changes.keys[row.public_id] = cached_key(row)
                 else:
-                    reading.removed.append(row.public_id)
-        return reading
+                    changes.removed.append(row.public_id)
+        return changes
 
     @contextmanager
     def change(self) -> Iterator[tuple[sql.Connection, int]]:

@@ -32,20 +32,20 @@ class FallbackRateLimitStore:
     def is_alive(self) -> bool:
         return self.shared.is_alive
 
-    async def enter(self, caller: str, limits: RateLimits, visit: str, *, min_tokens: int) -> RateState:
+    async def enter(self, caller: str, limits: RateLimits, lease: str, *, min_tokens: int) -> RateState:
         most, num_here = limits.max_concurrent_requests, self.local.num_running(caller)
         try:
             await self.settle(caller, limits)
             if most is not None and num_here >= most:
                 return RateState(refused="concurrency", wait=SECOND)
             left = limits if most is None or not num_here else replace(limits, max_concurrent_requests=most - num_here)
-            return await self.shared.enter(caller, left, visit, min_tokens=min_tokens)
+            return await self.shared.enter(caller, left, lease, min_tokens=min_tokens)
         except RateLimitStoreUnavailable:
             self.on_local()
-            reading = await self.local.enter(caller, limits, visit, min_tokens=min_tokens)
-            if reading.refused is None:
-                self.here.add(visit)
-            return reading
+            state = await self.local.enter(caller, limits, lease, min_tokens=min_tokens)
+            if state.refused is None:
+                self.here.add(lease)
+            return state
 
     async def charge(self, caller: str, limits: RateLimits, num_tokens: int) -> RateState:
         try:
@@ -61,12 +61,12 @@ class FallbackRateLimitStore:
         except RateLimitStoreUnavailable:
             await self.local.owe(caller, limits, cost)
 
-    def leave(self, caller: str, limits: RateLimits, visit: str, returned: Cost) -> None:
-        if visit in self.here:
-            self.here.remove(visit)
-            self.local.leave(caller, limits, visit, returned)
+    def leave(self, caller: str, limits: RateLimits, lease: str, returned: Cost) -> None:
+        if lease in self.here:
+            self.here.remove(lease)
+            self.local.leave(caller, limits, lease, returned)
         else:
-            self.shared.leave(caller, limits, visit, returned)
+            self.shared.leave(caller, limits, lease, returned)
 
     async def settle(self, caller: str, limits: RateLimits) -> None:
         """Charges there what was used here. Raises RateLimitStoreUnavailable; it is then still owed."""

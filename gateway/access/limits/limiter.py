@@ -36,9 +36,9 @@ MAX_REFUSED = 100_000
 class Limiter:
     """Holds callers to their own limits, and where they have none to those of the settings."""
 
-    def __init__(self, settings: LimitSettings, meters: RateLimitStore, metrics: Metrics) -> None:
+    def __init__(self, settings: LimitSettings, limit_store: RateLimitStore, metrics: Metrics) -> None:
         self.settings = settings
-        self.store = meters
+        self.store = limit_store
         self.metrics = metrics
         self.default = Allowance(
             requests_per_minute=settings.requests_per_minute,
@@ -108,13 +108,13 @@ class RateLimitLease:
             return self
         settings = self.limiter.settings
         min_tokens = 1 if self.limits.tokens is not None and settings.charge_cached else 0  # what is cached might cost nothing
-        meters = self.limiter.store
+        limit_store = self.limiter.store
         try:
-            asked = meters.enter(self.caller.public_id, self.limits, self.name, min_tokens=min_tokens)
+            asked = limit_store.enter(self.caller.public_id, self.limits, self.name, min_tokens=min_tokens)
             await self.check(asked, Cost(requests=1), Cost(tokens=min_tokens))
         except BaseException:
             if self.state is None:  # whether there is a place to free nobody knows; freeing none harms nobody
-                meters.leave(self.caller.public_id, self.limits, self.name, NOTHING)
+                limit_store.leave(self.caller.public_id, self.limits, self.name, NOTHING)
             raise
         return self
 
@@ -141,27 +141,27 @@ class RateLimitLease:
         self.limiter.refused.pop(self.caller.public_id, None)
 
     async def check(self, asked: Awaitable[RateState], cost: Cost, needed: Cost) -> None:
-        self.state = reading = await self.limiter.read(asked)
-        if reading is None:
+        self.state = state = await self.limiter.read(asked)
+        if state is None:
             return
-        if reading.refused is not None:
-            self.limiter.metrics.limited.labels(reading.refused).inc()
-            raise self.refusal(reading, needed)
+        if state.refused is not None:
+            self.limiter.metrics.limited.labels(state.refused).inc()
+            raise self.refusal(state, needed)
         self.charged = Cost(self.charged.requests + cost.requests, self.charged.tokens + cost.tokens)
 
-    def refusal(self, reading: RateState, needed: Cost) -> RateLimited:
-        wait_seconds = reading.wait / SECOND
-        if reading.refused == "tokens" and self.limits.tokens is not None:
+    def refusal(self, state: RateState, needed: Cost) -> RateLimited:
+        wait_seconds = state.wait / SECOND
+        if state.refused == "tokens" and self.limits.tokens is not None:
             rate, asked = self.limits.tokens, needed.tokens
-            debt = rate.charge(reading.tokens_debt, self.num_wasted_tokens)
-            wait_seconds = (rate.wait(debt, asked) if self.num_wasted_tokens else reading.wait) / SECOND
-        elif reading.refused == "requests" and self.limits.requests is not None:
-            rate, debt, asked = self.limits.requests, reading.requests_debt, 1
+            debt = rate.charge(state.tokens_debt, self.num_wasted_tokens)
+            wait_seconds = (rate.wait(debt, asked) if self.num_wasted_tokens else state.wait) / SECOND
+        elif state.refused == "requests" and self.limits.requests is not None:
+            rate, debt, asked = self.limits.requests, state.requests_debt, 1
         else:
             most = self.limits.max_concurrent_requests
             return RateLimited("requests", f"concurrent requests: limit {most}", wait_seconds=wait_seconds)
-        what = f"{reading.refused} per minute: limit {rate.per_minute}, remaining {rate.remaining(debt)}, requested {asked}"
-        return RateLimited(reading.refused, what, wait_seconds=wait_seconds)
+        what = f"{state.refused} per minute: limit {rate.per_minute}, remaining {rate.remaining(debt)}, requested {asked}"
+        return RateLimited(state.refused, what, wait_seconds=wait_seconds)
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self.limits.is_none:
@@ -189,7 +189,7 @@ def never_ran(error: BaseException | None) -> bool:
     return isinstance(error, asyncio.CancelledError) or (isinstance(error, GatewayError) and error.status in NEVER_RAN)
 
 
-def after_refund(limits: RateLimits, reading: RateState, returned: Cost) -> RateState:
-    requests_debt = limits.requests.charge(reading.requests_debt, -returned.requests) if limits.requests else 0
-    tokens_debt = limits.tokens.charge(reading.tokens_debt, -returned.tokens) if limits.tokens else 0
+def after_refund(limits: RateLimits, state: RateState, returned: Cost) -> RateState:
+    requests_debt = limits.requests.charge(state.requests_debt, -returned.requests) if limits.requests else 0
+    tokens_debt = limits.tokens.charge(state.tokens_debt, -returned.tokens) if limits.tokens else 0
     return RateState(requests_debt, tokens_debt)

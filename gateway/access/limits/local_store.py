@@ -44,7 +44,7 @@ class RateLimitStore(Protocol):
     async def start(self) -> None:
         """Never fails: whoever keeps the meters may come later."""
 
-    async def enter(self, caller: str, limits: RateLimits, visit: str, *, min_tokens: int) -> RateState:
+    async def enter(self, caller: str, limits: RateLimits, lease: str, *, min_tokens: int) -> RateState:
         """Charges one request and takes a place among the caller's `visit`s, whose names are unique; all of it or nothing.
 
         Refused too where there is no room for `min_tokens` or any number above, which are not charged yet. Raises
@@ -54,7 +54,7 @@ class RateLimitStore(Protocol):
     async def charge(self, caller: str, limits: RateLimits, num_tokens: int) -> RateState:
         """Raises RateLimitStoreUnavailable."""
 
-    def leave(self, caller: str, limits: RateLimits, visit: str, returned: Cost) -> None:
+    def leave(self, caller: str, limits: RateLimits, lease: str, returned: Cost) -> None:
         """Frees the place, and gives back what was charged for work that never ran. Never waits, never fails.
 
         Less than none is charged, whether there is room for it or not: refused work.
@@ -95,20 +95,20 @@ class LocalRateLimitStore:
     async def start(self) -> None:
         pass
 
-    async def enter(self, caller: str, limits: RateLimits, visit: str, *, min_tokens: int) -> RateState:  # noqa: ARG002 - the number will do
+    async def enter(self, caller: str, limits: RateLimits, lease: str, *, min_tokens: int) -> RateState:  # noqa: ARG002 - the number will do
         meter = self.meter(caller, limits)
         most = limits.max_concurrent_requests
         if most is not None and meter.num_running >= most:
             return RateState(meter.requests_debt, meter.tokens_debt, "concurrency", SECOND)
-        reading = self.take(meter, limits, Cost(requests=1), min_tokens)
-        if reading.refused is None:
+        state = self.take(meter, limits, Cost(requests=1), min_tokens)
+        if state.refused is None:
             meter.num_running += 1
-        return reading
+        return state
 
     async def charge(self, caller: str, limits: RateLimits, num_tokens: int) -> RateState:
         return self.take(self.meter(caller, limits), limits, Cost(tokens=num_tokens), num_tokens)
 
-    def leave(self, caller: str, limits: RateLimits, visit: str, returned: Cost) -> None:  # noqa: ARG002
+    def leave(self, caller: str, limits: RateLimits, lease: str, returned: Cost) -> None:  # noqa: ARG002
         meter = self.meter(caller, limits)
         meter.num_running = max(0, meter.num_running - 1)  # one that began anew knows of none
         if limits.requests is not None:

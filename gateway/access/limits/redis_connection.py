@@ -140,26 +140,26 @@ async def open_connection(address: RedisAddress, timeout_seconds: float, names: 
     """A link that has said who it is. Raises RedisConnectionLost, or RedisError where the server does not want us."""
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
-            link = await connect_any(address, timeout_seconds, names)
+            connection = await connect_any(address, timeout_seconds, names)
     except OSError as error:  # TimeoutError and what TLS refuses among them
         raise RedisConnectionLost(f"it cannot be reached: {error.strerror or type(error).__name__}") from None
     try:
         if address.password:
-            await link.ask("AUTH", *([address.username] if address.username else []), address.password)
+            await connection.ask("AUTH", *([address.username] if address.username else []), address.password)
         if address.database:
-            await link.ask("SELECT", address.database)
+            await connection.ask("SELECT", address.database)
     except RedisError:
-        link.close("it refused us")
+        connection.close("it refused us")
         raise
-    return link
+    return connection
 
 
 async def connect_any(address: RedisAddress, timeout_seconds: float, names: NameLookup) -> RedisConnection:
     """Over the first of the host's addresses that answers. Raises OSError."""
     loop = asyncio.get_running_loop()
     if address.path:
-        _, link = await loop.create_unix_connection(lambda: RedisConnection(timeout_seconds), address.path)
-        return link
+        _, connection = await loop.create_unix_connection(lambda: RedisConnection(timeout_seconds), address.path)
+        return connection
     secure = ssl.create_default_context() if address.is_tls else None
     name = address.host if secure else None
     found = await names.addresses(address.host, address.port, timeout_seconds=CONNECT_SECONDS)
@@ -167,11 +167,11 @@ async def connect_any(address: RedisAddress, timeout_seconds: float, names: Name
     for *_, place in found:
         try:
             async with asyncio.timeout(CONNECT_SECONDS / len(found)):
-                _, link = await loop.create_connection(
+                _, connection = await loop.create_connection(
                     lambda: RedisConnection(timeout_seconds), place[0], place[1], ssl=secure, server_hostname=name
                 )
         except OSError as error:
             failure = error
         else:
-            return link
+            return connection
     raise failure or OSError("it has no address")

@@ -62,11 +62,11 @@ class RedisRateLimitStore:
     def is_alive(self) -> bool:
         return self.task is None or not self.task.done()
 
-    async def enter(self, caller: str, limits: RateLimits, visit: str, *, min_tokens: int) -> RateState:
-        reading = await self.ask(caller, self.arguments(limits, "enter", visit, needed=Cost(1, min_tokens), charged=Cost(1)))
-        if limits.max_concurrent_requests is not None and reading.refused is None:
-            self.running[visit] = (caller, limits)
-        return reading
+    async def enter(self, caller: str, limits: RateLimits, lease: str, *, min_tokens: int) -> RateState:
+        state = await self.ask(caller, self.arguments(limits, "enter", lease, needed=Cost(1, min_tokens), charged=Cost(1)))
+        if limits.max_concurrent_requests is not None and state.refused is None:
+            self.running[lease] = (caller, limits)
+        return state
 
     async def charge(self, caller: str, limits: RateLimits, num_tokens: int) -> RateState:
         cost = Cost(tokens=num_tokens)
@@ -75,87 +75,87 @@ class RedisRateLimitStore:
     async def owe(self, caller: str, limits: RateLimits, cost: Cost) -> None:
         await self.ask(caller, self.arguments(limits, "charge", "", charged=cost))
 
-    def leave(self, caller: str, limits: RateLimits, visit: str, returned: Cost) -> None:
-        self.running.pop(visit, None)
+    def leave(self, caller: str, limits: RateLimits, lease: str, returned: Cost) -> None:
+        self.running.pop(lease, None)
         is_heard = limits.max_concurrent_requests is not None or returned.requests or returned.tokens
         if self.connection is not None and is_heard:  # also of a visit whose reply never came: it may have a place
             charged = Cost(-returned.requests, -returned.tokens)
             self.connection.send_nowait(
-                "EVALSHA", SCRIPT_SHA, 2, *keys_of(caller), *self.arguments(limits, "leave", visit, charged=charged)
+                "EVALSHA", SCRIPT_SHA, 2, *keys_of(caller), *self.arguments(limits, "leave", lease, charged=charged)
             )
 
     async def ask(self, caller: str, words: Arguments) -> RateState:
-        link = self.connection
-        if link is None:
+        connection = self.connection
+        if connection is None:
             raise RateLimitStoreUnavailable(self.unavailable_reason)
         arguments = (2, *keys_of(caller), *words)
         try:
             try:
-                reply = await link.ask("EVALSHA", SCRIPT_SHA, *arguments)
+                reply = await connection.ask("EVALSHA", SCRIPT_SHA, *arguments)
             except RedisError as error:
                 if not str(error).startswith("NOSCRIPT"):
                     raise
-                reply = await link.ask("EVAL", SCRIPT, *arguments)  # it forgot its scripts; this teaches it again
+                reply = await connection.ask("EVAL", SCRIPT, *arguments)  # it forgot its scripts; this teaches it again
             refused, wait, requests_debt, tokens_debt = reply
         except (RedisConnectionLost, RedisError) as error:
-            link.close(str(error))  # READONLY, LOADING, OOM: another connection may find a server that can
-            self.lose(link, str(error))
+            connection.close(str(error))  # READONLY, LOADING, OOM: another connection may find a server that can
+            self.lose(connection, str(error))
             raise RateLimitStoreUnavailable(self.unavailable_reason) from None
         return RateState(requests_debt, tokens_debt, REFUSALS[refused], wait)
 
-    def arguments(self, limits: RateLimits, action: str, visit: str, *, needed: Cost = Cost(), charged: Cost = Cost()) -> Arguments:  # noqa: B008 - frozen
+    def arguments(self, limits: RateLimits, action: str, lease: str, *, needed: Cost = Cost(), charged: Cost = Cost()) -> Arguments:  # noqa: B008 - frozen
         return (
             *rate_arguments(limits.requests), needed.requests, charged.requests,
             *rate_arguments(limits.tokens), needed.tokens, charged.tokens,
-            action, visit, limits.max_concurrent_requests or 0, round(self.lease_seconds * SECOND),
+            action, lease, limits.max_concurrent_requests or 0, round(self.lease_seconds * SECOND),
         )  # fmt: skip
 
     async def watch(self) -> None:
         """Connects again what was lost, notices a server that hangs, and renews the leases of what runs."""
         while True:
-            link = self.connection
-            if link is None:
+            connection = self.connection
+            if connection is None:
                 await asyncio.sleep(RETRY_SECONDS)
                 await self.connect()
                 continue
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(PROBE_SECONDS, self.lease_seconds / 3)):
-                    await link.lost.wait()
-            if not link.lost.is_set():
-                await self.probe(link)
-            if link.lost.is_set():
-                self.lose(link, link.lost_because)
-            elif link.loop.time() - self.renewed_at >= self.lease_seconds / 3:
+                    await connection.lost.wait()
+            if not connection.lost.is_set():
+                await self.probe(connection)
+            if connection.lost.is_set():
+                self.lose(connection, connection.lost_because)
+            elif connection.loop.time() - self.renewed_at >= self.lease_seconds / 3:
                 self.renew()
 
     async def connect(self) -> None:
         try:
-            link = await open_connection(self.address, self.timeout_seconds, self.names)
-            await link.ask("SCRIPT", "LOAD", SCRIPT)
+            connection = await open_connection(self.address, self.timeout_seconds, self.names)
+            await connection.ask("SCRIPT", "LOAD", SCRIPT)
         except (RedisConnectionLost, RedisError) as error:
             self.away(str(error))
             return
-        await self.probe(link)
-        if link.lost.is_set():
-            self.away(link.lost_because)
+        await self.probe(connection)
+        if connection.lost.is_set():
+            self.away(connection.lost_because)
             return
-        self.connection = link
+        self.connection = connection
         if self.told is not None:
             self.told.end()
         self.renew()
 
-    async def probe(self, link: RedisConnection) -> None:
+    async def probe(self, connection: RedisConnection) -> None:
         """Runs the script for nobody: only a server that may write can do what it will be asked. One that cannot loses the link."""
         try:
-            await link.ask("EVALSHA", SCRIPT_SHA, 2, *keys_of(""), *self.arguments(RateLimits(), "leave", ""))
+            await connection.ask("EVALSHA", SCRIPT_SHA, 2, *keys_of(""), *self.arguments(RateLimits(), "leave", ""))
         except RedisError as error:
             if not str(error).startswith("NOSCRIPT"):  # it forgot its scripts, and is taught again by the next question
-                link.close(str(error))
+                connection.close(str(error))
         except RedisConnectionLost:
             pass
 
-    def lose(self, link: RedisConnection, reason: str) -> None:
-        if self.connection is link:
+    def lose(self, connection: RedisConnection, reason: str) -> None:
+        if self.connection is connection:
             self.connection = None
             self.away(reason)
 
@@ -168,9 +168,9 @@ class RedisRateLimitStore:
         if self.connection is None:
             return
         self.renewed_at = self.connection.loop.time()
-        for visit, (caller, limits) in self.running.items():
+        for lease, (caller, limits) in self.running.items():
             if self.connection is not None:
-                self.connection.send_nowait("EVALSHA", SCRIPT_SHA, 2, *keys_of(caller), *self.arguments(limits, "renew", visit))
+                self.connection.send_nowait("EVALSHA", SCRIPT_SHA, 2, *keys_of(caller), *self.arguments(limits, "renew", lease))
 
     async def close(self) -> None:
         if self.task is not None:

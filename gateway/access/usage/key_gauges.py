@@ -30,10 +30,10 @@ class KeyGauges:
     """Used on the event loop alone; the keys are looked through in a thread."""
 
     def __init__(
-        self, keyring: KeySnapshot, bookkeeper: UsageRecorder, metrics: Metrics, wall_clock: Callable[[], float] = time.time
+        self, key_snapshot: KeySnapshot, recorder: UsageRecorder, metrics: Metrics, wall_clock: Callable[[], float] = time.time
     ) -> None:
-        self.keyring = keyring
-        self.bookkeeper = bookkeeper
+        self.key_snapshot = key_snapshot
+        self.recorder = recorder
         self.metrics = metrics
         self.wall_clock = wall_clock
         self.worker = WorkerThread("key-gauges")
@@ -55,7 +55,7 @@ class KeyGauges:
 
     async def update(self) -> None:
         """Shows the keys that matter now; a key that no longer does loses its series."""
-        keys, spent, now = self.keyring.stored, dict(self.bookkeeper.spent), self.wall_clock()
+        keys, spent, now = self.key_snapshot.stored, dict(self.recorder.spent), self.wall_clock()
         self.metrics.show_by_key(self.metrics.key_budget_used, await self.worker.run(budgets_used, keys, spent, now))
         self.metrics.show_by_key(self.metrics.key_expires_at, await self.worker.run(expiries, keys, now))
 

@@ -62,14 +62,14 @@ class UsageRecorder:
 
     def __init__(
         self,
-        ledger: UsageStore,
+        usage_store: UsageStore,
         settings: UsageSettings,
         *,
         metrics: Metrics,
         wall_clock: Callable[[], float] = time.time,
         max_pending_rows: int = MAX_PENDING_ROWS,
     ) -> None:
-        self.ledger = ledger
+        self.usage_store = usage_store
         self.settings = settings
         self.metrics = metrics
         self.wall_clock = wall_clock
@@ -99,7 +99,7 @@ class UsageRecorder:
         self.task = asyncio.create_task(self.flush_forever(), name="bookkeeper")
 
     async def inform(self) -> None:
-        found = await self.worker.run(self.ledger.budgets, self.periods())
+        found = await self.worker.run(self.usage_store.budgets, self.periods())
         for place in list(found):
             found[place] += self.spent.get(place, 0)  # none of which is written yet
         self.spent |= found
@@ -190,7 +190,7 @@ class UsageRecorder:
         stamp = Stamp(self.writer, batch.number, hour_of(self.wall_clock()))
         rows = rows_of(batch.counts)
         try:
-            found = await self.worker.run(lambda: self.ledger.add(rows, stamp=stamp, keys=keys, periods=periods))
+            found = await self.worker.run(lambda: self.usage_store.add(rows, stamp=stamp, keys=keys, periods=periods))
         except OperatorError as error:
             if not (isinstance(error, StoreAway) and error.is_unsure) and not batch.is_unsure:
                 self.take_back(batch)
@@ -223,7 +223,7 @@ class UsageRecorder:
         now = self.wall_clock()
         if now - self.pruned_at >= PRUNE_SECONDS:
             self.pruned_at = now  # also if it fails: it is tried again in an hour, not every few seconds
-            await self.worker.run(self.ledger.prune, hour_of(now - self.settings.retention_days * DAY_SECONDS))
+            await self.worker.run(self.usage_store.prune, hour_of(now - self.settings.retention_days * DAY_SECONDS))
 
     def periods(self) -> list[str]:
         hour = hour_of(self.wall_clock())

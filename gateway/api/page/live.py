@@ -23,8 +23,10 @@ PATH = "/page/live"
 FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via")
 
 
-def routes(figures: Figures, *, keyring: KeySnapshot | None, metrics: Metrics, settings: PageSettings) -> list[HTTPRouteHandler]:
-    door = Authentication(nowhere, keyring=keyring, metrics=metrics)
+def routes(
+    figures: Figures, *, key_snapshot: KeySnapshot | None, metrics: Metrics, settings: PageSettings
+) -> list[HTTPRouteHandler]:
+    door = Authentication(nowhere, key_snapshot=key_snapshot, metrics=metrics)
 
     async def admit(request: Request[Any, Any, State]) -> None:
         """Raises what a caller who may not look is answered with."""

@@ -8,8 +8,8 @@ import click
 from gateway.access.keys.key import new_key
 from gateway.access.keys.policy import iso
 from gateway.cli.keys.opening import actor, open_store
+from gateway.cli.keys.policy_options import policy_options, span, term_options
 from gateway.cli.keys.show import json_option, limits
-from gateway.cli.keys.terms import given_terms, span, term_options
 from gateway.cli.options import config_option
 from gateway.config import load
 from gateway.errors import OperatorError
@@ -22,12 +22,12 @@ from gateway.errors import OperatorError
 @click.argument("public_id", metavar="ID")
 def limit(path: str | None, public_id: str, *, as_json: bool, **options: Any) -> None:
     """Change what a key may do; what is not named stays. Running servers follow within 2 seconds."""
-    changes = given_terms(options)
+    changes = policy_options(options)
     if not changes:
         raise OperatorError("nothing to change was named: see `gateway keys limit --help`")
     with open_store(load(path)) as store:
         changed = store.amend(public_id, changes, by=actor())
-    told = f"{public_id}: {limits(changed.terms)}; expires {iso(changed.terms.expires_at) or 'never'}"
+    told = f"{public_id}: {limits(changed.policy)}; expires {iso(changed.policy.expires_at) or 'never'}"
     click.echo(json.dumps(changed.to_dict(), ensure_ascii=False, indent=2) if as_json else told)
 
 

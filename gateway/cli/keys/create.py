@@ -10,7 +10,7 @@ from gateway.access.keys.key import new_key
 from gateway.access.keys.policy import policy_of
 from gateway.access.keys.snapshot import configured_keys
 from gateway.cli.keys.opening import actor, open_store
-from gateway.cli.keys.terms import given_terms, term_options
+from gateway.cli.keys.policy_options import policy_options, term_options
 from gateway.cli.options import config_option
 from gateway.config import Config, load
 from gateway.errors import OperatorError
@@ -28,7 +28,7 @@ def create(path: str | None, *, if_none: bool, as_json: bool, **options: Any) ->
         if not if_none:
             raise OperatorError("auth.mode is 'none': this gateway asks nobody for a key")
         return
-    table = given_terms(options)
+    table = policy_options(options)
     with open_store(config) as store:
         if if_none and (store.has_any() or configured_keys(config.auth)):
             return

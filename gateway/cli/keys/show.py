@@ -31,7 +31,7 @@ def list_keys(path: str | None, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([each.to_dict() for each in stored], ensure_ascii=False, indent=2))
         return
-    rows = [(each.key.public_id, each.terms.name, each.state, day(each.terms.expires_at), limits(each.terms)) for each in stored]
+    rows = [(each.key.public_id, each.policy.name, each.state, day(each.policy.expires_at), limits(each.policy)) for each in stored]
     click.echo(align(("ID", "NAME", "STATE", "EXPIRES", "LIMITS"), rows))
 
 
@@ -45,7 +45,7 @@ def show(path: str | None, public_id: str, *, as_json: bool) -> None:
         found = store.get(public_id)
         deeds = trail.history(store.database, public_id, limit=NUM_SHOWN)
     if as_json:
-        told = {**found.to_dict(), "history": [deed.to_dict() for deed in deeds]}
+        told = {**found.to_dict(), "history": [event.to_dict() for event in deeds]}
         click.echo(json.dumps(told, ensure_ascii=False, indent=2))
         return
     click.echo(align(("", ""), facts(found)).partition("\n")[2])
@@ -61,11 +61,11 @@ def audit(path: str | None, public_id: str | None, *, num_deeds: int, as_json: b
     """Show who did what to which key, and when; the latest first."""
     with open_store(load(path)) as store:
         deeds = trail.history(store.database, public_id, limit=num_deeds)
-    click.echo(json.dumps([deed.to_dict() for deed in deeds], ensure_ascii=False, indent=2) if as_json else history(deeds))
+    click.echo(json.dumps([event.to_dict() for event in deeds], ensure_ascii=False, indent=2) if as_json else history(deeds))
 
 
 def history(deeds: list[AuditEvent]) -> str:
-    rows = [(f"{deed.at:%Y-%m-%d %H:%M:%S}", deed.actor, deed.action, deed.key_id, changes(deed.detail)) for deed in deeds]
+    rows = [(f"{event.at:%Y-%m-%d %H:%M:%S}", event.actor, event.action, event.key_id, changes(event.detail)) for event in deeds]
     return align(("WHEN (UTC)", "WHO", "DID", "KEY", "WHAT"), rows)
 
 
@@ -81,19 +81,19 @@ def plain(value: Any) -> str:
 
 
 def facts(found: KeyRecord) -> list[tuple[str, str]]:
-    told = {**found.to_dict(), "metadata": ", ".join(f"{name}={value}" for name, value in found.terms.metadata.items()) or None}
+    told = {**found.to_dict(), "metadata": ", ".join(f"{name}={value}" for name, value in found.policy.metadata.items()) or None}
     return [(name, plain(value)) for name, value in told.items() if value is not None]
 
 
-def limits(terms: KeyPolicy) -> str:
+def limits(policy: KeyPolicy) -> str:
     """`600 rpm, 1000000 tokens/day, models all-*`."""
     shown = [
-        *([f"{terms.requests_per_minute} rpm"] if terms.requests_per_minute else []),
-        *([f"{terms.tokens_per_minute} tpm"] if terms.tokens_per_minute else []),
-        *([f"{terms.max_concurrent_requests} at once"] if terms.max_concurrent_requests else []),
-        *([f"{terms.token_budget} tokens/{terms.budget_period}"] if terms.token_budget else []),
-        *([f"models {','.join(terms.models)}"] if terms.models != EVERY_MODEL else []),
-        *(["admin"] if terms.is_admin else []),
+        *([f"{policy.requests_per_minute} rpm"] if policy.requests_per_minute else []),
+        *([f"{policy.tokens_per_minute} tpm"] if policy.tokens_per_minute else []),
+        *([f"{policy.max_concurrent_requests} at once"] if policy.max_concurrent_requests else []),
+        *([f"{policy.token_budget} tokens/{policy.budget_period}"] if policy.token_budget else []),
+        *([f"models {','.join(policy.models)}"] if policy.models != EVERY_MODEL else []),
+        *(["admin"] if policy.is_admin else []),
     ]
     return ", ".join(shown) or "-"
 

@@ -69,9 +69,9 @@ def path_of(store: KeyStore) -> Path:
     return store.database.path
 
 
-def add(store: KeyStore, **terms: object) -> tuple[str, Key]:
+def add(store: KeyStore, **policy: object) -> tuple[str, Key]:
     text, key = new_key()
-    store.add(key, policy_of(terms), by=BY)
+    store.add(key, policy_of(policy), by=BY)
     return text, key
 
 
@@ -87,6 +87,6 @@ def opened(
     store: KeyStore | None, clock: FakeClock | None = None, wall_clock: Callable[[], float] = time.time, **settings: object
 ) -> KeySnapshot:
     """A keyring that read its keys once and keeps no watch."""
-    keyring = KeySnapshot(AuthSettings(**settings), store, clock or FakeClock(), wall_clock)
-    keyring.refresh()
-    return keyring
+    key_snapshot = KeySnapshot(AuthSettings(**settings), store, clock or FakeClock(), wall_clock)
+    key_snapshot.refresh()
+    return key_snapshot

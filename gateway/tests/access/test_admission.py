@@ -59,8 +59,8 @@ def test_a_request_that_fails_gives_its_place_and_its_bytes_back():
     admission = Admission(max_requests=1, max_bytes=10)
 
     def fail() -> None:
-        with admission.enter() as stay:
-            stay.hold(10)
+        with admission.enter() as permit:
+            permit.hold(10)
             raise Broke
 
     for _ in range(2):
@@ -73,9 +73,9 @@ def test_bytes_that_were_refused_are_not_counted():
     admission = Admission(max_requests=1, max_bytes=10)
 
     def overflow() -> None:
-        with admission.enter() as stay:
-            stay.hold(8)
-            stay.hold(8)
+        with admission.enter() as permit:
+            permit.hold(8)
+            permit.hold(8)
 
     with pytest.raises(Overloaded):
         overflow()

@@ -103,9 +103,9 @@ def test_a_database_of_the_first_version_keeps_its_keys_and_gains_the_rest(old, 
     assert columns(store) == declared()
     assert opened(store).caller(text).public_id == public_id
     found = store.get(public_id)
-    assert (found.terms, found.state) == (KeyPolicy(name="old"), "active")
+    assert (found.policy, found.state) == (KeyPolicy(name="old"), "active")
     assert store.get(gone).state == "revoked"
-    assert store.amend(public_id, {"requests_per_minute": 5}, by=BY).terms.requests_per_minute == 5
+    assert store.amend(public_id, {"requests_per_minute": 5}, by=BY).policy.requests_per_minute == 5
 
 
 def test_the_first_version_goes_on_reading_and_writing_what_was_upgraded(old, another):
@@ -128,16 +128,16 @@ def test_changes_by_the_first_version_are_noticed_though_it_does_not_mark_them(o
     store = another()
     store.open()
     (one, one_id), (two, two_key) = old.add(), add(store)
-    keyring = opened(store)
+    key_snapshot = opened(store)
     three, _ = old.add()
     old.revoke(one_id)
     store.amend(two_key.public_id, {"is_admin": True}, by=BY)
-    keyring.refresh()
-    assert keyring.caller(three)
-    assert keyring.caller(two).is_admin
+    key_snapshot.refresh()
+    assert key_snapshot.caller(three)
+    assert key_snapshot.caller(two).is_admin
     with pytest.raises(InvalidKey):
-        keyring.caller(one)
-    seen = keyring.revision
+        key_snapshot.caller(one)
+    seen = key_snapshot.revision
     store.amend(two_key.public_id, {"is_admin": False}, by=BY)
     assert store.read(seen).is_whole is False  # and afterwards only what changed is read again
 

@@ -9,18 +9,18 @@ from gateway.tests.api.conftest import client_of
 BY = "cli:somebody"
 
 
-def add(gateway, **terms):
+def add(gateway, **policy):
     """The key and its id; the gateway knows it at once, not only after its next look."""
     text, key = new_key()
-    gateway.access_control.store.add(key, policy_of(terms), by=BY)
+    gateway.access_control.store.add(key, policy_of(policy), by=BY)
     gateway.snapshot.refresh()
     return text, key.public_id
 
 
 @asynccontextmanager
-async def holder(gateway, **terms):
+async def holder(gateway, **policy):
     """A client with a new key of these terms."""
-    text, public_id = add(gateway, **terms)
+    text, public_id = add(gateway, **policy)
     async with client_of(gateway, authorization=f"Bearer {text}") as client:
         client.public_id = public_id
         client.key = text

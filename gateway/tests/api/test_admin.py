@@ -74,13 +74,13 @@ def test_it_cannot_be_on_where_nobody_has_a_key():
 
 
 async def test_a_key_is_made_shown_once_and_works(gateway, admin, document):
-    terms = {"name": "search", "models": ["m"], "requests_per_minute": 60, "token_budget": 100, "metadata": {"team": "a"}}
-    made = await admin.post("/admin/keys", json=terms)
+    policy = {"name": "search", "models": ["m"], "requests_per_minute": 60, "token_budget": 100, "metadata": {"team": "a"}}
+    made = await admin.post("/admin/keys", json=policy)
     held(document, made, "/admin/keys", "post")
     assert made.status_code == 201
     assert made.headers["cache-control"] == "no-store"
     told = made.json()
-    assert {name: told[name] for name in terms} == terms
+    assert {name: told[name] for name in policy} == policy
     gateway.snapshot.refresh()
     async with client_of(gateway, authorization=f"Bearer {told['key']}") as client:
         assert (await embedded(client)).status_code == 200
@@ -134,7 +134,7 @@ async def test_the_audit_trail_says_who_did_what_and_holds_no_secret(gateway, ad
     shown = await admin.get(f"/admin/keys/{made['id']}")
     held(document, shown, "/admin/keys/{id}", "get")
     history = shown.json()["history"]
-    assert [(deed["action"], deed["actor"]) for deed in history] == [
+    assert [(event["action"], event["actor"]) for event in history] == [
         ("revoke", BY), *[(action, f"key:{admin.public_id}") for action in ("rotate", "limit", "create")]
     ]  # fmt: skip
     assert history[2]["detail"] == {"tokens_per_minute": 9}

@@ -29,9 +29,9 @@ async def opened(**more):
 
 
 async def asked(line, caller, *numbers):
-    parcel = np.array(numbers, dtype=np.int32)
+    packed = np.array(numbers, dtype=np.int32)
     call = EmbedCall(number=0, seconds=60, caller=caller, normalize=True, fingerprint="f")
-    answer, payload = await line.call(call, memoryview(parcel).cast("B"))
+    answer, payload = await line.call(call, memoryview(packed).cast("B"))
     return (answer, np.frombuffer(payload, dtype=np.float32).tolist()) if isinstance(answer, EmbedResult) else (answer, None)
 
 

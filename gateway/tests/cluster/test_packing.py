@@ -25,8 +25,8 @@ def test_what_was_packed_is_unpacked(inputs, is_array, has_positions, task):
     asked = Inputs([""] * len(inputs), is_array=is_array, caller="a", deadline=0, positions=positions)
     array = pack(asked, work)
     assert array.dtype == np.int32
-    parcel = unpack(array)
-    assert (parcel.work, parcel.is_array, parcel.positions) == (work, is_array, positions)
+    packed = unpack(array)
+    assert (packed.work, packed.is_array, packed.positions) == (work, is_array, positions)
 
 
 def test_an_array_that_is_cut_short_is_refused():

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from gateway.config import load, convert
+from gateway.config import convert, load
 from gateway.config.loading import SECTIONS, build_config, merge
 from gateway.errors import ConfigurationError
 

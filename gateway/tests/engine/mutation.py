@@ -52,13 +52,13 @@ def expected_of(folder: Path) -> tuple[np.ndarray, bool] | Exception:
         return error
 
 
-def compile_here(folder: Path, shelf: ArtifactStore) -> None:
+def compile_here(folder: Path, artifacts: ArtifactStore) -> None:
     """What `gateway.engine.compiler` does in its child, where the shelf has it not."""
     local_folder_of(str(folder))
-    if shelf.find(identity_of(folder), "float32") is None:
+    if artifacts.find(identity_of(folder), "float32") is None:
         with contextlib.redirect_stdout(io.StringIO()):
             try:
-                compiler.run(compiler.CompileJob(str(folder), str(folder), "float32", str(shelf.folder)))
+                compiler.run(compiler.CompileJob(str(folder), str(folder), "float32", str(artifacts.folder)))
             except OperatorError:
                 raise
             except Exception as error:

@@ -22,26 +22,26 @@ from gateway.tests.engine.conftest import embedded, local_of
 from gateway.tests.engine.test_weights import run
 
 
-def build(model, shelf, *, precision="float32"):
+def build(model, artifacts, *, precision="float32"):
     steps = []
-    compile_model(model, source=str(model), precision=precision, shelf=shelf, progress=steps.append, child=CompileProcess())
-    return shelf.path(identity_of(model), precision), steps
+    compile_model(model, source=str(model), precision=precision, artifacts=artifacts, progress=steps.append, child=CompileProcess())
+    return artifacts.path(identity_of(model), precision), steps
 
 
 @pytest.fixture(scope="module")
 def made(small_model, tmp_path_factory):
     """An artifact of the small model in float32, on a shelf of its own."""
-    shelf = ArtifactStore(tmp_path_factory.mktemp("shelf"))
-    place, steps = build(small_model, shelf)
+    artifacts = ArtifactStore(tmp_path_factory.mktemp("shelf"))
+    place, steps = build(small_model, artifacts)
     assert steps == ["loading", "converting", "measuring", "writing"]
-    return shelf, place
+    return artifacts, place
 
 
 @pytest.fixture
 def copy(made, tmp_path):
     """That artifact on a shelf that a test may spoil."""
-    shelf = ArtifactStore(tmp_path / "shelf")
-    return shelf, shutil.copytree(made[1], shelf.folder / made[1].name)
+    artifacts = ArtifactStore(tmp_path / "shelf")
+    return artifacts, shutil.copytree(made[1], artifacts.folder / made[1].name)
 
 
 def test_the_manifest_says_what_it_was_made_from(made, small_model):
@@ -60,34 +60,34 @@ def test_only_whole_artifacts_are_left_on_the_shelf(made):
 
 @pytest.mark.parametrize("name", [artifact.NETWORK, "model.bin", artifact.TOKENIZER, artifact.MANIFEST])
 def test_a_damaged_or_missing_file_is_noticed(copy, small_model, name):
-    shelf, place = copy
+    artifacts, place = copy
     content = (place / name).read_bytes()
     (place / name).write_bytes(content[: len(content) // 2] + b"\x00" + content[len(content) // 2 + 1 :])
-    assert shelf.find(identity_of(small_model), "float32") is None
+    assert artifacts.find(identity_of(small_model), "float32") is None
     (place / name).unlink()
-    assert shelf.find(identity_of(small_model), "float32") is None
+    assert artifacts.find(identity_of(small_model), "float32") is None
 
 
 def test_an_artifact_of_other_versions_is_not_used(copy, small_model):
-    shelf, place = copy
+    artifacts, place = copy
     manifest = json.loads((place / artifact.MANIFEST).read_text())
     manifest["libraries"]["openvino"] = "2020.1.0"
     (place / artifact.MANIFEST).write_text(json.dumps(manifest))
-    assert shelf.find(identity_of(small_model), "float32") is None
+    assert artifacts.find(identity_of(small_model), "float32") is None
 
 
 def test_an_artifact_of_an_older_format_is_not_used(copy, small_model):
-    shelf, place = copy
+    artifacts, place = copy
     manifest = json.loads((place / artifact.MANIFEST).read_text())
     (place / artifact.MANIFEST).write_text(json.dumps(manifest | {"format": artifact.FORMAT - 1}))
-    assert shelf.find(identity_of(small_model), "float32") is None
+    assert artifacts.find(identity_of(small_model), "float32") is None
 
 
 async def test_a_damaged_artifact_is_made_again(copy, small_model):
-    shelf, place = copy
+    artifacts, place = copy
     (place / "model.bin").write_bytes(b"")
-    local = local_of(small_model, data_dir=shelf.folder.parent / "data", precision="float32", runtime="openvino")
-    local.artifacts = shelf
+    local = local_of(small_model, data_dir=artifacts.folder.parent / "data", precision="float32", runtime="openvino")
+    local.artifacts = artifacts
     await local.start()
     rows, _ = await embedded(local, "the red server")
     await local.close()
@@ -96,14 +96,14 @@ async def test_a_damaged_artifact_is_made_again(copy, small_model):
 
 
 def test_two_builds_at_once_leave_one_whole_artifact(small_model, tmp_path):
-    shelf = ArtifactStore(tmp_path)
-    threads = [threading.Thread(target=build, args=(small_model, shelf)) for _ in range(2)]
+    artifacts = ArtifactStore(tmp_path)
+    threads = [threading.Thread(target=build, args=(small_model, artifacts)) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert shelf.find(identity_of(small_model), "float32") is not None
-    assert len(list(shelf.folder.iterdir())) == 1
+    assert artifacts.find(identity_of(small_model), "float32") is not None
+    assert len(list(artifacts.folder.iterdir())) == 1
 
 
 def test_who_puts_its_own_while_another_takes_the_former_away_loses_nothing(tmp_path, monkeypatch):
@@ -141,25 +141,25 @@ def test_a_compiler_is_not_given_the_gateway_s_secrets(tmp_path, monkeypatch):
 
 
 def test_what_a_killed_build_left_is_cleared_away_a_day_later(small_model, tmp_path):
-    shelf = ArtifactStore(tmp_path)
+    artifacts = ArtifactStore(tmp_path)
     old, young = tmp_path / ".making-old", tmp_path / ".making-young"
     for folder in (old, young):
         folder.mkdir()
     os.utime(old, (0, 0))
-    shelf.put(tmp_path / "place", lambda making: (making / "file").write_text("x"))
+    artifacts.put(tmp_path / "place", lambda making: (making / "file").write_text("x"))
     assert {path.name for path in tmp_path.iterdir()} == {".making-young", "place"}
 
 
 def test_a_full_disk_leaves_nothing_behind(made, tmp_path):
-    shelf = ArtifactStore(tmp_path / "shelf")
+    artifacts = ArtifactStore(tmp_path / "shelf")
 
     def fills_the_disk(making):
         (making / artifact.NETWORK).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OperatorError, match="No space left on device"):
-        shelf.put(shelf.folder / "place", fills_the_disk)
-    assert list(shelf.folder.iterdir()) == []
+        artifacts.put(artifacts.folder / "place", fills_the_disk)
+    assert list(artifacts.folder.iterdir()) == []
 
 
 def test_a_shelf_that_cannot_be_written_is_one_clear_line(tmp_path):
@@ -246,7 +246,7 @@ def test_the_compiler_says_in_one_line_what_is_wrong(tmp_path):
             tmp_path,
             source="x",
             precision="float32",
-            shelf=ArtifactStore(tmp_path / "shelf"),
+            artifacts=ArtifactStore(tmp_path / "shelf"),
             progress=print,
             child=CompileProcess(),
         )
@@ -271,7 +271,7 @@ def test_a_compiler_that_stands_still_is_given_up(first, tmp_path):
             tmp_path,
             source="x",
             precision="float32",
-            shelf=ArtifactStore(tmp_path),
+            artifacts=ArtifactStore(tmp_path),
             progress=print,
             child=CompileProcess(),
             command=command,
@@ -285,7 +285,7 @@ def interrupted(tmp_path, command, *, child, progress=print):
             tmp_path,
             source="x",
             precision="float32",
-            shelf=ArtifactStore(tmp_path),
+            artifacts=ArtifactStore(tmp_path),
             progress=progress,
             child=child,
             command=command,
@@ -324,30 +324,30 @@ async def test_a_model_that_is_closed_while_it_compiles_ends_at_once(small_model
     assert local.compile_process.process.returncode is not None
 
 
-def as_made(shelf, place, name, **fields):
+def as_made(artifacts, place, name, **fields):
     """Another copy on the shelf, which says other things of itself."""
-    other = shutil.copytree(place, shelf.folder / name)
+    other = shutil.copytree(place, artifacts.folder / name)
     manifest = json.loads((other / artifact.MANIFEST).read_text())
     (other / artifact.MANIFEST).write_text(json.dumps(manifest | fields))
     return other
 
 
 def test_without_the_files_the_newest_of_a_source_is_found(copy, small_model):
-    shelf, place = copy
+    artifacts, place = copy
     made_at = artifact.read(place).made_at
-    as_made(shelf, place, "0-older", made_at=made_at - 1)
-    newer = as_made(shelf, place, "a-newer", made_at=made_at + 1)
-    as_made(shelf, place, "b-older", made_at=made_at - 2)
-    assert shelf.find_by_source(str(small_model), "float32") == newer
-    assert shelf.find_by_source("another/model", "float32") is None
-    assert shelf.find_by_source(str(small_model), "bfloat16") is None
+    as_made(artifacts, place, "0-older", made_at=made_at - 1)
+    newer = as_made(artifacts, place, "a-newer", made_at=made_at + 1)
+    as_made(artifacts, place, "b-older", made_at=made_at - 2)
+    assert artifacts.find_by_source(str(small_model), "float32") == newer
+    assert artifacts.find_by_source("another/model", "float32") is None
+    assert artifacts.find_by_source(str(small_model), "bfloat16") is None
 
 
 def test_two_folders_of_one_name_are_not_taken_for_each_other(copy, small_model):
-    shelf, place = copy
-    as_made(shelf, place, "other", origin="/somewhere/else")
+    artifacts, place = copy
+    as_made(artifacts, place, "other", origin="/somewhere/else")
     with pytest.raises(OperatorError, match="/somewhere/else") as caught:
-        shelf.find_by_source(str(small_model), "float32")
+        artifacts.find_by_source(str(small_model), "float32")
     assert str(place) in str(caught.value)
 
 
@@ -369,12 +369,12 @@ async def test_an_edited_folder_is_compiled_anew_and_served_as_it_is_now(small_m
 
 def test_files_that_change_while_they_are_loaded_make_no_artifact(small_model, tmp_path):
     folder = shutil.copytree(small_model, tmp_path / "model")
-    shelf = ArtifactStore(tmp_path / "shelf")
+    artifacts = ArtifactStore(tmp_path / "shelf")
 
     def edit(step):
         if step == "loading":
             (folder / "config.json").write_text((folder / "config.json").read_text().replace('"gelu"', '"relu"'))
 
     with pytest.raises(OperatorError, match="changed while they were loaded"):
-        compile_model(folder, source="m", precision="float32", shelf=shelf, progress=edit, child=CompileProcess())
-    assert not list(shelf.folder.glob("*/manifest.json"))
+        compile_model(folder, source="m", precision="float32", artifacts=artifacts, progress=edit, child=CompileProcess())
+    assert not list(artifacts.folder.glob("*/manifest.json"))

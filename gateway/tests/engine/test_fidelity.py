@@ -69,9 +69,9 @@ def in_company(encoder, windows):
 
 def compiled_in(tmp_path, folder, precision):
     """The manifest, and where it lies."""
-    shelf = ArtifactStore(tmp_path / f"shelf-{precision}")
-    compiler.run(compiler.CompileJob(str(folder), "m", precision, str(shelf.folder)))
-    [place] = shelf.folder.iterdir()
+    artifacts = ArtifactStore(tmp_path / f"shelf-{precision}")
+    compiler.run(compiler.CompileJob(str(folder), "m", precision, str(artifacts.folder)))
+    [place] = artifacts.folder.iterdir()
     return artifact.read(place), place
 
 

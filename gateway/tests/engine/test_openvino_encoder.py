@@ -18,9 +18,9 @@ MADE_SECONDS = 60
 def loaded(place, *, threads, streams):
     """With the network of all cores, where there is to be one."""
     encoders = openvino_encoder.load("m", place, artifact.read(place), threads=threads, streams=streams)
-    assert encoders[0].crew.network is None
-    encoders[0].crew.start()
-    assert encoders[0].crew.is_made.wait(MADE_SECONDS)
+    assert encoders[0].latency.network is None
+    encoders[0].latency.start()
+    assert encoders[0].latency.is_made.wait(MADE_SECONDS)
     return encoders
 
 
@@ -29,13 +29,13 @@ def one(length):
 
 
 def test_only_one_at_a_time_is_alone():
-    crew = LatencyNetwork()
-    with crew.working() as first:
-        with crew.working() as second:
+    latency = LatencyNetwork()
+    with latency.working() as first:
+        with latency.working() as second:
             pass
-        with crew.working() as third:
+        with latency.working() as third:
             pass
-    with crew.working() as fourth:
+    with latency.working() as fourth:
         pass
     assert (first, second, third, fourth) == (True, False, False, True)
 
@@ -46,32 +46,32 @@ def test_only_one_at_a_time_is_alone():
 def test_there_is_a_request_of_all_cores_where_a_stream_has_few(place, threads, streams, has_more_together):
     encoders = loaded(place, threads=threads, streams=streams)
     assert len(encoders) == streams
-    assert {encoder.crew for encoder in encoders} == {encoders[0].crew}
-    assert (encoders[0].crew.network is not None) is has_more_together
+    assert {encoder.latency for encoder in encoders} == {encoders[0].latency}
+    assert (encoders[0].latency.network is not None) is has_more_together
 
 
 def test_alone_and_in_company_the_vectors_are_the_same(place):
     encoder, _ = loaded(place, threads=2, streams=2)
     alone = encoder.embed(SHORT)
-    with encoder.crew.working():
+    with encoder.latency.working():
         in_company = encoder.embed(SHORT)
     np.testing.assert_allclose(alone, in_company, atol=1e-5)
 
 
 def test_a_text_alone_of_any_length_has_the_vector_that_it_has_in_company(place):
     encoder, _ = loaded(place, threads=2, streams=2)
-    assert encoder.crew.network.lengths
+    assert encoder.latency.network.lengths
     longest = min(encoder.info.max_tokens, ALONE_TOKENS)
     for length in [*range(2, longest), 5, longest, 5]:
         alone = encoder.embed(one(length))
-        with encoder.crew.working():
+        with encoder.latency.working():
             in_company = encoder.embed(one(length))
         np.testing.assert_allclose(alone, in_company, atol=1e-5, err_msg=str(length))
 
 
 def test_one_text_is_padded_to_the_branch_it_takes_and_two_are_not(place):
     encoder, _ = loaded(place, threads=2, streams=2)
-    together = encoder.crew.network
+    together = encoder.latency.network
     shapes = {}
     for name, windows in {"one": one(3), "two": one(3) * 2}.items():
         encoder.embed(windows)
@@ -84,7 +84,7 @@ def test_one_text_is_padded_to_the_branch_it_takes_and_two_are_not(place):
 def test_a_large_network_has_no_branches(place, monkeypatch):
     monkeypatch.setattr(openvino_encoder, "MAX_BRANCHED_BYTES", 10)
     encoder, _ = loaded(place, threads=2, streams=2)
-    assert not encoder.crew.network.lengths
+    assert not encoder.latency.network.lengths
     assert encoder.embed(one(5)).shape == (1, encoder.info.dimensions)
 
 
@@ -95,10 +95,10 @@ def test_a_network_of_all_cores_that_cannot_be_made_is_done_without(place, capsy
     def fail():
         raise RuntimeError("no such operation\nand its trace")
 
-    encoder.crew.make = fail
-    encoder.crew.start()
-    assert encoder.crew.is_made.wait(MADE_SECONDS)
-    assert encoder.crew.network is None
+    encoder.latency.make = fail
+    encoder.latency.start()
+    assert encoder.latency.is_made.wait(MADE_SECONDS)
+    assert encoder.latency.network is None
     np.testing.assert_array_equal(encoder.embed(one(5)), expected)
     assert "no_network_of_all_cores" in (said := capsys.readouterr().out)
     assert "its trace" not in said
@@ -106,13 +106,13 @@ def test_a_network_of_all_cores_that_cannot_be_made_is_done_without(place, capsy
 
 def test_a_small_batch_alone_runs_on_all_cores_and_no_other_does(place):
     encoder, other = loaded(place, threads=2, streams=2)
-    together = encoder.crew.network.request
+    together = encoder.latency.network.request
     encoder.embed(SHORT)
     assert together.input_tensors[0].shape[0] == len(SHORT)
     other.embed(SHORT * (ALONE_TOKENS // len(SHORT)))
-    with encoder.crew.working():
+    with encoder.latency.working():
         other.embed(SHORT[:1])
-    assert encoder.crew.network.request is together
+    assert encoder.latency.network.request is together
     assert together.input_tensors[0].shape[0] == len(SHORT)
 
 

@@ -28,11 +28,11 @@ def planner_of(tokenizer, **prompts):
     return Preprocessor(info, tokenizer, prompts=prompts, rule="chunk", limits=LimitSettings())
 
 
-def spelled(planner, text, **more):
+def spelled(preprocessor, text, **more):
     """Each window as its letters, with how many tokens are its prompt's and what it weighs."""
-    work = planner.prepare(inputs_of(text, **more), threading.Event()).work
+    work = preprocessor.prepare(inputs_of(text, **more), threading.Event()).work
     letters = [
-        planner.tokenizer.fast.decode(window.token_ids, skip_special_tokens=False).replace(" ", "") for window in work.windows
+        preprocessor.tokenizer.fast.decode(window.token_ids, skip_special_tokens=False).replace(" ", "") for window in work.windows
     ]
     return list(zip(letters, [window.num_prompt_tokens for window in work.windows], work.weights, strict=True))
 
@@ -51,44 +51,44 @@ def tokenizer(request):
 
 
 def test_a_prompt_stands_in_every_window_and_weighs_nothing(tokenizer):
-    planner = planner_of(tokenizer, query="xyz")
+    preprocessor = planner_of(tokenizer, query="xyz")
     if tokenizer.num_special:
         expected = [("[xyzabcdefg]", 4, 7), ("[xyzhijklmn]", 4, 7), ("[xyzop]", 4, 2)]
     else:
         expected = [("xyzabcdefghi", 3, 9), ("xyzjklmnop", 3, 7)]
-    assert spelled(planner, "abcdefghijklmnop", input_type="query") == expected
+    assert spelled(preprocessor, "abcdefghijklmnop", input_type="query") == expected
 
 
 def test_a_prompt_of_more_than_half_a_window_stands_in_the_first_alone(tokenizer):
-    planner = planner_of(tokenizer, query="tuvwxyz")
+    preprocessor = planner_of(tokenizer, query="tuvwxyz")
     if tokenizer.num_special:
         expected = [("[tuvwxyzabc]", 8, 3), ("[defghijklm]", 0, 10), ("[n]", 0, 1)]
     else:
         expected = [("tuvwxyzabcde", 7, 5), ("fghijklmn", 0, 9)]
-    assert spelled(planner, "abcdefghijklmn", input_type="query") == expected
+    assert spelled(preprocessor, "abcdefghijklmn", input_type="query") == expected
 
 
 def test_what_fits_and_what_is_cut_holds_the_prompt_once(tokenizer):
-    planner = planner_of(tokenizer, query="xyz")
+    preprocessor = planner_of(tokenizer, query="xyz")
     room = MAX_TOKENS - tokenizer.num_special - 3
     for text, more in ((LETTERS[:room], {}), (LETTERS, {"long_input": "end"})):
-        [(letters, _, weight)] = spelled(planner, text, input_type="query", **more)
+        [(letters, _, weight)] = spelled(preprocessor, text, input_type="query", **more)
         assert letters.strip("[]") == "xyz" + text[:room]
         assert weight == room
 
 
 def test_texts_without_a_prompt_are_cut_as_ever(tokenizer):
-    planner = planner_of(tokenizer, query="xyz")
+    preprocessor = planner_of(tokenizer, query="xyz")
     room = MAX_TOKENS - tokenizer.num_special
-    windows = spelled(planner, LETTERS)
+    windows = spelled(preprocessor, LETTERS)
     assert [letters.strip("[]") for letters, _, _ in windows] == [LETTERS[start : start + room] for start in range(0, 26, room)]
     assert [weight for _, _, weight in windows] == [len(letters.strip("[]")) for letters, _, _ in windows]
     assert {num_prompt_tokens for _, num_prompt_tokens, _ in windows} == {0}
 
 
 def test_a_prompt_that_fills_the_window_leaves_nothing_but_itself(tokenizer):
-    planner = planner_of(tokenizer, query="z" * 40)
-    [(letters, num_prompt_tokens, _)] = spelled(planner, "abc", input_type="query", long_input="end")
+    preprocessor = planner_of(tokenizer, query="z" * 40)
+    [(letters, num_prompt_tokens, _)] = spelled(preprocessor, "abc", input_type="query", long_input="end")
     assert letters.strip("[]") == "z" * (MAX_TOKENS - tokenizer.num_special)
     assert num_prompt_tokens == MAX_TOKENS - len(tokenizer.suffix)
 
@@ -108,18 +108,18 @@ async def test_a_long_prompted_text_is_the_mean_of_its_prompted_pieces(small_mod
 
 
 def test_texts_are_short_together_and_with_their_prompts(tokenizer):
-    planner = planner_of(tokenizer, query="xyz")
-    assert planner.is_short(inputs_of("a" * 256))
-    assert planner.is_short(inputs_of("a" * 128, "a" * 128))
-    assert not planner.is_short(inputs_of("a" * 128, "a" * 129))
-    assert not planner.is_short(inputs_of("a" * 254, input_type="query"))
+    preprocessor = planner_of(tokenizer, query="xyz")
+    assert preprocessor.is_short(inputs_of("a" * 256))
+    assert preprocessor.is_short(inputs_of("a" * 128, "a" * 128))
+    assert not preprocessor.is_short(inputs_of("a" * 128, "a" * 129))
+    assert not preprocessor.is_short(inputs_of("a" * 254, input_type="query"))
 
 
-def counting(planner, *texts):
+def counting(preprocessor, *texts):
     """The error such a request gets, and how many tokens had been counted before it."""
     inputs = Inputs(list(texts), is_array=True, caller="", deadline=0)
     with pytest.raises(ClientError) as caught:
-        planner.prepare(inputs, threading.Event())
+        preprocessor.prepare(inputs, threading.Event())
     return caught.value
 
 

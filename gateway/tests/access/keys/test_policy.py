@@ -61,15 +61,15 @@ def test_null_takes_a_limit_away():
 
 def test_the_allowance_is_the_numbers():
     numbers = {"requests_per_minute": 1, "requests_burst": 2, "tokens_per_minute": 3, "tokens_burst": 4}
-    terms = policy_of({**numbers, "max_concurrent_requests": 5, "token_budget": 6, "budget_period": "day"})
-    assert terms.allowance == Allowance(1, 2, 3, 4, 5, 6, "day")
+    policy = policy_of({**numbers, "max_concurrent_requests": 5, "token_budget": 6, "budget_period": "day"})
+    assert policy.allowance == Allowance(1, 2, 3, 4, 5, 6, "day")
 
 
 @given(st.dictionaries(st.sampled_from(FIELDS), st.none() | st.integers() | st.text() | st.lists(st.text()) | st.booleans()))
 def test_any_terms_are_taken_or_refused_and_what_is_taken_can_be_told(table):
     with suppress(InvalidPolicy):
-        terms = policy_of(table)
-        assert policy_of(as_table(terms)) == terms
+        policy = policy_of(table)
+        assert policy_of(as_table(policy)) == policy
 
 
 @pytest.mark.parametrize(

@@ -14,17 +14,17 @@ def test_callers_are_found_from_everywhere_keys_may_be(store, tmp_path, monkeypa
     monkeypatch.setenv("SOME_KEYS", f"{FROM_VARIABLE}, {FROM_VARIABLE[::-1]}")
     (tmp_path / "keys").write_text(f"# one\n{FROM_FILE}\n")
     text, key = add(store)
-    keyring = opened(store, keys=Secret(env="SOME_KEYS"), keys_file=str(tmp_path / "keys"))
-    assert keyring.caller(text).public_id == key.public_id
+    key_snapshot = opened(store, keys=Secret(env="SOME_KEYS"), keys_file=str(tmp_path / "keys"))
+    assert key_snapshot.caller(text).public_id == key.public_id
     for plain in (FROM_VARIABLE, FROM_VARIABLE[::-1], FROM_FILE):
-        assert keyring.caller(plain).public_id == plain_key(plain).public_id
-    assert not keyring.is_empty
+        assert key_snapshot.caller(plain).public_id == plain_key(plain).public_id
+    assert not key_snapshot.is_empty
 
 
 def test_a_secret_file_may_hold_the_keys(store, tmp_path):
     (tmp_path / "secret").write_text(f"{FROM_FILE},{FROM_VARIABLE}\n")
-    keyring = opened(store, keys=Secret(file=str(tmp_path / "secret")))
-    assert keyring.caller(FROM_VARIABLE) != keyring.caller(FROM_FILE)
+    key_snapshot = opened(store, keys=Secret(file=str(tmp_path / "secret")))
+    assert key_snapshot.caller(FROM_VARIABLE) != key_snapshot.caller(FROM_FILE)
 
 
 @pytest.mark.parametrize("wrong", ["", "sk-gw-", "somebody-elses-key-of-some-length", "é", FROM_VARIABLE + "x"])
@@ -37,24 +37,24 @@ def test_any_other_key_is_refused_and_shown_masked(store, wrong):
 
 def test_the_secret_of_one_key_with_the_id_of_another_is_refused(store):
     (one, key), (other, _) = add(store), add(store)
-    keyring = opened(store)
-    assert keyring.caller(one).public_id == key.public_id
+    key_snapshot = opened(store)
+    assert key_snapshot.caller(one).public_id == key.public_id
     with pytest.raises(InvalidKey):
-        keyring.caller(f"sk-gw-{key.public_id}-{other.rpartition('-')[2]}")
+        key_snapshot.caller(f"sk-gw-{key.public_id}-{other.rpartition('-')[2]}")
 
 
 def test_a_key_without_its_secret_is_refused(store):
     _, key = add(store)
-    keyring = opened(store)
+    key_snapshot = opened(store)
     for presented in (key.public_id, key.digest.hex(), f"sk-gw-{key.public_id}-", f"sk-gw-{key.public_id}-x"):
         with pytest.raises(InvalidKey):
-            keyring.caller(presented)
+            key_snapshot.caller(presented)
 
 
 async def test_without_a_store_everybody_is_the_same_caller():
-    keyring = opened(None)
-    await keyring.start()
-    assert keyring.caller("anything") == keyring.caller("") == ANONYMOUS
-    assert keyring.is_watching
-    assert not keyring.is_empty
-    await keyring.close()
+    key_snapshot = opened(None)
+    await key_snapshot.start()
+    assert key_snapshot.caller("anything") == key_snapshot.caller("") == ANONYMOUS
+    assert key_snapshot.is_watching
+    assert not key_snapshot.is_empty
+    await key_snapshot.close()

@@ -35,8 +35,8 @@ def read(file, now=0.0):
 
 def test_all_a_look_up_needs_comes_back_and_no_key_is_in_it(store, file):
     text, _ = add(store)
-    terms = {"models": ["a*", "b"], "tokens_per_minute": 60, "token_budget": 7, "budget_period": "day", "is_admin": True}
-    limited, key = add(store, expires_at="2999-01-01T00:00:00Z", **terms)
+    policy = {"models": ["a*", "b"], "tokens_per_minute": 60, "token_budget": 7, "budget_period": "day", "is_admin": True}
+    limited, key = add(store, expires_at="2999-01-01T00:00:00Z", **policy)
     stored = opened(store).stored
     file.write(Snapshot(stored, 5.0))
     found = read(file)
@@ -172,7 +172,7 @@ class Starts:
         self.clock, self.wall_clock = FakeClock(), FakeClock(time.time())
         self.file = SnapshotFile(folder, Database(self.settings).identity)
 
-    def keyring(self, url=None, **settings):
+    def key_snapshot(self, url=None, **settings):
         store = KeyStore(Database(self.settings))
         return KeySnapshot(
             AuthSettings(**{"max_snapshot_age_seconds": MAX_AGE_SECONDS, **settings}),
@@ -192,15 +192,15 @@ def starts(url, tmp_path):
     return Starts(url, tmp_path)
 
 
-async def written(keyring):
+async def written(key_snapshot):
     """Returns once the file has what the keyring knows."""
     async with asyncio.timeout(30):
-        while keyring.writer.keys is not keyring.stored or not keyring.writer.task.done():
+        while key_snapshot.writer.keys is not key_snapshot.stored or not key_snapshot.writer.task.done():
             await asyncio.sleep(0.02)
 
 
 async def test_a_gateway_that_starts_without_its_store_serves_until_the_snapshot_is_too_old(starts, postgres):
-    first = starts.keyring()
+    first = starts.key_snapshot()
     await first.start()
     text, _ = add(first.store)
     revoked, key = add(first.store)
@@ -213,7 +213,7 @@ async def test_a_gateway_that_starts_without_its_store_serves_until_the_snapshot
     starts.pass_by(300)
     postgres.kill()
     try:
-        second = starts.keyring()
+        second = starts.key_snapshot()
         with capture_logs() as lines:
             await second.start()
         assert [line["event"] for line in lines] == ["key_snapshot_used", "key_store_unavailable"]
@@ -226,7 +226,7 @@ async def test_a_gateway_that_starts_without_its_store_serves_until_the_snapshot
         starts.pass_by(MAX_AGE_SECONDS - 290)
         with pytest.raises(StoreUnavailable):
             second.caller(text)
-        third = starts.keyring()
+        third = starts.key_snapshot()
         with capture_logs() as lines, pytest.raises(StoreAway):
             await third.start()
         assert [line["event"] for line in lines] == ["key_snapshot_refused"]
@@ -245,7 +245,7 @@ async def test_a_gateway_that_starts_without_its_store_serves_until_the_snapshot
 
 async def test_a_snapshot_grows_old_as_its_file_says_whenever_it_is_read(starts, postgres):
     """A restart does not make it young again, nor does a file that was copied."""
-    first = starts.keyring()
+    first = starts.key_snapshot()
     await first.start()
     await written_once(first)
     await first.close()
@@ -254,7 +254,7 @@ async def test_a_snapshot_grows_old_as_its_file_says_whenever_it_is_read(starts,
         os.utime(starts.file.path)
         postgres.kill()
         try:
-            again = starts.keyring()
+            again = starts.key_snapshot()
             with capture_logs():
                 await again.start()
             assert not again.writer.task  # what is read from the file is not written to it as if it were new
@@ -265,36 +265,36 @@ async def test_a_snapshot_grows_old_as_its_file_says_whenever_it_is_read(starts,
     assert 500 <= age < 510
 
 
-async def written_once(keyring):
+async def written_once(key_snapshot):
     async with asyncio.timeout(30):
-        while keyring.writer.task is None or not keyring.writer.task.done():
+        while key_snapshot.writer.task is None or not key_snapshot.writer.task.done():
             await asyncio.sleep(0.02)
 
 
 async def test_a_damaged_file_is_one_line_and_the_store_is_asked_as_ever(starts, postgres):
     starts.file.path.write_bytes(b"nonsense")
-    keyring = starts.keyring()
-    await keyring.start()  # the store is there: nobody looks at the file
-    await keyring.close()
+    key_snapshot = starts.key_snapshot()
+    await key_snapshot.start()  # the store is there: nobody looks at the file
+    await key_snapshot.close()
     starts.file.path.write_bytes(b"nonsense")
     postgres.kill()
     try:
         with capture_logs() as lines, pytest.raises(StoreAway):
-            await starts.keyring().start()
+            await starts.key_snapshot().start()
     finally:
         postgres.start()
     assert [line["event"] for line in lines] == ["key_snapshot_refused"]
 
 
 async def test_configured_keys_that_cannot_be_read_stop_a_start_from_the_file_too(starts, postgres, tmp_path):
-    first = starts.keyring()
+    first = starts.key_snapshot()
     await first.start()
     await written_once(first)
     await first.close()
     postgres.kill()
     try:
         with pytest.raises(ConfigurationError, match="keys_file"):
-            await starts.keyring(keys_file=str(tmp_path / "missing")).start()
+            await starts.key_snapshot(keys_file=str(tmp_path / "missing")).start()
     finally:
         postgres.start()
 

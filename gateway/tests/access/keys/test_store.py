@@ -25,7 +25,7 @@ def test_keys_are_listed_oldest_first_with_name_and_time(store):
     keys = [add(store, name=name)[1] for name in ("first", "zweiter 🦜", "")]
     stored = list(store.all())
     assert [each.key for each in stored] == keys
-    assert [each.terms.name for each in stored] == ["first", "zweiter 🦜", ""]
+    assert [each.policy.name for each in stored] == ["first", "zweiter 🦜", ""]
     assert all(timedelta() <= each.created_at - before < timedelta(minutes=1) for each in stored)
     assert [each.revoked_at for each in stored] == [None] * 3
 
@@ -39,7 +39,7 @@ def test_a_list_is_read_page_by_page(store):
 
 
 def test_every_term_comes_back_as_it_was_set(store):
-    terms = {
+    policy = {
         "name": "search",
         "models": ["all-*", "org/m"],
         "requests_per_minute": 60,
@@ -53,18 +53,18 @@ def test_every_term_comes_back_as_it_was_set(store):
         "is_admin": True,
         "metadata": {"team": "höchste 🦜", "cost": ""},
     }
-    assert set(terms) == set(FIELDS)
-    _, key = add(store, **terms)
-    assert as_table(store.get(key.public_id).terms) == terms
+    assert set(policy) == set(FIELDS)
+    _, key = add(store, **policy)
+    assert as_table(store.get(key.public_id).policy) == policy
     _, plain = add(store)
-    assert store.get(plain.public_id).terms == KeyPolicy()
+    assert store.get(plain.public_id).policy == KeyPolicy()
 
 
 def test_changes_leave_what_they_do_not_name(store):
     _, key = add(store, name="search", requests_per_minute=60, metadata={"team": "a"})
     changed = store.amend(key.public_id, {"requests_per_minute": None, "token_budget": 5}, by=BY)
     assert changed == store.get(key.public_id)
-    assert changed.terms == KeyPolicy(name="search", token_budget=5, metadata={"team": "a"})
+    assert changed.policy == KeyPolicy(name="search", token_budget=5, metadata={"team": "a"})
 
 
 def test_terms_that_cannot_be_change_nothing(store):
@@ -130,9 +130,9 @@ def test_a_reader_is_given_what_changed_since_and_no_more(store):
     seen = store.read().revision
     store.revoke(one.public_id, by=BY)
     store.amend(other.public_id, {"models": ["m"]}, by=BY)
-    reading = store.read(seen)
-    assert (reading.is_whole, list(reading.keys), reading.removed) == (False, [other.public_id], [one.public_id])
-    assert reading.keys[other.public_id].caller.models == ("m",)
+    changes = store.read(seen)
+    assert (changes.is_whole, list(changes.keys), changes.removed) == (False, [other.public_id], [one.public_id])
+    assert changes.keys[other.public_id].caller.models == ("m",)
     assert sorted(in_force(store)) == sorted([other.public_id, third.public_id])
 
 

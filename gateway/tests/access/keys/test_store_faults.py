@@ -46,13 +46,13 @@ def opened_up(path):
 def test_a_locked_file_can_be_read_and_a_change_says_why_not(file_store):
     text, key = add(file_store)
     impatient = store_in(path_of(file_store).parent, busy_timeout_seconds=BUSY_SECONDS)
-    keyring = opened(impatient)
+    key_snapshot = opened(impatient)
     other = sqlite3.connect(path_of(file_store), isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(OperatorError, match=r"^the key database .*gateway\.db cannot be used: database is locked$"):
         impatient.revoke(key.public_id, by=BY)
-    keyring.refresh()
-    assert keyring.caller(text)
+    key_snapshot.refresh()
+    assert key_snapshot.caller(text)
     assert in_force(impatient) == [key.public_id]
     other.execute("ROLLBACK")
     other.close()
@@ -67,8 +67,8 @@ def test_a_file_that_may_not_be_written_can_be_read(file_store):
         store = store_in(path.parent)
         with unprivileged():
             store.open()
-            keyring = opened(store)
-            assert keyring.caller(text)
+            key_snapshot = opened(store)
+            assert key_snapshot.caller(text)
             with pytest.raises(OperatorError, match=r"^the key database .* cannot be used: attempt to write a readonly database$"):
                 add(store)
             store.close()
@@ -78,22 +78,22 @@ def test_a_file_that_may_not_be_written_can_be_read(file_store):
 
 def test_a_truncated_file_is_told_and_the_known_keys_go_on(file_store):
     text, _ = add(file_store)
-    keyring = opened(file_store)
+    key_snapshot = opened(file_store)
     for num_bytes in (5000, 1000, 0):
         file_store.close()
         os.truncate(path_of(file_store), num_bytes)
         with pytest.raises(OperatorError, match=r"^the key database .* cannot be used: [^\n]+$"):
-            keyring.refresh()
-        assert keyring.caller(text)
+            key_snapshot.refresh()
+        assert key_snapshot.caller(text)
 
 
 def test_a_file_that_went_away_is_not_made_again_empty(file_store):
     text, _ = add(file_store)
-    keyring = opened(file_store)
+    key_snapshot = opened(file_store)
     path_of(file_store).unlink()
     with pytest.raises(OperatorError, match=r"cannot be used: unable to open database file$"):
-        keyring.refresh()
-    assert keyring.caller(text)
+        key_snapshot.refresh()
+    assert key_snapshot.caller(text)
     assert not path_of(file_store).exists()
 
 
@@ -103,29 +103,29 @@ def test_a_backup_put_in_the_files_place_is_noticed_without_a_restart(file_store
     other.open()
     from_backup, _ = add(other)
     other.close()
-    keyring = opened(file_store)
+    key_snapshot = opened(file_store)
     for leftover in path_of(file_store).parent.glob("gateway.db-*"):
         leftover.unlink()
     path_of(other).rename(path_of(file_store))
-    keyring.refresh()
-    assert keyring.caller(from_backup)
-    assert text.split("-")[2] not in keyring.stored
+    key_snapshot.refresh()
+    assert key_snapshot.caller(from_backup)
+    assert text.split("-")[2] not in key_snapshot.stored
 
 
 def test_a_killed_server_is_told_without_its_password_and_found_again(postgres, tmp_path):
     url = postgres.new_database()
     store = opened_store(url, tmp_path)
     text, key = add(store)
-    keyring = opened(store)
+    key_snapshot = opened(store)
     postgres.kill()
     try:
         with pytest.raises(OperatorError, match=r"^the key database at 127\.0\.0\.1 cannot be used: [^\n]+$") as caught:
-            keyring.refresh()
+            key_snapshot.refresh()
         assert postgres.password not in str(caught.value)
-        assert keyring.caller(text)
+        assert key_snapshot.caller(text)
     finally:
         postgres.start()
-    keyring.refresh()
+    key_snapshot.refresh()
     store.revoke(key.public_id, by=BY)
     store.close()
 

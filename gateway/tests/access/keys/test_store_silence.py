@@ -157,39 +157,39 @@ async def test_ten_minutes_of_a_store_that_hangs(through, proxy):
     """By a clock that is moved: known keys go on for their time, then 503 at once; and all is well as soon as the store is."""
     clock = FakeClock()
     text, _ = add(through)
-    keyring = KeySnapshot(AuthSettings(max_snapshot_age_seconds=300), through, clock)
-    await keyring.start()
+    key_snapshot = KeySnapshot(AuthSettings(max_snapshot_age_seconds=300), through, clock)
+    await key_snapshot.start()
     proxy.swallow(also_new=True)
     with capture_logs() as lines:
-        while not keyring.is_away:
+        while not key_snapshot.is_away:
             await asyncio.sleep(0.02)
         for minute in range(10):
             assert clock() == 1000 + 60 * minute
             if minute < 5:
-                assert (await keyring.authenticate(text)).public_id
+                assert (await key_snapshot.authenticate(text)).public_id
                 with pytest.raises(InvalidKey):
-                    await keyring.authenticate(new_key()[0])  # at once: nobody is asked
+                    await key_snapshot.authenticate(new_key()[0])  # at once: nobody is asked
             elif minute > 5:
                 with pytest.raises(StoreUnavailable):
-                    await keyring.authenticate(text)
+                    await key_snapshot.authenticate(text)
             clock.advance(60)
         proxy.mend()
         async with asyncio.timeout(30):
-            while keyring.is_away:
+            while key_snapshot.is_away:
                 await asyncio.sleep(0.02)
-        assert (await keyring.authenticate(text)).public_id
-    await keyring.close()
+        assert (await key_snapshot.authenticate(text)).public_id
+    await key_snapshot.close()
     told = [line["event"] for line in lines if line["event"].startswith("key_store")]
     assert told == ["key_store_unavailable", "key_store_available"]
 
 
 def test_usage_is_written_over_a_fresh_connection(through, proxy):
-    ledger = UsageStore(through.database)
-    ledger.add([UsageTotals("a", "m", "2026-11-25T08", 1, 1, 1, 0)])
+    usage_store = UsageStore(through.database)
+    usage_store.add([UsageTotals("a", "m", "2026-11-25T08", 1, 1, 1, 0)])
     proxy.swallow()
     with capture_logs():
-        ledger.add([UsageTotals("a", "m", "2026-11-25T08", 1, 1, 1, 0)])
-    assert [row.requests for row in ledger.report(by="month", since="2000", limit=10)] == [2]
+        usage_store.add([UsageTotals("a", "m", "2026-11-25T08", 1, 1, 1, 0)])
+    assert [row.requests for row in usage_store.report(by="month", since="2000", limit=10)] == [2]
 
 
 async def test_a_thread_that_never_comes_back_is_left_behind_and_the_next_work_is_done(worker):

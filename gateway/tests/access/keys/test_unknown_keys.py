@@ -17,100 +17,100 @@ pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.fixture
-async def keyring(store, another, monkeypatch):
+async def key_snapshot(store, another, monkeypatch):
     """Of another process than `store`, and one that keeps no watch within the test. `num_asked` counts questions to the store."""
     monkeypatch.setattr(keyring_module, "REFRESH_SECONDS", 1000)
-    keyring = KeySnapshot(AuthSettings(), another())
-    await keyring.start()
-    read, keyring.num_asked = keyring.store.read, 0
+    key_snapshot = KeySnapshot(AuthSettings(), another())
+    await key_snapshot.start()
+    read, key_snapshot.num_asked = key_snapshot.store.read, 0
 
     def counted(seen=None):
-        keyring.num_asked += 1
+        key_snapshot.num_asked += 1
         return read(seen)
 
-    keyring.store.read = counted
-    yield keyring
-    await keyring.close()
+    key_snapshot.store.read = counted
+    yield key_snapshot
+    await key_snapshot.close()
 
 
-async def refused(keyring, text):
+async def refused(key_snapshot, text):
     with pytest.raises(InvalidKey, match=r"^Incorrect API key provided: .*\*\*\*"):
-        await keyring.admitted(text)
+        await key_snapshot.admitted(text)
 
 
-async def test_a_key_made_by_another_process_works_at_once(keyring, store):
+async def test_a_key_made_by_another_process_works_at_once(key_snapshot, store):
     text, key = add(store)
-    assert (await keyring.admitted(text)).public_id == key.public_id
-    await keyring.admitted(text)
-    assert keyring.num_asked == 1
+    assert (await key_snapshot.admitted(text)).public_id == key.public_id
+    await key_snapshot.admitted(text)
+    assert key_snapshot.num_asked == 1
 
 
-async def test_a_key_rotated_by_another_process_works_at_once(keyring, store):
+async def test_a_key_rotated_by_another_process_works_at_once(key_snapshot, store):
     from datetime import timedelta
 
     _, key = add(store)
-    assert await keyring.renew()
+    assert await key_snapshot.renew()
     text, rotated = new_key(key.public_id)
     store.rotate(rotated, grace=timedelta(), by=BY)
-    assert (await keyring.admitted(text)).public_id == key.public_id
+    assert (await key_snapshot.admitted(text)).public_id == key.public_id
 
 
-async def test_one_that_is_nowhere_is_asked_for_once_and_remembered(keyring):
+async def test_one_that_is_nowhere_is_asked_for_once_and_remembered(key_snapshot):
     text, _ = new_key()
     for _ in range(3):
-        await refused(keyring, text)
-    assert keyring.num_asked == 1
+        await refused(key_snapshot, text)
+    assert key_snapshot.num_asked == 1
 
 
-async def test_a_wrong_secret_an_unknown_id_a_revoked_and_an_expired_key_all_ask_alike(keyring, store):
+async def test_a_wrong_secret_an_unknown_id_a_revoked_and_an_expired_key_all_ask_alike(key_snapshot, store):
     """Else the time it takes would tell a stranger which ids there are."""
     _, key = add(store)
     expired, _ = add(store, expires_at="2020-01-01T00:00:00Z")
     revoked, gone = add(store)
     store.revoke(gone.public_id, by=BY)
-    assert await keyring.renew()
+    assert await key_snapshot.renew()
     for number, text in enumerate((new_key()[0], new_key(key.public_id)[0], expired, revoked), start=2):
-        await refused(keyring, text)
-        assert keyring.num_asked == number
+        await refused(key_snapshot, text)
+        assert key_snapshot.num_asked == number
 
 
 @pytest.mark.parametrize(
     "text", ["", "sk-gw-", "a-key-of-the-environment-unknown", "sk-gw-short-secret", "sk-gw-{}-é", "sk-proj-abcdef"]
 )
-async def test_what_is_not_of_a_keys_form_asks_nobody(keyring, text):
-    await refused(keyring, text)
-    assert keyring.num_asked == 0
+async def test_what_is_not_of_a_keys_form_asks_nobody(key_snapshot, text):
+    await refused(key_snapshot, text)
+    assert key_snapshot.num_asked == 0
 
 
-async def test_many_at_once_share_a_question(keyring, store):
+async def test_many_at_once_share_a_question(key_snapshot, store):
     texts = [add(store)[0] for _ in range(50)]
-    await asyncio.gather(*(keyring.admitted(text) for text in texts))
-    assert keyring.num_asked <= 2
-    await asyncio.gather(*(refused(keyring, new_key()[0]) for _ in range(50)))
-    assert keyring.num_asked <= 4
+    await asyncio.gather(*(key_snapshot.admitted(text) for text in texts))
+    assert key_snapshot.num_asked <= 2
+    await asyncio.gather(*(refused(key_snapshot, new_key()[0]) for _ in range(50)))
+    assert key_snapshot.num_asked <= 4
 
 
-async def test_while_the_store_is_away_nobody_is_asked_for(keyring):
-    keyring.outage.begin("it cannot be reached")
-    await refused(keyring, new_key()[0])
-    assert keyring.num_asked == 0
+async def test_while_the_store_is_away_nobody_is_asked_for(key_snapshot):
+    key_snapshot.outage.begin("it cannot be reached")
+    await refused(key_snapshot, new_key()[0])
+    assert key_snapshot.num_asked == 0
 
 
-async def test_a_store_that_does_not_answer_costs_a_bounded_wait_and_is_asked_again_later(keyring, monkeypatch):
+async def test_a_store_that_does_not_answer_costs_a_bounded_wait_and_is_asked_again_later(key_snapshot, monkeypatch):
     import threading
 
     from gateway.access.keys import unknown_keys
 
     monkeypatch.setattr(unknown_keys, "WAIT_SECONDS", 0.1)
     gate = threading.Event()
-    read = keyring.store.read
-    keyring.store.read = lambda seen=None: gate.wait() and read(seen)
+    read = key_snapshot.store.read
+    key_snapshot.store.read = lambda seen=None: gate.wait() and read(seen)
     text, _ = new_key()
-    await refused(keyring, text)
+    await refused(key_snapshot, text)
     gate.set()
-    keyring.store.read = read
-    await refused(keyring, text)
-    assert keyring.num_asked >= 1
+    key_snapshot.store.read = read
+    await refused(key_snapshot, text)
+    assert key_snapshot.num_asked >= 1
 
 
 async def test_questions_are_spaced_out_for_all_together():

@@ -18,9 +18,9 @@ LIMITS = RateLimits(Rate(60, 10), Rate(600, 100), max_concurrent_requests=3)
 class Elsewhere(LocalRateLimitStore):
     """Shared meters whose server is away as long as `outage` has a reason."""
 
-    async def enter(self, caller, limits, visit, *, min_tokens):
+    async def enter(self, caller, limits, lease, *, min_tokens):
         self.refuse()
-        return await super().enter(caller, limits, visit, min_tokens=min_tokens)
+        return await super().enter(caller, limits, lease, min_tokens=min_tokens)
 
     async def charge(self, caller, limits, num_tokens):
         self.refuse()
@@ -53,8 +53,8 @@ def meters(shared, clock):
     return meters
 
 
-async def entered(meters, visit, limits=LIMITS, caller="a"):
-    return (await meters.enter(caller, limits, visit, min_tokens=1)).refused
+async def entered(meters, lease, limits=LIMITS, caller="a"):
+    return (await meters.enter(caller, limits, lease, min_tokens=1)).refused
 
 
 async def test_while_the_server_is_there_it_is_asked_and_nothing_is_kept_here(meters, shared):
@@ -83,8 +83,8 @@ async def test_what_was_used_here_is_owed_there_once_and_nobody_has_a_second_bur
     await meters.charge("a", unbounded, 70)
     shared.outage = None
     assert await entered(meters, "next", unbounded) == "requests"
-    reading = await meters.charge("a", unbounded, 30)
-    assert (reading.refused, reading.tokens_debt) == (None, 100 * MINUTE)
+    state = await meters.charge("a", unbounded, 30)
+    assert (state.refused, state.tokens_debt) == (None, 100 * MINUTE)
     assert (await meters.charge("a", unbounded, 1)).refused == "tokens"
     assert meters.local.debts("a", unbounded) is None
 
@@ -105,13 +105,13 @@ async def unreachable(*_):
 
 async def test_a_place_taken_here_counts_when_the_server_is_back_and_is_freed_here(meters, shared):
     shared.outage = "gone"
-    assert [await entered(meters, visit) for visit in ("v1", "v2")] == [None, None]
+    assert [await entered(meters, lease) for lease in ("v1", "v2")] == [None, None]
     shared.outage = None
-    assert [await entered(meters, visit) for visit in ("v3", "v4")] == [None, "concurrency"]
+    assert [await entered(meters, lease) for lease in ("v3", "v4")] == [None, "concurrency"]
     meters.leave("a", LIMITS, "v1", Cost())
     assert await entered(meters, "v5") is None
-    for visit in ("v2", "v3", "v5"):
-        meters.leave("a", LIMITS, visit, Cost())
+    for lease in ("v2", "v3", "v5"):
+        meters.leave("a", LIMITS, lease, Cost())
     assert (meters.local.num_running("a"), shared.num_running("a"), meters.here) == (0, 0, set())
 
 

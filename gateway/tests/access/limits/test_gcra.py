@@ -39,11 +39,11 @@ class OneCaller(RuleBasedStateMachine):
     def charge(self, num_requests: int, num_tokens: int) -> None:
         costs = (num_requests, num_tokens)
         waits = [model.wait(self.now, cost) for model, cost in zip(self.models, costs, strict=True)]
-        reading = self.meters.take(self.look(), self.limits, Cost(*costs), num_tokens)
-        assert (reading.refused is None) == (max(waits) == 0)
-        assert reading.wait == max(waits)
-        if reading.refused:
-            assert waits[("requests", "tokens").index(reading.refused)] == reading.wait
+        state = self.meters.take(self.look(), self.limits, Cost(*costs), num_tokens)
+        assert (state.refused is None) == (max(waits) == 0)
+        assert state.wait == max(waits)
+        if state.refused:
+            assert waits[("requests", "tokens").index(state.refused)] == state.wait
         else:
             for model, cost in zip(self.models, costs, strict=True):
                 model.charge(self.now, cost)

@@ -28,14 +28,14 @@ class AwayMeters(LocalRateLimitStore):
     outage = "it cannot be reached"
     left: tuple[str, Cost] | None = None
 
-    async def enter(self, caller, limits, visit, *, min_tokens):
+    async def enter(self, caller, limits, lease, *, min_tokens):
         raise RateLimitStoreUnavailable("it cannot be reached")
 
     async def charge(self, caller, limits, num_tokens):
         raise RateLimitStoreUnavailable("it cannot be reached")
 
-    def leave(self, caller, limits, visit, returned):
-        self.on_cancelled = (visit, returned)
+    def leave(self, caller, limits, lease, returned):
+        self.on_cancelled = (lease, returned)
 
 
 @pytest.fixture
@@ -43,8 +43,8 @@ def clock():
     return FakeClock()
 
 
-def limiter_of(clock, *, meters=None, **settings):
-    return Limiter(LimitSettings(**settings), meters or LocalRateLimitStore(clock), Metrics())
+def limiter_of(clock, *, limit_store=None, **settings):
+    return Limiter(LimitSettings(**settings), limit_store or LocalRateLimitStore(clock), Metrics())
 
 
 def standing(limiter, caller="a"):
@@ -55,19 +55,19 @@ def standing(limiter, caller="a"):
 
 
 async def served(limiter, num_tokens, error=None, caller="a", cached=0):
-    visit = limiter.lease(Caller(caller))
-    async with visit:
-        await visit.charge(num_tokens, num_cached_tokens=cached)
+    lease = limiter.lease(Caller(caller))
+    async with lease:
+        await lease.charge(num_tokens, num_cached_tokens=cached)
         if error is not None:
             raise error
-    return visit
+    return lease
 
 
 async def test_a_request_and_its_tokens_are_charged_once(clock):
     limiter = limiter_of(clock, requests_per_minute=60, tokens_per_minute=600, tokens_burst=100)
-    visit = await served(limiter, 30)
+    lease = await served(limiter, 30)
     assert standing(limiter) == (9, 70)
-    assert visit.state == RateState(60_000_000, 30 * 60_000_000)
+    assert lease.state == RateState(60_000_000, 30 * 60_000_000)
 
 
 @pytest.mark.parametrize(
@@ -92,11 +92,11 @@ async def test_what_the_client_or_the_work_did_is_not_given_back(clock, error):
 
 async def test_a_reply_that_gives_back_shows_it(clock):
     limiter = limiter_of(clock, requests_per_minute=60, tokens_per_minute=600, tokens_burst=100)
-    visit = limiter.lease(Caller("a"))
-    await visit.__aenter__()
-    await visit.charge(30)
-    await visit.__aexit__(Overloaded, Overloaded(), None)
-    assert visit.state == RateState()
+    lease = limiter.lease(Caller("a"))
+    await lease.__aenter__()
+    await lease.charge(30)
+    await lease.__aexit__(Overloaded, Overloaded(), None)
+    assert lease.state == RateState()
 
 
 async def test_a_request_refused_for_its_tokens_stays_charged_as_one(clock):
@@ -182,20 +182,20 @@ async def test_a_key_has_its_own_limits(clock):
 
 
 async def test_while_nobody_can_tell_requests_are_let_through_if_so_configured(clock):
-    meters = AwayMeters(clock)
+    limit_store = AwayMeters(clock)
     limits = {"requests_per_minute": 60, "tokens_per_minute": 600, "max_concurrent_requests": 1}
-    limiter = limiter_of(clock, meters=meters, **limits, on_limiter_failure="allow")
+    limiter = limiter_of(clock, limit_store=limit_store, **limits, on_limiter_failure="allow")
     for _ in range(101):
-        visit = await served(limiter, 30)
-        assert visit.state is None
+        lease = await served(limiter, 30)
+        assert lease.state is None
     assert limiter.metrics.registry.get_sample_value("gateway_limiter_failures_total", {"decision": "allowed"}) == 202
     assert limiter.shortfall == "allow"
-    assert meters.on_cancelled is not None
-    assert meters.on_cancelled[1] == Cost()  # nothing was charged, so nothing is given back
+    assert limit_store.on_cancelled is not None
+    assert limit_store.on_cancelled[1] == Cost()  # nothing was charged, so nothing is given back
 
 
 async def test_while_nobody_can_tell_requests_are_refused_if_so_configured(clock):
-    limiter = limiter_of(clock, meters=AwayMeters(clock), requests_per_minute=60, on_limiter_failure="deny")
+    limiter = limiter_of(clock, limit_store=AwayMeters(clock), requests_per_minute=60, on_limiter_failure="deny")
     with pytest.raises(LimiterUnavailable) as caught:
         await served(limiter, 30)
     assert (caught.value.status, caught.value.code, caught.value.headers()) == (503, "limiter_unavailable", {"Retry-After": "2"})
@@ -203,9 +203,9 @@ async def test_while_nobody_can_tell_requests_are_refused_if_so_configured(clock
 
 
 async def test_callers_without_limits_ask_nobody(clock):
-    limiter = limiter_of(clock, meters=AwayMeters(clock), on_limiter_failure="deny")
-    visit = await served(limiter, 10**9)
-    assert visit.state is None
+    limiter = limiter_of(clock, limit_store=AwayMeters(clock), on_limiter_failure="deny")
+    lease = await served(limiter, 10**9)
+    assert lease.state is None
 
 
 async def test_only_what_exceeds_a_whole_minute_can_never_fit(clock):

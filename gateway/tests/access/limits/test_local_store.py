@@ -22,9 +22,9 @@ def meters(clock):
 
 async def test_a_request_refused_by_one_meter_is_charged_to_none(meters):
     await meters.charge("a", LIMITS, 1000)
-    reading = await meters.enter("a", LIMITS, "v", min_tokens=1)
-    assert (reading.refused, reading.wait) == ("tokens", SECOND // 100)
-    assert LIMITS.requests.remaining(reading.requests_debt) == 100
+    state = await meters.enter("a", LIMITS, "v", min_tokens=1)
+    assert (state.refused, state.wait) == ("tokens", SECOND // 100)
+    assert LIMITS.requests.remaining(state.requests_debt) == 100
     assert (await meters.enter("a", LIMITS, "v", min_tokens=0)).refused is None
 
 
@@ -38,10 +38,10 @@ async def test_the_longer_wait_is_told(meters):
 
 
 async def test_so_many_run_at_once_and_one_more_is_not_charged(meters):
-    for visit in ("v1", "v2"):
-        assert (await meters.enter("a", LIMITS, visit, min_tokens=0)).refused is None
-    reading = await meters.enter("a", LIMITS, "v3", min_tokens=0)
-    assert (reading.refused, LIMITS.requests.remaining(reading.requests_debt)) == ("concurrency", 98)
+    for lease in ("v1", "v2"):
+        assert (await meters.enter("a", LIMITS, lease, min_tokens=0)).refused is None
+    state = await meters.enter("a", LIMITS, "v3", min_tokens=0)
+    assert (state.refused, LIMITS.requests.remaining(state.requests_debt)) == ("concurrency", 98)
     assert (await meters.enter("b", LIMITS, "v3", min_tokens=0)).refused is None
     meters.leave("a", LIMITS, "v1", Cost())
     assert (await meters.enter("a", LIMITS, "v3", min_tokens=0)).refused is None
@@ -52,8 +52,8 @@ async def test_what_is_given_back_lifts_nobody_above_a_full_burst(meters, clock)
     await meters.charge("a", LIMITS, 500)
     clock.advance(4)  # 400 of them have come back by themselves
     meters.leave("a", LIMITS, "v", Cost(1, 500))
-    reading = await meters.charge("a", LIMITS, 0)
-    assert (reading.requests_debt, reading.tokens_debt) == (0, 0)
+    state = await meters.charge("a", LIMITS, 0)
+    assert (state.requests_debt, state.tokens_debt) == (0, 0)
     assert (await meters.charge("a", LIMITS, 1001)).refused == "tokens"
 
 

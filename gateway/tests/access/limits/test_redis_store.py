@@ -55,11 +55,11 @@ async def opened(request):
 
 
 async def asked(server, *words):
-    link = await open_connection(address_of(server.url), 1.0, NameLookup())
+    connection = await open_connection(address_of(server.url), 1.0, NameLookup())
     try:
-        return await link.ask(*words)
+        return await connection.ask(*words)
     finally:
-        link.close("done")
+        connection.close("done")
 
 
 async def until(is_true):
@@ -101,30 +101,30 @@ def test_the_script_and_the_meters_of_one_process_agree_to_the_microsecond(modul
         nonlocal now
         local = LocalRateLimitStore(lambda: now / SECOND)
         shared = RedisRateLimitStore(address_of(module_redis.url), timeout_seconds=1, lease_seconds=3600)
-        link = await open_connection(shared.address, 1.0, NameLookup())
-        await link.ask("FLUSHALL")
+        connection = await open_connection(shared.address, 1.0, NameLookup())
+        await connection.ask("FLUSHALL")
         running = []
         for number, (action, step, num_tokens) in enumerate(operations):
             now += step
-            visit, needed, charged = f"v{number}", Cost(), Cost()
+            lease, needed, charged = f"v{number}", Cost(), Cost()
             if action == "enter":
-                expected = await local.enter("a", limits, visit, min_tokens=1)
+                expected = await local.enter("a", limits, lease, min_tokens=1)
                 needed, charged = Cost(1, 1), Cost(1)
-                running += [visit] if expected.refused is None else []
+                running += [lease] if expected.refused is None else []
             elif action == "charge":
                 expected = await local.charge("a", limits, num_tokens)
                 needed = charged = Cost(tokens=num_tokens)
             elif running:
-                visit = running.pop()
-                local.leave("a", limits, visit, Cost(1, num_tokens))
+                lease = running.pop()
+                local.leave("a", limits, lease, Cost(1, num_tokens))
                 charged, meter = Cost(-1, -num_tokens), local.meters["a"]
                 expected = RateState(meter.requests_debt, meter.tokens_debt)
             else:
                 continue
-            words = shared.arguments(limits, action, visit, needed=needed, charged=charged)
-            told = await link.ask("EVAL", script, 2, *keys_of("a"), *words, now // SECOND, now % SECOND)
+            words = shared.arguments(limits, action, lease, needed=needed, charged=charged)
+            told = await connection.ask("EVAL", script, 2, *keys_of("a"), *words, now // SECOND, now % SECOND)
             assert RateState(told[2], told[3], REFUSALS[told[0]], told[1]) == expected
-        link.close("done")
+        connection.close("done")
 
     asyncio.run(check())
 
@@ -133,25 +133,25 @@ async def test_two_gateways_count_together(module_redis, opened):
     await asked(module_redis, "FLUSHALL")
     one, other = await opened(module_redis), await opened(module_redis)
     for number in range(100):
-        reading = await (one, other)[number % 2].enter("key", RateLimits(requests=Rate(6, 100)), "", min_tokens=0)
-        assert reading.refused is None
-    reading = await one.enter("key", RateLimits(requests=Rate(6, 100)), "", min_tokens=0)
-    assert reading.refused == "requests"
-    assert 9 * SECOND < reading.wait <= 10 * SECOND
+        state = await (one, other)[number % 2].enter("key", RateLimits(requests=Rate(6, 100)), "", min_tokens=0)
+        assert state.refused is None
+    state = await one.enter("key", RateLimits(requests=Rate(6, 100)), "", min_tokens=0)
+    assert state.refused == "requests"
+    assert 9 * SECOND < state.wait <= 10 * SECOND
     assert (await other.enter("another", LIMITS, "x", min_tokens=0)).refused is None
 
 
 async def test_a_refused_visit_takes_nothing_and_one_that_left_frees_its_place(module_redis, opened):
     await asked(module_redis, "FLUSHALL")
     meters, slow = await opened(module_redis), RateLimits(Rate(1, 100), None, max_concurrent_requests=2)
-    readings = [await meters.enter("key", slow, visit, min_tokens=0) for visit in ("v1", "v2", "v3")]
-    assert [reading.refused for reading in readings] == [None, None, "concurrency"]
+    readings = [await meters.enter("key", slow, lease, min_tokens=0) for lease in ("v1", "v2", "v3")]
+    assert [state.refused for state in readings] == [None, None, "concurrency"]
     assert slow.requests.remaining(readings[-1].requests_debt) == 98
     assert set(meters.running) == {"v1", "v2"}
     meters.leave("key", slow, "v1", Cost(requests=1))
-    reading = await meters.enter("key", slow, "v4", min_tokens=0)
-    assert reading.refused is None
-    assert slow.requests.remaining(reading.requests_debt) == 98
+    state = await meters.enter("key", slow, "v4", min_tokens=0)
+    assert state.refused is None
+    assert slow.requests.remaining(state.requests_debt) == 98
 
 
 async def test_places_of_a_gateway_that_died_are_free_when_their_leases_end_and_those_of_one_that_lives_are_kept(redis, opened):
@@ -177,9 +177,9 @@ async def test_a_server_clock_that_was_set_back_locks_nobody_out(module_redis, o
     later = time.time_ns() // 1000 + 3600 * SECOND
     await asked(module_redis, "HSET", keys_of("key")[0], "requests", 100 * MINUTE, "tokens", 0, "at", later)
     await asked(module_redis, "ZADD", keys_of("key")[1], later, "old")
-    reading = await meters.enter("key", limits, "new", min_tokens=0)
-    assert reading.refused == "concurrency"
-    assert limits.requests.remaining(reading.requests_debt) == 0  # and nothing was given away
+    state = await meters.enter("key", limits, "new", min_tokens=0)
+    assert state.refused == "concurrency"
+    assert limits.requests.remaining(state.requests_debt) == 0  # and nothing was given away
     score = float(await asked(module_redis, "ZSCORE", keys_of("key")[1], "old"))
     assert score / SECOND - time.time() <= meters.lease_seconds
 
@@ -270,7 +270,7 @@ async def test_who_stops_waiting_disturbs_nobody(module_redis, opened):
     for task in leaving:
         task.cancel()
     readings = await asyncio.gather(*staying)
-    debts = [LIMITS.tokens.burst - LIMITS.tokens.remaining(reading.tokens_debt) for reading in readings]
+    debts = [LIMITS.tokens.burst - LIMITS.tokens.remaining(state.tokens_debt) for state in readings]
     assert debts == list(range(20))
 
 

@@ -22,16 +22,16 @@ DAY = 86_400.0
 @pytest.fixture
 async def watched(store):
     clock = FakeClock(NOW.timestamp())
-    keyring = KeySnapshot(AuthSettings(), store, wall_clock=clock)
-    bookkeeper = UsageRecorder(UsageStore(store.database), UsageSettings(), metrics=Metrics(), wall_clock=clock)
-    gauges = KeyGauges(keyring, bookkeeper, bookkeeper.metrics, clock)
-    await keyring.start()
-    await bookkeeper.start()
+    key_snapshot = KeySnapshot(AuthSettings(), store, wall_clock=clock)
+    recorder = UsageRecorder(UsageStore(store.database), UsageSettings(), metrics=Metrics(), wall_clock=clock)
+    gauges = KeyGauges(key_snapshot, recorder, recorder.metrics, clock)
+    await key_snapshot.start()
+    await recorder.start()
     await gauges.start()
     yield gauges
     await gauges.close()
-    await bookkeeper.close()
-    await keyring.close()
+    await recorder.close()
+    await key_snapshot.close()
 
 
 def shown(gauges, name):
@@ -39,7 +39,7 @@ def shown(gauges, name):
 
 
 async def looked(gauges):
-    await gauges.keyring.worker.run(gauges.keyring.refresh)
+    await gauges.key_snapshot.worker.run(gauges.key_snapshot.refresh)
     await gauges.update()
 
 
@@ -49,7 +49,7 @@ async def test_a_budget_s_share_is_shown_and_renewed_with_its_period(watched, st
     await looked(watched)
     assert shown(watched, "gateway_key_budget_used_ratio") == {key.public_id: 0}
     caller = Caller(key.public_id, Allowance(token_budget=100, budget_period="day"))
-    watched.bookkeeper.record(caller, model="m", num_inputs=1, num_tokens=85, num_cached_tokens=0)
+    watched.recorder.record(caller, model="m", num_inputs=1, num_tokens=85, num_cached_tokens=0)
     await looked(watched)
     assert shown(watched, "gateway_key_budget_used_ratio") == {key.public_id: 0.85}
     watched.wall_clock.advance(DAY)

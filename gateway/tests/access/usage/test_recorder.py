@@ -40,112 +40,112 @@ def make(clock):
     return build
 
 
-def note(bookkeeper, caller, num_tokens=10, model="m"):
-    bookkeeper.record(caller, model=model, num_inputs=2, num_tokens=num_tokens, num_cached_tokens=3)
+def note(recorder, caller, num_tokens=10, model="m"):
+    recorder.record(caller, model=model, num_inputs=2, num_tokens=num_tokens, num_cached_tokens=3)
 
 
 def reported(store, by="hour"):
     return UsageStore(store.database).report(by=by, since="2000", limit=1000)
 
 
-def is_spent(bookkeeper, caller):
+def is_spent(recorder, caller):
     try:
-        bookkeeper.refuse_spent(caller)
+        recorder.refuse_spent(caller)
     except InsufficientQuota:
         return True
     return False
 
 
-def budgeted(store, **terms):
-    _, key = add(store, **terms)
-    return Caller(key.public_id, store.get(key.public_id).terms.allowance)
+def budgeted(store, **policy):
+    _, key = add(store, **policy)
+    return Caller(key.public_id, store.get(key.public_id).policy.allowance)
 
 
 async def test_requests_are_counted_by_key_model_and_hour(store, make, clock):
-    bookkeeper = make(store)
-    await bookkeeper.start()
+    recorder = make(store)
+    await recorder.start()
     for _ in range(2):
-        note(bookkeeper, Caller("a"))
-    note(bookkeeper, Caller("a"), model="n")
-    note(bookkeeper, Caller("env-12345678"))
+        note(recorder, Caller("a"))
+    note(recorder, Caller("a"), model="n")
+    note(recorder, Caller("env-12345678"))
     clock.advance(60)
-    note(bookkeeper, Caller("a"))
+    note(recorder, Caller("a"))
     assert reported(store) == []  # nothing was written on the way
-    await bookkeeper.flush()
+    await recorder.flush()
     assert reported(store) == [
         UsageTotals("a", "m", "2026-11-30T22", 2, 4, 20, 6),
         UsageTotals("a", "n", "2026-11-30T22", 1, 2, 10, 3),
         UsageTotals("env-12345678", "m", "2026-11-30T22", 1, 2, 10, 3),
         UsageTotals("a", "m", "2026-11-30T23", 1, 2, 10, 3),
     ]
-    await bookkeeper.close()
+    await recorder.close()
     assert len(reported(store)) == 4
 
 
 async def test_it_is_written_every_few_seconds_by_a_task_of_its_own(store, make):
-    bookkeeper = make(store, flush_seconds=0.1)
-    await bookkeeper.start()
+    recorder = make(store, flush_seconds=0.1)
+    await recorder.start()
     for number in (1, 2):
-        note(bookkeeper, Caller("a"))
+        note(recorder, Caller("a"))
         await until(
             lambda number=number: reported(store)[:1] and reported(store)[0].requests == number, within_seconds=BOUND_SECONDS
         )
-    assert bookkeeper.is_running
-    await bookkeeper.close()
-    assert not bookkeeper.is_running
+    assert recorder.is_running
+    await recorder.close()
+    assert not recorder.is_running
 
 
 async def test_what_is_left_is_written_at_the_stop(store, make):
-    bookkeeper = make(store)
-    await bookkeeper.start()
-    note(bookkeeper, Caller("a"))
-    await bookkeeper.close()
+    recorder = make(store)
+    await recorder.start()
+    note(recorder, Caller("a"))
+    await recorder.close()
     assert [row.tokens for row in reported(store)] == [10]
 
 
 async def test_several_gateways_sum_rightly(store, another, make):
     bookkeepers = [make(store), make(another())]
-    for bookkeeper in bookkeepers:
-        await bookkeeper.start()
-        note(bookkeeper, Caller("a"))
-    await asyncio.gather(*(bookkeeper.close() for bookkeeper in bookkeepers))
+    for recorder in bookkeepers:
+        await recorder.start()
+        note(recorder, Caller("a"))
+    await asyncio.gather(*(recorder.close() for recorder in bookkeepers))
     assert [(row.requests, row.tokens) for row in reported(store)] == [(2, 20)]
 
 
 async def test_a_budget_stops_a_key_and_says_when_it_is_renewed(store, make):
     caller = budgeted(store, token_budget=25, budget_period="day")
-    bookkeeper = make(store)
-    await bookkeeper.start()
+    recorder = make(store)
+    await recorder.start()
     for _ in range(3):
-        assert not is_spent(bookkeeper, caller)
-        note(bookkeeper, caller)
+        assert not is_spent(recorder, caller)
+        note(recorder, caller)
     with pytest.raises(
         InsufficientQuota, match=r"^You exceeded your current quota: 25 tokens a day, .* 2026-12-01T00:00:00Z\."
     ) as caught:
-        bookkeeper.refuse_spent(caller)
+        recorder.refuse_spent(caller)
     error = caught.value
     assert (error.status, error.type, error.code) == (429, "insufficient_quota", "insufficient_quota")
     assert error.headers() == {"x-should-retry": "false"}
-    assert not is_spent(bookkeeper, Caller("somebody-else"))
-    await bookkeeper.close()
+    assert not is_spent(recorder, Caller("somebody-else"))
+    await recorder.close()
 
 
 @pytest.mark.parametrize(("period", "hours"), [("day", 1), ("month", 1), ("month", 31 * 24)])
 async def test_a_budget_is_whole_again_in_its_next_period(store, make, clock, period, hours):
     caller = budgeted(store, token_budget=10, budget_period=period)
-    bookkeeper = make(store)
-    await bookkeeper.start()
-    note(bookkeeper, caller)
-    await bookkeeper.flush()
-    assert is_spent(bookkeeper, caller)
+    recorder = make(store)
+    await recorder.start()
+    note(recorder, caller)
+    await recorder.flush()
+    assert is_spent(recorder, caller)
     clock.advance(59)
-    assert is_spent(bookkeeper, caller)
+    assert is_spent(recorder, caller)
     clock.advance(1 + 3600 * hours)
-    assert not is_spent(bookkeeper, caller)
-    await bookkeeper.flush()
-    assert not is_spent(bookkeeper, caller)
-    assert {place[1] for place in bookkeeper.spent} <= set(bookkeeper.periods())  # what is over is forgotten
-    await bookkeeper.close()
+    assert not is_spent(recorder, caller)
+    await recorder.flush()
+    assert not is_spent(recorder, caller)
+    assert {place[1] for place in recorder.spent} <= set(recorder.periods())  # what is over is forgotten
+    await recorder.close()
 
 
 async def test_a_budget_spent_at_another_gateway_is_known_after_a_flush(store, another, make):
@@ -177,133 +177,133 @@ async def test_a_gateway_that_starts_knows_what_was_spent(store, another, make):
 
 async def test_a_budget_that_was_raised_lets_the_key_go_on(store, make):
     caller = budgeted(store, token_budget=10)
-    bookkeeper = make(store)
-    await bookkeeper.start()
-    note(bookkeeper, caller)
-    assert is_spent(bookkeeper, caller)
-    assert not is_spent(bookkeeper, Caller(caller.public_id, Allowance(token_budget=11)))
-    await bookkeeper.close()
+    recorder = make(store)
+    await recorder.start()
+    note(recorder, caller)
+    assert is_spent(recorder, caller)
+    assert not is_spent(recorder, Caller(caller.public_id, Allowance(token_budget=11)))
+    await recorder.close()
 
 
 async def test_what_a_key_used_before_it_had_a_budget_counts(store, make):
     caller = budgeted(store)
-    bookkeeper = make(store)
-    await bookkeeper.start()
-    note(bookkeeper, caller)
+    recorder = make(store)
+    await recorder.start()
+    note(recorder, caller)
     with_budget = Caller(caller.public_id, Allowance(token_budget=10))
-    bookkeeper.refuse_spent(with_budget)  # it is not known yet
-    await bookkeeper.flush()
-    assert is_spent(bookkeeper, with_budget)
-    await bookkeeper.close()
+    recorder.refuse_spent(with_budget)  # it is not known yet
+    await recorder.flush()
+    assert is_spent(recorder, with_budget)
+    await recorder.close()
 
 
 async def test_what_is_counted_while_the_ledger_is_written_is_not_lost(store, make):
     caller = budgeted(store, token_budget=20)
-    bookkeeper = make(store)
-    await bookkeeper.start()
-    note(bookkeeper, caller)
-    flush = asyncio.create_task(bookkeeper.flush())
+    recorder = make(store)
+    await recorder.start()
+    note(recorder, caller)
+    flush = asyncio.create_task(recorder.flush())
     await asyncio.sleep(0)  # it has begun, and its thread may still write
-    note(bookkeeper, caller)
+    note(recorder, caller)
     await flush
-    assert is_spent(bookkeeper, caller)
-    await bookkeeper.close()
+    assert is_spent(recorder, caller)
+    await recorder.close()
     assert [row.tokens for row in reported(store)] == [20]
 
 
 async def test_while_the_store_is_away_usage_is_kept_and_written_once_it_is_back(file_store, make):
-    bookkeeper = make(file_store)
-    await bookkeeper.start()
-    note(bookkeeper, Caller("a"))
+    recorder = make(file_store)
+    await recorder.start()
+    note(recorder, Caller("a"))
     put_away(file_store)
     for _ in range(3):
         with pytest.raises(OperatorError):
-            await bookkeeper.flush()
-        note(bookkeeper, Caller("a"))
-    assert pending_rows(bookkeeper) == 1
+            await recorder.flush()
+        note(recorder, Caller("a"))
+    assert pending_rows(recorder) == 1
     bring_back(file_store)
-    await bookkeeper.flush()
+    await recorder.flush()
     assert [(row.requests, row.tokens) for row in reported(file_store)] == [(4, 40)]
-    assert pending_rows(bookkeeper) == 0
-    await bookkeeper.close()
+    assert pending_rows(recorder) == 0
+    await recorder.close()
 
 
 async def test_the_task_outlives_a_store_that_is_away(file_store, make):
-    bookkeeper = make(file_store, flush_seconds=0.1)
-    await bookkeeper.start()
+    recorder = make(file_store, flush_seconds=0.1)
+    await recorder.start()
     put_away(file_store)
-    note(bookkeeper, Caller("a"))
-    await until(lambda: pending_rows(bookkeeper) == 1, within_seconds=BOUND_SECONDS)
+    note(recorder, Caller("a"))
+    await until(lambda: pending_rows(recorder) == 1, within_seconds=BOUND_SECONDS)
     bring_back(file_store)
     await until(lambda: len(reported(file_store)) == 1, within_seconds=BOUND_SECONDS)
-    assert bookkeeper.is_running
-    await bookkeeper.close()
+    assert recorder.is_running
+    await recorder.close()
 
 
 async def test_a_killed_server_costs_no_usage(postgres, make, tmp_path):
     from gateway.tests.access.keys.test_store_faults import opened_store
 
     store = opened_store(postgres.new_database(), tmp_path)
-    bookkeeper = make(store)
-    await bookkeeper.start()
-    note(bookkeeper, Caller("a"))
+    recorder = make(store)
+    await recorder.start()
+    note(recorder, Caller("a"))
     postgres.kill()
     try:
         with pytest.raises(OperatorError):
-            await bookkeeper.flush()
+            await recorder.flush()
     finally:
         postgres.start()
-    await bookkeeper.close()
+    await recorder.close()
     assert [row.tokens for row in reported(store)] == [10]
     store.close()
 
 
 async def test_what_waits_is_bounded_and_what_is_given_up_is_counted(store, make):
-    bookkeeper = make(store, max_pending_rows=2)
-    await bookkeeper.start()
+    recorder = make(store, max_pending_rows=2)
+    await recorder.start()
     for key in "abcab":
-        note(bookkeeper, Caller(key))
-    assert len(bookkeeper.pending) == 2
-    assert bookkeeper.metrics.registry.get_sample_value("gateway_usage_rows_lost_total") == 1
-    await bookkeeper.close()
+        note(recorder, Caller(key))
+    assert len(recorder.pending) == 2
+    assert recorder.metrics.registry.get_sample_value("gateway_usage_rows_lost_total") == 1
+    await recorder.close()
     assert [(row.key, row.requests) for row in reported(store)] == [("a", 2), ("b", 2)]
 
 
 async def test_a_stop_without_a_store_says_what_is_lost(file_store, make, capfd):
     log.configure(level="info", line_format="json")
-    bookkeeper = make(file_store)
-    await bookkeeper.start()
-    note(bookkeeper, Caller("a"))
+    recorder = make(file_store)
+    await recorder.start()
+    note(recorder, Caller("a"))
     put_away(file_store)
-    await bookkeeper.close()
+    await recorder.close()
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
     assert [line["event"] for line in lines] == ["usage_not_written", "usage_lost"]
     assert (lines[1]["rows"], lines[1]["tokens"]) == (1, 10)
 
 
 async def test_old_usage_is_deleted_after_its_time(store, make, clock):
-    bookkeeper = make(store, flush_seconds=0.1)
+    recorder = make(store, flush_seconds=0.1)
     UsageStore(store.database).add([UsageTotals("a", "m", hour, 1, 1, 1, 0) for hour in ("2025-10-25T00", "2025-10-30T00")])
-    await bookkeeper.start()
+    await recorder.start()
     await until(lambda: [row.period for row in reported(store)] == ["2025-10-30T00"], within_seconds=BOUND_SECONDS)
-    await bookkeeper.close()
+    await recorder.close()
 
 
 async def test_a_thousand_keys_have_a_label_and_the_rest_share_one(store, make):
-    bookkeeper = make(store)
+    recorder = make(store)
     for number in range(MAX_KEY_LABELS + 100):
-        note(bookkeeper, Caller(f"key-{number}"), num_tokens=1)
-        note(bookkeeper, Caller("key-0"), num_tokens=1)
-    value = bookkeeper.metrics.registry.get_sample_value
+        note(recorder, Caller(f"key-{number}"), num_tokens=1)
+        note(recorder, Caller("key-0"), num_tokens=1)
+    value = recorder.metrics.registry.get_sample_value
     assert value("gateway_key_tokens_total", {"key": "key-0"}) == 1 + MAX_KEY_LABELS + 100
     assert value("gateway_key_tokens_total", {"key": "key-999"}) == 1
     assert value("gateway_key_tokens_total", {"key": "key-1000"}) is None
     assert value("gateway_key_tokens_total", {"key": "other"}) == 101
-    bookkeeper.worker.close()
+    recorder.worker.close()
 
 
-def pending_rows(bookkeeper):
-    return bookkeeper.metrics.registry.get_sample_value("gateway_usage_pending_rows")
+def pending_rows(recorder):
+    return recorder.metrics.registry.get_sample_value("gateway_usage_pending_rows")
 
 
 async def test_what_was_committed_without_anybody_hearing_it_is_counted_once(postgres, make, tmp_path):
@@ -316,39 +316,39 @@ async def test_what_was_committed_without_anybody_hearing_it_is_counted_once(pos
             store = KeyStore(database)
             store.open()
             database.silence_seconds = 2
-            bookkeeper = make(store)
-            await bookkeeper.start()
-            note(bookkeeper, Caller("a"))
+            recorder = make(store)
+            await recorder.start()
+            note(recorder, Caller("a"))
             proxy.swallow_after = words
             with pytest.raises(StoreAway), capture_logs():
-                await bookkeeper.flush()
-            note(bookkeeper, Caller("a"))
-            await bookkeeper.flush()
+                await recorder.flush()
+            note(recorder, Caller("a"))
+            await recorder.flush()
             assert [(row.requests, row.tokens) for row in reported(store, by="month")] == [(2, 20)]
-            await bookkeeper.close()
+            await recorder.close()
             store.close()
 
 
 async def test_a_batch_that_was_written_after_all_is_not_written_again(store, make):
-    bookkeeper = make(store)
-    await bookkeeper.start()
-    note(bookkeeper, Caller("a"))
-    add_rows = bookkeeper.ledger.add
+    recorder = make(store)
+    await recorder.start()
+    note(recorder, Caller("a"))
+    add_rows = recorder.usage_store.add
 
     def deaf(*args, **kwargs):
         add_rows(*args, **kwargs)
         raise StoreAway("the connection broke", is_unsure=True)
 
-    bookkeeper.ledger.add = deaf
+    recorder.usage_store.add = deaf
     with pytest.raises(StoreAway):
-        await bookkeeper.flush()
-    note(bookkeeper, Caller("a"))
-    assert bookkeeper.num_unwritten == 2
-    bookkeeper.ledger.add = add_rows
-    await bookkeeper.flush()
-    assert bookkeeper.num_unwritten == 0
+        await recorder.flush()
+    note(recorder, Caller("a"))
+    assert recorder.num_unwritten == 2
+    recorder.usage_store.add = add_rows
+    await recorder.flush()
+    assert recorder.num_unwritten == 0
     assert [(row.requests, row.tokens) for row in reported(store, by="month")] == [(2, 20)]
-    await bookkeeper.close()
+    await recorder.close()
 
 
 async def test_a_gateway_that_starts_without_its_store_learns_what_was_spent_once_it_is_back(store, another, make):
@@ -358,17 +358,17 @@ async def test_a_gateway_that_starts_without_its_store_learns_what_was_spent_onc
     note(first, caller)
     await first.close()
     second = make(another(), flush_seconds=0.1)
-    budgets = second.ledger.budgets
+    budgets = second.usage_store.budgets
 
     def away(periods):
         raise StoreAway("it cannot be reached")
 
-    second.ledger.budgets = away
+    second.usage_store.budgets = away
     await second.start(is_store_away=True)
     note(second, caller)
     await until(lambda: second.is_away, within_seconds=BOUND_SECONDS)
     assert not is_spent(second, caller)
-    second.ledger.budgets = budgets
+    second.usage_store.budgets = budgets
     await until(lambda: second.is_informed, within_seconds=BOUND_SECONDS)
     note(second, caller)
     assert is_spent(second, caller)

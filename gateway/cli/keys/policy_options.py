@@ -49,7 +49,7 @@ def term_options(command: Command) -> Command:
     return command
 
 
-def given_terms(options: dict[str, Any]) -> dict[str, Any]:
+def policy_options(options: dict[str, Any]) -> dict[str, Any]:
     """The terms that were given, by their names in KeyPolicy. Raises OperatorError naming the option that cannot be read."""
     table: dict[str, Any] = {}
     for option, term in NUMBERS.items():
