@@ -80,7 +80,7 @@ class AdminService:
                 raise StoreUnavailable from None
 
     async def apply_change(self, work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        """As `off_loop`, for what changes keys: when it returns, this gateway's own snapshot has the change."""
+        """As `run`, for what changes keys: when it returns, this gateway's own snapshot has the change."""
         result = await self.run(work, *args, **kwargs)
         with suppress(TimeoutError):  # it was made all the same; the snapshot follows
             await asyncio.wait_for(self.key_snapshot.renew(), RENEW_SECONDS)

@@ -18,7 +18,7 @@ KEY_PARAMETERS = frozenset({"api-key", "api_key", "apikey", "key", "x-api-key", 
 
 
 class Authentication(AbstractAuthenticationMiddleware):
-    """`request.user` is the Caller; `keyring` None lets everybody in as one caller."""
+    """`request.user` is the Caller; `key_snapshot` None lets everybody in as one caller."""
 
     def __init__(self, app: ASGIApp, *, key_snapshot: KeySnapshot | None, metrics: Metrics) -> None:
         super().__init__(app)

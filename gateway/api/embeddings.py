@@ -55,7 +55,7 @@ class EmbeddingsReply:
 
 
 class EmbeddingsHandler:
-    """What a request passes on its way. `pool` decodes large bodies and encodes large replies; `bookkeeper` may be None."""
+    """What a request passes on its way. `pool` decodes large bodies and encodes large replies; `recorder` may be None."""
 
     def __init__(  # noqa: PLR0913 - the stations of the road
         self,

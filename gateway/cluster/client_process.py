@@ -66,7 +66,7 @@ class RayClientProcess:
         self.owner = self.owner or asyncio.create_task(self.run_forever(), name=f"courier-{self.name}")
 
     async def call(self, call: EmbedCall, payload: memoryview) -> Answer:
-        """One call's answer. A courier that dies meanwhile gives Refused `lost`. Raises Overloaded with too many outstanding."""
+        """One call's answer; an EmbedRefusal `lost` where the courier dies. Raises Overloaded with too many outstanding."""
         if self.writer is None:
             return EmbedRefusal(number=0, code="lost", reason="no courier"), b""
         if len(self.waiting) >= MAX_OUTSTANDING:

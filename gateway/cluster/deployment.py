@@ -53,7 +53,7 @@ def join_cluster(address: str) -> Iterator[None]:
 
 
 def deploy(row: ModelRow, config: Config, *, has_new_vectors: bool) -> None:
-    """Starts the row's application, or updates it replica by replica. Returns before it runs: see `waited_for`.
+    """Starts the row's application, or updates it replica by replica. Returns before it runs: see `wait_for_application`.
 
     Replicas whose vectors are not those of the application so far refuse to start, unless `has_new_vectors`.
     """

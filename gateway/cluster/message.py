@@ -104,7 +104,7 @@ def write(writer: asyncio.StreamWriter, header: bytes, payload: bytes | memoryvi
 
 
 async def read(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
-    """The next header and payload. Raises IncompleteReadError at the end, ValueError for what is no frame."""
+    """The next header and payload. Raises asyncio.IncompleteReadError at the end, ValueError for what is no frame."""
     header_bytes, payload_bytes = PREFIX.unpack(await reader.readexactly(PREFIX.size))
     if header_bytes > MAX_HEADER_BYTES or payload_bytes > MAX_PAYLOAD_BYTES:
         raise ValueError("a frame is larger than any message can be")

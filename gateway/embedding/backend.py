@@ -24,9 +24,10 @@ GROUP = "gateway.backends"
 class BackendContext:
     """What an embedder is given beside the settings of its own row.
 
-    `turn` is held by who takes the whole machine, as loading a model does: each takes every core, and for a while several times the
-    memory that it keeps. `member` builds a model of another row, with the cache around it: what a group is made of; it raises
-    ConfigurationError. `shared` is what the embedders of one gateway share, by a name of the backend's own; `clock` counts seconds.
+    `load_lock` is held by who takes the whole machine, as loading a model does: each takes every core, and for a while several
+    times the memory that it keeps. `member` builds a model of another row, with the cache around it: what a group is made of; it
+    raises ConfigurationError. `shared` is what the embedders of one gateway share, by a name of the backend's own; `clock` counts
+    seconds.
     """
 
     name: str

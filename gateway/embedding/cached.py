@@ -1,4 +1,4 @@
-"""`Cached(embedder)`: each distinct input is embedded once, and shared among requests for as long as the cache holds it.
+"""`CachedEmbedder(embedder)`: each distinct input is embedded once, and shared among requests for as long as the cache holds it.
 
 Also while it is being embedded: who asks for the same input then waits for the same work. Nothing of a request's own is shared: its
 limits, its deadline and the names of its inputs stay its own.

@@ -69,8 +69,8 @@ class FailoverBackend:
 class Member:
     """One of a group. `built` is its embedder without the cache, which two of one fingerprint share: the probes go past it.
 
-    `failure` is why it is refused for good; `rests_until` is on the clock of `time.monotonic`. `fingerprint` is what was checked: a
-    member that has another since is checked again, and one that was `refused` for it is when it has another again.
+    `failure` is why it is refused for good; `cooling_until` is on the clock of `time.monotonic`. `fingerprint` is what was checked:
+    a member that has another since is checked again, and one that was `refused` for it is when it has another again.
     """
 
     name: str

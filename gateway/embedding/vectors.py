@@ -22,7 +22,7 @@ def normalize_rows(rows: Float32) -> Float32:
 
 
 def scale_to_unit(rows: Float32) -> Float32:
-    """As `normalized`, but a row that is of length 1 already, to 1e-6, stays bit for bit what its maker made it.
+    """As `normalize_rows`, but a row that is of length 1 already, to 1e-6, stays bit for bit what its maker made it.
 
     Lengths are reckoned in float64: the square of a float32 may be too large or too small for one.
     """

@@ -1,8 +1,8 @@
 """A compiled model on the CPU: one encoder a stream, each with its own infer request, and one request of all cores between them.
 
 Streams of one core are the fastest way to do much, and the slowest to do little: a short text alone takes 5.3 ms on one of two
-cores and 2.3 ms on both (crew.py), where a full load would lose a fifth. So a small batch that finds no other running takes all
-the cores.
+cores and 2.3 ms on both (latency_network.py), where a full load would lose a fifth. So a small batch that finds no other running
+takes all the cores.
 """
 
 import os
@@ -33,7 +33,7 @@ def native_precision() -> str:
 
 
 def load(name: str, place: Path, manifest: Manifest, *, threads: int, streams: int) -> list["OpenVINOEncoder"]:
-    """One encoder a stream, and a crew between them that is yet to be started."""
+    """One encoder a stream, and a latency network between them that is yet to be started."""
     model = core().read_model(place / artifact.NETWORK)  # once: whatever is compiled of it shares the file's memory
     apart = {"NUM_STREAMS": str(streams), **({"INFERENCE_NUM_THREADS": str(threads)} if threads else {})}
     compiled = core().compile_model(model, "CPU", options(manifest) | apart)

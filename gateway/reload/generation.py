@@ -20,7 +20,7 @@ from gateway.embedding.model import Model
 
 @dataclass(slots=True)
 class Generation:
-    """The parts in road order; `door` is the whole application. Used on the event loop alone."""
+    """The parts in road order; `app` is the whole application. Used on the event loop alone."""
 
     config: Config
     access_control: AccessControl | None

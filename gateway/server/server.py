@@ -142,7 +142,7 @@ class Server(uvicorn.Server):
 
 
 def is_not_told_by_us(record: logging.LogRecord) -> bool:
-    """uvicorn warns of each request that is no HTTP, as fast as a stranger sends them; `Connection` tells of the first of them."""
+    """uvicorn warns of each request that is no HTTP, as fast as a stranger sends them; `HTTPProtocol` tells of the first."""
     return not str(record.msg).startswith(("Invalid HTTP request", "Unsupported upgrade", "No supported WebSocket"))
 
 

@@ -20,7 +20,7 @@ class ParserCallbacks(Protocol):
 
 
 class RequestParser:
-    """httptools' for requests. Where `is_offered` is true what it calls back with is read again, and must be passed over."""
+    """httptools' for requests. Where `is_unsupported_upgrade` is true what it calls back with is read again: pass it over."""
 
     should_upgrade: Callable[[], bool]
     should_keep_alive: Callable[[], bool]
@@ -45,7 +45,7 @@ class RequestParser:
         return self.should_upgrade() and self.get_method() != b"CONNECT"
 
     def feed_data(self, data: bytes | memoryview) -> None:
-        """Raises HttpParserError, and HttpParserUpgrade after a CONNECT."""
+        """Raises httptools.HttpParserError, and HttpParserUpgrade after a CONNECT."""
         while data:
             try:
                 self.feed(data)

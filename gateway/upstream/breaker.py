@@ -31,7 +31,7 @@ class BreakerRules:
 
 
 class Breaker:
-    """`enter` before each request; then exactly one of `succeeded`, `failed` and `left`."""
+    """`enter` before each request; then exactly one of `on_success`, `on_failure` and `on_cancelled`."""
 
     def __init__(self, rules: BreakerRules, clock: Callable[[], float] = time.monotonic) -> None:
         self.rules = rules

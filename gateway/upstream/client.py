@@ -212,7 +212,7 @@ class UpstreamClient:
     async def array_of(
         self, answer: UpstreamResponse, inputs: Inputs, dimensions: int | None, read: ReadReply
     ) -> tuple[ParsedResponse, NDArray[np.float32]]:
-        """Raises Failed where the answer is a refusal, or cannot be trusted."""
+        """Raises AttemptFailed where the answer is a refusal, or cannot be trusted."""
         if answer.status != OK:
             raise AttemptFailed(failures.of_answer(answer, inputs, self.upstream))
         understood = partial(self.parse, answer, inputs, dimensions, read)

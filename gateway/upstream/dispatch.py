@@ -46,7 +46,7 @@ class Guard(Protocol):
     def is_due(self, endpoint: Endpoint) -> bool: ...
 
     async def prove(self, endpoint: Endpoint) -> None:
-        """Raises Failed where it cannot be probed now."""
+        """Raises AttemptFailed where it cannot be probed now."""
 
     def has_returned(self) -> None:
         """An address that had failed gave an answer again."""

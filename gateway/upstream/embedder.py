@@ -316,7 +316,7 @@ class UpstreamEmbedder:
             raise AttemptFailed(failures.of_unproven("was changed while it was asked", self.client.upstream))
 
     async def embed_checked(self, prepared: Prepared) -> Vectors:
-        """Raises Failed, and InputTooLong for what the server would cut in silence."""
+        """Raises AttemptFailed, and InputTooLong for what the server would cut in silence."""
         if self.client is None or self.lengths is None:
             raise ModelLoading(self.name)
         if prepared.rule != "end":

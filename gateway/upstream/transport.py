@@ -67,7 +67,7 @@ class TransportOptions:
 
 
 class Transport:
-    """A pool of connections that stay open. Made on the loop that uses it, by `opened`.
+    """A pool of connections that stay open. Made on the loop that uses it, by `open`.
 
     Once one of them fell silent, the others are not used for new requests: what swallowed one (a firewall that forgot its state, a
     host that is gone) has swallowed all of them, and each would cost a request its time.
@@ -139,7 +139,7 @@ class Transport:
                 await pool.session.close()
 
     async def post(self, url: URL, content: bytes, *, max_bytes: int, headers: Mapping[str, str]) -> UpstreamResponse:
-        """Raises Broken. `max_bytes` bounds the reply as unpacked; `headers` are this request's own."""
+        """Raises TransportError. `max_bytes` bounds the reply as unpacked; `headers` are this request's own."""
         return await self.exchange("POST", url, content, max_bytes=max_bytes, own=headers)
 
     async def get(self, url: URL, *, max_bytes: int) -> UpstreamResponse:

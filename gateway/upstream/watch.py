@@ -171,7 +171,7 @@ class Watch:
         return self.refusal or failures.of_unproven(UNTOLD, self.upstream)
 
     async def prove(self, endpoint: Endpoint) -> None:
-        """Raises Failed where it cannot be probed now. Afterwards it may be used no longer."""
+        """Raises AttemptFailed where it cannot be probed now. Afterwards it may be used no longer."""
         await self.flight(endpoint, partial(self.check_due, endpoint))
 
     def has_returned(self) -> None:

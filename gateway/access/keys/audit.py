@@ -36,7 +36,7 @@ def write(connection: sql.Connection, event: AuditEvent) -> None:
 
 
 def history(database: Database, key_id: str | None = None, *, limit: int) -> list[AuditEvent]:
-    """The latest deeds, the last one first; of one key or of all."""
+    """The latest events, the last one first; of one key or of all."""
     chosen = audit_table.select().order_by(audit_table.c.number.desc()).limit(limit)
     if key_id is not None:
         chosen = chosen.where(audit_table.c.key_id == key_id)

@@ -15,7 +15,7 @@ from gateway.access.schema import keys_table
 
 NO_DIGEST = NOBODY.digest
 
-# What a look-up needs of a row, in the order `known_key` reads it.
+# What a look-up needs of a row, in the order `cached_key` reads it.
 COLUMNS = [
     keys_table.c[name]
     for name in (

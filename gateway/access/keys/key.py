@@ -32,7 +32,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """How much a key may use; None is without limit. Bursts that are None: see `limits`."""
+    """How much a key may use; None is without limit. Bursts that are None: see `gateway.access.limits.gcra`."""
 
     requests_per_minute: int | None = None
     requests_burst: int | None = None

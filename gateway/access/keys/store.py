@@ -35,7 +35,7 @@ class Revision:
 
 @dataclass(frozen=True, slots=True)
 class KeyChanges:
-    """The keys in force; of a partial reading only those that changed, and `gone` are the ids no longer in force."""
+    """The keys in force; of a partial reading only those that changed, and `removed` are the ids no longer in force."""
 
     revision: Revision
     is_whole: bool

@@ -13,7 +13,9 @@ from gateway.access.limits.local_store import Cost, LocalRateLimitStore, RateLim
 
 
 class FallbackRateLimitStore:
-    """Follows Meters, and never raises RateLimitStoreUnavailable. `on_local` is told of each question that was answered here."""
+    """Follows RateLimitStore, and never raises RateLimitStoreUnavailable. `on_local` is called for each question
+    that was answered here.
+    """
 
     def __init__(self, shared: RateLimitStore, local: LocalRateLimitStore, *, on_local: Callable[[], None]) -> None:
         self.shared = shared

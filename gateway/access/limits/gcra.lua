@@ -1,4 +1,4 @@
--- One caller's meters, changed in one step on the server's own clock: limits.py, word for word, with leases beside it.
+-- One caller's meters, changed in one step on the server's own clock: gcra.py, word for word, with leases beside it.
 -- KEYS: a hash of what was used, a sorted set of the visits that are running; the caller's id in braces keeps both in one slot.
 -- ARGV: for requests, then for tokens: a minute's rate (0 is no limit), burst, the largest cost, units that must fit, units charged
 --       (less than none are given back); then "enter", "charge", "leave" or "renew", the visit, how many may run (0 is no limit),

@@ -89,7 +89,7 @@ class Limiter:
 
 
 class RateLimitLease:
-    """A context, which raises RateLimited for a caller at a limit. `reading` is where it stands, None where nobody can tell."""
+    """A context, which raises RateLimited for a caller at a limit. `state` is where it stands, None where nobody can tell."""
 
     __slots__ = ("caller", "charged", "limiter", "limits", "name", "num_bytes", "num_wasted_tokens", "state")
 

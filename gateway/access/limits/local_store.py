@@ -1,4 +1,4 @@
-"""What callers have used of their limits, kept in this process: for one gateway alone. `shared_meters` keeps it for several."""
+"""What callers have used of their limits, kept in this process: for one gateway alone. `redis_store` keeps it for several."""
 
 import time
 from collections import OrderedDict
@@ -45,7 +45,7 @@ class RateLimitStore(Protocol):
         """Never fails: whoever keeps the meters may come later."""
 
     async def enter(self, caller: str, limits: RateLimits, lease: str, *, min_tokens: int) -> RateState:
-        """Charges one request and takes a place among the caller's `visit`s, whose names are unique; all of it or nothing.
+        """Charges one request and takes a place among the caller's `lease`s, whose names are unique; all of it or nothing.
 
         Refused too where there is no room for `min_tokens` or any number above, which are not charged yet. Raises
         RateLimitStoreUnavailable.

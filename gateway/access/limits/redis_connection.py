@@ -64,7 +64,7 @@ def address_of(url: str) -> RedisAddress:
 
 
 class RedisConnection(asyncio.Protocol):
-    """Made by `connected`. `lost` is set once it can no longer be used."""
+    """Made by `open_connection`. `lost` is set once it can no longer be used."""
 
     transport: asyncio.Transport
 

@@ -28,7 +28,7 @@ Arguments = tuple[str | int, ...]
 
 
 class RedisRateLimitStore:
-    """Meters, as `meters` describes them."""
+    """A RateLimitStore on one Redis server, shared by many gateways."""
 
     def __init__(
         self,

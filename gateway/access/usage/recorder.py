@@ -58,7 +58,7 @@ class Batch:
 
 
 class UsageRecorder:
-    """Used on the event loop alone; the ledger is written in a thread."""
+    """Used on the event loop alone; the usage store is written in a thread."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class UsageRecorder:
         self.sent: Batch | None = None
         self.is_informed = False  # of what was spent before
         self.is_away = False
-        self.spent: Spent = {}  # of keys with a budget: what the ledger said last, and what was counted since
+        self.spent: Spent = {}  # of keys with a budget: what the usage store said last, and what was counted since
         self.known_periods: list[str] = []
         self.active: dict[str, float] = {}  # keys with a budget, and when they last asked for something
         self.pruned_at = 0.0
@@ -207,7 +207,7 @@ class UsageRecorder:
             self.add_pending(place, counts)
 
     def update_spent(self, found: Spent, keys: list[str], periods: list[str]) -> None:
-        """The ledger's sums, with what was counted while they were fetched."""
+        """The usage store's sums, with what was counted while they were fetched."""
         fresh = {(key, period): found.get((key, period), 0) for key in keys for period in periods}
         for (key, _, hour), counts in self.pending.items():
             for span in BUDGET_SPANS:

@@ -255,7 +255,7 @@ def test_the_compiler_says_in_one_line_what_is_wrong(tmp_path):
 
 
 def test_a_compiler_that_is_killed_is_an_error_and_not_a_hang(small_model, tmp_path):
-    order = json.dumps({"folder": str(small_model), "source": "s", "precision": "float32", "shelf": str(tmp_path)})
+    order = json.dumps({"folder": str(small_model), "source": "s", "precision": "float32", "artifacts": str(tmp_path)})
     child = subprocess.Popen([sys.executable, "-m", "gateway.engine.compiler", order], stdout=subprocess.PIPE, text=True)
     assert child.stdout.readline()
     child.kill()

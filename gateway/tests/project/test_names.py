@@ -1,6 +1,8 @@
 """Names: one meaning a word, and a test found from what it tests."""
 
 import ast
+import builtins
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import gateway
 
 ROOT = Path(gateway.__file__).parent
 TESTS = ROOT / "tests"
+PROPER = {"OpenAI", "PostgreSQL", "OpenVINO", "SQLite"}  # names that are no errors
 
 
 def modules() -> list[Path]:
@@ -44,3 +47,22 @@ def test_a_test_named_for_a_module_lies_in_that_modules_room():
         if rooms and path.parent.relative_to(TESTS) not in rooms:
             strays.append(str(path.relative_to(TESTS)))
     assert strays == []
+
+
+def test_a_docstring_raises_only_errors_that_there_are():
+    """Renames pass over prose: what a docstring says is raised is a class of ours, of Python's, or one the module imports."""
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in modules()}
+    classes = {node.name for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    unknown = []
+    for path, tree in trees.items():
+        imported = {
+            alias.asname or alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef | ast.Module):
+                for sentence in re.findall(r"Raises ([^.]+)", ast.get_docstring(node) or ""):
+                    told = set(re.findall(r"^[A-Z][a-z]\w+|\b[A-Z][a-z]+[A-Z]\w+", sentence))
+                    unknown += [
+                        f"{path.relative_to(ROOT)}: {name}" for name in told - classes - imported - set(dir(builtins)) - PROPER
+                    ]
+    assert unknown == []

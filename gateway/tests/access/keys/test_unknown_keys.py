@@ -35,13 +35,13 @@ async def key_snapshot(store, another, monkeypatch):
 
 async def refused(key_snapshot, text):
     with pytest.raises(InvalidKey, match=r"^Incorrect API key provided: .*\*\*\*"):
-        await key_snapshot.admitted(text)
+        await key_snapshot.authenticate(text)
 
 
 async def test_a_key_made_by_another_process_works_at_once(key_snapshot, store):
     text, key = add(store)
-    assert (await key_snapshot.admitted(text)).public_id == key.public_id
-    await key_snapshot.admitted(text)
+    assert (await key_snapshot.authenticate(text)).public_id == key.public_id
+    await key_snapshot.authenticate(text)
     assert key_snapshot.num_asked == 1
 
 
@@ -52,7 +52,7 @@ async def test_a_key_rotated_by_another_process_works_at_once(key_snapshot, stor
     assert await key_snapshot.renew()
     text, rotated = new_key(key.public_id)
     store.rotate(rotated, grace=timedelta(), by=BY)
-    assert (await key_snapshot.admitted(text)).public_id == key.public_id
+    assert (await key_snapshot.authenticate(text)).public_id == key.public_id
 
 
 async def test_one_that_is_nowhere_is_asked_for_once_and_remembered(key_snapshot):
@@ -84,7 +84,7 @@ async def test_what_is_not_of_a_keys_form_asks_nobody(key_snapshot, text):
 
 async def test_many_at_once_share_a_question(key_snapshot, store):
     texts = [add(store)[0] for _ in range(50)]
-    await asyncio.gather(*(key_snapshot.admitted(text) for text in texts))
+    await asyncio.gather(*(key_snapshot.authenticate(text) for text in texts))
     assert key_snapshot.num_asked <= 2
     await asyncio.gather(*(refused(key_snapshot, new_key()[0]) for _ in range(50)))
     assert key_snapshot.num_asked <= 4
