@@ -1,1 +1,1 @@
-"""The door: HTTP in, HTTP out. Litestar and uvicorn live here and nowhere below."""
+"""HTTP in, HTTP out, in OpenAI's words. Litestar lives here and in no room below; `gateway.server` carries it over uvicorn."""

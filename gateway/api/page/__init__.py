@@ -3,7 +3,7 @@
 site        the page's files, and the policy that keeps everything else out
 live        its live figures, and who may see them
 figures     points of the last ten minutes
-reading     what they are made of: the metrics at two moments
+snapshot    what they are made of: the metrics at two moments
 quantile    of what a histogram counted
 static/     HTML, CSS and ES modules as the browser reads them: there is no build step
 """

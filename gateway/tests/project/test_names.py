@@ -66,3 +66,17 @@ def test_a_docstring_raises_only_errors_that_there_are():
                         f"{path.relative_to(ROOT)}: {name}" for name in told - classes - imported - set(dir(builtins)) - PROPER
                     ]
     assert unknown == []
+
+
+def test_a_rooms_map_names_modules_that_there_are():
+    """A line of a map is a module's name, two spaces or more, and what it is."""
+    strays, num_lines = [], 0
+    for path in modules():
+        if path.name == "__init__.py":
+            docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+            for name in re.findall(r"^(\w+)  +\S", docstring, flags=re.MULTILINE):
+                num_lines += 1
+                if not ((path.parent / f"{name}.py").exists() or (path.parent / name).is_dir()):
+                    strays.append(f"{path.relative_to(ROOT)}: {name}")
+    assert strays == []
+    assert num_lines > 20
