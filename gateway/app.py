@@ -233,7 +233,7 @@ class Gateway:
         warn(self.generation)
 
     async def load(self) -> None:
-        """Loads the models that are loaded at the start; one that cannot be, or waits for what is away, holds up no other.
+        """Loads the models that are loaded at the start; one that cannot be, or waits for what is unavailable, holds up no other.
 
         Raises OperatorError where the configuration itself is wrong, or where nothing at all is left to be served.
         """

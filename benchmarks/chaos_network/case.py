@@ -16,7 +16,7 @@ UPSTREAM_FAILS = frozenset({"502 upstream_error", "503 upstream_unavailable", "5
 
 @dataclass(frozen=True)
 class Telling:
-    """By which log lines, and by which metric, an operator hears that a dependency is away."""
+    """By which log lines, and by which metric, an operator hears that a dependency is unavailable."""
 
     events: frozenset[str]
     metric: Metric
@@ -24,7 +24,7 @@ class Telling:
 
 @dataclass(frozen=True)
 class Case:
-    """`affected` streams may see `may_see`; whatever else is not 200 breaks a promise. `telling` is None where nothing is away."""
+    """`affected` streams may see `may_see`; whatever else is not 200 breaks a promise. `telling` is None where nothing fails."""
 
     pair: str
     fault: Fault

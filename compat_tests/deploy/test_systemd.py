@@ -33,6 +33,6 @@ def test_the_gateway_is_given_time_to_finish_and_a_wrong_configuration_is_not_st
     drain = sum(float(seconds) for seconds in re.findall(r"^drain_\w+_seconds = (\S+)$", shown, flags=re.MULTILINE))
     assert float(settings["TimeoutStopSec"].removesuffix("s")) >= drain + 10
     assert settings["Restart"] == "on-failure"
-    assert "RestartPreventExitStatus" not in settings  # a database that is away at the start is exit code 2 too
+    assert "RestartPreventExitStatus" not in settings  # a database that is unavailable at the start is exit code 2 too
     variables = dict(re.findall(r"^Environment=(\w+)=(.*)$", UNIT.read_text(), flags=re.MULTILINE))
     assert refusal(variables) == ""

@@ -59,7 +59,7 @@ def build_access_control(auth: AuthSettings, usage: UsageSettings, store: StoreS
         return None
     database = Database(store, on_dropped=metrics.store_connections_dropped.inc)
     keys, usage_store = KeyStore(database), UsageStore(database)
-    # A file of SQLite's is on this machine, and is away with the disk that a snapshot would be on.
+    # A file of SQLite's is on this machine, and is unavailable with the disk that a snapshot would be on.
     is_kept = auth.snapshot_on_disk and database.identity
     file = SnapshotFile(store.folder, database.identity) if is_kept else None
     outage = StoreOutage("key_store", hint=OUTAGE_HINT, show=metrics.key_store_up.set)

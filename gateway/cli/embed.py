@@ -51,7 +51,7 @@ DAY = 24 * 60 * 60
     type=click.FloatRange(0, DAY),
     default=300,
     show_default=True,
-    help="How long a model that is away or overloaded is asked again.",
+    help="How long a model that is unavailable or overloaded is asked again.",
 )
 @config_option
 def embed(*, path: str | None, name: str | None, in_flight: int | None, patience_seconds: float, **asked: Any) -> None:

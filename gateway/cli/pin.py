@@ -57,7 +57,7 @@ def pin(outer_path: str | None, path: str | None, name: str, is_printed: bool) -
 
 
 async def fingerprint_of(model: Model) -> str:
-    """Without what the row pins. Raises OperatorError where it cannot be loaded, or its server is away."""
+    """Without what the row pins. Raises OperatorError where it cannot be loaded, or its server is unavailable."""
     start = asyncio.create_task(model.embedder.start())
     try:
         await wait_settled(start, model.embedder)

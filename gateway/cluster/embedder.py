@@ -25,7 +25,7 @@ from gateway.engine.tokenizer import Tokenizer
 from gateway.errors import ConfigurationError, DeadlinePassed, ModelUnavailable, OperatorError, Overloaded, Unembeddable
 from gateway.log import get_logger
 
-AWAY = "cluster_unavailable"  # what strangers are told of a cluster that is away
+UNAVAILABLE = "cluster_unavailable"  # what strangers are told of a cluster that is unavailable
 TOKENIZER_THREADS = 4  # as the engine's own
 AWAY_SECONDS = 5.0  # after which a client may ask again
 RETRIED = ("lost", "other_vectors")  # by another replica; the second of one that is just being replaced
@@ -55,7 +55,7 @@ class PackedInputs:
 
 
 class RayEmbedder:
-    """Never fails for good: while the cluster is away, it is loading, and once it is back, ready."""
+    """Never fails for good: while the cluster is unavailable, it is loading, and once it is back, ready."""
 
     def __init__(self, settings: RaySettings, context: BackendContext) -> None:
         self.settings = settings
@@ -73,7 +73,7 @@ class RayEmbedder:
         self.client = RayClientProcess(self.name, config, on_news=self.on_status, on_card=self.on_replica_info)
 
     async def start(self) -> None:
-        """Waits for the cluster, however long it is away. Raises OperatorError where ray is not installed."""
+        """Waits for the cluster, however long it is unavailable. Raises OperatorError where ray is not installed."""
         if find_spec("ray") is None:
             self.state = Health("failed", "ray is not installed")
             raise OperatorError(f"models[{self.name}]: backend 'ray' needs the package ray: pip install 'ray[serve]'")
@@ -99,7 +99,7 @@ class RayEmbedder:
         elif news.is_up and news.fingerprint is None and self.has_other_vectors:
             return  # not asked again yet
         self.has_other_vectors = news.is_up and bool(detail)
-        self.set_health(Health("loading", detail, AWAY) if detail else Health("ready"))
+        self.set_health(Health("loading", detail, UNAVAILABLE) if detail else Health("ready"))
 
     def set_health(self, state: Health) -> None:
         if state != self.state:

@@ -25,7 +25,7 @@ from gateway.cluster.message import CancelCall, ClusterStatus, EmbedCall, EmbedR
 LOOK_SECONDS = 1.0
 FINGERPRINT_EVERY = 10  # looks
 ANSWER_SECONDS = 5.0  # for a look, and for a replica to tell its fingerprint
-UNSEEN_SECONDS = 5.0  # without a look or a call that succeeded, the cluster counts as away
+UNSEEN_SECONDS = 5.0  # without a look or a call that succeeded, the cluster counts as unavailable
 GIVEN_UP_SECONDS = 15.0  # then the courier ends: well before Ray itself ends the process, after 60
 NO_REPLICA_SECONDS = 5.0
 GRACE_SECONDS = 5.0  # beyond a call's own time: the replica ends it first, and can say more
@@ -122,7 +122,7 @@ class RayClient:
             if news is not None:
                 message.write(self.writer, message.encode(news))
             if self.unseen_seconds > GIVEN_UP_SECONDS:
-                return "the cluster is away"
+                return "the cluster is unavailable"
             await asyncio.sleep(LOOK_SECONDS)
         return ""
 
@@ -131,7 +131,7 @@ class RayClient:
         return time.monotonic() - self.seen_at
 
     def fetch_status(self) -> ClusterStatus:
-        """Blocks. Raises what Ray raises while the cluster is away."""
+        """Blocks. Raises what Ray raises while the cluster is unavailable."""
         from ray import serve  # noqa: PLC0415 - in this process alone
 
         found = serve.status().applications.get(self.config.application)

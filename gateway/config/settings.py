@@ -156,7 +156,7 @@ class AuthSettings(Settings, frozen=True):
         bool,
         Meta(
             description="Whether data_dir keeps what is known of the keys of database_url (ids, digests and limits, never a key),"
-            " so that a gateway which starts while that store is away serves."
+            " so that a gateway which starts while that store is unavailable serves."
         ),
     ] = True
 
@@ -201,12 +201,13 @@ class LimitSettings(Settings, frozen=True):
         ),
     ] = None
     redis_timeout_seconds: Annotated[
-        float, positive(description="If that server does not answer within this, it is called away, and tried again every second.")
+        float,
+        positive(description="Without an answer within this, that server counts as unavailable, and is tried every second."),
     ] = 0.1
     on_limiter_failure: Annotated[
         Literal["local", "allow", "deny"],
         Meta(
-            description='While it is away: with "local" each gateway applies the whole limit by itself, "allow" serves requests'
+            description='While it is unavailable: with "local" each gateway applies the whole limit itself, "allow" serves requests'
             ' without limits, "deny" answers those of limited keys 503.'
         ),
     ] = "local"

@@ -125,7 +125,7 @@ class Health:
     """`detail` is for operators: what is loading, or why it failed. It never goes to a client.
 
     A model that is ready may not be available for a while: what serves it elsewhere does not answer, and requests are refused at
-    once. One that is "loading" and has a `category` waits for something that is away, such as another server, and comes by itself
+    once. One that is "loading" and has a `category` waits for something unavailable, such as another server, and comes by itself
     once that is back. Until then it counts as failed, and strangers are told the category: a word such as "upstream_unavailable".
     `trouble` is a word for strangers too, of a model that serves and that somebody should look at.
     """
@@ -149,7 +149,7 @@ class Embedder(Protocol):
     """Turns inputs into vectors. Local, cached, remote and clustered embedders all look like this."""
 
     async def start(self) -> None:
-        """Loads and warms up. May wait for what is away, as long as `health` says so.
+        """Loads and warms up. May wait for what is unavailable, as long as `health` says so.
 
         Raises OperatorError saying what is missing; may then be called again, when it may be there.
         """

@@ -24,7 +24,7 @@ from gateway.metrics import ModelMetrics
 
 FALLS_BACK = frozenset({502, 503})
 REST_SECONDS = 5.0  # a member that failed is asked last for so long: one that hangs would cost every request its share of time
-CHECK_SECONDS, MAX_CHECK_SECONDS = 5.0, 300.0  # between tries to reach a member that was away; doubled after each
+CHECK_SECONDS, MAX_CHECK_SECONDS = 5.0, 300.0  # between tries to reach a member that was unavailable; doubled after each
 
 Answer = TypeVar("Answer")
 
@@ -113,7 +113,7 @@ class FailoverEmbedder:
         self.task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Reaches and checks the members. Those that are away are checked before their first use, all but one at most.
+        """Reaches and checks the members. Those that are unavailable are checked before their first use, all but one at most.
 
         Raises OperatorError where one gives other vectors than the others, or none can be reached.
         """
@@ -171,12 +171,12 @@ class FailoverEmbedder:
             member.is_checked, member.fingerprint = True, about.fingerprint
 
     async def start_member(self, member: Member) -> None:
-        """Raises as the member's start, and OperatorError while that waits for a server that is away; it then goes on by itself."""
+        """Raises as the member's start, and OperatorError while that waits for an unavailable server; it then goes on by itself."""
         if member.task is None or (member.task.done() and member.embedder.health().state != "ready"):
             member.task = asyncio.create_task(member.embedder.start(), name=f"start-{self.name}/{member.name}")
         await wait_settled(member.task, member.embedder)
         if not member.task.done():
-            raise OperatorError(f"it is away: {member.embedder.health().detail}", category="no_member_reached")
+            raise OperatorError(f"it is unavailable: {member.embedder.health().detail}", category="no_member_reached")
         member.task.result()
 
     def begin_watch(self) -> None:
@@ -184,7 +184,7 @@ class FailoverEmbedder:
             self.task = asyncio.create_task(self.watch(), name=f"group-{self.name}")
 
     async def watch(self) -> None:
-        """Reaches those that were away, until all were checked or refused."""
+        """Reaches those that were unavailable, until all were checked or refused."""
         seconds = CHECK_SECONDS
         while waiting := [member for member in self.members if not member.is_checked and member.failure is None]:
             await asyncio.sleep(seconds)
@@ -193,7 +193,7 @@ class FailoverEmbedder:
                 await self.retry_member(member)
 
     async def retry_member(self, member: Member) -> bool:
-        """Whether a member that was away can be used now."""
+        """Whether a member that was unavailable can be used now."""
         try:
             await self.check(member)
         except (OperatorError, GatewayError):

@@ -27,7 +27,7 @@ class Loader:
         self.tasks: set[asyncio.Task[None]] = set()
 
     async def load(self, model: Model) -> None:
-        """Returns when the load that is under way, or a new one, has ended, or waits for what is away; the model then tells which.
+        """Returns when the load that is under way, or a new one, has ended, or waits for something; the model tells which.
 
         Whoever waits may leave.
         """
@@ -116,6 +116,6 @@ class Loader:
 
 
 async def wait_settled(task: asyncio.Task[None], embedder: Embedder) -> None:
-    """Returns when an embedder's start has ended, or says that it waits for what is away. Raises nothing of it."""
+    """Returns when an embedder's start has ended, or says that it waits for what is unavailable. Raises nothing of it."""
     while not task.done() and not embedder.health().category:
         await asyncio.wait([task], timeout=LOOK_SECONDS)

@@ -42,7 +42,7 @@ from gateway.upstream.transport import Transport, TransportOptions
 from gateway.upstream.truncation import FIRST_WORDS
 from gateway.upstream.watch import Watch
 
-FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 0.25, 4.0  # between tries to reach an upstream that is away at the start
+FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 0.25, 4.0  # between tries to reach an upstream that is unavailable at the start
 DEFAULT_MAX_TOKENS = 8192
 MAX_ON_LOOP_CHARS = 256 * 1024
 MAX_BEGINNINGS = 3  # of a request whose server's model was changed while it was asked
@@ -79,7 +79,7 @@ class UpstreamEmbedder:
         self.is_raw_known = False
 
     async def start(self) -> None:
-        """Returns once the upstream has been measured, however long it is away; until then `health` tells why.
+        """Returns once the upstream has been measured, however long it is unavailable; until then `health` tells why.
 
         Raises OperatorError for what waiting does not mend: a secret or a file that is missing, a refused key, a model that is not
         there, a server that gives no embeddings.
@@ -112,7 +112,7 @@ class UpstreamEmbedder:
         self.runner.add_done_callback(self.tell_if_dead)
 
     def tell_if_dead(self, task: asyncio.Task[None]) -> None:
-        """Without it requests wait for their probes, and addresses that were away stay unused."""
+        """Without it requests wait for their probes, and addresses that were unavailable stay unused."""
         if not task.cancelled() and task.exception() is not None:
             log.error("task_died", task=task.get_name(), exc_info=task.exception())
 

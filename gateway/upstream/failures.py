@@ -70,7 +70,7 @@ class UpstreamInfo:
     max_tokens: int = 8192
 
 
-BROKEN: Mapping[Kind, tuple[str, bool, bool]] = {  # what is told, whether it is away, whether a retry may help
+BROKEN: Mapping[Kind, tuple[str, bool, bool]] = {  # what is told, whether it is unavailable, whether a retry may help
     "connect": ("cannot be reached", True, True),
     "timeout": ("did not answer in time", False, False),
     "silent": ("is silent: the connection was lost without a word", False, True),

@@ -1,4 +1,4 @@
-"""What the log tells of an address that is away: one line when it begins and one when it is over, however many requests meet it."""
+"""The log of an outage: one line when an address becomes unavailable and one when it is back, however many requests meet it."""
 
 from gateway.log import get_logger
 

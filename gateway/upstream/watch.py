@@ -34,7 +34,7 @@ from gateway.upstream.space import Space, Spaces
 
 EARLIEST, LATEST = 0.5, 0.9  # of probe_seconds: when an address that is asked is probed in the background
 LOOK_SECONDS = 1.0  # between two looks at whether one is due
-FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 0.25, 4.0  # between tries of an address that is away
+FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 0.25, 4.0  # between tries of an address that is unavailable
 OTHER_PAUSE_SECONDS = 300.0  # at most, between tries of one that is there and gives other vectors: each costs tokens
 MAX_SWAPS, SWAPS_WITHIN = 4, 10  # so many swaps within so many times probe_seconds are two models that answer in turn
 MAX_PROBE_SECONDS = 10.0  # for one probe: requests may be waiting for it

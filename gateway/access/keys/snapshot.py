@@ -66,7 +66,7 @@ class KeySnapshot:
         self.revision: Revision | None = None  # of the store, when `stored` was read
         self.file_time: float | None = None  # of the key file, when `configured` was read
         self.read_at = clock()
-        self.is_opened = True  # False where the store was away at the start: its tables may be another version's
+        self.is_opened = True  # False where the store was unavailable at the start: its tables may be another version's
         self.unknown = UnknownKeyLookup(self.look_again, clock)
         self.task: asyncio.Task[None] | None = None
         # A thread of its own: a revocation must not wait for whatever else blocks in the loop's common threads.

@@ -1,4 +1,4 @@
-"""The keys in force in a file, for a gateway that starts while its store is away: ids, digests and policies, never a key.
+"""The keys in force in a file, for a gateway that starts while its store is unavailable: ids, digests and policies, never a key.
 
     magic     one line, which tells the format
     header    one line of JSON: the store it was read from, when, and the names of the policies' fields

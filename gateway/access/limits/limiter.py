@@ -60,7 +60,7 @@ class Limiter:
         return RateLimitLease(self, caller, self.default_limits if allowance is UNLIMITED else limits_of(allowance, self.default))
 
     async def read(self, asked: Awaitable[RateState]) -> RateState | None:
-        """None where the meters are away and requests are let through. Raises LimiterUnavailable where they are not."""
+        """None where the meters are unavailable and requests are let through. Raises LimiterUnavailable where they are not."""
         try:
             return await asked
         except RateLimitStoreUnavailable:
@@ -77,7 +77,7 @@ class Limiter:
 
     @property
     def shortfall(self) -> str | None:
-        """What limits are worth while the meters are away, in a word for strangers; None while they are there."""
+        """What limits are worth while the meters are unavailable, in a word for strangers; None while they are there."""
         return self.settings.on_limiter_failure if self.store.outage is not None else None
 
     @property

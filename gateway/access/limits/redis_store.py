@@ -1,6 +1,6 @@
 """What callers have used, kept by Redis or Valkey for several gateways: each charge is one script there, on that server's clock.
 
-A server that is away costs no request its time-out: it is called away as soon as one question finds no answer, and tried again
+An unavailable server costs no request its time-out: one question without an answer marks it unavailable, and it is tried again
 every second in the background, on a new connection. While nobody asks, it is probed every PROBE_SECONDS. Nothing is kept there
 for longer than it takes to pay back a debt, and nothing but public ids and numbers. A gateway that dies leaves its visits' places;
 they are free again when their leases end.
@@ -133,11 +133,11 @@ class RedisRateLimitStore:
             connection = await open_connection(self.address, self.timeout_seconds, self.names)
             await connection.ask("SCRIPT", "LOAD", SCRIPT)
         except (RedisConnectionLost, RedisError) as error:
-            self.away(str(error))
+            self.mark_unavailable(str(error))
             return
         await self.probe(connection)
         if connection.lost.is_set():
-            self.away(connection.lost_because)
+            self.mark_unavailable(connection.lost_because)
             return
         self.connection = connection
         if self.told is not None:
@@ -157,9 +157,9 @@ class RedisRateLimitStore:
     def lose(self, connection: RedisConnection, reason: str) -> None:
         if self.connection is connection:
             self.connection = None
-            self.away(reason)
+            self.mark_unavailable(reason)
 
-    def away(self, reason: str) -> None:
+    def mark_unavailable(self, reason: str) -> None:
         self.unavailable_reason = reason
         if self.told is not None:
             self.told.begin(reason)

@@ -1,7 +1,7 @@
 """What keys use, counted on the event loop and written every few seconds; and budgets, which that is held against.
 
 On the request path are only additions to dictionaries. A process that is killed loses what it counted since the last writing,
-`usage.flush_seconds` at most. While the store is away the counts are kept and written later, up to MAX_PENDING_ROWS of them.
+`usage.flush_seconds` at most. While the store is unavailable the counts are kept and written later, up to MAX_PENDING_ROWS of them.
 What was sent and not acknowledged may have been written: it is sent again as it was, under the same number, and counted once.
 """
 
@@ -26,7 +26,7 @@ MAX_PENDING_ROWS = 50_000  # some 20 MB: a key, a model and an hour each
 ACTIVE_SECONDS = 600.0  # how long after a key's last request others' share of its budget is still asked for
 PRUNE_SECONDS = 3600.0
 CLOSE_SECONDS = 5.0  # for the last writing, when the process stops
-AWAY_CLOSE_SECONDS = 1.0  # the same where the store was away when that was last tried
+UNAVAILABLE_CLOSE_SECONDS = 1.0  # the same where the store was unavailable when that was last tried
 DAY_SECONDS = 86_400
 
 log = get_logger()
@@ -233,7 +233,7 @@ class UsageRecorder:
         """Writes what is left; what then cannot be written is lost, and said to be."""
         self.is_stopping.set()
         if self.task is not None:
-            seconds = AWAY_CLOSE_SECONDS if self.is_away else CLOSE_SECONDS
+            seconds = UNAVAILABLE_CLOSE_SECONDS if self.is_away else CLOSE_SECONDS
             await asyncio.wait([self.task], timeout=seconds)  # it writes once more
             self.task.cancel()
             await asyncio.gather(self.task, return_exceptions=True)

@@ -85,7 +85,7 @@ async def test_an_update_replaces_every_replica_and_with_one_more_meanwhile_fail
             await until(lambda: replica_processes() and not before & set(replica_processes()), what="the old replica is gone")
         if surge_percent == "100":
             assert client.statuses == {200: client.num_asked}
-        else:  # its one replica is away until the new one has started: requests wait for five seconds, then they are 503
+        else:  # its one replica is unavailable until the new one has started: requests wait for five seconds, then they are 503
             assert set(client.statuses) <= {200, 503}
             await until(client.is_ready, what="the new replica serves")
             assert await client.asked(TEXTS) == 200

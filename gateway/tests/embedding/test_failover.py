@@ -268,9 +268,9 @@ async def test_a_member_that_waits_for_its_server_does_not_hold_up_the_group():
 
 
 async def test_where_no_member_can_be_reached_it_says_each_ones_reason_and_may_be_tried_again():
-    first, second = FakeEmbedder(fails_with="a is away"), FakeEmbedder(fails_with="b is away")
+    first, second = FakeEmbedder(fails_with="a is unavailable"), FakeEmbedder(fails_with="b is unavailable")
     group, _ = group_of(first, second)
-    with pytest.raises(OperatorError, match="no member can be reached: first: a is away; second: b is away"):
+    with pytest.raises(OperatorError, match="no member can be reached: first: a is unavailable; second: b is unavailable"):
         await group.start()
     second.fails_with = None
     await group.start()

@@ -136,7 +136,7 @@ async def test_a_model_that_failed_on_first_use_is_tried_again_by_a_request_but_
 
 async def test_a_model_that_failed_at_the_start_is_tried_again_later_and_later_and_called_failed_meanwhile():
     clock = FakeClock()
-    broken = model(embedder=Held(fails_with="the server is away"))
+    broken = model(embedder=Held(fails_with="the server is unavailable"))
     loader = Loader(clock=clock)
     waits = []
     for _ in range(9):
@@ -162,7 +162,7 @@ async def test_a_model_that_failed_at_the_start_is_tried_again_later_and_later_a
     ("error", "category"),
     [
         (ValueError("with a text of a client in it"), "internal_error"),
-        (Overloaded("the server 10.0.0.1 is away"), "server_overloaded"),
+        (Overloaded("the server 10.0.0.1 is unavailable"), "server_overloaded"),
         (ConfigurationError("runtime 'openvino' is for the CPU"), "cannot_be_loaded"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Real gateways whose store hangs, is away at their start, or learns of keys elsewhere: what callers and operators see."""
+"""Real gateways whose store hangs, is unavailable at their start, or learns of keys elsewhere: what callers and operators see."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What an upstream that is away, or refuses us, means for the start."""
+"""What an upstream that is unavailable, or refuses us, means for the start."""
 
 import asyncio
 import socket

@@ -7,8 +7,8 @@ import * as trouble from "./trouble.js";
 const QUANTILES = ["p50", "p95", "p99"];
 const STAGE_NAMES = { whole: "whole request", tokenize: "cut into tokens", queue: "waiting", compute: "computing", upstream: "other servers", encode: "writing out" };
 const REASONS = {
-  server_overloaded: "server full", timeout: "waited too long", model_loading: "model loading", model_unavailable: "model failed", store_unavailable: "key store away",
-  upstream_unavailable: "other server away", invalid_api_key: "wrong key", missing_api_key: "no key", rate_limit_exceeded: "faster than the key may go", insufficient_quota: "budget spent",
+  server_overloaded: "server full", timeout: "waited too long", model_loading: "model loading", model_unavailable: "model failed", store_unavailable: "key store unavailable",
+  upstream_unavailable: "other server unavailable", invalid_api_key: "wrong key", missing_api_key: "no key", rate_limit_exceeded: "faster than the key may go", insufficient_quota: "budget spent",
 };
 const rate = (value) => number(value, value && value < 10 ? 1 : 0);
 const share = (value) => `${number(100 * value)} %`;
@@ -150,5 +150,5 @@ function upstreams() {
   byId("upstreams").querySelector(".scroll").replaceChildren(el("table", {},
     el("thead", {}, el("tr", {}, ["Server", "State", "Requests a second", "Failed"].map((name) => el("th", { scope: "col" }, name)))),
     el("tbody", {}, names.map((name) => el("tr", {}, el("th", { scope: "row" }, el("bdi", {}, name)),
-      el("td", {}, el("span", { class: `state ${last[name].up ? "ready" : "failed"}` }, last[name].up ? "up" : "away")), el("td", {}, rate(last[name].requests)), el("td", {}, rate(last[name].failures)))))));
+      el("td", {}, el("span", { class: `state ${last[name].up ? "ready" : "failed"}` }, last[name].up ? "up" : "down")), el("td", {}, rate(last[name].requests)), el("td", {}, rate(last[name].failures)))))));
 }

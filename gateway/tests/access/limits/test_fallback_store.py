@@ -16,7 +16,7 @@ LIMITS = RateLimits(Rate(60, 10), Rate(600, 100), max_concurrent_requests=3)
 
 
 class Elsewhere(LocalRateLimitStore):
-    """Shared meters whose server is away as long as `outage` has a reason."""
+    """Shared meters whose server is unavailable as long as `outage` has a reason."""
 
     async def enter(self, caller, limits, lease, *, min_tokens):
         self.refuse()

@@ -219,7 +219,7 @@ async def test_a_server_that_was_killed_is_found_again(redis, opened):
     for _ in range(1000):
         with pytest.raises(RateLimitStoreUnavailable):
             await meters.charge("key", LIMITS, 1)
-    assert time.perf_counter() - began < 1.0  # no request waits for a server that is known to be away
+    assert time.perf_counter() - began < 1.0  # no request waits for a server that is known to be unavailable
     redis.start()
 
     async def is_back():
