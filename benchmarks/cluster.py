@@ -33,8 +33,8 @@ from gateway.embedding.embedder import Embedder, Inputs
 from gateway.engine.embedder import LocalEmbedder
 from gateway.engine.settings import LocalSettings
 from gateway.metrics import Metrics
-from gateway.tests.cluster import hive
-from gateway.tests.cluster.hive import Client, Hive, client_of, gateway_process, ran, under_load, until, written
+from gateway.testing import ray_cluster as hive
+from gateway.testing.ray_cluster import Client, Hive, client_of, gateway_process, ran, under_load, until, written
 
 CALLERS = 4
 SINGLES = 200

@@ -22,7 +22,7 @@ from benchmarks.machine import machine, place, programs, versions
 from benchmarks.program import GATEWAY, MODEL
 from benchmarks.rounds import add_options, kept, now, played
 from benchmarks.server import Server
-from gateway.tests.multilingual import SENTENCES, made
+from gateway.testing.multilingual import SENTENCES, made
 
 NUM_WORDS = 250_002
 NUM_REQUESTS, INPUTS, CLIENTS = 64, 64, 4

@@ -10,7 +10,7 @@ import psycopg
 
 from benchmarks.chaos_network.host_process import HostProcess
 from benchmarks.chaos_network.network import EVERYONE, Host
-from gateway.tests.postgres import USER, programs
+from gateway.testing.postgres import USER, programs
 
 PORT = 5432
 

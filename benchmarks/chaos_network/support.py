@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.chaos_network.forwarder import opened_tun
 from benchmarks.chaos_network.namespace import Namespace, removed_at_the_end
-from gateway.tests.postgres import programs
+from gateway.testing.postgres import programs
 
 CAP_NET_ADMIN, CAP_SYS_ADMIN = 12, 21  # linux/capability.h
 PACKAGES = {"ip": "iproute2", "nft": "nftables", "redis-server": "redis-server", "unshare": "util-linux"}

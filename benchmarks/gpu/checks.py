@@ -22,7 +22,7 @@ from gateway.engine.settings import LocalSettings
 from gateway.engine.tokenizer import Tokenizer
 from gateway.engine.torch_encoder import TorchEncoder, choose_devices, release
 from gateway.metrics import Metrics
-from gateway.tests.engine.architectures import KINDS, model_of
+from gateway.testing.architectures import KINDS, model_of
 
 Seen = dict[str, Any]
 LONG = "a " * 250

@@ -13,8 +13,8 @@ from sentence_transformers import SentenceTransformer
 from benchmarks.gpu.checks import Seen, embedded, local_of
 from benchmarks.gpu.plan import STORY, Plan
 from gateway.engine.torch_encoder import DTYPES, release
-from gateway.tests.engine import architectures
-from gateway.tests.engine.architectures import model_of
+from gateway.testing import architectures
+from gateway.testing.architectures import model_of
 
 # Random weights at the size of published models: speed does not depend on what the weights are.
 LARGE: dict[str, dict[str, Any]] = {

@@ -82,7 +82,7 @@ def configuration(multilingual: str, upstreams: dict[str, Upstream]) -> str:
 
 def small_multilingual(folder: Path) -> tuple[str, Vectors]:
     """The folder of a model of that architecture with random weights and no Normalize module, made by the gateway's environment."""
-    command: list[Any] = [PYTHON, "-m", "gateway.tests.multilingual", folder]
+    command: list[Any] = [PYTHON, "-m", "gateway.testing.multilingual", folder]
     made = subprocess.run(command, input=json.dumps(TEXTS), capture_output=True, text=True, cwd=ROOT, timeout=120, check=True)
     told = json.loads(made.stdout)
     return told["source"], np.array(told["vectors"], dtype=np.float32)

@@ -6,7 +6,7 @@ import threading
 import pytest
 import structlog
 
-from gateway.tests import postgres as postgres_server
+from gateway.testing import postgres as postgres_server
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from gateway.access.keys.policy import policy_of
 from gateway.access.keys.snapshot import KeySnapshot
 from gateway.access.keys.store import KeyStore
 from gateway.config import AuthSettings, Secret, StoreSettings
-from gateway.tests.fakes import FakeClock
+from gateway.testing.fakes import FakeClock
 
 BY = "cli:somebody"
 

@@ -6,8 +6,8 @@ import pytest
 from gateway import log
 from gateway.app import Gateway
 from gateway.config import AuthSettings, Config, ModelRow, Secret, ServerSettings, StoreSettings
+from gateway.testing.fakes import FakeBackend, FakeEmbedder
 from gateway.tests.api.faulty import HeldEncoder
-from gateway.tests.fakes import FakeBackend, FakeEmbedder
 
 KEY = "test-key-of-more-than-24-characters"
 

@@ -28,8 +28,8 @@ from gateway.engine.embedder import LocalEmbedder
 from gateway.engine.identity import Identity
 from gateway.engine.runtime import LoadedModel
 from gateway.engine.settings import LocalSettings
-from gateway.tests.api.client import BOUND_SECONDS, sent
-from gateway.tests.fakes import FakeEncoder, hashed
+from gateway.testing.fakes import FakeEncoder, hashed
+from gateway.testing.socket_client import BOUND_SECONDS, sent
 
 DIMENSIONS, MAX_TOKENS = 4, 16
 KILLS, NAN = "kills", "nan"

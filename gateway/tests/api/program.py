@@ -5,7 +5,7 @@ import asyncio
 from gateway import log
 from gateway.app import Gateway
 from gateway.config import load
-from gateway.tests.fakes import FakeBackend, FakeEmbedder
+from gateway.testing.fakes import FakeBackend, FakeEmbedder
 
 
 def main() -> None:

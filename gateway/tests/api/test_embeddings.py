@@ -8,8 +8,8 @@ import pytest
 
 from gateway.config import CacheSettings, ModelRow
 from gateway.embedding.cache import ENTRY_BYTES
+from gateway.testing.fakes import hashed
 from gateway.tests.api.conftest import KEY, client_of
-from gateway.tests.fakes import hashed
 
 
 async def posted(client, **body):

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from gateway.engine.device import MAX_RESTARTS
-from gateway.tests.api.client import BOUND_SECONDS, assert_refused, got, posted, sent, until
+from gateway.testing.gateway_thread import served
+from gateway.testing.socket_client import BOUND_SECONDS, assert_refused, got, posted, sent, until
 from gateway.tests.api.faulty import HeldEncoder, assert_vectors, begun, embedded, gateway_of, is_at_rest, metric, num_queued
-from gateway.tests.api.served import served
 
 pytestmark = pytest.mark.usefixtures("quiet")
 

@@ -6,8 +6,8 @@ from gateway.app import Gateway
 from gateway.config import AuthSettings, Config, ModelRow, StoreSettings
 from gateway.embedding.failover import FailoverBackend
 from gateway.errors import ConfigurationError, Overloaded
+from gateway.testing.fakes import FakeBackend, FakeEmbedder
 from gateway.tests.api.conftest import client_of
-from gateway.tests.fakes import FakeBackend, FakeEmbedder
 
 MEMBERS = [{"backend": "fake", "name": "here"}, {"backend": "fake", "name": "there"}]
 

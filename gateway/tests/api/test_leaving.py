@@ -6,9 +6,9 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from gateway.tests.api.client import BOUND_SECONDS, connected, got, posted, request_of, sent, until
+from gateway.testing.gateway_thread import served
+from gateway.testing.socket_client import BOUND_SECONDS, connected, got, posted, request_of, sent, until
 from gateway.tests.api.faulty import assert_vectors, gateway_of, is_at_rest, num_queued
-from gateway.tests.api.served import served
 
 pytestmark = pytest.mark.usefixtures("quiet")
 

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from gateway.engine.device import MAX_RESTARTS
-from gateway.tests.api.client import assert_refused, connected, got, posted, request_of, until
+from gateway.testing.gateway_thread import served
+from gateway.testing.socket_client import assert_refused, connected, got, posted, request_of, until
 from gateway.tests.api.faulty import assert_vectors, gateway_of, is_at_rest, metric
-from gateway.tests.api.served import served
 
 pytestmark = pytest.mark.usefixtures("quiet")
 

@@ -8,9 +8,9 @@ import pytest
 from gateway.app import Gateway
 from gateway.config import AuthSettings, Config, ModelRow, ServerSettings, StoreSettings
 from gateway.errors import ConfigurationError, OperatorError
+from gateway.testing.fakes import FakeBackend, FakeEmbedder
+from gateway.testing.gateway_thread import served
 from gateway.tests.api.conftest import client_of
-from gateway.tests.api.served import served
-from gateway.tests.fakes import FakeBackend, FakeEmbedder
 
 
 @pytest.fixture

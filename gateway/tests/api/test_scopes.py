@@ -9,9 +9,9 @@ from gateway.access.keys.key import new_key
 from gateway.access.usage.store import UsageStore
 from gateway.app import Gateway
 from gateway.config import Config, ModelRow, ServerSettings, StoreSettings
+from gateway.testing.fakes import FakeBackend, FakeEmbedder
 from gateway.tests.api.conftest import client_of
 from gateway.tests.api.keys import add, embedded, error_of, holder
-from gateway.tests.fakes import FakeBackend, FakeEmbedder
 
 UNKNOWN = (404, "invalid_request_error", "model", "model_not_found")
 

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.config import AuthSettings, MetricsSettings, ModelRow, ServerSettings
 from gateway.errors import OperatorError
-from gateway.tests.api.served import served
+from gateway.testing.gateway_thread import served
 
 
 async def started(gateway, capfd):

@@ -12,9 +12,9 @@ from gateway.api.error_handler import error_response
 from gateway.config import ServerSettings
 from gateway.metrics import Metrics
 from gateway.server.server import Server
-from gateway.tests.api.client import assert_refused, got, posted, until
+from gateway.testing.gateway_thread import served
+from gateway.testing.socket_client import assert_refused, got, posted, until
 from gateway.tests.api.faulty import assert_vectors, gateway_of, metric
-from gateway.tests.api.served import served
 
 pytestmark = pytest.mark.usefixtures("quiet")
 

@@ -8,11 +8,11 @@ import pytest
 
 from gateway.config import ModelRow, Secret, TraceSettings, load
 from gateway.errors import ConfigurationError
+from gateway.testing import upstream_server as standin
+from gateway.testing.upstream_server import Standin
 from gateway.tests.api.collector import attributes, collecting
 from gateway.tests.api.conftest import KEY, client_of
 from gateway.tests.api.faulty import HeldEncoder, gateway_of
-from gateway.tests.upstream import standin
-from gateway.tests.upstream.standin import Standin
 from gateway.upstream.backend import UPSTREAM_BACKENDS
 
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

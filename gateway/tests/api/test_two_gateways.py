@@ -12,8 +12,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.tests.api.client import BOUND_SECONDS, connected, got
-from gateway.tests.redis_server import RedisServer
+from gateway.testing.redis_server import RedisServer
+from gateway.testing.socket_client import BOUND_SECONDS, connected, got
 
 pytest.importorskip("hiredis", reason="the extra `redis` is not installed")
 

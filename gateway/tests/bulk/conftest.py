@@ -11,7 +11,7 @@ from gateway.bulk.run import BulkOptions, BulkRun
 from gateway.config import ModelRow
 from gateway.embedding.catalog import Model
 from gateway.embedding.embedder import Prepared, Vectors
-from gateway.tests.fakes import FakeEmbedder, hashed
+from gateway.testing.fakes import FakeEmbedder, hashed
 
 
 class Company(FakeEmbedder):

@@ -12,8 +12,8 @@ from gateway.bulk.journal import COMPLETE, REJECTED
 from gateway.bulk.run import BulkOptions, BulkRun
 from gateway.embedding.embedder import Prepared, Vectors
 from gateway.errors import OperatorError, Overloaded
+from gateway.testing.fakes import FakeEmbedder, hashed
 from gateway.tests.bulk.conftest import Company, embedded, run_of
-from gateway.tests.fakes import FakeEmbedder, hashed
 
 
 async def broken(input: Path, output: Path, *, after: int) -> None:  # noqa: A002

@@ -8,7 +8,7 @@ from gateway.bulk.shard import Shard
 from gateway.bulk.worker import BulkWorker, EmbedOptions
 from gateway.embedding.embedder import Inputs, Prepared, Vectors
 from gateway.errors import InputTooLong, InvalidValue, ModelLoading, OperatorError, Overloaded, RequestTooLong
-from gateway.tests.fakes import FakeEmbedder, hashed
+from gateway.testing.fakes import FakeEmbedder, hashed
 
 
 class Difficult(FakeEmbedder):

@@ -7,8 +7,8 @@ import pytest
 
 from gateway.config import load
 from gateway.config.settings import BUILTIN_MODELS
+from gateway.testing.multilingual import made
 from gateway.tests.cli.conftest import Command, told
-from gateway.tests.multilingual import made
 
 NAME = "paraphrase-multilingual-MiniLM-L12-v2"
 NO_HUB = {"HF_HUB_OFFLINE": "1"}

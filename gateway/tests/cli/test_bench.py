@@ -17,10 +17,10 @@ from gateway.app import Gateway
 from gateway.cli.load.peer import base_url
 from gateway.config import AuthSettings, CacheSettings, Config, ModelRow, Secret, ServerSettings, StoreSettings
 from gateway.errors import OperatorError
-from gateway.tests.api.served import served
+from gateway.testing.fakes import FakeBackend, FakeEmbedder
+from gateway.testing.gateway_thread import served
 from gateway.tests.cli.conftest import END_SECONDS, Command, Ended, told
 from gateway.tests.cli.standin import GONE, Said, error, good, stand_in
-from gateway.tests.fakes import FakeBackend, FakeEmbedder
 
 KEY = "test-key-of-more-than-24-characters"
 SHORT = ("bench", "--seconds", "0.2", "--warmup-seconds", "0", "--inputs", "3", "--clients", "2")

@@ -10,9 +10,9 @@ import pytest
 
 from gateway.cli import connect
 from gateway.cli.connect import Check, outcome_of
+from gateway.testing.postgres import Postgres
+from gateway.testing.redis_server import RedisServer
 from gateway.tests.cli.conftest import Command
-from gateway.tests.postgres import Postgres
-from gateway.tests.redis_server import RedisServer
 
 SECRET = "unmistakable-secret"
 LOCAL = {"name": "all-MiniLM-L6-v2", "source": "sentence-transformers/all-MiniLM-L6-v2"}

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from gateway.testing.gateway_thread import served
 from gateway.tests.api.faulty import HeldEncoder, gateway_of
-from gateway.tests.api.served import served
 
 HEAVY = ("torch", "litestar", "uvicorn", "numpy", "sqlalchemy", "openvino", "prometheus_client", "gateway.app")
 

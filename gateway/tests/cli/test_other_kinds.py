@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.testing import model_folders as folders
 from gateway.tests.cli.conftest import Command, told
-from gateway.tests.engine import folders
 
 COMMANDS = {
     "build": ["models", "build"],

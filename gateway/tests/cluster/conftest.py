@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from gateway.tests.cluster.hive import TEXTS, Client, Hive, client_of, gateway_process, ran, until, written
+from gateway.testing.ray_cluster import TEXTS, Client, Hive, client_of, gateway_process, ran, until, written
 from gateway.tests.engine.conftest import DATA, embedded, local_of, small_model  # noqa: F401 - a fixture
 
 HINT = "ray is not installed: pip install 'ray[serve]'"

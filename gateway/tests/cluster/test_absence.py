@@ -2,8 +2,8 @@
 
 import pytest
 
+from gateway.testing.ray_cluster import HOST, TEXTS, Hive, free_port, ran, until
 from gateway.tests.cluster.conftest import refuse_or_skip
-from gateway.tests.cluster.hive import HOST, TEXTS, Hive, free_port, ran, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(190)]
 

@@ -11,7 +11,7 @@ from gateway.cluster.client_process import MAX_OUTSTANDING, RayClientProcess
 from gateway.cluster.message import EmbedCall, EmbedRefusal, EmbedResult
 from gateway.cluster.ray_client import ClientConfig
 from gateway.errors import Overloaded
-from gateway.tests.cluster.hive import until
+from gateway.testing.ray_cluster import until
 
 COMMAND = (sys.executable, "-m", "gateway.tests.cluster.scripted_courier")
 

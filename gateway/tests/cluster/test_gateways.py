@@ -7,9 +7,9 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 
-from gateway.tests.cluster.hive import MODEL, TEXTS, replica_processes, until
+from gateway.testing.ray_cluster import MODEL, TEXTS, replica_processes, until
+from gateway.testing.redis_server import RedisServer
 from gateway.tests.processes.conftest import Process, running
-from gateway.tests.redis_server import RedisServer
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 

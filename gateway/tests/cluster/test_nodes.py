@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from gateway.tests.cluster.hive import MODEL, TEXTS, Client, replica_processes, under_load, until
+from gateway.testing.ray_cluster import MODEL, TEXTS, Client, replica_processes, under_load, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 

@@ -17,7 +17,7 @@ from gateway.embedding.cached import CachedEmbedder, first_positions
 from gateway.embedding.embedder import Inputs
 from gateway.errors import Overloaded, RequestTooLong, Unembeddable
 from gateway.metrics import Metrics
-from gateway.tests.fakes import FakeEmbedder, hashed
+from gateway.testing.fakes import FakeEmbedder, hashed
 
 MB = 1024 * 1024
 DIMENSIONS = 8

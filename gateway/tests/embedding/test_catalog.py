@@ -7,7 +7,7 @@ import pytest
 from gateway.config import ModelRow
 from gateway.embedding.catalog import Catalog, Model
 from gateway.errors import ConfigurationError, ModelLoading, ModelUnavailable, OperatorError, UnknownModel
-from gateway.tests.fakes import FakeEmbedder
+from gateway.testing.fakes import FakeEmbedder
 
 FOUND = "f" * 24 + ".fake-float32"
 

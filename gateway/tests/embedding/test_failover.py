@@ -16,7 +16,7 @@ from gateway.embedding.failover import REST_SECONDS, FailoverBackend, FailoverEm
 from gateway.embedding.model import Model
 from gateway.errors import ConfigurationError, DeadlinePassed, GatewayError, InputTooLong, OperatorError, Overloaded, Unembeddable
 from gateway.metrics import Metrics
-from gateway.tests.fakes import FakeClock, FakeEmbedder
+from gateway.testing.fakes import FakeClock, FakeEmbedder
 
 OURS = "f" * 24 + ".openvino-bfloat16"
 BOUND_SECONDS = 10

@@ -12,7 +12,7 @@ from gateway.embedding.embedder import Health
 from gateway.embedding.loading import MAX_WAITING, RETRY_SECONDS, Loader
 from gateway.embedding.model import Model
 from gateway.errors import ConfigurationError, ModelLoading, ModelUnavailable, Overloaded
-from gateway.tests.fakes import FakeClock, FakeEmbedder
+from gateway.testing.fakes import FakeClock, FakeEmbedder
 
 BOUND_SECONDS = 10
 

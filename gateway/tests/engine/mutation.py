@@ -34,7 +34,7 @@ from gateway.engine.settings import LocalSettings
 from gateway.engine.weights import local_folder_of
 from gateway.errors import GatewayError, OperatorError
 from gateway.metrics import Metrics
-from gateway.tests.engine import folders
+from gateway.testing import model_folders as folders
 from gateway.tests.engine.mutations import Bases, Mutant, mutant
 
 TEXTS = ["Hello, world", "a", "The capital of France is Paris. " * 9, "Größe 你好 مرحبا 🙂", "def area(r): return 3.14159 * r ** 2"]

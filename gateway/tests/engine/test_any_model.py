@@ -10,7 +10,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from gateway.engine.fidelity import cosines
 from gateway.errors import InvalidValue, OperatorError
-from gateway.tests.engine.architectures import TEXTS, trained
+from gateway.testing.architectures import TEXTS, trained
 from gateway.tests.engine.conftest import embedded, inputs_of, local_of
 
 HIDDEN = 32

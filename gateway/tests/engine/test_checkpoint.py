@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM
 
 from gateway.errors import OperatorError
-from gateway.tests.engine import folders
+from gateway.testing import model_folders as folders
 from gateway.tests.engine.conftest import embedded, local_of
 
 WEIGHTS = "model.safetensors"

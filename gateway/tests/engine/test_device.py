@@ -13,7 +13,7 @@ from gateway.engine.encoder import Window
 from gateway.engine.work import NotFinite, TooLarge, Work
 from gateway.errors import ModelUnavailable, Overloaded
 from gateway.metrics import Metrics
-from gateway.tests.fakes import FakeEncoder
+from gateway.testing.fakes import FakeEncoder
 
 POISON = 666
 # A thread that dies by an exception is what these tests are about; Python reports it through threading.excepthook.

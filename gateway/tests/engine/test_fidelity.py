@@ -27,9 +27,9 @@ from gateway.engine.tokenizer import Tokenizer
 from gateway.engine.torch_encoder import TorchEncoder
 from gateway.engine.weights import folder_of
 from gateway.errors import OperatorError
-from gateway.tests.engine.architectures import KINDS, MAX_TOKENS, WINDOW, model_of
+from gateway.testing.architectures import KINDS, MAX_TOKENS, WINDOW, model_of
+from gateway.testing.fakes import FakeEncoder
 from gateway.tests.engine.conftest import MINILM, local_of, unload
-from gateway.tests.fakes import FakeEncoder
 
 DEPENDS_ON_COMPANY = {"fnet"}  # it mixes padding in, by design
 SERVED = sorted(set(KINDS) - DEPENDS_ON_COMPANY)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from gateway.engine.artifact import ArtifactStore
 from gateway.engine.identity import files_of, identity_of
 from gateway.errors import OperatorError
-from gateway.tests.engine import folders
+from gateway.testing import model_folders as folders
 
 BASES = ["bert-cls-dense", "bert-prompts", "bert-cut", "modernbert"]
 SHELF = ArtifactStore(Path("nowhere"))

@@ -14,7 +14,7 @@ from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassificat
 
 from gateway.engine.kind import refuse_other_kinds, tensor_names
 from gateway.errors import OperatorError
-from gateway.tests.engine import folders
+from gateway.testing import model_folders as folders
 from gateway.tests.engine.conftest import embedded, local_of
 
 

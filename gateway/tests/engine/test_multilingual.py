@@ -12,8 +12,8 @@ from tokenizers import Tokenizer as FastTokenizer
 from gateway.app import Gateway
 from gateway.config import AuthSettings, Config, EngineSettings, ModelRow, StoreSettings
 from gateway.engine.fidelity import cosines
+from gateway.testing.multilingual import EMOJI, FIRST, LAST, MIXED, READS, SENTENCES, all_sentences, made
 from gateway.tests.engine.conftest import DATA, embedded, local_of
-from gateway.tests.multilingual import EMOJI, FIRST, LAST, MIXED, READS, SENTENCES, all_sentences, made
 from gateway.tests.wire.test_ranks import ENCODING
 
 TEXTS = [*all_sentences(), EMOJI, MIXED, " 在北京 ", "ﬁne ½ Ⅻ ｱｲｳ", "e\u0301 é", "\u200f\u200e", "x" * 400]

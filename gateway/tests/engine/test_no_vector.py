@@ -17,11 +17,11 @@ from gateway.engine.fidelity import Proof
 from gateway.engine.identity import Identity
 from gateway.engine.runtime import LoadedModel
 from gateway.errors import ModelUnavailable, OperatorError, Unembeddable
-from gateway.tests.api.client import posted
-from gateway.tests.api.served import served
+from gateway.testing.fakes import FakeEncoder
+from gateway.testing.gateway_thread import served
+from gateway.testing.socket_client import posted
 from gateway.tests.engine.conftest import embedded, inputs_of, local_of
 from gateway.tests.engine.test_any_model import made
-from gateway.tests.fakes import FakeEncoder
 
 TEXTS = ["the red server", "a", "we and you in the long text of a model"]
 dies = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

@@ -21,7 +21,7 @@ MODELS = '[{"name": "m", "backend": "fake"}]'
 class Process:
     """A gateway of its own, on a free port that its log tells. `url` is the shared database's."""
 
-    program = ("-m", "gateway.tests.program")
+    program = ("-m", "gateway.testing.program")
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder

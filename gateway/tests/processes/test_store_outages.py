@@ -11,9 +11,9 @@ import time
 import httpx
 import pytest
 
+from gateway.testing.swallowing_proxy import SwallowingProxy
 from gateway.tests.processes.conftest import running, until
 from gateway.tests.processes.test_shared_store import BOUND_SECONDS, embed, until_answered
-from gateway.tests.swallowing import SwallowingProxy
 
 pytestmark = pytest.mark.timeout(180)
 COMMAND_SECONDS = 60

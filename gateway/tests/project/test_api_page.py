@@ -13,7 +13,7 @@ from gateway.api.models import entry
 from gateway.config import ModelRow
 from gateway.embedding.catalog import Model
 from gateway.errors import GatewayError, RateLimited
-from gateway.tests.fakes import FakeEmbedder
+from gateway.testing.fakes import FakeEmbedder
 from gateway.wire.request import Body
 
 ROOT = Path(__file__).parents[3]

@@ -9,7 +9,7 @@ from gateway.cli.add import READY
 from gateway.config import load
 from gateway.embedding.backend import backend_of
 from gateway.embedding.catalog import Catalog, Model
-from gateway.tests.fakes import FakeEmbedder
+from gateway.testing.fakes import FakeEmbedder
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "deploy" / "examples").glob("*.toml"))
 BACKENDS = {backend.name: backend for backend in BUILTIN_BACKENDS}

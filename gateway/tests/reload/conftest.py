@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from gateway.app import Gateway
 from gateway.config import ConfigSource
-from gateway.tests.fakes import FakeEmbedder
+from gateway.testing.fakes import FakeEmbedder
 
 BOUND_SECONDS = 20
 

@@ -9,7 +9,7 @@ import pytest
 
 from gateway import log
 from gateway.reload.watcher import LOOK_SECONDS, ConfigWatcher
-from gateway.tests.api.client import BOUND_SECONDS, posted
+from gateway.testing.socket_client import BOUND_SECONDS, posted
 from gateway.tests.reload.conftest import ROW, until
 
 OTHER = '[[models]]\nname = "other"\nbackend = "versioned"\n'

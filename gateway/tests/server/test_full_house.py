@@ -14,10 +14,10 @@ from gateway.config import AuthSettings, Config, ModelRow, Secret, ServerSetting
 from gateway.metrics import Metrics
 from gateway.server.client_address import TrustedProxies
 from gateway.server.connection_table import PROBE_CONNECTIONS, Addresses, ConnectionTable
-from gateway.tests.api.client import BOUND_SECONDS, assert_refused, got, reply_of
+from gateway.testing.fakes import FakeBackend, FakeEmbedder
+from gateway.testing.gateway_thread import served
+from gateway.testing.socket_client import BOUND_SECONDS, assert_refused, got, reply_of
 from gateway.tests.api.conftest import KEY
-from gateway.tests.api.served import served
-from gateway.tests.fakes import FakeBackend, FakeEmbedder
 
 pytestmark = pytest.mark.usefixtures("quiet")
 

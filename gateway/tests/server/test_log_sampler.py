@@ -9,10 +9,10 @@ from gateway.app import Gateway
 from gateway.config import AuthSettings, Config, ModelRow, ServerSettings
 from gateway.metrics import Metrics
 from gateway.server.log_sampler import MAX_LINES, LogSampler
-from gateway.tests.api.client import exchanged
+from gateway.testing.fakes import FakeBackend, FakeEmbedder
+from gateway.testing.gateway_thread import served
+from gateway.testing.socket_client import exchanged
 from gateway.tests.api.conftest import KEY
-from gateway.tests.api.served import served
-from gateway.tests.fakes import FakeBackend, FakeEmbedder
 
 MANY = MAX_LINES + 70
 

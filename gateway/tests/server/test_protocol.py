@@ -10,9 +10,9 @@ import pytest
 
 from gateway.app import Gateway
 from gateway.config import AuthSettings, Config, ModelRow, ServerSettings
-from gateway.tests.api.client import BOUND_SECONDS, connected, posted, reply_of, request_of, until
-from gateway.tests.api.served import exchanged, served
-from gateway.tests.fakes import FakeBackend, FakeEmbedder
+from gateway.testing.fakes import FakeBackend, FakeEmbedder
+from gateway.testing.gateway_thread import exchanged, served
+from gateway.testing.socket_client import BOUND_SECONDS, connected, posted, reply_of, request_of, until
 
 pytestmark = pytest.mark.usefixtures("quiet")
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from gateway.app import Gateway
 from gateway.config import AuthSettings, Config, ModelRow, ServerSettings
-from gateway.tests.api.served import exchanged, served
-from gateway.tests.fakes import FakeBackend, FakeEmbedder
+from gateway.testing.fakes import FakeBackend, FakeEmbedder
+from gateway.testing.gateway_thread import exchanged, served
 
 GOOD = b'{"model": "m", "input": "hello"}'
 METHODS = st.sampled_from(["GET", "POST", "PUT", "HEAD", "OPTIONS", "PATCH", "DELETE", "TRACE", "BREW", "get", ""])

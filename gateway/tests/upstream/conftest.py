@@ -9,7 +9,7 @@ from gateway.embedding.backend import BackendContext
 from gateway.embedding.cached import CachedEmbedder
 from gateway.embedding.embedder import Inputs
 from gateway.metrics import Metrics
-from gateway.tests.upstream.standin import Standin
+from gateway.testing.upstream_server import Standin
 from gateway.upstream.backend import UPSTREAM_BACKENDS
 
 BACKENDS = {backend.name: backend for backend in UPSTREAM_BACKENDS}

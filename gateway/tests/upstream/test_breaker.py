@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.tests.fakes import FakeClock
+from gateway.testing.fakes import FakeClock
 from gateway.upstream.breaker import Breaker, BreakerRules
 
 RULES = BreakerRules(

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from gateway.embedding import failover
-from gateway.tests.api import client
-from gateway.tests.upstream.standin import Standin, Weights, serving_openai
+from gateway.testing import socket_client as client
+from gateway.testing.upstream_server import Standin, Weights, serving_openai
 from gateway.tests.upstream.test_gateway import listening
 
 pytestmark = pytest.mark.timeout(90)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from gateway.errors import InvalidValue, OperatorError, UpstreamError
-from gateway.tests.upstream import standin
+from gateway.testing import upstream_server as standin
+from gateway.testing.upstream_server import DIMENSIONS, Said
 from gateway.tests.upstream.conftest import embedded, over
-from gateway.tests.upstream.standin import DIMENSIONS, Said
 
 ANSWERS = {"openai": standin.openai, "ollama": standin.ollama, "tei": standin.tei}
 PATHS = {"openai": "/embeddings", "ollama": "/api/embed", "tei": "/embed"}

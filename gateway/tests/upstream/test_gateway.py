@@ -9,10 +9,10 @@ import pytest
 
 from gateway.app import Gateway
 from gateway.config import AuthSettings, CacheSettings, Config, ModelRow, ServerSettings, StoreSettings
-from gateway.tests.api import client
-from gateway.tests.api.served import served
-from gateway.tests.upstream import standin
-from gateway.tests.upstream.standin import Said, Standin
+from gateway.testing import socket_client as client
+from gateway.testing import upstream_server as standin
+from gateway.testing.gateway_thread import served
+from gateway.testing.upstream_server import Said, Standin
 
 pytestmark = pytest.mark.timeout(90)
 FALLEN = {"upstream_unavailable": 503, "upstream_error": 502}

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from gateway.errors import InputTooLong, InvalidValue, OperatorError, Unembeddable
-from gateway.tests.upstream import standin
+from gateway.testing import upstream_server as standin
+from gateway.testing.upstream_server import Said, Weights, serving_openai, vectors_said
 from gateway.tests.upstream.conftest import embedded, over
-from gateway.tests.upstream.standin import Said, Weights, serving_openai, vectors_said
 from gateway.upstream.truncation import most_tokens
 
 pytestmark = pytest.mark.timeout(60)

@@ -10,9 +10,9 @@ import pytest
 
 from gateway.errors import UpstreamError
 from gateway.tcp import NUM_PROBES
-from gateway.tests.upstream import standin
+from gateway.testing import upstream_server as standin
+from gateway.testing.upstream_server import Said
 from gateway.tests.upstream.conftest import embedded, over
-from gateway.tests.upstream.standin import Said
 from gateway.tests.upstream.test_trouble import saying, until
 from gateway.upstream.silence import Silence, unanswered_seconds
 

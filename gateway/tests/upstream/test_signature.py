@@ -5,8 +5,8 @@ import numpy as np
 from gateway.config import ModelRow
 from gateway.embedding.embedder import Health
 from gateway.embedding.model import Model
-from gateway.tests.fakes import FakeEmbedder
-from gateway.tests.upstream.standin import Weights
+from gateway.testing.fakes import FakeEmbedder
+from gateway.testing.upstream_server import Weights
 from gateway.upstream.probe import TEXTS, Reference, unit
 from gateway.upstream.signature import NUM_BITS, signature_of
 

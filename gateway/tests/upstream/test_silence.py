@@ -7,10 +7,10 @@ import threading
 import pytest
 
 from gateway.errors import DeadlinePassed, GatewayError, UpstreamError, UpstreamUnavailable
-from gateway.tests.swallowing import SwallowingProxy
-from gateway.tests.upstream import standin
+from gateway.testing import upstream_server as standin
+from gateway.testing.swallowing_proxy import SwallowingProxy
+from gateway.testing.upstream_server import Said, Standin
 from gateway.tests.upstream.conftest import built, embedded, over
-from gateway.tests.upstream.standin import Said, Standin
 from gateway.tests.upstream.test_trouble import counted, saying
 from gateway.upstream import dispatch
 

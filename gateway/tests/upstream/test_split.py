@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import UpstreamError
-from gateway.tests.upstream import standin
+from gateway.testing import upstream_server as standin
 from gateway.tests.upstream.conftest import embedded, inputs, over
 from gateway.upstream.split import parts
 

@@ -8,9 +8,9 @@ import pytest
 
 from gateway.config import Config, LimitSettings, ModelRow, StoreSettings
 from gateway.errors import InputTooLong, ModelLoading, OperatorError, RequestTooLong
-from gateway.tests.upstream import standin
+from gateway.testing import upstream_server as standin
+from gateway.testing.upstream_server import Said, Standin
 from gateway.tests.upstream.conftest import built, embedded, inputs, over, started
-from gateway.tests.upstream.standin import Said, Standin
 
 pytestmark = pytest.mark.timeout(60)
 

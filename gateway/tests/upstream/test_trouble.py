@@ -16,9 +16,9 @@ import trustme
 
 from gateway.errors import DeadlinePassed, InputTooLong, OperatorError, Overloaded, UpstreamError, UpstreamUnavailable
 from gateway.metrics import Metrics
-from gateway.tests.upstream import standin
+from gateway.testing import upstream_server as standin
+from gateway.testing.upstream_server import Said, Standin
 from gateway.tests.upstream.conftest import embedded, over, started
-from gateway.tests.upstream.standin import Said, Standin
 
 pytestmark = pytest.mark.timeout(60)
 BOUND_SECONDS = 15

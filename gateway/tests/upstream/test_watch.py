@@ -10,9 +10,9 @@ import pytest
 from gateway.embedding.cache import VectorCache
 from gateway.errors import GatewayError, OperatorError, UpstreamError, UpstreamUnavailable
 from gateway.metrics import Metrics
-from gateway.tests.fakes import FakeClock
+from gateway.testing.fakes import FakeClock
+from gateway.testing.upstream_server import Said, Standin, Weights, openai_error, serving_openai, vectors_said
 from gateway.tests.upstream.conftest import built, cached_over, embedded
-from gateway.tests.upstream.standin import Said, Standin, Weights, openai_error, serving_openai, vectors_said
 from gateway.upstream.probe import TEXTS
 
 pytestmark = pytest.mark.timeout(60)

@@ -10,7 +10,7 @@ import pytest
 from gateway.api.paths import target_of
 from gateway.app import Gateway
 from gateway.config import AuthSettings, Config, ModelRow, Secret, StoreSettings
-from gateway.tests.fakes import FakeBackend, FakeEmbedder
+from gateway.testing.fakes import FakeBackend, FakeEmbedder
 from gateway.wire.request import decode
 
 FILES = sorted((Path(__file__).parents[3] / "compat_tests/recorded").glob("*.json"))

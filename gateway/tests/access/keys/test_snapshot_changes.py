@@ -12,8 +12,8 @@ from gateway.access.keys.snapshot import KeySnapshot
 from gateway.access.keys.store import KeyStore
 from gateway.config import AuthSettings
 from gateway.errors import ConfigurationError, GatewayError, InvalidKey, OperatorError, StoreUnavailable
+from gateway.testing.fakes import FakeClock
 from gateway.tests.access.conftest import BY, add, opened, path_of
-from gateway.tests.fakes import FakeClock
 
 ONE_KEY, ANOTHER_KEY = "a-key-of-the-file-of-keys", "another-key-of-that-file"
 REVOKED_WITHIN_SECONDS = 2.0

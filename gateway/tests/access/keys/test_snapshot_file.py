@@ -16,8 +16,8 @@ from gateway.access.keys.snapshot_writer import SnapshotWriter
 from gateway.access.keys.store import KeyStore
 from gateway.config import AuthSettings
 from gateway.errors import ConfigurationError, InvalidKey, StoreAway, StoreUnavailable
+from gateway.testing.fakes import FakeClock
 from gateway.tests.access.conftest import BY, add, opened, settings_of
-from gateway.tests.fakes import FakeClock
 
 pytestmark = pytest.mark.timeout(60)
 IDENTITY = "postgresql+psycopg://gateway@db/gateway"

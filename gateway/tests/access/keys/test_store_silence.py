@@ -19,9 +19,9 @@ from gateway.access.usage.store import UsageStore, UsageTotals
 from gateway.access.worker import MAX_ABANDONED, WorkerThread, alive
 from gateway.config import AuthSettings
 from gateway.errors import InvalidKey, StoreAway, StoreUnavailable
+from gateway.testing.fakes import FakeClock
+from gateway.testing.swallowing_proxy import SwallowingProxy
 from gateway.tests.access.conftest import BY, add, in_force, path_of, settings_of, store_in
-from gateway.tests.fakes import FakeClock
-from gateway.tests.swallowing import SwallowingProxy
 
 pytestmark = pytest.mark.timeout(60)
 SILENCE_SECONDS, PING_SECONDS = 2.0, 1.0  # enough for a machine that does much else

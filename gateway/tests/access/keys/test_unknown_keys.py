@@ -10,8 +10,8 @@ from gateway.access.keys.snapshot import KeySnapshot
 from gateway.access.keys.unknown_keys import BURST, MAX_REMEMBERED, REMEMBERED_SECONDS, UnknownKeyLookup
 from gateway.config import AuthSettings
 from gateway.errors import InvalidKey
+from gateway.testing.fakes import FakeClock
 from gateway.tests.access.conftest import BY, add
-from gateway.tests.fakes import FakeClock
 
 pytestmark = pytest.mark.timeout(60)
 

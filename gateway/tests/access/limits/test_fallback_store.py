@@ -8,9 +8,9 @@ from structlog.testing import capture_logs
 from gateway.access.limits.fallback_store import FallbackRateLimitStore
 from gateway.access.limits.gcra import MINUTE, Rate, RateLimits
 from gateway.access.limits.local_store import Cost, LocalRateLimitStore, RateLimitStoreUnavailable
-from gateway.tests.fakes import FakeClock
-from gateway.tests.redis_server import RedisServer
-from gateway.tests.swallowing import SwallowingProxy
+from gateway.testing.fakes import FakeClock
+from gateway.testing.redis_server import RedisServer
+from gateway.testing.swallowing_proxy import SwallowingProxy
 
 LIMITS = RateLimits(Rate(60, 10), Rate(600, 100), max_concurrent_requests=3)
 

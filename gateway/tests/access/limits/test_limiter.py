@@ -19,7 +19,7 @@ from gateway.errors import (
     Unembeddable,
 )
 from gateway.metrics import Metrics
-from gateway.tests.fakes import FakeClock
+from gateway.testing.fakes import FakeClock
 
 
 class AwayMeters(LocalRateLimitStore):

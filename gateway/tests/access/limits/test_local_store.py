@@ -5,7 +5,7 @@ import pytest
 from gateway.access.limits import local_store as module
 from gateway.access.limits.gcra import SECOND, Rate, RateLimits, tokens_rate
 from gateway.access.limits.local_store import Cost, LocalRateLimitStore
-from gateway.tests.fakes import FakeClock
+from gateway.testing.fakes import FakeClock
 
 LIMITS = RateLimits(Rate(600, 100), Rate(6000, 1000), max_concurrent_requests=2)
 

@@ -11,7 +11,7 @@ from gateway.access.limits.gcra import MINUTE, SECOND, Rate, RateLimits, tokens_
 from gateway.access.limits.local_store import Cost, LocalRateLimitStore, RateLimitStoreUnavailable, RateState
 from gateway.errors import ConfigurationError
 from gateway.name_lookup import NameLookup
-from gateway.tests.redis_server import BOUND_SECONDS, RedisServer, program
+from gateway.testing.redis_server import BOUND_SECONDS, RedisServer, program
 
 pytest.importorskip("hiredis", reason="the extra `redis` is not installed")
 

@@ -12,8 +12,8 @@ from gateway.access.usage.recorder import UsageRecorder
 from gateway.access.usage.store import UsageStore
 from gateway.config import AuthSettings, UsageSettings
 from gateway.metrics import Metrics
+from gateway.testing.fakes import FakeClock
 from gateway.tests.access.conftest import BY, add
-from gateway.tests.fakes import FakeClock
 
 NOW = datetime(2026, 11, 30, 22, 59, tzinfo=UTC)
 DAY = 86_400.0

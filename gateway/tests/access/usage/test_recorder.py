@@ -16,10 +16,10 @@ from gateway.access.usage.store import UsageStore, UsageTotals
 from gateway.config import UsageSettings
 from gateway.errors import InsufficientQuota, OperatorError, StoreAway
 from gateway.metrics import MAX_KEY_LABELS, Metrics
+from gateway.testing.fakes import FakeClock
+from gateway.testing.swallowing_proxy import SwallowingProxy
 from gateway.tests.access.conftest import add, settings_of
 from gateway.tests.access.keys.test_snapshot_changes import bring_back, put_away, until
-from gateway.tests.fakes import FakeClock
-from gateway.tests.swallowing import SwallowingProxy
 
 BOUND_SECONDS = 10
 

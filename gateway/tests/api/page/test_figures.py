@@ -8,7 +8,7 @@ import pytest
 from gateway.api.page.figures import KEPT_SECONDS, NUM_KEPT, Figures
 from gateway.api.page.quantile import quantile
 from gateway.metrics import Metrics
-from gateway.tests.fakes import FakeClock
+from gateway.testing.fakes import FakeClock
 
 INFINITY = float("inf")
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gateway.tests.fakes import hashed
+from gateway.testing.fakes import hashed
 
 DIMENSIONS = 8
 REASONS = {

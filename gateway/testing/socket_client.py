@@ -13,7 +13,7 @@ ERROR_KEYS = ["message", "type", "param", "code"]
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class SocketReply:
     """What came back. `status` 0 is a connection closed without an answer."""
 
     status: int
@@ -32,7 +32,7 @@ def reply_of(received):
     head, _, body = received.partition(b"\r\n\r\n")
     status = re.match(rb"HTTP/1\.1 (\d{3})", head)
     lines = (line.partition(": ") for line in head.decode("latin-1").splitlines()[1:])
-    return Reply(int(status[1]) if status else 0, {name.lower(): value for name, _, value in lines}, body)
+    return SocketReply(int(status[1]) if status else 0, {name.lower(): value for name, _, value in lines}, body)
 
 
 def request_of(texts, **fields):
