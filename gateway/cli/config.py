@@ -12,7 +12,8 @@ import msgspec
 import tomli_w
 
 from gateway.access.keys.snapshot import configured_keys
-from gateway.app import BUILTIN_BACKENDS, Gateway
+from gateway.app import Gateway
+from gateway.build import BUILTIN_BACKENDS
 from gateway.cli.connect import connect
 from gateway.cli.options import config_option
 from gateway.config import BUILTIN_MODELS, Config, ModelRow, Secret, load

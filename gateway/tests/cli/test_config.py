@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from gateway.app import BUILTIN_BACKENDS
+from gateway.build import BUILTIN_BACKENDS
 from gateway.config import Config, ModelRow, load
 from gateway.embedding.backend import backend_of
 from gateway.tests.cli.conftest import Command, told

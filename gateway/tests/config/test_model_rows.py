@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gateway.app import BUILTIN_BACKENDS
+from gateway.build import BUILTIN_BACKENDS
 from gateway.config import ModelRow, load
 from gateway.config.settings import BUILTIN_MODELS
 from gateway.embedding.backend import backend_of

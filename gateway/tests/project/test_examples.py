@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.app import BUILTIN_BACKENDS, refuse_misread_names
+from gateway.build import BUILTIN_BACKENDS, refuse_misread_names
 from gateway.cli.add import READY
 from gateway.config import load
 from gateway.embedding.backend import backend_of

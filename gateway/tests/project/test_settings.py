@@ -10,7 +10,7 @@ from typing import get_args, get_type_hints
 import msgspec
 import pytest
 
-from gateway.app import BUILTIN_BACKENDS
+from gateway.build import BUILTIN_BACKENDS
 from gateway.config import Config
 from gateway.config.loading import SECTIONS
 from gateway.embedding import long_input

@@ -1,0 +1,186 @@
+"""A generation is built out of a configuration here, in road order: reading it is reading the plan. Nothing is opened or loaded."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from litestar import Litestar
+from litestar.handlers import HTTPRouteHandler
+from litestar.middleware import DefineMiddleware
+
+from gateway.access.access_control import AccessControl, build_access_control
+from gateway.access.admission import Admission
+from gateway.access.limits.build import build_limiter
+from gateway.access.limits.limiter import Limiter
+from gateway.api import docs, models, probes
+from gateway.api.admin import AdminService
+from gateway.api.admin import routes as admin_routes
+from gateway.api.authentication import Authentication
+from gateway.api.embeddings import EmbeddingsHandler
+from gateway.api.error_handler import handle_error
+from gateway.api.middleware import Edge
+from gateway.api.page import live, site
+from gateway.api.page.figures import Figures
+from gateway.cluster.embedder import RayBackend
+from gateway.config import Config, ModelRow
+from gateway.embedding.backend import Backend, BackendContext, backend_of
+from gateway.embedding.cache import VectorCache
+from gateway.embedding.cached import CachedEmbedder
+from gateway.embedding.catalog import Catalog
+from gateway.embedding.failover import FailoverBackend, FailoverEmbedder
+from gateway.embedding.loading import Loader
+from gateway.embedding.model import Model
+from gateway.engine.embedder import SentenceTransformersBackend
+from gateway.errors import ConfigurationError
+from gateway.metrics import Metrics
+from gateway.reload.diff import embedder_key
+from gateway.reload.generation import Generation
+from gateway.server.log_sampler import LogSampler
+from gateway.tracing import Tracing
+from gateway.upstream.backend import UPSTREAM_BACKENDS
+from gateway.wire.token_ids import other_encoding
+
+BUILTIN_BACKENDS: tuple[Backend, ...] = (SentenceTransformersBackend(), *UPSTREAM_BACKENDS, RayBackend(), FailoverBackend())
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationBuilder:
+    """Holds what is the process's own: all generations share it, and it outlives each of them.
+
+    `is_leaving` and `is_draining` say how far a stop has come. `load_lock` and `shared` are for backends, see BackendContext.
+    """
+
+    backends: dict[str, Backend]
+    loader: Loader
+    cache: VectorCache
+    admission: Admission
+    metrics: Metrics
+    figures: Figures
+    sampler: LogSampler
+    tracing: Tracing | None
+    is_leaving: Callable[[], bool]
+    is_draining: Callable[[], bool]
+    load_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    shared: dict[str, Any] = field(default_factory=dict)
+
+    def build(self, config: Config, before: Generation | None = None) -> Generation:
+        """The parts in road order. What `before` has and nothing changed of, such as its embedders, is the same in both.
+
+        Raises ConfigurationError for anything that cannot work.
+        """
+        access = self.build_access(config, before)
+        limiter = build_limiter(config.limits, self.metrics, before=before.limiter if before is not None else None)
+        catalog = self.build_catalog(config, before)
+        handler = EmbeddingsHandler(
+            catalog=catalog,
+            admission=self.admission,
+            limiter=limiter,
+            settings=config.server,
+            metrics=self.metrics,
+            recorder=access.recorder if access else None,
+        )
+        admin = (
+            AdminService(access.snapshot, access.store, access.usage_store, config.server)
+            if access and config.admin.enabled
+            else None
+        )
+        routes = [
+            handler.route(),
+            *models.routes(catalog),
+            *(admin_routes(admin) if admin else []),
+            *self.probe_routes(config, access, limiter, catalog),
+            *docs_routes(config, catalog, has_admin=admin is not None),
+            *self.page_routes(config, access),
+        ]
+        return Generation(config, access, limiter, catalog, handler, admin, self.build_app(config, access, routes))
+
+    def build_access(self, config: Config, before: Generation | None) -> AccessControl | None:
+        if before is not None and (before.config.auth, before.config.usage) == (config.auth, config.usage):
+            return before.access_control
+        return build_access_control(config.auth, config.usage, config.store, self.metrics)
+
+    def build_catalog(self, config: Config, before: Generation | None) -> Catalog:
+        catalog = Catalog(self.build_models(config, before), self.loader)
+        default = config.server.default_model
+        if default is not None and default not in catalog.by_name:
+            raise ConfigurationError(f"server.default_model: no model has the name or alias '{default}'")
+        return catalog
+
+    def build_models(self, config: Config, before: Generation | None) -> Iterator[Model]:
+        for row in config.models:
+            refuse_misread_names(row)
+            models = before.catalog.models if before is not None else []
+            same = [model for model in models if before and embedder_key(before.config, model.row) == embedder_key(config, row)]
+            yield Model(row, same[0].embedder, same[0].built, same[0].load_state) if same else self.build_model(config, row)
+
+    def build_model(self, config: Config, row: ModelRow, *, group: str | None = None) -> Model:
+        """Of a row, or of a member of a group, whose metrics are the group's."""
+        backend, settings = backend_of(row, self.backends)
+        metrics = self.metrics.of_model(group or row.name)
+        member = partial(self.build_model, config, group=row.name)
+        context = BackendContext(
+            row.name, config.limits, config.engine, metrics, config.store.folder, self.load_lock, member, self.shared
+        )
+        built = backend.build(settings, context)
+        if isinstance(built, FailoverEmbedder):  # whose members have the cache, each with its own vectors
+            return Model(row, built, built)
+        cached = CachedEmbedder(built, self.cache, max_request_tokens=config.limits.max_request_tokens, metrics=metrics)
+        return Model(row, cached, built)
+
+    def probe_routes(
+        self, config: Config, access: AccessControl | None, limiter: Limiter, catalog: Catalog
+    ) -> list[HTTPRouteHandler]:
+        return probes.routes(
+            catalog=catalog,
+            parts={"limits": lambda: limiter.is_alive, **(access.parts if access else {})},
+            shortfalls={"limits": lambda: limiter.shortfall, **(access.shortfalls if access else {})},
+            metrics=self.metrics,
+            settings=config.metrics,
+            is_leaving=self.is_leaving,
+        )
+
+    def page_routes(self, config: Config, access: AccessControl | None) -> list[HTTPRouteHandler]:
+        settings, key_snapshot = config.page, access.snapshot if access else None
+        if not settings.enabled:
+            return []
+        shown = site.routes(needs_key=key_snapshot is not None, live=settings.live, has_docs=config.server.docs)
+        if settings.live == "off":
+            return shown
+        return [*shown, *live.routes(self.figures, key_snapshot=key_snapshot, metrics=self.metrics, settings=settings)]
+
+    def build_app(self, config: Config, access: AccessControl | None, routes: list[HTTPRouteHandler]) -> Edge:
+        litestar = Litestar(
+            routes,
+            middleware=[DefineMiddleware(Authentication, key_snapshot=access.snapshot if access else None, metrics=self.metrics)],
+            exception_handlers={Exception: handle_error},
+            openapi_config=None,
+            logging_config=None,
+        )
+        return Edge(
+            litestar,
+            settings=config.server,
+            metrics=self.metrics,
+            sampler=self.sampler,
+            is_leaving=self.is_leaving,
+            is_draining=self.is_draining,
+            paths=[route.path for route in litestar.routes],
+            tracing=self.tracing,
+        )
+
+
+def docs_routes(config: Config, catalog: Catalog, *, has_admin: bool) -> list[HTTPRouteHandler]:
+    if not config.server.docs:
+        return []
+    return docs.routes(catalog, default_model=config.server.default_model, has_admin=has_admin)
+
+
+def refuse_misread_names(row: ModelRow) -> None:
+    """Clients choose the encoding of token arrays by the model's name; under some names ours would be read wrongly."""
+    for name in (row.name, *row.aliases):
+        if encoding := other_encoding(name):
+            raise ConfigurationError(
+                f"models[{row.name}]: clients would send '{name}' token ids of {encoding}, and only cl100k_base is understood:"
+                " choose another name"
+            )
