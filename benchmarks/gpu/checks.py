@@ -56,7 +56,7 @@ def worst(folder: Path, faithful: Faithful) -> float:
     """On texts that are no probes: alone, all together, and between the shortest and the longest."""
     least = 1.0
     for encoder in faithful.encoders:
-        windows = held_out(Tokenizer(encoder.info.tokenizer_json), encoder.info.max_tokens)
+        windows = held_out(Tokenizer(encoder.info.tokenizer_json), encoder.info.network.max_tokens)
         expected = encoded(folder, windows)
         alone = np.concatenate([encoder.embed([window]) for window in windows])
         among = np.stack([encoder.embed([windows[0], window, windows[-1]])[1] for window in windows])

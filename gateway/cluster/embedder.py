@@ -19,7 +19,6 @@ from gateway.cluster.settings import RaySettings
 from gateway.config import LimitSettings
 from gateway.embedding.backend import BackendContext
 from gateway.embedding.embedder import Description, Health, Inputs, Prepared, Vectors
-from gateway.engine.encoder import EncoderInfo
 from gateway.engine.preprocessor import Preprocessor
 from gateway.engine.tokenizer import Tokenizer
 from gateway.errors import ConfigurationError, DeadlinePassed, ModelUnavailable, OperatorError, Overloaded, Unembeddable
@@ -198,25 +197,14 @@ class RayEmbedder:
 
 def preprocessor_of(info: ReplicaInfo, limits: LimitSettings) -> Preprocessor:
     """The replica's own preprocessor, made again from its info."""
-    about = info.description
-    encoder_info = EncoderInfo(
-        dimensions=about.dimensions,
-        max_tokens=about.max_tokens,
-        tokenizer_json=info.tokenizer_json,
-        prompts=info.prompts,
-        default_prompt=info.default_prompt,
-        is_normalized=info.is_normalized,
-        runtime=about.runtime,
-        device=about.device,
-        precision=about.precision,
-        default_max_batch_tokens=0,
-        leaves_prompt_out=info.leaves_prompt_out,
-        tasks=about.tasks,
-    )
-    tokenizer = Tokenizer(info.tokenizer_json)
-    form = info.settings.instruction_format
+    settings = info.settings
     return Preprocessor(
-        encoder_info, tokenizer, prompts=info.prompts, rule=about.long_input, limits=limits, instruction_format=form
+        info.network,
+        Tokenizer(info.tokenizer_json),
+        prompts=info.network.prompts | dict(settings.prompts),
+        rule=settings.long_input,
+        limits=limits,
+        instruction_format=settings.instruction_format,
     )
 
 

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.embedding.embedder import Description, ServiceClass, StageSeconds
+from gateway.engine.encoder import NetworkInfo
 from gateway.engine.settings import LocalSettings
 
 PREFIX = struct.Struct("<II")
@@ -76,11 +77,8 @@ class ReplicaInfo(Message, frozen=True, kw_only=True):
 
     description: Description
     settings: LocalSettings
+    network: NetworkInfo
     tokenizer_json: str
-    prompts: dict[str, str]
-    default_prompt: str
-    is_normalized: bool
-    leaves_prompt_out: bool
 
 
 class Shutdown(Message, frozen=True, kw_only=True):

@@ -69,16 +69,12 @@ class Replica:
 
     async def describe(self) -> bytes:
         """Its Card, encoded."""
-        info = self.local.info
         return encode(
             ReplicaInfo(
                 description=self.local.describe(),
                 settings=self.config.settings,
+                network=self.local.info.network,
                 tokenizer_json=self.local.tokenizer.to_json(),
-                prompts=self.local.prompts,
-                default_prompt=info.default_prompt,
-                is_normalized=info.is_normalized,
-                leaves_prompt_out=info.leaves_prompt_out,
             )
         )
 

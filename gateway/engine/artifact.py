@@ -21,12 +21,12 @@ import numpy as np
 from msgspec import Struct
 
 from gateway.embedding.fingerprint import digest
-from gateway.engine.encoder import EncoderInfo, Window
+from gateway.engine.encoder import EncoderInfo, NetworkInfo, Window
 from gateway.engine.fidelity import Proof
 from gateway.engine.identity import Identity, sha256_of
 from gateway.errors import OperatorError
 
-FORMAT = 3
+FORMAT = 4
 MAKING, ABANDONED_SECONDS = ".making-", 24 * 3600
 MAX_RENAMES = 10  # into a place that others build at the same moment
 NETWORK, WEIGHTS, TOKENIZER, MANIFEST = "model.xml", "model.bin", "tokenizer.json", "manifest.json"
@@ -55,8 +55,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
 
     `runtime` is what reached the bar. For "torch" the artifact is this manifest alone, and `fallback` says what did not, and why.
     `proof` is a short text's vector in float32, by which a start tells that what it loaded still is what was measured.
-    `leaves_prompt_out` says that the network reads a third input, the mask of what is pooled. `origin` is where the files of
-    `source` were, a folder's absolute path or the name on the hub; `made_at` is in Unix seconds.
+    `origin` is where the files of `source` were, a folder's absolute path or the name on the hub; `made_at` is in Unix seconds.
     """
 
     format: int
@@ -69,13 +68,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     fallback: str
     identity: Identity
     libraries: dict[str, str]
-    dimensions: int
-    max_tokens: int
-    prompts: dict[str, str]
-    default_prompt: str
-    is_normalized: bool
-    leaves_prompt_out: bool
-    pad_id: int
+    network: NetworkInfo
     fidelity: float
     max_probe_tokens: int
     proof: StoredProof
@@ -98,7 +91,6 @@ def manifest_of(  # noqa: PLR0913 - a field each
     runtime: Literal["openvino", "torch"],
     precision: str,
     fallback: str,
-    pad_id: int,
     fidelity: float,
     max_probe_tokens: int,
     proof: Proof,
@@ -116,13 +108,7 @@ def manifest_of(  # noqa: PLR0913 - a field each
         fallback=fallback,
         identity=target.identity,
         libraries=installed_libraries(),
-        dimensions=info.dimensions,
-        max_tokens=info.max_tokens,
-        prompts=info.prompts,
-        default_prompt=info.default_prompt,
-        is_normalized=info.is_normalized,
-        leaves_prompt_out=info.leaves_prompt_out,
-        pad_id=pad_id,
+        network=info.network,
         fidelity=fidelity,
         max_probe_tokens=max_probe_tokens,
         proof=StoredProof.of(proof),

@@ -216,7 +216,7 @@ def write_artifact(  # noqa: PLR0913, PLR0917
     files = {name: sha256_of(making / name) for name in artifact.CONTENT}
     manifest = artifact.manifest_of(
         reference.info, target, runtime="openvino", precision=precision, fallback="; ".join(measure.given_up),
-        pad_id=reference.pad_id, fidelity=0, max_probe_tokens=measure.expected.max_tokens, proof=measure.proof, files=files,
+        fidelity=0, max_probe_tokens=measure.expected.max_tokens, proof=measure.proof, files=files,
     )  # fmt: skip
     try:
         [encoder] = openvino_encoder.load(target.source, making, manifest, threads=0, streams=1)
@@ -238,7 +238,7 @@ def without_network(folder: Path, reference: Any, target: Target, making: Path, 
         (making / name).unlink(missing_ok=True)
     return artifact.manifest_of(
         reference.info, target, runtime="torch", precision="float32", fallback="; ".join(measure.given_up),
-        pad_id=reference.pad_id, fidelity=fidelity, max_probe_tokens=measure.expected.max_tokens, proof=measure.proof,
+        fidelity=fidelity, max_probe_tokens=measure.expected.max_tokens, proof=measure.proof,
     )  # fmt: skip
 
 

@@ -113,7 +113,7 @@ class Device:
         started = time.perf_counter()
         try:
             rows = self.encoder.embed([job.window for job in batch])
-            refuse_other_shape(rows, (len(batch), self.encoder.info.dimensions))
+            refuse_other_shape(rows, (len(batch), self.encoder.info.network.dimensions))
         except (OutOfMemory, MemoryError):
             self.batcher.budget.shrink(padded_tokens)
             self.halve(batch, TooLarge(batch[0].position))

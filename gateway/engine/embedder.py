@@ -16,12 +16,12 @@ from gateway.embedding.embedder import Description, Health, Inputs, Prepared, Ve
 from gateway.embedding.fingerprint import Fingerprint, digest
 from gateway.embedding.vectors import ALL_ZERO, join_windows, normalize_rows, refuse_no_vector
 from gateway.engine import runtime
-from gateway.engine.artifact import ArtifactStore, Manifest
+from gateway.engine.artifact import ArtifactStore
 from gateway.engine.batcher import Batcher
 from gateway.engine.budget import Budget
 from gateway.engine.compiler import CompileProcess
 from gateway.engine.device import Device
-from gateway.engine.encoder import Encoder, EncoderInfo, OutOfMemory, Window
+from gateway.engine.encoder import Encoder, NetworkInfo, OutOfMemory, Window
 from gateway.engine.fidelity import PROOF_TEXT, UNFAITHFUL, Proof, cosines, proof_window
 from gateway.engine.identity import Identity
 from gateway.engine.preprocessor import Preprocessor, Windows
@@ -84,7 +84,7 @@ class LocalEmbedder:
 
     async def prove(self, proof: Proof) -> None:
         """Sends a text whose vector is known along the whole road. Raises OperatorError where another comes out, or none."""
-        window = proof_window(self.info, self.tokenizer)
+        window = proof_window(self.info.network, self.tokenizer)
         inputs = Inputs([PROOF_TEXT], is_array=False, caller="", deadline=math.inf, normalize=False)
         prepared = Prepared(inputs, [len(window)], [False], "end", work=Windows([window], [1], [1]))
         try:
@@ -117,9 +117,9 @@ class LocalEmbedder:
         for encoder in loaded.encoders:  # as text it is no longer needed: for a vocabulary of 250,000 words it is 39 MB
             encoder.info = replace(encoder.info, tokenizer_json="")
         self.info = loaded.encoders[0].info
-        self.prompts: dict[str, str] = self.info.prompts | dict(self.settings.prompts)
+        self.prompts: dict[str, str] = self.info.network.prompts | dict(self.settings.prompts)
         self.preprocessor = Preprocessor(
-            self.info,
+            self.info.network,
             self.tokenizer,
             prompts=self.prompts,
             rule=self.settings.long_input,
@@ -152,12 +152,14 @@ class LocalEmbedder:
 
     def build_description(self, loaded: LoadedModel) -> Description:
         identity, rule = loaded.identity, self.settings.long_input
-        fingerprint = fingerprint_of(identity, self.info, self.settings, runtime=self.info.runtime)
+        fingerprint = fingerprint_of(
+            identity, self.info.network, self.settings, runtime=self.info.runtime, precision=self.info.precision
+        )
         return Description(
             backend=SentenceTransformersBackend.name,
             source=self.settings.source,
-            dimensions=self.info.dimensions,
-            max_tokens=self.info.max_tokens,
+            dimensions=self.info.network.dimensions,
+            max_tokens=self.info.network.max_tokens,
             long_input=rule,
             fingerprint=str(fingerprint),
             runtime=self.info.runtime,
@@ -167,7 +169,7 @@ class LocalEmbedder:
             fidelity=loaded.fidelity,
             fallback=loaded.fallback,
             prompts=tuple(name for name, text in self.prompts.items() if text),
-            tasks=self.info.tasks,
+            tasks=self.info.network.tasks,
             takes_instruction=self.preprocessor.instruction_format is not None,
         )
 
@@ -177,7 +179,10 @@ class LocalEmbedder:
             settings = msgspec.structs.replace(self.settings, source=manifest.source)
             if (
                 manifest.runtime == "openvino"
-                and str(fingerprint_of(manifest.identity, manifest, settings, runtime="openvino")) == fingerprint
+                and str(
+                    fingerprint_of(manifest.identity, manifest.network, settings, runtime="openvino", precision=manifest.precision)
+                )
+                == fingerprint
             ):
                 other = LocalEmbedder(settings, self.context)
                 other.start_devices(runtime.load_artifact(self.name, place, manifest, self.engine))
@@ -207,7 +212,7 @@ class LocalEmbedder:
         work = Work(
             caller=inputs.caller,
             windows=plan.windows,
-            rows=np.empty((len(plan.windows), self.info.dimensions), dtype=np.float32),
+            rows=np.empty((len(plan.windows), self.info.network.dimensions), dtype=np.float32),
             loop=loop,
             done=loop.create_future(),
             weight=inputs.weight,
@@ -235,7 +240,7 @@ class LocalEmbedder:
 
     def must_normalize(self, inputs: Inputs, *, was_joined: bool) -> bool:
         """A mean of unit vectors is shorter than 1; single windows of a normalising model already are of length 1."""
-        return was_joined if self.info.is_normalized else inputs.normalize
+        return was_joined if self.info.network.is_normalized else inputs.normalize
 
     def describe(self) -> Description:
         return self.description
@@ -260,16 +265,18 @@ class LocalEmbedder:
             device.join(max(0.0, deadline - time.monotonic()))
 
 
-def fingerprint_of(identity: Identity, info: EncoderInfo | Manifest, settings: LocalSettings, *, runtime: str) -> Fingerprint:
+def fingerprint_of(
+    identity: Identity, network: NetworkInfo, settings: LocalSettings, *, runtime: str, precision: str
+) -> Fingerprint:
     """Of a network, loaded or compiled, and the settings of its row that change vectors."""
     form = settings.instruction_format
     return Fingerprint(
         weights=digest(identity.weights, identity.configuration),
         tokenizer=identity.tokenizer,
         pooling=identity.pooling,
-        prompts=digest(info.prompts | dict(settings.prompts), info.default_prompt, *([form] if form else [])),
-        long_input=digest(settings.long_input, info.max_tokens),
-        runtime=f"{runtime}-{info.precision}",
+        prompts=digest(network.prompts | dict(settings.prompts), network.default_prompt, *([form] if form else [])),
+        long_input=digest(settings.long_input, network.max_tokens),
+        runtime=f"{runtime}-{precision}",
     )
 
 
@@ -287,7 +294,7 @@ def warm_up(encoders: list[Encoder], budget: Budget, *, seconds: float) -> None:
 
 def warm_up_one(encoder: Encoder, budget: Budget, deadline: float, *, is_full: bool) -> None:
     """Single texts, or full batches, the longest last. Want of memory makes batches smaller before anybody waits."""
-    longest = min(encoder.info.max_tokens, budget.max_tokens)
+    longest = min(encoder.info.network.max_tokens, budget.max_tokens)
     for length in [*(length for length in WARMUP_LENGTHS if length < longest), longest]:
         if time.monotonic() >= deadline:
             return

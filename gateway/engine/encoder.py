@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from gateway.embedding.embedder import Task
@@ -30,43 +31,50 @@ class Window:
         return len(self.token_ids)
 
 
-@dataclass(frozen=True, slots=True)
-class EncoderInfo:
-    """What a loaded network tells of itself.
+class NetworkInfo(Struct, frozen=True, kw_only=True):
+    """What a network is, wherever it runs: read from the model's files once, then kept in artifacts and sent between machines.
 
-    `max_tokens` is what it reads at once, special tokens included. `tokenizer_json` is its tokenizer as `tokenizers` reads it.
-    `is_normalized` says that its own modules give rows of length 1, `leaves_prompt_out` that the tokens of a prompt are not pooled.
-    `tasks` are those that the model has routes of their own for.
+    `max_tokens` is what it reads at once, special tokens included. `prompts` and `default_prompt` are those of the model's own
+    files. `is_normalized` says that its own modules give rows of length 1, `leaves_prompt_out` that the tokens of a prompt are not
+    pooled: the network then reads a third input, the mask of what is. `tasks` are those that it has routes of their own for.
     """
 
     dimensions: int
     max_tokens: int
-    tokenizer_json: str
-    prompts: dict[str, str]
-    default_prompt: str
+    pad_id: int = 0
+    prompts: dict[str, str] = {}
+    default_prompt: str = ""
     is_normalized: bool
+    leaves_prompt_out: bool = False
+    tasks: tuple[Task, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderInfo:
+    """A network as it was loaded: by what, onto what. `tokenizer_json` is its tokenizer as `tokenizers` reads it."""
+
+    network: NetworkInfo
+    tokenizer_json: str
     runtime: str
     device: str
     precision: str
     default_max_batch_tokens: int
-    leaves_prompt_out: bool = False
-    tasks: tuple[Task, ...] = ()
     shapes: Shapes = FREE
 
 
-def pad(windows: list[Window], *, length: int, pad_id: int, leaves_prompt_out: bool) -> list[NDArray[np.int64]]:
-    """What a network reads: input ids, attention mask, and where prompts are left out the mask that pooling sees instead.
+def pad(windows: list[Window], *, length: int, network: NetworkInfo) -> list[NDArray[np.int64]]:
+    """What `network` reads: input ids, attention mask, and where prompts are left out the mask that pooling sees instead.
 
     Each has shape (len(windows), length); a mask is 1 where a row's own ids stand. Padding is always on the right, whatever the
     model's tokenizer says. On the left it would shift the positions of a short row by its neighbours' length; pooling finds the
     last token by the mask.
     """
-    input_ids = np.full((len(windows), length), pad_id, dtype=np.int64)
+    input_ids = np.full((len(windows), length), network.pad_id, dtype=np.int64)
     attention_mask = np.zeros_like(input_ids)
     for row, window in enumerate(windows):
         input_ids[row, : len(window)] = window.token_ids
         attention_mask[row, : len(window)] = 1
-    if not leaves_prompt_out:
+    if not network.leaves_prompt_out:
         return [input_ids, attention_mask]
     pooling_mask = attention_mask.copy()
     for row, window in enumerate(windows):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gateway.config import LimitSettings
 from gateway.embedding.embedder import Inputs, Task
-from gateway.engine.encoder import Encoder, EncoderInfo, OutOfMemory, Window
+from gateway.engine.encoder import Encoder, NetworkInfo, OutOfMemory, Window
 from gateway.engine.preprocessor import Preprocessor
 from gateway.engine.tokenizer import Tokenizer
 from gateway.errors import OperatorError
@@ -97,13 +97,13 @@ class Proof:
 
 
 def proof_of(reference: Encoder, tokenizer: Tokenizer) -> Proof:
-    window = proof_window(reference.info, tokenizer)
+    window = proof_window(reference.info.network, tokenizer)
     return Proof(window, reference.embed([window])[0])
 
 
-def proof_window(info: EncoderInfo, tokenizer: Tokenizer) -> Window:
+def proof_window(network: NetworkInfo, tokenizer: Tokenizer) -> Window:
     """What the road makes of the text. Raises OperatorError for a model that reads nothing but its special tokens."""
-    preprocessor = Preprocessor(info, tokenizer, prompts={}, rule="end", limits=LimitSettings())
+    preprocessor = Preprocessor(network, tokenizer, prompts={}, rule="end", limits=LimitSettings())
     inputs = Inputs([PROOF_TEXT], is_array=False, caller="", deadline=inf)
     window: Window = preprocessor.prepare(inputs, threading.Event()).work.windows[0]
     return window
@@ -128,12 +128,12 @@ def expected_of(reference: Encoder, tokenizer: Tokenizer, *, seconds: float = PR
 def probe(reference: Encoder, tokenizer: Tokenizer, *, seconds: float) -> Expected:
     expected = Expected()
     deadline, took = time.monotonic() + seconds, 0.0
-    for window in probe_windows(reference.info, tokenizer):
+    for window in probe_windows(reference.info.network, tokenizer):
         expected.add(window, reference.embed([window])[0])
         expected.num_short = len(expected.windows)
         if time.monotonic() > deadline:
             return expected
-    for window in long_windows(reference.info, tokenizer):
+    for window in long_windows(reference.info.network, tokenizer):
         started = time.monotonic()
         if started + 4 * took > deadline:
             break
@@ -197,36 +197,36 @@ def batches(expected: Expected) -> Iterator[list[int]]:
         yield [*company[:1], index, *company[1:]]
 
 
-def probe_windows(info: EncoderInfo, tokenizer: Tokenizer) -> list[Window]:
+def probe_windows(network: NetworkInfo, tokenizer: Tokenizer) -> list[Window]:
     """Each probe cut to what the model reads."""
-    room = info.max_tokens - tokenizer.num_special
-    return with_prompts([ids[:room] for ids in probe_ids(tokenizer)], info, tokenizer)
+    room = network.max_tokens - tokenizer.num_special
+    return with_prompts([ids[:room] for ids in probe_ids(tokenizer)], network, tokenizer)
 
 
-def long_windows(info: EncoderInfo, tokenizer: Tokenizer) -> list[Window]:
+def long_windows(network: NetworkInfo, tokenizer: Tokenizer) -> list[Window]:
     """Longer and longer ones up to the model's limit, of all probes one after another, over and over."""
-    room = info.max_tokens - tokenizer.num_special
+    room = network.max_tokens - tokenizer.num_special
     lengths = [length for length in LONG_TOKENS if length < room] + [room] * (room <= LONG_TOKENS[-1])
     ids = probe_ids(tokenizer)
     if not any(ids):
         return []
     streams = [cycle(token for each in ids[number:] + ids[:number] for token in each) for number in range(len(lengths))]
-    return with_prompts([list(islice(stream, length)) for stream, length in zip(streams, lengths, strict=True)], info, tokenizer)
+    return with_prompts([list(islice(stream, length)) for stream, length in zip(streams, lengths, strict=True)], network, tokenizer)
 
 
 def probe_ids(tokenizer: Tokenizer) -> list[list[int]]:
     return [tokenizer.fast.encode(probe, add_special_tokens=False).ids for probe in PROBES]
 
 
-def with_prompts(contents: list[list[int]], info: EncoderInfo, tokenizer: Tokenizer) -> list[Window]:
+def with_prompts(contents: list[list[int]], network: NetworkInfo, tokenizer: Tokenizer) -> list[Window]:
     """Where prompts are left out, the first third of every other one is taken for one; routes take turns.
 
     A window without a token is none.
     """
     whole = [ids for ids in map(tokenizer.with_special, contents) if ids]
-    tasks: tuple[Task | Literal[""], ...] = ("", *info.tasks)
+    tasks: tuple[Task | Literal[""], ...] = ("", *network.tasks)
     return [
-        Window(ids, len(ids) // 3 if info.leaves_prompt_out and number % 2 else 0, tasks[number % len(tasks)])
+        Window(ids, len(ids) // 3 if network.leaves_prompt_out and number % 2 else 0, tasks[number % len(tasks)])
         for number, ids in enumerate(whole)
     ]
 

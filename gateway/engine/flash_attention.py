@@ -20,7 +20,7 @@ def installed_flash_attention() -> str | None:
 
 
 def is_possible(info: EncoderInfo) -> bool:
-    return info.device.startswith("cuda") and info.precision != "float32" and not info.leaves_prompt_out
+    return info.device.startswith("cuda") and info.precision != "float32" and not info.network.leaves_prompt_out
 
 
 def end_to_end(transformer: Any, windows: list[Window]) -> dict[str, Any]:

@@ -38,21 +38,16 @@ def load(name: str, place: Path, manifest: Manifest, *, threads: int, streams: i
     apart = {"NUM_STREAMS": str(streams), **({"INFERENCE_NUM_THREADS": str(threads)} if threads else {})}
     compiled = core().compile_model(model, "CPU", options(manifest) | apart)
     info = EncoderInfo(
-        dimensions=manifest.dimensions,
-        max_tokens=manifest.max_tokens,
+        network=manifest.network,
         tokenizer_json=(place / artifact.TOKENIZER).read_text(encoding="utf-8"),
-        prompts=manifest.prompts,
-        default_prompt=manifest.default_prompt,
-        is_normalized=manifest.is_normalized,
         runtime="openvino",
         device="cpu",
         precision=manifest.precision,
         default_max_batch_tokens=BATCH_TOKENS,
-        leaves_prompt_out=manifest.leaves_prompt_out,
-        shapes=Shapes(length_step=LENGTH_STEP, is_ladder=True, max_length=manifest.max_tokens),
+        shapes=Shapes(length_step=LENGTH_STEP, is_ladder=True, max_length=manifest.network.max_tokens),
     )
     is_small = (place / artifact.WEIGHTS).stat().st_size <= MAX_BRANCHED_BYTES
-    lengths = [length for length in LENGTHS if is_small and length <= manifest.max_tokens]
+    lengths = [length for length in LENGTHS if is_small and length <= manifest.network.max_tokens]
     num_threads = min(threads or num_cores(), ALONE_THREADS)
 
     def of_all_cores() -> BucketedNetwork:
@@ -61,12 +56,12 @@ def load(name: str, place: Path, manifest: Manifest, *, threads: int, streams: i
         network = BucketedNetwork(compiled.create_infer_request(), lengths)
         for length, num_rows in [*((length, 1) for length in lengths), (LENGTH_STEP, 2)]:  # the first run of each allocates
             windows = [Window([0] * length)] * num_rows
-            network.rows(pad(windows, length=length, pad_id=0, leaves_prompt_out=manifest.leaves_prompt_out))
+            network.rows(pad(windows, length=length, network=manifest.network))
         return network
 
     has_more_together = max(1, (threads or num_cores()) // streams) < num_threads
     latency = LatencyNetwork(of_all_cores if has_more_together else None, name=name)
-    return [OpenVINOEncoder(Network(compiled.create_infer_request()), latency, info, manifest) for _ in range(streams)]
+    return [OpenVINOEncoder(Network(compiled.create_infer_request()), latency, info) for _ in range(streams)]
 
 
 def options(manifest: Manifest) -> dict[str, str]:
@@ -81,11 +76,10 @@ def num_cores() -> int:
 class OpenVINOEncoder:
     """Lengths are padded up to the ladder; its rows are the batcher's to keep to, and any number works."""
 
-    def __init__(self, network: Network, latency: LatencyNetwork, info: EncoderInfo, manifest: Manifest) -> None:
+    def __init__(self, network: Network, latency: LatencyNetwork, info: EncoderInfo) -> None:
         self.info = info
         self.network = network
         self.latency = latency
-        self.pad_id = manifest.pad_id
 
     def embed(self, windows: list[Window]) -> NDArray[np.float32]:
         length = self.info.shapes.length(max(map(len, windows)))
@@ -93,4 +87,4 @@ class OpenVINOEncoder:
             network, together = self.network, self.latency.network
             if together is not None and is_alone and len(windows) * length <= ALONE_TOKENS:
                 network, length = together, together.length(len(windows), length)
-            return network.rows(pad(windows, length=length, pad_id=self.pad_id, leaves_prompt_out=self.info.leaves_prompt_out))
+            return network.rows(pad(windows, length=length, network=self.info.network))

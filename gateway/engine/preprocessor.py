@@ -9,7 +9,7 @@ from gateway.config import LimitSettings
 from gateway.embedding.embedder import Inputs, Prepared, Task
 from gateway.embedding.long_input import Rule, windows
 from gateway.embedding.prompt import INSTRUCTION, TASKS, instruction_format_of
-from gateway.engine.encoder import EncoderInfo, Window
+from gateway.engine.encoder import NetworkInfo, Window
 from gateway.engine.tokenizer import Tokenizer
 from gateway.errors import ClientError, InputTooLong, InvalidValue, OperatorError, RequestTooLong
 
@@ -48,7 +48,7 @@ class Preprocessor:
 
     def __init__(  # noqa: PLR0913 - named, each of them
         self,
-        info: EncoderInfo,
+        network: NetworkInfo,
         tokenizer: Tokenizer,
         *,
         prompts: dict[str, str],
@@ -56,15 +56,15 @@ class Preprocessor:
         limits: LimitSettings,
         instruction_format: str | None = None,
     ) -> None:
-        self.info = info
+        self.network = network
         self.tokenizer = tokenizer
         self.rule = rule
         self.limits = limits
-        self.window_tokens = info.max_tokens - tokenizer.num_special
+        self.window_tokens = network.max_tokens - tokenizer.num_special
         if self.window_tokens < 1:
-            raise OperatorError(f"the model reads {info.max_tokens} tokens at once, which leaves none for a text")
+            raise OperatorError(f"the model reads {network.max_tokens} tokens at once, which leaves none for a text")
         self.prompts = {name: self.prompt(text, self.task_of(name)) for name, text in prompts.items()}
-        self.default_prompt = self.prompt(info.default_prompt)
+        self.default_prompt = self.prompt(network.default_prompt)
         self.instruction_format = instruction_format or instruction_format_of(prompts)
         self.instruction_prompt = lru_cache(MAX_INSTRUCTIONS)(self.build_instruction_prompt)
 
@@ -76,7 +76,7 @@ class Preprocessor:
 
     def task_of(self, name: str) -> Task | Literal[""]:
         task = TASKS.get(name)
-        return task if task in self.info.tasks else ""
+        return task if task in self.network.tasks else ""
 
     def build_instruction_prompt(self, instruction: str) -> Prompt:
         """Raises InvalidValue for an instruction that would leave a text less than half of what the model reads."""
@@ -117,7 +117,7 @@ class Preprocessor:
         cuts = [self.split_windows(content, prompt, rule) for content in contents]
         flat = [window for cut in cuts for window in cut]
         work = Windows(flat, [len(cut) for cut in cuts], [self.num_text_tokens(window) for window in flat])
-        return Prepared(inputs, counts, [count > self.info.max_tokens for count in counts], rule, work=work)
+        return Prepared(inputs, counts, [count > self.network.max_tokens for count in counts], rule, work=work)
 
     def tokenize(self, inputs: Inputs, prompt: Prompt, rule: Rule, abandoned: threading.Event) -> list[list[int]]:
         """The token ids of each input. What may not be served is refused as soon as that is known, and tells what was counted."""
@@ -141,8 +141,8 @@ class Preprocessor:
     def check(self, inputs: Inputs, index: int, num_tokens: int, rule: Rule) -> None:
         if num_tokens == 0:  # of a model without special tokens
             raise InvalidValue(f"Invalid '{inputs.where(index)}': the model reads no token in it.", param="input")
-        if num_tokens > self.info.max_tokens and rule == "error":
-            raise InputTooLong(inputs.where(index), self.info.max_tokens)
+        if num_tokens > self.network.max_tokens and rule == "error":
+            raise InputTooLong(inputs.where(index), self.network.max_tokens)
         if num_tokens > self.limits.max_input_tokens:
             raise InputTooLong(inputs.where(index), self.limits.max_input_tokens)
 

@@ -224,7 +224,7 @@ def keep(name: str, artifacts: ArtifactStore, faithful: "Faithful", target: Targ
     encoder = faithful.encoders[0]
     manifest = artifact.manifest_of(
         encoder.info, target, runtime="torch", precision=encoder.info.precision, fallback=faithful.fallback,
-        pad_id=encoder.pad_id, fidelity=faithful.fidelity, max_probe_tokens=faithful.max_probe_tokens, proof=faithful.proof,
+        fidelity=faithful.fidelity, max_probe_tokens=faithful.max_probe_tokens, proof=faithful.proof,
     )  # fmt: skip
     try:
         artifacts.put(artifacts.path(target.identity, target.asked_precision), partial(artifact.write_manifest, manifest=manifest))

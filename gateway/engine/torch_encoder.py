@@ -17,7 +17,7 @@ from sentence_transformers import SentenceTransformer
 from gateway.engine import flash_attention
 from gateway.engine.attention_mask import traceable_masks
 from gateway.engine.checkpoint import read, refuse_other_vectors
-from gateway.engine.encoder import EncoderInfo, OutOfMemory, Window, pad
+from gateway.engine.encoder import EncoderInfo, NetworkInfo, OutOfMemory, Window, pad
 from gateway.engine.fidelity import FAILURES, MIN_COSINE, cosines, probe_windows
 from gateway.engine.precision import half_precision
 from gateway.engine.router import TEXT, always_ends_in, is_router, refuse_unequal_routes, tasks_of
@@ -50,22 +50,26 @@ class TorchEncoder:
         refuse_what_cannot_be_fed(model, folder)
         self.model = model.eval()
         self.pipeline = Pipeline(self.model)
-        self.pad_id = int(model.tokenizer.pad_token_id or 0)
+        pad_id = int(model.tokenizer.pad_token_id or 0)
         self.is_unpadded = False
-        width, dimensions = self.widths(folder)
-        self.info = EncoderInfo(
+        width, dimensions = self.widths(folder, pad_id)
+        network = NetworkInfo(
             dimensions=dimensions,
             max_tokens=int(model.max_seq_length or model.tokenizer.model_max_length),
-            tokenizer_json=model.tokenizer.backend_tokenizer.to_str(),
+            pad_id=pad_id,
             prompts={name: text for name, text in model.prompts.items() if text},
             default_prompt=model.prompts.get(model.default_prompt_name or "") or "",
             is_normalized=always_ends_in(model[len(model) - 1], "Normalize") and dimensions == width,
+            leaves_prompt_out=any(map(leaves_prompt_out, model)),
+            tasks=tasks_of(model),
+        )
+        self.info = EncoderInfo(
+            network=network,
+            tokenizer_json=model.tokenizer.backend_tokenizer.to_str(),
             runtime="torch",
             device=device,
             precision=precision,
             default_max_batch_tokens=CUDA_BATCH_TOKENS if is_cuda else CPU_BATCH_TOKENS,
-            leaves_prompt_out=any(map(leaves_prompt_out, model)),
-            tasks=tasks_of(model),
             shapes=Shapes(length_step=CUDA_LENGTH_STEP) if is_cuda else FREE,
         )
         if precision == "float32":  # which is always loaded first, and what the others are measured by
@@ -74,9 +78,9 @@ class TorchEncoder:
         if implementation is not None:
             self.unpad(implementation)
 
-    def widths(self, folder: Path) -> tuple[int, int]:
+    def widths(self, folder: Path, pad_id: int) -> tuple[int, int]:
         """How many components the last module's vectors have, and how many of them `truncate_dim` leaves: seen, not believed."""
-        ids = torch.tensor([[self.pad_id] * 3], device=self.device)
+        ids = torch.tensor([[pad_id] * 3], device=self.device)
         try:
             with torch.inference_mode():
                 whole = self.pipeline.whole(ids, torch.ones_like(ids))
@@ -91,7 +95,7 @@ class TorchEncoder:
         """Goes over to batches without padding, if they give this model's vectors: not every architecture can do without."""
         transformer: Any = self.model[0]
         before = transformer.config._attn_implementation  # noqa: SLF001 - it has no public name
-        probes = probe_windows(self.info, Tokenizer(self.info.tokenizer_json))
+        probes = probe_windows(self.info.network, Tokenizer(self.info.tokenizer_json))
         expected = self.embed(probes)
         try:
             transformer.auto_model.set_attn_implementation(implementation)
@@ -115,9 +119,10 @@ class TorchEncoder:
 
         Raises OperatorError for a model with routes: what is traced is one of them.
         """
-        if self.info.tasks:
+        if self.info.network.tasks:
             raise OperatorError("a model with routes (Router) is not compiled")
-        windows = [Window([self.pad_id] * 16, 3), Window([self.pad_id] * 9)]
+        pad_id = self.info.network.pad_id
+        windows = [Window([pad_id] * 16, 3), Window([pad_id] * 9)]
         with torch.inference_mode(), traceable_masks(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the tracer's, of shapes that it makes dynamic all the same
             return openvino.convert_model(self.pipeline, example_input=self.tensors(windows))
@@ -141,7 +146,7 @@ class TorchEncoder:
             on_device = {name: value.to(self.device) if torch.is_tensor(value) else value for name, value in features.items()}
             vectors = self.pipeline.truncate(self.model(on_device)["sentence_embedding"])
         else:
-            vectors = self.embed_by_route(windows) if self.info.tasks else self.pipeline(*self.tensors(windows))
+            vectors = self.embed_by_route(windows) if self.info.network.tasks else self.pipeline(*self.tensors(windows))
         return vectors
 
     def embed_by_route(self, windows: list[Window]) -> torch.Tensor:
@@ -157,7 +162,7 @@ class TorchEncoder:
     def tensors(self, windows: list[Window]) -> tuple[torch.Tensor, ...]:
         """On the device. Copied as they are: pinned memory for half a megabyte a batch would cost more than it saves."""
         length = self.info.shapes.length(max(map(len, windows)))
-        arrays = pad(windows, length=length, pad_id=self.pad_id, leaves_prompt_out=self.info.leaves_prompt_out)
+        arrays = pad(windows, length=length, network=self.info.network)
         return tuple(torch.from_numpy(array).to(self.device) for array in arrays)
 
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from gateway.embedding.backend import BackendContext
 from gateway.embedding.embedder import Description, Health, Inputs, Prepared, Vectors
-from gateway.engine.encoder import EncoderInfo, OutOfMemory, Window
+from gateway.engine.encoder import EncoderInfo, NetworkInfo, OutOfMemory, Window
 from gateway.errors import OperatorError, Unembeddable
 
 
@@ -128,12 +128,8 @@ class FakeEncoder:
 
     def __init__(self, *, dimensions: int = 4, max_tokens: int = 16) -> None:
         self.info = EncoderInfo(
-            dimensions=dimensions,
-            max_tokens=max_tokens,
+            network=NetworkInfo(dimensions=dimensions, max_tokens=max_tokens, is_normalized=True),
             tokenizer_json="",
-            prompts={},
-            default_prompt="",
-            is_normalized=True,
             runtime="fake",
             device="cpu",
             precision="float32",
@@ -155,6 +151,6 @@ class FakeEncoder:
             for token_id in window.token_ids:
                 if token_id in self.fails_on:
                     raise self.fails_on[token_id]
-        rows = np.stack([hashed(str(window.token_ids), self.info.dimensions) for window in windows])
+        rows = np.stack([hashed(str(window.token_ids), self.info.network.dimensions) for window in windows])
         rows[[bool(self.nan_on & set(window.token_ids)) for window in windows]] = np.nan
         return rows

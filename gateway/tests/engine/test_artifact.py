@@ -48,9 +48,9 @@ def test_the_manifest_says_what_it_was_made_from(made, small_model):
     manifest = artifact.read(made[1])
     assert manifest.identity == identity_of(small_model)
     assert manifest.libraries == artifact.installed_libraries()
-    assert not manifest.leaves_prompt_out
-    assert (manifest.precision, manifest.dimensions, manifest.max_tokens) == ("float32", 32, 32)
-    assert manifest.prompts == {"query": "query: ", "document": "passage: "}
+    assert not manifest.network.leaves_prompt_out
+    assert (manifest.precision, manifest.network.dimensions, manifest.network.max_tokens) == ("float32", 32, 32)
+    assert manifest.network.prompts == {"query": "query: ", "document": "passage: "}
     assert manifest.fidelity > 0.999999
 
 

@@ -1,8 +1,8 @@
 """Faithful vectors or none: what is measured, what a model falls back to, and what is refused. On texts that are not the probes."""
 
 import json
-from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -105,7 +105,7 @@ def test_held_out_texts_through_minilm(precision, tmp_path):
     local = local_of(MINILM, precision=precision, runtime="openvino")
     local.load()
     encoder = local.devices[0].encoder
-    windows = held_out(local.tokenizer, local.info.max_tokens)
+    windows = held_out(local.tokenizer, local.info.network.max_tokens)
     assert {len(windows[0]), len(windows[-1])} == {10, 256}
     expected = encoded(folder, windows)
     for rows in in_company(encoder, windows):
@@ -275,8 +275,8 @@ def test_auto_on_cuda_is_bfloat16_for_what_was_trained_so_or_overflows(name, tmp
 def test_probes_reach_the_model_s_own_limit_and_mix_short_with_long(small_model, tmp_path):
     encoder = TorchEncoder(model_of("bert", tmp_path), device="cpu", precision="float32", threads=0)
     tokenizer = Tokenizer(encoder.info.tokenizer_json)
-    assert len(probe_windows(encoder.info, tokenizer)) == len(PROBES)
-    long = replace(encoder.info, max_tokens=3000)
+    assert len(probe_windows(encoder.info.network, tokenizer)) == len(PROBES)
+    long = msgspec.structs.replace(encoder.info.network, max_tokens=3000)
     assert [len(window) for window in long_windows(long, tokenizer)] == [258, 514, 1026, 2050, 3000]
     expected = expected_of(encoder, tokenizer)
     assert expected.max_tokens == MAX_TOKENS

@@ -14,7 +14,7 @@ from transformers.integrations.flash_attention import flash_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, flash_attention_mask
 
 from gateway.engine import flash_attention
-from gateway.engine.encoder import EncoderInfo
+from gateway.engine.encoder import EncoderInfo, NetworkInfo
 from gateway.engine.fidelity import probe_windows
 from gateway.engine.shape_buckets import FREE
 from gateway.engine.tokenizer import Tokenizer
@@ -98,7 +98,7 @@ async def test_vectors_without_padding_are_encodes_own(family, small_model, robe
 def test_padding_stays_with_an_attention(function, install, capsys):
     """A warning says why, and vectors stay what they were."""
     encoder = minilm()
-    windows = probe_windows(encoder.info, Tokenizer(encoder.info.tokenizer_json))
+    windows = probe_windows(encoder.info.network, Tokenizer(encoder.info.tokenizer_json))
     before = encoder.embed(windows)
     if function:
         install(function)
@@ -122,8 +122,8 @@ def test_padding_stays_with_an_attention(function, install, capsys):
 )
 def test_when_it_is_possible(device, precision, leaves_prompt_out, expected):
     info = EncoderInfo(
-        dimensions=4, max_tokens=8, tokenizer_json="", prompts={}, default_prompt="", is_normalized=False, runtime="torch",
-        device=device, precision=precision, default_max_batch_tokens=64, leaves_prompt_out=leaves_prompt_out,
+        network=NetworkInfo(dimensions=4, max_tokens=8, is_normalized=False, leaves_prompt_out=leaves_prompt_out),
+        tokenizer_json="", runtime="torch", device=device, precision=precision, default_max_batch_tokens=64,
     )  # fmt: skip
     assert flash_attention.is_possible(info) is expected
 

@@ -61,7 +61,7 @@ def test_alone_and_in_company_the_vectors_are_the_same(place):
 def test_a_text_alone_of_any_length_has_the_vector_that_it_has_in_company(place):
     encoder, _ = loaded(place, threads=2, streams=2)
     assert encoder.latency.network.lengths
-    longest = min(encoder.info.max_tokens, ALONE_TOKENS)
+    longest = min(encoder.info.network.max_tokens, ALONE_TOKENS)
     for length in [*range(2, longest), 5, longest, 5]:
         alone = encoder.embed(one(length))
         with encoder.latency.working():
@@ -85,7 +85,7 @@ def test_a_large_network_has_no_branches(place, monkeypatch):
     monkeypatch.setattr(openvino_encoder, "MAX_BRANCHED_BYTES", 10)
     encoder, _ = loaded(place, threads=2, streams=2)
     assert not encoder.latency.network.lengths
-    assert encoder.embed(one(5)).shape == (1, encoder.info.dimensions)
+    assert encoder.embed(one(5)).shape == (1, encoder.info.network.dimensions)
 
 
 def test_a_network_of_all_cores_that_cannot_be_made_is_done_without(place, capsys):

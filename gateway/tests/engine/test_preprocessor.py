@@ -10,7 +10,7 @@ from tokenizers import models, pre_tokenizers
 
 from gateway.config import LimitSettings
 from gateway.embedding.embedder import Inputs
-from gateway.engine.encoder import EncoderInfo
+from gateway.engine.encoder import NetworkInfo
 from gateway.engine.preprocessor import Preprocessor
 from gateway.engine.tokenizer import SLICE, SLICE_CHARS, Tokenizer, slices
 from gateway.errors import ClientError, InputTooLong, RequestTooLong
@@ -21,11 +21,8 @@ MAX_TOKENS = 12
 
 
 def planner_of(tokenizer, **prompts):
-    info = EncoderInfo(
-        dimensions=4, max_tokens=MAX_TOKENS, tokenizer_json="", prompts={}, default_prompt="", is_normalized=False, runtime="fake",
-        device="cpu", precision="float32", default_max_batch_tokens=64,
-    )  # fmt: skip
-    return Preprocessor(info, tokenizer, prompts=prompts, rule="chunk", limits=LimitSettings())
+    network = NetworkInfo(dimensions=4, max_tokens=MAX_TOKENS, is_normalized=False)
+    return Preprocessor(network, tokenizer, prompts=prompts, rule="chunk", limits=LimitSettings())
 
 
 def spelled(preprocessor, text, **more):
