@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import ipaddress
 from collections.abc import Coroutine, Iterable
 from contextlib import nullcontext
 
@@ -11,7 +10,6 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from gateway import log as logging
 from gateway.access.access_control import AccessControl
 from gateway.access.admission import Admission
-from gateway.access.keys.snapshot import KeySnapshot
 from gateway.api.embeddings import EmbeddingsHandler
 from gateway.api.error_handler import error_response
 from gateway.api.memory import MemoryWatch, malloc_trim
@@ -78,12 +76,8 @@ class Gateway:
         return self.generation.config
 
     @property
-    def access_control(self) -> AccessControl | None:
+    def access_control(self) -> AccessControl:
         return self.generation.access_control
-
-    @property
-    def snapshot(self) -> KeySnapshot | None:
-        return self.access_control.snapshot if self.access_control else None
 
     @property
     def catalog(self) -> Catalog:
@@ -104,7 +98,7 @@ class Gateway:
     async def start(self) -> None:
         """Reads the keys. Models are loaded by `load`, so that probes are answered meanwhile. Raises OperatorError."""
         await self.generation.start()
-        warn(self.generation)
+        self.access_control.warn(host=self.config.server.host)
 
     async def load(self) -> None:
         """Loads the models that are loaded at the start; one that cannot be, or waits for what is unavailable, holds up no other.
@@ -141,7 +135,7 @@ class Gateway:
         if config.log != before.config.log:
             logging.configure(level=config.log.level, line_format=config.log.format)
         if config.auth != before.config.auth:
-            warn(after)
+            after.access_control.warn(host=config.server.host)
 
     async def serve(self) -> None:
         """Listens, loads, and serves until a signal. Raises OperatorError where it cannot begin."""
@@ -224,23 +218,8 @@ class Gateway:
             await asyncio.to_thread(self.tracing.close)
 
 
-def warn(generation: Generation) -> None:
-    host = generation.config.server.host
-    if generation.access_control is not None and generation.access_control.snapshot.is_empty:
-        log.warning("no_api_keys", hint="no request can be served yet: make a key with `gateway keys create`")
-    if generation.access_control is None and not is_loopback(host):
-        log.warning("authentication_is_off", host=host, hint="EVERYBODY who reaches this address can use this server")
-
-
 def create_watched_task(work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
     """A task that should never end by itself; its death is told."""
     task = asyncio.create_task(work, name=name)
     task.add_done_callback(log_task_failure)
     return task
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -74,18 +74,14 @@ class GenerationBuilder:
         limiter = build_limiter(config.limits, self.metrics, before=before.limiter if before is not None else None)
         catalog = self.build_catalog(config, before)
         handler = EmbeddingsHandler(
+            access=access,
             catalog=catalog,
             admission=self.admission,
             limiter=limiter,
             settings=config.server,
             metrics=self.metrics,
-            recorder=access.recorder if access else None,
         )
-        admin = (
-            AdminService(access.snapshot, access.store, access.usage_store, config.server)
-            if access and config.admin.enabled
-            else None
-        )
+        admin = AdminService(access.require_keys(), config.server) if config.admin.enabled else None
         routes = [
             handler.route(),
             *models.routes(catalog),
@@ -96,7 +92,7 @@ class GenerationBuilder:
         ]
         return Generation(config, access, limiter, catalog, handler, admin, self.build_app(config, access, routes))
 
-    def build_access(self, config: Config, before: Generation | None) -> AccessControl | None:
+    def build_access(self, config: Config, before: Generation | None) -> AccessControl:
         if before is not None and (before.config.auth, before.config.usage) == (config.auth, config.usage):
             return before.access_control
         return build_access_control(config.auth, config.usage, config.store, self.metrics)
@@ -129,31 +125,29 @@ class GenerationBuilder:
         cached = CachedEmbedder(built, self.cache, max_request_tokens=config.limits.max_request_tokens, metrics=metrics)
         return Model(row, cached, built)
 
-    def probe_routes(
-        self, config: Config, access: AccessControl | None, limiter: Limiter, catalog: Catalog
-    ) -> list[HTTPRouteHandler]:
+    def probe_routes(self, config: Config, access: AccessControl, limiter: Limiter, catalog: Catalog) -> list[HTTPRouteHandler]:
         return probes.routes(
             catalog=catalog,
-            parts={"limits": lambda: limiter.is_alive, **(access.parts if access else {})},
-            shortfalls={"limits": lambda: limiter.shortfall, **(access.shortfalls if access else {})},
+            parts={"limits": lambda: limiter.is_alive, **access.parts},
+            shortfalls={"limits": lambda: limiter.shortfall, **access.shortfalls},
             metrics=self.metrics,
             settings=config.metrics,
             is_leaving=self.is_leaving,
         )
 
-    def page_routes(self, config: Config, access: AccessControl | None) -> list[HTTPRouteHandler]:
-        settings, key_snapshot = config.page, access.snapshot if access else None
+    def page_routes(self, config: Config, access: AccessControl) -> list[HTTPRouteHandler]:
+        settings = config.page
         if not settings.enabled:
             return []
-        shown = site.routes(needs_key=key_snapshot is not None, live=settings.live, has_docs=config.server.docs)
+        shown = site.routes(needs_key=access.needs_key, live=settings.live, has_docs=config.server.docs)
         if settings.live == "off":
             return shown
-        return [*shown, *live.routes(self.figures, key_snapshot=key_snapshot, metrics=self.metrics, settings=settings)]
+        return [*shown, *live.routes(self.figures, access=access, metrics=self.metrics, settings=settings)]
 
-    def build_app(self, config: Config, access: AccessControl | None, routes: list[HTTPRouteHandler]) -> Edge:
+    def build_app(self, config: Config, access: AccessControl, routes: list[HTTPRouteHandler]) -> Edge:
         litestar = Litestar(
             routes,
-            middleware=[DefineMiddleware(Authentication, key_snapshot=access.snapshot if access else None, metrics=self.metrics)],
+            middleware=[DefineMiddleware(Authentication, access=access, metrics=self.metrics)],
             exception_handlers={Exception: handle_error},
             openapi_config=None,
             logging_config=None,

@@ -15,13 +15,11 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
 from gateway.access.admission import Admission
+from gateway.access.key_access import KeyAccess
 from gateway.access.keys import audit
 from gateway.access.keys.key import Caller, new_key
 from gateway.access.keys.policy import InvalidPolicy, policy_of
-from gateway.access.keys.snapshot import KeySnapshot
-from gateway.access.keys.store import KeyStore
 from gateway.access.usage.period import SPANS, duration, since
-from gateway.access.usage.store import UsageStore
 from gateway.access.worker import WorkerThread
 from gateway.api import body
 from gateway.api.error_handler import JSON
@@ -48,10 +46,10 @@ log = get_logger()
 class AdminService:
     """Where an admin's requests are worked on: few at once, in a thread of their own, apart from the room of embedding requests."""
 
-    def __init__(self, key_snapshot: KeySnapshot, store: KeyStore, usage_store: UsageStore, settings: ServerSettings) -> None:
-        self.key_snapshot = key_snapshot
-        self.store = store
-        self.usage_store = usage_store
+    def __init__(self, access: KeyAccess, settings: ServerSettings) -> None:
+        self.key_snapshot = access.snapshot
+        self.store = access.store
+        self.usage_store = access.usage_store
         self.settings = msgspec.structs.replace(settings, max_body_bytes=min(MAX_BODY_BYTES, settings.max_body_bytes))
         self.admission = Admission(max_requests=MAX_REQUESTS, max_bytes=MAX_REQUESTS * MAX_BODY_BYTES)
         self.worker = WorkerThread("admin")

@@ -1,14 +1,14 @@
 """Keys at the door: every route needs one unless it says that it does not."""
 
 from collections.abc import Iterable
+from functools import partial
 from urllib.parse import unquote
 
 from litestar.connection import ASGIConnection
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
-from litestar.types import ASGIApp
+from litestar.types import ASGIApp, Scope
 
-from gateway.access.keys.key import ANONYMOUS, Caller
-from gateway.access.keys.snapshot import KeySnapshot
+from gateway.access.access_control import AccessControl
 from gateway.api.request_log import record_of
 from gateway.errors import GatewayError, InvalidKey, KeyInQuery, MissingKey
 from gateway.metrics import Metrics
@@ -18,33 +18,33 @@ KEY_PARAMETERS = frozenset({"api-key", "api_key", "apikey", "key", "x-api-key", 
 
 
 class Authentication(AbstractAuthenticationMiddleware):
-    """`request.user` is the Caller; `key_snapshot` None lets everybody in as one caller."""
+    """`request.user` is the Caller."""
 
-    def __init__(self, app: ASGIApp, *, key_snapshot: KeySnapshot | None, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, *, access: AccessControl, metrics: Metrics) -> None:
         super().__init__(app)
-        self.key_snapshot = key_snapshot
+        self.access = access
         self.metrics = metrics
 
     async def authenticate_request(self, connection: ASGIConnection) -> AuthenticationResult:  # type: ignore[type-arg]
         try:
-            caller = await self.caller(connection)
+            caller = await self.access.authenticate(partial(read_key, connection.scope))
         except GatewayError as error:
             self.metrics.auth_failures.labels(error.outcome).inc()
             raise
         record_of(connection.scope).caller = caller.public_id
         return AuthenticationResult(user=caller, auth=None)
 
-    async def caller(self, connection: ASGIConnection) -> Caller:  # type: ignore[type-arg]
-        if self.key_snapshot is None:
-            return ANONYMOUS
-        if name := key_in_query(connection.scope["query_string"]):
-            raise KeyInQuery(name)
-        keys = presented_keys(connection.scope["headers"])
-        if not keys:
-            raise MissingKey
-        if len(keys) > 1:
-            raise InvalidKey("Incorrect API key provided: this request carries different keys in its headers.")
-        return await self.key_snapshot.authenticate(keys.pop())
+
+def read_key(scope: Scope) -> str:
+    """The one key that a request presents. Raises KeyInQuery, MissingKey, InvalidKey."""
+    if name := key_in_query(scope["query_string"]):
+        raise KeyInQuery(name)
+    keys = presented_keys(scope["headers"])
+    if not keys:
+        raise MissingKey
+    if len(keys) > 1:
+        raise InvalidKey("Incorrect API key provided: this request carries different keys in its headers.")
+    return keys.pop()
 
 
 def key_in_query(query: bytes) -> str | None:

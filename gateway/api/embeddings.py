@@ -13,10 +13,10 @@ from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from gateway.access.access_control import AccessControl
 from gateway.access.admission import Admission
 from gateway.access.keys.key import Caller
 from gateway.access.limits.limiter import Limiter, RateLimitLease
-from gateway.access.usage.recorder import UsageRecorder
 from gateway.api import body
 from gateway.api.error_handler import JSON
 from gateway.api.models import allowed_models
@@ -55,20 +55,20 @@ class EmbeddingsReply:
 
 
 class EmbeddingsHandler:
-    """What a request passes on its way. `pool` decodes large bodies and encodes large replies; `recorder` may be None."""
+    """What a request passes on its way. `pool` decodes large bodies and encodes large replies."""
 
     def __init__(  # noqa: PLR0913 - the stations of the road
         self,
         *,
+        access: AccessControl,
         catalog: Catalog,
         admission: Admission,
         limiter: Limiter,
         settings: ServerSettings,
         metrics: Metrics,
-        recorder: UsageRecorder | None = None,
     ) -> None:
+        self.access = access
         self.catalog = catalog
-        self.recorder = recorder
         self.admission = admission
         self.limiter = limiter
         self.settings = settings
@@ -77,8 +77,7 @@ class EmbeddingsHandler:
 
     async def embeddings(self, request: Request[Caller, None, State]) -> EmbeddingsReply:
         record = record_of(request.scope)
-        if self.recorder is not None:
-            self.recorder.refuse_spent(request.user)
+        self.access.refuse_spent(request.user)
         with self.admission.enter() as permit:
             lease = record.lease = self.limiter.lease(request.user)
             async with lease:
@@ -127,11 +126,10 @@ class EmbeddingsHandler:
         content, seconds = await self.encode(rows, asked, num_tokens=record.num_tokens)
         record.stages = {**prepared.stages, **vectors.stages, "encode": seconds}
         self.metrics.of_model(model.name).record_embedding(token_counts, record.stages)
-        if self.recorder is not None:
-            self.recorder.record(
-                lease.caller, model=model.name, num_inputs=len(asked.texts),
-                num_tokens=record.num_tokens, num_cached_tokens=prepared.num_cached_tokens,
-            )  # fmt: skip
+        self.access.record(
+            lease.caller, model=model.name, num_inputs=len(asked.texts),
+            num_tokens=record.num_tokens, num_cached_tokens=prepared.num_cached_tokens,
+        )  # fmt: skip
         return EmbeddingsReply(content, headers_of(asked, model, prepared, vectors, record.stages))
 
     async def encode(self, rows: Float32, asked: EmbeddingsRequest, *, num_tokens: int) -> tuple[bytes, float]:

@@ -63,8 +63,7 @@ async def outcome_of(check: Check) -> ConnectOutcome:
 
 
 def checks_of(gateway: Gateway) -> Iterator[Check]:
-    if gateway.access_control is not None:
-        database = gateway.access_control.store.database
+    for database in gateway.access_control.databases:
         yield Check(f"key store {database.label}", partial(in_thread, partial(asked_store, database)))
     limits = gateway.config.limits
     if limits.redis_url is not None:

@@ -23,7 +23,7 @@ class Generation:
     """The parts in road order; `app` is the whole application. Used on the event loop alone."""
 
     config: Config
-    access_control: AccessControl | None
+    access_control: AccessControl
     limiter: Limiter
     catalog: Catalog
     handler: EmbeddingsHandler
@@ -46,7 +46,7 @@ class Generation:
         """Starts what `before` has not started already; models are not loaded by it. Raises OperatorError."""
         if before is None or self.limiter.store is not before.limiter.store:
             await self.limiter.start()
-        if self.access_control is not None and (before is None or self.access_control is not before.access_control):
+        if before is None or self.access_control is not before.access_control:
             await self.access_control.start()
 
     def has(self, model: Model) -> bool:
@@ -61,7 +61,7 @@ class Generation:
         """Closes what none of the survivors has too."""
         for model in self.alone_in(survivors):
             await model.embedder.close()
-        if self.access_control is not None and all(self.access_control is not other.access_control for other in survivors):
+        if all(self.access_control is not other.access_control for other in survivors):
             await self.access_control.close()
         if all(self.limiter.store is not other.limiter.store for other in survivors):
             await self.limiter.close()

@@ -61,7 +61,6 @@ class Caller:
         return self.models == EVERY_MODEL or any(fnmatchcase(name, glob) for glob in self.models for name in names)
 
 
-ANONYMOUS = Caller("anonymous")
 NOBODY = Key("", bytes(hashlib.sha256().digest_size))  # compared with when an id is unknown, so that both cost the same
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from gateway.access.keys.cached_key import UNKNOWN, CachedKey, configured_key
 from gateway.access.keys.key import (
-    ANONYMOUS,
     MADE_SHAPE,
     MIN_PLAIN_KEY_CHARS,
     Caller,
@@ -42,12 +41,12 @@ Keys = dict[str, CachedKey]
 
 
 class KeySnapshot:
-    """Configured keys and stored ones, together. Made with `store` None only where nobody needs a key."""
+    """Configured keys and stored ones, together."""
 
     def __init__(  # noqa: PLR0913 - where keys are from, two clocks, and what outlives the store
         self,
         settings: AuthSettings,
-        store: KeyStore | None,
+        store: KeyStore,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         *,
@@ -75,8 +74,6 @@ class KeySnapshot:
 
     async def start(self) -> None:
         """Reads all keys once, then keeps watch. Raises OperatorError where neither the store nor the file has them."""
-        if self.store is None:
-            return
         try:
             await self.worker.run(self.store.open)
             await self.worker.run(self.refresh)
@@ -104,8 +101,6 @@ class KeySnapshot:
 
     def caller(self, text: str) -> Caller:
         """Who `text` is the key of. Raises InvalidKey, or StoreUnavailable when the snapshot is too old to be believed."""
-        if self.store is None:
-            return ANONYMOUS
         if self.clock() - self.read_at > self.settings.max_snapshot_age_seconds:
             raise StoreUnavailable
         digest, now = digest_of(text), self.wall_clock()
@@ -117,12 +112,12 @@ class KeySnapshot:
 
     @property
     def is_empty(self) -> bool:
-        return self.store is not None and not self.stored and not self.configured
+        return not self.stored and not self.configured
 
     @property
     def is_watching(self) -> bool:
         """Whether changes are noticed; False means that the watch died, which `/livez` tells."""
-        return self.store is None or (self.task is not None and not self.task.done())
+        return self.task is not None and not self.task.done()
 
     @property
     def is_away(self) -> bool:
@@ -132,7 +127,7 @@ class KeySnapshot:
     @property
     def age_seconds(self) -> float:
         """How old what is known is."""
-        return max(0.0, self.clock() - self.read_at) if self.store is not None else 0.0
+        return max(0.0, self.clock() - self.read_at)
 
     async def watch(self) -> None:
         while True:
@@ -162,8 +157,6 @@ class KeySnapshot:
 
     def refresh(self) -> None:
         """Reads what changed: one key among 100,000 costs a copied dictionary, not a second of reading all."""
-        if self.store is None:
-            return
         started = self.clock()
         if not self.is_opened:
             self.store.open()
@@ -205,8 +198,7 @@ class KeySnapshot:
         await self.unknown.close()
         if self.writer is not None:
             await self.writer.close()
-        if self.store is not None:
-            self.store.close()
+        self.store.close()
         self.worker.close()
 
 

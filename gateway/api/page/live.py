@@ -1,6 +1,5 @@
 """GET /page/live: the figures of the last ten minutes, for keys with the admin scope; on this machine for all, where so set."""
 
-import ipaddress
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,22 +10,21 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromQuery
 from litestar.types import HTTPScope, Receive, Scope, Send
 
-from gateway.access.keys.snapshot import KeySnapshot
+from gateway.access.access_control import AccessControl
 from gateway.api.authentication import Authentication
 from gateway.api.error_handler import JSON
 from gateway.api.page.figures import INTERVAL_SECONDS, KEPT_SECONDS, Figures
 from gateway.config import PageSettings
 from gateway.errors import InsufficientPermissions
 from gateway.metrics import Metrics
+from gateway.tcp import is_loopback
 
 PATH = "/page/live"
 FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via")
 
 
-def routes(
-    figures: Figures, *, key_snapshot: KeySnapshot | None, metrics: Metrics, settings: PageSettings
-) -> list[HTTPRouteHandler]:
-    door = Authentication(nowhere, key_snapshot=key_snapshot, metrics=metrics)
+def routes(figures: Figures, *, access: AccessControl, metrics: Metrics, settings: PageSettings) -> list[HTTPRouteHandler]:
+    door = Authentication(nowhere, access=access, metrics=metrics)
 
     async def admit(request: Request[Any, Any, State]) -> None:
         """Raises what a caller who may not look is answered with."""
@@ -61,13 +59,6 @@ def host_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """The host a request is for, without its port."""
     host = next((value.decode("latin-1") for name, value in headers if name == b"host"), "")
     return host.partition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:

@@ -84,7 +84,7 @@ def in_force(store: KeyStore) -> list[str]:
 
 
 def opened(
-    store: KeyStore | None, clock: FakeClock | None = None, wall_clock: Callable[[], float] = time.time, **settings: object
+    store: KeyStore, clock: FakeClock | None = None, wall_clock: Callable[[], float] = time.time, **settings: object
 ) -> KeySnapshot:
     """A keyring that read its keys once and keeps no watch."""
     key_snapshot = KeySnapshot(AuthSettings(**settings), store, clock or FakeClock(), wall_clock)

@@ -13,7 +13,7 @@ def add(gateway, **policy):
     """The key and its id; the gateway knows it at once, not only after its next look."""
     text, key = new_key()
     gateway.access_control.store.add(key, policy_of(policy), by=BY)
-    gateway.snapshot.refresh()
+    gateway.access_control.snapshot.refresh()
     return text, key.public_id
 
 

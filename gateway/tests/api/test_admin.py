@@ -81,7 +81,7 @@ async def test_a_key_is_made_shown_once_and_works(gateway, admin, document):
     assert made.headers["cache-control"] == "no-store"
     told = made.json()
     assert {name: told[name] for name in policy} == policy
-    gateway.snapshot.refresh()
+    gateway.access_control.snapshot.refresh()
     async with client_of(gateway, authorization=f"Bearer {told['key']}") as client:
         assert (await embedded(client)).status_code == 200
     again = await admin.get(f"/admin/keys/{told['id']}")
@@ -102,7 +102,7 @@ async def test_a_key_is_revoked_once(gateway, admin, document):
         revoked = await admin.post(f"/admin/keys/{client.public_id}/revoke")
         held(document, revoked, "/admin/keys/{id}/revoke", "post")
         assert revoked.json()["state"] == "revoked"
-        gateway.snapshot.refresh()
+        gateway.access_control.snapshot.refresh()
         assert (await embedded(client)).status_code == 401
         again = await admin.post(f"/admin/keys/{client.public_id}/revoke")
         held(document, again, "/admin/keys/{id}/revoke", "post")
@@ -120,7 +120,7 @@ async def test_a_key_is_rotated_with_a_grace(gateway, admin, document, body, old
         held(document, rotated, "/admin/keys/{id}/rotate", "post")
         assert rotated.json()["id"] == client.public_id
         assert (rotated.json()["old_secret_until"] is not None) is old_works
-        gateway.snapshot.refresh()
+        gateway.access_control.snapshot.refresh()
         assert ((await embedded(client)).status_code == 200) is old_works
         async with client_of(gateway, authorization=f"Bearer {rotated.json()['key']}") as new:
             assert (await embedded(new)).status_code == 200

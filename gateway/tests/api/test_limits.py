@@ -158,7 +158,7 @@ async def test_what_was_limited_is_counted(limited):
 
 async def test_requests_and_refusals_are_counted_by_key(limited):
     client = await limited(requests_per_minute=6, requests_burst=2, tokens_per_minute=600, tokens_burst=5)
-    [key] = limited.gateways[0].snapshot.configured
+    [key] = limited.gateways[0].access_control.snapshot.configured
     statuses = [(await posted(client, text=text)).status_code for text in ("one", "a " * 6, "one")]
     assert statuses == [200, 400, 429]
     value = limited.gateways[0].metrics.registry.get_sample_value

@@ -105,7 +105,7 @@ async def test_both_secrets_of_a_rotated_key_have_one_usage(gateway):
     old, public_id = add(gateway, token_budget=4)
     new, key = new_key(public_id)
     gateway.access_control.store.rotate(key, grace=timedelta(hours=1), by="cli:somebody")
-    gateway.snapshot.refresh()
+    gateway.access_control.snapshot.refresh()
     statuses = []
     for text in (old, new, old, new):
         async with client_of(gateway, authorization=f"Bearer {text}") as client:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.access.keys.key import ANONYMOUS, plain_key
+from gateway.access.keys.key import plain_key
 from gateway.config import Secret
 from gateway.errors import InvalidKey
 from gateway.tests.access.conftest import add, opened
@@ -49,12 +49,3 @@ def test_a_key_without_its_secret_is_refused(store):
     for presented in (key.public_id, key.digest.hex(), f"sk-gw-{key.public_id}-", f"sk-gw-{key.public_id}-x"):
         with pytest.raises(InvalidKey):
             key_snapshot.caller(presented)
-
-
-async def test_without_a_store_everybody_is_the_same_caller():
-    key_snapshot = opened(None)
-    await key_snapshot.start()
-    assert key_snapshot.caller("anything") == key_snapshot.caller("") == ANONYMOUS
-    assert key_snapshot.is_watching
-    assert not key_snapshot.is_empty
-    await key_snapshot.close()

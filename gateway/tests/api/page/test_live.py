@@ -3,8 +3,9 @@
 import httpx
 import pytest
 
-from gateway.api.page.live import host_of, is_loopback
+from gateway.api.page.live import host_of
 from gateway.config import AuthSettings, PageSettings
+from gateway.tcp import is_loopback
 from gateway.tests.api.conftest import KEY, client_of
 from gateway.tests.api.keys import add
 
@@ -22,7 +23,7 @@ async def looking(make):
         made.append(gateway)
         transport = httpx.ASGITransport(app=gateway.app, client=(address, 40_000))
         client = httpx.AsyncClient(transport=transport, base_url=f"http://{host}")
-        client.keys = {ADMIN_KEY: add(gateway, is_admin=True)[0]} if gateway.snapshot is not None else {}
+        client.keys = {ADMIN_KEY: add(gateway, is_admin=True)[0]} if gateway.access_control.needs_key else {}
         return client
 
     yield client

@@ -1,0 +1,91 @@
+"""Access by keys: the keys in force, the usage they make, and the store behind both."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from gateway.access.database import Database
+from gateway.access.keys.key import Caller
+from gateway.access.keys.snapshot import OUTAGE_HINT, KeySnapshot
+from gateway.access.keys.snapshot_file import SnapshotFile
+from gateway.access.keys.store import KeyStore
+from gateway.access.outage import StoreOutage
+from gateway.access.usage.key_gauges import KeyGauges
+from gateway.access.usage.recorder import UsageRecorder
+from gateway.access.usage.store import UsageStore
+from gateway.config import AuthSettings, StoreSettings, UsageSettings
+from gateway.log import get_logger
+from gateway.metrics import Metrics
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeyAccess:
+    """An `AccessControl` that lets callers in by their keys."""
+
+    store: KeyStore
+    snapshot: KeySnapshot
+    usage_store: UsageStore
+    recorder: UsageRecorder
+    gauges: KeyGauges
+    metrics: Metrics
+
+    @property
+    def needs_key(self) -> bool:
+        return True
+
+    @property
+    def databases(self) -> Iterable[Database]:
+        return [self.store.database]
+
+    @property
+    def parts(self) -> dict[str, Callable[[], bool]]:
+        return {
+            "keys": lambda: self.snapshot.is_watching,
+            "usage": lambda: self.recorder.is_running,
+            "key-gauges": lambda: self.gauges.is_running,
+        }
+
+    @property
+    def shortfalls(self) -> dict[str, Callable[[], str | None]]:
+        return {"keys": lambda: "snapshot" if self.snapshot.is_away else None}
+
+    async def start(self) -> None:
+        """Reads the keys and what they have used."""
+        await self.snapshot.start()
+        self.metrics.key_snapshot_age.set_function(lambda: self.snapshot.age_seconds)
+        await self.recorder.start(is_store_away=self.snapshot.is_away)
+        await self.gauges.start()
+
+    def warn(self, *, host: str) -> None:  # noqa: ARG002 - the same on every address
+        if self.snapshot.is_empty:
+            log.warning("no_api_keys", hint="no request can be served yet: make a key with `gateway keys create`")
+
+    async def authenticate(self, read_key: Callable[[], str]) -> Caller:
+        return await self.snapshot.authenticate(read_key())
+
+    def refuse_spent(self, caller: Caller) -> None:
+        self.recorder.refuse_spent(caller)
+
+    def record(self, caller: Caller, *, model: str, num_inputs: int, num_tokens: int, num_cached_tokens: int) -> None:
+        self.recorder.record(caller, model=model, num_inputs=num_inputs, num_tokens=num_tokens, num_cached_tokens=num_cached_tokens)
+
+    def require_keys(self) -> "KeyAccess":
+        return self
+
+    async def close(self) -> None:
+        """Writes what was used, last of all."""
+        await self.gauges.close()
+        await self.recorder.close()
+        await self.snapshot.close()
+
+
+def build_key_access(auth: AuthSettings, usage: UsageSettings, store: StoreSettings, metrics: Metrics) -> KeyAccess:
+    database = Database(store, on_dropped=metrics.store_connections_dropped.inc)
+    keys, usage_store = KeyStore(database), UsageStore(database)
+    # A file of SQLite's is on this machine, and is unavailable with the disk that a snapshot would be on.
+    is_kept = auth.snapshot_on_disk and database.identity
+    file = SnapshotFile(store.folder, database.identity) if is_kept else None
+    outage = StoreOutage("key_store", hint=OUTAGE_HINT, show=metrics.key_store_up.set)
+    key_snapshot, recorder = KeySnapshot(auth, keys, outage=outage, file=file), UsageRecorder(usage_store, usage, metrics=metrics)
+    return KeyAccess(keys, key_snapshot, usage_store, recorder, KeyGauges(key_snapshot, recorder, metrics), metrics)
