@@ -1,9 +1,10 @@
 """/openapi.json: the contract as OpenAPI 3.1. A test holds real replies of every row against it."""
 
-from typing import Any
+from typing import Any, get_args
 
 from gateway import __version__
-from gateway.wire.request import MAX_INPUTS, MAX_INSTRUCTION_CHARS
+from gateway.config import LongInput
+from gateway.wire.request import MAX_INPUTS, MAX_INSTRUCTION_CHARS, EncodingFormat
 from gateway.wire.token_ids import MAX_INPUT_IDS
 
 Schema = dict[str, Any]
@@ -57,12 +58,12 @@ REQUEST: Schema = {
         },
         "model": {"type": "string", "minLength": 1, "description": "A model's name or alias, as /v1/models lists them."},
         "encoding_format": optional(
-            "string", "float, or base64 of the little-endian float32 bytes.", enum=["float", "base64"], default="float"
+            "string", "float, or base64 of the little-endian float32 bytes.", enum=get_args(EncodingFormat), default="float"
         ),
         "dimensions": optional("integer", "The first so many components, made length 1 again.", minimum=1),
         "user": optional("string", "Accepted, and used for nothing."),
         "normalize": optional("boolean", "false: the vectors as the model's own modules give them.", default=True),
-        "long_input": optional("string", "What becomes of a text longer than the model reads.", enum=["chunk", "end", "error"]),
+        "long_input": optional("string", "What becomes of a text longer than the model reads.", enum=get_args(LongInput)),
         "input_type": optional(
             "string",
             "Which of the model's prompts is put before the text: query, document, their synonyms, or any other name it has.",
@@ -116,7 +117,7 @@ MODEL: Schema = {
         "alias_of": {"type": "string"},
         "dimensions": {"type": "integer", "minimum": 1},
         "max_tokens": {"type": "integer", "minimum": 1},
-        "long_input": {"enum": ["chunk", "end", "error"]},
+        "long_input": {"enum": get_args(LongInput)},
         "fingerprint": {"type": "string", "description": "Which vectors these are; vectors of two fingerprints do not mix."},
         "backend": {"type": "string"},
         "runtime": {"type": "string"},

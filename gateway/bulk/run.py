@@ -14,8 +14,8 @@ from gateway.bulk.progress import Progress
 from gateway.bulk.row import Columns
 from gateway.bulk.source import Format, RowSource, format_of
 from gateway.bulk.worker import BulkWorker, EmbedOptions
+from gateway.config import LongInput
 from gateway.embedding.catalog import Model
-from gateway.embedding.long_input import Rule
 from gateway.embedding.prompt import resolve_input_type
 from gateway.errors import InvalidValue, OperatorError
 
@@ -34,7 +34,7 @@ class BulkOptions:
     id_column: str | None = None
     dimensions: int | None = None
     input_type: str | None = None
-    long_input: Rule | None = None
+    long_input: LongInput | None = None
     in_flight: int = 1
     patience_seconds: float = 300.0
     start_seconds: float | None = None

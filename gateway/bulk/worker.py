@@ -12,8 +12,8 @@ from gateway.bulk.fault import FAULTS, is_fault, may_pass, reason_of
 from gateway.bulk.journal import RejectedRow
 from gateway.bulk.row import Id, Row
 from gateway.bulk.shard import Shard
+from gateway.config import LongInput
 from gateway.embedding.embedder import Embedder, Inputs, Prepared, Vectors
-from gateway.embedding.long_input import Rule
 from gateway.embedding.vectors import ALL_ZERO, is_vector, truncate
 from gateway.errors import GatewayError, OperatorError, RequestTooLong
 
@@ -50,7 +50,7 @@ class EmbedOptions:
 
     dimensions: int
     input_type: str | None = None
-    long_input: Rule | None = None
+    long_input: LongInput | None = None
     layer_norm: bool = False  # before vectors are cut
 
 

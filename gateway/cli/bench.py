@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import msgspec
@@ -23,6 +23,7 @@ from gateway.cli.load.window import MeasurementWindow
 from gateway.cli.serve import loop_factory
 from gateway.config import first_set
 from gateway.errors import OperatorError
+from gateway.wire.request import EncodingFormat
 
 DEFAULT_URL = "http://127.0.0.1:8000/v1"
 KEY_VARIABLES = ("GATEWAY_API_KEY", "OPENAI_API_KEY")
@@ -79,7 +80,7 @@ class BenchOptions:
     show_default=True,
     help="A request that takes longer is an error.",
 )
-@click.option("--encoding-format", type=click.Choice(["base64", "float"]), default="base64", show_default=True)
+@click.option("--encoding-format", type=click.Choice(get_args(EncodingFormat)), default="base64", show_default=True)
 @click.option("--dimensions", type=click.IntRange(min=1), help="Ask for shorter vectors.")
 @click.option(
     "--texts",

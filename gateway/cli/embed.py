@@ -15,9 +15,8 @@ from gateway.bulk.run import BulkOptions, BulkRun
 from gateway.bulk.source import Format
 from gateway.cli.options import config_option
 from gateway.cli.serve import loop_factory
-from gateway.config import CacheSettings, load
+from gateway.config import CacheSettings, LongInput, load
 from gateway.embedding.catalog import Model
-from gateway.embedding.long_input import RULES
 from gateway.engine.embedder import LocalEmbedder
 from gateway.errors import OperatorError
 
@@ -37,7 +36,7 @@ DAY = 24 * 60 * 60
 @click.option("--id", "id_column", help="The column, or the field, with each row's id. Default: its number, from 0.")
 @click.option("--dimensions", type=click.IntRange(min=1), help="Shorter vectors: the first so many numbers, to length 1 again.")
 @click.option("--input-type", help="Which of the model's prompts the texts get: query, document, or any other name it has.")
-@click.option("--long-input", type=click.Choice(RULES), help="What becomes of texts longer than the model reads.")
+@click.option("--long-input", type=click.Choice(get_args(LongInput)), help="What becomes of texts longer than the model reads.")
 @click.option("--overwrite", is_flag=True, help="Replace OUTPUT where it exists, once all is done.")
 @click.option("--restart", is_flag=True, help="Begin anew, where unfinished work would be gone on with.")
 @click.option(

@@ -6,12 +6,13 @@ counts of windows an input (n)   positions (n, or none)   weights (w)   lengths 
 
 from dataclasses import dataclass
 from itertools import chain, pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.embedding.embedder import Inputs, Task
+from gateway.config import Task
+from gateway.embedding.embedder import Inputs
 from gateway.engine.encoder import Window
 from gateway.engine.preprocessor import Windows
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 HEAD = 5  # integers before the counts
-TASKS: tuple[Task | Literal[""], ...] = ("", "query", "document")  # one a request, as its input_type says
+TASKS: tuple[Task | Literal[""], ...] = ("", *get_args(Task))  # one a request, as its input_type says
 
 
 @dataclass(frozen=True, slots=True)

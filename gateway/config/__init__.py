@@ -1,5 +1,6 @@
 """Settings: what can be set, and how it is read. Knows the file, the environment and the flags; knows no room that uses them."""
 
+from gateway.config.choices import InstructionFormat, LongInput, PromptName, Task
 from gateway.config.loading import child_environment, first_set, load, secret_value
 from gateway.config.settings import (
     BUILTIN_MODELS,
@@ -30,14 +31,18 @@ __all__ = [
     "Config",
     "ConfigSource",
     "EngineSettings",
+    "InstructionFormat",
     "LimitSettings",
     "LogSettings",
+    "LongInput",
     "MetricsSettings",
     "ModelRow",
     "PageSettings",
+    "PromptName",
     "Secret",
     "ServerSettings",
     "StoreSettings",
+    "Task",
     "TraceSettings",
     "UsageSettings",
     "child_environment",

@@ -6,9 +6,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.embedding.long_input import Rule
+from gateway.config import LongInput, Task
 
-Task = Literal["query", "document"]  # what sentence-transformers calls the purpose of a text
 ServiceClass = Literal["interactive", "background"]
 State = Literal["loading", "ready", "failed"]
 StageSeconds = dict[str, float]
@@ -29,7 +28,7 @@ class Inputs:
     is_array: bool
     caller: str
     deadline: float
-    long_input: Rule | None = None
+    long_input: LongInput | None = None
     input_type: str | None = None
     instruction: str | None = None
     normalize: bool = True
@@ -62,7 +61,7 @@ class Prepared:
     inputs: Inputs
     token_counts: list[int]
     is_long: list[bool]
-    rule: Rule
+    rule: LongInput
     work: Any = None
     stages: StageSeconds = field(default_factory=dict)
     num_cached_tokens: int = 0
@@ -105,7 +104,7 @@ class Description:
     source: str
     dimensions: int
     max_tokens: int
-    long_input: Rule
+    long_input: LongInput
     fingerprint: str
     runtime: str
     device: str

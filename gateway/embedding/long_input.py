@@ -5,13 +5,10 @@ end     keep the first window, as sentence-transformers does
 error   refuse the input
 """
 
-from typing import Literal
-
-Rule = Literal["chunk", "end", "error"]
-RULES: tuple[Rule, ...] = ("chunk", "end", "error")
+from gateway.config import LongInput
 
 
-def windows(num_tokens: int, *, max_tokens: int, rule: Rule) -> list[slice]:
+def windows(num_tokens: int, *, max_tokens: int, rule: LongInput) -> list[slice]:
     """The slices of a text's token ids that are embedded; special tokens counted in neither number.
 
     `max_tokens` is at least 1. A text without any tokens is one empty window. With `error` a long text has no windows.

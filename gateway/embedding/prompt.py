@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
-from gateway.embedding.embedder import Description, Task
+from gateway.config import Task
+from gateway.embedding.embedder import Description
 from gateway.errors import InvalidValue
 
 # The words for one purpose, in the order in which a model's prompts are looked through: `encode_document`'s own three, then

@@ -7,7 +7,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from gateway.embedding.embedder import Task
+from gateway.config import Task
 from gateway.engine.shape_buckets import FREE, Shapes
 
 

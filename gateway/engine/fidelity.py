@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.config import LimitSettings
-from gateway.embedding.embedder import Inputs, Task
+from gateway.config import LimitSettings, Task
+from gateway.embedding.embedder import Inputs
 from gateway.engine.encoder import Encoder, NetworkInfo, OutOfMemory, Window
 from gateway.engine.preprocessor import Preprocessor
 from gateway.engine.tokenizer import Tokenizer

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
-from gateway.config import LimitSettings
-from gateway.embedding.embedder import Inputs, Prepared, Task
-from gateway.embedding.long_input import Rule, windows
+from gateway.config import LimitSettings, LongInput, Task
+from gateway.embedding.embedder import Inputs, Prepared
+from gateway.embedding.long_input import windows
 from gateway.embedding.prompt import INSTRUCTION, TASKS, instruction_format_of
 from gateway.engine.encoder import NetworkInfo, Window
 from gateway.engine.tokenizer import Tokenizer
@@ -52,7 +52,7 @@ class Preprocessor:
         tokenizer: Tokenizer,
         *,
         prompts: dict[str, str],
-        rule: Rule,
+        rule: LongInput,
         limits: LimitSettings,
         instruction_format: str | None = None,
     ) -> None:
@@ -119,7 +119,7 @@ class Preprocessor:
         work = Windows(flat, [len(cut) for cut in cuts], [self.num_text_tokens(window) for window in flat])
         return Prepared(inputs, counts, [count > self.network.max_tokens for count in counts], rule, work=work)
 
-    def tokenize(self, inputs: Inputs, prompt: Prompt, rule: Rule, abandoned: threading.Event) -> list[list[int]]:
+    def tokenize(self, inputs: Inputs, prompt: Prompt, rule: LongInput, abandoned: threading.Event) -> list[list[int]]:
         """The token ids of each input. What may not be served is refused as soon as that is known, and tells what was counted."""
         texts = [prompt.text + text for text in inputs.texts] if prompt.text else inputs.texts
         contents: list[list[int]] = []
@@ -138,7 +138,7 @@ class Preprocessor:
             contents += part
         return contents
 
-    def check(self, inputs: Inputs, index: int, num_tokens: int, rule: Rule) -> None:
+    def check(self, inputs: Inputs, index: int, num_tokens: int, rule: LongInput) -> None:
         if num_tokens == 0:  # of a model without special tokens
             raise InvalidValue(f"Invalid '{inputs.where(index)}': the model reads no token in it.", param="input")
         if num_tokens > self.network.max_tokens and rule == "error":
@@ -146,7 +146,7 @@ class Preprocessor:
         if num_tokens > self.limits.max_input_tokens:
             raise InputTooLong(inputs.where(index), self.limits.max_input_tokens)
 
-    def split_windows(self, content: list[int], prompt: Prompt, rule: Rule) -> list[Window]:
+    def split_windows(self, content: list[int], prompt: Prompt, rule: LongInput) -> list[Window]:
         """A text, its prompt before it, window by window: the first as sentence-transformers cuts it, the others prompted again.
 
         So each is what the model was trained to read. A prompt of more than half a window stands in the first one alone: it would

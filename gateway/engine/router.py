@@ -4,13 +4,12 @@ The routes share one tokenizer here, since a text is tokenised once, before the 
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from gateway.embedding.embedder import Task
+from gateway.config import Task
 from gateway.errors import OperatorError
 
 TEXT = "text"  # the modality, as Router calls it
-ALL_TASKS: tuple[Task, ...] = ("query", "document")
 
 
 def is_router(module: Any) -> bool:
@@ -20,7 +19,7 @@ def is_router(module: Any) -> bool:
 def tasks_of(model: Any) -> tuple[Task, ...]:
     """The purposes that the model has a route for; none where it has no Router."""
     routers = [module for module in model if is_router(module)]
-    return tuple(task for task in ALL_TASKS if routers and all(has_route(router, task) for router in routers))
+    return tuple(task for task in get_args(Task) if routers and all(has_route(router, task) for router in routers))
 
 
 def has_route(router: Any, task: Task | None) -> bool:

@@ -4,10 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from gateway.embedding.long_input import Rule
-
-PromptName = Annotated[str, Meta(min_length=1, max_length=64)]
-InstructionFormat = Annotated[str, Meta(pattern=r"\{instruction\}")]
+from gateway.config import InstructionFormat, LongInput, PromptName
 
 
 class LocalSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -40,7 +37,7 @@ class LocalSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         ),
     ] = "auto"
     long_input: Annotated[
-        Rule,
+        LongInput,
         Meta(
             description="Texts longer than the model reads: embedded in windows and averaged (chunk), cut after the first (end), or"
             " refused (error). A request may choose otherwise."

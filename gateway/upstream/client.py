@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from yarl import URL
 
+from gateway.config import LongInput
 from gateway.embedding.embedder import Inputs, Vectors
-from gateway.embedding.long_input import Rule
 from gateway.embedding.prompt import INSTRUCTION, instruction_format_of
 from gateway.embedding.vectors import Float32, scale_to_unit
 from gateway.log import get_logger
@@ -124,7 +124,7 @@ class UpstreamClient:
         self.metrics.probe_tokens.inc(num_told if num_told is not None and is_honest(num_told, texts) else estimate)
         return found
 
-    async def embed(self, inputs: Inputs, counts: list[int], rule: Rule) -> Vectors:
+    async def embed(self, inputs: Inputs, counts: list[int], rule: LongInput) -> Vectors:
         """In as many calls as the upstream needs, some of them at once. The first that fails ends the others."""
         slices = parts(counts, max_inputs=self.max_inputs, max_tokens=self.settings.max_request_tokens)
         if len(slices) == 1:
@@ -148,7 +148,7 @@ class UpstreamClient:
         rows = np.concatenate([each.rows for each in found])
         return Vectors(rows, token_counts=[count for each in found for count in each.token_counts or ()])
 
-    async def part(self, inputs: Inputs, counts: list[int], rule: Rule) -> Vectors:
+    async def part(self, inputs: Inputs, counts: list[int], rule: LongInput) -> Vectors:
         """In one call, unless the upstream says that it must be asked otherwise."""
         as_base64 = self.known.as_base64  # others under way may learn meanwhile that it is not to be had
         try:
@@ -174,7 +174,7 @@ class UpstreamClient:
             self.known.as_base64 = False
             log.info("upstream_has_no_base64", model=self.upstream.name)
 
-    async def ask(self, inputs: Inputs, counts: list[int], rule: Rule, *, as_base64: bool) -> Vectors:
+    async def ask(self, inputs: Inputs, counts: list[int], rule: LongInput, *, as_base64: bool) -> Vectors:
         texts = self.with_prompts(inputs)
         known = self.known
         door = SAME if inputs.normalize else known.raw
@@ -193,7 +193,7 @@ class UpstreamClient:
             self.without_base64()  # it was asked for bytes and gave numbers: it need not be asked again
         return Vectors(rows, token_counts=self.count_tokens(reading.num_tokens, texts, counts))
 
-    def render(self, texts: list[str], rule: Rule, *, normalize: bool, as_base64: bool, door: Door) -> RenderedRequest:
+    def render(self, texts: list[str], rule: LongInput, *, normalize: bool, as_base64: bool, door: Door) -> RenderedRequest:
         """The body in the words of a door, where that is, and how its reply is read."""
         is_gateway = self.known.theirs is not None
         ask = UpstreamQuery(texts, self.upstream.model, self.settings, rule, normalize, as_base64, knows_normalize=is_gateway)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.embedding.long_input import Rule
+from gateway.config import LongInput
 from gateway.upstream.validation import ParsedResponse
 
 Headers = Mapping[str, str]
@@ -17,7 +17,7 @@ class UpstreamQuery:
     texts: list[str]
     model: str
     settings: Any
-    rule: Rule
+    rule: LongInput
     normalize: bool = True
     as_base64: bool = True
     knows_normalize: bool = False  # whether `normalize` may be a field of its body: of another gateway's
@@ -44,7 +44,7 @@ class Dialect:
     path: str
     body: Callable[[UpstreamQuery], dict[str, Any]]
     read: Callable[[bytes, Headers], ParsedResponse]
-    rules: tuple[Rule, ...]
+    rules: tuple[LongInput, ...]
     max_inputs: int
     knows_base64: bool = False
     info_path: str | None = None

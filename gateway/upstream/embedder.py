@@ -7,11 +7,10 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-from gateway.config import LimitSettings, secret_value
+from gateway.config import LimitSettings, LongInput, secret_value
 from gateway.embedding.backend import BackendContext
 from gateway.embedding.embedder import Description, Health, Inputs, Prepared, Vectors
 from gateway.embedding.fingerprint import Fingerprint, digest
-from gateway.embedding.long_input import Rule
 from gateway.embedding.prompt import instruction_format_of
 from gateway.errors import (
     ConfigurationError,
@@ -260,11 +259,11 @@ class UpstreamEmbedder:
             await self.refuse_unknown(inputs, rule)
         return prepared
 
-    def is_long(self, count: int, rule: Rule) -> bool:
+    def is_long(self, count: int, rule: LongInput) -> bool:
         """Whether a text is shortened, as far as a count can tell that is estimated."""
         return rule == "end" and self.lengths is not None and self.lengths.is_cutting and count > self.lengths.max_tokens
 
-    async def refuse_unknown(self, inputs: Inputs, rule: Rule) -> None:
+    async def refuse_unknown(self, inputs: Inputs, rule: LongInput) -> None:
         """Raises InvalidValue for a rule, or for unnormalised vectors, that this server does not know."""
         if not inputs.normalize and await self.raw_door() is None:
             raise InvalidValue(

@@ -1,12 +1,11 @@
 """What a row of the backends `openai`, `ollama` and `tei` may hold."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
-from gateway.config import Secret
-from gateway.embedding.long_input import Rule
+from gateway.config import InstructionFormat, LongInput, PromptName, Secret
 
 OneRule = Literal["error"]
 TwoRules = Literal["error", "end"]
@@ -14,8 +13,6 @@ MAX_SECONDS = 3600
 
 Positive = Annotated[int, Meta(ge=1)]
 Name = Annotated[str, Meta(min_length=1)]
-PromptName = Annotated[str, Meta(min_length=1, max_length=64)]
-InstructionFormat = Annotated[str, Meta(pattern=r"\{instruction\}")]
 
 
 class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -215,4 +212,4 @@ class TEISettings(UpstreamSettings, frozen=True):
 
 
 AnySettings = OpenAISettings | OllamaSettings | TEISettings
-RULES: dict[str, tuple[Rule, ...]] = {"openai": ("error",), "ollama": ("error", "end"), "tei": ("error", "end")}
+RULES: dict[str, tuple[LongInput, ...]] = {"openai": get_args(OneRule), "ollama": get_args(TwoRules), "tei": get_args(TwoRules)}

@@ -2,25 +2,35 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast, get_args
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
+from gateway.config import LongInput
 from gateway.errors import ClientError, InvalidJSON, InvalidType, InvalidValue, MissingParameter, TooManyInputs
 from gateway.wire.outline import refuse_too_many
-from gateway.wire.token_ids import texts_of
+from gateway.wire.token_ids import MAX_INPUT_IDS, TOKEN_ID_RANGES, texts_of
 
 MAX_INPUTS = 2048
 MAX_INSTRUCTION_CHARS = 2048
 
-LongInput = Literal["chunk", "end", "error"]
 EncodingFormat = Literal["float", "base64"]
 
-CHOICES = {
-    "encoding_format": ("float", "base64"),
-    "long_input": ("chunk", "end", "error"),
+# JSON Schema of what msgspec cannot say in types: four forms, never a mixture of them.
+TEXT = {"type": "string", "minLength": 1}
+TOKEN_ID = {
+    "anyOf": [{"type": "integer", "minimum": first, "maximum": last} for first, last in TOKEN_ID_RANGES],
+    "description": "A token of cl100k_base.",
 }
+TOKENS = {"type": "array", "items": TOKEN_ID, "minItems": 1, "maxItems": MAX_INPUT_IDS}
+FORMS = [
+    TEXT,
+    {"type": "array", "items": TEXT, "minItems": 1, "maxItems": MAX_INPUTS},
+    TOKENS,
+    {"type": "array", "items": TOKENS, "minItems": 1, "maxItems": MAX_INPUTS},
+]
+
 EXPECTED = {
     "input": "a string, an array of strings, an array of integers or an array of arrays of integers",
     "model": "a string",
@@ -55,20 +65,50 @@ class EmbeddingsRequest:
 
 
 class Body(Struct):
-    """The body as JSON types it. `null` equals absent, and unknown fields are passed over."""
+    """The body as JSON types it. `null` equals absent, and unknown fields are passed over.
 
-    input: str | list[str | int | list[int]] | UnsetType | None = UNSET
-    model: str | None = None
-    encoding_format: str | None = None
-    dimensions: int | None = None
-    user: str | None = None
-    normalize: bool | None = None
-    long_input: str | None = None
-    input_type: str | None = None
-    prompt_name: str | None = None
-    instruction: str | None = None
+    /openapi.json has its schema from here, so what a field may hold is declared once: a bound below is checked while it is parsed.
+    """
+
+    input: Annotated[
+        str | list[str | int | list[int]] | UnsetType | None,
+        Meta(description="One text, several, one array of token ids, or several.", extra_json_schema={"anyOf": FORMS}),
+    ] = UNSET
+    model: Annotated[str | None, Meta(description="A model's name or alias, as /v1/models lists them.")] = None
+    encoding_format: Annotated[
+        EncodingFormat | None, Meta(description="float (which null is too), or base64 of the little-endian float32 bytes.")
+    ] = None
+    dimensions: Annotated[
+        Annotated[int, Meta(ge=1)] | None, Meta(description="The first so many components, made length 1 again.")
+    ] = None
+    user: Annotated[str | None, Meta(description="Accepted, and used for nothing.")] = None
+    normalize: Annotated[
+        bool | None, Meta(description="false: the vectors as the model's own modules give them; null is true.")
+    ] = None
+    long_input: Annotated[
+        LongInput | None, Meta(description="What becomes of a text longer than the model reads; null is the model's own rule.")
+    ] = None
+    input_type: Annotated[
+        str | None,
+        Meta(
+            description="Which of the model's prompts is put before the text: query, document, their synonyms, or any other name it"
+            " has."
+        ),
+    ] = None
+    prompt_name: Annotated[str | None, Meta(description="A synonym of input_type; one of the two at most.")] = None
+    instruction: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=MAX_INSTRUCTION_CHARS)] | None,
+        Meta(description="What a query is for, of a model that takes one."),
+    ] = None
 
 
+# What a field of the right type may be, in an error's words: msgspec found it outside the bounds above.
+ALLOWED = {
+    "encoding_format": f". Supported values: {', '.join(map(repr, get_args(EncodingFormat)))}.",
+    "dimensions": ". Must be greater than or equal to 1.",
+    "long_input": f". Supported values: {', '.join(map(repr, get_args(LongInput)))}.",
+    "instruction": f": expected 1 to {MAX_INSTRUCTION_CHARS} characters.",
+}
 decoder = msgspec.json.Decoder(Body)
 
 
@@ -83,36 +123,20 @@ def decode(raw: bytes, *, path_model: str | None = None, default_model: str | No
     model = path_model or body.model or default_model
     if not model:
         raise MissingParameter("model")
-    for param, choices in CHOICES.items():
-        value = getattr(body, param)
-        if value is not None and value not in choices:
-            supported = ", ".join(f"'{choice}'" for choice in choices)
-            raise InvalidValue(f"Invalid value for '{param}'. Supported values: {supported}.", param=param)
-    if body.dimensions is not None and body.dimensions < 1:
-        raise InvalidValue("Invalid value for 'dimensions'. Must be greater than or equal to 1.", param="dimensions")
-    refuse_contradiction(body)
+    if body.input_type is not None and body.prompt_name is not None:
+        raise InvalidValue("Invalid value for 'prompt_name': 'input_type' says the same; send one of them.", param="prompt_name")
     return EmbeddingsRequest(
         texts=one_shape(body.input),
         model=model,
         is_array=not is_one_input(body.input),
-        encoding_format=cast("EncodingFormat", body.encoding_format or "float"),
+        encoding_format=body.encoding_format or "float",
         dimensions=body.dimensions,
         normalize=body.normalize is not False,
-        long_input=cast("LongInput | None", body.long_input),
+        long_input=body.long_input,
         input_type=body.prompt_name if body.input_type is None else body.input_type,
         input_type_param="prompt_name" if body.input_type is None else "input_type",
         instruction=body.instruction,
     )
-
-
-def refuse_contradiction(body: Body) -> None:
-    """Raises InvalidValue for two names of one prompt, and for an instruction that is none."""
-    if body.input_type is not None and body.prompt_name is not None:
-        raise InvalidValue("Invalid value for 'prompt_name': 'input_type' says the same; send one of them.", param="prompt_name")
-    if body.instruction is not None and not 0 < len(body.instruction) <= MAX_INSTRUCTION_CHARS:
-        raise InvalidValue(
-            f"Invalid value for 'instruction': expected 1 to {MAX_INSTRUCTION_CHARS} characters.", param="instruction"
-        )
 
 
 def parse(raw: bytes) -> Body:
@@ -122,7 +146,7 @@ def parse(raw: bytes) -> Body:
         refuse_too_many(raw, MAX_INPUTS)
         return decode_body(raw)
     except msgspec.ValidationError as error:
-        raise wrong_type(error) from None
+        raise wrong_field(error) from None
     except RecursionError:
         raise InvalidJSON("it is nested too deeply") from None
     except UnicodeDecodeError:
@@ -148,14 +172,16 @@ def whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def wrong_type(error: msgspec.ValidationError) -> ClientError:
-    """msgspec names the place as `$.input[0]` and what it got; what was expected is said in the contract's words."""
+def wrong_field(error: msgspec.ValidationError) -> ClientError:
+    """msgspec names the place as `$.input[0]`, and what it got where that is of a wrong type; the contract's words say the rest."""
     text = str(error)
     place = re.search(r" - at `\$\.(.+)`$", text)
     got = re.search(r"got `(\w+)`", text)
     param = re.split(r"[.\[]", place[1])[0] if place else None
     if place is None or param not in EXPECTED:
         return InvalidType("The body of your request must be a JSON object.")
+    if got is None and param in ALLOWED:
+        return InvalidValue(f"Invalid value for '{param}'{ALLOWED[param]}", param=param)
     found = f", but got {name_field(got[1])} instead" if got else ""
     return InvalidType(f"Invalid type for '{place[1]}': expected {EXPECTED[param]}{found}.", param=param)
 

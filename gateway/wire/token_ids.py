@@ -24,6 +24,10 @@ SPECIAL_TOKENS = {
     100276: b"<|endofprompt|>",
 }
 
+# Every valid id, as ranges with both ends.
+TOKEN_ID_RANGES = ((0, NUM_RANKS - 1), (100257, 100260), (100276, 100276))
+VALID_IDS = ", ".join(f"{first} to {last}" if first < last else str(first) for first, last in TOKEN_ID_RANGES)
+
 # Clients choose the encoding by the model's name, as tiktoken does, and by default it is cl100k_base. These names, and those that
 # begin so, mean another one. Facts from tiktoken 0.12, tiktoken/model.py; a test compares them with the installed tiktoken.
 OTHER_NAMES = {
@@ -81,8 +85,7 @@ def check(ids: list[int], *, where: str) -> None:
     for position, token_id in enumerate(ids):
         if not 0 <= token_id < NUM_RANKS and token_id not in SPECIAL_TOKENS:
             raise InvalidValue(
-                f"Invalid '{where}': the integer at position {position} is not a token of cl100k_base (0 to 100255, 100257 to"
-                " 100260, 100276).",
+                f"Invalid '{where}': the integer at position {position} is not a token of cl100k_base ({VALID_IDS}).",
                 param="input",
             )
 

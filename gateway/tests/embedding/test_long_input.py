@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.embedding.long_input import RULES, Rule, windows
+from gateway.config import LongInput
+from gateway.embedding.long_input import windows
 
 num_tokens = st.integers(0, 5000)
 max_tokens = st.integers(1, 600)
@@ -33,7 +34,7 @@ def test_a_refused_text_has_no_windows(num_tokens, max_tokens):
     assert bool(windows(num_tokens, max_tokens=max_tokens, rule="error")) == (num_tokens <= max_tokens)
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", get_args(LongInput))
 @pytest.mark.parametrize("num_tokens", [0, 1, 253, 254])
 def test_no_rule_changes_a_text_that_fits(rule, num_tokens):
     assert windows(num_tokens, max_tokens=254, rule=rule) == [slice(0, num_tokens)]
@@ -41,7 +42,3 @@ def test_no_rule_changes_a_text_that_fits(rule, num_tokens):
 
 def test_one_token_too_many_is_a_window_of_its_own():
     assert windows(255, max_tokens=254, rule="chunk") == [slice(0, 254), slice(254, 255)]
-
-
-def test_the_rules_are_told_alike_as_a_type_and_as_a_tuple():
-    assert get_args(Rule) == RULES

@@ -4,17 +4,19 @@ import ast
 import re
 from functools import cache
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from gateway import errors
 from gateway.api import limit_headers
 from gateway.api.models import entry
-from gateway.config import ModelRow
+from gateway.config import LongInput, ModelRow
 from gateway.embedding.catalog import Model
+from gateway.embedding.prompt import DOCUMENT_WORDS, QUERY_WORDS
 from gateway.errors import GatewayError, RateLimited
 from gateway.testing.fakes import FakeEmbedder
-from gateway.wire.request import Body
+from gateway.wire.request import Body, EncodingFormat
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
@@ -66,6 +68,21 @@ def headers_of_the_code() -> set[str]:
 def test_the_fields_of_a_request_are_told():
     told = [names(field)[0] for field, *_ in rows("Request", "field")]
     assert sorted(told) == sorted(Body.__struct_fields__)
+
+
+@pytest.mark.parametrize(("field", "choices"), [("encoding_format", EncodingFormat), ("long_input", LongInput)])
+def test_the_choices_of_a_field_are_told(field, choices):
+    [kinds] = [cells[1] for cells in rows("Request", "field") if names(cells[0]) == [field]]
+    assert tuple(name.strip('"') for name in names(kinds)) == get_args(choices)
+
+
+def test_every_rule_for_long_inputs_is_told():
+    assert tuple(names(value)[0] for value, *_ in rows("Long inputs", "value")) == get_args(LongInput)
+
+
+def test_every_word_for_a_purpose_is_told():
+    told = [tuple(names(words)) for words, *_ in rows("Prompts", "`input_type`")]
+    assert [words for words in told if len(words) > 2] == [QUERY_WORDS, DOCUMENT_WORDS]
 
 
 def test_the_headers_are_told():

@@ -11,10 +11,10 @@ import msgspec
 import pytest
 
 from gateway.build import BUILTIN_BACKENDS
-from gateway.config import Config
+from gateway.config import Config, LongInput, Task
 from gateway.config.loading import SECTIONS
-from gateway.embedding import long_input
 from gateway.wire import request
+from gateway.wire.request import EncodingFormat
 
 ROOT = Path(__file__).parents[3]
 STRUCTS = [*SECTIONS.values(), *(backend.settings for backend in BUILTIN_BACKENDS)]
@@ -46,9 +46,12 @@ def test_every_section_is_in_the_file_of_all_settings():
     assert headings == {field.name for field in msgspec.structs.fields(Config)}
 
 
-def test_choices_are_told_alike_by_the_wire_and_by_embedding():
-    assert get_args(request.LongInput) == get_args(long_input.Rule) == request.CHOICES["long_input"]
-    assert get_args(request.EncodingFormat) == request.CHOICES["encoding_format"]
+@pytest.mark.parametrize("choices", [LongInput, Task, EncodingFormat])
+def test_choices_are_written_once(choices):
+    """As a list in any form: `("a", "b")`, `Literal["a", "b"]`, `{"a", "b"}`."""
+    listed = re.compile(r",\s*".join(f'"{choice}"' for choice in get_args(choices)))
+    paths = [path for path in (ROOT / "gateway").rglob("*.py") if not {"tests", "testing"} & set(path.relative_to(ROOT).parts)]
+    assert len([path for path in paths if listed.search(path.read_text(encoding="utf-8"))]) == 1
 
 
 def test_every_field_of_a_body_has_words_for_its_type():

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.errors import ClientError, GatewayError
-from gateway.wire.token_ids import texts_of
+from gateway.wire.token_ids import NUM_RANKS, SPECIAL_TOKENS, TOKEN_ID_RANGES, texts_of
 
 GOOD = [0, 100255, 100257, 100258, 100259, 100260, 100276]
 BAD = [-1, 100256, *range(100261, 100276), 100277, 2**31, 2**70, -(2**70)]
@@ -13,6 +13,11 @@ def refusal(id_arrays: list[list[int]], *, is_array: bool) -> GatewayError:
     with pytest.raises(ClientError) as caught:
         texts_of(id_arrays, is_array=is_array)
     return caught.value
+
+
+def test_the_ranges_hold_every_token_and_nothing_else():
+    held = [token_id for first, last in TOKEN_ID_RANGES for token_id in range(first, last + 1)]
+    assert held == [*range(NUM_RANKS), *SPECIAL_TOKENS]
 
 
 @pytest.mark.parametrize("token_id", GOOD)
