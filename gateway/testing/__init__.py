@@ -1,6 +1,7 @@
 """Fakes, and real servers and models, for tests and benchmarks. Nothing that serves imports this.
 
 fakes             an embedder, a backend, an encoder and a clock
+programs          what a helper starts, and the ports it listens on
 program           a gateway around a fake embedder, as a process
 gateway_thread    a gateway on a real socket, in a thread
 socket_client     clients on real sockets that may leave whenever they like

@@ -6,7 +6,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -15,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
-import pytest
+
+from gateway.testing.programs import NotInstalled, free_port
 
 START_SECONDS = 60
 INSTALLED = "/usr/lib/postgresql"  # where Debian puts what is not on the path
@@ -36,8 +36,7 @@ class Postgres:
     def __init__(self, folder: Path) -> None:
         found = programs()
         if found is None:
-            needed = "PostgreSQL is not installed on this machine (Debian: apt-get install postgresql)"
-            pytest.fail(needed) if os.environ.get("CI") == "true" else pytest.skip(needed)
+            raise NotInstalled("PostgreSQL is not installed on this machine (Debian: apt-get install postgresql)")
         self.programs = found
         self.folder = folder
         self.port = free_port()
@@ -112,11 +111,6 @@ class Postgres:
         finally:
             for pid in found:
                 os.kill(pid, signal.SIGCONT)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
 
 
 def running() -> Iterator[Postgres]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 import sys
 import time
 from contextlib import asynccontextmanager, contextmanager
@@ -10,6 +9,8 @@ from pathlib import Path
 
 import httpx2
 import numpy as np
+
+from gateway.testing.programs import free_port
 
 HOST = "127.0.0.2"  # a loopback address that Ray does not take for "this host, whatever its outer address is"
 MODEL = "small"
@@ -39,11 +40,6 @@ class Hive:
 
     def stop(self) -> None:
         self.cluster.shutdown()
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    with socket.create_server((host, 0)) as listening:
-        return int(listening.getsockname()[1])
 
 
 def written(path: Path, address: str, *, source: Path, data: Path, engine: str = "", **row) -> Path:

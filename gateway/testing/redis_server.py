@@ -1,33 +1,23 @@
 """A real Redis, Debian's redis-server or any other in the path, on a free port: killed, started again and halted as tests like."""
 
-import os
-import shutil
 import signal
 import socket
 import subprocess
 import time
 from pathlib import Path
 
-import pytest
+from gateway.testing.programs import find_program, free_port
 
 PROGRAMS = ("redis-server", "valkey-server")
+HINT = "neither redis-server nor valkey-server is installed"
 BOUND_SECONDS = 30
-
-
-def program() -> str:
-    """Skips the test on a machine without it; where CI=true that is a failure."""
-    found = next((name for name in PROGRAMS if shutil.which(name)), None)
-    if found is None:
-        message = "neither redis-server nor valkey-server is installed"
-        pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
-    return found
 
 
 class RedisServer:
     def __init__(self, folder: Path, *options: str) -> None:
-        self.program, self.folder, self.options = program(), folder, options
-        with socket.create_server(("127.0.0.1", 0)) as listening:
-            self.port = listening.getsockname()[1]
+        self.program = find_program(*PROGRAMS, hint=HINT)
+        self.folder, self.options = folder, options
+        self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:

@@ -2,14 +2,12 @@
 
 import os
 import re
-import shutil
 import sqlite3
 import subprocess
 from contextlib import closing
 from pathlib import Path
 
-import pytest
-
+from gateway.testing.programs import find_program
 from gateway.tests.cli.conftest import Command
 from gateway.tests.cli.test_keys import created
 
@@ -40,9 +38,7 @@ def states(gateway: Command, **environ: str) -> list[list[str]]:
 
 
 def test_sqlite_is_copied_while_it_is_in_use(gateway: Command, tmp_path: Path):
-    if shutil.which("sqlite3") is None:
-        needed = "sqlite3 is not installed on this machine (Debian: apt-get install sqlite3)"
-        pytest.fail(needed) if os.environ.get("CI") == "true" else pytest.skip(needed)
+    find_program("sqlite3", hint="sqlite3 is not installed on this machine (Debian: apt-get install sqlite3)")
     (tmp_path / "backup").mkdir()
     created(gateway, "--name", "zeroth")
     database = tmp_path / "data" / "gateway.db"

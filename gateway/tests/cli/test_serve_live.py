@@ -4,7 +4,6 @@ import json
 import os
 import pty
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,17 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from gateway.testing.programs import free_port
+
 ROW = '[[models]]\nname = "{name}"\nsource = "sentence-transformers/all-MiniLM-L6-v2"\nload = "first_use"\n'
 BOUND_SECONDS = 60
 
 
 def settings(port: int, *names: str, rest: str = "") -> str:
     return f'auth = "none"\n[server]\nport = {port}\n{rest}' + "".join(ROW.format(name=name) for name in names)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 def got(port: int, path: str) -> dict:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from gateway.testing.ray_cluster import HOST, TEXTS, Hive, free_port, ran, until
+from gateway.testing.programs import free_port
+from gateway.testing.ray_cluster import HOST, TEXTS, Hive, ran, until
 from gateway.tests.cluster.conftest import refuse_or_skip
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(190)]

@@ -15,7 +15,8 @@ from gateway.cluster.replica import ReplicaConfig, fit_engine, place_store
 from gateway.cluster.settings import RaySettings, Replicas, Resources
 from gateway.config import Config, EngineSettings, ModelRow
 from gateway.errors import ConfigurationError, DeadlinePassed, ModelUnavailable, OperatorError, Overloaded, Unembeddable
-from gateway.testing.ray_cluster import HOST, free_port
+from gateway.testing.programs import free_port
+from gateway.testing.ray_cluster import HOST
 from gateway.tests.cluster.conftest import refuse_or_skip
 
 

@@ -1,7 +1,6 @@
 """What an upstream that is unavailable, or refuses us, means for the start."""
 
 import asyncio
-import socket
 
 import numpy as np
 import pytest
@@ -9,15 +8,11 @@ import pytest
 from gateway.config import Config, LimitSettings, ModelRow, StoreSettings
 from gateway.errors import InputTooLong, ModelLoading, OperatorError, RequestTooLong
 from gateway.testing import upstream_server as standin
+from gateway.testing.programs import free_port
 from gateway.testing.upstream_server import Said, Standin
 from gateway.tests.upstream.conftest import built, embedded, inputs, over, started
 
 pytestmark = pytest.mark.timeout(60)
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return listening.getsockname()[1]
 
 
 async def until(is_true):

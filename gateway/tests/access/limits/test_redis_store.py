@@ -11,7 +11,8 @@ from gateway.access.limits.gcra import MINUTE, SECOND, Rate, RateLimits, tokens_
 from gateway.access.limits.local_store import Cost, LocalRateLimitStore, RateLimitStoreUnavailable, RateState
 from gateway.errors import ConfigurationError
 from gateway.name_lookup import NameLookup
-from gateway.testing.redis_server import BOUND_SECONDS, RedisServer, program
+from gateway.testing.programs import find_program
+from gateway.testing.redis_server import BOUND_SECONDS, HINT, PROGRAMS, RedisServer
 
 pytest.importorskip("hiredis", reason="the extra `redis` is not installed")
 
@@ -336,4 +337,4 @@ def test_what_is_no_address_is_refused_without_being_quoted(url):
 
 
 def test_a_server_program_is_there_where_it_must_be():
-    assert program()
+    assert find_program(*PROGRAMS, hint=HINT)
