@@ -33,8 +33,8 @@ from gateway.embedding.embedder import Embedder, Inputs
 from gateway.engine.embedder import LocalEmbedder
 from gateway.engine.settings import LocalSettings
 from gateway.metrics import Metrics
-from gateway.testing import ray_cluster as hive
-from gateway.testing.ray_cluster import Client, Hive, client_of, gateway_process, ran, under_load, until, written
+from gateway.testing import ray_cluster
+from gateway.testing.ray_cluster import Client, RayTestCluster, client_of, gateway_process, ran, under_load, until, written
 
 CALLERS = 4
 SINGLES = 200
@@ -54,34 +54,39 @@ def main() -> None:
     folder = Path(tempfile.gettempdir()) / "gateway-bench-cluster"  # kept: the compiled model is in it
     folder.mkdir(exist_ok=True)
     print(json.dumps(machine()))
-    with asyncio.Runner() as runner, swarm() as bees:
+    with asyncio.Runner() as runner, started_cluster() as ray_cluster:
         if "bars" in chosen:
-            runner.run(bars(bees, folder, sentences, options.rounds, options.seconds))
+            runner.run(bars(ray_cluster, folder, sentences, options.rounds, options.seconds))
         if "plan" in chosen:
-            runner.run(planned(bees, folder, sentences, options.seconds))
-        if "losses" in chosen and not runner.run(losses(bees, folder, sentences.short)):
+            runner.run(planned(ray_cluster, folder, sentences, options.seconds))
+        if "losses" in chosen and not runner.run(losses(ray_cluster, folder, sentences.short)):
             sys.exit(1)
 
 
 @contextmanager
-def swarm() -> Iterator[Hive]:
-    bees = Hive()
+def started_cluster() -> Iterator[RayTestCluster]:
+    ray_cluster = RayTestCluster()
     try:
-        yield bees
+        yield ray_cluster
     finally:
-        bees.stop()
+        ray_cluster.stop()
 
 
-async def bars(bees: Hive, folder: Path, sentences: corpus.Corpus, rounds: int, seconds: float) -> None:
+async def bars(ray_cluster: RayTestCluster, folder: Path, sentences: corpus.Corpus, rounds: int, seconds: float) -> None:
     """Throughput of 64 texts a request and latency of one short text, through Ray and not, in turns."""
     cores = len(os.sched_getaffinity(0))
-    node = bees.add(num_cpus=cores)
+    node = ray_cluster.add_node(num_cpus=cores)
     config = written(
-        folder / "bars.toml", bees.address, source=MODEL, data=folder, resources=f"{{ num_cpus = {cores} }}", precision='"auto"'
+        folder / "bars.toml",
+        ray_cluster.address,
+        source=MODEL,
+        data=folder,
+        resources=f"{{ num_cpus = {cores} }}",
+        precision='"auto"',
     )
     print(await ran("cluster", "deploy", "--config", str(config)))
     settings = RaySettings(
-        source=MODEL, download=False, runtime="openvino", address=bees.address, resources=Resources(num_cpus=cores)
+        source=MODEL, download=False, runtime="openvino", address=ray_cluster.address, resources=Resources(num_cpus=cores)
     )
     sides: dict[str, Embedder] = {
         "engine": LocalEmbedder(LocalSettings(source=MODEL, download=False, runtime="openvino"), context(folder)),
@@ -102,18 +107,18 @@ async def bars(bees: Hive, folder: Path, sentences: corpus.Corpus, rounds: int, 
         print(name, "texts/s", [round(rate) for rate, _ in figures], "p50 ms", [round(1000 * each, 2) for _, each in figures])
     print(f"bulk through Ray / in process: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}); bar >= 0.80")
     print(f"added to one short text, p50: {statistics.median(added):.2f} ms ({min(added):.2f} to {max(added):.2f}); bar <= 5")
-    await ran("cluster", "delete", hive.MODEL, "--config", str(config))
-    bees.lose(node)
+    await ran("cluster", "delete", ray_cluster.MODEL, "--config", str(config))
+    ray_cluster.kill_node(node)
 
 
-async def planned(bees: Hive, folder: Path, sentences: corpus.Corpus, seconds: float) -> None:
+async def planned(ray_cluster: RayTestCluster, folder: Path, sentences: corpus.Corpus, seconds: float) -> None:
     """Two replicas, each on a node of one core. The cores are those of everything else here, too."""
-    nodes = [bees.add(), bees.add()]
+    nodes = [ray_cluster.add_node(), ray_cluster.add_node()]
     config = written(
-        folder / "plan.toml", bees.address, source=MODEL, data=folder, replicas="{ min = 2, max = 2 }", precision='"auto"'
+        folder / "plan.toml", ray_cluster.address, source=MODEL, data=folder, replicas="{ min = 2, max = 2 }", precision='"auto"'
     )
     print(await ran("cluster", "deploy", "--config", str(config)))
-    settings = RaySettings(source=MODEL, download=False, runtime="openvino", address=bees.address)
+    settings = RaySettings(source=MODEL, download=False, runtime="openvino", address=ray_cluster.address)
     side = RayEmbedder(settings, context(folder))
     await side.start()
     await bulk(side, sentences.requests, 2)
@@ -132,13 +137,13 @@ async def planned(bees: Hive, folder: Path, sentences: corpus.Corpus, seconds: f
         took = await sizing.poisson(side, texts, rate=load.texts_per_second, seconds=sizing.SECONDS)
         print(f"| {share:.0%} | {sizing.compared(load, replica, NODES, took)} |", flush=True)
     await side.close()
-    await ran("cluster", "delete", hive.MODEL, "--config", str(config))
+    await ran("cluster", "delete", ray_cluster.MODEL, "--config", str(config))
     for node in nodes:
-        bees.lose(node)
+        ray_cluster.kill_node(node)
 
 
 def context(folder: Path) -> BackendContext:
-    return BackendContext(hive.MODEL, LimitSettings(), EngineSettings(), Metrics().of_model(hive.MODEL), folder)
+    return BackendContext(ray_cluster.MODEL, LimitSettings(), EngineSettings(), Metrics().of_model(ray_cluster.MODEL), folder)
 
 
 async def bulk(side: Embedder, requests: list[list[str]], seconds: float) -> float:
@@ -172,15 +177,15 @@ def inputs_of(texts: list[str], caller: str) -> Inputs:
     return Inputs(texts, is_array=True, caller=caller, deadline=time.monotonic() + FAR_SECONDS)
 
 
-async def losses(bees: Hive, folder: Path, short: list[str]) -> bool:
+async def losses(ray_cluster: RayTestCluster, folder: Path, short: list[str]) -> bool:
     """Whether every request was answered with 200 and the engine's own vectors, float32, whatever was lost meanwhile."""
     local = LocalEmbedder(LocalSettings(source=MODEL, download=False, runtime="openvino", precision="float32"), context(folder))
     await local.start()
     truth = dict(zip(short[:64], await embedded(local, short[:64], "a"), strict=True))
     await local.close()
-    hive.TEXTS = short[:64]
-    nodes = [bees.add(), bees.add()]
-    config = written(folder / "losses.toml", bees.address, source=MODEL, data=folder, replicas="{ min = 2, max = 2 }")
+    ray_cluster.TEXTS = short[:64]
+    nodes = [ray_cluster.add_node(), ray_cluster.add_node()]
+    config = written(folder / "losses.toml", ray_cluster.address, source=MODEL, data=folder, replicas="{ min = 2, max = 2 }")
     print(await ran("cluster", "deploy", "--config", str(config)))
     port = config.read_text().split("port = ")[1].split()[0]
     with gateway_process(config, folder / "gateway.log"):
@@ -192,13 +197,13 @@ async def losses(bees: Hive, folder: Path, short: list[str]) -> bool:
                 began, before = time.monotonic(), client.num_asked
                 async with under_load(client, clients=CLIENTS, num_texts=1):
                     await until(lambda: client.num_asked > before + REQUESTS // 2, seconds=300)  # noqa: B023 - awaited here
-                    bees.lose(nodes.pop(0))
+                    ray_cluster.kill_node(nodes.pop(0))
                     await until(lambda: client.num_asked > before + REQUESTS, seconds=300)  # noqa: B023 - as above
                 seconds = time.monotonic() - began
                 print(
                     f"loss {number + 1}: {client.num_asked - before} requests in {seconds:.1f} s, statuses so far {client.statuses}"
                 )
-                nodes.append(bees.add())
+                nodes.append(ray_cluster.add_node())
             lost = await client.counted('gateway_cluster_calls_total{model="small",outcome="lost"}')
     print(
         f"{client.num_asked} requests, statuses {client.statuses}, wrong {client.num_wrong}, calls lost and asked again {lost:.0f}"

@@ -107,8 +107,8 @@ def routes(service: AdminService) -> list[HTTPRouteHandler]:
     async def get_key(request: AdminRequest, public_id: FromPath[str]) -> Response[bytes]:
         require_admin(request)
         found = await service.run(service.store.get, public_id)
-        deeds = await service.run(audit.history, service.store.database, public_id, limit=MAX_HISTORY)
-        return json_response({**found.to_dict(), "history": [event.to_dict() for event in deeds]})
+        events = await service.run(audit.history, service.store.database, public_id, limit=MAX_HISTORY)
+        return json_response({**found.to_dict(), "history": [event.to_dict() for event in events]})
 
     @patch("/admin/keys/{public_id:str}")
     async def limit_key(request: AdminRequest, public_id: FromPath[str]) -> Response[bytes]:

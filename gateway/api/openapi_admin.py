@@ -61,7 +61,7 @@ KEY: Schema = {
     },
 }
 KEY["required"] = list(KEY["properties"])
-DEED: Schema = {
+AUDIT_EVENT: Schema = {
     "type": "object",
     "required": ["at", "actor", "action", "key", "detail"],
     "properties": {
@@ -108,10 +108,10 @@ SCHEMAS: Schema = {
     "AdminKeyWithHistory": {
         "allOf": [reference("AdminKey")],
         "required": ["history"],
-        "properties": {"history": {"type": "array", "items": reference("AdminDeed"), "description": "The last first."}},
+        "properties": {"history": {"type": "array", "items": reference("AdminAuditEvent"), "description": "The last first."}},
     },
     "AdminKeys": page_of("AdminKey"),
-    "AdminDeed": DEED,
+    "AdminAuditEvent": AUDIT_EVENT,
     "AdminUsage": page_of("AdminUsageRow"),
     "AdminUsageRow": USAGE,
 }

@@ -1,4 +1,4 @@
-"""The gateway's end of the line to its courier: starts it, starts it again, and answers for what it held when it died."""
+"""The Ray client's parent: starts it, starts it again, and answers for what it held when it died."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ from gateway.log import get_logger
 
 COMMAND = (sys.executable, "-m", "gateway.cluster.ray_client")
 # Ray tells its makers how it is used unless told not to; what it logs of a lost cluster is said in our own words.
-# Its router stays on the courier's own loop: a thread of its own would hand every call over twice.
+# Its router stays on the Ray client's own loop: a thread of its own would hand every call over twice.
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_SERVE_LOG_TO_STDERR": "0",
@@ -29,7 +29,7 @@ FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 0.5, 4.0
 MAX_OUTSTANDING = 4096  # calls; beyond what admission lets in, a bound for whatever else calls
 STOP_SECONDS = 3.0
 START_SECONDS = 60.0  # to import ray and to join
-# A courier says something every second, or every six where the cluster does not answer. Ray calls that find their cluster gone have
+# A Ray client says something every second, or every six where the cluster is silent. Ray calls that find their cluster gone have
 # been seen to hold the whole process for a minute.
 SILENT_SECONDS = 15.0
 
@@ -63,12 +63,12 @@ class RayClientProcess:
         self.was_up = False
 
     def open(self) -> None:
-        self.owner = self.owner or asyncio.create_task(self.run_forever(), name=f"courier-{self.name}")
+        self.owner = self.owner or asyncio.create_task(self.run_forever(), name=f"ray-client-{self.name}")
 
     async def call(self, call: EmbedCall, payload: memoryview) -> Answer:
-        """One call's answer; an EmbedRefusal `lost` where the courier dies. Raises Overloaded with too many outstanding."""
+        """One call's answer; an EmbedRefusal `lost` where the Ray client dies. Raises Overloaded with too many outstanding."""
         if self.writer is None:
-            return EmbedRefusal(number=0, code="lost", reason="no courier"), b""
+            return EmbedRefusal(number=0, code="lost", reason="no Ray client"), b""
         if len(self.waiting) >= MAX_OUTSTANDING:
             raise Overloaded(retry_after_seconds=1)
         number = next(self.numbers)
@@ -87,7 +87,7 @@ class RayClientProcess:
             del self.waiting[number]
 
     async def run_forever(self) -> None:
-        """Owns the courier for as long as the gateway serves."""
+        """Owns the Ray client for as long as the gateway serves."""
         wait_seconds = FIRST_WAIT_SECONDS
         told: str | None = None
         while True:
@@ -101,7 +101,7 @@ class RayClientProcess:
             await asyncio.sleep(wait_seconds)
 
     async def run_once(self) -> str:
-        """One courier's life. Returns how it ended."""
+        """One Ray client's life. Returns how it ended."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         try:
@@ -119,7 +119,7 @@ class RayClientProcess:
             ours.close()
             return f"it cannot be started: {error.strerror}"
         finally:
-            theirs.close()  # or the end of the courier would never show as the end of the stream
+            theirs.close()  # or the end of the Ray client would never show as the end of the stream
         reader, self.writer = await asyncio.open_unix_connection(sock=ours)
         try:
             return await self.listen(reader)
@@ -160,7 +160,7 @@ class RayClientProcess:
         self.writer = None
         for answer in self.waiting.values():
             if not answer.done():
-                answer.set_result((EmbedRefusal(number=0, code="lost", reason="its courier ended"), b""))
+                answer.set_result((EmbedRefusal(number=0, code="lost", reason="its Ray client ended"), b""))
         process, self.process = self.process, None
         if process is None:
             return

@@ -76,7 +76,7 @@ class RayEmbedder:
         if find_spec("ray") is None:
             self.state = Health("failed", "ray is not installed")
             raise OperatorError(f"models[{self.name}]: backend 'ray' needs the package ray: pip install 'ray[serve]'")
-        self.state = Health("loading", "its courier is starting")
+        self.state = Health("loading", "its Ray client is starting")
         self.replica_info = asyncio.get_running_loop().create_future()
         self.client.open()
         info = await self.replica_info
@@ -86,7 +86,7 @@ class RayEmbedder:
         self.set_health(Health("ready"))
 
     def on_status(self, news: ClusterStatus) -> None:
-        """Of the courier, every second and when it ends."""
+        """Called every second, and when the Ray client ends."""
         if self.is_closed:
             return
         self.metrics.set_cluster(news.replicas, is_up=news.is_up)
@@ -110,7 +110,7 @@ class RayEmbedder:
             self.changed.clear()
 
     def on_replica_info(self, info: ReplicaInfo) -> None:
-        """A replica's card came, with each courier anew. The first one says for good which vectors this gateway serves."""
+        """Each Ray client brings its replica's facts. The first ones say for good which vectors this gateway serves."""
         if self.replica_info is not None and not self.replica_info.done():
             self.replica_info.set_result(info)
         elif self.description is not None and info.description.fingerprint != self.description.fingerprint:

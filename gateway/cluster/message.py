@@ -1,4 +1,4 @@
-"""What a gateway and its courier say to each other, what a replica is asked and answers, and how a frame is told from the next.
+"""What a gateway and its Ray client say to each other, what a replica is asked and answers, and how a frame is told from the next.
 
 A frame is two little-endian uint32, the bytes of its header and of its payload, then both. The header is msgpack; the payload is an
 array's own memory: int32 of a parcel, float32 of rows.
@@ -64,7 +64,7 @@ class EmbedRefusal(Message, frozen=True, kw_only=True):
 
 
 class ClusterStatus(Message, frozen=True, kw_only=True):
-    """How the cluster is, as the courier sees it: whether calls make sense, why not, and how many replicas are in which state."""
+    """The cluster as the Ray client sees it: whether calls make sense, why not, and how many replicas are in which state."""
 
     is_up: bool
     detail: str = ""
@@ -82,7 +82,7 @@ class ReplicaInfo(Message, frozen=True, kw_only=True):
 
 
 class Shutdown(Message, frozen=True, kw_only=True):
-    """The courier ends, and why."""
+    """The Ray client ends, and why."""
 
     reason: str
 

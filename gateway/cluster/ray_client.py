@@ -26,7 +26,7 @@ LOOK_SECONDS = 1.0
 FINGERPRINT_EVERY = 10  # looks
 ANSWER_SECONDS = 5.0  # for a look, and for a replica to tell its fingerprint
 UNSEEN_SECONDS = 5.0  # without a look or a call that succeeded, the cluster counts as unavailable
-GIVEN_UP_SECONDS = 15.0  # then the courier ends: well before Ray itself ends the process, after 60
+GIVEN_UP_SECONDS = 15.0  # then the Ray client ends: well before Ray itself ends the process, after 60
 NO_REPLICA_SECONDS = 5.0
 GRACE_SECONDS = 5.0  # beyond a call's own time: the replica ends it first, and can say more
 

@@ -20,7 +20,7 @@ TEXTS = [f"the {first} {second} is in the {second} text" for first, second in WO
 COMMON = {"node_ip_address": HOST, "object_store_memory": 100 << 20}
 
 
-class Hive:
+class RayTestCluster:
     """A head of no CPUs, which the gateway joins, and nodes to be added and taken away."""
 
     def __init__(self, port: int | None = None) -> None:
@@ -31,10 +31,10 @@ class Hive:
         self.cluster = Cluster(initialize_head=True, head_node_args={**head, **COMMON})
         self.address = self.cluster.address
 
-    def add(self, num_cpus: float = 1):
+    def add_node(self, num_cpus: float = 1):
         return self.cluster.add_node(num_cpus=num_cpus, **COMMON)
 
-    def lose(self, node) -> None:
+    def kill_node(self, node) -> None:
         """As a node is lost whose power fails: nothing is drained."""
         self.cluster.remove_node(node, allow_graceful=False)
 

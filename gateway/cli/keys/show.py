@@ -43,29 +43,31 @@ def show(path: str | None, public_id: str, *, as_json: bool) -> None:
     """Show a key, and what was done to it by whom."""
     with open_store(load(path)) as store:
         found = store.get(public_id)
-        deeds = trail.history(store.database, public_id, limit=NUM_SHOWN)
+        events = trail.history(store.database, public_id, limit=NUM_SHOWN)
     if as_json:
-        told = {**found.to_dict(), "history": [event.to_dict() for event in deeds]}
+        told = {**found.to_dict(), "history": [event.to_dict() for event in events]}
         click.echo(json.dumps(told, ensure_ascii=False, indent=2))
         return
     click.echo(align(("", ""), facts(found)).partition("\n")[2])
-    click.echo(f"\n{history(deeds)}")
+    click.echo(f"\n{history(events)}")
 
 
 @click.command()
 @config_option
 @json_option
-@click.option("--limit", "num_deeds", type=click.IntRange(1, MAX_SHOWN), default=100, show_default=True, help="The latest so many.")
+@click.option(
+    "--limit", "num_events", type=click.IntRange(1, MAX_SHOWN), default=100, show_default=True, help="The latest so many."
+)
 @click.argument("public_id", metavar="[ID]", required=False)
-def audit(path: str | None, public_id: str | None, *, num_deeds: int, as_json: bool) -> None:
+def audit(path: str | None, public_id: str | None, *, num_events: int, as_json: bool) -> None:
     """Show who did what to which key, and when; the latest first."""
     with open_store(load(path)) as store:
-        deeds = trail.history(store.database, public_id, limit=num_deeds)
-    click.echo(json.dumps([event.to_dict() for event in deeds], ensure_ascii=False, indent=2) if as_json else history(deeds))
+        events = trail.history(store.database, public_id, limit=num_events)
+    click.echo(json.dumps([event.to_dict() for event in events], ensure_ascii=False, indent=2) if as_json else history(events))
 
 
-def history(deeds: list[AuditEvent]) -> str:
-    rows = [(f"{event.at:%Y-%m-%d %H:%M:%S}", event.actor, event.action, event.key_id, changes(event.detail)) for event in deeds]
+def history(events: list[AuditEvent]) -> str:
+    rows = [(f"{event.at:%Y-%m-%d %H:%M:%S}", event.actor, event.action, event.key_id, changes(event.detail)) for event in events]
     return align(("WHEN (UTC)", "WHO", "DID", "KEY", "WHAT"), rows)
 
 

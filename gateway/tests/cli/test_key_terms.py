@@ -75,16 +75,16 @@ def test_the_history_of_a_key_names_who_and_what(gateway: Command):
     public_id = made(gateway, "--name", "n", "--rpm", "5")["id"]
     gateway("keys", "limit", public_id, "--tpm", "9")
     gateway("keys", "revoke", public_id)
-    deeds = shown(gateway, public_id)["history"]
-    assert [deed["action"] for deed in deeds] == ["revoke", "limit", "create"]
-    assert {deed["actor"] for deed in deeds} == {deeds[0]["actor"]}
-    assert re.fullmatch(r"cli:\S+", deeds[0]["actor"])
+    events = shown(gateway, public_id)["history"]
+    assert [event["action"] for event in events] == ["revoke", "limit", "create"]
+    assert {event["actor"] for event in events} == {events[0]["actor"]}
+    assert re.fullmatch(r"cli:\S+", events[0]["actor"])
     text = gateway("keys", "show", public_id).out
     assert re.search(r"^state +revoked$", text, flags=re.MULTILINE)
     assert re.search(rf"cli:\S+ +limit +{public_id} +tokens_per_minute=9$", text, flags=re.MULTILINE)
     other = made(gateway)["id"]
-    assert [deed["key"] for deed in json.loads(gateway("keys", "audit", "--json").out)] == [other] + [public_id] * 3
-    assert [deed["key"] for deed in json.loads(gateway("keys", "audit", other, "--json").out)] == [other]
+    assert [event["key"] for event in json.loads(gateway("keys", "audit", "--json").out)] == [other] + [public_id] * 3
+    assert [event["key"] for event in json.loads(gateway("keys", "audit", other, "--json").out)] == [other]
     assert len(gateway("keys", "audit", "--limit", "2").out.splitlines()) == 3
 
 

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 import pytest
 
 from gateway.testing.programs import NotInstalled
-from gateway.testing.ray_cluster import TEXTS, Client, Hive, client_of, gateway_process, ran, until, written
+from gateway.testing.ray_cluster import TEXTS, Client, RayTestCluster, client_of, gateway_process, ran, until, written
 from gateway.tests.engine.conftest import DATA, embedded, local_of, small_model  # noqa: F401 - a fixture
 
 HINT = "ray is not installed: pip install 'ray[serve]'"
@@ -18,11 +18,11 @@ def refuse_or_skip() -> None:
 
 
 @pytest.fixture(scope="session")
-def hive():
+def ray_cluster():
     refuse_or_skip()
-    hive = Hive()
-    yield hive
-    hive.stop()
+    ray_cluster = RayTestCluster()
+    yield ray_cluster
+    ray_cluster.stop()
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def served(tmp_path, truth):
 
 
 @pytest.fixture
-async def deployed(hive):
+async def deployed(ray_cluster):
     """Deploys a configuration, and takes it away after the test."""
     configs = []
 

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.testing.programs import free_port
-from gateway.testing.ray_cluster import HOST, TEXTS, Hive, ran, until
+from gateway.testing.ray_cluster import HOST, TEXTS, RayTestCluster, ran, until
 from gateway.tests.cluster.conftest import refuse_or_skip
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(190)]
@@ -18,14 +18,14 @@ async def test_a_gateway_started_before_its_cluster_finds_it_and_finds_it_again_
         assert not await client.is_ready()
         await until(lambda: "cannot be reached" in client.log.read_text())
         for _ in range(2):
-            hive = Hive(port)
+            ray_cluster = RayTestCluster(port)
             try:
-                hive.add(num_cpus=1)
+                ray_cluster.add_node(num_cpus=1)
                 await ran("cluster", "deploy", "--config", str(config))
                 await until(client.is_ready, what="it finds the cluster")
                 assert await client.asked(TEXTS) == 200
             finally:
-                hive.stop()
+                ray_cluster.stop()
 
             async def is_unready() -> bool:
                 return not await client.is_ready()

@@ -13,7 +13,7 @@ from gateway.cluster.ray_client import ClientConfig
 from gateway.errors import Overloaded
 from gateway.testing.ray_cluster import until
 
-COMMAND = (sys.executable, "-m", "gateway.tests.cluster.scripted_courier")
+COMMAND = (sys.executable, "-m", "gateway.tests.cluster.scripted_ray_client")
 
 
 @asynccontextmanager
@@ -46,7 +46,7 @@ async def test_answers_find_their_calls_in_any_order():
 
 
 @pytest.mark.parametrize("caller", ["dies", "says goodbye", "talks nonsense"])
-async def test_a_courier_that_ends_answers_for_what_it_held_and_another_one_comes(caller):
+async def test_a_ray_client_that_ends_answers_for_what_it_held_and_another_one_comes(caller):
     async with opened() as (line, news):
         first = news[-1].detail
         silent = asyncio.create_task(asked(line, "is silent", 1))
@@ -59,7 +59,7 @@ async def test_a_courier_that_ends_answers_for_what_it_held_and_another_one_come
         assert any(not each.is_up and each.detail for each in news)
 
 
-async def test_a_courier_that_says_nothing_any_more_is_replaced():
+async def test_a_ray_client_that_says_nothing_any_more_is_replaced():
     async with opened(silent_seconds=0.5) as (line, news):
         first = news[-1].detail
         answer, _ = await asked(line, "is silent", 1)

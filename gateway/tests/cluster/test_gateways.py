@@ -31,11 +31,11 @@ def redis(tmp_path):
 
 
 @pytest.fixture
-async def gateways(hive, config_of, deployed, small_model, postgres, redis, tmp_path):
-    nodes = [hive.add(), hive.add()]
+async def gateways(ray_cluster, config_of, deployed, small_model, postgres, redis, tmp_path):
+    nodes = [ray_cluster.add_node(), ray_cluster.add_node()]
     replicas = {"min": 2, "max": 2}
-    await deployed(config_of(hive.address, replicas="{ min = 2, max = 2 }"))
-    row = {"name": MODEL, "backend": "ray", "source": str(small_model), "address": hive.address, "replicas": replicas}
+    await deployed(config_of(ray_cluster.address, replicas="{ min = 2, max = 2 }"))
+    row = {"name": MODEL, "backend": "ray", "source": str(small_model), "address": ray_cluster.address, "replicas": replicas}
     settings = {
         "GATEWAY__MODELS": json.dumps([row]),
         "GATEWAY__CACHE__MAX_BYTES": "0",
@@ -47,7 +47,7 @@ async def gateways(hive, config_of, deployed, small_model, postgres, redis, tmp_
     with ExitStack() as started:
         yield [started.enter_context(running(tmp_path, number, Served, **settings)) for number in range(2)]
     for node in nodes:
-        hive.lose(node)
+        ray_cluster.kill_node(node)
 
 
 async def test_a_key_its_limit_and_its_vectors_are_the_same_at_both(gateways, truth):

@@ -1,4 +1,4 @@
-"""A gateway in front of two Ray nodes: what its clients see while nodes, replicas and couriers come and go."""
+"""A gateway in front of two Ray nodes: what its clients see while nodes, replicas and Ray clients come and go."""
 
 import asyncio
 import os
@@ -19,10 +19,10 @@ async def ready_with(client: Client, num_replicas: int) -> None:
 
 
 async def test_both_nodes_answer_with_the_engines_own_vectors_and_one_that_is_lost_under_load_loses_no_request(
-    hive, config_of, deployed, served
+    ray_cluster, config_of, deployed, served
 ):
-    nodes = [hive.add(), hive.add()]
-    config = config_of(hive.address, replicas="{ min = 2, max = 2 }")
+    nodes = [ray_cluster.add_node(), ray_cluster.add_node()]
+    config = config_of(ray_cluster.address, replicas="{ min = 2, max = 2 }")
     assert "running; replicas: 2 running" in await deployed(config)
     async with served(config) as client:
         await ready_with(client, 2)
@@ -36,20 +36,20 @@ async def test_both_nodes_answer_with_the_engines_own_vectors_and_one_that_is_lo
 
         num_asked = client.num_asked
         async with under_load(client, clients=8):
-            hive.lose(nodes[1])
+            ray_cluster.kill_node(nodes[1])
             await until(lambda: client.num_asked > num_asked + 600)
         assert client.statuses == {200: client.num_asked}
         assert client.num_wrong == 0
-        nodes[1] = hive.add()
+        nodes[1] = ray_cluster.add_node()
         await ready_with(client, 2)
     for node in nodes:
-        hive.lose(node)
+        ray_cluster.kill_node(node)
 
 
-async def test_a_load_step_brings_replicas_and_its_end_takes_them_away(hive, config_of, deployed, served):
-    node = hive.add(num_cpus=2)
+async def test_a_load_step_brings_replicas_and_its_end_takes_them_away(ray_cluster, config_of, deployed, served):
+    node = ray_cluster.add_node(num_cpus=2)
     config = config_of(
-        hive.address,
+        ray_cluster.address,
         replicas="{ min = 1, max = 2 }",
         target_busy_ratio="0.05",
         upscale_delay_seconds="0.5",
@@ -63,7 +63,7 @@ async def test_a_load_step_brings_replicas_and_its_end_takes_them_away(hive, con
         await until(lambda: is_running(client, 1), what="the second replica is gone")
         assert client.statuses == {200: client.num_asked}
         assert client.num_wrong == 0
-    hive.lose(node)
+    ray_cluster.kill_node(node)
 
 
 async def is_running(client: Client, num_replicas: int) -> bool:
@@ -72,16 +72,18 @@ async def is_running(client: Client, num_replicas: int) -> bool:
 
 @pytest.mark.parametrize("surge_percent", ["100", "0"])
 async def test_an_update_replaces_every_replica_and_with_one_more_meanwhile_fails_no_request(
-    hive, config_of, deployed, served, surge_percent
+    ray_cluster, config_of, deployed, served, surge_percent
 ):
-    node = hive.add(num_cpus=2)
-    config = config_of(hive.address, surge_percent=surge_percent)
+    node = ray_cluster.add_node(num_cpus=2)
+    config = config_of(ray_cluster.address, surge_percent=surge_percent)
     await deployed(config)
     async with served(config) as client:
         await ready_with(client, 1)
         before = set(replica_processes())
         async with under_load(client, clients=4):
-            await deployed(config_of(hive.address, "updated.toml", surge_percent=surge_percent, engine="max_batch_tokens = 256"))
+            await deployed(
+                config_of(ray_cluster.address, "updated.toml", surge_percent=surge_percent, engine="max_batch_tokens = 256")
+            )
             await until(lambda: replica_processes() and not before & set(replica_processes()), what="the old replica is gone")
         if surge_percent == "100":
             assert client.statuses == {200: client.num_asked}
@@ -90,53 +92,55 @@ async def test_an_update_replaces_every_replica_and_with_one_more_meanwhile_fail
             await until(client.is_ready, what="the new replica serves")
             assert await client.asked(TEXTS) == 200
         assert client.num_wrong == 0
-    hive.lose(node)
+    ray_cluster.kill_node(node)
 
 
-async def test_other_vectors_are_refused_by_the_replica_itself_and_the_old_ones_are_served_on(hive, config_of, deployed, served):
-    node = hive.add(num_cpus=2)
-    config = config_of(hive.address, surge_percent="100")
+async def test_other_vectors_are_refused_by_the_replica_itself_and_the_old_ones_are_served_on(
+    ray_cluster, config_of, deployed, served
+):
+    node = ray_cluster.add_node(num_cpus=2)
+    config = config_of(ray_cluster.address, surge_percent="100")
     await deployed(config)
     async with served(config) as client:
         await ready_with(client, 1)
-        changed = config_of(hive.address, "changed.toml", surge_percent="100", long_input='"end"')
+        changed = config_of(ray_cluster.address, "changed.toml", surge_percent="100", long_input='"end"')
         with pytest.raises(AssertionError, match="has vectors"):
             await deployed(changed)
         assert await client.asked(TEXTS) == 200
         assert client.num_wrong == 0
-    hive.lose(node)
+    ray_cluster.kill_node(node)
 
 
-async def test_a_courier_that_dies_is_replaced_and_what_it_held_is_asked_again(hive, config_of, deployed, served):
-    node = hive.add(num_cpus=1)
-    config = config_of(hive.address)
+async def test_a_ray_client_that_dies_is_replaced_and_what_it_held_is_asked_again(ray_cluster, config_of, deployed, served):
+    node = ray_cluster.add_node(num_cpus=1)
+    config = config_of(ray_cluster.address)
     await deployed(config)
     async with served(config) as client:
         await ready_with(client, 1)
         for name, status in [("SIGKILL", {200, 503}), ("SIGTERM", {200, 503})]:
             async with under_load(client, clients=4):
-                [courier] = couriers_of(client.process.pid)
-                os.kill(courier, getattr(signal, name))
-                await until(lambda pid=courier: couriers_of(client.process.pid) not in ([], [pid]), what="another courier")
+                [ray_client] = ray_clients_of(client.process.pid)
+                os.kill(ray_client, getattr(signal, name))
+                await until(lambda pid=ray_client: ray_clients_of(client.process.pid) not in ([], [pid]), what="another Ray client")
                 await until(client.is_ready)
             assert set(client.statuses) <= status
             assert client.num_wrong == 0
         assert await client.asked(TEXTS) == 200
         assert await client.counted("gateway_cluster_outstanding_calls") == 0
-    hive.lose(node)
+    ray_cluster.kill_node(node)
 
 
-def couriers_of(pid: int) -> list[int]:
-    """The courier among a gateway's children."""
+def ray_clients_of(pid: int) -> list[int]:
+    """The Ray client among a gateway's children."""
     from pathlib import Path
 
     children = [int(each) for path in Path(f"/proc/{pid}/task").glob("*/children") for each in path.read_text().split()]
     return [each for each in children if b"gateway.cluster.ray_client" in Path(f"/proc/{each}/cmdline").read_bytes()]
 
 
-async def test_a_full_queue_is_503_with_the_time_to_come_back_and_passes(hive, config_of, deployed, served):
-    node = hive.add(num_cpus=1)
-    config = config_of(hive.address, max_ongoing_requests="1", max_queued_requests="1")
+async def test_a_full_queue_is_503_with_the_time_to_come_back_and_passes(ray_cluster, config_of, deployed, served):
+    node = ray_cluster.add_node(num_cpus=1)
+    config = config_of(ray_cluster.address, max_ongoing_requests="1", max_queued_requests="1")
     await deployed(config)
     async with served(config) as client:
         await ready_with(client, 1)
@@ -150,12 +154,12 @@ async def test_a_full_queue_is_503_with_the_time_to_come_back_and_passes(hive, c
             assert int(reply.headers["retry-after"]) >= 1
         assert await client.asked(TEXTS) == 200
         assert client.num_wrong == 0
-    hive.lose(node)
+    ray_cluster.kill_node(node)
 
 
-async def test_a_client_that_leaves_frees_its_place_on_the_cluster(hive, config_of, deployed, served):
-    node = hive.add(num_cpus=1)
-    config = config_of(hive.address)
+async def test_a_client_that_leaves_frees_its_place_on_the_cluster(ray_cluster, config_of, deployed, served):
+    node = ray_cluster.add_node(num_cpus=1)
+    config = config_of(ray_cluster.address)
     await deployed(config)
     async with served(config) as client:
         await ready_with(client, 1)
@@ -173,7 +177,7 @@ async def test_a_client_that_leaves_frees_its_place_on_the_cluster(hive, config_
         await until(is_free)
         assert await client.counted('gateway_cluster_calls_total{model="small",outcome="cancelled"}') > 0
         assert await client.asked(TEXTS) == 200
-    hive.lose(node)
+    ray_cluster.kill_node(node)
 
 
 async def is_outstanding(client: Client) -> bool:

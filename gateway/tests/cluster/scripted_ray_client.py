@@ -1,4 +1,4 @@
-"""A courier without a cluster: does what the caller of a call asks for by its name."""
+"""A Ray client without a cluster: does what the caller of a call asks for by its name."""
 
 import asyncio
 import os
