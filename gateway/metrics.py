@@ -137,7 +137,7 @@ class Metrics:
         self.log_lines_left_out = count(
             "gateway_log_lines_left_out_total", "Lines of the log that strangers caused and that were only counted.", ["reason"]
         )
-        self.open_connections = gauge("gateway_open_connections", "Open connections, by whether a request is answered.", ["state"])
+        self.open_connections = gauge("gateway_open_connections", "Open connections, by what they do.", ["state"])
         self.max_connections = gauge("gateway_max_connections", "Connections that may be open at once.")
         self.limited = count("gateway_limited_total", "Requests refused for a key's limit.", ["limit"])
         self.limiter_failures = count(

@@ -6,7 +6,7 @@ import sys
 from gateway.log import get_logger
 from gateway.server.connection_table import PROBE_CONNECTIONS
 
-OTHER_FILES = 512  # models, the store, Redis, connections to other servers (64 of each by default)
+OTHER_FILES = 512  # models, the store, Redis, other servers (64 connections each by default), and 256 that linger
 
 log = get_logger()
 

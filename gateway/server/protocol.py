@@ -18,6 +18,8 @@ from gateway.errors import GatewayError, HeadersTooLarge, InvalidValue, SlowRequ
 from gateway.log import get_logger
 from gateway.metrics import Metrics
 from gateway.server.connection_table import AddressGroup, ConnectionTable, Refusal, too_many
+from gateway.server.expectation import Expectation
+from gateway.server.lingering_close import LingeringConnections
 from gateway.server.log_sampler import LogSampler
 from gateway.server.upgrade import RequestParser
 from gateway.server.write_buffer import CoalescingTransport
@@ -82,10 +84,15 @@ class HTTPProtocol(HttpToolsProtocol):
         render_error: RenderError,
         slow_readers: SlowReaders,
         table: ConnectionTable,
+        lingering: LingeringConnections,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.table = table
+        self.lingering = lingering
+        self.socket_transport: asyncio.Transport  # below `transport`, which is uvicorn's
+        self.lingers = False  # from its end on, once everything is sent
+        self.expectation: Expectation | None = None  # of the latest request whose headers are here
         self.groups: tuple[AddressGroup, ...] = ()
         self.refusal: Refusal | None = None  # why it has no place
         self.parser: RequestParser = RequestParser(self)  # type: ignore[assignment]  # it has all of httptools' that uvicorn uses
@@ -107,7 +114,8 @@ class HTTPProtocol(HttpToolsProtocol):
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family != socket.AF_UNIX and hasattr(socket, "TCP_NOTSENT_LOWAT"):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_BYTES)
-        super().connection_made(CoalescingTransport(transport))
+        self.socket_transport = transport
+        super().connection_made(CoalescingTransport(transport, on_close=self.end))
         self.refusal = self.table.enter(self)
         if self.refusal is not None and not self.groups:
             self.refuse(too_many(self.refusal), self.refusal)
@@ -175,6 +183,10 @@ class HTTPProtocol(HttpToolsProtocol):
         self.table.work(self)
         if self.refusal is not None:
             self.scope["state"]["no_place"] = self.refusal  # so that the edge answers probes alone
+        if self.parser.get_http_version() == "1.0":
+            self.expect_100_continue = False  # which knows no such answer (RFC 9110, 10.1.1)
+        self.expectation = Expectation(self.config.loaded_app) if self.expect_100_continue else None
+        self.app = self.expectation or self.config.loaded_app
         super().on_headers_complete()
         if self.refusal is not None:
             self.cycle.keep_alive = False
@@ -223,7 +235,36 @@ class HTTPProtocol(HttpToolsProtocol):
         headers = {"content-length": str(len(answer.body)), "connection": "close", **answer.headers}
         lines = "".join(f"{name.lower()}: {value}\r\n" for name, value in headers.items())
         self.transport.write(STATUS_LINE[error.status] + lines.encode() + b"\r\n" + answer.body)
+        self.lingers = True
         self.transport.close()
+
+    @property
+    def may_be_sending(self) -> bool:
+        """Whether its client, which has an answer, may send more than was read: of this request, or others behind it.
+
+        Not one that waits to be asked for its body, and was not; nor one that is idle.
+        """
+        cycle = self.cycle
+        if self.pipeline:
+            return True
+        if cycle is None or not cycle.response_complete:
+            return False
+        if self.expectation is not None and not self.expectation.is_continued and not cycle.body and cycle.more_body:
+            return False
+        return bool(cycle.more_body or not cycle.keep_alive)
+
+    def end(self) -> None:
+        """Of the connection, in the place of the transport's own `close`."""
+        self.lingers = self.lingers or self.may_be_sending
+        if not self.lingers or self.socket_transport.is_closing():
+            self.socket_transport.close()
+        elif self not in self.slow_readers.connections:
+            self.linger()
+
+    def linger(self) -> None:
+        """Everything is sent. For this protocol, and for the server, the connection is closed."""
+        self.lingering.add(self.socket_transport)
+        self.connection_lost(None)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -251,7 +292,9 @@ class HTTPProtocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         super().resume_writing()
         self.forget_reader()
-        if self.is_waiting and not self.transport.is_closing():
+        if self.lingers and not self.socket_transport.is_closing():
+            self.linger()
+        elif self.is_waiting and not self.transport.is_closing():
             self.table.wait(self)
 
     def forget_reader(self) -> None:

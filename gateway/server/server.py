@@ -21,6 +21,7 @@ from gateway.config import ServerSettings
 from gateway.errors import OperatorError
 from gateway.metrics import Metrics
 from gateway.server.connection_table import ConnectionTable
+from gateway.server.lingering_close import LingeringConnections
 from gateway.server.log_sampler import LogSampler
 from gateway.server.open_files import affordable_connections
 from gateway.server.protocol import HTTPProtocol, RenderError, SlowReaders
@@ -55,6 +56,7 @@ class Server(uvicorn.Server):
         self.sampler = sampler or LogSampler(metrics)
         logging.getLogger("uvicorn.error").addFilter(is_not_told_by_us)
         self.table = table = ConnectionTable(settings, metrics, cut_slowest=slow_readers.cut_stuck)
+        self.lingering = LingeringConnections(metrics)
         protocol = partial(
             HTTPProtocol,
             settings=settings,
@@ -63,6 +65,7 @@ class Server(uvicorn.Server):
             render_error=render_error,
             slow_readers=slow_readers,
             table=table,
+            lingering=self.lingering,
         )
         super().__init__(
             uvicorn.Config(
@@ -132,6 +135,7 @@ class Server(uvicorn.Server):
         if not self.force_exit:
             await asyncio.sleep(LAST_WORDS_SECONDS)
         await super().shutdown(sockets)
+        self.lingering.close()
 
     async def wait_until(self, is_true: Callable[[], bool], deadline: float) -> None:
         """Serves on until then, or until a second signal."""
