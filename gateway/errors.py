@@ -44,10 +44,12 @@ The shape is OpenAI's: `{"error": {"message", "type", "param", "code"}}`.
 """
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar, Literal, Self
 
 MAX_RETRY_AFTER_SECONDS = 59  # openai-node 7 and the AI SDK ignore 60 seconds and more
 MAX_QUOTED_CHARS = 200  # of what a client sent, quoted back to it
+MAX_NAMES = 10  # of models, in an error: 2,000 characters at most
 
 
 class GatewayError(Exception):
@@ -111,6 +113,17 @@ class InvalidValue(ClientError):
     code = "invalid_value"
 
 
+class TooManyDimensions(InvalidValue):
+    """Clients size their stores by the names of OpenAI's models: the message says what to set instead."""
+
+    def __init__(self, asked: int, *, model: str, dimensions: int, param: str = "dimensions") -> None:
+        super().__init__(
+            f"Invalid value for '{param}': {asked}. The model `{model}` gives {dimensions}; set your client's dimension to"
+            f" {dimensions} or less, or leave it out. Must be less than or equal to {dimensions}.",
+            param=param,
+        )
+
+
 class TooManyInputs(ClientError):
     code = "array_above_max_length"
 
@@ -125,7 +138,10 @@ class InputTooLong(ClientError):
     code = "context_length_exceeded"
 
     def __init__(self, where: str, max_tokens: int) -> None:
-        super().__init__(f"Invalid '{where}': maximum input length is {max_tokens} tokens.", param="input")
+        super().__init__(  # OpenAI's words, and those that cognee and pgai look for
+            f"Invalid '{where}': maximum input length is {max_tokens} tokens. The maximum context length is {max_tokens} tokens.",
+            param="input",
+        )
 
 
 class RequestTooLong(ClientError):
@@ -197,9 +213,16 @@ class UnknownModel(ClientError):
     status = 404
     code = "model_not_found"
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, usable: Sequence[str] = ()) -> None:
         shown = name if len(name) <= MAX_QUOTED_CHARS else name[:MAX_QUOTED_CHARS] + "…"
-        super().__init__(f"The model `{shown}` does not exist or you do not have access to it.", param="model")
+        there_are = f" You can use {names_in_prose(usable)}." if usable else ""
+        super().__init__(f"The model `{shown}` does not exist or you do not have access to it.{there_are}", param="model")
+
+
+def names_in_prose(names: Sequence[str]) -> str:
+    """At most MAX_NAMES of them, and how many more there are."""
+    shown = ", ".join(f"`{name}`" for name in names[:MAX_NAMES])
+    return shown if len(names) <= MAX_NAMES else f"{shown} and {len(names) - MAX_NAMES} more"
 
 
 class UnknownURL(ClientError):

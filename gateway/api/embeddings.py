@@ -19,19 +19,20 @@ from gateway.access.keys.key import Caller
 from gateway.access.limits.limiter import Limiter, RateLimitLease
 from gateway.api import body
 from gateway.api.error_handler import JSON
-from gateway.api.models import allowed_models
+from gateway.api.models import allowed_model
 from gateway.api.request_log import RequestRecord, record_of
 from gateway.config import ServerSettings
 from gateway.embedding.catalog import Catalog, Model
 from gateway.embedding.embedder import Description, Inputs, Prepared, StageSeconds, Vectors
 from gateway.embedding.prompt import prompt_header, resolve_input_type, resolve_instruction
 from gateway.embedding.vectors import Float32, refuse_no_vector, truncate
-from gateway.errors import ClientError, DeadlinePassed, InvalidValue
+from gateway.errors import MAX_QUOTED_CHARS, ClientError, DeadlinePassed, InvalidValue, TooManyDimensions
 from gateway.metrics import Metrics
 from gateway.tracing import stage
 from gateway.wire import request as wire_request
 from gateway.wire import response as wire_response
 from gateway.wire.request import EmbeddingsRequest
+from gateway.wire.token_ids import other_encoding
 
 ALWAYS = sys.maxsize
 MAX_ON_LOOP_BYTES = 64 * 1024  # larger bodies are decoded, and larger replies encoded, off the event loop
@@ -105,12 +106,12 @@ class EmbeddingsHandler:
                     raise
 
     async def answer(self, asked: EmbeddingsRequest, lease: RateLimitLease, record: RequestRecord) -> EmbeddingsReply:
-        model = allowed_models(self.catalog, asked.model, lease.caller)
+        model = allowed_model(self.catalog, asked.model, lease.caller)
         record.model, record.num_inputs = model.name, len(asked.texts)
         inputs = inputs_of(asked, lease.caller, self.settings.request_timeout_seconds)
         await self.catalog.ensure_ready(model, asked.model, deadline=inputs.deadline)
         inputs = with_prompt(inputs, asked, model.describe())
-        refuse_more(asked.dimensions, model.dimensions)
+        refuse_what_it_has_not(asked, model)
         prepared = await model.embedder.prepare(inputs)
         model.fingerprint_of()  # where it is pinned, nothing is charged for other vectors
         record.num_tokens = prepared.num_tokens
@@ -180,16 +181,29 @@ def with_prompt(inputs: Inputs, asked: EmbeddingsRequest, about: Description) ->
     return replace(inputs, input_type=resolve_instruction(asked.instruction, name, about), instruction=asked.instruction)
 
 
-def refuse_more(dimensions: int | None, native: int) -> None:
-    if dimensions is not None and dimensions > native:
-        raise InvalidValue(f"Invalid value for 'dimensions'. Must be less than or equal to {native}.", param="dimensions")
+def refuse_what_it_has_not(asked: EmbeddingsRequest, model: Model) -> None:
+    """Raises TooManyDimensions, and InvalidValue for another length to cut to, or token ids of an encoding that we cannot read."""
+    if asked.dimensions is not None and asked.dimensions > model.dimensions:
+        raise TooManyDimensions(asked.dimensions, model=model.name, dimensions=model.dimensions, param=asked.dimensions_param)
+    if asked.max_tokens is not None and asked.max_tokens != (reads := model.describe().max_tokens):
+        raise InvalidValue(
+            f"Invalid value for 'truncate_prompt_tokens': texts are cut to the {reads} tokens that the model `{model.name}` reads;"
+            f" send {reads} or -1.",
+            param="truncate_prompt_tokens",
+        )
+    if asked.has_ids and asked.model not in model.row.names and (encoding := other_encoding(asked.model)):
+        raise InvalidValue(
+            f"Invalid 'input': clients write token ids for `{asked.model[:MAX_QUOTED_CHARS]}` in {encoding}, and this server reads"
+            " cl100k_base. Send texts.",
+            param="input",
+        )
 
 
 def headers_of(
     asked: EmbeddingsRequest, model: Model, prepared: Prepared, vectors: Vectors, stages: StageSeconds
 ) -> dict[str, str]:
     return {
-        "openai-model": ascii_only(asked.model),
+        "openai-model": ascii_only(asked.model if asked.model in model.row.names else model.name),
         "server-timing": ", ".join(f"{stage};dur={1000 * seconds:.1f}" for stage, seconds in stages.items()),
         "x-gateway-fingerprint": model.fingerprint_of(vectors),
         **({} if vectors.member is None else {"x-gateway-member": vectors.member}),

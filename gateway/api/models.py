@@ -24,25 +24,27 @@ def routes(catalog: Catalog) -> list[HTTPRouteHandler]:
     @get("/v1/models/{model_id:path}")
     async def get_model(request: Request[Caller, None, State]) -> Response[bytes]:
         name = request.scope["path"].removeprefix(PREFIX)  # as sent: a path parameter would lose doubled slashes
-        if name not in catalog.by_name:
-            raise UnknownModel(name)
-        refuse_hidden(catalog, name, request.user)
-        return Response(orjson.dumps(entry(name, catalog.by_name[name])), media_type=JSON)
+        model = catalog.by_name.get(name)
+        if model is None or not request.user.may_use(model.row.names):
+            raise UnknownModel(name, usable=usable_names(catalog, request.user))
+        return Response(orjson.dumps(entry(name, model)), media_type=JSON)
 
     return [list_models, get_model]
 
 
-def allowed_models(catalog: Catalog, name: str, caller: Caller) -> Model:
-    """The model that serves `name`. As Catalog.find; a model the key may not use is as unknown as one that there is not."""
-    refuse_hidden(catalog, name, caller)
-    return catalog.find(name)
+def allowed_model(catalog: Catalog, name: str, caller: Caller) -> Model:
+    """The model that serves `name`. Raises UnknownModel: one the key may not use is as unknown as one that there is not.
+
+    Asked before a model's state is: that a hidden one is loading would tell that it is there.
+    """
+    model = catalog.by_name.get(name, catalog.catch_all)
+    if model is None or not caller.may_use(model.row.names):
+        raise UnknownModel(name, usable=usable_names(catalog, caller))
+    return model
 
 
-def refuse_hidden(catalog: Catalog, name: str, caller: Caller) -> None:
-    """Raises UnknownModel. Asked before a model's state is: that a hidden one is loading would tell that it is there."""
-    model = catalog.by_name.get(name)
-    if model is not None and not caller.may_use(model.row.names):
-        raise UnknownModel(name)
+def usable_names(catalog: Catalog, caller: Caller) -> list[str]:
+    return [name for name, model in catalog if caller.may_use(model.row.names)]
 
 
 def entry(name: str, model: Model) -> dict[str, Any]:

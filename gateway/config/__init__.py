@@ -4,6 +4,7 @@ from gateway.config.choices import InstructionFormat, LongInput, PromptName, Tas
 from gateway.config.loading import child_environment, first_set, load, secret_value
 from gateway.config.settings import (
     BUILTIN_MODELS,
+    CATCH_ALL,
     AdminSettings,
     AuthSettings,
     CacheSettings,
@@ -25,6 +26,7 @@ from gateway.config.typed import convert
 
 __all__ = [
     "BUILTIN_MODELS",
+    "CATCH_ALL",
     "AdminSettings",
     "AuthSettings",
     "CacheSettings",

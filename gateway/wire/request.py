@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, cast, get_args
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, UnsetType
 
 from gateway.config import LongInput
 from gateway.errors import ClientError, InvalidJSON, InvalidType, InvalidValue, MissingParameter, TooManyInputs
+from gateway.wire.foreign_fields import FIELDS, ForeignFields, refuse_second, translate
 from gateway.wire.outline import refuse_too_many
 from gateway.wire.token_ids import MAX_INPUT_IDS, TOKEN_ID_RANGES, texts_of
 
@@ -49,7 +50,8 @@ EXPECTED = {
 class EmbeddingsRequest:
     """What a client asked for. `texts` holds every form of `input`, token ids decoded; `is_array` says how it was sent.
 
-    `input_type_param` is the field that said `input_type`, for an error that names it.
+    `input_type_param` and `dimensions_param` are the fields that said so, for an error that names them. `max_tokens` is the length
+    that `truncate_prompt_tokens` cuts to: it must be the model's own. `has_ids` where `input` came as token ids.
     """
 
     texts: list[str]
@@ -62,9 +64,12 @@ class EmbeddingsRequest:
     input_type: str | None = None
     input_type_param: str = "input_type"
     instruction: str | None = None
+    dimensions_param: str = "dimensions"
+    max_tokens: int | None = None
+    has_ids: bool = False
 
 
-class Body(Struct):
+class Body(ForeignFields, kw_only=True):
     """The body as JSON types it. `null` equals absent, and unknown fields are passed over.
 
     /openapi.json has its schema from here, so what a field may hold is declared once: a bound below is checked while it is parsed.
@@ -109,6 +114,18 @@ ALLOWED = {
     "long_input": f". Supported values: {', '.join(map(repr, get_args(LongInput)))}.",
     "instruction": f": expected 1 to {MAX_INSTRUCTION_CHARS} characters.",
 }
+# Our fields that say what a foreign one says.
+OWN_FIELDS: dict[str, tuple[str, ...]] = {
+    "input_type": ("prompt_name", "input_type"),
+    "dimensions": ("dimensions",),
+    "encoding_format": ("encoding_format",),
+    "long_input": ("long_input",),
+    "normalize": ("normalize",),
+    "max_tokens": (),
+}
+# In JSON a backslash stands in strings alone, so escapes are found without reading the rest.
+PAIR = rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+ESCAPES = re.compile(PAIR + rb"|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL)
 decoder = msgspec.json.Decoder(Body)
 
 
@@ -118,6 +135,8 @@ def decode(raw: bytes, *, path_model: str | None = None, default_model: str | No
     Raises a ClientError that names what is wrong; any bytes at all give a request or one of those.
     """
     body = parse(raw)
+    foreign = translate(body)
+    honour(foreign, body)
     if body.input is None or body.input is UNSET:
         raise MissingParameter("input")
     model = path_model or body.model or default_model
@@ -129,22 +148,45 @@ def decode(raw: bytes, *, path_model: str | None = None, default_model: str | No
         texts=one_shape(body.input),
         model=model,
         is_array=not is_one_input(body.input),
+        has_ids=has_ids(body.input),
         encoding_format=body.encoding_format or "float",
         dimensions=body.dimensions,
+        dimensions_param=foreign.get("dimensions", ("dimensions",))[0],
         normalize=body.normalize is not False,
         long_input=body.long_input,
+        max_tokens=foreign["max_tokens"][1] if "max_tokens" in foreign else None,
         input_type=body.prompt_name if body.input_type is None else body.input_type,
-        input_type_param="prompt_name" if body.input_type is None else "input_type",
+        input_type_param=foreign.get("input_type", ("prompt_name" if body.input_type is None else "input_type",))[0],
         instruction=body.instruction,
     )
+
+
+def honour(asked: dict[str, tuple[str, Any]], body: Body) -> None:
+    """Fills our fields from foreign ones. Raises InvalidValue where one of our own asks for something else."""
+    for field, (foreign, value) in asked.items():
+        for own in OWN_FIELDS[field]:
+            if (said := getattr(body, own)) is not None:
+                refuse_second((own, said), foreign, value)
+        if field in OWN_FIELDS[field]:
+            setattr(body, field, value)
+    if "input_type" in asked:
+        body.prompt_name = None  # it says the same
 
 
 def parse(raw: bytes) -> Body:
     try:
         # msgspec does not look into the fields it passes over; the contract wants the whole body to be UTF-8.
         raw.isascii() or raw.decode()
-        refuse_too_many(raw, MAX_INPUTS)
-        return decode_body(raw)
+        try:
+            refuse_too_many(raw, MAX_INPUTS)
+            return decode_body(raw)
+        except msgspec.ValidationError:
+            raise
+        except msgspec.DecodeError:
+            if (mended := without_lone_surrogates(raw)) == raw:
+                raise
+        refuse_too_many(mended, MAX_INPUTS)
+        return decode_body(mended)
     except msgspec.ValidationError as error:
         raise wrong_field(error) from None
     except RecursionError:
@@ -155,6 +197,11 @@ def parse(raw: bytes) -> Body:
         raise InvalidJSON from None
 
 
+def without_lone_surrogates(raw: bytes) -> bytes:
+    """Half a surrogate pair, which a cut PDF page may hold, is no character: U+FFFD, as broken UTF-8 from token ids is."""
+    return ESCAPES.sub(lambda escape: rb"\ufffd" if escape["lone"] else escape[0], raw)
+
+
 def decode_body(raw: bytes) -> Body:
     try:
         return decoder.decode(raw)
@@ -162,6 +209,7 @@ def decode_body(raw: bytes) -> Body:
         # An integer may be written 128.0: to JSON Schema, and so to /openapi.json, it is one. Only such bodies are read twice.
         if "got `float`" not in str(error) or not isinstance(fields := msgspec.json.decode(raw), dict):
             raise
+    fields |= {name: Raw(msgspec.json.encode(fields[name])) for name in FIELDS.keys() & fields.keys()}
     fields["dimensions"] = whole(fields.get("dimensions"))
     if isinstance(fields.get("input"), list):
         fields["input"] = [[whole(each) for each in item] if isinstance(item, list) else whole(item) for item in fields["input"]]
@@ -191,6 +239,10 @@ def name_field(json_type: str) -> str:
         "str": "a string", "int": "an integer", "float": "a number", "bool": "a boolean", "null": "null", "array": "an array",
         "object": "an object",
     }.get(json_type, "another type")  # fmt: skip
+
+
+def has_ids(sent: str | list[str | int | list[int]]) -> bool:
+    return not isinstance(sent, str) and bool(sent) and not isinstance(sent[0], str)
 
 
 def is_one_input(sent: str | list[str | int | list[int]]) -> bool:

@@ -1,0 +1,219 @@
+"""Fields of other servers' embeddings APIs: those that change a vector or its bytes are honoured or refused, never passed over.
+
+Sources: the API references of TEI (`truncate`, `truncation_direction`), Cohere and NVIDIA NIM (`truncate` as a word, `modality`,
+`embedding_type(s)`), Voyage and Mistral (`output_dimension`, `output_dtype`, `truncation`), Jina (`task`, `normalized`,
+`late_chunking`), Gemini (`task_type`), DashScope (`text_type`), vLLM (`truncate_prompt_tokens`, `embed_dtype`, `endianness`,
+`messages`, `add_special_tokens`, `use_activation`) and llama.cpp (`embd_normalize`).
+"""
+
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from gateway.errors import InvalidValue
+
+ABSENT = Raw(b"")
+MAX_VALUE_BYTES = 64 * 1024  # a longer value is none that we honour, and is not made into objects
+
+Translate = Callable[[Any], "dict[str, Any] | None"]
+
+BOOLEAN = {"type": ["boolean", "null"]}
+COUNT = {"type": ["integer", "null"], "minimum": 1}
+WORD = {"type": ["string", "null"], "minLength": 1}
+
+
+def values(*known: Any) -> dict[str, Any]:
+    return {"enum": [*known, None]}
+
+
+def words(word: str) -> dict[str, Any]:
+    return {"anyOf": [values(word), {"type": "array", "items": {"enum": [word]}, "minItems": 1}]}
+
+
+class ForeignFields(Struct, kw_only=True):
+    """The values as they stand in the body, so that what is refused costs no objects."""
+
+    truncate: Annotated[
+        Raw,
+        Meta(
+            description="TEI's, Cohere's and NIM's long_input: true and END are end, false and NONE are error.",
+            extra_json_schema=values(True, False, "END", "NONE"),
+        ),
+    ] = ABSENT
+    truncation: Annotated[Raw, Meta(description="Voyage's long_input: true is end, false is error.", extra_json_schema=BOOLEAN)] = (
+        ABSENT
+    )
+    truncate_prompt_tokens: Annotated[
+        Raw,
+        Meta(
+            description="vLLM's long_input: end, for -1 or the number of tokens that the model reads.",
+            extra_json_schema={"anyOf": [COUNT, values(-1)]},
+        ),
+    ] = ABSENT
+    truncation_direction: Annotated[
+        Raw, Meta(description="TEI's: long texts are cut at their end alone.", extra_json_schema=values("right", "Right"))
+    ] = ABSENT
+    truncation_side: Annotated[
+        Raw, Meta(description="vLLM's: long texts are cut at their end alone.", extra_json_schema=values("right"))
+    ] = ABSENT
+    output_dimension: Annotated[Raw, Meta(description="Cohere's, Mistral's and Voyage's dimensions.", extra_json_schema=COUNT)] = (
+        ABSENT
+    )
+    output_dimensionality: Annotated[Raw, Meta(description="Gemini's dimensions.", extra_json_schema=COUNT)] = ABSENT
+    task: Annotated[Raw, Meta(description="Jina's input_type.", extra_json_schema=WORD)] = ABSENT
+    task_type: Annotated[Raw, Meta(description="Gemini's input_type.", extra_json_schema=WORD)] = ABSENT
+    text_type: Annotated[Raw, Meta(description="DashScope's input_type.", extra_json_schema=WORD)] = ABSENT
+    normalized: Annotated[Raw, Meta(description="Jina's normalize.", extra_json_schema=BOOLEAN)] = ABSENT
+    use_activation: Annotated[Raw, Meta(description="vLLM's normalize.", extra_json_schema=BOOLEAN)] = ABSENT
+    embd_normalize: Annotated[
+        Raw, Meta(description="llama.cpp's normalize: 2 is true, -1 is false.", extra_json_schema=values(2, -1))
+    ] = ABSENT
+    embed_dtype: Annotated[Raw, Meta(description="vLLM's: numbers are float32 alone.", extra_json_schema=values("float32"))] = (
+        ABSENT
+    )
+    endianness: Annotated[
+        Raw, Meta(description="vLLM's: base64 is little-endian alone.", extra_json_schema=values("little", "native"))
+    ] = ABSENT
+    output_dtype: Annotated[
+        Raw, Meta(description="Voyage's and Mistral's: numbers are float32 alone.", extra_json_schema=values("float"))
+    ] = ABSENT
+    embedding_type: Annotated[Raw, Meta(description="Jina's encoding_format.", extra_json_schema=values("float", "base64"))] = (
+        ABSENT
+    )
+    embedding_types: Annotated[Raw, Meta(description="Cohere's: numbers are float32 alone.", extra_json_schema=words("float"))] = (
+        ABSENT
+    )
+    modality: Annotated[Raw, Meta(description="NIM's and infinity's: text alone.", extra_json_schema=words("text"))] = ABSENT
+    messages: Annotated[Raw, Meta(description="vLLM's: inputs stand in input alone.", extra_json_schema=values())] = ABSENT
+    add_special_tokens: Annotated[
+        Raw, Meta(description="vLLM's: the model's special tokens are always added.", extra_json_schema=values(True))
+    ] = ABSENT
+    late_chunking: Annotated[
+        Raw, Meta(description="Jina's: each input is embedded by itself.", extra_json_schema=values(False))
+    ] = ABSENT
+    return_multivector: Annotated[Raw, Meta(description="Jina's: one vector an input.", extra_json_schema=values(False))] = ABSENT
+
+
+def translate(body: ForeignFields) -> dict[str, tuple[str, Any]]:
+    """What the body's foreign fields ask for in our own words: our field's name to the foreign one and the value.
+
+    Raises InvalidValue for a value that asks for something else than this server gives, and for two fields at odds.
+    """
+    sent = sent_values(body)
+    asked: dict[str, tuple[str, Any]] = {}
+    if sent == NOTHING_SENT:  # nearly every request: half a microsecond
+        return asked
+    for (name, (translated, supported)), raw in zip(FIELDS.items(), sent, strict=True):
+        if bytes(raw) in (b"", b"null"):
+            continue
+        ours = translated(value_of(raw))
+        if ours is None:
+            raise InvalidValue(f"Invalid value for '{name}': {supported}", param=name)
+        for field, value in ours.items():
+            refuse_second(asked.get(field), name, value)
+            asked[field] = name, value
+    return asked
+
+
+def refuse_second(first: tuple[str, Any] | None, name: str, value: Any) -> None:
+    """Raises InvalidValue where another field has asked for something else."""
+    if first is not None and first[1] != value:
+        raise InvalidValue(f"Invalid value for '{name}': '{first[0]}' asks for something else; send one of them.", param=name)
+
+
+def value_of(raw: Raw) -> Any:
+    """The value, and for a very long one an object that equals nothing."""
+    return msgspec.json.decode(raw) if memoryview(raw).nbytes <= MAX_VALUE_BYTES else object()
+
+
+def one_of(known: dict[Any, dict[str, Any]]) -> Translate:
+    """Exactly these values: 1 is not true."""
+
+    def chosen(value: Any) -> dict[str, Any] | None:
+        return next((ours for each, ours in known.items() if type(each) is type(value) and each == value), None)
+
+    return chosen
+
+
+def every(word: str) -> Translate:
+    """The word, or a list of it."""
+
+    def chosen(value: Any) -> dict[str, Any] | None:
+        sent = value if isinstance(value, list) else [value]
+        return {} if sent and all(each == word for each in sent) else None
+
+    return chosen
+
+
+def positive(field: str) -> Translate:
+    def chosen(value: Any) -> dict[str, Any] | None:
+        whole = int(value) if isinstance(value, float) and value.is_integer() else value
+        return {field: whole} if type(whole) is int and whole >= 1 else None
+
+    return chosen
+
+
+def cut(value: Any) -> dict[str, Any] | None:
+    """`-1` is the model's own length; another number is compared with it once the model is known."""
+    if value == -1 and type(value) is int:
+        return {"long_input": "end"}
+    number = positive("max_tokens")(value)
+    return number and {"long_input": "end", **number}
+
+
+def purpose(value: Any) -> dict[str, Any] | None:
+    return {"input_type": value} if isinstance(value, str) and value else None
+
+
+def task_type(value: Any) -> dict[str, Any] | None:
+    """Gemini writes RETRIEVAL_QUERY where Jina writes retrieval.query."""
+    known = {"RETRIEVAL_QUERY": "query", "RETRIEVAL_DOCUMENT": "document"}
+    return purpose(known.get(value, value)) if isinstance(value, str) else None
+
+
+def nothing(_: Any) -> None:
+    return None
+
+
+END, ERROR = {"long_input": "end"}, {"long_input": "error"}
+NORMALIZE, RAW_VECTOR = {"normalize": True}, {"normalize": False}
+TEXT_ONLY = "this server embeds text alone."
+FLOATS_ONLY = "this server gives 'float' alone, which is float32."
+
+FIELDS: dict[str, tuple[Translate, str]] = {
+    "truncate": (
+        one_of({True: END, False: ERROR, "END": END, "NONE": ERROR}),
+        "supported are true, false, 'END' and 'NONE': long texts are cut at their end, or refused.",
+    ),
+    "truncation": (one_of({True: END, False: ERROR}), "expected a boolean."),
+    "truncate_prompt_tokens": (cut, "expected a positive integer, or -1 for as many tokens as the model reads."),
+    "truncation_direction": (one_of({"right": {}, "Right": {}}), "long texts are cut at their end alone ('right')."),
+    "truncation_side": (one_of({"right": {}}), "long texts are cut at their end alone ('right')."),
+    "output_dimension": (positive("dimensions"), "expected a positive integer."),
+    "output_dimensionality": (positive("dimensions"), "expected a positive integer."),
+    "task": (purpose, "expected the name of one of the model's prompts."),
+    "task_type": (task_type, "expected the name of one of the model's prompts."),
+    "text_type": (purpose, "expected the name of one of the model's prompts."),
+    "normalized": (one_of({True: NORMALIZE, False: RAW_VECTOR}), "expected a boolean."),
+    "use_activation": (one_of({True: NORMALIZE, False: RAW_VECTOR}), "expected a boolean."),
+    "embd_normalize": (one_of({2: NORMALIZE, -1: RAW_VECTOR}), "supported are 2 (length 1) and -1 (as the model gives it)."),
+    "embed_dtype": (one_of({"float32": {}}), "this server gives 'float32' alone."),
+    "endianness": (one_of({"little": {}, "native": {}}), "this server gives 'little' alone."),
+    "output_dtype": (one_of({"float": {}}), FLOATS_ONLY),
+    "embedding_type": (
+        one_of({"float": {}, "base64": {"encoding_format": "base64"}}),
+        "this server gives 'float' and 'base64' alone.",
+    ),
+    "embedding_types": (every("float"), FLOATS_ONLY),
+    "modality": (every("text"), TEXT_ONLY),
+    "messages": (nothing, "this server embeds 'input' alone."),
+    "add_special_tokens": (one_of({True: {}}), "this server always adds the model's special tokens."),
+    "late_chunking": (one_of({False: {}}), "this server embeds each input by itself."),
+    "return_multivector": (one_of({False: {}}), "this server gives one vector an input."),
+}
+
+sent_values = attrgetter(*FIELDS)
+NOTHING_SENT = sent_values(ForeignFields())
