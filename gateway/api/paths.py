@@ -5,6 +5,8 @@
 /v1/v1/models                              /v1/models                (n8n)
 /openai/deployments/{model}/embeddings     /v1/embeddings, model from the path (Azure; models with slashes too)
 /openai/models, /openai/v1/embeddings      /v1/…
+/models/embeddings                         /v1/embeddings            (Azure AI Inference, whose endpoint ends in /models)
+/models/info, /v1/info                     /info
 """
 
 import re
@@ -14,6 +16,7 @@ SLASHES = re.compile(r"/{2,}")
 DOUBLED_VERSION = re.compile(r"^(/v1)+(?=/)")
 WITHOUT_VERSION = re.compile(r"^/(?:openai/)?(?=(?:embeddings|models)(?:/|$))")
 AZURE_VERSION = re.compile(r"^/openai(?=/v1/)")
+EXACT = {"/models/embeddings": "/v1/embeddings", "/models/info": "/info", "/v1/info": "/info"}
 AZURE_DEPLOYMENT = re.compile(r"^/openai/deployments/(?P<model>.+)/embeddings$")
 
 
@@ -31,6 +34,8 @@ def target_of(sent: str) -> RequestTarget:
     path = path.rstrip("/") or "/"
     if deployment := AZURE_DEPLOYMENT.match(path):
         return RequestTarget("/v1/embeddings", deployment["model"])
+    if exact := EXACT.get(path):
+        return RequestTarget(exact)
     path = AZURE_VERSION.sub("", path)
     path = WITHOUT_VERSION.sub("/v1/", path)
     return RequestTarget(DOUBLED_VERSION.sub("/v1", path))

@@ -11,11 +11,10 @@ from operator import attrgetter
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from gateway.errors import InvalidValue
 
-ABSENT = Raw(b"")
 MAX_VALUE_BYTES = 64 * 1024  # a longer value is none that we honour, and is not made into objects
 
 Translate = Callable[[Any], "dict[str, Any] | None"]
@@ -37,64 +36,71 @@ class ForeignFields(Struct, kw_only=True):
     """The values as they stand in the body, so that what is refused costs no objects."""
 
     truncate: Annotated[
-        Raw,
+        Raw | UnsetType,
         Meta(
             description="TEI's, Cohere's and NIM's long_input: true and END are end, false and NONE are error.",
             extra_json_schema=values(True, False, "END", "NONE"),
         ),
-    ] = ABSENT
-    truncation: Annotated[Raw, Meta(description="Voyage's long_input: true is end, false is error.", extra_json_schema=BOOLEAN)] = (
-        ABSENT
-    )
+    ] = UNSET
+    truncation: Annotated[
+        Raw | UnsetType, Meta(description="Voyage's long_input: true is end, false is error.", extra_json_schema=BOOLEAN)
+    ] = UNSET
     truncate_prompt_tokens: Annotated[
-        Raw,
+        Raw | UnsetType,
         Meta(
             description="vLLM's long_input: end, for -1 or the number of tokens that the model reads.",
             extra_json_schema={"anyOf": [COUNT, values(-1)]},
         ),
-    ] = ABSENT
+    ] = UNSET
     truncation_direction: Annotated[
-        Raw, Meta(description="TEI's: long texts are cut at their end alone.", extra_json_schema=values("right", "Right"))
-    ] = ABSENT
+        Raw | UnsetType,
+        Meta(description="TEI's: long texts are cut at their end alone.", extra_json_schema=values("right", "Right")),
+    ] = UNSET
     truncation_side: Annotated[
-        Raw, Meta(description="vLLM's: long texts are cut at their end alone.", extra_json_schema=values("right"))
-    ] = ABSENT
-    output_dimension: Annotated[Raw, Meta(description="Cohere's, Mistral's and Voyage's dimensions.", extra_json_schema=COUNT)] = (
-        ABSENT
-    )
-    output_dimensionality: Annotated[Raw, Meta(description="Gemini's dimensions.", extra_json_schema=COUNT)] = ABSENT
-    task: Annotated[Raw, Meta(description="Jina's input_type.", extra_json_schema=WORD)] = ABSENT
-    task_type: Annotated[Raw, Meta(description="Gemini's input_type.", extra_json_schema=WORD)] = ABSENT
-    text_type: Annotated[Raw, Meta(description="DashScope's input_type.", extra_json_schema=WORD)] = ABSENT
-    normalized: Annotated[Raw, Meta(description="Jina's normalize.", extra_json_schema=BOOLEAN)] = ABSENT
-    use_activation: Annotated[Raw, Meta(description="vLLM's normalize.", extra_json_schema=BOOLEAN)] = ABSENT
+        Raw | UnsetType, Meta(description="vLLM's: long texts are cut at their end alone.", extra_json_schema=values("right"))
+    ] = UNSET
+    output_dimension: Annotated[
+        Raw | UnsetType, Meta(description="Cohere's, Mistral's and Voyage's dimensions.", extra_json_schema=COUNT)
+    ] = UNSET
+    output_dimensionality: Annotated[Raw | UnsetType, Meta(description="Gemini's dimensions.", extra_json_schema=COUNT)] = UNSET
+    task: Annotated[Raw | UnsetType, Meta(description="Jina's input_type.", extra_json_schema=WORD)] = UNSET
+    task_type: Annotated[Raw | UnsetType, Meta(description="Gemini's input_type.", extra_json_schema=WORD)] = UNSET
+    text_type: Annotated[Raw | UnsetType, Meta(description="DashScope's input_type.", extra_json_schema=WORD)] = UNSET
+    normalized: Annotated[Raw | UnsetType, Meta(description="Jina's normalize.", extra_json_schema=BOOLEAN)] = UNSET
+    use_activation: Annotated[Raw | UnsetType, Meta(description="vLLM's normalize.", extra_json_schema=BOOLEAN)] = UNSET
     embd_normalize: Annotated[
-        Raw, Meta(description="llama.cpp's normalize: 2 is true, -1 is false.", extra_json_schema=values(2, -1))
-    ] = ABSENT
-    embed_dtype: Annotated[Raw, Meta(description="vLLM's: numbers are float32 alone.", extra_json_schema=values("float32"))] = (
-        ABSENT
-    )
+        Raw | UnsetType, Meta(description="llama.cpp's normalize: 2 is true, -1 is false.", extra_json_schema=values(2, -1))
+    ] = UNSET
+    embed_dtype: Annotated[
+        Raw | UnsetType, Meta(description="vLLM's: numbers are float32 alone.", extra_json_schema=values("float32"))
+    ] = UNSET
     endianness: Annotated[
-        Raw, Meta(description="vLLM's: base64 is little-endian alone.", extra_json_schema=values("little", "native"))
-    ] = ABSENT
+        Raw | UnsetType, Meta(description="vLLM's: base64 is little-endian alone.", extra_json_schema=values("little", "native"))
+    ] = UNSET
     output_dtype: Annotated[
-        Raw, Meta(description="Voyage's and Mistral's: numbers are float32 alone.", extra_json_schema=values("float"))
-    ] = ABSENT
-    embedding_type: Annotated[Raw, Meta(description="Jina's encoding_format.", extra_json_schema=values("float", "base64"))] = (
-        ABSENT
+        Raw | UnsetType, Meta(description="Voyage's and Mistral's: numbers are float32 alone.", extra_json_schema=values("float"))
+    ] = UNSET
+    embedding_type: Annotated[
+        Raw | UnsetType, Meta(description="Jina's encoding_format.", extra_json_schema=values("float", "base64"))
+    ] = UNSET
+    embedding_types: Annotated[
+        Raw | UnsetType, Meta(description="Cohere's: numbers are float32 alone.", extra_json_schema=words("float"))
+    ] = UNSET
+    modality: Annotated[Raw | UnsetType, Meta(description="NIM's and infinity's: text alone.", extra_json_schema=words("text"))] = (
+        UNSET
     )
-    embedding_types: Annotated[Raw, Meta(description="Cohere's: numbers are float32 alone.", extra_json_schema=words("float"))] = (
-        ABSENT
+    messages: Annotated[Raw | UnsetType, Meta(description="vLLM's: inputs stand in input alone.", extra_json_schema=values())] = (
+        UNSET
     )
-    modality: Annotated[Raw, Meta(description="NIM's and infinity's: text alone.", extra_json_schema=words("text"))] = ABSENT
-    messages: Annotated[Raw, Meta(description="vLLM's: inputs stand in input alone.", extra_json_schema=values())] = ABSENT
     add_special_tokens: Annotated[
-        Raw, Meta(description="vLLM's: the model's special tokens are always added.", extra_json_schema=values(True))
-    ] = ABSENT
+        Raw | UnsetType, Meta(description="vLLM's: the model's special tokens are always added.", extra_json_schema=values(True))
+    ] = UNSET
     late_chunking: Annotated[
-        Raw, Meta(description="Jina's: each input is embedded by itself.", extra_json_schema=values(False))
-    ] = ABSENT
-    return_multivector: Annotated[Raw, Meta(description="Jina's: one vector an input.", extra_json_schema=values(False))] = ABSENT
+        Raw | UnsetType, Meta(description="Jina's: each input is embedded by itself.", extra_json_schema=values(False))
+    ] = UNSET
+    return_multivector: Annotated[
+        Raw | UnsetType, Meta(description="Jina's: one vector an input.", extra_json_schema=values(False))
+    ] = UNSET
 
 
 def translate(body: ForeignFields) -> dict[str, tuple[str, Any]]:
@@ -107,7 +113,7 @@ def translate(body: ForeignFields) -> dict[str, tuple[str, Any]]:
     if sent == NOTHING_SENT:  # nearly every request: half a microsecond
         return asked
     for (name, (translated, supported)), raw in zip(FIELDS.items(), sent, strict=True):
-        if bytes(raw) in (b"", b"null"):
+        if raw is UNSET or bytes(raw) == b"null":
             continue
         ours = translated(value_of(raw))
         if ours is None:
@@ -125,8 +131,9 @@ def refuse_second(first: tuple[str, Any] | None, name: str, value: Any) -> None:
 
 
 def value_of(raw: Raw) -> Any:
-    """The value, and for a very long one an object that equals nothing."""
-    return msgspec.json.decode(raw) if memoryview(raw).nbytes <= MAX_VALUE_BYTES else object()
+    """The value, 2.0 as the integer that it is to JSON Schema, and for a very long one an object that equals nothing."""
+    value = msgspec.json.decode(raw) if memoryview(raw).nbytes <= MAX_VALUE_BYTES else object()
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def one_of(known: dict[Any, dict[str, Any]]) -> Translate:
@@ -150,8 +157,7 @@ def every(word: str) -> Translate:
 
 def positive(field: str) -> Translate:
     def chosen(value: Any) -> dict[str, Any] | None:
-        whole = int(value) if isinstance(value, float) and value.is_integer() else value
-        return {field: whole} if type(whole) is int and whole >= 1 else None
+        return {field: value} if type(value) is int and value >= 1 else None
 
     return chosen
 

@@ -4,6 +4,7 @@ Decoding needs the ranks alone: 100,256 byte strings, the n-th being token n. `c
 its length; NOTICE says where they come from, and `gateway/tests/wire` proves them equal to the published file by its sha256.
 """
 
+import base64
 import lzma
 from functools import cache
 from importlib import resources
@@ -101,6 +102,12 @@ def bytes_of_token() -> dict[int, bytes]:
         table[len(table)] = packed[position + 1 : position + 1 + length]
         position += 1 + length
     return table | SPECIAL_TOKENS
+
+
+def published_ranks() -> bytes:
+    """cl100k_base.tiktoken as OpenAI publishes it: a line for each token, its bytes in base64 and its rank."""
+    table = bytes_of_token()
+    return b"".join(b"%b %d\n" % (base64.b64encode(table[rank]), rank) for rank in range(NUM_RANKS))
 
 
 def packed_ranks(ranks: list[bytes]) -> bytes:

@@ -109,3 +109,23 @@ async def test_other_vectors_than_the_pinned_ones_do_not_start_and_what_changed_
     assert message == (
         f"models[m].fingerprint: these are not the pinned vectors: {changed} changed; pinned {pinned}, found {FOUND}"
     )
+
+
+async def test_an_alias_of_a_star_serves_every_name_that_no_model_has_and_is_in_no_list():
+    small, large = model("small", "*"), model("large")
+    catalog = Catalog([small, large])
+    assert [catalog.find(name) for name in ("small", "gpt-4", "*", "")] == [small] * 4
+    assert catalog.find("large") is large
+    assert dict(catalog) == {"small": small, "large": large}
+    assert small.row.names == ("small",)
+
+
+@pytest.mark.parametrize("models", [lambda: [model("a", "*"), model("b", "*")]])
+def test_two_models_cannot_take_every_name(models):
+    with pytest.raises(ConfigurationError, match=r"^models\[b\]: the alias '\*' is used twice$"):
+        Catalog(models())
+
+
+def test_a_star_is_no_name():
+    with pytest.raises(ValueError, match="an alias alone"):
+        model("*")

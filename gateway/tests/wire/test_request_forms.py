@@ -42,6 +42,25 @@ def test_a_text_escaped_in_the_body_is_the_text_itself():
     assert decode(raw).texts == ["aé🦜\n\0"]
 
 
+LONE_SURROGATES = [
+    (rb"\ud800", "\N{REPLACEMENT CHARACTER}"),
+    (rb"a\uDFFFb", "a\N{REPLACEMENT CHARACTER}b"),
+    (rb"\ud83d\ud83e\udd9c", "\N{REPLACEMENT CHARACTER}\N{PARROT}"),
+    (rb"\udd9c\ud83e", "\N{REPLACEMENT CHARACTER}" * 2),
+    (rb"\ud83e\n", "\N{REPLACEMENT CHARACTER}\n"),
+    (rb"\\ud83e\ud83e", "\\ud83e\N{REPLACEMENT CHARACTER}"),
+    (rb"\\\ud83e\ud83e\udd9c", "\\\N{REPLACEMENT CHARACTER}\N{PARROT}"),
+]
+
+
+@pytest.mark.parametrize(("escaped", "text"), LONE_SURROGATES)
+def test_half_a_surrogate_pair_is_read_as_a_replacement_character(escaped, text):
+    assert decode(b'{"input":["fine","' + escaped + b'"],"model":"m"}').texts == ["fine", text]
+    large = b'{"input":["' + escaped + b'","' + b"x" * 70_000 + b'"],"model":"\\udfff","x":{"y":"\\udfff"}}'
+    assert decode(large).texts[0] == text
+    assert decode(large).model == "\N{REPLACEMENT CHARACTER}"
+
+
 @pytest.mark.parametrize(("field", "value", "default"), [(name, *values) for name, values in OPTIONAL.items()])
 def test_null_equals_absent_for_every_optional_field(field, value, default):
     assert getattr(decoded(**{field: value}), field) == value

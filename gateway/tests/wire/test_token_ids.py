@@ -62,7 +62,8 @@ def test_8192_ids_are_an_input_and_8193_are_too_long():
     error = refusal([[64], [64] * 8193], is_array=True)
     assert (error.status, error.type, error.param) == (400, "invalid_request_error", "input")
     assert error.code == "context_length_exceeded"
-    assert error.message == "Invalid 'input[1]': maximum input length is 8192 tokens."
+    told = "maximum input length is 8192 tokens. The maximum context length is 8192 tokens."
+    assert error.message == f"Invalid 'input[1]': {told}"
 
 
 def test_300_000_ids_are_a_request_and_one_more_is_too_long():
