@@ -14,7 +14,7 @@ from gateway.access.access_control import AccessControl, build_access_control
 from gateway.access.admission import Admission
 from gateway.access.limits.build import build_limiter
 from gateway.access.limits.limiter import Limiter
-from gateway.api import docs, models, probes
+from gateway.api import docs, info, models, probes
 from gateway.api.admin import AdminService
 from gateway.api.admin import routes as admin_routes
 from gateway.api.authentication import Authentication
@@ -85,6 +85,7 @@ class GenerationBuilder:
         routes = [
             handler.route(),
             *models.routes(catalog),
+            info.route(catalog, config.server.default_model),
             *(admin_routes(admin) if admin else []),
             *self.probe_routes(config, access, limiter, catalog),
             *docs_routes(config, catalog, has_admin=admin is not None),

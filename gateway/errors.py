@@ -113,17 +113,6 @@ class InvalidValue(ClientError):
     code = "invalid_value"
 
 
-class TooManyDimensions(InvalidValue):
-    """Clients size their stores by the names of OpenAI's models: the message says what to set instead."""
-
-    def __init__(self, asked: int, *, model: str, dimensions: int, param: str = "dimensions") -> None:
-        super().__init__(
-            f"Invalid value for '{param}': {asked}. The model `{model}` gives {dimensions}; set your client's dimension to"
-            f" {dimensions} or less, or leave it out. Must be less than or equal to {dimensions}.",
-            param=param,
-        )
-
-
 class TooManyInputs(ClientError):
     code = "array_above_max_length"
 

@@ -26,7 +26,7 @@ from gateway.embedding.catalog import Catalog, Model
 from gateway.embedding.embedder import Description, Inputs, Prepared, StageSeconds, Vectors
 from gateway.embedding.prompt import prompt_header, resolve_input_type, resolve_instruction
 from gateway.embedding.vectors import Float32, refuse_no_vector, truncate
-from gateway.errors import MAX_QUOTED_CHARS, ClientError, DeadlinePassed, InvalidValue, TooManyDimensions
+from gateway.errors import MAX_QUOTED_CHARS, ClientError, DeadlinePassed, InvalidValue
 from gateway.metrics import Metrics
 from gateway.tracing import stage
 from gateway.wire import request as wire_request
@@ -182,9 +182,9 @@ def with_prompt(inputs: Inputs, asked: EmbeddingsRequest, about: Description) ->
 
 
 def refuse_what_it_has_not(asked: EmbeddingsRequest, model: Model) -> None:
-    """Raises TooManyDimensions, and InvalidValue for another length to cut to, or token ids of an encoding that we cannot read."""
+    """Raises InvalidValue for too many dimensions, another length to cut to, and token ids of an encoding that we cannot read."""
     if asked.dimensions is not None and asked.dimensions > model.dimensions:
-        raise TooManyDimensions(asked.dimensions, model=model.name, dimensions=model.dimensions, param=asked.dimensions_param)
+        raise too_many_dimensions(asked.dimensions, model, param=asked.dimensions_param)
     if asked.max_tokens is not None and asked.max_tokens != (reads := model.describe().max_tokens):
         raise InvalidValue(
             f"Invalid value for 'truncate_prompt_tokens': texts are cut to the {reads} tokens that the model `{model.name}` reads;"
@@ -197,6 +197,15 @@ def refuse_what_it_has_not(asked: EmbeddingsRequest, model: Model) -> None:
             " cl100k_base. Send texts.",
             param="input",
         )
+
+
+def too_many_dimensions(asked: int, model: Model, *, param: str) -> InvalidValue:
+    """Clients size their stores by the names of OpenAI's models: the message says what to set instead."""
+    return InvalidValue(
+        f"Invalid value for '{param}': {asked}. The model `{model.name}` gives {model.dimensions}; set your client's dimension to"
+        f" {model.dimensions} or less, or leave it out. Must be less than or equal to {model.dimensions}.",
+        param=param,
+    )
 
 
 def headers_of(

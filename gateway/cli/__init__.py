@@ -9,7 +9,18 @@ from gateway import __version__, log
 from gateway.errors import OperatorError
 
 EXIT_WRONG = 2
-COMMANDS = ("bench", "cluster", "config", "embed", "healthcheck", "keys", "models", "serve", "tiktoken")  # each in a module of its name
+# Each in a module of its name
+COMMANDS = (
+    "bench",
+    "cluster",
+    "config",
+    "embed",
+    "healthcheck",
+    "keys",
+    "models",
+    "serve",
+    "tiktoken",
+)  # Each in a module of its name
 
 
 class Commands(click.Group):

@@ -81,7 +81,7 @@ class ForeignFields(Struct, kw_only=True):
         Raw | UnsetType, Meta(description="Voyage's and Mistral's: numbers are float32 alone.", extra_json_schema=values("float"))
     ] = UNSET
     embedding_type: Annotated[
-        Raw | UnsetType, Meta(description="Jina's encoding_format.", extra_json_schema=values("float", "base64"))
+        Raw | UnsetType, Meta(description="Jina's encoding_format.", extra_json_schema=values("base64", "float"))
     ] = UNSET
     embedding_types: Annotated[
         Raw | UnsetType, Meta(description="Cohere's: numbers are float32 alone.", extra_json_schema=words("float"))

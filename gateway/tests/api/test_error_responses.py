@@ -25,7 +25,6 @@ BAD_REQUESTS = {
     "not UTF-8": (raw(b'{"model": "m", "input": "\xff"}'), 400, INVALID, None, "invalid_json", "could not parse the JSON body"),
     "too deep": (raw(b'{"x":' + b"[" * 90_000), 400, INVALID, None, "invalid_json", "could not parse the JSON body"),
     "NaN": (raw(b'{"model": "m", "input": NaN}'), 400, INVALID, None, "invalid_json", "could not parse the JSON body"),
-    "a lone surrogate": (raw(b'{"model": "m", "input": "\\ud800"}'), 400, INVALID, None, "invalid_json", "could not parse"),
     "empty": (raw(b""), 400, INVALID, None, "invalid_json", "could not parse the JSON body"),
     "no input": ({"json": {"model": "m"}}, 400, INVALID, "input", "missing_required_parameter", "input"),
     "no model": ({"json": {"input": "a"}}, 400, INVALID, "model", "missing_required_parameter", "model"),

@@ -140,3 +140,65 @@ def test_a_name_or_alias_that_tiktoken_maps_to_another_encoding_is_refused(built
 def test_two_models_of_one_name_are_refused(built):
     with pytest.raises(ConfigurationError, match="the name 'm' is used twice"):
         built(row("m"), row("other", aliases=("m",)))
+
+
+async def test_an_alias_of_a_star_takes_names_that_no_model_has_and_is_listed_nowhere(built):
+    gateway = built(row("a"), row("local", aliases=("*",)))
+    await gateway.load()
+    async with client_of(gateway) as client:
+        reply = await asked(client, "gpt-4o")
+        assert (reply.status_code, reply.json()["model"], reply.headers["openai-model"]) == (200, "gpt-4o", "local")
+        assert (await asked(client, "a")).headers["openai-model"] == "a"
+        assert [model["id"] for model in (await client.get("/v1/models")).json()["data"]] == ["a", "local"]
+        for name in ("gpt-4o", "*"):
+            assert (await client.get(f"/v1/models/{name}")).status_code == 404
+        ids = await client.post("/v1/embeddings", json={"model": "gpt-4o", "input": [15339, 1917]})
+        assert "clients write token ids for `gpt-4o` in o200k_base" in ids.json()["error"]["message"]
+        assert (await client.post("/v1/embeddings", json={"model": "foo", "input": [15339, 1917]})).status_code == 200
+    await gateway.close()
+
+
+async def test_a_name_that_there_is_not_is_told_with_those_there_are(built):
+    gateway = built(*(row(f"m{number}") for number in range(12)))
+    async with client_of(gateway) as client:
+        message = (await asked(client, "gpt-4o")).json()["error"]["message"]
+        assert message.startswith("The model `gpt-4o` does not exist or you do not have access to it. You can use `m0`, `m1`, ")
+        assert message.endswith("`m9` and 2 more.")
+    await gateway.close()
+
+
+async def test_dimensions_above_the_models_say_what_the_client_should_set(built):
+    gateway = built(row("m"))
+    await gateway.load()
+    async with client_of(gateway) as client:
+        for field in ("dimensions", "output_dimension"):
+            error = (await asked(client, "m", **{field: 1536})).json()["error"]
+            assert error["param"] == field
+            assert error["message"] == (
+                f"Invalid value for '{field}': 1536. The model `m` gives 8; set your client's dimension to 8 or less, or leave"
+                " it out. Must be less than or equal to 8."
+            )
+    await gateway.close()
+
+
+async def test_a_length_to_cut_to_is_the_models_own_or_refused(built):
+    gateway = built(row("m"))
+    await gateway.load()
+    reads = gateway.catalog.models[0].describe().max_tokens
+    async with client_of(gateway) as client:
+        assert (await asked(client, "m", truncate_prompt_tokens=reads)).status_code == 200
+        error = (await asked(client, "m", truncate_prompt_tokens=reads - 1)).json()["error"]
+        assert (error["param"], error["code"]) == ("truncate_prompt_tokens", "invalid_value")
+        assert f"send {reads} or -1" in error["message"]
+    await gateway.close()
+
+
+async def test_azures_clients_learn_what_serves_them(built):
+    gateway = built(row("a"), row("b", aliases=("bee",)), server=ServerSettings(default_model="bee"))
+    await gateway.load()
+    async with client_of(gateway) as client:
+        for path in ("/info", "/models/info", "/v1/info"):
+            told = (await client.get(path)).json()
+            assert told == {"model_name": "b", "model_type": "embeddings", "model_provider_name": "embeddings-gateway"}
+        assert (await client.post("/models/embeddings?api-version=2024-05-01-preview", json={"input": ["a"]})).status_code == 200
+    await gateway.close()

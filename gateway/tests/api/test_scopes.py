@@ -49,6 +49,7 @@ async def test_what_a_key_may_not_use_is_answered_to_the_letter_as_what_there_is
             assert hidden.headers.keys() == unknown.headers.keys()
             told, not_there = await client.get(f"/v1/models/{name}"), await client.get("/v1/models/" + "q" * len(name))
             assert error_of(told) == error_of(not_there) == UNKNOWN
+            assert "You can use `open`, `org/open`, `text-embedding-3-small`." in hidden.text
         by_path = await client.post("/openai/deployments/secret/embeddings", json={"input": "a"})
         assert error_of(by_path) == UNKNOWN
         by_default = await client.post("/v1/embeddings", json={"input": "a"})

@@ -63,10 +63,10 @@ async def test_bad_rows_are_told_and_the_others_have_their_own_vectors():
     assert result.ids == [f"id {number}" for number in (0, 2, 4, 7, 9)]
     np.testing.assert_array_equal(result.vectors, np.stack([hashed(text, 8) for text in "abcde"]))
     assert [(each.row, each.id, each.reason) for each in result.refused] == [
-        (1, "id 1", "Invalid text: maximum input length is 256 tokens"),
+        (1, "id 1", "Invalid text: maximum input length is 256 tokens. The maximum context length is 256 tokens"),
         (3, "id 3", "its vector has values that are not numbers"),
         (5, "id 5", "The model cannot embed text: it gave a vector with values that are not numbers"),
-        (6, "id 6", "Invalid text: maximum input length is 256 tokens"),
+        (6, "id 6", "Invalid text: maximum input length is 256 tokens. The maximum context length is 256 tokens"),
         (8, "id 8", "the model failed on it"),
     ]
 

@@ -16,6 +16,7 @@ from gateway.embedding.catalog import Model
 from gateway.embedding.prompt import DOCUMENT_WORDS, QUERY_WORDS
 from gateway.errors import GatewayError, RateLimited
 from gateway.testing.fakes import FakeEmbedder
+from gateway.wire.foreign_fields import FIELDS
 from gateway.wire.request import Body, EncodingFormat
 
 ROOT = Path(__file__).parents[3]
@@ -67,7 +68,9 @@ def headers_of_the_code() -> set[str]:
 
 def test_the_fields_of_a_request_are_told():
     told = [names(field)[0] for field, *_ in rows("Request", "field")]
-    assert sorted(told) == sorted(Body.__struct_fields__)
+    assert sorted(told) == sorted(set(Body.__struct_fields__) - FIELDS.keys())
+    foreign = [name for field, *_ in rows("Fields of other servers", "field") for name in names(field)]
+    assert sorted(foreign) == sorted(FIELDS)
 
 
 @pytest.mark.parametrize(("field", "choices"), [("encoding_format", EncodingFormat), ("long_input", LongInput)])

@@ -14,6 +14,7 @@ from gateway.build import BUILTIN_BACKENDS
 from gateway.config import Config, LongInput, Task
 from gateway.config.loading import SECTIONS
 from gateway.wire import request
+from gateway.wire.foreign_fields import FIELDS
 from gateway.wire.request import EncodingFormat
 
 ROOT = Path(__file__).parents[3]
@@ -55,4 +56,4 @@ def test_choices_are_written_once(choices):
 
 
 def test_every_field_of_a_body_has_words_for_its_type():
-    assert {field.name for field in msgspec.structs.fields(request.Body)} == set(request.EXPECTED)
+    assert {field.name for field in msgspec.structs.fields(request.Body)} - FIELDS.keys() == set(request.EXPECTED)

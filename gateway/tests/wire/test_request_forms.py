@@ -79,9 +79,9 @@ def test_the_user_is_accepted():
 @pytest.mark.parametrize(
     "unknown",
     [
-        {"truncate": True},
-        {"task": "retrieval"},
-        {"modality": {"deep": [1, 2.5, None, {"x": []}]}},
+        {"stream": True},
+        {"keep_alive": "5m"},
+        {"options": {"deep": [1, 2.5, None, {"x": []}]}},
         {"Input": 5, "INPUT": [], "input ": None},
         {"": 1e308, "🦜": -0.0},
     ],

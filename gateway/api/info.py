@@ -1,0 +1,30 @@
+"""GET /info: what Azure AI's inference clients ask before they embed. Source: Azure AI Model Inference API, Get Model Info."""
+
+import msgspec
+from litestar import Request, Response, get
+from litestar.datastructures import State
+from litestar.handlers import HTTPRouteHandler
+
+from gateway.access.keys.key import Caller
+from gateway.api.error_handler import JSON
+from gateway.api.models import allowed_model, usable_names
+from gateway.embedding.catalog import Catalog
+
+
+class ServiceInfo(msgspec.Struct):
+    """`model_name` is the model that a request which names none is served by, or else the first that the key may use."""
+
+    model_name: str
+    model_type: str = "embeddings"
+    model_provider_name: str = "embeddings-gateway"
+
+
+def route(catalog: Catalog, default_model: str | None) -> HTTPRouteHandler:
+    @get("/info")
+    async def info(request: Request[Caller, None, State]) -> Response[bytes]:
+        """Raises UnknownModel where the key may use none."""
+        usable = usable_names(catalog, request.user)
+        model = allowed_model(catalog, default_model if default_model in usable else next(iter(usable), ""), request.user)
+        return Response(msgspec.json.encode(ServiceInfo(model.name)), media_type=JSON)
+
+    return info
