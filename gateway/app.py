@@ -15,12 +15,13 @@ from gateway.api.error_handler import error_response
 from gateway.api.memory import MemoryWatch, malloc_trim
 from gateway.api.page.figures import Figures
 from gateway.build import BUILTIN_BACKENDS, GenerationBuilder
-from gateway.config import Config, ConfigSource
-from gateway.embedding.backend import Backend, installed_backends
+from gateway.config import Config, ConfigSource, ModelRow
+from gateway.embedding.backend import Backend, BoundBackend
 from gateway.embedding.cache import VectorCache
 from gateway.embedding.catalog import Catalog
 from gateway.embedding.loading import Loader
 from gateway.embedding.model import Model
+from gateway.embedding.registry import installed_backends
 from gateway.errors import ConfigurationError, OperatorError
 from gateway.log import get_logger
 from gateway.metrics import Metrics
@@ -90,6 +91,10 @@ class Gateway:
     @property
     def app(self) -> ASGIApp:
         return self.generation.app
+
+    def bind(self, row: ModelRow) -> BoundBackend:
+        """What commands ask of a row. Raises ConfigurationError."""
+        return self.builder.bind(self.config, row)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The application: whatever generation is in effect when a request comes answers it."""

@@ -23,16 +23,17 @@ from gateway.api.error_handler import handle_error
 from gateway.api.middleware import Edge
 from gateway.api.page import live, site
 from gateway.api.page.figures import Figures
-from gateway.cluster.embedder import RayBackend
+from gateway.cluster.backend import RayBackend
 from gateway.config import Config, ModelRow
-from gateway.embedding.backend import Backend, BackendContext, backend_of
+from gateway.embedding.backend import Backend, BackendContext, BoundBackend
 from gateway.embedding.cache import VectorCache
 from gateway.embedding.cached import CachedEmbedder
 from gateway.embedding.catalog import Catalog
-from gateway.embedding.failover import FailoverBackend, FailoverEmbedder
+from gateway.embedding.failover import FailoverBackend
 from gateway.embedding.loading import Loader
 from gateway.embedding.model import Model
-from gateway.engine.embedder import SentenceTransformersBackend
+from gateway.embedding.registry import backend_of
+from gateway.engine.backend import SentenceTransformersBackend
 from gateway.errors import ConfigurationError
 from gateway.metrics import Metrics
 from gateway.reload.diff import embedder_key
@@ -110,21 +111,18 @@ class GenerationBuilder:
             refuse_misread_names(row)
             models = before.catalog.models if before is not None else []
             same = [model for model in models if before and embedder_key(before.config, model.row) == embedder_key(config, row)]
-            yield Model(row, same[0].embedder, same[0].built, same[0].load_state) if same else self.build_model(config, row)
+            yield Model(row, same[0].embedder, same[0].built, same[0].load_state) if same else self.bind(config, row).build()
 
-    def build_model(self, config: Config, row: ModelRow, *, group: str | None = None) -> Model:
-        """Of a row, or of a member of a group, whose metrics are the group's."""
+    def bind(self, config: Config, row: ModelRow, *, group: str | None = None) -> BoundBackend:
+        """Of a row, or of a member of a group, whose metrics are the group's. Raises ConfigurationError."""
         backend, settings = backend_of(row, self.backends)
         metrics = self.metrics.of_model(group or row.name)
-        member = partial(self.build_model, config, group=row.name)
+        member = partial(self.bind, config, group=group or row.name)
         context = BackendContext(
             row.name, config.limits, config.engine, metrics, config.store.folder, self.load_lock, member, self.shared
         )
-        built = backend.build(settings, context)
-        if isinstance(built, FailoverEmbedder):  # whose members have the cache, each with its own vectors
-            return Model(row, built, built)
-        cached = CachedEmbedder(built, self.cache, max_request_tokens=config.limits.max_request_tokens, metrics=metrics)
-        return Model(row, cached, built)
+        cached = partial(CachedEmbedder, cache=self.cache, max_request_tokens=config.limits.max_request_tokens, metrics=metrics)
+        return BoundBackend(row, backend, settings, context, cached)
 
     def probe_routes(self, config: Config, access: AccessControl, limiter: Limiter, catalog: Catalog) -> list[HTTPRouteHandler]:
         return probes.routes(

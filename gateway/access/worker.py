@@ -54,6 +54,15 @@ class WorkerJob:
             self.loop.call_soon_threadsafe(lambda: None if self.future.done() else way(what))
 
 
+async def in_thread(work: Callable[[], Result]) -> Result:
+    """What `work` returns or raises, in a daemon of its own: what never answers keeps no process from ending."""
+    worker = WorkerThread("once")
+    try:
+        return await worker.run(work)
+    finally:
+        worker.close()
+
+
 def alive(seconds: float = STUCK_SECONDS) -> None:
     """The work of this thread goes on; its next sign of life comes within so long. Nothing outside a worker's thread."""
     job: WorkerJob | None = getattr(here, "job", None)

@@ -10,8 +10,9 @@ import click
 from gateway.cli.options import config_option
 from gateway.cli.plan import plan
 from gateway.cluster import deployment
-from gateway.cluster.application import BACKEND, settings_of
+from gateway.cluster.application import settings_of
 from gateway.cluster.deployment import ApplicationStatus
+from gateway.cluster.settings import BACKEND
 from gateway.config import Config, ModelRow, load
 from gateway.errors import OperatorError
 

@@ -17,10 +17,7 @@ from gateway.build import BUILTIN_BACKENDS
 from gateway.cli.connect import connect
 from gateway.cli.options import config_option
 from gateway.config import BUILTIN_MODELS, Config, ModelRow, Secret, load
-from gateway.engine import runtime
-from gateway.engine.embedder import LocalEmbedder
 from gateway.errors import OperatorError
-from gateway.upstream.embedder import UpstreamEmbedder
 
 WIDTH = 120
 SECRET_WORDS = ("key", "secret", "password", "credential", "header")
@@ -41,11 +38,8 @@ def check(path: str | None, *, connects: bool) -> None:
     settings = load(path)
     gateway = Gateway(settings)
     configured_keys(settings.auth)
-    for model in gateway.catalog.models:
-        if isinstance(model.built, LocalEmbedder):
-            runtime.check_files(model.built.settings, model.built.artifacts)
-        if isinstance(model.built, UpstreamEmbedder):
-            model.built.route()
+    for row in settings.models:
+        gateway.bind(row).check()
     if connects:
         reach(gateway)
     click.echo(f"ok: {', '.join(model.name for model in gateway.catalog.models)}")

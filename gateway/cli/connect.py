@@ -6,7 +6,7 @@ is made or changed, and no line holds a secret.
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,25 +14,13 @@ from pathlib import Path
 import sqlalchemy as sql
 
 from gateway.access.database import Database
-from gateway.access.worker import WorkerThread
+from gateway.access.worker import in_thread
 from gateway.app import Gateway
-from gateway.cluster import connection
-from gateway.cluster.embedder import RayEmbedder
 from gateway.config import Secret, secret_value
-from gateway.embedding.embedder import Embedder
-from gateway.embedding.failover import FailoverEmbedder
+from gateway.embedding.backend import ConnectionCheck
 from gateway.errors import GatewayError, OperatorError
-from gateway.upstream.embedder import UpstreamEmbedder
 
 DEADLINE_SECONDS = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """`ask` returns what there is to say of it. Raises OperatorError or GatewayError where it cannot be used."""
-
-    what: str
-    ask: Callable[[], Awaitable[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +40,7 @@ async def connect(gateway: Gateway) -> list[ConnectOutcome]:
     return await asyncio.gather(*map(outcome_of, checks_of(gateway)))
 
 
-async def outcome_of(check: Check) -> ConnectOutcome:
+async def outcome_of(check: ConnectionCheck) -> ConnectOutcome:
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
             return ConnectOutcome(check.what, await check.ask(), is_ok=True)
@@ -62,36 +50,14 @@ async def outcome_of(check: Check) -> ConnectOutcome:
         return ConnectOutcome(check.what, str(error), is_ok=False)
 
 
-def checks_of(gateway: Gateway) -> Iterator[Check]:
+def checks_of(gateway: Gateway) -> Iterator[ConnectionCheck]:
     for database in gateway.access_control.databases:
-        yield Check(f"key store {database.label}", partial(in_thread, partial(asked_store, database)))
+        yield ConnectionCheck(f"key store {database.label}", partial(in_thread, partial(asked_store, database)))
     limits = gateway.config.limits
     if limits.redis_url is not None:
-        yield Check("limits.redis_url", partial(asked_redis, limits.redis_url, limits.redis_timeout_seconds))
-    for model in gateway.catalog.models:
-        yield from checks_of_embedder(model.name, model.built)
-
-
-def checks_of_embedder(name: str, embedder: Embedder | None) -> Iterator[Check]:
-    """Of a group, those of its members. What is computed here reaches for nothing."""
-    if isinstance(embedder, FailoverEmbedder):
-        for member in embedder.members:
-            yield from checks_of_embedder(f"{name}/{member.name}", member.built)
-    if isinstance(embedder, UpstreamEmbedder):
-        for endpoint in embedder.endpoints.endpoints:
-            yield Check(f"models[{name}] at {endpoint.label}", partial(embedder.reach, endpoint))
-    if isinstance(embedder, RayEmbedder):
-        place = embedder.settings.address
-        yield Check(f"models[{name}] on the cluster at {place}", partial(in_thread, partial(asked_cluster, place)))
-
-
-async def in_thread(work: Callable[[], str]) -> str:
-    """In a daemon of its own: what never answers keeps the command from ending no longer than its deadline."""
-    worker = WorkerThread("connect")
-    try:
-        return await worker.run(work)
-    finally:
-        worker.close()
+        yield ConnectionCheck("limits.redis_url", partial(asked_redis, limits.redis_url, limits.redis_timeout_seconds))
+    for row in gateway.config.models:
+        yield from gateway.bind(row).connections()
 
 
 def asked_store(database: Database) -> str:
@@ -125,16 +91,4 @@ async def asked_redis(place: Secret, timeout_seconds: float) -> str:
             raise OperatorError(limit_store.outage)
     finally:
         await limit_store.close()
-    return ""
-
-
-def asked_cluster(place: str) -> str:
-    try:
-        found = connection.find_address(place)
-    except ImportError:
-        raise OperatorError("the package ray is not installed: pip install 'ray[serve]'") from None
-    except (OSError, ValueError) as error:
-        raise OperatorError(str(error)) from None
-    if reason := connection.unreachable(found):
-        raise OperatorError(reason)
     return ""

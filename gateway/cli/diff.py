@@ -20,7 +20,6 @@ from gateway.embedding.embedder import Embedder, Inputs
 from gateway.embedding.equivalence import PROBES
 from gateway.embedding.fingerprint import changes
 from gateway.embedding.vectors import Float32
-from gateway.engine.embedder import LocalEmbedder
 from gateway.errors import OperatorError
 
 NUM_TEXTS = 256  # neighbours are looked for among them
@@ -111,8 +110,8 @@ async def side_of(text: str, gateway: Gateway, api_key_env: str | None) -> Side:
             return Side(embedder.describe().fingerprint, await embed_texts(embedder))
         finally:
             await embedder.close()
-    for model in gateway.catalog.models:
-        if isinstance(model.built, LocalEmbedder) and (found := model.built.from_fingerprint(text)):
+    for row in gateway.config.models:
+        if found := gateway.bind(row).find_compiled(text):
             try:
                 return Side(text, await embed_texts(found))
             finally:

@@ -17,7 +17,6 @@ from gateway.cli.options import config_option
 from gateway.cli.serve import loop_factory
 from gateway.config import CacheSettings, LongInput, load
 from gateway.embedding.catalog import Model
-from gateway.engine.embedder import LocalEmbedder
 from gateway.errors import OperatorError
 
 EXIT_REJECTED, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 130, 143
@@ -70,7 +69,7 @@ def embed(*, path: str | None, name: str | None, in_flight: int | None, patience
     # A vector from a cache would be another batch's, and which texts it holds would depend on where a run began.
     gateway = Gateway(msgspec.structs.replace(config, cache=CacheSettings(max_bytes=0)))
     model = choose_model(gateway, name)
-    is_local = isinstance(model.built, LocalEmbedder)
+    is_local = gateway.bind(model.row).is_local()
     options = BulkOptions(
         in_flight=in_flight or (1 if is_local else IN_FLIGHT_ELSEWHERE),
         patience_seconds=patience_seconds,

@@ -1,7 +1,8 @@
 """`gateway models`, `gateway models build`, and the commands beside them."""
 
 import json
-from pathlib import Path
+from contextlib import ExitStack, closing
+from dataclasses import asdict, fields
 from typing import Any
 
 import click
@@ -12,25 +13,11 @@ from gateway.cli.diff import diff
 from gateway.cli.options import config_option
 from gateway.cli.pin import pin
 from gateway.config import load
-from gateway.embedding.model import Model
-from gateway.engine import artifact, runtime
-from gateway.engine.compiler import STEPS, CompileProcess
-from gateway.engine.embedder import LocalEmbedder
+from gateway.embedding.backend import BoundBackend, Preview
 from gateway.errors import OperatorError
 
-COLUMNS = (
-    "name",
-    "aliases",
-    "source",
-    "runtime",
-    "device",
-    "precision",
-    "dimensions",
-    "max_tokens",
-    "fidelity",
-    "state",
-    "fallback",
-)
+COLUMNS = ("name", "aliases", *(field.name for field in fields(Preview)))
+PERCENT = 100
 
 
 @click.group(invoke_without_command=True)
@@ -42,7 +29,8 @@ def models(context: click.Context, path: str | None, as_json: bool) -> None:
     context.obj = path
     if context.invoked_subcommand is not None:
         return
-    rows = [to_dict(model) for model in Gateway(load(path)).catalog.models]
+    gateway = Gateway(load(path))
+    rows = [to_dict(gateway.bind(row)) for row in gateway.config.models]
     if as_json:
         click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
         return
@@ -58,13 +46,16 @@ def models(context: click.Context, path: str | None, as_json: bool) -> None:
 @click.pass_obj
 def build(outer_path: str | None, path: str | None, name: str | None) -> None:
     """Compile a model ahead of time, or all of them: for images, and for machines that will be offline."""
-    catalog = Gateway(load(path or outer_path)).catalog
+    gateway = Gateway(load(path or outer_path))
+    catalog = gateway.catalog
     if name is not None and name not in catalog.by_name:
         raise OperatorError(f"no model has the name or alias '{name}'")
     chosen = [catalog.by_name[name]] if name else catalog.models
     for model in chosen:
-        place = build_one(model)
-        click.echo(f"{model.name}: {place}")
+        with closing(CompileBar()) as bar:
+            for made in gateway.bind(model.row).compile(bar):
+                bar.close()
+                click.echo(f"{made.name}: {made.result}")
 
 
 models.add_command(add)
@@ -72,56 +63,31 @@ models.add_command(diff)
 models.add_command(pin)
 
 
-def build_one(model: Model) -> Path | str:
-    """The artifact's folder, made if it was not there."""
-    embedder = model.built
-    if not isinstance(embedder, LocalEmbedder):
-        return "nothing to compile: it is not served on this machine"
-    runtime.check_files(embedder.settings, embedder.artifacts)
-    if not runtime.compiles(embedder.settings):
-        return "nothing to compile: it runs through torch"
-    with click.progressbar(length=len(STEPS), label=f"compiling {model.name}", item_show_func=lambda step: step or "") as bar:
-        place = runtime.artifact_for(
-            model.name, embedder.settings, embedder.artifacts, progress=lambda step: bar.update(1, step), child=CompileProcess()
-        )
-    manifest = artifact.read(place)
-    if manifest is not None and manifest.runtime == "torch":
-        return f"measured, and served through torch: {manifest.fallback}"
-    return place
+class CompileBar:
+    """A bar for each model that is really compiled. Follows CompileProgress."""
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.share = 0.0
+        self.shown = ExitStack()
+
+    def __call__(self, name: str, step: str, *, share: float) -> None:
+        if name != self.name:
+            self.close()
+            label = f"compiling {name}"
+            self.bar = self.shown.enter_context(
+                click.progressbar(length=PERCENT, label=label, item_show_func=lambda step: step or "")
+            )
+            self.name, self.share = name, 0.0
+        self.bar.update(round(PERCENT * (share - self.share)), step)
+        self.share = share
+
+    def close(self) -> None:
+        self.shown.close()
 
 
-def to_dict(model: Model) -> dict[str, Any]:
-    """Its row, which also says why a folder cannot be served, and how one without modules.json is pooled."""
-    try:
-        known = row(model)
-        pooling = runtime.default_pooling(model.built.settings) if isinstance(model.built, LocalEmbedder) else ""
-    except OperatorError as error:
-        return dict.fromkeys(COLUMNS) | {"name": model.name, "aliases": list(model.row.aliases), "state": f"refused: {error}"}
-    return known | {"state": f"{known['state']}; no modules.json: {pooling}"} if pooling else known
-
-
-def row(model: Model) -> dict[str, Any]:
-    known = dict.fromkeys(COLUMNS) | {"name": model.name, "aliases": list(model.row.aliases), "state": "not compiled"}
-    embedder = model.built
-    if not isinstance(embedder, LocalEmbedder):
-        return known | {"source": model.row.backend, "state": "known once it is loaded"}
-    known["source"] = embedder.settings.source
-    is_compiled = runtime.compiles(embedder.settings)
-    manifest = runtime.known_artifact(embedder.settings, embedder.artifacts)
-    if manifest is None and is_compiled:
-        return known | {"runtime": "openvino", "device": "cpu"}
-    if manifest is None:
-        return known | {"runtime": "torch", "device": embedder.settings.device, "state": "known once it is loaded"}
-    return known | {
-        "runtime": manifest.runtime,
-        "device": "cpu",
-        "precision": manifest.precision,
-        "dimensions": manifest.network.dimensions,
-        "max_tokens": manifest.network.max_tokens,
-        "fidelity": round(manifest.fidelity, 6),
-        "state": "compiled" if manifest.runtime == "openvino" else "measured",
-        "fallback": manifest.fallback or None,
-    }
+def to_dict(bound: BoundBackend) -> dict[str, Any]:
+    return {"name": bound.row.name, "aliases": list(bound.row.aliases)} | asdict(bound.preview())
 
 
 def format_row(value: Any) -> str:

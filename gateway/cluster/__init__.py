@@ -1,6 +1,7 @@
 """Models on a Ray cluster: this machine's engine as replicas of a Ray Serve application, and the gateway's road to them.
 
 embedder        the Embedder: tokenise here, embed there, retry once what was lost
+backend         the backend `ray`: what commands ask of a row that is not loaded
 settings        what a row of the backend `ray` may hold
 client_process  the gateway's end of the socket to its Ray client: calls, answers, a client that died
 ray_client      a child process that holds the cluster's side of a row; the only part that imports ray while the gateway serves

@@ -7,11 +7,10 @@ import msgspec
 
 from gateway.cluster.policy import Policy, options_of
 from gateway.cluster.replica import Replica, ReplicaConfig
-from gateway.cluster.settings import RaySettings
+from gateway.cluster.settings import BACKEND, RaySettings
 from gateway.config import Config, ModelRow, convert, load
 from gateway.errors import ConfigurationError
 
-BACKEND = "ray"
 MAX_PUSH_SECONDS = 2.0  # between two times that a replica tells its load; Ray Serve's own 10 are longer than a burst lasts
 DRAIN_SECONDS = 60.0  # for what a stopped replica still holds
 HEALTH_PERIOD_SECONDS = 5.0

@@ -1,7 +1,6 @@
 """A model on a Ray cluster, as an Embedder: tokenised and cut here, embedded by a replica there."""
 
 import asyncio
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,13 +14,13 @@ from gateway.cluster.client_process import RayClientProcess
 from gateway.cluster.message import ClusterStatus, EmbedCall, EmbedRefusal, EmbedResult, ReplicaInfo
 from gateway.cluster.packing import pack
 from gateway.cluster.ray_client import ClientConfig
-from gateway.cluster.settings import RaySettings
+from gateway.cluster.settings import BACKEND, RaySettings
 from gateway.config import LimitSettings
 from gateway.embedding.backend import BackendContext
 from gateway.embedding.embedder import Description, Health, Inputs, Prepared, Vectors
 from gateway.engine.preprocessor import Preprocessor
 from gateway.engine.tokenizer import Tokenizer
-from gateway.errors import ConfigurationError, DeadlinePassed, ModelUnavailable, OperatorError, Overloaded, Unembeddable
+from gateway.errors import DeadlinePassed, ModelUnavailable, OperatorError, Overloaded, Unembeddable
 from gateway.log import get_logger
 
 UNAVAILABLE = "cluster_unavailable"  # what strangers are told of a cluster that is unavailable
@@ -30,19 +29,6 @@ AWAY_SECONDS = 5.0  # after which a client may ask again
 RETRIED = ("lost", "other_vectors")  # by another replica; the second of one that is just being replaced
 
 log = get_logger()
-
-
-class RayBackend:
-    """The backend of models that run on a Ray cluster."""
-
-    name = "ray"
-    settings = RaySettings
-
-    def build(self, settings: RaySettings, context: BackendContext) -> "RayEmbedder":
-        """Raises ConfigurationError where such a model cannot be served from here."""
-        if sys.platform == "win32":
-            raise ConfigurationError(f"models[{context.name}].backend: 'ray' needs Linux or macOS on the gateway's side")
-        return RayEmbedder(settings, context)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +59,18 @@ class RayEmbedder:
 
     async def start(self) -> None:
         """Waits for the cluster, however long it is unavailable. Raises OperatorError where ray is not installed."""
-        if find_spec("ray") is None:
+        try:
+            refuse_without_ray(self.name)
+        except OperatorError:
             self.state = Health("failed", "ray is not installed")
-            raise OperatorError(f"models[{self.name}]: backend 'ray' needs the package ray: pip install 'ray[serve]'")
+            raise
         self.state = Health("loading", "its Ray client is starting")
         self.replica_info = asyncio.get_running_loop().create_future()
         self.client.open()
         info = await self.replica_info
         self.warn_of_differences(info)
         self.preprocessor = await asyncio.get_running_loop().run_in_executor(self.pool, preprocessor_of, info, self.limits)
-        self.description = replace(info.description, backend=RayBackend.name)
+        self.description = replace(info.description, backend=BACKEND)
         self.set_health(Health("ready"))
 
     def on_status(self, news: ClusterStatus) -> None:
@@ -193,6 +181,12 @@ class RayEmbedder:
         self.state = Health("failed", "closed")
         await self.client.close()
         self.pool.shutdown(wait=False, cancel_futures=True)
+
+
+def refuse_without_ray(name: str) -> None:
+    """Raises OperatorError where ray is not installed."""
+    if find_spec("ray") is None:
+        raise OperatorError(f"models[{name}]: backend '{BACKEND}' needs the package ray: pip install 'ray[serve]'")
 
 
 def preprocessor_of(info: ReplicaInfo, limits: LimitSettings) -> Preprocessor:

@@ -6,7 +6,7 @@ refused. A member that fails, or is too slow, hands its request to the next; wha
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, TypeVar
 
@@ -14,7 +14,15 @@ from msgspec import Meta, Struct
 
 from gateway.config import ModelRow
 from gateway.config.typed import convert
-from gateway.embedding.backend import BackendContext
+from gateway.embedding.backend import (
+    Backend,
+    BackendContext,
+    BoundBackend,
+    Compiled,
+    CompileProgress,
+    ConnectionCheck,
+    Preview,
+)
 from gateway.embedding.embedder import Description, Embedder, Health, Inputs, Prepared, Vectors, Verified
 from gateway.embedding.equivalence import Rows, check_equivalent, differ, probe_vectors
 from gateway.embedding.loading import wait_settled
@@ -50,19 +58,42 @@ class FailoverSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ]
 
 
-class FailoverBackend:
-    """The backend of models that several servers have."""
+class FailoverBackend(Backend):
+    """The backend of models that several servers have. What it is asked it passes on to each of its members."""
 
     name = "group"
     settings = FailoverSettings
+    has_cache = True  # of each member: its vectors are its own
 
     def build(self, settings: FailoverSettings, context: BackendContext) -> "FailoverEmbedder":
         """Raises ConfigurationError for a member that is wrong."""
-        members = [member_of(number, table, context) for number, table in enumerate(settings.members, start=1)]
-        for number, member in enumerate(members):
-            if member.name in {other.name for other in members[:number]}:
-                raise ConfigurationError(f"models[{context.name}].members: the name '{member.name}' is used twice")
+        models = {name: member.build() for name, member in members_of(settings, context).items()}
+        members = [Member(name, model.embedder, model.built or model.embedder) for name, model in models.items()]
         return FailoverEmbedder(context.name, members, context.metrics)
+
+    def check(self, settings: FailoverSettings, context: BackendContext) -> None:
+        for member in members_of(settings, context).values():
+            member.check()
+
+    def connections(self, settings: FailoverSettings, context: BackendContext) -> Iterator[ConnectionCheck]:
+        for member in members_of(settings, context).values():
+            yield from member.connections()
+
+    def compile(self, settings: FailoverSettings, context: BackendContext, progress: CompileProgress) -> Iterator[Compiled]:
+        for member in members_of(settings, context).values():
+            yield from member.compile(progress)
+
+    def preview(self, settings: FailoverSettings, context: BackendContext) -> Preview:
+        members = members_of(settings, context).items()
+        return Preview(source=self.name, state="; ".join(f"{name}: {member.preview().state}" for name, member in members))
+
+    def is_local(self, settings: FailoverSettings, context: BackendContext) -> bool:
+        """Where one member is: it may be the one that serves."""
+        return any(member.is_local() for member in members_of(settings, context).values())
+
+    def find_compiled(self, settings: FailoverSettings, context: BackendContext, fingerprint: str) -> Embedder | None:
+        found = (member.find_compiled(fingerprint) for member in members_of(settings, context).values())
+        return next((embedder for embedder in found if embedder is not None), None)
 
 
 @dataclass(slots=True)
@@ -85,7 +116,18 @@ class Member:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-def member_of(number: int, table: dict[str, Any], context: BackendContext) -> Member:
+def members_of(settings: FailoverSettings, context: BackendContext) -> dict[str, BoundBackend]:
+    """By their names, in the order they are asked. Raises ConfigurationError for a member that is wrong."""
+    members: dict[str, BoundBackend] = {}
+    for number, table in enumerate(settings.members, start=1):
+        name, member = member_of(number, table, context)
+        if name in members:
+            raise ConfigurationError(f"models[{context.name}].members: the name '{name}' is used twice")
+        members[name] = member
+    return members
+
+
+def member_of(number: int, table: dict[str, Any], context: BackendContext) -> tuple[str, BoundBackend]:
     where = f"models[{context.name}].members[{number - 1}]"
     own = {name: value for name, value in table.items() if name in {"backend", "name"}}
     row = convert(own, MemberRow, where=where)
@@ -93,8 +135,7 @@ def member_of(number: int, table: dict[str, Any], context: BackendContext) -> Me
         raise ConfigurationError(f"{where}.backend: a group cannot be a member of a group")
     name = row.name or f"{number}-{row.backend}"
     settings = {name: value for name, value in table.items() if name not in own}
-    model = context.member(ModelRow(name=f"{context.name}/{name}", backend=row.backend, settings=settings))
-    return Member(name, model.embedder, model.built or model.embedder)
+    return name, context.member(ModelRow(name=f"{context.name}/{name}", backend=row.backend, settings=settings))
 
 
 class FailoverEmbedder:

@@ -1,6 +1,7 @@
 """This machine: models that are loaded here, and the one road their inputs share. Knows no HTTP and no keys.
 
 embedder          the Embedder: prepare, queue, join
+backend           the backend `sentence-transformers`: what commands ask of a row that is not loaded
 settings          what a model row may hold
 preprocessor      texts into counted, checked windows of token ids
 tokenizer         text -> token ids

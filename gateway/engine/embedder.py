@@ -26,7 +26,7 @@ from gateway.engine.fidelity import PROOF_TEXT, UNFAITHFUL, Proof, cosines, proo
 from gateway.engine.identity import Identity
 from gateway.engine.preprocessor import Preprocessor, Windows
 from gateway.engine.runtime import LoadedModel
-from gateway.engine.settings import LocalSettings
+from gateway.engine.settings import BACKEND, LocalSettings
 from gateway.engine.tokenizer import Tokenizer
 from gateway.engine.work import AllZero, NotFinite, TooLarge, Work
 from gateway.errors import GatewayError, ModelUnavailable, OperatorError, Overloaded, Unembeddable
@@ -41,16 +41,6 @@ WARMUP_LENGTHS = (8, 16, 24, 32, 40, 48, 64, 96, 128, 256)
 log = get_logger()
 
 
-class SentenceTransformersBackend:
-    """The backend of models that sentence-transformers can load."""
-
-    name = "sentence-transformers"
-    settings = LocalSettings
-
-    def build(self, settings: LocalSettings, context: BackendContext) -> "LocalEmbedder":
-        return LocalEmbedder(settings, context)
-
-
 class LocalEmbedder:
     """An Embedder over the encoders of one model, a device thread each, all fed by one batcher."""
 
@@ -61,8 +51,7 @@ class LocalEmbedder:
         self.limits = context.limits
         self.engine = context.engine
         self.metrics = context.metrics
-        own = context.engine.models_dir
-        self.artifacts = ArtifactStore(Path(own) if own else context.data_dir / "models")
+        self.artifacts = artifacts_of(context)
         self.state = Health("loading", f"{settings.source}: not started")
         self.pool = ThreadPoolExecutor(TOKENIZER_THREADS, thread_name_prefix=f"tokenizer-{self.name}")
         self.devices: list[Device] = []
@@ -156,7 +145,7 @@ class LocalEmbedder:
             identity, self.info.network, self.settings, runtime=self.info.runtime, precision=self.info.precision
         )
         return Description(
-            backend=SentenceTransformersBackend.name,
+            backend=BACKEND,
             source=self.settings.source,
             dimensions=self.info.network.dimensions,
             max_tokens=self.info.network.max_tokens,
@@ -263,6 +252,12 @@ class LocalEmbedder:
         deadline = time.monotonic() + JOIN_SECONDS
         for device in self.devices:
             device.join(max(0.0, deadline - time.monotonic()))
+
+
+def artifacts_of(context: BackendContext) -> ArtifactStore:
+    """Where compiled models are kept."""
+    own = context.engine.models_dir
+    return ArtifactStore(Path(own) if own else context.data_dir / "models")
 
 
 def fingerprint_of(

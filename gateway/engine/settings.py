@@ -6,6 +6,8 @@ from msgspec import Meta, Struct
 
 from gateway.config import InstructionFormat, LongInput, PromptName
 
+BACKEND = "sentence-transformers"  # its name
+
 
 class LocalSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     source: Annotated[str, Meta(min_length=1, description="A folder with the model's files, or its id on the Hugging Face hub.")]

@@ -1,9 +1,10 @@
 """The backends whose models are on other servers: a row each."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
-from gateway.embedding.backend import BackendContext
+from gateway.embedding.backend import Backend, BackendContext, Compiled, CompileProgress, ConnectionCheck
 from gateway.upstream.dialect import Dialect
 from gateway.upstream.ollama import OLLAMA
 from gateway.upstream.openai import OPENAI
@@ -14,22 +15,32 @@ if TYPE_CHECKING:
     from gateway.upstream.embedder import UpstreamEmbedder
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamBackend:
-    """Follows Backend, by the name of its dialect."""
+class UpstreamBackend(Backend):
+    """Has the name of its dialect."""
 
-    dialect: Dialect
-    settings: type[AnySettings]
-
-    @property
-    def name(self) -> str:
-        return self.dialect.name
+    def __init__(self, dialect: Dialect, settings: type[AnySettings]) -> None:
+        self.dialect = dialect
+        self.name = dialect.name
+        self.settings = settings
 
     def build(self, settings: AnySettings, context: BackendContext) -> "UpstreamEmbedder":
         """A gateway without other servers does not import aiohttp: 8 MB, and 80 ms of its start."""
         from gateway.upstream.embedder import UpstreamEmbedder  # noqa: PLC0415 - as said
 
         return UpstreamEmbedder(settings, self.dialect, context)
+
+    def check(self, settings: AnySettings, context: BackendContext) -> None:
+        """Raises OperatorError for a secret that is nowhere, or a file of authorities that cannot be read."""
+        self.build(settings, context).check()
+
+    def connections(self, settings: AnySettings, context: BackendContext) -> Iterator[ConnectionCheck]:
+        """Each of its addresses."""
+        embedder = self.build(settings, context)
+        for endpoint in embedder.endpoints.endpoints:
+            yield ConnectionCheck(f"models[{context.name}] at {endpoint.label}", partial(embedder.reach, endpoint))
+
+    def compile(self, settings: AnySettings, context: BackendContext, progress: CompileProgress) -> Iterator[Compiled]:  # noqa: ARG002
+        yield Compiled(context.name, "nothing to compile: it is not served on this machine")
 
 
 UPSTREAM_BACKENDS = (

@@ -37,7 +37,7 @@ from gateway.upstream.reach import Reach
 from gateway.upstream.settings import AnySettings
 from gateway.upstream.signature import signature_of
 from gateway.upstream.space import Space, Spaces
-from gateway.upstream.transport import Transport, TransportOptions
+from gateway.upstream.transport import Transport, TransportOptions, tls
 from gateway.upstream.truncation import FIRST_WORDS
 from gateway.upstream.watch import Watch
 
@@ -120,6 +120,10 @@ class UpstreamEmbedder:
         if self.watch is None or self.watch.space is None:
             raise ModelLoading(self.name)
         return self.watch.space
+
+    def check(self) -> None:
+        """Raises OperatorError for what is missing here before anybody is asked: a secret, or a file of authorities."""
+        tls(self.route().ca_file)
 
     def route(self) -> TransportOptions:
         settings = self.settings

@@ -1,14 +1,18 @@
 """`gateway config`: checked, shown without secrets, explained."""
 
+import json
 import tomllib
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from msgspec.structs import replace
 
 from gateway.build import BUILTIN_BACKENDS
+from gateway.cli import cli
 from gateway.config import Config, ModelRow, load
-from gateway.embedding.backend import backend_of
+from gateway.embedding.registry import backend_of
+from gateway.errors import OperatorError
 from gateway.tests.cli.conftest import Command, told
 
 PLAIN = "a-key-somebody-else-made"
@@ -94,3 +98,65 @@ def test_commands_refuse_a_wrong_configuration_alike(gateway: Command, tmp_path:
     lines = {told(gateway(*command.split(), "--config", path)) for command in COMMANDS}
     assert lines == {"gateway: unknown setting 'server.prot': did you mean 'port'?"}
     assert not (tmp_path / "data").exists()
+
+
+OTHER = {"backend": "tei", "url": "http://127.0.0.1:9"}
+LACKING = {
+    "a key that is set nowhere": (
+        {"backend": "openai", "url": "https://127.0.0.1:9/v1", "key": {"env": "NOT_SET_ANYWHERE"}},
+        r"models[{}].key: the environment variable NOT_SET_ANYWHERE, named as a secret, is not set",
+    ),
+    "a key in a file that is not there": (
+        {"backend": "ollama", "url": "http://127.0.0.1:9", "key": {"file": "no-such-key"}},
+        r"models[{}].key: ",
+    ),
+    "a header's secret": (
+        {"backend": "tei", "url": "http://127.0.0.1:9", "headers": {"x-team": {"env": "NOT_SET_ANYWHERE"}}},
+        r"models[{}].x-team: the environment variable NOT_SET_ANYWHERE, named as a secret, is not set",
+    ),
+    "a file of authorities": (
+        {"backend": "openai", "url": "https://127.0.0.1:9/v1", "ca_file": "no-such-authorities.pem"},
+        r"models[{}]: ca_file: no-such-authorities.pem cannot be read",
+    ),
+    "a folder": ({"source": "./no-such-folder"}, r"models[{}]: the model folder no-such-folder does not exist"),
+    "files, and leave to fetch them": (
+        {"source": "nobody/has-such-a-model", "download": False},
+        r"models[{}]: the weights of 'nobody/has-such-a-model' are not on this machine",
+    ),
+    "a runtime for its device": (
+        {"source": "sentence-transformers/all-MiniLM-L6-v2", "runtime": "openvino", "device": "cuda"},
+        r"models[{}]: runtime 'openvino' is for the CPU",
+    ),
+}
+
+
+def checked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *rows: dict[str, object]) -> Exception | str:
+    """What `gateway config check` raises, or says."""
+    monkeypatch.chdir(tmp_path)
+    environ = {"GATEWAY_DATA_DIR": str(tmp_path / "data"), "GATEWAY__MODELS": json.dumps(rows)}
+    ended = CliRunner().invoke(cli, ["config", "check"], env=environ)
+    return ended.exception or ended.output
+
+
+@pytest.mark.parametrize("place", ["alone", "first", "last"])
+@pytest.mark.parametrize("case", LACKING)
+def test_what_a_row_lacks_is_told_of_it_alone_and_as_a_member(monkeypatch, tmp_path, case: str, place: str):
+    row, words = LACKING[case]
+    member = {"backend": "sentence-transformers", "name": "lacking", **row}
+    members = [member, OTHER] if place == "first" else [OTHER, member]
+    found = checked(monkeypatch, tmp_path, {"name": "m", **row} if place == "alone" else group(members))
+    assert isinstance(found, OperatorError)
+    assert str(found).startswith(words.format("m" if place == "alone" else "m/lacking"))
+    assert str(found).count("models[") == 1
+
+
+def test_a_group_that_lacks_nothing_is_ok(monkeypatch, tmp_path):
+    monkeypatch.setenv("THEIR_KEY", "their-key")
+    paid = {"backend": "openai", "url": "https://127.0.0.1:9/v1", "key": {"env": "THEIR_KEY"}}
+    local = {"backend": "sentence-transformers", "source": "sentence-transformers/all-MiniLM-L6-v2"}
+    assert checked(monkeypatch, tmp_path, group([paid, OTHER, local])) == "ok: m\n"
+    assert not (tmp_path / "data").exists()
+
+
+def group(members: list[dict[str, object]]) -> dict[str, object]:
+    return {"name": "m", "backend": "group", "members": members}

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 import pytest
 
 from gateway.cli import connect
-from gateway.cli.connect import Check, outcome_of
+from gateway.cli.connect import outcome_of
+from gateway.embedding.backend import ConnectionCheck
 from gateway.testing.postgres import Postgres
 from gateway.testing.redis_server import RedisServer
 from gateway.tests.cli.conftest import Command
@@ -182,7 +183,7 @@ async def test_what_never_answers_is_given_up_at_the_deadline(monkeypatch):
         release.wait(30)
         return ""
 
-    outcome = await outcome_of(Check("it", lambda: connect.in_thread(hang)))
+    outcome = await outcome_of(ConnectionCheck("it", lambda: connect.in_thread(hang)))
     release.set()
     assert str(outcome) == "it: FAILED: no answer within 0.05 seconds"
 

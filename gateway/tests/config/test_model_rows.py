@@ -7,7 +7,7 @@ import pytest
 from gateway.build import BUILTIN_BACKENDS
 from gateway.config import ModelRow, load
 from gateway.config.settings import BUILTIN_MODELS
-from gateway.embedding.backend import backend_of
+from gateway.embedding.registry import backend_of
 from gateway.errors import ConfigurationError
 
 BACKENDS = {backend.name: backend for backend in BUILTIN_BACKENDS}

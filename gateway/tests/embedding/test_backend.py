@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.embedding.backend import installed_backends
-from gateway.engine.embedder import SentenceTransformersBackend
+from gateway.embedding.registry import installed_backends
+from gateway.engine.backend import SentenceTransformersBackend
 
 CONFIG = """
 auth = "none"

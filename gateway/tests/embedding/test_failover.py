@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from gateway.config import EngineSettings, LimitSettings, ModelRow
-from gateway.embedding.backend import BackendContext
+from gateway.embedding.backend import BackendContext, BoundBackend
 from gateway.embedding.cache import VectorCache
 from gateway.embedding.cached import CachedEmbedder
 from gateway.embedding.embedder import Health, Inputs, Vectors
 from gateway.embedding.failover import REST_SECONDS, FailoverBackend, FailoverEmbedder, FailoverSettings, Member
-from gateway.embedding.model import Model
+from gateway.embedding.registry import complete
 from gateway.errors import ConfigurationError, DeadlinePassed, GatewayError, InputTooLong, OperatorError, Overloaded, Unembeddable
 from gateway.metrics import Metrics
-from gateway.testing.fakes import FakeClock, FakeEmbedder
+from gateway.testing.fakes import FakeBackend, FakeClock, FakeEmbedder, FakeSettings
 
 OURS = "f" * 24 + ".openvino-bfloat16"
 BOUND_SECONDS = 10
@@ -304,8 +304,8 @@ async def test_it_has_failed_when_every_member_has():
     assert group.health().state == "failed"
 
 
-def context(**more):
-    return BackendContext("m", LimitSettings(), EngineSettings(), Metrics().of_model("m"), None, **more)
+def context(name="m", **more):
+    return BackendContext(name, LimitSettings(), EngineSettings(), Metrics().of_model("m"), None, **more)
 
 
 @pytest.mark.parametrize(
@@ -318,9 +318,14 @@ def context(**more):
     ],
 )
 def test_members_that_are_written_wrongly_are_refused_by_name(tables, words):
-    member = lambda row: Model(row, FakeEmbedder())  # noqa: E731
     with pytest.raises(ConfigurationError, match=words):
-        FailoverBackend().build(FailoverSettings(members=tables), context(member=member))
+        FailoverBackend().build(FailoverSettings(members=tables), context(member=bound))
+
+
+def bound(row):
+    return BoundBackend(
+        row, complete(FakeBackend(**{row.name: FakeEmbedder()}), "fake"), FakeSettings(), context(row.name), lambda made: made
+    )
 
 
 def test_a_members_row_is_its_backends_own():
@@ -328,7 +333,7 @@ def test_a_members_row_is_its_backends_own():
 
     def member(row):
         rows.append(row)
-        return Model(row, FakeEmbedder())
+        return bound(row)
 
     tables = [{"backend": "tei", "url": "http://a"}, {"backend": "openai", "name": "paid", "url": "http://b"}]
     group = FailoverBackend().build(FailoverSettings(members=tables), context(member=member))

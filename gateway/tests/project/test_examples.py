@@ -7,8 +7,8 @@ import pytest
 from gateway.build import BUILTIN_BACKENDS, refuse_misread_names
 from gateway.cli.add import READY
 from gateway.config import load
-from gateway.embedding.backend import backend_of
 from gateway.embedding.catalog import Catalog, Model
+from gateway.embedding.registry import backend_of
 from gateway.testing.fakes import FakeEmbedder
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "deploy" / "examples").glob("*.toml"))

@@ -1,0 +1,77 @@
+"""The backend `sentence-transformers`: models that are loaded on this machine."""
+
+from collections.abc import Iterator
+
+from gateway.embedding.backend import UNKNOWN, Backend, BackendContext, Compiled, CompileProgress, Preview
+from gateway.engine import artifact, runtime
+from gateway.engine.artifact import ArtifactStore
+from gateway.engine.compiler import STEPS, CompileProcess
+from gateway.engine.embedder import LocalEmbedder, artifacts_of
+from gateway.engine.settings import BACKEND, LocalSettings
+
+
+class SentenceTransformersBackend(Backend):
+    """The backend of models that sentence-transformers can load."""
+
+    name = BACKEND
+    settings = LocalSettings
+
+    def build(self, settings: LocalSettings, context: BackendContext) -> LocalEmbedder:
+        return LocalEmbedder(settings, context)
+
+    def check(self, settings: LocalSettings, context: BackendContext) -> None:
+        """Raises OperatorError where its files are nowhere and may not be fetched, or its runtime cannot do what is asked."""
+        runtime.compiles(settings)
+        runtime.check_files(settings, artifacts_of(context))
+
+    def compile(self, settings: LocalSettings, context: BackendContext, progress: CompileProgress) -> Iterator[Compiled]:
+        yield Compiled(context.name, compiled(settings, context, progress))
+
+    def preview(self, settings: LocalSettings, context: BackendContext) -> Preview:
+        return known(settings, artifacts_of(context))
+
+    def is_local(self, settings: LocalSettings, context: BackendContext) -> bool:  # noqa: ARG002 - as of each Backend
+        return True
+
+    def find_compiled(self, settings: LocalSettings, context: BackendContext, fingerprint: str) -> LocalEmbedder | None:
+        return LocalEmbedder(settings, context).from_fingerprint(fingerprint)
+
+
+def compiled(settings: LocalSettings, context: BackendContext, progress: CompileProgress) -> str:
+    """The artifact's folder, made if it was not there; or why there is none."""
+    artifacts = artifacts_of(context)
+    runtime.check_files(settings, artifacts)
+    if not runtime.compiles(settings):
+        return "nothing to compile: it runs through torch"
+
+    def begin(step: str) -> None:
+        progress(context.name, step, share=(STEPS.index(step) + 1) / len(STEPS))
+
+    place = runtime.artifact_for(context.name, settings, artifacts, progress=begin, child=CompileProcess())
+    manifest = artifact.read(place)
+    if manifest is not None and manifest.runtime == "torch":
+        return f"measured, and served through torch: {manifest.fallback}"
+    return str(place)
+
+
+def known(settings: LocalSettings, artifacts: ArtifactStore) -> Preview:
+    """From the compiled model, where there is one. Its state also says how a folder without modules.json is pooled."""
+    is_compiled = runtime.compiles(settings)
+    manifest = runtime.known_artifact(settings, artifacts)
+    pooling = runtime.default_pooling(settings)
+    bare = f"; no modules.json: {pooling}" if pooling else ""
+    if manifest is None and is_compiled:
+        return Preview(settings.source, runtime="openvino", device="cpu", state=f"not compiled{bare}")
+    if manifest is None:
+        return Preview(settings.source, runtime="torch", device=settings.device, state=f"{UNKNOWN}{bare}")
+    return Preview(
+        settings.source,
+        runtime=manifest.runtime,
+        device="cpu",
+        precision=manifest.precision,
+        dimensions=manifest.network.dimensions,
+        max_tokens=manifest.network.max_tokens,
+        fidelity=round(manifest.fidelity, 6),
+        state=("compiled" if manifest.runtime == "openvino" else "measured") + bare,
+        fallback=manifest.fallback or None,
+    )
