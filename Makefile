@@ -20,12 +20,17 @@ BENCH ?=
 SOAK ?=
 CHAOS ?=
 URL ?=
+# One room's tests: make test ROOM=access, ROOM=access/keys, ROOM=engine/test_batcher.py.
+ROOM ?=
+# How many processes run the tests. A process loads its own models: some 2 GB.
+JOBS ?= 2
+COMPAT_PYTEST := $(COMPAT_VENV)/bin/python -m pytest -c compat_tests/pytest.ini
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-cluster check format proof bench bench-peers bench-cluster gpu-pack test-gpu soak chaos-network compat-setup clean
+.PHONY: help setup run test test-fast test-cluster check format proof bench bench-peers bench-cluster gpu-pack test-gpu soak chaos-network compat-setup clean
 
 help: ## List the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.gateway ## Install the gateway into .venv
 
@@ -33,10 +38,17 @@ run: $(VENV)/.gateway ## Start a gateway with all-MiniLM-L6-v2 on http://127.0.0
 	@$(BIN)/gateway keys create --if-none
 	@exec $(BIN)/gateway serve
 
-test: $(VENV)/.dev compat-setup ## Run all tests: the rooms', a Ray cluster's, then real clients against a real server
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev $(if $(ROOM),,compat-setup) ## Run all tests: the rooms', a Ray cluster's, then real clients. One room's: make test ROOM=access
+ifneq ($(ROOM),)
+	$(BIN)/python -m pytest -m 'cluster or not cluster' gateway/tests/$(ROOM)
+else
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m pytest -m cluster gateway/tests/cluster
-	$(COMPAT_VENV)/bin/python -m pytest -c compat_tests/pytest.ini compat_tests
+	$(COMPAT_PYTEST) compat_tests
+endif
+
+test-fast: $(VENV)/.dev ## Run the tests that start no process and load no network, in under a minute
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -p gateway.tests.fast
 
 test-cluster: $(VENV)/.dev ## Run the tests that start a Ray cluster of two nodes alone
 	$(BIN)/python -m pytest -m cluster gateway/tests/cluster
@@ -52,7 +64,7 @@ format: $(VENV)/.dev ## Format the code
 	$(BIN)/ruff format .
 
 proof: $(VENV)/.dev compat-setup ## Prove deploy/: images' packages in clean environments, manifests, rules, dashboards, stops under load
-	PROOF=1 $(COMPAT_VENV)/bin/python -m pytest -c compat_tests/pytest.ini compat_tests/deploy -s
+	PROOF=1 $(COMPAT_PYTEST) compat_tests/deploy -s
 
 bench: $(VENV)/.bench ## Measure this machine: every bar beside its target, and a chart
 	$(BIN)/python -m benchmarks $(BENCH)

@@ -11,6 +11,7 @@ postgres          a PostgreSQL server of one's own
 redis_server      a Redis of one's own
 ray_cluster       a Ray cluster of several nodes, and a load that checks every vector
 model_folders     small model folders of many kinds
+small_model       a BERT of two layers, made on the spot
 architectures     small models of many architectures
 multilingual      sentences in many languages, and models made from them
 """

@@ -7,11 +7,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from gateway.config import EngineSettings, LimitSettings
 from gateway.embedding.backend import BackendContext
@@ -26,31 +21,6 @@ from gateway.errors import Overloaded
 from gateway.metrics import Metrics
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-WORDS = [
-    "the",
-    "a",
-    "of",
-    "and",
-    "to",
-    "in",
-    "is",
-    "it",
-    "on",
-    "we",
-    "you",
-    "server",
-    "model",
-    "vector",
-    "text",
-    "word",
-    "query",
-    "passage",
-    "long",
-    "short",
-    "red",
-    "green",
-    "blue",
-]
 
 
 # Compiled models of this run, kept among its tests: each takes ten seconds to make.
@@ -77,6 +47,8 @@ async def embedded(local, *texts, **more):
 @pytest.fixture(scope="session")
 def reference():
     """sentence-transformers itself, float32 on the CPU."""
+    from sentence_transformers import SentenceTransformer
+
     return SentenceTransformer(str(folder_of(MINILM, download=False)), device="cpu", local_files_only=True)
 
 
@@ -96,36 +68,12 @@ def loaded(request):
     unload(local)
 
 
-def small_tokenizer():
-    """A token a word, for WORDS."""
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    vocabulary = {word: number for number, word in enumerate([*special, *WORDS, ":"])}
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, model_max_length=32, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
-    )
-
-
 @pytest.fixture(scope="session")
 def small_model(tmp_path_factory) -> Path:
     """A BERT of two layers with random weights, CLS pooling, no Normalize and two prompts, as sentence-transformers saves it."""
-    folder = tmp_path_factory.mktemp("small") / "transformer"
-    fast = small_tokenizer()
-    torch.manual_seed(7)
-    config = BertConfig(
-        vocab_size=len(fast), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
-        max_position_embeddings=64,
-    )  # fmt: skip
-    BertModel(config).save_pretrained(folder)
-    fast.save_pretrained(folder)
-    transformer = Transformer(str(folder), max_seq_length=32)
-    pooling = Pooling(32, pooling_mode="cls")
-    whole = SentenceTransformer(modules=[transformer, pooling], prompts={"query": "query: ", "document": "passage: "}, device="cpu")
-    whole.save(str(folder.parent / "whole"), create_model_card=False)
-    return folder.parent / "whole"
+    from gateway.testing.small_model import save_small_model
+
+    return save_small_model(tmp_path_factory.mktemp("small"))
 
 
 @pytest.fixture(scope="session")

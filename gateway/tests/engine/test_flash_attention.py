@@ -18,7 +18,8 @@ from gateway.engine.encoder import EncoderInfo, NetworkInfo
 from gateway.engine.fidelity import probe_windows
 from gateway.engine.shape_buckets import FREE
 from gateway.engine.tokenizer import Tokenizer
-from gateway.tests.engine.conftest import embedded, local_of, small_tokenizer
+from gateway.testing.small_model import small_tokenizer
+from gateway.tests.engine.conftest import embedded, local_of
 from gateway.tests.engine.test_torch_encoder import has_cuda, minilm
 
 STAND_IN = "flash_attention_stand_in"

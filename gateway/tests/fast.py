@@ -1,0 +1,41 @@
+"""`pytest -p gateway.tests.fast`: the tests that start no process and load no network, for `make test-fast`.
+
+Nothing is marked by hand. Tests of commands and of processes are not collected; of the others, whatever starts a process or
+imports a library of networks is skipped, the moment it does.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+PROCESSES = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn"}
+NETWORKS = {"torch", "transformers", "sentence_transformers", "openvino", "ray"}  # some ten seconds each, before the first test
+COMMANDS = re.compile(r"^import subprocess$|^from gateway\.tests\.cli\.conftest import ", flags=re.MULTILINE)
+
+settings.register_profile("fast", max_examples=20)  # of 100
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    if collection_path.name == "processes":
+        return True
+    if collection_path.parent.name == "cli" and collection_path.suffix == ".py":
+        return COMMANDS.search(collection_path.read_text(encoding="utf-8")) is not None or None
+    return None
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """xdist's controller starts its workers, and runs no test itself."""
+    settings.load_profile("fast")
+    if not getattr(session.config.option, "numprocesses", None) or hasattr(session.config, "workerinput"):
+        sys.addaudithook(skip_what_is_slow)
+
+
+def skip_what_is_slow(event: str, arguments: tuple[object, ...]) -> None:
+    """An audit hook (PEP 578): what it raises goes up through the call that was to start or import something."""
+    if event in PROCESSES:
+        pytest.skip("starts a process", allow_module_level=True)
+    if event == "import" and arguments[0] in NETWORKS:
+        pytest.skip(f"imports {arguments[0]}", allow_module_level=True)
