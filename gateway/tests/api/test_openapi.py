@@ -4,7 +4,7 @@ import jsonschema
 import pytest
 
 from gateway.errors import Overloaded, Unembeddable
-from gateway.tests.api.test_error_responses import BAD_REQUESTS
+from gateway.tests.api.test_error_handler import BAD_REQUESTS
 
 
 @pytest.fixture

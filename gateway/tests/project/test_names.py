@@ -35,6 +35,35 @@ def test_every_folder_of_tests_is_a_room_or_says_what_else_it_is():
     assert folders - rooms <= BESIDE
 
 
+# Tests whose name is no module's beside them, and why.
+OF_NO_MODULE = {
+    "api/test_app_starting.py": "gateway/app.py, through the fixtures of this room",
+    "api/test_app_stopping.py": "gateway/app.py, through the fixtures of this room",
+    "api/test_app_traces.py": "gateway/app.py with gateway/tracing.py, through the fixtures of this room",
+    "cli/test_backup.py": "commands of deploy/operations.md, through the fixtures of this room",
+    "engine/test_gpu_program.py": "benchmarks/gpu, which is no room",
+}
+
+
+def is_named_for(stem: str, module: str) -> bool:
+    return stem == module or stem.startswith(f"{module}_")
+
+
+def test_a_tests_name_begins_with_a_module_beside_it():
+    """`gateway/a/b.py` has test_b.py or test_b_more.py in `gateway/tests/a`; test_a_more.py is for the room as a whole."""
+    strays = []
+    for path in TESTS.rglob("test_*.py"):
+        place = path.relative_to(TESTS)
+        if place.parts[0] in BESIDE:
+            continue
+        room, stem = ROOT / place.parent, path.stem.removeprefix("test_")
+        beside = {each.stem for each in room.glob("*.py")} | {each.parent.name for each in room.glob("*/__init__.py")}
+        beside = (beside | {room.name}) - {"__init__", "tests"}
+        if not any(is_named_for(stem, module) for module in beside):
+            strays.append(place.as_posix())
+    assert sorted(strays) == sorted(OF_NO_MODULE)
+
+
 def test_a_test_named_for_a_module_lies_in_that_modules_room():
     names = defaultdict(set)
     for path in modules():

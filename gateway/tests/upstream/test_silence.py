@@ -11,7 +11,7 @@ from gateway.testing import upstream_server as standin
 from gateway.testing.swallowing_proxy import SwallowingProxy
 from gateway.testing.upstream_server import Said, Standin
 from gateway.tests.upstream.conftest import built, embedded, over
-from gateway.tests.upstream.test_trouble import counted, saying
+from gateway.tests.upstream.test_dispatch_trouble import counted, saying
 from gateway.upstream import dispatch
 
 pytestmark = pytest.mark.timeout(60)

@@ -21,7 +21,7 @@ from gateway.testing.fakes import FakeEncoder
 from gateway.testing.gateway_thread import served
 from gateway.testing.socket_client import posted
 from gateway.tests.engine.conftest import embedded, inputs_of, local_of
-from gateway.tests.engine.test_any_model import made
+from gateway.tests.engine.test_engine_any_model import made
 
 TEXTS = ["the red server", "a", "we and you in the long text of a model"]
 dies = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

@@ -13,7 +13,7 @@ from gateway.tcp import NUM_PROBES
 from gateway.testing import upstream_server as standin
 from gateway.testing.upstream_server import Said
 from gateway.tests.upstream.conftest import embedded, over
-from gateway.tests.upstream.test_trouble import saying, until
+from gateway.tests.upstream.test_dispatch_trouble import saying, until
 from gateway.upstream.silence import Silence, unanswered_seconds
 
 

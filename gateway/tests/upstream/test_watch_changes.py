@@ -9,7 +9,7 @@ import pytest
 from gateway.embedding import failover
 from gateway.testing import socket_client as client
 from gateway.testing.upstream_server import Standin, Weights, serving_openai
-from gateway.tests.upstream.test_gateway import listening
+from gateway.tests.upstream.test_upstream_gateway import listening
 
 pytestmark = pytest.mark.timeout(90)
 OLD, NEW = Weights("a"), Weights("b")
@@ -75,7 +75,7 @@ async def test_a_pinned_row_refuses_other_vectors_and_serves_again_when_its_own_
 def pinned_gateway(tmp_path, row, fingerprint):
     from gateway.app import Gateway
     from gateway.config import AuthSettings, CacheSettings, Config, ModelRow, ServerSettings, StoreSettings
-    from gateway.tests.upstream.test_gateway import Running
+    from gateway.tests.upstream.test_upstream_gateway import Running
 
     config = Config(
         server=ServerSettings(port=0),

@@ -14,7 +14,7 @@ from gateway.config import AuthSettings, Config, EngineSettings, ModelRow, Store
 from gateway.engine.fidelity import cosines
 from gateway.testing.multilingual import EMOJI, FIRST, LAST, MIXED, READS, SENTENCES, all_sentences, made
 from gateway.tests.engine.conftest import DATA, embedded, local_of
-from gateway.tests.wire.test_ranks import ENCODING
+from gateway.tests.wire.test_token_ids_ranks import ENCODING
 
 TEXTS = [*all_sentences(), EMOJI, MIXED, " 在北京 ", "ﬁne ½ Ⅻ ｱｲｳ", "e\u0301 é", "\u200f\u200e", "x" * 400]
 ASKED = [SENTENCES["Chinese"][0], SENTENCES["Arabic"][0], SENTENCES["Hindi"][0], EMOJI, MIXED]
