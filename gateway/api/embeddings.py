@@ -209,7 +209,7 @@ def too_many_dimensions(asked: int, model: Model, *, param: str) -> InvalidValue
 
 
 def headers_of(
-    asked: EmbeddingsRequest, model: Model, prepared: Prepared, vectors: Vectors, stages: StageSeconds
+    asked: EmbeddingsRequest, model: Model, prepared: Prepared[object], vectors: Vectors, stages: StageSeconds
 ) -> dict[str, str]:
     return {
         "openai-model": ascii_only(asked.model if asked.model in model.row.names else model.name),
@@ -222,7 +222,7 @@ def headers_of(
     }
 
 
-def long_inputs_header(prepared: Prepared) -> dict[str, Any]:
+def long_inputs_header(prepared: Prepared[object]) -> dict[str, Any]:
     num_long = sum(prepared.is_long)
     treatment = "chunked" if prepared.rule == "chunk" else "shortened"
     return {"x-gateway-long-inputs": f"{treatment}={num_long}"} if num_long else {}

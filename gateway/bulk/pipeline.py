@@ -13,6 +13,7 @@ from gateway.bulk.shard import Shard, shards
 from gateway.bulk.source import Format, JSONLines, RowSource, TextLines
 from gateway.bulk.table import Table
 from gateway.bulk.worker import BulkWorker, ShardResult
+from gateway.embedding.embedder import WorkT
 from gateway.errors import OperatorError
 
 AHEAD = 1  # shards that are prepared while those in flight are embedded
@@ -33,7 +34,7 @@ def open_source(path: Path, form: Format, columns: Columns) -> RowSource:
 
 
 async def embed_all(
-    source: RowSource, worker: BulkWorker, journal: Journal, *, in_flight: int, show: Callable[[Checkpoint], None]
+    source: RowSource, worker: BulkWorker[WorkT], journal: Journal, *, in_flight: int, show: Callable[[Checkpoint], None]
 ) -> None:
     """From where the journal ends to the end of the source. Raises OperatorError; cancelled, it leaves whole shards.
 

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from gateway.bulk.journal import RejectedRow
 from gateway.bulk.row import Id, Row
 from gateway.bulk.shard import Shard
 from gateway.config import LongInput
-from gateway.embedding.embedder import Embedder, Inputs, Prepared, Vectors
+from gateway.embedding.embedder import Embedder, Inputs, Prepared, Vectors, WorkT
 from gateway.embedding.vectors import ALL_ZERO, is_vector, truncate
 from gateway.errors import GatewayError, OperatorError, RequestTooLong
 
@@ -54,12 +54,12 @@ class EmbedOptions:
     layer_norm: bool = False  # before vectors are cut
 
 
-class BulkWorker:
+class BulkWorker(Generic[WorkT]):
     """At most `in_flight` shards are in the embedder's hands; others may be prepared meanwhile."""
 
     def __init__(
         self,
-        embedder: Embedder,
+        embedder: Embedder[WorkT],
         ask: EmbedOptions,
         *,
         in_flight: int,
@@ -89,7 +89,7 @@ class BulkWorker:
             tally.num_tokens,
         )
 
-    async def prepare_requests(self, rows: list[Row], tally: RowOutcomes) -> list[tuple[list[Row], Prepared]]:
+    async def prepare_requests(self, rows: list[Row], tally: RowOutcomes) -> list[tuple[list[Row], Prepared[WorkT]]]:
         """The requests that the rows are embedded by: one, unless that were too long.
 
         Rows that cannot be prepared are left out first, so that they do not scatter what is embedded together.
@@ -121,7 +121,7 @@ class BulkWorker:
             return []
         return rows
 
-    async def embed(self, rows: list[Row], prepared: Prepared, tally: RowOutcomes) -> None:
+    async def embed(self, rows: list[Row], prepared: Prepared[WorkT], tally: RowOutcomes) -> None:
         """A request that fails is halved until what fails is a row alone."""
         try:
             vectors = await self.retry(lambda: self.embedder.embed(prepared))
@@ -135,7 +135,7 @@ class BulkWorker:
             return
         self.count(rows, prepared, vectors, tally)
 
-    def count(self, rows: list[Row], prepared: Prepared, vectors: Vectors, tally: RowOutcomes) -> None:
+    def count(self, rows: list[Row], prepared: Prepared[WorkT], vectors: Vectors, tally: RowOutcomes) -> None:
         cut_rows = truncate(vectors.rows, self.ask.dimensions, normalize=True, layer_norm=self.ask.layer_norm)
         if cut_rows.shape != (len(rows), self.ask.dimensions):
             raise OperatorError(
@@ -148,7 +148,7 @@ class BulkWorker:
                 tally.reasons[row.number] = "its vector has values that are not numbers" if vector.any() else ALL_ZERO
         tally.num_tokens += sum(vectors.token_counts or prepared.token_counts)
 
-    async def prepare(self, rows: list[Row]) -> Prepared:
+    async def prepare(self, rows: list[Row]) -> Prepared[WorkT]:
         return await self.retry(lambda: self.embedder.prepare(self.inputs(rows)))
 
     def inputs(self, rows: list[Row]) -> Inputs:

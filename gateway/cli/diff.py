@@ -16,7 +16,7 @@ from gateway.cli.load.texts import sentences
 from gateway.cli.options import config_option
 from gateway.config import load
 from gateway.embedding.drift import Drift, measure_drift
-from gateway.embedding.embedder import Embedder, Inputs
+from gateway.embedding.embedder import Embedder, Inputs, WorkT
 from gateway.embedding.equivalence import PROBES
 from gateway.embedding.fingerprint import changes
 from gateway.embedding.vectors import Float32
@@ -121,7 +121,7 @@ async def side_of(text: str, gateway: Gateway, api_key_env: str | None) -> Side:
     return Side(text, None)
 
 
-async def embed_texts(embedder: Embedder) -> Float32:
+async def embed_texts(embedder: Embedder[WorkT]) -> Float32:
     inputs = Inputs(texts(), is_array=True, caller="diff", deadline=time.monotonic() + EMBED_SECONDS)
     return (await embedder.embed(await embedder.prepare(inputs))).rows
 

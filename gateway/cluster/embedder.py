@@ -112,7 +112,7 @@ class RayEmbedder:
         if differing:
             log.warning("deployed_otherwise", model=self.name, settings=differing, hint="what was deployed is in effect")
 
-    async def prepare(self, inputs: Inputs) -> Prepared:
+    async def prepare(self, inputs: Inputs) -> Prepared[PackedInputs]:
         started = time.perf_counter()
         self.preprocessor.refuse_too_many_characters(inputs)
         abandoned = threading.Event()
@@ -123,11 +123,11 @@ class RayEmbedder:
         prepared.stages["tokenize"] = time.perf_counter() - started
         return prepared
 
-    def prepare_packed(self, inputs: Inputs, abandoned: threading.Event) -> Prepared:
+    def prepare_packed(self, inputs: Inputs, abandoned: threading.Event) -> Prepared[PackedInputs]:
         prepared = self.preprocessor.prepare(inputs, abandoned)
-        return replace(prepared, work=PackedInputs(pack(inputs, prepared.work), self.describe().fingerprint))
+        return prepared.with_work(PackedInputs(pack(inputs, prepared.work), self.describe().fingerprint))
 
-    async def embed(self, prepared: Prepared) -> Vectors:
+    async def embed(self, prepared: Prepared[PackedInputs]) -> Vectors:
         """One replica's work; where it was lost in the middle of it, one more's, if there is time."""
         with self.metrics.cluster_call():
             answer, payload = await self.attempt(prepared)
@@ -140,7 +140,7 @@ class RayEmbedder:
         rows = np.frombuffer(payload, dtype=np.float32).reshape(-1, answer.dimensions)
         return Vectors(rows, answer.stages)
 
-    async def attempt(self, prepared: Prepared) -> tuple[EmbedResult | EmbedRefusal, bytes]:
+    async def attempt(self, prepared: Prepared[PackedInputs]) -> tuple[EmbedResult | EmbedRefusal, bytes]:
         """One call, counted by its outcome."""
         inputs, load = prepared.inputs, prepared.work
         outcome = "cancelled"
@@ -154,7 +154,7 @@ class RayEmbedder:
                 weight=inputs.weight,
                 service_class=inputs.service_class,
             )
-            answer, payload = await self.client.call(call, memoryview(load.packed).cast("B"))
+            answer, payload = await self.client.call(call, load.packed.data.cast("B"))
             outcome = "ok" if isinstance(answer, EmbedResult) else answer.code
         finally:
             self.metrics.record_cluster_call(outcome)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from gateway.config import EngineSettings, LimitSettings, ModelRow
-from gateway.embedding.embedder import Embedder
+from gateway.embedding.embedder import AnyEmbedder
 from gateway.embedding.model import Model
 from gateway.errors import OperatorError
 from gateway.metrics import ModelMetrics
@@ -97,7 +97,7 @@ class Backend(Protocol):
     has_cache: bool = False
 
     @abstractmethod
-    def build(self, settings: Any, context: BackendContext) -> Embedder:
+    def build(self, settings: Any, context: BackendContext) -> AnyEmbedder:
         """Cheap: no file is opened and nothing is loaded before `Embedder.start`."""
 
     def check(self, settings: Any, context: BackendContext) -> None:  # noqa: ARG002 - as in all that follow: for who overrides it
@@ -120,7 +120,7 @@ class Backend(Protocol):
         """Whether this machine computes the vectors: `gateway embed` then embeds one shard at a time, and waits for compiling."""
         return False
 
-    def find_compiled(self, settings: Any, context: BackendContext, fingerprint: str) -> Embedder | None:  # noqa: ARG002
+    def find_compiled(self, settings: Any, context: BackendContext, fingerprint: str) -> AnyEmbedder | None:  # noqa: ARG002
         """An embedder, started, of vectors that this row once had and that can still be made; None where it has none."""
         return None
 
@@ -136,7 +136,7 @@ class BoundBackend:
     backend: Backend
     settings: Struct
     context: BackendContext
-    cached: Callable[[Embedder], Embedder]
+    cached: Callable[[AnyEmbedder], AnyEmbedder]
 
     def build(self) -> Model:
         """Raises ConfigurationError."""
@@ -165,7 +165,7 @@ class BoundBackend:
     def is_local(self) -> bool:
         return self.backend.is_local(self.settings, self.context)
 
-    def find_compiled(self, fingerprint: str) -> Embedder | None:
+    def find_compiled(self, fingerprint: str) -> AnyEmbedder | None:
         return self.backend.find_compiled(self.settings, self.context, fingerprint)
 
 

@@ -11,11 +11,12 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Generic
 
 import numpy as np
 
 from gateway.embedding.cache import Entry, Key, VectorCache, keys_of, scope_of, seed_of
-from gateway.embedding.embedder import Description, Embedder, Health, Inputs, Prepared, StageSeconds, Vectors, Verified
+from gateway.embedding.embedder import Description, Embedder, Health, Inputs, Prepared, StageSeconds, Vectors, Verified, WorkT
 from gateway.errors import Overloaded, RequestTooLong
 from gateway.metrics import ModelMetrics
 
@@ -62,7 +63,7 @@ class InFlight:
 
 
 @dataclass(frozen=True, slots=True)
-class Deduplicated:
+class Deduplicated(Generic[WorkT]):
     """A request's inputs without repetitions. Input i is the one at `places[i]`; that one is first met at `first[place]`.
 
     `entries` are what the cache had when the request was prepared; `prepared` holds the others, `missing`, in that order. `about`
@@ -74,14 +75,14 @@ class Deduplicated:
     first: list[int]
     entries: list[Entry | None]
     missing: list[int]
-    prepared: Prepared | None
+    prepared: Prepared[WorkT] | None
     about: Description
 
 
-class CachedEmbedder:
+class CachedEmbedder(Generic[WorkT]):
     """An Embedder over another. A `cache` of 0 bytes shares nothing; repetitions inside a request are still embedded once."""
 
-    def __init__(self, embedder: Embedder, cache: VectorCache, *, max_request_tokens: int, metrics: ModelMetrics) -> None:
+    def __init__(self, embedder: Embedder[WorkT], cache: VectorCache, *, max_request_tokens: int, metrics: ModelMetrics) -> None:
         self.embedder = embedder
         self.verify = embedder.verify if isinstance(embedder, Verified) else None
         self.about: Description | None = None  # as it last was
@@ -99,7 +100,7 @@ class CachedEmbedder:
     async def start(self) -> None:
         await self.embedder.start()
 
-    async def prepare(self, inputs: Inputs) -> Prepared:
+    async def prepare(self, inputs: Inputs) -> Prepared[Deduplicated[WorkT]]:
         """As the embedder, whose own limits see the missing inputs alone; hits and repetitions are counted like the rest."""
         if self.verify is not None:
             await self.verify()
@@ -143,7 +144,7 @@ class CachedEmbedder:
             return await asyncio.to_thread(keys_of, inputs.texts, seed)
         return keys_of(inputs.texts, seed)
 
-    async def embed(self, prepared: Prepared) -> Vectors:
+    async def embed(self, prepared: Prepared[Deduplicated[WorkT]]) -> Vectors:
         for _ in range(MAX_BEGINNINGS):
             vectors = await self.collect(prepared)
             if self.is_current(prepared.work):
@@ -151,11 +152,11 @@ class CachedEmbedder:
             prepared = await self.prepare(prepared.inputs)
         raise Overloaded("The model was changed while it was asked.")
 
-    def is_current(self, distinct: Deduplicated) -> bool:
+    def is_current(self, distinct: Deduplicated[WorkT]) -> bool:
         return self.describe().scope == distinct.about.scope
 
-    async def collect(self, prepared: Prepared) -> Vectors:
-        distinct: Deduplicated = prepared.work
+    async def collect(self, prepared: Prepared[Deduplicated[WorkT]]) -> Vectors:
+        distinct = prepared.work
         entries = [entry or self.cache.get(key) for key, entry in zip(distinct.keys, distinct.entries, strict=True)]
         found = {place: entry for place, entry in enumerate(entries) if entry}
         num_hits = sum(place in found for place in distinct.places)
@@ -173,12 +174,12 @@ class CachedEmbedder:
             fingerprint=distinct.about.fingerprint,
         )
 
-    async def fill(self, found: dict[int, Entry], prepared: Prepared) -> StageSeconds:
+    async def fill(self, found: dict[int, Entry], prepared: Prepared[Deduplicated[WorkT]]) -> StageSeconds:
         """Gets the entries that are missing: from those who are making them, and by making the rest.
 
         Not from a bulk that is larger than this request: all of that would have to be waited for.
         """
-        distinct: Deduplicated = prepared.work
+        distinct = prepared.work
         missing = [place for place in distinct.missing if place not in found]
         most = max(FEW_INPUTS, len(distinct.keys))
         flying = {place: flight for place in missing if (flight := self.flights.get(distinct.keys[place]))}
@@ -200,7 +201,7 @@ class CachedEmbedder:
             stages = made.stages
         return stages
 
-    def launch(self, prepared: Prepared, places: list[int]) -> InFlight:
+    def launch(self, prepared: Prepared[Deduplicated[WorkT]], places: list[int]) -> InFlight:
         """Begins to embed what nobody is embedding."""
         task = asyncio.create_task(self.embed_missing(prepared, places), name="embed")
         flight = InFlight(task, [prepared.work.keys[place] for place in places])
@@ -218,9 +219,9 @@ class CachedEmbedder:
         if not flight.task.cancelled():
             flight.task.exception()  # those who wait raise it; where nobody is left, it counts as seen here
 
-    async def embed_missing(self, prepared: Prepared, places: list[int]) -> EmbeddedEntries:
+    async def embed_missing(self, prepared: Prepared[Deduplicated[WorkT]], places: list[int]) -> EmbeddedEntries:
         """Some distinct inputs, which go into the cache: with the counts that the work told, if it told any."""
-        distinct: Deduplicated = prepared.work
+        distinct = prepared.work
         inner = distinct.prepared
         if inner is None or places != distinct.missing:
             inner = await self.embedder.prepare(prepared.inputs.only([distinct.first[place] for place in places]))

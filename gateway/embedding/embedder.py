@@ -1,7 +1,7 @@
 """The seam everything hangs on: what goes into an embedder, what comes out, and what it tells about itself."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,9 @@ from gateway.config import LongInput, Task
 ServiceClass = Literal["interactive", "background"]
 State = Literal["loading", "ready", "failed"]
 StageSeconds = dict[str, float]
+
+WorkT = TypeVar("WorkT")
+WorkT_co = TypeVar("WorkT_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,26 +52,43 @@ class Inputs:
         return replace(self, texts=[self.texts[index] for index in indices], positions=positions)
 
 
+def no_work() -> Any:
+    """None, as the work of an embedder that needs no more than the inputs: Prepared[None]."""
+    return None
+
+
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(Generic[WorkT_co]):
     """Inputs that were checked and counted, before any work is done.
 
     `token_counts[i]` are the tokens of input i, special tokens included, long inputs in full; `is_long[i]` says that input i is
-    more than the model reads at once and that `rule` was applied. `num_cached_tokens` of them need no work. `work` is the
-    embedder's own.
+    more than the model reads at once and that `rule` was applied. `num_cached_tokens` of them need no work. `work` is what the
+    embedder made of the inputs, for its own `embed`; others only read the counts, of a Prepared[object].
     """
 
     inputs: Inputs
     token_counts: list[int]
     is_long: list[bool]
     rule: LongInput
-    work: Any = None
+    work: WorkT_co = field(default_factory=no_work)
     stages: StageSeconds = field(default_factory=dict)
     num_cached_tokens: int = 0
 
     @property
     def num_tokens(self) -> int:
         return sum(self.token_counts)
+
+    def with_work(self, work: WorkT) -> "Prepared[WorkT]":
+        """The same inputs, for an embedder that puts its own work around another's."""
+        return Prepared(
+            self.inputs,
+            self.token_counts,
+            self.is_long,
+            self.rule,
+            work=work,
+            stages=self.stages,
+            num_cached_tokens=self.num_cached_tokens,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +164,11 @@ class Verified(Protocol):
         """Before anything is served that it made earlier: afterwards `describe` is true. Raises Unavailable if it cannot tell."""
 
 
-class Embedder(Protocol):
-    """Turns inputs into vectors. Local, cached, remote and clustered embedders all look like this."""
+class Embedder(Protocol[WorkT]):
+    """Turns inputs into vectors. Local, cached, remote and clustered embedders all look like this.
+
+    What one has prepared only it can embed: WorkT is the type of that work.
+    """
 
     async def start(self) -> None:
         """Loads and warms up. May wait for what is unavailable, as long as `health` says so.
@@ -153,10 +176,10 @@ class Embedder(Protocol):
         Raises OperatorError saying what is missing; may then be called again, when it may be there.
         """
 
-    async def prepare(self, inputs: Inputs) -> Prepared:
+    async def prepare(self, inputs: Inputs) -> Prepared[WorkT]:
         """Tokenises or estimates, checks and counts. Raises InputTooLong, RequestTooLong or DeadlinePassed."""
 
-    async def embed(self, prepared: Prepared) -> Vectors:
+    async def embed(self, prepared: Prepared[WorkT]) -> Vectors:
         """Does the work. Raises Unavailable when full, late or broken, Unembeddable for an input without a vector."""
 
     def describe(self) -> Description:
@@ -167,3 +190,6 @@ class Embedder(Protocol):
 
     async def close(self) -> None:
         """Ends threads and connections; what still waits fails with Unavailable. May be called twice, or before `start`."""
+
+
+AnyEmbedder: TypeAlias = Embedder[Any]  # for who holds embedders of many kinds, and hands each what it prepared itself

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.embedding.embedder import Description, Embedder, Inputs
+from gateway.embedding.embedder import Description, Embedder, Inputs, WorkT
 from gateway.embedding.fingerprint import PARTS, changes
 from gateway.embedding.prompt import resolve_input_type
 from gateway.errors import OperatorError
@@ -32,7 +32,7 @@ PROBES = (
 Rows = NDArray[np.float32]
 
 
-async def probe_vectors(embedder: Embedder, names: Iterable[str] = ()) -> Rows:
+async def probe_vectors(embedder: Embedder[WorkT], names: Iterable[str] = ()) -> Rows:
     """The probes' vectors, shape (n, dimensions), float32, of length 1: without a prompt asked for, then with each of `names`.
 
     Raises as the embedder, and InvalidValue for a prompt that it has not.
@@ -42,7 +42,7 @@ async def probe_vectors(embedder: Embedder, names: Iterable[str] = ()) -> Rows:
     return np.concatenate(rows)
 
 
-async def probed_with(embedder: Embedder, input_type: str | None) -> Rows:
+async def probed_with(embedder: Embedder[WorkT], input_type: str | None) -> Rows:
     deadline = time.monotonic() + PROBE_SECONDS
     inputs = Inputs(list(PROBES), is_array=True, caller="group", deadline=deadline, input_type=input_type)
     return (await embedder.embed(await embedder.prepare(inputs))).rows

@@ -23,7 +23,7 @@ from gateway.embedding.backend import (
     ConnectionCheck,
     Preview,
 )
-from gateway.embedding.embedder import Description, Embedder, Health, Inputs, Prepared, Vectors, Verified
+from gateway.embedding.embedder import AnyEmbedder, Description, Health, Inputs, Prepared, Vectors, Verified
 from gateway.embedding.equivalence import Rows, check_equivalent, differ, probe_vectors
 from gateway.embedding.loading import wait_settled
 from gateway.errors import ConfigurationError, DeadlinePassed, GatewayError, InvalidValue, OperatorError, Overloaded
@@ -91,7 +91,7 @@ class FailoverBackend(Backend):
         """Where one member is: it may be the one that serves."""
         return any(member.is_local() for member in members_of(settings, context).values())
 
-    def find_compiled(self, settings: FailoverSettings, context: BackendContext, fingerprint: str) -> Embedder | None:
+    def find_compiled(self, settings: FailoverSettings, context: BackendContext, fingerprint: str) -> AnyEmbedder | None:
         found = (member.find_compiled(fingerprint) for member in members_of(settings, context).values())
         return next((embedder for embedder in found if embedder is not None), None)
 
@@ -105,8 +105,8 @@ class Member:
     """
 
     name: str
-    embedder: Embedder
-    built: Embedder
+    embedder: AnyEmbedder
+    built: AnyEmbedder
     task: asyncio.Task[None] | None = None  # its start
     is_checked: bool = False
     failure: OperatorError | None = None
@@ -136,6 +136,14 @@ def member_of(number: int, table: dict[str, Any], context: BackendContext) -> tu
     name = row.name or f"{number}-{row.backend}"
     settings = {name: value for name, value in table.items() if name not in own}
     return name, context.member(ModelRow(name=f"{context.name}/{name}", backend=row.backend, settings=settings))
+
+
+@dataclass(frozen=True, slots=True)
+class MemberWork:
+    """What `member` has prepared. Another one prepares anew."""
+
+    member: Member
+    prepared: Prepared[object]
 
 
 class FailoverEmbedder:
@@ -246,17 +254,18 @@ class FailoverEmbedder:
         log.info("group_member_back", model=self.name, member=member.name)
         return True
 
-    async def prepare(self, inputs: Inputs) -> Prepared:
-        """By the first member that can; `work` is whose it is."""
+    async def prepare(self, inputs: Inputs) -> Prepared[MemberWork]:
+        """By the first member that can."""
         member, prepared = await self.ask_member(inputs, lambda member: member.embedder.prepare(inputs))
-        return replace(prepared, work=(member, prepared))
+        return prepared.with_work(MemberWork(member, prepared))
 
-    async def embed(self, prepared: Prepared) -> Vectors:
-        chosen, own = prepared.work
-        inputs = prepared.inputs
+    async def embed(self, prepared: Prepared[MemberWork]) -> Vectors:
+        inputs, chosen = prepared.inputs, prepared.work
 
         async def embedded(member: Member) -> Vectors:
-            return await member.embedder.embed(own if member is chosen else await member.embedder.prepare(inputs))
+            return await member.embedder.embed(
+                chosen.prepared if member is chosen.member else await member.embedder.prepare(inputs)
+            )
 
         member, vectors = await self.ask_member(inputs, embedded)
         self.metrics.record_member_served(member.name, is_first=member is self.members[0])

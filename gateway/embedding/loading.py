@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 
-from gateway.embedding.embedder import Embedder
+from gateway.embedding.embedder import AnyEmbedder
 from gateway.embedding.model import Model
 from gateway.errors import ModelLoading, ModelUnavailable, OperatorError
 from gateway.log import get_logger
@@ -115,7 +115,7 @@ class Loader:
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
 
-async def wait_settled(task: asyncio.Task[None], embedder: Embedder) -> None:
+async def wait_settled(task: asyncio.Task[None], embedder: AnyEmbedder) -> None:
     """Returns when an embedder's start has ended, or says that it waits for what is unavailable. Raises nothing of it."""
     while not task.done() and not embedder.health().category:
         await asyncio.wait([task], timeout=LOOK_SECONDS)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from gateway.config import ModelRow
-from gateway.embedding.embedder import Description, Embedder, Vectors
+from gateway.embedding.embedder import AnyEmbedder, Description, Vectors
 from gateway.embedding.fingerprint import changes
 from gateway.errors import ConfigurationError, GatewayError, OperatorError, UpstreamError
 
@@ -33,8 +33,8 @@ class Model:
     """`built` is the backend's own embedder, without what stands around it."""
 
     row: ModelRow
-    embedder: Embedder
-    built: Embedder | None = None
+    embedder: AnyEmbedder
+    built: AnyEmbedder | None = None
     load_state: LoadState = field(default_factory=LoadState)
 
     @property

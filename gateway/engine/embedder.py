@@ -179,7 +179,7 @@ class LocalEmbedder:
                 return other
         return None
 
-    async def prepare(self, inputs: Inputs) -> Prepared:
+    async def prepare(self, inputs: Inputs) -> Prepared[Windows]:
         started = time.perf_counter()
         self.preprocessor.refuse_too_many_characters(inputs)
         abandoned = threading.Event()
@@ -195,7 +195,7 @@ class LocalEmbedder:
         prepared.stages["tokenize"] = ended - started
         return prepared
 
-    async def embed(self, prepared: Prepared) -> Vectors:
+    async def embed(self, prepared: Prepared[Windows]) -> Vectors:
         inputs, plan = prepared.inputs, prepared.work
         loop = asyncio.get_running_loop()
         work = Work(

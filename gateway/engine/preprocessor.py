@@ -109,7 +109,7 @@ class Preprocessor:
         num_prompt_chars = len(self.prompt_of(inputs).text)
         return sum(len(text) + num_prompt_chars for text in inputs.texts) <= SHORT_CHARS
 
-    def prepare(self, inputs: Inputs, abandoned: threading.Event) -> Prepared:
+    def prepare(self, inputs: Inputs, abandoned: threading.Event) -> Prepared[Windows]:
         prompt = self.prompt_of(inputs)
         rule = inputs.long_input or self.rule
         contents = self.tokenize(inputs, prompt, rule, abandoned)

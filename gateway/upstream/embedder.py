@@ -244,7 +244,7 @@ class UpstreamEmbedder:
                 log.info("upstream_unproven", model=self.name, outcome=failed.failure.outcome, reason=failed.failure.error.message)
                 raise failed.failure.error from None
 
-    async def prepare(self, inputs: Inputs) -> Prepared:
+    async def prepare(self, inputs: Inputs) -> Prepared[None]:
         """The counts are estimates; `embed` tells what the upstream counted."""
         if self.watch is None or self.lengths is None:
             raise ModelLoading(self.name)
@@ -256,7 +256,7 @@ class UpstreamEmbedder:
         for index, count in enumerate(counts):
             if count > self.limits.max_input_tokens:
                 raise InputTooLong(inputs.where(index), self.limits.max_input_tokens)
-        prepared = Prepared(inputs, counts, [self.is_long(count, rule) for count in counts], rule)
+        prepared: Prepared[None] = Prepared(inputs, counts, [self.is_long(count, rule) for count in counts], rule)
         if prepared.num_tokens > self.limits.max_request_tokens:
             raise RequestTooLong(str(prepared.num_tokens), self.limits.max_request_tokens)
         async with self.failing_well(inputs):
@@ -298,7 +298,7 @@ class UpstreamEmbedder:
     def with_prompts(self, inputs: Inputs) -> list[str]:
         return self.client.with_prompts(inputs) if self.client is not None else inputs.texts
 
-    async def embed(self, prepared: Prepared) -> Vectors:
+    async def embed(self, prepared: Prepared[None]) -> Vectors:
         """Begun again where the server's model was changed meanwhile: no reply has vectors of two models."""
         if self.client is None:
             raise ModelLoading(self.name)
@@ -318,7 +318,7 @@ class UpstreamEmbedder:
                     return Vectors(vectors.rows, stages, token_counts=vectors.token_counts, fingerprint=space.fingerprint)
             raise AttemptFailed(failures.of_unproven("was changed while it was asked", self.client.upstream))
 
-    async def embed_checked(self, prepared: Prepared) -> Vectors:
+    async def embed_checked(self, prepared: Prepared[None]) -> Vectors:
         """Raises AttemptFailed, and InputTooLong for what the server would cut in silence."""
         if self.client is None or self.lengths is None:
             raise ModelLoading(self.name)
