@@ -108,6 +108,16 @@ class Metrics:
         self.upstream_probe_tokens = count(
             "gateway_upstream_probe_tokens_total", "Tokens of all probes, which the server may charge for.", upstream
         )
+        self.upstream_learned_limit = gauge(
+            "gateway_upstream_learned_limit",
+            "How much one request may hold, as this server's refusals taught: of the row's `setting`; 0 where none did.",
+            [*upstream, "setting"],
+        )
+        self.upstream_extra_requests = count(
+            "gateway_upstream_extra_requests_total",
+            "Requests to other servers that were sent to find out why one was refused.",
+            upstream,
+        )
         self.upstream_outstanding = gauge("gateway_upstream_outstanding_requests", "Requests it has not answered yet.", upstream)
         self.upstream_oldest = gauge(
             "gateway_upstream_oldest_request_seconds",
@@ -374,6 +384,7 @@ class UpstreamMetrics:
         self.estimated_tokens = metrics.estimated_tokens.labels(name)
         self.swaps = metrics.upstream_swaps.labels(name)
         self.probe_tokens = metrics.upstream_probe_tokens.labels(name)
+        self.extra_requests = metrics.upstream_extra_requests.labels(name)
         self.metrics = metrics
 
     def watch(
@@ -393,6 +404,11 @@ class UpstreamMetrics:
             self.metrics.upstream_breaker.labels(self.name, address).set_function(ask)
         for address, ask in is_used.items():
             self.metrics.upstream_address_used.labels(self.name, address).set_function(ask)
+
+    def watch_limits(self, learned: dict[str, Callable[[], float]]) -> None:
+        """`learned` tells what was learned of each setting."""
+        for setting, ask in learned.items():
+            self.metrics.upstream_learned_limit.labels(self.name, setting).set_function(ask)
 
     def record_probe(self, outcome: str) -> None:
         """A probe ended: "same", "swapped", "other", "unsteady" or "failed"."""

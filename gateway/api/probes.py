@@ -40,7 +40,7 @@ def routes(  # noqa: PLR0913 - all that is watched
 
         Where some failed and others serve, it is ready all the same, and says which failed and why, in a word for strangers: to be
         taken out of service would take the others down. So it does of one that serves, and that somebody should look at. What is
-        `without` its store or its Redis, and how it goes on, is told too.
+        `without` its store or its Redis, and how it goes on, is told too; `learned` is what a server was found to take.
         """
         if is_leaving():
             return report(NOT_NOW, "draining")
@@ -50,7 +50,8 @@ def routes(  # noqa: PLR0913 - all that is watched
             return report(NOT_NOW, "loading", waiting_for=awaited, failed=failed, without=without)
         trouble = {model.name: model.trouble for model in catalog.models if model.trouble}
         state = "ready" if not failed and not trouble else "degraded" if catalog.ready else "failed"
-        return report(OK if catalog.ready else NOT_NOW, state, failed=failed, trouble=trouble, without=without)
+        learned = {model.name: dict(found) for model in catalog.models if (found := model.embedder.health().learned)}
+        return report(OK if catalog.ready else NOT_NOW, state, failed=failed, trouble=trouble, without=without, learned=learned)
 
     @get("/metrics", exclude_from_auth=settings.access == "open")
     async def exposition() -> Response[bytes]:
@@ -61,6 +62,6 @@ def routes(  # noqa: PLR0913 - all that is watched
     return [livez, readyz, *([exposition] if serves_metrics else [])]
 
 
-def report(status: int, state: str, **details: list[str] | dict[str, str]) -> Response[bytes]:
+def report(status: int, state: str, **details: list[str] | dict[str, str] | dict[str, dict[str, int]]) -> Response[bytes]:
     shown = {name: value for name, value in details.items() if value}
     return Response(orjson.dumps({"status": state, **shown}), status_code=status, media_type=JSON)

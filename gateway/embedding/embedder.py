@@ -1,5 +1,6 @@
 """The seam everything hangs on: what goes into an embedder, what comes out, and what it tells about itself."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
@@ -146,7 +147,8 @@ class Health:
     A model that is ready may not be available for a while: what serves it elsewhere does not answer, and requests are refused at
     once. One that is "loading" and has a `category` waits for something unavailable, such as another server, and comes by itself
     once that is back. Until then it counts as failed, and strangers are told the category: a word such as "upstream_unavailable".
-    `trouble` is a word for strangers too, of a model that serves and that somebody should look at.
+    `trouble` is a word for strangers too, of a model that serves and that somebody should look at. `learned` are settings of its
+    row that would say what its server's refusals taught, such as {"max_inputs": 10}; strangers may read them too.
     """
 
     state: State
@@ -154,6 +156,7 @@ class Health:
     category: str = ""
     is_available: bool = True
     trouble: str = ""
+    learned: Mapping[str, int] = field(default_factory=dict)
 
 
 @runtime_checkable

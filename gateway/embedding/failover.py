@@ -317,7 +317,10 @@ class FailoverEmbedder:
         checked = [member for member in self.members if member.is_checked]
         if self.state.state == "ready" and all(member.embedder.health().state == "failed" for member in checked):
             return Health("failed", "every member failed")
-        return self.state
+        learned = {
+            f"{member.name}.{setting}": value for member in checked for setting, value in member.embedder.health().learned.items()
+        }
+        return replace(self.state, learned=learned)
 
     async def close(self) -> None:
         self.state = Health("failed", "closed")

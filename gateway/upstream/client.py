@@ -4,7 +4,7 @@ import asyncio
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,12 +20,15 @@ from gateway.embedding.vectors import Float32, scale_to_unit
 from gateway.log import get_logger
 from gateway.metrics import UpstreamMetrics
 from gateway.upstream import failures
+from gateway.upstream.diagnosis import Base64Refused, Diagnosis, HalvingBudget, Passed, Trial
 from gateway.upstream.dialect import Dialect, UpstreamLimits, UpstreamQuery
 from gateway.upstream.dispatch import Dispatcher, UpstreamRequest
 from gateway.upstream.endpoint import Endpoint
+from gateway.upstream.error_body import read_error
 from gateway.upstream.estimate import apportion, estimated_tokens, is_honest
 from gateway.upstream.failures import AttemptFailed, Failure, UpstreamInfo
 from gateway.upstream.raw import SAME, Door
+from gateway.upstream.request_limits import RequestLimits
 from gateway.upstream.settings import AnySettings
 from gateway.upstream.split import parts
 from gateway.upstream.transport import Transport, TransportError, UpstreamResponse
@@ -37,6 +40,8 @@ MAX_DIMENSIONS = 65_536  # of a reply before the dimensions are known
 BYTES_PER_NUMBER, BYTES_PER_ROW, BYTES_PER_REPLY = 32, 512, 64 * 1024
 MAX_INFO_BYTES = 4 * 1024 * 1024  # a list of all models of a hosted API
 MAX_ON_LOOP_BYTES = 64 * 1024
+
+CLOSE = {"connection": "close"}
 
 encode = msgspec.json.Encoder().encode
 log = get_logger()
@@ -73,10 +78,17 @@ class RenderedRequest(NamedTuple):
 
 
 class UpstreamClient:
-    """`known` is replaced when the model there changes; `max_inputs` is a limit of the server's."""
+    """`known` is replaced when the model there changes; `limits` are what one request may hold."""
 
-    def __init__(
-        self, settings: AnySettings, dialect: Dialect, *, connection: Transport, exchange: Dispatcher, metrics: UpstreamMetrics
+    def __init__(  # noqa: PLR0913 - what it speaks to, how, and what it learns
+        self,
+        settings: AnySettings,
+        dialect: Dialect,
+        *,
+        connection: Transport,
+        exchange: Dispatcher,
+        metrics: UpstreamMetrics,
+        limits: RequestLimits,
     ) -> None:
         self.settings = settings
         self.dialect = dialect
@@ -84,7 +96,7 @@ class UpstreamClient:
         self.exchange = exchange
         self.upstream: UpstreamInfo = exchange.upstream
         self.metrics = metrics
-        self.max_inputs = settings.max_inputs or dialect.max_inputs
+        self.limits = limits
         self.known = Known(settings.dimensions, None, dialect.knows_base64)
 
     @property
@@ -105,7 +117,15 @@ class UpstreamClient:
         except InvalidResponse as nonsense:
             raise AttemptFailed(failures.of_invalid_response(str(nonsense), self.upstream)) from None
 
-    async def sample(self, endpoint: Endpoint, texts: list[str], *, as_base64: bool = False, door: Door | None = None) -> Sample:
+    async def sample(
+        self,
+        endpoint: Endpoint,
+        texts: list[str],
+        *,
+        as_base64: bool = False,
+        door: Door | None = None,
+        is_known_good: bool = True,
+    ) -> Sample:
         """The vectors of some probes at one address, as they come, of whatever dimensions. Raises AttemptFailed.
 
         On a connection that is closed after it: so a balancer that keeps to connections shows who else is behind it.
@@ -118,22 +138,25 @@ class UpstreamClient:
             reading, rows = await self.array_of(answer, inputs, self.settings.dimensions if door is None else None, read)
             return Sample(rows, isinstance(reading.vectors[0], bytes), fingerprint_of(answer)), reading.num_tokens
 
-        call = UpstreamRequest(encode(body), max_bytes, sample, url=url, headers={"connection": "close"})
+        call = UpstreamRequest(
+            encode(body), max_bytes, sample, url=url, headers=CLOSE, is_known_good=is_known_good and len(texts) == 1
+        )
         found, num_told = await self.exchange.attempt(endpoint, self.connection, call, is_counted=False)
         estimate = sum(map(estimated_tokens, texts))
         self.metrics.probe_tokens.inc(num_told if num_told is not None and is_honest(num_told, texts) else estimate)
         return found
 
-    async def embed(self, inputs: Inputs, counts: list[int], rule: LongInput) -> Vectors:
+    async def embed(self, inputs: Inputs, counts: list[int], rule: LongInput, budget: HalvingBudget | None = None) -> Vectors:
         """In as many calls as the upstream needs, some of them at once. The first that fails ends the others."""
-        slices = parts(counts, max_inputs=self.max_inputs, max_tokens=self.settings.max_request_tokens)
+        budget = budget or HalvingBudget(len(inputs.texts))
+        slices = await self.parts(inputs, counts, rule)
         if len(slices) == 1:
-            return await self.part(inputs, counts, rule)
+            return await self.part(inputs, counts, rule, budget)
         places = asyncio.Semaphore(self.settings.max_parallel)
 
         async def one(each: slice) -> Vectors:
             await places.acquire()
-            vectors = await self.part(inputs.only(list(range(each.start, each.stop))), counts[each], rule)
+            vectors = await self.part(some_of(inputs, each), counts[each], rule, budget)
             places.release()  # not after a failure: what still waits is then never sent
             return vectors
 
@@ -142,29 +165,73 @@ class UpstreamClient:
                 tasks = [group.create_task(one(each), name="upstream-part") for each in slices]
         except BaseExceptionGroup as failed:
             raise failed.exceptions[0] from None
-        found = [task.result() for task in tasks]
+        return self.join([task.result() for task in tasks])
+
+    async def parts(self, inputs: Inputs, counts: list[int], rule: LongInput) -> list[slice]:
+        most = self.limits.most
+        if most.num_bytes is None:
+            return parts(counts, most)
+        overhead, byte_counts = await self.byte_counts(inputs, rule)
+        return parts(counts, replace(most, num_bytes=max(1, most.num_bytes - overhead)), byte_counts=byte_counts)
+
+    async def byte_counts(self, inputs: Inputs, rule: LongInput) -> tuple[int, list[int]]:
+        """What a body has beside its texts, and what each of them takes of it, its comma included."""
+        door = SAME if inputs.normalize else self.known.raw
+        rendered = self.render([], rule, normalize=inputs.normalize, as_base64=self.known.as_base64, door=door)
+        texts = self.with_prompts(inputs)
+        is_large = sum(map(len, texts)) > MAX_ON_LOOP_BYTES
+        return len(encode(rendered.body)), await asyncio.to_thread(encoded_bytes, texts) if is_large else encoded_bytes(texts)
+
+    def join(self, found: list[Vectors]) -> Vectors:
         if len({each.rows.shape[1] for each in found}) > 1:  # the model was changed between two of them
             raise AttemptFailed(failures.of_other_vectors("gave vectors of two models to one request", self.upstream))
         rows = np.concatenate([each.rows for each in found])
         return Vectors(rows, token_counts=[count for each in found for count in each.token_counts or ()])
 
-    async def part(self, inputs: Inputs, counts: list[int], rule: LongInput) -> Vectors:
-        """In one call, unless the upstream says that it must be asked otherwise."""
+    async def part(self, inputs: Inputs, counts: list[int], rule: LongInput, budget: HalvingBudget) -> Vectors:
+        """In one call, unless the upstream refuses it: then in others, if that is how it must be asked."""
         as_base64 = self.known.as_base64  # others under way may learn meanwhile that it is not to be had
         try:
             return await self.ask(inputs, counts, rule, as_base64=as_base64)
         except AttemptFailed as failed:
-            if not self.adapt(failed.failure, len(inputs.texts), as_base64=as_base64):
+            failure, endpoint = failed.failure, failed.endpoint
+            if not failure.is_undecided or endpoint is None:
                 raise
-        return await self.embed(inputs, counts, rule)
+        if self.adapt(failure, len(inputs.texts), as_base64=as_base64):
+            return await self.embed(inputs, counts, rule, budget)
+        overhead, byte_counts = await self.byte_counts(inputs, rule)
+        diagnosis = Diagnosis(self, Trial(inputs, counts, byte_counts, overhead, rule, as_base64, endpoint), budget)
+        if failure.refusal is None:  # it broke the connection: whether it lives counts, and is all that is asked
+            await diagnosis.require_alive(failure)
+            raise AttemptFailed(failure, endpoint)
+        try:
+            passed = sorted(await diagnosis.find(failure), key=lambda each: each.part.start)
+        except Base64Refused:
+            self.without_base64()
+            passed = []
+        return await self.complete(passed, inputs, counts, rule, budget)
+
+    async def complete(
+        self, passed: list[Passed], inputs: Inputs, counts: list[int], rule: LongInput, budget: HalvingBudget
+    ) -> Vectors:
+        """The vectors of all inputs, where some are there."""
+        found, start = [], 0
+        for each in [*passed, None]:
+            gap = slice(start, each.part.start if each is not None else len(inputs.texts))
+            if gap.stop > gap.start:
+                found.append(await self.embed(some_of(inputs, gap), counts[gap], rule, budget))
+            if each is not None:
+                found.append(each.vectors)
+                start = each.part.stop
+        return self.join(found)
 
     def adapt(self, failure: Failure, num_inputs: int, *, as_base64: bool) -> bool:
-        """Whether the same inputs, asked for as they will be from now on, may be embedded."""
-        if failure.max_inputs and failure.max_inputs < num_inputs:
-            self.max_inputs = min(self.max_inputs, failure.max_inputs)
-            log.warning("upstream_takes_fewer_inputs", model=self.upstream.name, max_inputs=failure.max_inputs)
+        """Whether the same inputs, asked for as they will be from now on, may be embedded: as far as words say it."""
+        refusal = failure.refusal
+        if refusal is not None and refusal.max_inputs and refusal.max_inputs < num_inputs:
+            self.limits.learn("max_inputs", refusal.max_inputs)
             return True
-        if failure.no_base64 and as_base64:
+        if refusal is not None and refusal.no_base64 and as_base64:
             self.without_base64()
             return True
         return False
@@ -174,21 +241,36 @@ class UpstreamClient:
             self.known.as_base64 = False
             log.info("upstream_has_no_base64", model=self.upstream.name)
 
-    async def ask(self, inputs: Inputs, counts: list[int], rule: LongInput, *, as_base64: bool) -> Vectors:
+    async def ask(  # noqa: PLR0913 - what is asked, and how
+        self,
+        inputs: Inputs,
+        counts: list[int],
+        rule: LongInput,
+        *,
+        as_base64: bool,
+        endpoint: Endpoint | None = None,
+        padded_to: int = 0,
+        is_known_good: bool = False,
+    ) -> Vectors:
+        """In one call, at any address or at this one; in a body of so many bytes, by white space, which JSON allows."""
         texts = self.with_prompts(inputs)
         known = self.known
         door = SAME if inputs.normalize else known.raw
         body, url, read = self.render(texts, rule, normalize=inputs.normalize, as_base64=as_base64, door=door)
         is_large = sum(map(len, texts)) > MAX_ON_LOOP_BYTES
         content = await asyncio.to_thread(encode, body) if is_large else encode(body)
+        content = content.ljust(padded_to)
         max_bytes = BYTES_PER_REPLY + len(texts) * (BYTES_PER_ROW + BYTES_PER_NUMBER * (known.dimensions or MAX_DIMENSIONS))
 
         async def vectors_of(answer: UpstreamResponse) -> tuple[ParsedResponse, NDArray[np.float32]]:
             self.refuse_other_vectors(fingerprint_of(answer), known)
             return await self.array_of(answer, inputs, known.dimensions, read)
 
-        call = UpstreamRequest(content, max_bytes, vectors_of, inputs.deadline or math.inf, url)
-        reading, rows = await self.exchange.ask(self.connection, call)
+        call = UpstreamRequest(content, max_bytes, vectors_of, inputs.deadline or math.inf, url, is_known_good=is_known_good)
+        if endpoint is None:
+            reading, rows = await self.exchange.ask(self.connection, call)
+        else:
+            reading, rows = await self.exchange.ask_same(endpoint, self.connection, call)
         if as_base64 and isinstance(reading.vectors[0], list) and door is SAME:
             self.without_base64()  # it was asked for bytes and gave numbers: it need not be asked again
         return Vectors(rows, token_counts=self.count_tokens(reading.num_tokens, texts, counts))
@@ -223,7 +305,8 @@ class UpstreamClient:
                 raise AttemptFailed(failures.of_invalid_response(str(other), self.upstream)) from None
             raise AttemptFailed(failures.of_other_vectors(f"answered wrongly: {other}", self.upstream)) from None
         except InvalidResponse as nonsense:
-            raise AttemptFailed(failures.of_invalid_response(str(nonsense), self.upstream)) from None
+            code = self.upstream.secrets.passed(read_error(answer.content, OK).code, inputs.texts)
+            raise AttemptFailed(failures.of_invalid_response(str(nonsense), self.upstream, code)) from None
         except NotANumber as error:
             raise AttemptFailed(failures.of_not_a_number(inputs.where(error.position), is_zero=error.is_zero)) from None
 
@@ -247,6 +330,14 @@ class UpstreamClient:
             return apportion(told, estimates)
         self.metrics.estimated_tokens.inc(sum(estimates))
         return estimates
+
+
+def encoded_bytes(texts: list[str]) -> list[int]:
+    return [len(encode(text)) + len(",") for text in texts]
+
+
+def some_of(inputs: Inputs, part: slice) -> Inputs:
+    return inputs.only(list(range(part.start, part.stop)))
 
 
 def own_url(endpoint: Endpoint) -> URL:

@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Generic, Protocol, TypeVar
 
@@ -29,7 +29,7 @@ class UpstreamRequest(Generic[Result]):
     """What is posted, how much may come back, and what is made of it: `read` raises AttemptFailed for an answer that is none.
 
     `deadline` is when whoever asked gives up, by `time.monotonic`. `url` leads to another door of the same server; `headers` are
-    this call's own.
+    this call's own. `is_known_good`: what it asks for is ours, and fit for any embedder, so that a failure is the server's.
     """
 
     content: bytes
@@ -38,6 +38,7 @@ class UpstreamRequest(Generic[Result]):
     deadline: float = math.inf
     url: Callable[[Endpoint], URL] = attrgetter("url")
     headers: Mapping[str, str] = field(default_factory=dict)
+    is_known_good: bool = False
 
 
 class Guard(Protocol):
@@ -63,6 +64,7 @@ class Dispatcher:
         self.budget = RetryBudget()
         self.outages = {each: EndpointOutage(upstream.name, each.label) for each in endpoints.endpoints}
         self.guard: Guard | None = None  # set by who watches over the addresses
+        self.on_return: Callable[[], None] = lambda: None  # an address that could not be reached answers again
         metrics.watch(
             is_up=lambda: endpoints.is_up,
             outstanding=lambda: endpoints.num_outstanding,
@@ -90,6 +92,12 @@ class Dispatcher:
         if other is not endpoint or not is_proven:
             other = await self.proven(other, call.deadline)
         return await self.send(other, connection, call)
+
+    async def ask_same(self, endpoint: Endpoint, connection: Transport, call: UpstreamRequest[Result]) -> Result:
+        """Asks the address that was asked before, once; another where that one takes no requests now. Raises AttemptFailed."""
+        if endpoint.proof != "used" or not endpoint.breaker.admits:
+            endpoint = self.choose_endpoint()
+        return await self.send(await self.proven(endpoint, call.deadline), connection, call)
 
     async def proven(self, endpoint: Endpoint, deadline: float) -> Endpoint:
         """This address, or another where it turns out that its vectors are no longer the row's. Raises AttemptFailed."""
@@ -140,11 +148,13 @@ class Dispatcher:
                     result = await call.read(answer)
             except TransportError as broken:
                 failure = failures.of_transport_error(broken.kind, self.upstream)
+                failure = replace(failure, is_undecided=failure.is_undecided and not call.is_known_good)
                 self.on_failure(endpoint, failure, is_counted=is_counted)
-                raise AttemptFailed(failure) from None
+                raise AttemptFailed(failure, endpoint) from None
             except AttemptFailed as failed:
-                self.on_failure(endpoint, failed.failure, is_counted=is_counted)
-                raise
+                failure = replace(failed.failure, is_undecided=failed.failure.is_undecided and not call.is_known_good)
+                self.on_failure(endpoint, failure, is_counted=is_counted)
+                raise AttemptFailed(failure, endpoint) from None
             except BaseException:  # cancelled: the client left, or its time is over
                 now = time.monotonic()
                 if now >= call.deadline and now - began >= FAULT_SECONDS:
@@ -160,6 +170,12 @@ class Dispatcher:
             return result
 
     def on_failure(self, endpoint: Endpoint, failure: Failure, *, is_counted: bool) -> None:
+        """What may hang on the inputs says nothing of the address: what is asked next of it, a known-good text, does."""
+        self.metrics.ended(failure.outcome).inc(is_counted)
+        if failure.is_undecided:
+            endpoint.breaker.on_cancelled()
+            return
+        endpoint.was_unreachable |= failure.outcome == "connect"
         endpoint.is_suspect |= failure.is_fault or failure.is_other or failure.is_silent
         if failure.outcome == "rate_limited":
             endpoint.limited_until = endpoint.breaker.clock() + max(1.0, failure.wait_seconds)
@@ -172,9 +188,11 @@ class Dispatcher:
                 self.outages[endpoint].begin(f"left alone after failures, the last: {failure.outcome}")
         else:  # it is there, and says no
             self.on_response(endpoint)
-        self.metrics.ended(failure.outcome).inc(is_counted)
 
     def on_response(self, endpoint: Endpoint) -> None:
         endpoint.breaker.on_success()
+        if endpoint.was_unreachable:
+            endpoint.was_unreachable = False
+            self.on_return()
         if endpoint.breaker.state == "closed":
             self.outages[endpoint].end()

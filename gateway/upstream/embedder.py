@@ -5,15 +5,14 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
-from gateway.config import LimitSettings, LongInput, secret_value
+from gateway.config import LongInput
 from gateway.embedding.backend import BackendContext
 from gateway.embedding.embedder import Description, Health, Inputs, Prepared, Vectors
 from gateway.embedding.fingerprint import Fingerprint, digest
 from gateway.embedding.prompt import instruction_format_of
 from gateway.errors import (
-    ConfigurationError,
     DeadlinePassed,
     InputTooLong,
     InvalidValue,
@@ -34,10 +33,13 @@ from gateway.upstream.measure import Measurement, Prober
 from gateway.upstream.probe import TEXTS
 from gateway.upstream.raw import SAME, Door
 from gateway.upstream.reach import Reach
+from gateway.upstream.request_limits import RequestLimits
+from gateway.upstream.secret_filter import SecretFilter
 from gateway.upstream.settings import AnySettings
 from gateway.upstream.signature import signature_of
 from gateway.upstream.space import Space, Spaces
 from gateway.upstream.transport import Transport, TransportOptions, tls
+from gateway.upstream.transport_options import transport_options
 from gateway.upstream.truncation import FIRST_WORDS
 from gateway.upstream.watch import Watch
 
@@ -57,7 +59,7 @@ class UpstreamEmbedder:
         self.settings = settings
         self.dialect = dialect
         self.name = context.name
-        self.limits: LimitSettings = context.limits
+        self.limits = context.limits
         self.model: str = getattr(settings, "model", None) or self.name
         self.model_metrics = context.metrics
         self.metrics = context.metrics.of_upstream()
@@ -67,8 +69,14 @@ class UpstreamEmbedder:
         query = getattr(settings, "query", {})
         self.endpoints = Endpoints([Endpoint(each, dialect.path, query, Breaker(rules, self.clock)) for each in settings.addresses])
         remedy = dialect.remedy.format(model=self.model)
-        upstream = UpstreamInfo(self.name, self.model, remedy, settings.max_tokens or DEFAULT_MAX_TOKENS)
+        self.secrets: SecretFilter = context.shared.setdefault("upstream-secrets", SecretFilter())
+        max_tokens = settings.max_tokens or DEFAULT_MAX_TOKENS
+        upstream = UpstreamInfo(self.name, self.model, remedy, max_tokens, self.secrets)
+        self.request_limits = RequestLimits(
+            self.name, settings, default_max_inputs=dialect.max_inputs, metrics=self.metrics, clock=self.clock
+        )
         self.dispatcher = Dispatcher(self.endpoints, self.metrics, upstream, may_retry=settings.retry)
+        self.dispatcher.on_return = partial(self.request_limits.forget, "its server could not be reached and is back")
         self.state = Health("loading", "not started")
         self.client: UpstreamClient | None = None
         self.watch: Watch | None = None
@@ -85,9 +93,7 @@ class UpstreamEmbedder:
         """
         connection = await Transport.open(self.route())
         await self.stop()
-        self.client = UpstreamClient(
-            self.settings, self.dialect, connection=connection, exchange=self.dispatcher, metrics=self.metrics
-        )
+        self.client = self.client_over(connection, self.dispatcher)
         prober = Prober(self.client)
         self.watch = self.dispatcher.guard = Watch(
             self.endpoints, prober, self.spaces, settle=self.settle, probe_seconds=self.settings.probe_seconds,
@@ -110,6 +116,11 @@ class UpstreamEmbedder:
         self.runner = asyncio.create_task(self.watch.run(), name=f"watch-{self.name}")
         self.runner.add_done_callback(self.tell_if_dead)
 
+    def client_over(self, connection: Transport, exchange: Dispatcher) -> UpstreamClient:
+        return UpstreamClient(
+            self.settings, self.dialect, connection=connection, exchange=exchange, metrics=self.metrics, limits=self.request_limits
+        )
+
     def tell_if_dead(self, task: asyncio.Task[None]) -> None:
         """Without it requests wait for their probes, and addresses that were unavailable stay unused."""
         if not task.cancelled() and task.exception() is not None:
@@ -126,23 +137,7 @@ class UpstreamEmbedder:
         tls(self.route().ca_file)
 
     def route(self) -> TransportOptions:
-        settings = self.settings
-        headers = {
-            name: value if isinstance(value, str) else secret(value, name, self.name) for name, value in settings.headers.items()
-        }
-        if settings.key is not None:
-            key = secret(settings.key, "key", self.name)
-            headers[settings.key_header] = f"Bearer {key}" if settings.key_header.lower() == "authorization" else key
-        credentials = settings.proxy_credentials
-        return TransportOptions(
-            headers,
-            settings.connect_timeout_seconds,
-            settings.read_timeout_seconds,
-            settings.max_connections,
-            settings.proxy,
-            secret(credentials, "proxy_credentials", self.name) if credentials else None,
-            settings.ca_file,
-        )
+        return transport_options(self.settings, self.name, self.secrets)
 
     @property
     def patience_seconds(self) -> float:
@@ -155,7 +150,7 @@ class UpstreamEmbedder:
             raise ModelLoading(self.name)
         dimensions, told = measured.reference.rows.shape[1], measured.told
         self.client.known = replace(measured.known)
-        self.client.max_inputs = self.settings.max_inputs or told.max_inputs or self.dialect.max_inputs
+        self.request_limits.restart(told_max_inputs=told.max_inputs)
         self.is_raw_known = (
             self.dialect.is_unit or self.dialect.name == "tei" or not measured.is_unit or bool(measured.known.theirs)
         )
@@ -182,7 +177,7 @@ class UpstreamEmbedder:
         """Asks this address alone for one vector, and tells what it gave. Raises OperatorError with its failure."""
         exchange = Dispatcher(Endpoints([endpoint]), self.metrics, self.dispatcher.upstream, may_retry=False)
         connection = await Transport.open(self.route())
-        client = UpstreamClient(self.settings, self.dialect, connection=connection, exchange=exchange, metrics=self.metrics)
+        client = self.client_over(connection, exchange)
         try:
             async with asyncio.timeout(self.patience_seconds):
                 await client.fetch_limits(endpoint) if self.dialect.must_tell else None
@@ -338,8 +333,10 @@ class UpstreamEmbedder:
         except TimeoutError:
             raise DeadlinePassed from None
         except AttemptFailed as failed:
-            log.info("upstream_failed", model=self.name, outcome=failed.failure.outcome, reason=failed.failure.error.message)
-            raise failed.failure.error from None
+            failure = failed.failure
+            code = {"code": failure.code} if failure.code else {}
+            log.info("upstream_failed", model=self.name, outcome=failure.outcome, reason=failure.error.message, **code)
+            raise failure.error from None
 
     def describe(self) -> Description:
         space = self.space
@@ -353,6 +350,10 @@ class UpstreamEmbedder:
         )
 
     def health(self) -> Health:
+        return replace(self.condition, learned={str(name): value for name, value in self.request_limits.current.items()})
+
+    @property
+    def condition(self) -> Health:
         if self.state.state != "ready" or self.watch is None:
             return self.state
         if not self.endpoints.used:
@@ -382,14 +383,3 @@ class UpstreamEmbedder:
 
 def category_of(failure: Failure) -> str:
     return failure.outcome if failure.outcome == "no_embedder" else "cannot_be_loaded"
-
-
-def secret(place: Any, setting: str, name: str) -> str:
-    """Raises OperatorError, which never holds the secret."""
-    try:
-        value = secret_value(place).strip()
-    except ConfigurationError as error:
-        raise OperatorError(f"models[{name}].{setting}: {error}") from None
-    if not value or not value.isprintable() or not (value.isascii() or setting == "proxy_credentials"):
-        raise OperatorError(f"models[{name}].{setting}: what is there cannot be sent in a header")
-    return value

@@ -34,6 +34,7 @@ class Endpoint:
         self.has_traffic = False
         self.verified_at = 0.0
         self.limited_until = 0.0
+        self.was_unreachable = False  # since its last answer: it may have been started anew
         self.retry_at = 0.0  # when an address that is not used is tried again
         self.num_tries = 0
 

@@ -3,12 +3,16 @@
 import email.utils
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 MAX_TOLD_BYTES = 64 * 1024  # an error of more is not looked at
+MAX_PLAIN_BYTES = 2000  # of one that is no JSON
+CODE_FIELDS = ("code", "type", "error_type", "status")  # TEI's, and Google's, beside OpenAI's own
+CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
@@ -22,27 +26,61 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def read_error(content: bytes) -> str:
-    """The message, code and type of an error in any of the forms the three protocols have; nothing where it is none.
+@dataclass(frozen=True, slots=True)
+class ErrorReply:
+    """`words` are free text, to be looked through and never passed on; `code` is a structured one, for log and message."""
 
-    OpenAI nests them under `error`; Ollama and TEI have a text there; vLLM and TEI's /v1 have them on top; FastAPI says `detail`.
+    words: str = ""
+    code: str | None = None
+
+
+def read_error(content: bytes, status: int = 0) -> ErrorReply:
+    """What an error says, in any of the forms that servers have; nothing where it is none of them.
+
+    OpenAI nests it under `error`, Gemini puts a list around that; Ollama and TEI have a text there; vLLM and TEI's /v1 have all
+    of it on top; FastAPI says `detail`; a proxy sends HTML, of which nothing is taken, or plain text.
     """
     if len(content) > MAX_TOLD_BYTES:
-        return ""
+        return ErrorReply()
     try:
         reply = msgspec.json.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ""
-    error = reply.get("error", reply) if isinstance(reply, dict) else None
-    if isinstance(error, str):
-        return error
-    return " ".join(words_of(error)) if isinstance(error, dict) else ""
+        return ErrorReply(plain_words(content))
+    if isinstance(reply, list) and reply:
+        reply = reply[0]
+    if isinstance(reply, str):
+        return ErrorReply(reply)
+    if not isinstance(reply, dict):
+        return ErrorReply()
+    inner = reply.get("error")
+    levels = [inner, reply] if isinstance(inner, dict) else [reply]
+    words = " ".join(word for level in levels for word in words_of(level))
+    return ErrorReply(words, next((code for level in levels for code in codes_of(level, status)), None))
+
+
+def plain_words(content: bytes) -> str:
+    text = content[:MAX_PLAIN_BYTES].decode("utf-8", "replace").strip()
+    return "" if text.startswith(("<", "{", "[")) else text
 
 
 def words_of(error: dict[str, Any]) -> list[str]:
-    detail = error.get("detail")
-    parts = [each for each in detail if isinstance(each, dict)] if isinstance(detail, list) else []
+    parts = detail_of(error)
     # FastAPI's `loc` names the field; its `input` repeats what was sent, and is left out.
     fields = [name for part in parts if isinstance(part.get("loc"), list) for name in part["loc"]]
-    told = (error.get("message"), error.get("code"), error.get("type"), detail, *(part.get("msg") for part in parts), *fields)
-    return [word for word in told if isinstance(word, str)]
+    told = [error.get(name) for name in ("message", "code", "type", "error", "error_type", "detail")]
+    return [word for word in (*told, *(part.get("msg") for part in parts), *fields) if isinstance(word, str)]
+
+
+def codes_of(error: dict[str, Any], status: int) -> Iterator[str]:
+    """Its `code`, else its `type`, as far as they are structured: a number that repeats the status says nothing."""
+    detail = detail_of(error)
+    told = [*(error.get(name) for name in CODE_FIELDS), *(part.get("type") for part in detail[:1])]
+    for value in told:
+        shown = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+        if CODE.fullmatch(shown) and shown != str(status):
+            yield shown
+
+
+def detail_of(error: dict[str, Any]) -> list[dict[str, Any]]:
+    detail = error.get("detail")
+    return [each for each in detail if isinstance(each, dict)] if isinstance(detail, list) else []

@@ -1,37 +1,32 @@
 """Every way another server can fail, mapped to an error of ours. What it says is looked at and never quoted: it may hold inputs."""
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from gateway.embedding.embedder import Inputs
 from gateway.errors import GatewayError, InputTooLong, Unembeddable, UpstreamError, UpstreamUnavailable
-from gateway.upstream.error_body import read_error, retry_after_seconds
+from gateway.upstream.error_body import ErrorReply, read_error, retry_after_seconds
+from gateway.upstream.refusal import BAD_REQUEST, OK, UpstreamRefusal, may_hang_on_inputs, read_refusal
+from gateway.upstream.secret_filter import SecretFilter
 from gateway.upstream.transport import Kind, UpstreamResponse
+
+if TYPE_CHECKING:
+    from gateway.upstream.endpoint import Endpoint
 
 REDIRECT, CLIENT_ERROR, TOO_MANY_REQUESTS, SERVER_ERROR = 300, 400, 429, 500
 SHORT_SECONDS = 2.0  # a Retry-After up to this is waited for
 PAUSE_SECONDS = 0.05  # before the same address is tried again without being told when
-
-TOO_LONG = re.compile(
-    r"maximum (context|input) length|context length|context_length_exceeded|must have less than \d+ tokens"
-    r"|input is too (long|large)|\binput \(\d+ tokens\) is too large|too many tokens|longer than the maximum",
-    re.IGNORECASE,
-)
-MAX_TOKENS = re.compile(r"(?:maximum (?:context|input) length is|must have less than) (\d{1,9}) tokens")
-INPUT_INDEX = re.compile(r"\binput\[(\d{1,6})\]")
-MAX_INPUTS = re.compile(r"maximum allowed batch size (\d{1,6})|array length must be (\d{1,6}) or less|at most (\d{1,6}) items")
-NO_BASE64 = re.compile(r"encoding_format|base64", re.IGNORECASE)
-NOT_A_NUMBER = re.compile(r"\bNaN\b")
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
     """One try that failed. `outcome` is its label in the metrics; `is_fault` counts against the address in its breaker.
 
-    `is_silent`: a connection was lost without a word, which blames the network between and no address; what was sent on it did not
-    arrive, so that sending it again costs the upstream nothing. `max_inputs` and `no_base64` are what was learned of the upstream:
-    asked otherwise it may answer. `is_other`: it gave vectors, and of another model.
+    `is_undecided`: it may hang on what was asked, and counts against nobody until a known-good text was asked for too. A `refusal`
+    is such a one that may be halved. `is_silent`: a connection was lost without a word, which blames the network between and no
+    address; what was sent on it did not arrive, so that sending it again costs the upstream nothing. `is_other`: it gave vectors,
+    and of another model. `code` is the upstream's own, fit to be shown.
     """
 
     outcome: str
@@ -40,9 +35,10 @@ class Failure:
     may_retry: bool = False
     is_silent: bool = False
     wait_seconds: float = PAUSE_SECONDS
-    max_inputs: int | None = None
-    no_base64: bool = False
     is_other: bool = False
+    is_undecided: bool = False
+    refusal: UpstreamRefusal | None = None
+    code: str | None = None
 
     @property
     def is_lasting(self) -> bool:
@@ -53,11 +49,12 @@ class Failure:
 
 
 class AttemptFailed(Exception):
-    """Carries a Failure to who decides what becomes of it."""
+    """Carries a Failure to who decides what becomes of it. `endpoint` is the address that was asked, if any was."""
 
-    def __init__(self, failure: Failure) -> None:
+    def __init__(self, failure: Failure, endpoint: "Endpoint | None" = None) -> None:
         super().__init__(failure.outcome)
         self.failure = failure
+        self.endpoint = endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +65,7 @@ class UpstreamInfo:
     model: str
     remedy: str = ""
     max_tokens: int = 8192
+    secrets: SecretFilter = field(default_factory=SecretFilter)
 
 
 BROKEN: Mapping[Kind, tuple[str, bool, bool]] = {  # what is told, whether it is unavailable, whether a retry may help
@@ -89,12 +87,19 @@ def of_transport_error(kind: Kind, upstream: UpstreamInfo) -> Failure:
     else:
         error = UpstreamError(upstream.name, reason, may_help=kind in RETRIES_MAY_HELP_LATER)
     is_silent = kind == "silent"
-    return Failure(kind, error, is_fault=not is_silent, may_retry=may_retry, is_silent=is_silent)
+    return Failure(
+        kind, error, is_fault=not is_silent, may_retry=may_retry, is_silent=is_silent, is_undecided=kind == "cut"
+    )  # fmt: skip
 
 
-def of_invalid_response(reason: str, upstream: UpstreamInfo) -> Failure:
+def of_invalid_response(reason: str, upstream: UpstreamInfo, code: str | None = None) -> Failure:
     """`reason` is of our own words."""
-    return Failure("nonsense", UpstreamError(upstream.name, f"answered wrongly: {reason}"), is_fault=True)
+    error = UpstreamError(upstream.name, f"answered wrongly: {reason}{shown(code)}")
+    return Failure("nonsense", error, is_fault=True, is_undecided=True, refusal=UpstreamRefusal(OK), code=code)
+
+
+def of_unknown_refusal(reason: str, upstream: UpstreamInfo) -> Failure:
+    return Failure("bad_request", UpstreamError(upstream.name, reason))
 
 
 def of_not_a_number(where: str, *, is_zero: bool = False) -> Failure:
@@ -124,17 +129,15 @@ def of_open_breaker(wait_seconds: float, upstream: UpstreamInfo) -> Failure:
 
 def of_answer(answer: UpstreamResponse, inputs: Inputs, upstream: UpstreamInfo) -> Failure:
     """For any status but 200. `inputs` are those it was asked for, in that order."""
-    told = read_error(answer.content)
-    status = answer.status
-    if status in {400, 413, 422, 500} and TOO_LONG.search(told):
-        return Failure("too_long", too_long(told, inputs, upstream))
-    if status in {400, 500} and NOT_A_NUMBER.search(told):
-        return of_not_a_number(inputs.where(0) if len(inputs.texts) == 1 else "input")
-    if status in {400, 413, 422}:
-        return of_refusal(status, told, upstream)
-    if status == TOO_MANY_REQUESTS:
+    told = read_error(answer.content, answer.status)
+    told = replace(told, code=upstream.secrets.passed(told.code, inputs.texts))
+    if answer.status == TOO_MANY_REQUESTS:
         return of_rate_limit(answer, told, upstream)
-    return faulty(answer, upstream) if status >= SERVER_ERROR or status in PASSING else lasting(status, upstream)
+    if may_hang_on_inputs(answer.status):
+        return of_refusal(answer, told, inputs, upstream)
+    if answer.status in PASSING or answer.status >= SERVER_ERROR:
+        return faulty(answer, told, upstream)
+    return lasting(answer.status, told, upstream)
 
 
 PASSING = {408, 409, 423, 424, 425}  # a timeout, a conflict, a lock; 424 is TEI's word for a failure of its backend
@@ -147,52 +150,72 @@ LASTING = {
 }
 
 
-def lasting(status: int, upstream: UpstreamInfo) -> Failure:
+def shown(code: str | None) -> str:
+    """In a message: a structured code, and never the words beside it."""
+    return f" ({code})" if code else ""
+
+
+def lasting(status: int, told: ErrorReply, upstream: UpstreamInfo) -> Failure:
     """What only somebody who comes and mends it can change."""
     if status in LASTING:
         outcome, reason = LASTING[status]
         remedy = f": {upstream.remedy}" if upstream.remedy else ""
-        return Failure(outcome, UpstreamError(upstream.name, reason.format(model=upstream.model, remedy=remedy)))
+        reason = reason.format(model=upstream.model, remedy=remedy) + shown(told.code)
+        return Failure(outcome, UpstreamError(upstream.name, reason), code=told.code)
     is_redirect = REDIRECT <= status < CLIENT_ERROR
     reason = "answered with a redirect, which is not followed" if is_redirect else f"answered with the status {status}"
-    return Failure("unexpected", UpstreamError(upstream.name, reason))
+    return Failure("unexpected", UpstreamError(upstream.name, reason + shown(told.code)), code=told.code)
 
 
-def of_refusal(status: int, told: str, upstream: UpstreamInfo) -> Failure:
-    found = MAX_INPUTS.search(told)
-    return Failure(
-        "bad_request",
-        UpstreamError(upstream.name, f"refused the request with the status {status}"),
-        max_inputs=int(next(filter(None, found.groups()))) if found else None,
-        no_base64=NO_BASE64.search(told) is not None,
-    )
+def of_refusal(answer: UpstreamResponse, told: ErrorReply, inputs: Inputs, upstream: UpstreamInfo) -> Failure:
+    """Of what was asked, or of everything: that is found out. One that is named, or alone, and too long is to blame at once."""
+    refusal = read_refusal(answer.status, told)
+    place = refusal.place(len(inputs.texts))
+    if place is not None and refusal.is_too_long_for_sure:
+        return of_own_trouble(refusal, inputs.where(place), told.code, upstream)
+    if place is not None and refusal.is_not_a_number:
+        return of_not_a_number(inputs.where(place))
+    if answer.status >= SERVER_ERROR or answer.status in PASSING:
+        found = faulty(answer, told, upstream)
+    elif answer.status in BAD_REQUEST:
+        reason = f"refused the request with the status {answer.status}{shown(told.code)}"
+        found = Failure("bad_request", UpstreamError(upstream.name, reason))
+    else:
+        found = lasting(answer.status, told, upstream)
+    return replace(found, is_undecided=True, refusal=refusal, code=told.code)
 
 
-def too_long(told: str, inputs: Inputs, upstream: UpstreamInfo) -> InputTooLong:
-    """Names the input where there is only one, or where the upstream numbers it."""
-    index, limit = INPUT_INDEX.search(told), MAX_TOKENS.search(told)
-    position = 0 if len(inputs.texts) == 1 else int(index[1]) if index else None
-    where = inputs.where(position) if position is not None and position < len(inputs.texts) else "input"
-    return InputTooLong(where, int(limit[1]) if limit else upstream.max_tokens)
+def of_own_trouble(refusal: UpstreamRefusal, where: str, code: str | None, upstream: UpstreamInfo) -> Failure:
+    """An input that fails alone, while others do not."""
+    if refusal.is_too_long:
+        return Failure("too_long", InputTooLong(where, refusal.max_tokens or upstream.max_tokens), code=code)
+    if refusal.is_not_a_number:
+        return replace(of_not_a_number(where), code=code)
+    if refusal.status == OK:
+        reason = f"the server behind it gives no vector for it{shown(code)}"
+    else:
+        reason = f"the server behind it refuses it with the status {refusal.status}{shown(code)}"
+    return Failure("unembeddable", Unembeddable(where, reason), code=code)
 
 
-def of_rate_limit(answer: UpstreamResponse, told: str, upstream: UpstreamInfo) -> Failure:
-    if "insufficient_quota" in told:
-        return Failure("refused", UpstreamError(upstream.name, "says that our quota there is spent"))
+def of_rate_limit(answer: UpstreamResponse, told: ErrorReply, upstream: UpstreamInfo) -> Failure:
+    if "insufficient_quota" in (told.code, *told.words.split()):
+        return Failure("refused", UpstreamError(upstream.name, "says that our quota there is spent"), code=told.code)
     wait_seconds = retry_after_seconds(answer.headers)
     is_short = wait_seconds is not None and wait_seconds <= SHORT_SECONDS
-    error = UpstreamUnavailable(upstream.name, "has too much to do", retry_after_seconds=wait_seconds or 1)
-    return Failure("rate_limited", error, may_retry=is_short, wait_seconds=wait_seconds or 0.0)
+    error = UpstreamUnavailable(upstream.name, f"has too much to do{shown(told.code)}", retry_after_seconds=wait_seconds or 1)
+    return Failure("rate_limited", error, may_retry=is_short, wait_seconds=wait_seconds or 0.0, code=told.code)
 
 
-def faulty(answer: UpstreamResponse, upstream: UpstreamInfo) -> Failure:
+def faulty(answer: UpstreamResponse, told: ErrorReply, upstream: UpstreamInfo) -> Failure:
     """502, 503 and 504 are said by whatever stands before a server that restarts; 500 is the server's own trouble."""
     status, wait_seconds = answer.status, retry_after_seconds(answer.headers)
     may_retry = status in {502, 503, 504} and (wait_seconds or 0.0) <= SHORT_SECONDS
     if status == UpstreamUnavailable.status:
-        error: GatewayError = UpstreamUnavailable(upstream.name, "is not available", retry_after_seconds=wait_seconds or 1)
+        reason = f"is not available{shown(told.code)}"
+        error: GatewayError = UpstreamUnavailable(upstream.name, reason, retry_after_seconds=wait_seconds or 1)
     else:
-        error = UpstreamError(upstream.name, f"failed with the status {status}", may_help=True)
+        error = UpstreamError(upstream.name, f"failed with the status {status}{shown(told.code)}", may_help=True)
     pause = PAUSE_SECONDS if wait_seconds is None else wait_seconds
     outcome = f"status_{status}" if status in {500, 502, 503, 504} else "unexpected" if status in PASSING else "status_5xx"
-    return Failure(outcome, error, is_fault=True, may_retry=may_retry, wait_seconds=pause)
+    return Failure(outcome, error, is_fault=True, may_retry=may_retry, wait_seconds=pause, code=told.code)

@@ -7,6 +7,7 @@ alone, as numbers and as bytes, the two others alone, and all of them twice in c
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -39,13 +40,17 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """`is_alone`: the server gives a text another vector in company than alone, so each text must be asked for alone."""
+    """`is_alone`: the server gives a text another vector in company than alone, so each text must be asked for alone.
+
+    `max_inputs` is how many texts it takes at once, where that is fewer than were asked for.
+    """
 
     told: UpstreamLimits
     reference: Reference
     known: Known
     is_alone: bool
     is_unit: bool
+    max_inputs: int | None = None
 
 
 class Prober:
@@ -61,7 +66,8 @@ class Prober:
         others = await asyncio.gather(*(self.sample(endpoint, [text]) for text in TEXTS[1:]))
         alone = [[unit(first.rows)[0], second], *([unit(each.rows)[0]] for each in others)]
         self.refuse_two_models([row[None] for row in alone[0]])
-        together = [await self.in_company(endpoint), await self.in_company(endpoint)]
+        (first_time, max_inputs), (second_time, _) = await self.in_company(endpoint), await self.in_company(endpoint)
+        together = [first_time, second_time]
         if together[0] is not None and together[1] is not None:
             self.refuse_two_models([together[0], together[1]])
         if len({each.rows.shape[1] for each in (first, *others)} | {len(rows[0]) for rows in together if rows is not None}) > 1:
@@ -78,7 +84,7 @@ class Prober:
         lengths = [float(np.linalg.norm(each.rows[0].astype(np.float64))) for each in (first, *others)]
         is_unit = all(abs(length - 1) < UNIT_TOLERANCE for length in lengths)
         known = Known(first.rows.shape[1], first.theirs, as_bytes, SAME)
-        return Measurement(told, reference, known, is_alone, is_unit)
+        return Measurement(told, reference, known, is_alone, is_unit, max_inputs)
 
     async def fetch_limits(self, endpoint: Endpoint) -> UpstreamLimits:
         """What it tells, where it must tell or can; a server that answers nothing of the kind tells nothing."""
@@ -89,16 +95,17 @@ class Prober:
                 return await self.client.fetch_limits(endpoint)
         return UpstreamLimits()
 
-    async def sample(self, endpoint: Endpoint, texts: list[str], *, as_base64: bool = False) -> Sample:
+    async def sample(self, endpoint: Endpoint, texts: list[str], *, as_base64: bool = False, is_known_good: bool = True) -> Sample:
         """Tries again what a moment may help, as a request would."""
+        ask = partial(self.client.sample, endpoint, texts, as_base64=as_base64, is_known_good=is_known_good)
         for _ in range(NUM_TRIES - 1):
             try:
-                return await self.client.sample(endpoint, texts, as_base64=as_base64)
+                return await ask()
             except AttemptFailed as failed:
                 if not failed.failure.may_retry:
                     raise
                 await asyncio.sleep(failed.failure.wait_seconds)
-        return await self.client.sample(endpoint, texts, as_base64=as_base64)
+        return await ask()
 
     async def as_base64(self, endpoint: Endpoint, as_numbers: Sample) -> tuple[bool, Float32]:
         """Whether its base64 is float32, and a second vector of the first text: both ways must give the same numbers."""
@@ -121,17 +128,23 @@ class Prober:
             log.warning("upstream_base64_is_not_float32", model=client.upstream.name, address=endpoint.label)
         return False, unit(second.rows)[0]
 
-    async def in_company(self, endpoint: Endpoint) -> Float32 | None:
-        """The vectors of TEXTS among others in one request. None where the server takes one text at a time."""
-        texts = list(COMPANY)[: self.client.max_inputs]
-        if len(texts) < len(TEXTS):
-            return None
-        try:
-            return unit((await self.sample(endpoint, texts)).rows)[: len(TEXTS)]
-        except AttemptFailed as failed:
-            if not self.client.adapt(failed.failure, len(texts), as_base64=False):
-                raise
-        return await self.in_company(endpoint)
+    async def in_company(self, endpoint: Endpoint) -> tuple[Float32 | None, int | None]:
+        """The vectors of TEXTS among others in one request; how many texts it takes where it refuses those, and then no vectors.
+
+        A batch that can never work is found out here, and not by the first client that has two texts.
+        """
+        most = min(len(COMPANY), self.client.limits.max_inputs)
+        for size in range(most, 1, -1):
+            try:
+                rows = unit((await self.sample(endpoint, list(COMPANY)[:size])).rows)
+            except AttemptFailed as failed:
+                if failed.failure.refusal is None:
+                    raise
+            else:
+                return rows[: len(TEXTS)] if size >= len(TEXTS) else None, size if size < most else None
+        if most > 1:
+            await self.sample(endpoint, [TEXTS[0]])  # or it is the server that fails
+        return None, 1 if most > 1 else None
 
     def refuse_two_models(self, answers: list[Float32]) -> None:
         """Two answers to the same texts, shape (n, dimensions)."""

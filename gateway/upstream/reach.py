@@ -13,12 +13,11 @@ from gateway.upstream import failures
 from gateway.upstream.endpoint import Endpoint, Endpoints
 from gateway.upstream.failures import AttemptFailed
 from gateway.upstream.measure import Prober
-from gateway.upstream.probe import unit
+from gateway.upstream.probe import TEXTS, unit
 from gateway.upstream.space import Space
 from gateway.upstream.truncation import Truncation, most_tokens
 
 MAX_ON_LOOP_CHARS = 256 * 1024
-REFUSALS = {"too_long", "bad_request", "status_500"}  # of a text that is too long for it
 
 log = get_logger()
 
@@ -99,7 +98,7 @@ class Reach:
 
     async def ask(self, endpoint: Endpoint, texts: list[str]) -> Float32 | None:
         """All at once, or one by one where that is how it must be asked, or where together they are too much."""
-        if self.prober.client.max_inputs >= len(texts):
+        if self.prober.client.limits.max_inputs >= len(texts):
             with suppress(TooLong):
                 return await self.rows_of(endpoint, texts)
         try:
@@ -109,11 +108,14 @@ class Reach:
 
     async def rows_of(self, endpoint: Endpoint, texts: list[str]) -> Float32:
         try:
-            rows = unit((await self.prober.sample(endpoint, texts)).rows)
+            rows = unit((await self.prober.sample(endpoint, texts, is_known_good=False)).rows)
         except AttemptFailed as failed:
-            if failed.failure.outcome in REFUSALS:
+            if failed.failure.outcome == "too_long":
                 raise TooLong from None
-            raise
+            if failed.failure.refusal is None:
+                raise
+            await self.prober.sample(endpoint, [TEXTS[0]])  # or it is the server that fails
+            raise TooLong from None
         if rows.shape[1] != self.space().reference.rows.shape[1]:
             raise AttemptFailed(
                 failures.of_other_vectors("gave vectors of other dimensions than before", self.prober.client.upstream)

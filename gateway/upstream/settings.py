@@ -72,6 +72,13 @@ class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     max_request_tokens: Annotated[
         int, Meta(ge=1, description="Tokens, as estimated, of one request to it; larger ones are cut into several.")
     ] = 200_000
+    max_body_bytes: Annotated[
+        Positive | None,
+        Meta(
+            description="Bytes of the body of one request to it; larger ones are cut into several. By default there is no limit."
+            " Of this, max_inputs and max_request_tokens, what a server refuses is learned, kept for an hour and told in the log."
+        ),
+    ] = None
     max_parallel: Annotated[
         int, Meta(ge=1, le=64, description="Of the several that one request was cut into, how many are sent at once.")
     ] = 4

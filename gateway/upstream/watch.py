@@ -119,7 +119,7 @@ class Watch:
     def take(self, endpoint: Endpoint, measured: Measurement, sent_at: float) -> None:
         client = self.prober.client
         client.known.as_base64 &= measured.known.as_base64
-        client.max_inputs = 1 if measured.is_alone else min(client.max_inputs, measured.told.max_inputs or client.max_inputs)
+        client.limits.take(measured.told.max_inputs, is_alone=measured.is_alone, measured_max_inputs=measured.max_inputs)
         self.refusal = None
         self.metrics.ended("ok").inc()
         self.told[endpoint] = measured.told.identity

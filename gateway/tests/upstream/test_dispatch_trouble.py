@@ -45,6 +45,11 @@ def saying(said):
     return lambda _: said
 
 
+def sent(server, text="a"):
+    """How often a text of a client's was sent; what was sent to see whether the server lives is not counted."""
+    return sum(text in request.body["input"] for request in server.requests)
+
+
 def counted(remote, name, **labels):
     return remote.metrics.metrics.registry.get_sample_value(name, {"upstream": "m", **labels}) or 0
 
@@ -94,8 +99,8 @@ async def test_what_does_not_pass_is_told_after_the_second_time(trouble, error, 
         server.answer = trouble
         with pytest.raises(error, match="The upstream of the model `m` ") as failed:
             await embedded(remote, "a")
-        assert len(server.requests) == 2
-        assert counted(remote, "gateway_upstream_requests_total", outcome=outcome) == 2
+        assert sent(server) == 2
+        assert counted(remote, "gateway_upstream_requests_total", outcome=outcome) >= 2
     assert failed.value.headers()["Retry-After"] == "1"
     assert "127.0.0.1" not in failed.value.message
 
@@ -119,7 +124,7 @@ async def test_what_a_retry_would_not_help_is_sent_once(trouble, reason):
         server.answer = saying(trouble)
         with pytest.raises((UpstreamError, UpstreamUnavailable), match=reason) as failed:
             await embedded(remote, "a")
-        assert len(server.requests) == 1
+        assert sent(server) == 1
     assert "secret" not in failed.value.message
 
 
@@ -128,7 +133,7 @@ async def test_nothing_is_sent_twice_where_the_row_says_so():
         server.answer = once(dropped)
         with pytest.raises(UpstreamError):
             await embedded(remote, "a")
-        assert len(server.requests) == 1
+        assert sent(server) == 1
 
 
 async def test_a_storm_of_429_is_not_doubled_and_opens_nothing():
@@ -255,7 +260,7 @@ async def test_a_failing_upstream_is_left_alone_and_comes_back_by_itself():
         with pytest.raises(UpstreamUnavailable, match="is left alone") as refused:
             await embedded(remote, "a")
         assert refused.value.headers()["Retry-After"] == "1"
-        assert len(server.requests) == 3
+        assert len(server.requests) == 1 + 3
         assert counted(remote, "gateway_upstream_requests_total", outcome="open") == 1
         server.answer = standin.openai
         await until(lambda: remote.health().is_available)

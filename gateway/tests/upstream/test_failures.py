@@ -45,7 +45,7 @@ def test_whatever_the_client_library_raises_is_an_error_of_ours(foreign):
     failure = failures.of_transport_error(kind, SUBJECT)
     assert isinstance(failure.error, UpstreamUnavailable | UpstreamError)
     assert "`m`" in failure.error.message
-    assert failure.is_fault
+    assert failure.is_fault or failure.is_undecided
 
 
 def test_there_are_many_of_them_and_each_kind_has_one():
@@ -127,7 +127,7 @@ JSON = st.recursive(
 @given(JSON)
 @example({"detail": [{"loc": None, "msg": 1}]})
 def test_whatever_json_an_error_is_its_words_are_text(value):
-    assert isinstance(error_body.read_error(json.dumps(value).encode()), str)
+    assert isinstance(error_body.read_error(json.dumps(value).encode()).words, str)
 
 
 @pytest.mark.parametrize(
@@ -180,11 +180,14 @@ def test_a_text_too_long_for_the_model_is_the_clients_to_shorten(status, body, w
     content = json.dumps(body).encode()
     several = inputs("a", "b", positions=(2, 7))
     failure = failures.of_answer(UpstreamResponse(status, {}, content), several, SUBJECT)
-    assert isinstance(failure.error, InputTooLong)
-    assert failure.error.message.startswith(f"Invalid '{where}': maximum input length is {limit} tokens. ")
+    if where == "input":  # it may be any of them, or all of them together: that is found out
+        assert failure.is_undecided
+        assert not isinstance(failure.error, InputTooLong)
+    else:
+        assert failure.error.message.startswith(f"Invalid '{where}': maximum input length is {limit} tokens. ")
     alone = failures.of_answer(UpstreamResponse(status, {}, content), inputs("a", positions=(5,)), SUBJECT)
     assert alone.error.message.startswith(f"Invalid 'input[5]': maximum input length is {limit} tokens. ")
-    assert not failure.is_fault
+    assert not alone.is_fault
 
 
 def test_a_text_without_a_vector_is_named_where_it_is_alone():
@@ -192,7 +195,7 @@ def test_a_text_without_a_vector_is_named_where_it_is_alone():
     alone = failures.of_answer(UpstreamResponse(400, {}, content), inputs("a", positions=(3,)), SUBJECT)
     assert isinstance(alone.error, Unembeddable)
     assert "'input[3]'" in alone.error.message
-    assert "'input'" in failures.of_answer(UpstreamResponse(400, {}, content), inputs("a", "b"), SUBJECT).error.message
+    assert failures.of_answer(UpstreamResponse(400, {}, content), inputs("a", "b"), SUBJECT).is_undecided
 
 
 def test_a_spent_quota_is_no_matter_of_waiting():

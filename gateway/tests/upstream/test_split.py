@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from gateway.errors import UpstreamError
 from gateway.testing import upstream_server as standin
 from gateway.tests.upstream.conftest import embedded, inputs, over
-from gateway.upstream.split import parts
+from gateway.upstream.split import PartSize, parts
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=60), st.integers(1, 20), st.integers(1, 100))
 def test_parts_are_all_inputs_in_order_and_none_is_too_large(counts, max_inputs, max_tokens):
-    found = parts(counts, max_inputs=max_inputs, max_tokens=max_tokens)
+    found = parts(counts, PartSize(max_inputs, max_tokens))
     assert [index for each in found for index in range(each.start, each.stop)] == list(range(len(counts)))
     for each in found:
         assert 1 <= each.stop - each.start <= max_inputs

@@ -1,0 +1,92 @@
+"""What a refusal says of what it refuses: by its status and structured code, and by words where they are known.
+
+Nothing is decided by words that could not be found out without them (`diagnosis`). They save requests where they are right, and say
+whether an input that fails alone is too long.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from gateway.upstream.error_body import ErrorReply
+
+Size = Literal["inputs", "bytes", "tokens"]
+
+OK, TOO_LARGE = 200, 413
+BAD_REQUEST = frozenset({400, 413, 422})
+# Not of the inputs: keys, payment, a model or an address that is not there; a server's load; times that are over (522 and 524 are
+# Cloudflare's, 598 and 599 those of older proxies).
+NEVER_OF_INPUTS = frozenset({401, 402, 403, 404, 407, 408, 425, 429, 503, 504, 521, 522, 523, 524, 598, 599})
+
+SURELY_TOO_LONG = re.compile(
+    r"maximum (context|input) length|context length|context_length_exceeded|exceed_context_size|must have less than \d+ tokens"
+    r"|input is too (long|large)|\binput \(\d+ tokens\) is (too large|larger)|too many tokens|longer than the maximum",
+    re.IGNORECASE,
+)
+# Of an input that is known to fail by itself: any word for a size beside any word for too much of it.
+A_SIZE = re.compile(r"token|length|context|charact|\blong|large|size|bytes", re.IGNORECASE)
+TOO_MUCH = re.compile(
+    r"exceed|too[ _](long|large|many|big)|max|limit|longer|larger|greater|at most|less than|over\b", re.IGNORECASE
+)
+MAX_TOKENS = re.compile(r"(?:maximum (?:context|input) length is|must have less than) (\d{1,9}) tokens")
+INPUT_INDEX = re.compile(r"\binput\[(\d{1,6})\]")
+MAX_INPUTS = re.compile(r"maximum allowed batch size (\d{1,6})|array length must be (\d{1,6}) or less|at most (\d{1,6}) items")
+OF_TOKENS = re.compile(r"max_tokens_per_request|tokens per request", re.IGNORECASE)
+NO_BASE64 = re.compile(r"encoding_format|base64", re.IGNORECASE)
+NOT_A_NUMBER = re.compile(r"\bNaN\b")
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRefusal:
+    """`status` as it came, 200 for a reply that is none. `max_inputs`, `max_tokens` and `index` are what its words name.
+
+    `hint` is the size that its status or its words speak of.
+    """
+
+    status: int
+    words: str = ""
+    max_inputs: int | None = None
+    max_tokens: int | None = None
+    index: int | None = None
+    hint: Size | None = None
+
+    @property
+    def is_too_long_for_sure(self) -> bool:
+        return self.status in BAD_REQUEST | {500} and SURELY_TOO_LONG.search(self.words) is not None
+
+    @property
+    def is_too_long(self) -> bool:
+        """Said of an input that fails by itself. 413 is the status for what is too large, whatever the words."""
+        is_said = A_SIZE.search(self.words) is not None and TOO_MUCH.search(self.words) is not None
+        return is_said or self.status == TOO_LARGE or SURELY_TOO_LONG.search(self.words) is not None
+
+    @property
+    def is_not_a_number(self) -> bool:
+        return NOT_A_NUMBER.search(self.words) is not None
+
+    @property
+    def no_base64(self) -> bool:
+        return self.status in BAD_REQUEST and NO_BASE64.search(self.words) is not None
+
+    def place(self, num_inputs: int) -> int | None:
+        """Which of so many inputs is meant; None where that has to be found out."""
+        if num_inputs == 1:
+            return 0
+        return self.index if self.index is not None and self.index < num_inputs else None
+
+
+def may_hang_on_inputs(status: int) -> bool:
+    return status >= 400 and status not in NEVER_OF_INPUTS  # noqa: PLR2004 - where errors begin
+
+
+def read_refusal(status: int, told: ErrorReply) -> UpstreamRefusal:
+    words = f"{told.words} {told.code or ''}"
+    found, index, limit = MAX_INPUTS.search(words), INPUT_INDEX.search(words), MAX_TOKENS.search(words)
+    return UpstreamRefusal(
+        status,
+        words,
+        max_inputs=int(next(filter(None, found.groups()))) if found and status in BAD_REQUEST else None,
+        max_tokens=int(limit[1]) if limit else None,
+        index=int(index[1]) if index else None,
+        hint="bytes" if status == TOO_LARGE else "tokens" if OF_TOKENS.search(words) else None,
+    )
