@@ -1,9 +1,11 @@
-"""A backend of a package that is really built, installed and served: `example_backend/`, in this folder."""
+"""The public face for backends of other packages, and one that is really built, installed and served: `example_backend/`."""
 
+import ast
 import base64
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -17,36 +19,70 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.embedding.registry import installed_backends
-from gateway.engine.backend import SentenceTransformersBackend
+import gateway.backend
 
+EXAMPLE = Path(__file__).parent / "example_backend"
+PAGE = (Path(__file__).parents[2] / "docs" / "backends.md").read_text(encoding="utf-8")
+SALT = "a pinch"
 CONFIG = """
 auth = "none"
 [[models]]
 name = "hashes"
 backend = "example"
 dimensions = 24
-salt = "a pinch"
+salt = { env = "SALT" }
+"""
+GROUP = """
+auth = "none"
+[[models]]
+name = "both"
+backend = "group"
+[[models.members]]
+backend = "example"
+[[models.members]]
+backend = "example"
+name = "salted"
+salt = { env = "SALT" }
 """
 START_SECONDS = 60
+
+
+def test_all_that_the_face_has_is_public_and_on_the_page():
+    imported = {name for name in vars(gateway.backend) if not name.startswith("__")}
+    assert set(gateway.backend.__all__) == imported
+    told = set(re.findall(r"`(\w+)", PAGE)) | set(re.findall(r"^    (\w+),$", PAGE, flags=re.MULTILINE))
+    assert imported - told == set()
+
+
+@pytest.mark.parametrize("name", ["example_backend.py", "pyproject.toml"])
+def test_the_example_on_the_page_is_the_one_that_is_served(name):
+    shown = PAGE.partition(f"\n`{name}`:\n\n```")[2].partition("\n")[2].partition("\n```\n")[0]
+    assert f"{shown}\n" == (EXAMPLE / name).read_text(encoding="utf-8")
+
+
+def test_the_example_imports_the_face_and_nothing_else_of_the_gateway():
+    tree = ast.parse((EXAMPLE / "example_backend.py").read_text(encoding="utf-8"))
+    modules = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    assert [module for module in modules if module.startswith("gateway")] == ["gateway.backend"]
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
     """A folder of installed packages with the example in it."""
     folder = tmp_path_factory.mktemp("backend")
-    source = shutil.copytree(Path(__file__).parent / "example_backend", folder / "source")
+    source = shutil.copytree(EXAMPLE, folder / "source")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     offline = ["--no-deps", "--no-index", "--no-build-isolation"]
     subprocess.run([*pip, *offline, "--target", str(folder / "site"), str(source)], check=True, timeout=100)
     return folder / "site"
 
 
-def started(site: Path, config: Path, *arguments: str) -> subprocess.Popen[str]:
+def started(site: Path, config: Path, *arguments: str, salt: str | None = SALT) -> subprocess.Popen[str]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY")}
+    environ |= {"PYTHONPATH": str(site), "GATEWAY_DATA_DIR": str(config.parent / "data")}
     return subprocess.Popen(
         [sys.executable, "-m", "gateway", *arguments, "--config", str(config)],
-        env={**environ, "PYTHONPATH": str(site)},
+        env=environ if salt is None else environ | {"SALT": salt},
         cwd=config.parent,
         text=True,
         stdout=subprocess.PIPE,
@@ -67,7 +103,6 @@ def config(tmp_path: Path) -> Path:
 
 
 def test_without_it_the_builtin_backends_are_all_there_are(config, tmp_path):
-    assert list(installed_backends([SentenceTransformersBackend()])) == ["sentence-transformers"]
     code, out, err = finished(started(tmp_path, config, "config", "check"))
     assert (code, out) == (2, "")
     known = "sentence-transformers, openai, ollama, tei, ray, group"
@@ -76,6 +111,20 @@ def test_without_it_the_builtin_backends_are_all_there_are(config, tmp_path):
 
 def test_an_installed_backend_is_found_by_its_name(site, config):
     assert finished(started(site, config, "config", "check")) == (0, "ok: hashes\n", "")
+
+
+@pytest.mark.parametrize(("text", "name"), [(CONFIG, "hashes"), (GROUP, "both/salted")])
+def test_it_is_asked_what_is_missing_alone_and_in_a_group(site, config, text, name):
+    config.write_text(text)
+    told = f"gateway: models[{name}]: the environment variable SALT, named as a secret, is not set\n"
+    assert finished(started(site, config, "config", "check", salt=None)) == (2, "", told)
+
+
+def test_what_it_does_not_answer_is_answered_for_it(site, config):
+    config.write_text(GROUP)
+    nothing = "nothing to compile: the backend 'example' compiles nothing"
+    built = f"both/1-example: {nothing}\nboth/salted: {nothing}\n"
+    assert finished(started(site, config, "models", "build")) == (0, built, "")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +161,7 @@ def test_its_vectors_are_served_and_sigterm_ends_it_well(site, config):
 
 
 def expected(text: str) -> np.ndarray:
-    row = np.frombuffer(hashlib.shake_256(f"a pinch{text}".encode()).digest(24), dtype=np.uint8) - 127.5
+    row = np.frombuffer(hashlib.shake_256(f"{SALT}{text}".encode()).digest(24), dtype=np.uint8) - 127.5
     return row / np.linalg.norm(row)
 
 
