@@ -2,8 +2,9 @@
 
 import asyncio
 import gc
-from collections.abc import Coroutine, Iterable
+from collections.abc import Iterable
 from contextlib import nullcontext
+from functools import partial
 
 from litestar.types import ASGIApp, Receive, Scope, Send
 
@@ -14,6 +15,7 @@ from gateway.api.embeddings import EmbeddingsHandler
 from gateway.api.error_handler import error_response
 from gateway.api.memory import MemoryWatch, malloc_trim
 from gateway.api.page.figures import Figures
+from gateway.background import BackgroundTask, launch
 from gateway.build import BUILTIN_BACKENDS, GenerationBuilder
 from gateway.config import Config, ConfigSource, ModelRow
 from gateway.embedding.backend import Backend, BoundBackend
@@ -26,7 +28,7 @@ from gateway.errors import ConfigurationError, OperatorError
 from gateway.log import get_logger
 from gateway.metrics import Metrics
 from gateway.reload.generation import Generation
-from gateway.reload.swap import GenerationSwap, log_task_failure
+from gateway.reload.swap import GenerationSwap
 from gateway.reload.watcher import ConfigWatcher
 from gateway.server.log_sampler import LogSampler
 from gateway.server.loop_lag import watch_loop_lag
@@ -60,13 +62,33 @@ class Gateway:
         self.builder = GenerationBuilder(
             backends=installed_backends(backends), loader=self.loader, cache=self.cache, admission=self.admission,
             metrics=self.metrics, figures=self.figures, sampler=self.sampler, tracing=self.tracing,
-            is_leaving=lambda: self.is_shutting_down, is_draining=lambda: self.is_draining,
+            is_leaving=lambda: self.is_shutting_down, is_draining=lambda: self.is_draining, dead_parts=self.dead_parts,
         )  # fmt: skip
         first, build = self.builder.build(config), self.builder.build
         self.swap = GenerationSwap(first, build=build, loader=self.loader, on_switched=self.on_swap, metrics=self.metrics)
         self.watcher: ConfigWatcher | None = None
         if source is not None:
             self.watcher = ConfigWatcher(source, current=lambda: self.config, renew=self.swap.renew, metrics=self.metrics)
+        self.tasks = self.build_tasks()
+        self.metrics.background_dead.set_function(lambda: len(self.generation.dead_parts()))
+
+    def build_tasks(self) -> list[BackgroundTask]:
+        """What runs as long as it serves."""
+        tasks = [
+            BackgroundTask("lag-watch", partial(watch_loop_lag, self.metrics)),
+            BackgroundTask("load-watch", partial(self.loader.watch, lambda: self.catalog.models)),
+        ]
+        if self.watcher is not None:
+            tasks.append(BackgroundTask("reload", self.watcher.watch))
+        if trim := malloc_trim():
+            tasks.append(BackgroundTask("memory-watch", MemoryWatch(self.admission, trim).watch))
+        return tasks
+
+    def dead_parts(self) -> list[str]:
+        """What of the process itself died, and only a restart brings back."""
+        dead = [task.name for task in self.tasks if task.death is not None]
+        dead += ["retire"] if self.swap.has_leaked else []
+        return dead + (["metrics"] if not self.metrics.is_served() else [])
 
     @property
     def generation(self) -> Generation:
@@ -152,32 +174,24 @@ class Gateway:
         listening = bound_socket(settings)
         host, port = listening.getsockname()[:2]
         self.address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        tasks: list[asyncio.Task[None]] = []
+        loading: asyncio.Task[None] | None = None
         try:
             await self.start()
             if self.config.metrics.port and self.config.metrics.access != "off":
                 self.serve_metrics()
-            loading = asyncio.create_task(self.announce(server), name="load")
-            tasks = [
-                loading,
-                create_watched_task(watch_loop_lag(self.metrics), "lag-watch"),
-                create_watched_task(self.loader.watch(lambda: self.catalog.models), "load-watch"),
-                *([create_watched_task(self.watcher.watch(), "reload")] if self.watcher is not None else []),
-                *(
-                    [create_watched_task(MemoryWatch(self.admission, trim).watch(), "memory-watch")]
-                    if (trim := malloc_trim())
-                    else []
-                ),
-            ]
+            loading = launch(self.announce(server), name="load")
+            for task in self.tasks:
+                task.start()
             with self.watcher.on_hang_up(self.stop) if self.watcher is not None else nullcontext():
                 await server.serve(sockets=[listening])
             if loading.done():
                 loading.result()
             log.info("stopped")
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            if loading is not None:
+                loading.cancel()
+                await asyncio.wait([loading])
+            await asyncio.gather(*(task.close() for task in self.tasks))
             await self.close()
             listening.close()
 
@@ -221,10 +235,3 @@ class Gateway:
         await self.swap.close()
         if self.tracing is not None:
             await asyncio.to_thread(self.tracing.close)
-
-
-def create_watched_task(work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
-    """A task that should never end by itself; its death is told."""
-    task = asyncio.create_task(work, name=name)
-    task.add_done_callback(log_task_failure)
-    return task

@@ -50,7 +50,8 @@ BUILTIN_BACKENDS: tuple[Backend, ...] = (SentenceTransformersBackend(), *UPSTREA
 class GenerationBuilder:
     """Holds what is the process's own: all generations share it, and it outlives each of them.
 
-    `is_leaving` and `is_draining` say how far a stop has come. `load_lock` and `shared` are for backends, see BackendContext.
+    `is_leaving` and `is_draining` say how far a stop has come, `dead_parts` what of the process died. `load_lock` and `shared` are
+    for backends, see BackendContext.
     """
 
     backends: dict[str, Backend]
@@ -63,6 +64,7 @@ class GenerationBuilder:
     tracing: Tracing | None
     is_leaving: Callable[[], bool]
     is_draining: Callable[[], bool]
+    dead_parts: Callable[[], list[str]]
     load_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     shared: dict[str, Any] = field(default_factory=dict)
 
@@ -83,16 +85,19 @@ class GenerationBuilder:
             metrics=self.metrics,
         )
         admin = AdminService(access.require_keys(), config.server) if config.admin.enabled else None
+        parts = {"limits": lambda: limiter.is_alive, **access.parts}
+        dead_parts = partial(probes.dead_parts, catalog, parts, self.dead_parts)
         routes = [
             handler.route(),
             *models.routes(catalog),
             info.route(catalog, config.server.default_model),
             *(admin_routes(admin) if admin else []),
-            *self.probe_routes(config, access, limiter, catalog),
+            *self.probe_routes(config, access, limiter, catalog, dead_parts),
             *docs_routes(config, catalog, has_admin=admin is not None),
             *self.page_routes(config, access),
         ]
-        return Generation(config, access, limiter, catalog, handler, admin, self.build_app(config, access, routes))
+        app = self.build_app(config, access, routes)
+        return Generation(config, access, limiter, catalog, handler, admin, app, dead_parts)
 
     def build_access(self, config: Config, before: Generation | None) -> AccessControl:
         if before is not None and (before.config.auth, before.config.usage) == (config.auth, config.usage):
@@ -124,10 +129,12 @@ class GenerationBuilder:
         cached = partial(CachedEmbedder, cache=self.cache, max_request_tokens=config.limits.max_request_tokens, metrics=metrics)
         return BoundBackend(row, backend, settings, context, cached)
 
-    def probe_routes(self, config: Config, access: AccessControl, limiter: Limiter, catalog: Catalog) -> list[HTTPRouteHandler]:
+    def probe_routes(
+        self, config: Config, access: AccessControl, limiter: Limiter, catalog: Catalog, dead_parts: Callable[[], list[str]]
+    ) -> list[HTTPRouteHandler]:
         return probes.routes(
             catalog=catalog,
-            parts={"limits": lambda: limiter.is_alive, **access.parts},
+            dead_parts=dead_parts,
             shortfalls={"limits": lambda: limiter.shortfall, **access.shortfalls},
             metrics=self.metrics,
             settings=config.metrics,

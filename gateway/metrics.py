@@ -32,6 +32,7 @@ class Metrics:
 
     def __init__(self) -> None:  # noqa: PLR0915 - a statement a metric
         self.registry = CollectorRegistry()
+        self.is_served: Callable[[], bool] = lambda: True  # False where the thread of `serve` died
         count = partial(Counter, registry=self.registry)
         gauge = partial(Gauge, registry=self.registry)
         histogram = partial(Histogram, registry=self.registry)
@@ -200,6 +201,12 @@ class Metrics:
             "gateway_config_last_reload_successful", "1 while the configuration read last is in effect, 0 while it was refused."
         )
         self.config_is_accepted.set(1)
+        self.background_dead = gauge("gateway_background_dead", "What died and only a restart brings back, as /livez tells it.")
+        self.background_restarts = count(
+            "gateway_background_restarts_total", "Background tasks that died and were begun anew.", ["task"]
+        )
+        for task in ("cluster", "group", "live-figures"):  # so that a rate is seen from the first one on
+            self.background_restarts.labels(task)
         self.loop_lag = gauge("gateway_event_loop_lag_seconds", "How late the event loop was when last looked at.")
         self.model_info = gauge("gateway_model_info", "1 for each loaded model.", MODEL_INFO)
         gauge("gateway_build_info", "1 for the running version.", ["version"]).labels(__version__).set(1)
@@ -257,7 +264,8 @@ class Metrics:
 
     def serve(self, port: int, host: str) -> None:
         """Serves /metrics on a port of its own, from a thread of its own, as long as the process lives."""
-        start_http_server(port, addr=host, registry=self.registry)
+        _, thread = start_http_server(port, addr=host, registry=self.registry)
+        self.is_served = thread.is_alive
 
     def of_model(self, name: str) -> "ModelMetrics":
         """The metrics of a configured model; clients' own names never come here."""
@@ -320,6 +328,10 @@ class ModelMetrics:
         """A member's vectors went out. Of one that is not the first, whoever runs it pays for a fallback."""
         self.record_member(member, "ok")
         self.group_fallbacks.labels(self.name).inc(not is_first)
+
+    def record_restart(self, task: str) -> None:
+        """Background work of this kind died, and was begun anew."""
+        self.metrics.background_restarts.labels(task).inc()
 
     def record_lookups(self, **results: int) -> None:
         """So many inputs had each of LOOKUP_RESULTS."""

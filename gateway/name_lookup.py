@@ -4,10 +4,13 @@ Each name is looked up by one thread at a time, however many wait for it; they a
 """
 
 import asyncio
+import errno
 import socket
-import threading
 from contextlib import suppress
+from functools import partial
 from typing import Any
+
+from gateway.background import BackgroundThread
 
 AddressInfo = tuple[Any, Any, int, str, tuple[Any, ...]]  # as socket.getaddrinfo has it
 
@@ -24,7 +27,13 @@ class NameLookup:
         found = self.pending.get(name)
         if found is None:
             found = self.pending[name] = asyncio.get_running_loop().create_future()
-            threading.Thread(target=self.look_up, args=(found, *name), name="name-lookup", daemon=True).start()
+            died = partial(self.deliver, found, name, OSError(socket.EAI_FAIL, "the look-up died"))
+            thread = BackgroundThread("name-lookup", partial(self.look_up, found, *name), may_end=True, on_death=died)
+            try:
+                thread.start()
+            except RuntimeError:
+                self.pending.pop(name)
+                raise OSError(errno.EAGAIN, "no more threads") from None
         done, _ = await asyncio.wait([found], timeout=timeout_seconds)
         if not done:
             raise OSError(socket.EAI_AGAIN, "the name was not looked up in time")

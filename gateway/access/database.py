@@ -10,6 +10,7 @@ The server has shorter bounds of its own, so that it is its own error that is to
 nobody continues: one whose connection was lost in the middle holds locks that the next try needs.
 """
 
+import itertools
 import sqlite3
 import threading
 import time
@@ -25,13 +26,14 @@ from sqlalchemy.exc import ArgumentError, InvalidatePoolError, SQLAlchemyError
 from gateway.access.schema import is_current, migrate
 from gateway.access.work_deadline import WorkDeadline
 from gateway.access.worker import alive
+from gateway.backoff import Backoff
 from gateway.config import StoreSettings, secret_value
 from gateway.errors import ConfigurationError, OperatorError, StoreAway
 from gateway.log import get_logger
 
 FILE_NAME = "gateway.db"
 BUSY_TIMEOUT_SECONDS = 5.0
-BUSY_PAUSE_SECONDS = 0.02
+BUSY = Backoff(first_seconds=0.02, max_seconds=0.08)
 PRIMARY_CODE = 0xFF  # of SQLite's extended error codes, the part that is the error itself
 CONNECT_TIMEOUT_SECONDS = 3
 PING_SECONDS = 2.0
@@ -207,7 +209,7 @@ def sqlite_engine(path: Path, busy_timeout_seconds: float) -> sql.Engine:
 def enter_wal(connection: sqlite3.Connection, timeout_seconds: float) -> None:
     """Several processes that begin at once each try to make a new file a WAL one; SQLite then says busy without any waiting."""
     deadline = time.monotonic() + timeout_seconds
-    while True:
+    for num_failures in itertools.count(1):
         try:
             connection.execute("PRAGMA journal_mode=WAL")
         except sqlite3.OperationalError as error:
@@ -215,7 +217,7 @@ def enter_wal(connection: sqlite3.Connection, timeout_seconds: float) -> None:
                 raise
         else:
             return
-        time.sleep(BUSY_PAUSE_SECONDS)
+        time.sleep(BUSY.pause_seconds(num_failures))
 
 
 def begin_sqlite(connection: sql.Connection) -> None:

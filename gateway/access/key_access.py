@@ -44,6 +44,7 @@ class KeyAccess:
             "keys": lambda: self.snapshot.is_watching,
             "usage": lambda: self.recorder.is_running,
             "key-gauges": lambda: self.gauges.is_running,
+            "key-snapshot": lambda: self.snapshot.is_kept,
         }
 
     @property

@@ -17,6 +17,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
+from gateway.background import BackgroundThread
+
 Cut = Callable[[], None]
 
 
@@ -31,7 +33,7 @@ class WorkDeadline:
         self.is_over = False
         self.has_cut = False
         self.seconds = 0.0
-        self.thread = threading.Thread(target=self.keep, name="store-watch", daemon=True)
+        self.thread = BackgroundThread("store-watch", self.keep, may_end=True)
 
     def __enter__(self) -> "WorkDeadline":
         """Raises OSError where the system gives no more threads."""

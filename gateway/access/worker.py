@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
+from gateway.background import BackgroundThread
 from gateway.errors import StoreAway
 
 STUCK_SECONDS = 8.0  # for work that says nothing of itself
@@ -78,12 +79,12 @@ class WorkerThread:
         self.waiting: queue.SimpleQueue[WorkerJob | None] = queue.SimpleQueue()
         self.lock = threading.Lock()
         self.thread = self.new_thread()
-        self.abandoned: list[threading.Thread] = []
+        self.abandoned: list[BackgroundThread] = []
         self.current: WorkerJob | None = None
         self.is_closed = False
 
-    def new_thread(self) -> threading.Thread:
-        return threading.Thread(target=self.run_forever, name=self.name, daemon=True)
+    def new_thread(self) -> BackgroundThread:
+        return BackgroundThread(self.name, self.run_forever, may_end=True)
 
     async def run(self, work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         """What `work` returns or raises. Who is cancelled no longer waits; what was begun goes on.
@@ -91,8 +92,8 @@ class WorkerThread:
         Raises StoreAway where the work gives no sign of life in time, or its turn does not come.
         """
         job = WorkerJob(asyncio.get_running_loop(), lambda: work(*args, **kwargs))
-        if not self.thread.is_alive() and not self.is_closed:
-            self.thread.start()
+        if not self.is_closed:
+            self.thread.start()  # also one that died
         self.waiting.put(job)
         while not job.future.done():
             remaining = job.due - time.monotonic()
@@ -107,7 +108,7 @@ class WorkerThread:
         what = "gave no answer in time" if job.has_begun else "is still busy with what was asked before"
         job.future.set_exception(StoreAway(f"the key store {what}", is_unsure=job.has_begun))
         with self.lock:
-            self.abandoned = [thread for thread in self.abandoned if thread.is_alive()]
+            self.abandoned = [thread for thread in self.abandoned if thread.is_running]
             if self.current is job and len(self.abandoned) < MAX_ABANDONED and not self.is_closed:
                 self.abandoned.append(self.thread)
                 self.thread = self.new_thread()
@@ -119,7 +120,7 @@ class WorkerThread:
                 self.current = job
             job.do()
             with self.lock:
-                if threading.current_thread() is not self.thread:  # abandoned meanwhile: another does the rest
+                if not self.thread.is_current:  # abandoned meanwhile: another does the rest
                     return
                 self.current = None
 

@@ -9,6 +9,7 @@ from types import TracebackType
 from litestar.types import Receive, Scope
 
 from gateway.access.admission import Permit
+from gateway.background import launch
 from gateway.config import ServerSettings
 from gateway.errors import BodyTooLarge, ClientError, ClientGone, InvalidJSON, InvalidValue, SlowRequest
 
@@ -108,7 +109,7 @@ class CancelOnDisconnect:
         self.start = asyncio.get_running_loop().call_soon(self.begin)
 
     def begin(self) -> None:
-        self.watcher = asyncio.create_task(self.watch(), name="client-watch")
+        self.watcher = launch(self.watch(), name="client-watch", is_awaited=False)
 
     async def watch(self) -> None:
         while (await self.receive())["type"] != "http.disconnect":

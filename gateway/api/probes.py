@@ -18,7 +18,7 @@ OK, NOT_NOW = 200, 503
 def routes(  # noqa: PLR0913 - all that is watched
     *,
     catalog: Catalog,
-    parts: Mapping[str, Callable[[], bool]],
+    dead_parts: Callable[[], list[str]],
     shortfalls: Mapping[str, Callable[[], str | None]],
     metrics: Metrics,
     settings: MetricsSettings,
@@ -30,8 +30,7 @@ def routes(  # noqa: PLR0913 - all that is watched
 
         A model that could not be loaded is tried again; a restart would only take the others down.
         """
-        broken = [model.name for model in catalog.models if model.is_broken]
-        broken += [part for part, is_well in parts.items() if not is_well()]
+        broken = dead_parts()
         return report(OK if not broken else NOT_NOW, "ok" if not broken else "failed", failed=broken)
 
     @get("/readyz", exclude_from_auth=True)
@@ -60,6 +59,14 @@ def routes(  # noqa: PLR0913 - all that is watched
 
     serves_metrics = settings.access != "off" and not settings.port
     return [livez, readyz, *([exposition] if serves_metrics else [])]
+
+
+def dead_parts(catalog: Catalog, parts: Mapping[str, Callable[[], bool]], of_process: Callable[[], list[str]]) -> list[str]:
+    """What only a restart brings back: models, a model's dead background work, parts that do not run, parts of the process."""
+    broken = [model.name for model in catalog.models if model.is_broken]
+    broken += [part for model in catalog.models for part in model.embedder.health().dead_parts]
+    broken += [part for part, is_well in parts.items() if not is_well()]
+    return broken + of_process()
 
 
 def report(status: int, state: str, **details: list[str] | dict[str, str] | dict[str, dict[str, int]]) -> Response[bytes]:

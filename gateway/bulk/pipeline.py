@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from gateway.background import launch
 from gateway.bulk.journal import Checkpoint, Journal
 from gateway.bulk.parquet import ParquetFile
 from gateway.bulk.row import Columns
@@ -46,7 +47,7 @@ async def embed_all(
         while True:
             shard = await in_thread(following, coming)
             if shard is not None:
-                waiting.append(asyncio.create_task(worker.run(shard), name="shard"))
+                waiting.append(launch(worker.run(shard), name="shard"))
             while waiting and (shard is None or len(waiting) >= in_flight + AHEAD):
                 await in_thread(write, journal, await waiting.popleft())
                 show(journal.done)
@@ -60,7 +61,7 @@ async def embed_all(
 
 async def in_thread(work: Callable[Arguments, Value], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Value:
     """Cancelled, it first waits for the thread to end: nobody may close the files under its hands."""
-    task = asyncio.create_task(asyncio.to_thread(work, *args, **kwargs))
+    task = launch(asyncio.to_thread(work, *args, **kwargs), name="files")
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+from gateway.backoff import Backoff
 from gateway.bulk.fault import FAULTS, is_fault, may_pass, reason_of
 from gateway.bulk.journal import RejectedRow
 from gateway.bulk.row import Id, Row
@@ -19,7 +20,7 @@ from gateway.errors import GatewayError, OperatorError, RequestTooLong
 
 CALLER = "bulk"
 ATTEMPT_SECONDS = 3600.0  # one request of one shard may take
-FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 1.0, 30.0
+RETRIES = Backoff(first_seconds=1.0, max_seconds=30.0)
 
 Answer = TypeVar("Answer")
 
@@ -166,7 +167,7 @@ class BulkWorker(Generic[WorkT]):
 
         Raises FAULTS where an input is to blame, OperatorError where nothing helps.
         """
-        waited, pause = 0.0, FIRST_PAUSE_SECONDS
+        waited, num_failures = 0.0, 0
         while True:
             try:
                 return await attempt()
@@ -175,11 +176,12 @@ class BulkWorker(Generic[WorkT]):
                     raise
                 if not may_pass(error):
                     raise OperatorError(f"the model cannot go on: {error.message}") from None
-                wait = max(pause, error.retry_after_seconds or 0)
+                num_failures += 1
+                wait = RETRIES.pause_seconds(num_failures, at_least_seconds=error.retry_after_seconds or 0)
                 if waited + wait > self.patience_seconds:
                     raise OperatorError(f"the model still fails after {waited:.0f} seconds of waiting: {error.message}") from None
             await self.sleep(wait)
-            waited, pause = waited + wait, min(2 * pause, LAST_PAUSE_SECONDS)
+            waited += wait
 
 
 def halves(rows: list[Row]) -> tuple[list[Row], list[Row]]:

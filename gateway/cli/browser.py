@@ -1,12 +1,13 @@
 """`gateway serve --open`: the page, in the browser of whoever starts the server."""
 
 import asyncio
-import threading
 import webbrowser
+from functools import partial
 
 import click
 
 from gateway.app import Gateway
+from gateway.background import BackgroundThread, launch
 
 INTERVAL_SECONDS = 0.05
 WILDCARDS = {"://0.0.0.0:": "://127.0.0.1:", "://[::]:": "://[::1]:"}  # every interface is no address to go to
@@ -14,7 +15,7 @@ WILDCARDS = {"://0.0.0.0:": "://127.0.0.1:", "://[::]:": "://[::1]:"}  # every i
 
 async def serve_and_open(gateway: Gateway) -> None:
     """Serves; once connections are accepted, while models may still be loading, the page is opened."""
-    opening = asyncio.create_task(open_once_listening(gateway), name="browser")
+    opening = launch(open_once_listening(gateway), name="browser")
     try:
         await gateway.serve()
     finally:
@@ -26,7 +27,7 @@ async def open_once_listening(gateway: Gateway) -> None:
     while gateway.server is None or not gateway.server.started:  # noqa: ASYNC110 - uvicorn tells it by an attribute alone
         await asyncio.sleep(INTERVAL_SECONDS)
     # A thread of its own that nobody waits for: a browser in the terminal runs until it is closed.
-    threading.Thread(target=open_page, args=[page_address(gateway.address)], name="browser", daemon=True).start()
+    BackgroundThread("browser", partial(open_page, page_address(gateway.address)), may_end=True).start()
 
 
 def open_page(url: str) -> None:

@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from gateway.app import Gateway
+from gateway.background import launch
 from gateway.bulk.journal import Checkpoint
 from gateway.bulk.run import BulkOptions, BulkRun
 from gateway.bulk.source import Format
@@ -89,7 +90,7 @@ def embed(*, path: str | None, name: str | None, in_flight: int | None, patience
 
 async def run_until_stopped(run: BulkRun) -> Checkpoint:
     """To the end, or to Ctrl-C or SIGTERM, which exit with their own codes."""
-    task = asyncio.create_task(run.to_end(), name="embed")
+    task = launch(run.to_end(), name="embed")
     loop = asyncio.get_running_loop()
     codes: list[int] = []
 

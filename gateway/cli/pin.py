@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from gateway.app import Gateway
+from gateway.background import launch
 from gateway.cli.options import config_option
 from gateway.config import first_set, load
 from gateway.config.loading import DEFAULT_FILE
@@ -58,7 +59,7 @@ def pin(outer_path: str | None, path: str | None, name: str, is_printed: bool) -
 
 async def fingerprint_of(model: Model) -> str:
     """Without what the row pins. Raises OperatorError where it cannot be loaded, or its server is unavailable."""
-    start = asyncio.create_task(model.embedder.start())
+    start = launch(model.embedder.start(), name=f"start-{model.name}")
     try:
         await wait_settled(start, model.embedder)
         if not start.done():

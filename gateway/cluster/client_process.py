@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from gateway.background import BackgroundTask
+from gateway.backoff import Backoff
 from gateway.cluster import message
 from gateway.cluster.message import CancelCall, ClusterStatus, EmbedCall, EmbedRefusal, EmbedResult, ReplicaInfo, Shutdown
 from gateway.cluster.ray_client import ClientConfig
@@ -25,7 +27,7 @@ ENVIRONMENT = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
 }
-FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 0.5, 4.0
+RESTARTS = Backoff(first_seconds=0.5, max_seconds=4.0)
 MAX_OUTSTANDING = 4096  # calls; beyond what admission lets in, a bound for whatever else calls
 STOP_SECONDS = 3.0
 START_SECONDS = 60.0  # to import ray and to join
@@ -39,7 +41,10 @@ Answer = tuple[EmbedResult | EmbedRefusal, bytes]
 
 
 class RayClientProcess:
-    """`on_news` hears how the cluster is, `on_card` what a replica is, both on the event loop."""
+    """`on_news` hears how the cluster is, `on_card` what a replica is, `on_death` that no Ray client is started any more.
+
+    All on the event loop.
+    """
 
     def __init__(  # noqa: PLR0913 - the last two are for tests
         self,
@@ -48,6 +53,7 @@ class RayClientProcess:
         *,
         on_news: Callable[[ClusterStatus], None],
         on_card: Callable[[ReplicaInfo], None],
+        on_death: Callable[[], None],
         command: Sequence[str] = COMMAND,
         silent_seconds: float = SILENT_SECONDS,
     ) -> None:
@@ -59,11 +65,11 @@ class RayClientProcess:
         self.waiting: dict[int, asyncio.Future[Answer]] = {}
         self.writer: asyncio.StreamWriter | None = None
         self.process: asyncio.subprocess.Process | None = None
-        self.owner: asyncio.Task[None] | None = None
+        self.background = BackgroundTask(f"cluster-{name}", self.run_forever, on_death=on_death)
         self.was_up = False
 
     def open(self) -> None:
-        self.owner = self.owner or asyncio.create_task(self.run_forever(), name=f"ray-client-{self.name}")
+        self.background.start()
 
     async def call(self, call: EmbedCall, payload: memoryview) -> Answer:
         """One call's answer; an EmbedRefusal `lost` where the Ray client dies. Raises Overloaded with too many outstanding."""
@@ -88,7 +94,7 @@ class RayClientProcess:
 
     async def run_forever(self) -> None:
         """Owns the Ray client for as long as the gateway serves."""
-        wait_seconds = FIRST_WAIT_SECONDS
+        num_failures = 0
         told: str | None = None
         while True:
             self.was_up = False
@@ -97,8 +103,8 @@ class RayClientProcess:
             if reason != told:  # once, however often it is tried
                 log.warning("courier_ended", model=self.name, reason=reason)
             told = None if self.was_up else reason
-            wait_seconds = FIRST_WAIT_SECONDS if self.was_up else min(2 * wait_seconds, MAX_WAIT_SECONDS)
-            await asyncio.sleep(wait_seconds)
+            num_failures = 1 if self.was_up else num_failures + 1
+            await asyncio.sleep(RESTARTS.pause_seconds(num_failures))
 
     async def run_once(self) -> str:
         """One Ray client's life. Returns how it ended."""
@@ -173,6 +179,4 @@ class RayClientProcess:
 
     async def close(self) -> None:
         """May be called twice. What waits is answered as lost."""
-        if self.owner is not None:
-            self.owner.cancel()
-            await asyncio.gather(self.owner, return_exceptions=True)
+        await self.background.close()

@@ -55,7 +55,9 @@ class RayEmbedder:
         self.has_other_vectors = False
         self.is_closed = False
         config = ClientConfig(0, settings.address, settings.application_of(self.name), settings.replicas.min)
-        self.client = RayClientProcess(self.name, config, on_news=self.on_status, on_card=self.on_replica_info)
+        self.client = RayClientProcess(
+            self.name, config, on_news=self.on_status, on_card=self.on_replica_info, on_death=self.on_death
+        )
 
     async def start(self) -> None:
         """Waits for the cluster, however long it is unavailable. Raises OperatorError where ray is not installed."""
@@ -66,6 +68,8 @@ class RayEmbedder:
             raise
         self.state = Health("loading", "its Ray client is starting")
         self.replica_info = asyncio.get_running_loop().create_future()
+        if self.client.background.death is not None:
+            self.metrics.record_restart("cluster")
         self.client.open()
         info = await self.replica_info
         self.warn_of_differences(info)
@@ -87,6 +91,15 @@ class RayEmbedder:
             return  # not asked again yet
         self.has_other_vectors = news.is_up and bool(detail)
         self.set_health(Health("loading", detail, UNAVAILABLE) if detail else Health("ready"))
+
+    def on_death(self) -> None:
+        """Nobody starts Ray clients any more, which only a restart mends. Who waits for the first replica is told."""
+        if self.is_closed:
+            return
+        self.metrics.set_cluster({}, is_up=False)
+        self.set_health(Health("failed", "its client process is no longer looked after", dead_parts=(self.client.background.name,)))
+        if self.replica_info is not None and not self.replica_info.done():
+            self.replica_info.set_exception(OperatorError(f"models[{self.name}]: its client process is no longer looked after"))
 
     def set_health(self, state: Health) -> None:
         if state != self.state:

@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from gateway.background import launch
 from gateway.cluster import message
 from gateway.cluster.connection import join, replicas_of
 from gateway.cluster.message import CancelCall, ClusterStatus, EmbedCall, EmbedRefusal, Shutdown
@@ -52,10 +53,11 @@ class RayClient:
 
     async def run(self) -> str:
         """Until the gateway is gone or the cluster is; returns why."""
-        watch = asyncio.create_task(self.watch(), name="watch")
-        listen = asyncio.create_task(self.listen(), name="listen")
-        ended, _ = await asyncio.wait([watch, listen], return_when=asyncio.FIRST_COMPLETED)
-        return ended.pop().result()
+        parts = launch(self.watch(), name="watch"), launch(self.listen(), name="listen")
+        ended, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+        part = ended.pop()
+        error = part.exception()
+        return f"its {part.get_name()} died: {type(error).__qualname__}" if error else part.result()
 
     async def listen(self) -> str:
         while True:
@@ -65,7 +67,7 @@ class RayClient:
                 return "the gateway is gone"
             match message.to_client.decode(header):
                 case EmbedCall() as call:
-                    task = asyncio.create_task(self.answer(call, header, payload))
+                    task = launch(self.answer(call, header, payload), name="answer")
                     self.tasks[call.number] = task
                     task.add_done_callback(partial(self.forget, call.number))
                 case CancelCall(number=number) if number in self.tasks:

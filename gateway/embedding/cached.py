@@ -15,6 +15,7 @@ from typing import Generic
 
 import numpy as np
 
+from gateway.background import launch
 from gateway.embedding.cache import Entry, Key, VectorCache, keys_of, scope_of, seed_of
 from gateway.embedding.embedder import Description, Embedder, Health, Inputs, Prepared, StageSeconds, Vectors, Verified, WorkT
 from gateway.errors import Overloaded, RequestTooLong
@@ -203,7 +204,7 @@ class CachedEmbedder(Generic[WorkT]):
 
     def launch(self, prepared: Prepared[Deduplicated[WorkT]], places: list[int]) -> InFlight:
         """Begins to embed what nobody is embedding."""
-        task = asyncio.create_task(self.embed_missing(prepared, places), name="embed")
+        task = launch(self.embed_missing(prepared, places), name="embed")
         flight = InFlight(task, [prepared.work.keys[place] for place in places])
         self.tasks.add(task)
         if self.is_shared:
@@ -216,8 +217,6 @@ class CachedEmbedder(Generic[WorkT]):
         for key in flight.positions:
             if self.flights.get(key) is flight:  # and not a smaller one that began later
                 del self.flights[key]
-        if not flight.task.cancelled():
-            flight.task.exception()  # those who wait raise it; where nobody is left, it counts as seen here
 
     async def embed_missing(self, prepared: Prepared[Deduplicated[WorkT]], places: list[int]) -> EmbeddedEntries:
         """Some distinct inputs, which go into the cache: with the counts that the work told, if it told any."""

@@ -148,7 +148,9 @@ class Health:
     once. One that is "loading" and has a `category` waits for something unavailable, such as another server, and comes by itself
     once that is back. Until then it counts as failed, and strangers are told the category: a word such as "upstream_unavailable".
     `trouble` is a word for strangers too, of a model that serves and that somebody should look at. `learned` are settings of its
-    row that would say what its server's refusals taught, such as {"max_inputs": 10}; strangers may read them too.
+    row that would say what its server's refusals taught, such as {"max_inputs": 10}; strangers may read them too. `dead_parts` are
+    the names of background work that died and that only a restart brings back: `/livez` tells them, and the model goes on as far
+    as it can.
     """
 
     state: State
@@ -157,6 +159,7 @@ class Health:
     is_available: bool = True
     trouble: str = ""
     learned: Mapping[str, int] = field(default_factory=dict)
+    dead_parts: tuple[str, ...] = ()
 
 
 @runtime_checkable

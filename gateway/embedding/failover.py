@@ -12,6 +12,8 @@ from typing import Annotated, Any, TypeVar
 
 from msgspec import Meta, Struct
 
+from gateway.background import BackgroundTask, launch
+from gateway.backoff import Backoff
 from gateway.config import ModelRow
 from gateway.config.typed import convert
 from gateway.embedding.backend import (
@@ -32,7 +34,7 @@ from gateway.metrics import ModelMetrics
 
 FALLS_BACK = frozenset({502, 503})
 REST_SECONDS = 5.0  # a member that failed is asked last for so long: one that hangs would cost every request its share of time
-CHECK_SECONDS, MAX_CHECK_SECONDS = 5.0, 300.0  # between tries to reach a member that was unavailable; doubled after each
+CHECKS = Backoff(first_seconds=5.0, max_seconds=300.0)  # between tries to reach a member that was unavailable
 
 Answer = TypeVar("Answer")
 
@@ -159,7 +161,7 @@ class FailoverEmbedder:
         self.first: tuple[Description, Rows] | None = None  # what every other member is held against
         self.first_name = ""
         self.state = Health("loading", "not started")
-        self.task: asyncio.Task[None] | None = None
+        self.background = BackgroundTask(f"group-{name}", self.watch, may_end=True)
 
     async def start(self) -> None:
         """Reaches and checks the members. Those that are unavailable are checked before their first use, all but one at most.
@@ -222,22 +224,23 @@ class FailoverEmbedder:
     async def start_member(self, member: Member) -> None:
         """Raises as the member's start, and OperatorError while that waits for an unavailable server; it then goes on by itself."""
         if member.task is None or (member.task.done() and member.embedder.health().state != "ready"):
-            member.task = asyncio.create_task(member.embedder.start(), name=f"start-{self.name}/{member.name}")
+            member.task = launch(member.embedder.start(), name=f"start-{self.name}/{member.name}")
         await wait_settled(member.task, member.embedder)
         if not member.task.done():
             raise OperatorError(f"it is unavailable: {member.embedder.health().detail}", category="no_member_reached")
         member.task.result()
 
     def begin_watch(self) -> None:
-        if self.task is None or self.task.done():
-            self.task = asyncio.create_task(self.watch(), name=f"group-{self.name}")
+        if self.background.death is not None:
+            self.metrics.record_restart("group")
+        self.background.start()
 
     async def watch(self) -> None:
         """Reaches those that were unavailable, until all were checked or refused."""
-        seconds = CHECK_SECONDS
+        num_failures = 0
         while waiting := [member for member in self.members if not member.is_checked and member.failure is None]:
-            await asyncio.sleep(seconds)
-            seconds = min(2 * seconds, MAX_CHECK_SECONDS)
+            num_failures += 1
+            await asyncio.sleep(CHECKS.pause_seconds(num_failures))
             for member in waiting:
                 await self.retry_member(member)
 
@@ -314,19 +317,18 @@ class FailoverEmbedder:
         return replace(self.first[0], backend=FailoverBackend.name)
 
     def health(self) -> Health:
-        checked = [member for member in self.members if member.is_checked]
-        if self.state.state == "ready" and all(member.embedder.health().state == "failed" for member in checked):
-            return Health("failed", "every member failed")
-        learned = {
-            f"{member.name}.{setting}": value for member in checked for setting, value in member.embedder.health().learned.items()
-        }
-        return replace(self.state, learned=learned)
+        states = {member.name: member.embedder.health() for member in self.members}
+        checked = {member.name: states[member.name] for member in self.members if member.is_checked}
+        learned = {f"{name}.{setting}": value for name, each in checked.items() for setting, value in each.learned.items()}
+        own = (self.background.name,) if self.background.death is not None else ()
+        dead = (*own, *(part for each in states.values() for part in each.dead_parts))
+        has_failed = self.state.state == "ready" and all(each.state == "failed" for each in checked.values())
+        state = Health("failed", "every member failed") if has_failed else self.state
+        return replace(state, learned=learned, dead_parts=dead)
 
     async def close(self) -> None:
         self.state = Health("failed", "closed")
-        if self.task is not None:
-            self.task.cancel()
-            await asyncio.gather(self.task, return_exceptions=True)
+        await self.background.close()
         for member in self.members:
             if member.task is not None:
                 member.task.cancel()

@@ -4,13 +4,15 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 
+from gateway.background import launch
+from gateway.backoff import Backoff
 from gateway.embedding.embedder import AnyEmbedder
 from gateway.embedding.model import Model
 from gateway.errors import ModelLoading, ModelUnavailable, OperatorError
 from gateway.log import get_logger
 
 MAX_WAITING = 64  # requests a model that is loaded on first use; more would take the places of other models' callers
-RETRY_SECONDS, MAX_RETRY_SECONDS = 15.0, 900.0  # after a first failure; doubled after each further one
+RETRIES = Backoff(first_seconds=15.0, max_seconds=900.0)
 WATCH_SECONDS = 1.0
 LOOK_SECONDS = 0.1  # between two looks at what a start waits for
 FAILED_SECONDS = 30.0  # Retry-After for a model that broke: about what a restart takes, which /livez then asks for
@@ -36,7 +38,7 @@ class Loader:
     def begin(self, model: Model) -> asyncio.Task[None]:
         load_state = model.load_state
         if load_state.task is None or load_state.task.done():
-            load_state.task = asyncio.create_task(self.load_once(model), name=f"load-{model.name}")
+            load_state.task = launch(self.load_once(model), name=f"load-{model.name}")
             self.tasks.add(load_state.task)
             load_state.task.add_done_callback(lambda task: self.on_load_ended(model, task))
         return load_state.task
@@ -63,11 +65,11 @@ class Loader:
             load_state.num_failures = 0
             return
         load_state.num_failures += 1
-        seconds = min(RETRY_SECONDS * 2 ** (load_state.num_failures - 1), MAX_RETRY_SECONDS)
+        seconds = RETRIES.pause_seconds(load_state.num_failures)
         load_state.retry_at = self.clock() + seconds
         is_told = isinstance(load_state.failure, OperatorError)  # a defect is told by where it is; its words may quote anything
         reason = {"reason": str(load_state.failure)} if is_told else {"exc_info": load_state.failure}
-        log.error("model_failed", model=model.name, category=model.category, retry_seconds=seconds, **reason)
+        log.error("model_failed", model=model.name, category=model.category, retry_seconds=round(seconds, 1), **reason)
 
     async def ensure_ready(self, model: Model, name: str, *, deadline: float) -> None:
         """Returns at once if the model can serve. One that is loaded on first use is waited for, until `deadline` at most.

@@ -1,6 +1,5 @@
 """The thread that runs batches on one device, and its replacement when it dies."""
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -8,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.background import BackgroundThread
 from gateway.embedding.vectors import is_vector
 from gateway.engine.batcher import Batcher
 from gateway.engine.encoder import Encoder, OutOfMemory, Window
@@ -59,26 +59,20 @@ class Device:
         self.thread.start()
 
     def join(self, timeout_seconds: float) -> None:
-        if self.thread.is_alive() and self.thread is not threading.current_thread():
-            self.thread.join(timeout_seconds)
+        self.thread.close(timeout_seconds)
 
-    def new_thread(self) -> threading.Thread:
-        return threading.Thread(target=self.run_forever, name=f"device-{self.metrics.name}", daemon=True)
+    def new_thread(self) -> BackgroundThread:
+        return BackgroundThread(f"device-{self.metrics.name}", self.run_forever, may_end=True, on_death=self.on_thread_death)
 
     def run_forever(self) -> None:
-        is_over = False
-        try:
-            while batch := self.batcher.next_batch():
-                self.current_batch = batch
-                self.run(batch)
-                self.current_batch = []
-            is_over = True
-        finally:
-            if not is_over:
-                self.on_thread_death()
+        while batch := self.batcher.next_batch():
+            self.current_batch = batch
+            self.run(batch)
+            self.current_batch = []
 
     def on_thread_death(self) -> None:
         """Called by the dying thread: nobody waits for what it held, and another thread goes on."""
+        reason = self.thread.death
         for work in {job.work for job in self.current_batch}:
             self.batcher.forget(work)
             work.end(ModelUnavailable("Its device is being restarted.", retry_after_seconds=1))
@@ -89,7 +83,7 @@ class Device:
         is_often = len(self.deaths) > MAX_RESTARTS and self.deaths[-1] - self.deaths[0] < RESTART_WINDOW_SECONDS
         if is_often or self.num_deaths_in_a_row > MAX_RESTARTS:
             self.failed = True
-            log.error("device_failed", model=self.metrics.name, restarts=MAX_RESTARTS)
+            log.error("device_failed", model=self.metrics.name, reason=reason, restarts=MAX_RESTARTS)
             self.on_failed()
             return
         self.thread = self.new_thread()
@@ -100,7 +94,7 @@ class Device:
             self.on_failed()
             log.error("device_failed", model=self.metrics.name, reason=str(error))  # noqa: TRY400 - the words are all it tells
             return
-        log.error("device_died", model=self.metrics.name)
+        log.error("device_died", model=self.metrics.name, reason=reason)
 
     def run(self, batch: list[Job]) -> None:
         """Embeds a batch, or what of it can be embedded.

@@ -9,9 +9,11 @@ import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 
+from gateway.background import BackgroundThread
 from gateway.engine.network import Network
 from gateway.engine.openvino_import import openvino
 from gateway.log import get_logger
@@ -40,7 +42,7 @@ class LatencyNetwork:
     def start(self) -> None:
         """Makes the network, in a thread of its own that ends with it. The process waits for it before it ends."""
         if self.make is not None:
-            threading.Thread(target=self.run_forever, args=[self.make], name=f"crew-{self.name}").start()
+            BackgroundThread(f"crew-{self.name}", partial(self.run_forever, self.make), may_end=True, is_daemon=False).start()
             self.make = None
 
     def run_forever(self, make: Callable[[], "BucketedNetwork"]) -> None:

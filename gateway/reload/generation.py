@@ -4,7 +4,7 @@ A request is answered by the generation that it came to, from its first byte to 
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from litestar.types import ASGIApp, Receive, Scope, Send
@@ -20,7 +20,10 @@ from gateway.embedding.model import Model
 
 @dataclass(slots=True)
 class Generation:
-    """The parts in road order; `app` is the whole application. Used on the event loop alone."""
+    """The parts in road order; `app` is the whole application. Used on the event loop alone.
+
+    `dead_parts` names what only a restart of the process brings back, as `/livez` tells it.
+    """
 
     config: Config
     access_control: AccessControl
@@ -29,6 +32,7 @@ class Generation:
     handler: EmbeddingsHandler
     admin: AdminService | None
     app: ASGIApp
+    dead_parts: Callable[[], list[str]]
     num_requests: int = 0
     idle: asyncio.Event = field(default_factory=asyncio.Event)
 

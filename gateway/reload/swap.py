@@ -3,18 +3,17 @@
 import asyncio
 import gc
 from collections.abc import Callable
+from functools import partial
 
+from gateway.background import BackgroundTask
 from gateway.config import Config
 from gateway.embedding.loading import Loader
 from gateway.embedding.model import Model
 from gateway.errors import OperatorError
-from gateway.log import get_logger
 from gateway.metrics import Metrics
 from gateway.reload.generation import Generation
 
 LOAD_SECONDS = 3600.0  # for a model of a new configuration: twice what compiling may take, as it may wait for its turn
-
-log = get_logger()
 
 
 class GenerationSwap:
@@ -35,7 +34,8 @@ class GenerationSwap:
         self.on_switched = on_switched
         self.metrics = metrics
         self.retired: list[Generation] = []  # which may still answer requests that came before
-        self.retirement: asyncio.Task[None] | None = None
+        self.retirement: BackgroundTask | None = None  # the latest; each waits for the one before
+        self.has_leaked = False  # a retirement died, and what it should have closed is held until the process ends
 
     async def renew(self, config: Config) -> None:
         """The generation of `config` takes the place of the one in effect, whole or not at all.
@@ -74,12 +74,16 @@ class GenerationSwap:
     def retire(self, generation: Generation) -> None:
         """Closes what only `generation` has, once its requests and those of all before it have ended."""
         self.retired.append(generation)
-        self.retirement = asyncio.create_task(self.retiring(generation, self.retirement), name="retire")
-        self.retirement.add_done_callback(log_task_failure)
+        work = partial(self.retiring, generation, self.retirement)
+        self.retirement = BackgroundTask("retire", work, may_end=True, on_death=self.on_leak)
+        self.retirement.start()
 
-    async def retiring(self, generation: Generation, earlier: asyncio.Task[None] | None) -> None:
+    def on_leak(self) -> None:
+        self.has_leaked = True
+
+    async def retiring(self, generation: Generation, earlier: BackgroundTask | None) -> None:
         if earlier is not None:
-            await asyncio.wait([earlier])
+            await earlier.wait_ended()
         server = generation.config.server
         await generation.wait_ended(timeout_seconds=server.body_timeout_seconds + server.request_timeout_seconds)
         others = [self.current, *(other for other in self.retired if other is not generation)]
@@ -100,15 +104,8 @@ class GenerationSwap:
     async def close(self) -> None:
         """Closes all there is, whether requests are under way or not."""
         if self.retirement is not None:
-            self.retirement.cancel()
-            await asyncio.gather(self.retirement, return_exceptions=True)
+            await self.retirement.close()
         closed: list[Generation] = []
         for generation in (self.current, *self.retired):
             await generation.close(survivors=closed)
             closed.append(generation)
-
-
-def log_task_failure(task: asyncio.Task[None]) -> None:
-    """A task that should never fail: its death is told."""
-    if not task.cancelled() and task.exception() is not None:
-        log.error("task_died", task=task.get_name(), exc_info=task.exception())

@@ -1,7 +1,7 @@
 """A circuit breaker: an upstream that keeps failing is left alone for a while, then tried by one request at a time.
 
     closed      requests go; opens on `max_failures` in a row, or when `failing_share` of the last `window_seconds` failed
-    open        none goes, for `open_seconds`; twice as long after every failed try, up to `max_open_seconds`
+    open        none goes, for a pause of `Backoff`: from `open_seconds`, doubled after every failed try, up to `max_open_seconds`
     half-open   one goes at a time; closes after `num_probes` successes, opens again on a failure
 
 Pure: it has no timer, and learns of time from its clock alone. Used on the event loop.
@@ -11,7 +11,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from random import random
 from typing import Literal
+
+from gateway.backoff import Backoff
 
 State = Literal["closed", "open", "half_open"]
 MAX_OUTCOMES = 1000  # remembered of a window, however much traffic there is
@@ -33,13 +36,17 @@ class BreakerRules:
 class Breaker:
     """`enter` before each request; then exactly one of `on_success`, `on_failure` and `on_cancelled`."""
 
-    def __init__(self, rules: BreakerRules, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, rules: BreakerRules, clock: Callable[[], float] = time.monotonic, draw: Callable[[], float] = random
+    ) -> None:
         self.rules = rules
+        self.backoff = Backoff(rules.open_seconds, rules.max_open_seconds, draw)
         self.clock = clock
         self.outcomes: deque[tuple[float, bool]] = deque(maxlen=MAX_OUTCOMES)
         self.num_in_a_row = 0
         self.opened_at: float | None = None
-        self.open_seconds = rules.open_seconds
+        self.open_seconds = 0.0
+        self.num_openings = 0  # since it was closed
         self.num_probed = 0
         self.is_probing = False
 
@@ -82,9 +89,9 @@ class Breaker:
             self.outcomes.append((self.clock(), False))
             self.num_in_a_row += 1
             if self.must_open():
-                self.open(self.rules.open_seconds)
+                self.open()
         elif self.state == "half_open":
-            self.open(min(2 * self.open_seconds, self.rules.max_open_seconds))
+            self.open()
 
     def must_open(self) -> bool:
         if self.num_in_a_row >= self.rules.max_failures:
@@ -95,13 +102,15 @@ class Breaker:
         num_failed = sum(not went_well for _, went_well in self.outcomes)
         return len(self.outcomes) >= self.rules.min_requests and num_failed >= self.rules.failing_share * len(self.outcomes)
 
-    def open(self, seconds: float) -> None:
-        self.opened_at, self.open_seconds, self.num_probed = self.clock(), seconds, 0
+    def open(self) -> None:
+        self.num_openings += 1
+        self.opened_at, self.open_seconds = self.clock(), self.backoff.pause_seconds(self.num_openings)
+        self.num_probed = 0
         self.outcomes.clear()
         self.num_in_a_row = 0
 
     def close(self) -> None:
         """As it was in the beginning."""
-        self.opened_at, self.open_seconds = None, self.rules.open_seconds
+        self.opened_at, self.num_openings = None, 0
         self.outcomes.clear()
         self.num_in_a_row = 0

@@ -84,7 +84,7 @@ class Dispatcher:
         except AttemptFailed as failed:
             if not (self.may_retry and failed.failure.may_retry and (failed.failure.is_silent or self.budget.spend())):
                 raise
-            pause = failed.failure.wait_seconds
+            pause = failed.failure.pause_seconds(1)
         self.metrics.retries.inc()
         other = self.choose_endpoint(but=endpoint)
         if other is endpoint:

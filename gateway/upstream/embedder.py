@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
 
+from gateway.background import BackgroundTask
+from gateway.backoff import Backoff
 from gateway.config import LongInput
 from gateway.embedding.backend import BackendContext
 from gateway.embedding.embedder import Description, Health, Inputs, Prepared, Vectors
@@ -43,7 +45,7 @@ from gateway.upstream.transport_options import transport_options
 from gateway.upstream.truncation import FIRST_WORDS
 from gateway.upstream.watch import Watch
 
-FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 0.25, 4.0  # between tries to reach an upstream that is unavailable at the start
+STARTS = Backoff(first_seconds=0.25, max_seconds=4.0)  # between tries to reach an upstream that is unavailable at the start
 DEFAULT_MAX_TOKENS = 8192
 MAX_ON_LOOP_CHARS = 256 * 1024
 MAX_BEGINNINGS = 3  # of a request whose server's model was changed while it was asked
@@ -81,7 +83,7 @@ class UpstreamEmbedder:
         self.client: UpstreamClient | None = None
         self.watch: Watch | None = None
         self.lengths: Reach | None = None
-        self.runner: asyncio.Task[None] | None = None
+        self.background: BackgroundTask | None = None
         self.raw: Door | None = None  # where vectors are had that were not made length 1, once it was looked for
         self.is_raw_known = False
 
@@ -100,7 +102,7 @@ class UpstreamEmbedder:
             patience_seconds=self.patience_seconds, metrics=self.metrics, clock=self.clock,
         )  # fmt: skip
         self.lengths = Reach(self.endpoints, prober, lambda: self.space)
-        pause = FIRST_PAUSE_SECONDS
+        num_failures = 0
         while (failure := await self.watch.begin()) is not None:
             if failure.is_lasting:
                 self.state = Health("failed", failure.error.message)
@@ -108,23 +110,18 @@ class UpstreamEmbedder:
             if self.state.detail != failure.error.message:
                 log.warning("upstream_is_away", model=self.name, reason=failure.error.message)
             self.state = Health("loading", failure.error.message, category=failure.error.outcome)
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LAST_PAUSE_SECONDS)
+            num_failures += 1
+            await asyncio.sleep(STARTS.pause_seconds(num_failures))
         with suppress(AttemptFailed):  # else when a request comes
             await self.lengths.measure_truncation(FIRST_WORDS)
         self.state = Health("ready")
-        self.runner = asyncio.create_task(self.watch.run(), name=f"watch-{self.name}")
-        self.runner.add_done_callback(self.tell_if_dead)
+        self.background = BackgroundTask(f"watch-{self.name}", self.watch.run)
+        self.background.start()
 
     def client_over(self, connection: Transport, exchange: Dispatcher) -> UpstreamClient:
         return UpstreamClient(
             self.settings, self.dialect, connection=connection, exchange=exchange, metrics=self.metrics, limits=self.request_limits
         )
-
-    def tell_if_dead(self, task: asyncio.Task[None]) -> None:
-        """Without it requests wait for their probes, and addresses that were unavailable stay unused."""
-        if not task.cancelled() and task.exception() is not None:
-            log.error("task_died", task=task.get_name(), exc_info=task.exception())
 
     @property
     def space(self) -> Space:
@@ -350,7 +347,10 @@ class UpstreamEmbedder:
         )
 
     def health(self) -> Health:
-        return replace(self.condition, learned={str(name): value for name, value in self.request_limits.current.items()})
+        """Where the watch died, requests wait for their probes, and addresses that were unavailable stay unused."""
+        has_died = self.background is not None and self.background.death is not None
+        learned = {str(name): value for name, value in self.request_limits.current.items()}
+        return replace(self.condition, learned=learned, dead_parts=(f"watch-{self.name}",) if has_died else ())
 
     @property
     def condition(self) -> Health:
@@ -370,9 +370,8 @@ class UpstreamEmbedder:
 
     async def stop(self) -> None:
         """Ends what a start began."""
-        if self.runner is not None:
-            self.runner.cancel()
-            await asyncio.gather(self.runner, return_exceptions=True)
+        if self.background is not None:
+            await self.background.close()
         if self.watch is not None:
             await self.watch.close()
         if self.lengths is not None:

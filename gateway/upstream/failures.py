@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from gateway.backoff import Backoff
 from gateway.embedding.embedder import Inputs
 from gateway.errors import GatewayError, InputTooLong, Unembeddable, UpstreamError, UpstreamUnavailable
 from gateway.upstream.error_body import ErrorReply, read_error, retry_after_seconds
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 REDIRECT, CLIENT_ERROR, TOO_MANY_REQUESTS, SERVER_ERROR = 300, 400, 429, 500
 SHORT_SECONDS = 2.0  # a Retry-After up to this is waited for
-PAUSE_SECONDS = 0.05  # before the same address is tried again without being told when
+RETRIES = Backoff(first_seconds=0.1, max_seconds=1.0)  # of a request, at the same address
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Failure:
     `is_undecided`: it may hang on what was asked, and counts against nobody until a known-good text was asked for too. A `refusal`
     is such a one that may be halved. `is_silent`: a connection was lost without a word, which blames the network between and no
     address; what was sent on it did not arrive, so that sending it again costs the upstream nothing. `is_other`: it gave vectors,
-    and of another model. `code` is the upstream's own, fit to be shown.
+    and of another model. `code` is the upstream's own, fit to be shown. `wait_seconds` is what its Retry-After says.
     """
 
     outcome: str
@@ -34,11 +35,15 @@ class Failure:
     is_fault: bool = False
     may_retry: bool = False
     is_silent: bool = False
-    wait_seconds: float = PAUSE_SECONDS
+    wait_seconds: float = 0.0
     is_other: bool = False
     is_undecided: bool = False
     refusal: UpstreamRefusal | None = None
     code: str | None = None
+
+    def pause_seconds(self, num_failures: int) -> float:
+        """Before the same address is asked again, after so many failures in a row."""
+        return RETRIES.pause_seconds(num_failures, at_least_seconds=self.wait_seconds)
 
     @property
     def is_lasting(self) -> bool:
@@ -216,6 +221,5 @@ def faulty(answer: UpstreamResponse, told: ErrorReply, upstream: UpstreamInfo) -
         error: GatewayError = UpstreamUnavailable(upstream.name, reason, retry_after_seconds=wait_seconds or 1)
     else:
         error = UpstreamError(upstream.name, f"failed with the status {status}{shown(told.code)}", may_help=True)
-    pause = PAUSE_SECONDS if wait_seconds is None else wait_seconds
     outcome = f"status_{status}" if status in {500, 502, 503, 504} else "unexpected" if status in PASSING else "status_5xx"
-    return Failure(outcome, error, is_fault=True, may_retry=may_retry, wait_seconds=pause, code=told.code)
+    return Failure(outcome, error, is_fault=True, may_retry=may_retry, wait_seconds=wait_seconds or 0.0, code=told.code)

@@ -98,13 +98,13 @@ class Prober:
     async def sample(self, endpoint: Endpoint, texts: list[str], *, as_base64: bool = False, is_known_good: bool = True) -> Sample:
         """Tries again what a moment may help, as a request would."""
         ask = partial(self.client.sample, endpoint, texts, as_base64=as_base64, is_known_good=is_known_good)
-        for _ in range(NUM_TRIES - 1):
+        for num_failures in range(1, NUM_TRIES):
             try:
                 return await ask()
             except AttemptFailed as failed:
                 if not failed.failure.may_retry:
                     raise
-                await asyncio.sleep(failed.failure.wait_seconds)
+                await asyncio.sleep(failed.failure.pause_seconds(num_failures))
         return await ask()
 
     async def as_base64(self, endpoint: Endpoint, as_numbers: Sample) -> tuple[bool, Float32]:

@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from gateway.background import launch
 from gateway.embedding.vectors import Float32
 from gateway.log import get_logger
 from gateway.upstream import failures
@@ -59,8 +60,7 @@ class Reach:
         longest = max(await self.most_tokens(texts))
         while any(self.is_open(endpoint, longest) for endpoint in self.endpoints.used):
             if self.task is None or self.task.done():
-                self.task = asyncio.create_task(self.measure_truncation(longest), name=f"reach-{self.prober.client.upstream.name}")
-                self.task.add_done_callback(lambda done: done.cancelled() or done.exception())
+                self.task = launch(self.measure_truncation(longest), name=f"reach-{self.prober.client.upstream.name}")
             await asyncio.shield(self.task)
 
     def is_open(self, endpoint: Endpoint, num_tokens: int) -> bool:

@@ -23,6 +23,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from gateway.background import launch
+from gateway.backoff import Backoff
 from gateway.log import get_logger
 from gateway.metrics import UpstreamMetrics
 from gateway.upstream import failures
@@ -34,8 +36,9 @@ from gateway.upstream.space import Space, Spaces
 
 EARLIEST, LATEST = 0.5, 0.9  # of probe_seconds: when an address that is asked is probed in the background
 LOOK_SECONDS = 1.0  # between two looks at whether one is due
-FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 0.25, 4.0  # between tries of an address that is unavailable
-OTHER_PAUSE_SECONDS = 300.0  # at most, between tries of one that is there and gives other vectors: each costs tokens
+MAX_PAUSE_SECONDS = 4.0
+UNAVAILABLE = Backoff(first_seconds=0.25, max_seconds=MAX_PAUSE_SECONDS)  # of an address
+OTHER = Backoff(first_seconds=MAX_PAUSE_SECONDS, max_seconds=300.0)  # of one that gives other vectors: each try costs tokens
 MAX_SWAPS, SWAPS_WITHIN = 4, 10  # so many swaps within so many times probe_seconds are two models that answer in turn
 MAX_PROBE_SECONDS = 10.0  # for one probe: requests may be waiting for it
 STRANGE = UNREADABLE | {"no_embedder", "unexpected"}  # answers of a server that is no longer what it was
@@ -135,10 +138,9 @@ class Watch:
 
     def set_aside(self, endpoint: Endpoint, proof: Proof, seconds: float | None = None) -> None:
         """It is not used, and tried again after a while."""
-        first, most = (LAST_PAUSE_SECONDS, OTHER_PAUSE_SECONDS) if proof == "other" else (FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS)
-        pause = min(first * 2**endpoint.num_tries, most) if seconds is None else seconds
-        endpoint.proof, endpoint.num_tries = proof, min(endpoint.num_tries + 1, 20)
-        endpoint.retry_at = self.clock() + pause
+        endpoint.proof, endpoint.num_tries = proof, endpoint.num_tries + 1
+        backoff = OTHER if proof == "other" else UNAVAILABLE
+        endpoint.retry_at = self.clock() + (backoff.pause_seconds(endpoint.num_tries) if seconds is None else seconds)
 
     # What is used is probed again.
 
@@ -181,9 +183,8 @@ class Watch:
         """One for all who wait. It goes on when they leave: the next would only begin it again."""
         task = self.flights.get(key)
         if task is None:
-            task = self.flights[key] = asyncio.create_task(work(), name=f"probe-{self.upstream.name}")
+            task = self.flights[key] = launch(work(), name=f"probe-{self.upstream.name}")
             task.add_done_callback(lambda _: self.flights.pop(key, None))
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to be told
         await asyncio.shield(task)
 
     async def verify_all(self) -> None:
@@ -322,7 +323,7 @@ class Watch:
         if (are_same(before.reference, found.reference) and not is_told_otherwise) or self.swaps_too_often:
             self.refuse(endpoint, "unsteady")
             if self.swaps_too_often:
-                self.set_aside(endpoint, "unsteady", self.probe_seconds or LAST_PAUSE_SECONDS)
+                self.set_aside(endpoint, "unsteady", self.probe_seconds or MAX_PAUSE_SECONDS)
             self.refusal = failures.of_unproven(TWO_MODELS, self.upstream)
             raise AttemptFailed(self.refusal)
         self.swap(endpoint, found)
@@ -340,7 +341,7 @@ class Watch:
 
     @property
     def swaps_too_often(self) -> bool:
-        span = SWAPS_WITHIN * (self.probe_seconds or LAST_PAUSE_SECONDS)
+        span = SWAPS_WITHIN * (self.probe_seconds or MAX_PAUSE_SECONDS)
         return len(self.swapped_at) == MAX_SWAPS and self.clock() - self.swapped_at[0] < span
 
     def swap(self, endpoint: Endpoint, measured: Measurement) -> None:

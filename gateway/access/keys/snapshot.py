@@ -28,6 +28,7 @@ from gateway.access.keys.store import KeyChanges, KeyStore, Revision
 from gateway.access.keys.unknown_keys import UnknownKeyLookup
 from gateway.access.outage import StoreOutage
 from gateway.access.worker import WorkerThread
+from gateway.background import BackgroundTask
 from gateway.config import AuthSettings, secret_value
 from gateway.errors import ConfigurationError, InvalidKey, OperatorError, StoreAway, StoreUnavailable
 from gateway.log import get_logger
@@ -67,7 +68,7 @@ class KeySnapshot:
         self.read_at = clock()
         self.is_opened = True  # False where the store was unavailable at the start: its tables may be another version's
         self.unknown = UnknownKeyLookup(self.look_again, clock)
-        self.task: asyncio.Task[None] | None = None
+        self.background = BackgroundTask("keys", self.watch)
         # A thread of its own: a revocation must not wait for whatever else blocks in the loop's common threads.
         self.worker = WorkerThread("keyring")
         self.writer = SnapshotWriter(file, max_age_seconds=settings.max_snapshot_age_seconds, clock=clock) if file else None
@@ -81,7 +82,7 @@ class KeySnapshot:
             if not await self.worker.run(self.restore):
                 raise
             self.outage.begin(str(error))
-        self.task = asyncio.create_task(self.watch(), name="keyring")
+        self.background.start()
 
     async def authenticate(self, text: str) -> Caller:
         """As `caller`; the store is asked once more about a key that could be one of its own and that nobody knows."""
@@ -117,7 +118,12 @@ class KeySnapshot:
     @property
     def is_watching(self) -> bool:
         """Whether changes are noticed; False means that the watch died, which `/livez` tells."""
-        return self.task is not None and not self.task.done()
+        return self.background.is_running
+
+    @property
+    def is_kept(self) -> bool:
+        """False where what writes the file died, and what is known is no longer kept."""
+        return self.writer is None or self.writer.background.death is None
 
     @property
     def is_away(self) -> bool:
@@ -192,9 +198,7 @@ class KeySnapshot:
         return True
 
     async def close(self) -> None:
-        if self.task is not None:
-            self.task.cancel()
-            await asyncio.gather(self.task, return_exceptions=True)
+        await self.background.close()
         await self.unknown.close()
         if self.writer is not None:
             await self.writer.close()

@@ -1,12 +1,12 @@
 """When the file of the known keys is written: soon after a change, and before what is in it grows old."""
 
-import asyncio
 import math
 import time
 from collections.abc import Callable
 
 from gateway.access.keys.snapshot_file import Snapshot, SnapshotFile
 from gateway.access.worker import WorkerThread
+from gateway.background import BackgroundTask
 from gateway.errors import OperatorError
 from gateway.log import get_logger
 
@@ -25,7 +25,8 @@ class SnapshotWriter:
         self.max_age_seconds = max_age_seconds
         self.clock = clock
         self.worker = WorkerThread("key-snapshot")
-        self.task: asyncio.Task[None] | None = None
+        self.background = BackgroundTask("key-snapshot", self.write, may_end=True)
+        self.offered: Snapshot | None = None
         self.keys: object = None  # what was written last
         self.began_at = -math.inf
         self.write_seconds = 0.0
@@ -33,14 +34,18 @@ class SnapshotWriter:
 
     def offer(self, snapshot: Snapshot) -> None:
         """What is known now. It is written if that is due."""
-        if self.task is None or self.task.done():
+        if not self.background.is_running and self.background.death is None:
             pause = self.max_age_seconds / SHARE_OF_AGE
             if self.keys is not snapshot.keys:
                 pause = min(pause, CHANGE_SECONDS)
             if self.clock() - self.began_at >= max(pause, SHARE_OF_TIME * self.write_seconds):
-                self.task = asyncio.create_task(self.write(snapshot), name="key-snapshot")
+                self.offered = snapshot
+                self.background.start()
 
-    async def write(self, snapshot: Snapshot) -> None:
+    async def write(self) -> None:
+        snapshot = self.offered
+        if snapshot is None:
+            return
         self.began_at = self.clock()
         try:
             await self.worker.run(self.file.write, snapshot)
@@ -54,7 +59,5 @@ class SnapshotWriter:
         self.write_seconds = self.clock() - self.began_at
 
     async def close(self) -> None:
-        if self.task is not None:
-            self.task.cancel()
-            await asyncio.gather(self.task, return_exceptions=True)
+        await self.background.close()
         self.worker.close()

@@ -11,6 +11,8 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+from gateway.background import launch
+
 ASKS_A_SECOND = 10.0
 BURST = 5
 WAIT_SECONDS = 1.0  # for the store's answer; a caller is then refused as one the snapshot does not know
@@ -42,7 +44,7 @@ class UnknownKeyLookup:
     async def look(self) -> bool:
         """Returns once the store was asked, from now on; False where it did not answer in time."""
         if self.coming is None:
-            self.coming = asyncio.create_task(self.ask_store(), name="unknown-keys")
+            self.coming = launch(self.ask_store(), name="unknown-keys")
         with suppress(TimeoutError):
             return await asyncio.wait_for(asyncio.shield(self.coming), WAIT_SECONDS)
         return False

@@ -1,9 +1,9 @@
 """What callers have used, kept by Redis or Valkey for several gateways: each charge is one script there, on that server's clock.
 
 An unavailable server costs no request its time-out: one question without an answer marks it unavailable, and it is tried again
-every second in the background, on a new connection. While nobody asks, it is probed every PROBE_SECONDS. Nothing is kept there
-for longer than it takes to pay back a debt, and nothing but public ids and numbers. A gateway that dies leaves its visits' places;
-they are free again when their leases end.
+every second or two in the background, on a new connection. While nobody asks, it is probed every PROBE_SECONDS. Nothing is kept
+there for longer than it takes to pay back a debt, and nothing but public ids and numbers. A gateway that dies leaves its visits'
+places; they are free again when their leases end.
 """
 
 import asyncio
@@ -15,9 +15,11 @@ from gateway.access.limits.gcra import SECOND, Rate, RateLimits
 from gateway.access.limits.local_store import Cost, RateLimitStoreUnavailable, RateState, Refusal
 from gateway.access.limits.redis_connection import RedisAddress, RedisConnection, RedisConnectionLost, RedisError, open_connection
 from gateway.access.outage import StoreOutage
+from gateway.background import BackgroundTask
+from gateway.backoff import Backoff
 from gateway.name_lookup import NameLookup
 
-RETRY_SECONDS = 1.0
+RETRIES = Backoff(first_seconds=0.5, max_seconds=2.0)
 PROBE_SECONDS = 2.0
 LEASE_SECONDS = 15.0  # of a visit's place, renewed three times in it
 SCRIPT = files("gateway.access.limits").joinpath("gcra.lua").read_text(encoding="utf-8")
@@ -48,11 +50,11 @@ class RedisRateLimitStore:
         self.unavailable_reason = "not connected yet"
         self.renewed_at = 0.0
         self.running: dict[str, tuple[str, RateLimits]] = {}
-        self.task: asyncio.Task[None] | None = None
+        self.background = BackgroundTask("limits", self.watch)
 
     async def start(self) -> None:
         await self.connect()
-        self.task = asyncio.create_task(self.watch(), name="meters")
+        self.background.start()
 
     @property
     def outage(self) -> str | None:
@@ -60,7 +62,7 @@ class RedisRateLimitStore:
 
     @property
     def is_alive(self) -> bool:
-        return self.task is None or not self.task.done()
+        return self.background.death is None
 
     async def enter(self, caller: str, limits: RateLimits, lease: str, *, min_tokens: int) -> RateState:
         state = await self.ask(caller, self.arguments(limits, "enter", lease, needed=Cost(1, min_tokens), charged=Cost(1)))
@@ -112,12 +114,15 @@ class RedisRateLimitStore:
 
     async def watch(self) -> None:
         """Connects again what was lost, notices a server that hangs, and renews the leases of what runs."""
+        num_failures = 0
         while True:
             connection = self.connection
             if connection is None:
-                await asyncio.sleep(RETRY_SECONDS)
+                num_failures += 1
+                await asyncio.sleep(RETRIES.pause_seconds(num_failures))
                 await self.connect()
                 continue
+            num_failures = 0
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(PROBE_SECONDS, self.lease_seconds / 3)):
                     await connection.lost.wait()
@@ -173,9 +178,7 @@ class RedisRateLimitStore:
                 self.connection.send_nowait("EVALSHA", SCRIPT_SHA, 2, *keys_of(caller), *self.arguments(limits, "renew", lease))
 
     async def close(self) -> None:
-        if self.task is not None:
-            self.task.cancel()
-            await asyncio.gather(self.task, return_exceptions=True)
+        await self.background.close()
         if self.connection is not None:
             self.connection.transport.close()  # after what was told has left
             self.connection = None

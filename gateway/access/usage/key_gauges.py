@@ -16,6 +16,7 @@ from gateway.access.usage.period import hour_of, period_of
 from gateway.access.usage.recorder import UsageRecorder
 from gateway.access.usage.store import Spent
 from gateway.access.worker import WorkerThread
+from gateway.background import BackgroundTask
 from gateway.errors import StoreAway
 from gateway.metrics import Metrics
 
@@ -37,15 +38,15 @@ class KeyGauges:
         self.metrics = metrics
         self.wall_clock = wall_clock
         self.worker = WorkerThread("key-gauges")
-        self.task: asyncio.Task[None] | None = None
+        self.background = BackgroundTask("key-gauges", self.watch)
 
     async def start(self) -> None:
         await self.update()
-        self.task = asyncio.create_task(self.watch(), name="key-gauges")
+        self.background.start()
 
     @property
     def is_running(self) -> bool:
-        return self.task is not None and not self.task.done()
+        return self.background.is_running
 
     async def watch(self) -> None:
         while True:
@@ -60,9 +61,7 @@ class KeyGauges:
         self.metrics.show_by_key(self.metrics.key_expires_at, await self.worker.run(expiries, keys, now))
 
     async def close(self) -> None:
-        if self.task is not None:
-            self.task.cancel()
-            await asyncio.gather(self.task, return_exceptions=True)
+        await self.background.close()
         self.worker.close()
 
 

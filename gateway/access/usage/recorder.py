@@ -17,6 +17,7 @@ from gateway.access.keys.policy import iso
 from gateway.access.usage.period import HOUR_SECONDS, hour_of, period_of, renewed_at
 from gateway.access.usage.store import BUDGET_SPANS, Spent, Stamp, UsageStore, UsageTotals
 from gateway.access.worker import WorkerThread
+from gateway.background import BackgroundTask
 from gateway.config import UsageSettings
 from gateway.errors import InsufficientQuota, OperatorError, StoreAway
 from gateway.log import get_logger
@@ -86,7 +87,7 @@ class UsageRecorder:
         self.pruned_at = 0.0
         self.num_lost = 0  # rows, since that was last told
         self.is_stopping = asyncio.Event()
-        self.task: asyncio.Task[None] | None = None
+        self.background = BackgroundTask("usage", self.flush_forever)
         self.worker = WorkerThread("usage")
 
     async def start(self, *, is_store_away: bool = False) -> None:
@@ -96,7 +97,7 @@ class UsageRecorder:
         """
         if not is_store_away:
             await self.inform()
-        self.task = asyncio.create_task(self.flush_forever(), name="bookkeeper")
+        self.background.start()
 
     async def inform(self) -> None:
         found = await self.worker.run(self.usage_store.budgets, self.periods())
@@ -108,7 +109,7 @@ class UsageRecorder:
     @property
     def is_running(self) -> bool:
         """False means that usage is no longer written, which `/livez` tells."""
-        return self.task is not None and not self.task.done()
+        return self.background.is_running
 
     def record(self, caller: Caller, *, model: str, num_inputs: int, num_tokens: int, num_cached_tokens: int) -> None:
         """One request was answered."""
@@ -232,11 +233,8 @@ class UsageRecorder:
     async def close(self) -> None:
         """Writes what is left; what then cannot be written is lost, and said to be."""
         self.is_stopping.set()
-        if self.task is not None:
-            seconds = UNAVAILABLE_CLOSE_SECONDS if self.is_away else CLOSE_SECONDS
-            await asyncio.wait([self.task], timeout=seconds)  # it writes once more
-            self.task.cancel()
-            await asyncio.gather(self.task, return_exceptions=True)
+        seconds = UNAVAILABLE_CLOSE_SECONDS if self.is_away else CLOSE_SECONDS
+        await self.background.close(grace_seconds=seconds)  # it writes once more
         lost = [*self.pending.values(), *(self.sent.counts.values() if self.sent else ())]
         if lost:
             tokens = sum(counts.num_tokens for counts in lost)

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from gateway.api.page.snapshot import STAGES, WHOLE_SECONDS, MetricsSnapshot, SnapshotInterval, round_figures
-from gateway.log import get_logger
+from gateway.background import BackgroundTask
 from gateway.metrics import Metrics
 
 INTERVAL_SECONDS = 2.0
@@ -24,8 +24,6 @@ NAMES = (
     "gateway_upstream_requests_total", "gateway_upstream_up",
 )  # fmt: skip
 
-log = get_logger()
-
 
 class Figures:
     """The points, and the task that takes them. `clock` counts seconds and never goes back."""
@@ -37,16 +35,15 @@ class Figures:
         self.points: deque[tuple[int, orjson.Fragment]] = deque(maxlen=NUM_KEPT)
         self.number = 0
         self.looked_at = clock()
-        self.task: asyncio.Task[None] | None = None
+        self.background = BackgroundTask("live-figures", self.watch, may_end=True)
 
     def look(self) -> None:
         """Somebody looks: points are taken from now on, until nobody has looked for as long as they are kept."""
         self.looked_at = self.clock()
-        if self.task is None or self.task.done():
-            if self.task is not None and not self.task.cancelled() and (error := self.task.exception()):
-                log.error("live_figures_failed", exc_info=error)
+        if not self.background.is_running:
+            self.metrics.background_restarts.labels("live-figures").inc(self.background.death is not None)
             self.readings.clear()
-            self.task = asyncio.create_task(self.watch(), name="live-figures")
+            self.background.start()
 
     def after(self, number: int) -> list[orjson.Fragment]:
         return [point for each, point in self.points if each > number]
@@ -68,9 +65,7 @@ class Figures:
             self.number += 1
 
     async def close(self) -> None:
-        if self.task is not None:
-            self.task.cancel()
-            await asyncio.gather(self.task, return_exceptions=True)
+        await self.background.close()
 
 
 def point_of(last: SnapshotInterval, behind: SnapshotInterval) -> dict[str, Any]:

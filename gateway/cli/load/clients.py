@@ -7,13 +7,14 @@ from contextlib import suppress
 
 import msgspec
 
+from gateway.backoff import Backoff
 from gateway.cli.load.peer import BenchRequest, BenchTarget
 from gateway.cli.load.tally import BenchCounts
 from gateway.cli.load.texts import Texts
 from gateway.cli.load.window import MeasurementWindow
 
 TICK_SECONDS = 0.2
-BROKEN_PAUSE_SECONDS = 0.1  # before a server that is not there is asked again
+BROKEN = Backoff(first_seconds=0.1, max_seconds=1.0)  # before a server that is not there is asked again
 
 
 class Clients:
@@ -56,11 +57,13 @@ class Clients:
             self.cpu_share = (time.process_time() - cpu_began) / (now - began)
 
     async def client(self, number: int) -> None:
+        num_broken = 0
         while not self.is_over.is_set():
             answer = await self.peer.embed(self.next_request())
             if self.window.takes(number, time.perf_counter()):
                 self.tally.add(answer, num_inputs=self.num_inputs)
+            num_broken = num_broken + 1 if answer.is_broken else 0
             if self.window.is_closed:
                 self.is_over.set()
-            elif answer.is_broken:
-                await asyncio.sleep(BROKEN_PAUSE_SECONDS)
+            elif num_broken:
+                await asyncio.sleep(BROKEN.pause_seconds(num_broken))

@@ -19,7 +19,7 @@ async def test_it_gives_back_what_the_work_returns_and_raises_what_it_raises(wor
     assert await worker.run(int, "7", base=8) == 7
     with pytest.raises(ValueError, match="invalid literal"):
         await worker.run(int, "x")
-    assert await worker.run(threading.current_thread) is worker.thread
+    assert await worker.run(threading.current_thread) is worker.thread.thread
 
 
 async def test_one_thing_is_done_after_another(worker):
@@ -46,8 +46,8 @@ async def test_what_was_given_before_the_end_is_done_and_the_thread_ends(worker)
     await asyncio.sleep(0)
     worker.close()
     assert await last == 0
-    worker.thread.join(10)
-    assert not worker.thread.is_alive()
+    worker.thread.close(10)
+    assert not worker.thread.is_running
 
 
 def test_a_loop_that_has_ended_is_not_told(worker):
@@ -65,5 +65,5 @@ def test_a_loop_that_has_ended_is_not_told(worker):
     asyncio.run(leave())
     gate.set()
     worker.close()
-    worker.thread.join(10)
-    assert not worker.thread.is_alive()
+    worker.thread.close(10)
+    assert not worker.thread.is_running

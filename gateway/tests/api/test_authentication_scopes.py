@@ -116,7 +116,7 @@ async def test_both_secrets_of_a_rotated_key_have_one_usage(gateway):
 
 async def test_a_dead_bookkeeper_is_told_by_livez(gateway, stranger):
     assert (await stranger.get("/livez")).status_code == 200
-    gateway.access_control.recorder.task.cancel()
-    await asyncio.wait([gateway.access_control.recorder.task], timeout=10)
+    gateway.access_control.recorder.background.task.cancel()
+    await asyncio.wait([gateway.access_control.recorder.background.task], timeout=10)
     reply = await stranger.get("/livez")
     assert (reply.status_code, reply.json()["failed"]) == (503, ["usage"])

@@ -161,7 +161,7 @@ async def test_a_model_still_loading(make):
 
 async def test_a_key_store_away_too_long(gateway, client):
     gateway.access_control.snapshot.read_at -= 61
-    gateway.access_control.snapshot.task.cancel()
+    gateway.access_control.snapshot.background.task.cancel()
     assert_error(await client.post("/v1/embeddings", **body()), 503, "server_error", None, "store_unavailable", "try again")
 
 

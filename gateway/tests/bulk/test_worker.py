@@ -93,14 +93,16 @@ async def test_what_may_pass_is_tried_again_with_longer_and_longer_pauses():
     failures = [Overloaded(), ModelLoading("m"), Overloaded(retry_after_seconds=20), Overloaded()]
     result = await worker_of(Difficult(*failures), pauses).run(shard_of("a", "b"))
     assert len(result.ids) == 2
-    assert pauses == [1, 2, 20, 8]
+    bounds = [(1, 1.5), (2, 3), (20, 22), (4, 8)]  # their Retry-After is 1, 2, 20 and 1
+    assert all(low <= pause <= high for pause, (low, high) in zip(pauses, bounds, strict=True))
 
 
 async def test_patience_ends():
     pauses: list[float] = []
-    with pytest.raises(OperatorError, match="still fails after 61 seconds of waiting: The server is currently overloaded"):
+    with pytest.raises(OperatorError, match=r"still fails after \d\d seconds of waiting: The server is currently overloaded"):
         await worker_of(Difficult(*[Overloaded()] * 50), pauses, patience=90).run(shard_of("a"))
-    assert pauses == [1, 2, 4, 8, 16, 30]
+    assert 60 < sum(pauses) <= 90
+    assert max(pauses) <= 30
 
 
 async def test_what_no_input_is_to_blame_for_ends_the_run_at_once():

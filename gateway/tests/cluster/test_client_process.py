@@ -19,7 +19,9 @@ COMMAND = (sys.executable, "-m", "gateway.tests.cluster.scripted_ray_client")
 @asynccontextmanager
 async def opened(**more):
     news = []
-    line = RayClientProcess("m", ClientConfig(0, "", "", 1), on_news=news.append, on_card=news.append, command=COMMAND, **more)
+    line = RayClientProcess(
+        "m", ClientConfig(0, "", "", 1), on_news=news.append, on_card=news.append, on_death=print, command=COMMAND, **more
+    )
     line.open()
     await until(lambda: news and news[-1].is_up)
     try:
@@ -90,7 +92,7 @@ async def test_calls_are_bounded():
 
 
 async def test_a_call_before_any_courier_is_lost_at_once():
-    line = RayClientProcess("m", ClientConfig(0, "", "", 1), on_news=print, on_card=print, command=COMMAND)
+    line = RayClientProcess("m", ClientConfig(0, "", "", 1), on_news=print, on_card=print, on_death=print, command=COMMAND)
     answer, _ = await asked(line, "a", 1)
     assert answer.code == "lost"
     await line.close()

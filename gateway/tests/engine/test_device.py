@@ -6,6 +6,7 @@ import threading
 import numpy as np
 import pytest
 
+from gateway.background import BackgroundThread
 from gateway.engine.batcher import Batcher
 from gateway.engine.budget import MIN_TOKENS, RECOVERY_BATCHES, Budget
 from gateway.engine.device import MAX_RESTARTS, Device
@@ -16,22 +17,17 @@ from gateway.metrics import Metrics
 from gateway.testing.fakes import FakeEncoder
 
 POISON = 666
-# A thread that dies by an exception is what these tests are about; Python reports it through threading.excepthook.
-dies = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
 
 class Killed(BaseException):
     """Not an Exception, so that nothing of the device's handles it."""
 
 
-class Unstartable(threading.Thread):
+class Unstartable(BackgroundThread):
     """As of a process that may have no more threads."""
 
     def start(self):
         raise RuntimeError("can't start new thread")
-
-    def join(self, timeout=None):
-        """There is none to wait for."""
 
 
 async def until(is_true):
@@ -194,7 +190,6 @@ def test_a_budget_below_the_floor_is_not_raised_by_want_of_memory():
     assert budget.max_tokens == 64
 
 
-@dies
 async def test_a_dead_thread_tells_who_waited_and_is_replaced(rig):
     rig.encoder.fails_on[POISON] = Killed()
     first = rig.device.thread
@@ -207,7 +202,6 @@ async def test_a_dead_thread_tells_who_waited_and_is_replaced(rig):
     assert not rig.device.failed
 
 
-@dies
 async def test_a_thread_that_dies_again_and_again_is_given_up(rig):
     rig.encoder.fails_on[POISON] = Killed()
     rig.start()
@@ -220,11 +214,10 @@ async def test_a_thread_that_dies_again_and_again_is_given_up(rig):
         rig.work([1])
 
 
-@dies
 async def test_a_dead_thread_that_cannot_be_replaced_is_given_up_at_once(rig, monkeypatch):
     rig.encoder.fails_on[POISON] = Killed()
     killed = rig.work([POISON])
-    monkeypatch.setattr(rig.device, "new_thread", Unstartable)
+    monkeypatch.setattr(rig.device, "new_thread", lambda: Unstartable("device", print))
     rig.start()
     with pytest.raises(ModelUnavailable):
         await rig.answered(killed)
@@ -233,7 +226,6 @@ async def test_a_dead_thread_that_cannot_be_replaced_is_given_up_at_once(rig, mo
         rig.work([1])
 
 
-@dies
 async def test_a_device_that_runs_nothing_any_more_is_given_up_however_long_it_takes(rig):
     """What CUDA does after an illegal access: every batch fails, though no input is to blame."""
     rig.start()
@@ -263,4 +255,4 @@ async def test_closing_ends_the_thread(rig):
     rig.start()
     rig.batcher.close(Overloaded())
     await asyncio.to_thread(rig.device.join, 5)
-    assert not rig.device.thread.is_alive()
+    assert not rig.device.thread.is_running

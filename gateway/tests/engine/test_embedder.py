@@ -186,7 +186,7 @@ async def test_closing_fails_what_waits_and_ends_the_thread(small_model):
     with pytest.raises(Overloaded):
         await task
     assert local.devices
-    assert not any(device.thread.is_alive() for device in local.devices)
+    assert not any(device.thread.is_running for device in local.devices)
     await local.close()
 
 
@@ -206,7 +206,7 @@ async def test_a_model_that_is_closed_while_it_loads_leaves_no_thread_behind(sma
     local.is_closed = True  # as `close` leaves it, which finds no device yet
     await asyncio.to_thread(local.load)
     assert local.devices
-    assert not any(device.thread.is_alive() for device in local.devices)
+    assert not any(device.thread.is_running for device in local.devices)
     await local.close()
 
 

@@ -100,7 +100,8 @@ class Running:
     async def retired(self):
         """Returns once the former generation is closed."""
         async with asyncio.timeout(BOUND_SECONDS):
-            await asyncio.shield(self.gateway.swap.retirement)
+            await self.gateway.swap.retirement.wait_ended()
+            assert not self.gateway.swap.has_leaked
 
 
 ROW = '[[models]]\nname = "m"\nbackend = "versioned"\n'

@@ -65,7 +65,7 @@ STEPS = st.lists(st.tuples(st.sampled_from(["ok", "failed", "left"]), st.sampled
 @given(STEPS)
 def test_it_does_what_the_slow_one_does(steps):
     clock = FakeClock()
-    breaker, slow = Breaker(RULES, clock), Slow(RULES)
+    breaker, slow = Breaker(RULES, clock, draw=lambda: 1.0), Slow(RULES)
     for what, seconds in steps:
         clock.advance(seconds)
         state, wait_seconds, is_out = slow.replay(clock())
@@ -85,7 +85,7 @@ def fail(breaker, times):
 
 
 def test_failures_in_a_row_open_it_and_a_success_between_them_does_not():
-    breaker = Breaker(RULES, FakeClock())
+    breaker = Breaker(RULES, FakeClock(), draw=lambda: 1.0)
     fail(breaker, 2)
     breaker.on_success()
     fail(breaker, 2)
@@ -96,7 +96,7 @@ def test_failures_in_a_row_open_it_and_a_success_between_them_does_not():
 
 def test_a_failing_share_opens_it_though_none_come_in_a_row():
     clock = FakeClock()
-    breaker = Breaker(RULES, clock)
+    breaker = Breaker(RULES, clock, draw=lambda: 1.0)
     for _ in range(2):
         breaker.on_success()
         fail(breaker, 1)
@@ -112,7 +112,7 @@ def test_a_failing_share_opens_it_though_none_come_in_a_row():
 
 def test_half_open_lets_one_by_at_a_time_and_closes_after_two():
     clock = FakeClock()
-    breaker = Breaker(RULES, clock)
+    breaker = Breaker(RULES, clock, draw=lambda: 1.0)
     fail(breaker, 3)
     clock.advance(2)
     assert breaker.admits
@@ -130,7 +130,7 @@ def test_half_open_lets_one_by_at_a_time_and_closes_after_two():
 
 def test_each_failed_probe_doubles_the_time_up_to_a_bound():
     clock = FakeClock()
-    breaker = Breaker(RULES, clock)
+    breaker = Breaker(RULES, clock, draw=lambda: 1.0)
     fail(breaker, 3)
     waits = []
     for _ in range(4):
@@ -141,7 +141,7 @@ def test_each_failed_probe_doubles_the_time_up_to_a_bound():
 
 
 def test_answers_to_what_was_sent_before_it_opened_change_nothing():
-    breaker = Breaker(RULES, FakeClock())
+    breaker = Breaker(RULES, FakeClock(), draw=lambda: 1.0)
     fail(breaker, 3)
     breaker.on_success()
     breaker.on_success()

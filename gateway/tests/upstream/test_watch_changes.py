@@ -6,6 +6,7 @@ import base64
 import numpy as np
 import pytest
 
+from gateway.backoff import Backoff
 from gateway.embedding import failover
 from gateway.testing import socket_client as client
 from gateway.testing.upstream_server import Standin, Weights, serving_openai
@@ -88,7 +89,7 @@ def pinned_gateway(tmp_path, row, fingerprint):
 
 
 async def test_a_member_of_a_group_whose_model_is_changed_is_left_until_it_is_back(tmp_path, monkeypatch):
-    monkeypatch.setattr(failover, "CHECK_SECONDS", 0.1)
+    monkeypatch.setattr(failover, "CHECKS", Backoff(first_seconds=0.1, max_seconds=0.1))
     async with Standin(serving_openai(OLD)).serving() as one, Standin(serving_openai(OLD)).serving() as two:
         members = [{"backend": "openai", "name": name, "url": each.url, **QUICK} for name, each in (("one", one), ("two", two))]
         async with listening(tmp_path, cache_bytes=1_000_000, m=("group", {"members": members})) as address:

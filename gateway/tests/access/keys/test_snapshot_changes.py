@@ -214,7 +214,7 @@ async def test_closing_ends_the_watch(store):
     assert key_snapshot.is_watching
     await key_snapshot.close()
     assert not key_snapshot.is_watching
-    assert [task for task in asyncio.all_tasks() if task.get_name() == "keyring"] == []
+    assert [task for task in asyncio.all_tasks() if task.get_name() == "keys"] == []
 
 
 async def test_a_keyring_that_cannot_read_its_keys_does_not_start(store, tmp_path):

@@ -195,7 +195,7 @@ def starts(url, tmp_path):
 async def written(key_snapshot):
     """Returns once the file has what the keyring knows."""
     async with asyncio.timeout(30):
-        while key_snapshot.writer.keys is not key_snapshot.stored or not key_snapshot.writer.task.done():
+        while key_snapshot.writer.keys is not key_snapshot.stored or key_snapshot.writer.background.is_running:
             await asyncio.sleep(0.02)
 
 
@@ -257,7 +257,7 @@ async def test_a_snapshot_grows_old_as_its_file_says_whenever_it_is_read(starts,
             again = starts.key_snapshot()
             with capture_logs():
                 await again.start()
-            assert not again.writer.task  # what is read from the file is not written to it as if it were new
+            assert not again.writer.background.task  # what is read from the file is not written to it as if it were new
         finally:
             postgres.start()
         age = again.age_seconds
@@ -267,7 +267,7 @@ async def test_a_snapshot_grows_old_as_its_file_says_whenever_it_is_read(starts,
 
 async def written_once(key_snapshot):
     async with asyncio.timeout(30):
-        while key_snapshot.writer.task is None or not key_snapshot.writer.task.done():
+        while key_snapshot.writer.background.task is None or key_snapshot.writer.background.is_running:
             await asyncio.sleep(0.02)
 
 
@@ -306,7 +306,7 @@ async def test_it_is_written_soon_after_a_change_and_before_it_grows_old(file):
     async def offered(keys):
         before = file.path.stat().st_ino if file.path.exists() else None
         writer.offer(Snapshot(keys, 0.0))
-        await asyncio.gather(writer.task)
+        await writer.background.wait_ended()
         return file.path.stat().st_ino != before
 
     keys = {}
@@ -330,7 +330,7 @@ async def test_a_disk_that_cannot_be_written_is_told_once_and_nothing_else_suffe
     with capture_logs() as lines:
         for _ in range(3):
             writer.offer(Snapshot({}, 0.0))
-            await asyncio.gather(writer.task)
+            await writer.background.wait_ended()
             clock.advance(60)
     assert [(line["event"], line["reason"]) for line in lines] == [("key_snapshot_not_written", "File exists")]
     await writer.close()

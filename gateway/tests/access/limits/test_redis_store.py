@@ -160,7 +160,7 @@ async def test_places_of_a_gateway_that_died_are_free_when_their_leases_end_and_
     limits = RateLimits(max_concurrent_requests=2)
     assert (await dying.enter("key", limits, "dead", min_tokens=0)).refused is None
     assert (await living.enter("key", limits, "alive", min_tokens=0)).refused is None
-    dying.task.cancel()  # nobody renews its leases any more
+    dying.background.task.cancel()  # nobody renews its leases any more
 
     async def is_free():
         return (await living.enter("key", limits, "next", min_tokens=0)).refused is None

@@ -73,7 +73,7 @@ async def test_a_key_is_shown_for_the_month_before_it_expires(watched, store):
 
 async def test_a_watch_that_died_is_told(watched):
     assert watched.is_running
-    watched.task.cancel()
+    watched.background.task.cancel()
     await watched.close()
     assert not watched.is_running
 

@@ -129,12 +129,12 @@ def test_only_ten_minutes_are_kept(figures, clock):
 async def test_nothing_is_taken_until_somebody_looks(metrics, clock):
     figures = Figures(metrics, clock)
     await asyncio.sleep(0)
-    assert figures.task is None
+    assert not figures.background.is_running
     figures.look()
     await asyncio.sleep(0)
     assert len(figures.readings) == 1
     await figures.close()
-    assert figures.task.done()
+    assert not figures.background.is_running
 
 
 async def test_nobody_having_looked_for_as_long_as_points_are_kept_ends_it(figures, clock):
@@ -142,16 +142,20 @@ async def test_nobody_having_looked_for_as_long_as_points_are_kept_ends_it(figur
     await asyncio.wait_for(figures.watch(), 1)
 
 
-async def test_a_watch_that_died_is_begun_again_by_the_next_look(figures, capfd):
-    figures.task = asyncio.create_task(failing())
-    await asyncio.wait([figures.task])
+async def test_a_watch_that_died_is_begun_again_by_the_next_look_and_counted(figures, monkeypatch, capfd):
+    monkeypatch.setattr(figures, "take", failing)
     figures.look()
-    assert not figures.task.done()
-    assert "live_figures_failed" in capfd.readouterr().out
+    await figures.background.wait_ended()
+    assert capfd.readouterr().out.count("task_died") == 1
+    monkeypatch.undo()
+    figures.look()
+    assert figures.background.is_running
+    labels = {"task": "live-figures"}
+    assert figures.metrics.registry.get_sample_value("gateway_background_restarts_total", labels) == 1
     await figures.close()
 
 
-async def failing():
+def failing():
     raise RuntimeError
 
 
