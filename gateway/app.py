@@ -17,7 +17,7 @@ from gateway.api.memory import MemoryWatch, malloc_trim
 from gateway.api.page.figures import Figures
 from gateway.background import BackgroundTask, launch
 from gateway.build import BUILTIN_BACKENDS, GenerationBuilder
-from gateway.config import Config, ConfigSource, ModelRow
+from gateway.config import Config, ConfigSource, ModelRow, listen_addresses
 from gateway.embedding.backend import Backend, BoundBackend
 from gateway.embedding.cache import VectorCache
 from gateway.embedding.catalog import Catalog
@@ -30,9 +30,10 @@ from gateway.metrics import Metrics
 from gateway.reload.generation import Generation
 from gateway.reload.swap import GenerationSwap
 from gateway.reload.watcher import ConfigWatcher
+from gateway.server.listening import Listening
 from gateway.server.log_sampler import LogSampler
 from gateway.server.loop_lag import watch_loop_lag
-from gateway.server.server import Server, bound_socket
+from gateway.server.server import Server
 from gateway.tracing import Tracing
 
 log = get_logger()
@@ -50,7 +51,7 @@ class Gateway:
         """`source` is where the configuration is read from again. Raises ConfigurationError for anything that cannot work."""
         self.is_shutting_down = self.is_draining = False
         self.server: Server | None = None
-        self.address = ""  # once it listens
+        self.addresses: list[str] = []  # once it listens
         self.metrics = Metrics()
         self.tracing = Tracing(config.traces) if config.traces.endpoint else None
         self.figures = Figures(self.metrics)
@@ -125,7 +126,7 @@ class Gateway:
     async def start(self) -> None:
         """Reads the keys. Models are loaded by `load`, so that probes are answered meanwhile. Raises OperatorError."""
         await self.generation.start()
-        self.access_control.warn(host=self.config.server.host)
+        self.access_control.warn(addresses=self.config.server.addresses)
 
     async def load(self) -> None:
         """Loads the models that are loaded at the start; one that cannot be, or waits for what is unavailable, holds up no other.
@@ -162,7 +163,7 @@ class Gateway:
         if config.log != before.config.log:
             logging.configure(level=config.log.level, line_format=config.log.format)
         if config.auth != before.config.auth:
-            after.access_control.warn(host=config.server.host)
+            after.access_control.warn(addresses=config.server.addresses)
 
     async def serve(self) -> None:
         """Listens, loads, and serves until a signal. Raises OperatorError where it cannot begin."""
@@ -171,9 +172,8 @@ class Gateway:
             self, settings, metrics=self.metrics, render_error=error_response, sampler=self.sampler,
             on_leave=self.begin_shutdown, on_drain=self.drain, is_idle=lambda: self.admission.num_requests == 0,
         )  # fmt: skip
-        listening = bound_socket(settings)
-        host, port = listening.getsockname()[:2]
-        self.address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        listening = Listening(settings.addresses, settings.port, mode=settings.unix_socket_mode)
+        self.addresses = listening.urls
         loading: asyncio.Task[None] | None = None
         try:
             await self.start()
@@ -183,7 +183,7 @@ class Gateway:
             for task in self.tasks:
                 task.start()
             with self.watcher.on_hang_up(self.stop) if self.watcher is not None else nullcontext():
-                await server.serve(sockets=[listening])
+                await server.serve(sockets=listening.sockets)
             if loading.done():
                 loading.result()
             log.info("stopped")
@@ -196,10 +196,13 @@ class Gateway:
             listening.close()
 
     def serve_metrics(self) -> None:
+        """On the same addresses, or on this machine's own where those are Unix sockets alone. Raises OperatorError."""
+        networks = [address for address in self.config.server.addresses if not address.path]
         try:
-            self.metrics.serve(self.config.metrics.port, self.config.server.host)
-        except OSError as error:
-            raise OperatorError(f"metrics.port: cannot listen on port {self.config.metrics.port}: {error.strerror}") from None
+            listening = Listening(networks or listen_addresses("127.0.0.1"), self.config.metrics.port)
+        except OperatorError as error:
+            raise OperatorError(f"metrics.port: {error}") from None
+        self.metrics.serve(listening.sockets)
 
     async def announce(self, server: Server) -> None:
         """Loads the models and says so. Where none can be, or the configuration is wrong, the server ends."""
@@ -211,7 +214,14 @@ class Gateway:
         gc.collect()
         gc.freeze()  # what was built to stay: looking it through again, every few thousand requests, held up the loop for 50 ms
         serving = [model.name for model in self.catalog.models if model.state != "failed"]
-        log.info("ready", url=f"{self.address}/v1", models=serving)
+        urls = [f"{url}/v1" if url.startswith("http") else url for url in self.addresses]
+        others = {"others": urls[1:]} if urls[1:] else {}
+        log.info("ready", url=urls[0], models=serving, **others)
+
+    @property
+    def address(self) -> str:
+        """The first that a browser can open, such as http://127.0.0.1:8000, else a Unix socket's; empty until it listens."""
+        return next((url for url in self.addresses if url.startswith("http")), "".join(self.addresses[:1]))
 
     def stop(self) -> None:
         """What SIGTERM does: finish what runs, then end `serve`. Only on the loop that serves."""
@@ -230,6 +240,7 @@ class Gateway:
 
     async def close(self) -> None:
         await self.figures.close()
+        await asyncio.to_thread(self.metrics.close)
         self.sampler.end_window()
         await self.loader.close()
         await self.swap.close()

@@ -4,12 +4,16 @@ Labels are bounded whatever clients send: `model` is a configured model's name o
 "unmatched", `code` a code of errors.py. Each gateway has a registry of its own, so that tests may run many.
 """
 
+import socket
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
+from wsgiref.simple_server import WSGIRequestHandler
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest, make_wsgi_app
+from prometheus_client.exposition import ThreadingWSGIServer
 
 from gateway import __version__
 
@@ -32,7 +36,6 @@ class Metrics:
 
     def __init__(self) -> None:  # noqa: PLR0915 - a statement a metric
         self.registry = CollectorRegistry()
-        self.is_served: Callable[[], bool] = lambda: True  # False where the thread of `serve` died
         count = partial(Counter, registry=self.registry)
         gauge = partial(Gauge, registry=self.registry)
         histogram = partial(Histogram, registry=self.registry)
@@ -211,6 +214,7 @@ class Metrics:
         self.model_info = gauge("gateway_model_info", "1 for each loaded model.", MODEL_INFO)
         gauge("gateway_build_info", "1 for the running version.", ["version"]).labels(__version__).set(1)
         ProcessCollector(registry=self.registry)
+        self.servers: list[MetricsServer] = []
         self.models: dict[str, ModelMetrics] = {}
         self.keys: dict[str, KeyMetrics] = {}
         self.shown_keys: dict[Gauge, set[str]] = {}
@@ -262,10 +266,20 @@ class Metrics:
         """The text of /metrics."""
         return generate_latest(self.registry)
 
-    def serve(self, port: int, host: str) -> None:
-        """Serves /metrics on a port of its own, from a thread of its own, as long as the process lives."""
-        _, thread = start_http_server(port, addr=host, registry=self.registry)
-        self.is_served = thread.is_alive
+    def serve(self, sockets: Iterable[socket.socket]) -> None:
+        """Serves /metrics on these, which listen, each from a thread of its own, until `close`."""
+        self.servers = [MetricsServer(listening, make_wsgi_app(self.registry)) for listening in sockets]
+
+    def is_served(self) -> bool:
+        """Whether its own ports are, where it has some."""
+        return all(server.thread.is_alive() for server in self.servers)
+
+    def close(self) -> None:
+        """Blocks for half a second at most."""
+        for server in self.servers:
+            server.shutdown()
+            server.server_close()
+        self.servers = []
 
     def of_model(self, name: str) -> "ModelMetrics":
         """The metrics of a configured model; clients' own names never come here."""
@@ -425,3 +439,22 @@ class UpstreamMetrics:
     def record_probe(self, outcome: str) -> None:
         """A probe ended: "same", "swapped", "other", "unsteady" or "failed"."""
         self.metrics.upstream_probes.labels(self.name, outcome).inc()
+
+
+class MetricsServer(ThreadingWSGIServer):
+    """On a socket that listens already, from a thread of its own."""
+
+    def __init__(self, listening: socket.socket, app: Callable[..., Iterable[bytes]]) -> None:
+        self.server_name, self.server_port = address = listening.getsockname()[:2]
+        super().__init__(address, SilentHandler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listening
+        self.setup_environ()
+        self.set_app(app)
+        self.thread = threading.Thread(target=self.serve_forever, name="metrics", daemon=True)
+        self.thread.start()
+
+
+class SilentHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the library calls it
+        """A scrape is worth no line."""

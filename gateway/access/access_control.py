@@ -1,13 +1,13 @@
 """Who is let in, and what becomes of it. There is always one: open to everybody, or with keys."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from gateway.access.database import Database
 from gateway.access.key_access import KeyAccess, build_key_access
 from gateway.access.keys.key import Caller
 from gateway.access.open_access import OpenAccess
-from gateway.config import AuthSettings, StoreSettings, UsageSettings
+from gateway.config import AuthSettings, ListenAddress, StoreSettings, UsageSettings
 from gateway.metrics import Metrics
 
 
@@ -33,8 +33,8 @@ class AccessControl(Protocol):
     async def start(self) -> None:
         """Raises OperatorError."""
 
-    def warn(self, *, host: str) -> None:
-        """Logs what an operator should know of a gateway that listens on `host`."""
+    def warn(self, *, addresses: Sequence[ListenAddress]) -> None:
+        """Logs what an operator should know of a gateway that listens there."""
 
     async def authenticate(self, read_key: Callable[[], str]) -> Caller:
         """Who asks. Raises what `read_key` does, which is called where a key is needed; InvalidKey or StoreUnavailable."""

@@ -1,6 +1,6 @@
 """Access by keys: the keys in force, the usage they make, and the store behind both."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from gateway.access.database import Database
@@ -12,7 +12,7 @@ from gateway.access.outage import StoreOutage
 from gateway.access.usage.key_gauges import KeyGauges
 from gateway.access.usage.recorder import UsageRecorder
 from gateway.access.usage.store import UsageStore
-from gateway.config import AuthSettings, StoreSettings, UsageSettings
+from gateway.config import AuthSettings, ListenAddress, StoreSettings, UsageSettings
 from gateway.log import get_logger
 from gateway.metrics import Metrics
 
@@ -58,7 +58,7 @@ class KeyAccess:
         await self.recorder.start(is_store_away=self.snapshot.is_away)
         await self.gauges.start()
 
-    def warn(self, *, host: str) -> None:  # noqa: ARG002 - the same on every address
+    def warn(self, *, addresses: Sequence[ListenAddress]) -> None:  # noqa: ARG002 - the same on every address
         if self.snapshot.is_empty:
             log.warning("no_api_keys", hint="no request can be served yet: make a key with `gateway keys create`")
 

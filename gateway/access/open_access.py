@@ -1,12 +1,12 @@
 """Access for everybody, as one caller without limits of its own. Nothing of it is counted, and nothing kept."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from gateway.access.keys.key import Caller
+from gateway.config import ListenAddress
 from gateway.errors import ConfigurationError
 from gateway.log import get_logger
-from gateway.tcp import is_loopback
 
 ANONYMOUS = Caller("anonymous")
 
@@ -30,9 +30,9 @@ class OpenAccess:
     async def start(self) -> None:
         """Nothing is read."""
 
-    def warn(self, *, host: str) -> None:
-        if not is_loopback(host):
-            log.warning("authentication_is_off", host=host, hint="EVERYBODY who reaches this address can use this server")
+    def warn(self, *, addresses: Sequence[ListenAddress]) -> None:
+        if far := [str(address) for address in addresses if not address.is_local]:
+            log.warning("authentication_is_off", host=", ".join(far), hint="EVERYBODY who reaches this address can use this server")
 
     async def authenticate(self, read_key: Callable[[], str]) -> Caller:  # noqa: ARG002 - whatever key a client sends is not looked at
         return ANONYMOUS

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import socket
 import sys
 
 import click
@@ -11,7 +12,6 @@ from gateway.config import Config, load
 
 OK = 200
 ANSWERS_BYTES = 64 * 1024  # far more than a probe's answer
-ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - compared, not bound
 
 
 @click.command()
@@ -28,16 +28,22 @@ def healthcheck(path: str | None, *, live: bool, timeout_seconds: float) -> None
 
 def probe(config: Config, url: str, timeout_seconds: float) -> tuple[bool, str]:
     """Whether the answer was 200, and the answer in a few words. No proxy is asked: the server is on this machine."""
-    host = ANYWHERE.get(config.server.host, config.server.host)
-    connection = http.client.HTTPConnection(host, config.server.port, timeout=timeout_seconds)
+    address = config.server.addresses[0].reachable
+    place = address.url(config.server.port).removeprefix("http://")
+    connection = http.client.HTTPConnection(address.host or "localhost", config.server.port, timeout=timeout_seconds)
+    if address.path:
+        connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.sock.settimeout(timeout_seconds)
     try:
+        if address.path:
+            connection.sock.connect(address.path)
         connection.request("GET", url)
         answer = connection.getresponse()
         return answer.status == OK, describe(answer.status, answer.read(ANSWERS_BYTES))
     except TimeoutError:
-        return False, f"no answer from {host}:{config.server.port} within {timeout_seconds:g} s"
+        return False, f"no answer from {place} within {timeout_seconds:g} s"
     except (OSError, http.client.HTTPException) as error:
-        return False, f"no answer from {host}:{config.server.port}: {getattr(error, 'strerror', None) or type(error).__name__}"
+        return False, f"no answer from {place}: {getattr(error, 'strerror', None) or type(error).__name__}"
     finally:
         connection.close()
 

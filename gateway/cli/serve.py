@@ -17,7 +17,9 @@ from gateway.errors import ConfigurationError
 
 @click.command()
 @config_option
-@click.option("--host", help="The address to listen on.")
+@click.option(
+    "--host", "hosts", multiple=True, help="The address to listen on: an IP address, or unix: and the path of a socket. Repeatable."
+)
 @click.option("--port", type=int, help="The port to listen on.")
 @click.option(
     "--model",
@@ -27,11 +29,11 @@ from gateway.errors import ConfigurationError
     help="Serve this model, by its hub id or its folder's name. Repeatable; replaces the configured ones.",
 )
 @click.option("--open", "opens", is_flag=True, help="Open the page in a browser once the server listens.")
-def serve(path: str | None, host: str | None, port: int | None, models: tuple[str, ...], *, opens: bool) -> None:
+def serve(path: str | None, hosts: tuple[str, ...], port: int | None, models: tuple[str, ...], *, opens: bool) -> None:
     """Start the gateway."""
     bound_arenas()  # before threads have some of their own
     flags: dict[tuple[str, str], Any] = {
-        ("server", "host"): host,
+        ("server", "host"): list(hosts),
         ("server", "port"): port,
         ("models", ""): list(models),
     }
@@ -39,6 +41,8 @@ def serve(path: str | None, host: str | None, port: int | None, models: tuple[st
     config = source.read()
     if opens and not config.page.enabled:
         raise ConfigurationError("page.enabled is false: there is no page that --open could open")
+    if opens and all(address.path for address in config.server.addresses):
+        raise ConfigurationError("server.host is a Unix socket, which no browser opens: --open needs an address")
     log.configure(level=config.log.level, line_format=config.log.format)
     gateway = Gateway(config, source=source)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:

@@ -1,6 +1,7 @@
 """Settings: what can be set, and how it is read. Knows the file, the environment and the flags; knows no room that uses them."""
 
 from gateway.config.choices import InstructionFormat, LongInput, PromptName, Task
+from gateway.config.listen_address import ListenAddress, listen_addresses
 from gateway.config.loading import child_environment, first_set, load, secret_value
 from gateway.config.settings import (
     BUILTIN_MODELS,
@@ -35,6 +36,7 @@ __all__ = [
     "EngineSettings",
     "InstructionFormat",
     "LimitSettings",
+    "ListenAddress",
     "LogSettings",
     "LongInput",
     "MetricsSettings",
@@ -50,6 +52,7 @@ __all__ = [
     "child_environment",
     "convert",
     "first_set",
+    "listen_addresses",
     "load",
     "secret_value",
 ]

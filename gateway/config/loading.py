@@ -4,12 +4,13 @@ The environment names a setting `GATEWAY__SECTION__FIELD`. The doubled underscor
 `GATEWAY_PORT=tcp://…` beside a Service named gateway.
 """
 
+import contextlib
 import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -131,6 +132,9 @@ def environment_value(variable: str, text: str, section: str, setting: str) -> A
         return json_value(variable, text) if text.startswith("{") else {"env": variable}
     if any("\udc80" <= char <= "\udcff" for char in text):  # how Python shows bytes that are no UTF-8
         raise ConfigurationError(f"{variable} is not UTF-8 text")
+    if takes_list(hints[setting]) and text.startswith("["):
+        with contextlib.suppress(ConfigurationError):  # [::1] begins so too
+            return json_value(variable, text)
     try:
         return msgspec.to_builtins(msgspec.convert(text, hints[setting], strict=False))
     except msgspec.ValidationError as error:
@@ -146,6 +150,11 @@ def environment_value(variable: str, text: str, section: str, setting: str) -> A
 def may_be_secret(hint: Any) -> bool:
     """Of a setting that is written out where nothing in it is secret."""
     return {Secret, str} <= set(get_args(get_args(hint)[0]))
+
+
+def takes_list(hint: Any) -> bool:
+    """Of a setting that is one text or a list of them."""
+    return str in get_args(get_args(hint)[0]) and any(get_origin(each) is tuple for each in get_args(get_args(hint)[0]))
 
 
 def json_value(variable: str, text: str) -> Any:

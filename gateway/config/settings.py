@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import platformdirs
 from msgspec import Meta, Struct, field
 
+from gateway.config.listen_address import ListenAddress, listen_addresses
 from gateway.errors import ConfigurationError
 
 KB = 1024
@@ -50,8 +51,17 @@ def has_password(url: str) -> bool:
 
 
 class ServerSettings(Settings, frozen=True):
-    host: Annotated[str, Meta(description="The address to listen on. 0.0.0.0 is every interface.")] = "127.0.0.1"
+    host: Annotated[
+        str | tuple[str, ...],
+        Meta(
+            description='The address to listen on, or several, as a list. 0.0.0.0 is every interface of IPv4; "::" of IPv6, and of'
+            ' IPv4 too where no IPv4 address stands beside it; "unix:/run/gateway.sock" a Unix socket.'
+        ),
+    ] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="The port to listen on; 0 takes a free one and says which.")] = 8000
+    unix_socket_mode: Annotated[
+        str, Meta(pattern="^0?[0-7]{3}$", description="Who may connect to Unix sockets: their files' permissions, in octal.")
+    ] = "660"
     max_body_bytes: Annotated[int, count(description="Larger request bodies are refused with 413.")] = 16 * MB
     max_header_bytes: Annotated[int, count(description="Larger request headers, all together, are refused with 431.")] = 32 * KB
     header_timeout_seconds: Annotated[
@@ -129,8 +139,14 @@ class ServerSettings(Settings, frozen=True):
     def __post_init__(self) -> None:
         if self.max_buffered_bytes < self.max_body_bytes:
             raise ValueError("max_buffered_bytes must be at least max_body_bytes")
+        listen_addresses(self.host)  # its ValueError names what is no address
         for proxy in self.trusted_proxies:
             ipaddress.ip_network(proxy, strict=False)  # its ValueError names what is no network
+
+    @property
+    def addresses(self) -> tuple[ListenAddress, ...]:
+        """Where to listen; at least one."""
+        return listen_addresses(self.host)
 
 
 class AuthSettings(Settings, frozen=True):

@@ -9,8 +9,9 @@ from gateway.errors import ConfigurationError
 
 # The socket is bound, and the files are open; connections are made by what stood here when the server began.
 FIXED = (
-    "server.host", "server.port", "server.max_connections", "server.max_header_bytes", "server.header_timeout_seconds",
-    "server.keep_alive_seconds", "server.send_timeout_seconds", "server.max_unsent_bytes", "store", "metrics.port", "traces",
+    "server.host", "server.port", "server.unix_socket_mode", "server.max_connections", "server.max_header_bytes",
+    "server.header_timeout_seconds", "server.keep_alive_seconds", "server.send_timeout_seconds",
+    "server.max_unsent_bytes", "store", "metrics.port", "traces",
 )  # fmt: skip
 
 

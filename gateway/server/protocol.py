@@ -25,6 +25,7 @@ from gateway.server.upgrade import RequestParser
 from gateway.server.write_buffer import CoalescingTransport
 
 KB = 1024
+MAPPED = "::ffff:"  # an IPv4 client, as a socket of both families shows it
 READ_BYTES = 256 * KB  # that one read may bring, whatever stands in it
 FRAMING_RATIO = 8  # bytes on the wire for one of a body that comes in chunks of one; what is more is trailers
 KERNEL_BYTES = 128 * KB  # of a reply, in the kernel and not yet sent: it takes more by halves of this, so that progress is seen
@@ -116,6 +117,8 @@ class HTTPProtocol(HttpToolsProtocol):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_BYTES)
         self.socket_transport = transport
         super().connection_made(CoalescingTransport(transport, on_close=self.end))
+        if self.client is not None and self.client[0].startswith(MAPPED):
+            self.client = self.client[0].removeprefix(MAPPED), self.client[1]
         self.refusal = self.table.enter(self)
         if self.refusal is not None and not self.groups:
             self.refuse(too_many(self.refusal), self.refusal)

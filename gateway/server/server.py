@@ -7,7 +7,6 @@ words, where a closed port would be an error at the client, until what was let i
 
 import asyncio
 import logging
-import os
 import signal
 import socket
 from collections.abc import Callable
@@ -18,19 +17,15 @@ from typing import Any
 import uvicorn
 
 from gateway.config import ServerSettings
-from gateway.errors import OperatorError
 from gateway.metrics import Metrics
 from gateway.server.connection_table import ConnectionTable
 from gateway.server.lingering_close import LingeringConnections
 from gateway.server.log_sampler import LogSampler
 from gateway.server.open_files import affordable_connections
 from gateway.server.protocol import HTTPProtocol, RenderError, SlowReaders
-from gateway.tcp import notice_silent_peer
 
-BACKLOG = 2048
 TICK_SECONDS = 0.02
 LAST_WORDS_SECONDS = 0.1
-SILENT_CLIENT_SECONDS = 15.0  # then its host is asked; where it is gone for twice as long, what it waited for is given up
 
 
 class Server(uvicorn.Server):
@@ -148,16 +143,3 @@ class Server(uvicorn.Server):
 def is_not_told_by_us(record: logging.LogRecord) -> bool:
     """uvicorn warns of each request that is no HTTP, as fast as a stranger sends them; `HTTPProtocol` tells of the first."""
     return not str(record.msg).startswith(("Invalid HTTP request", "Unsupported upgrade", "No supported WebSocket"))
-
-
-def bound_socket(settings: ServerSettings) -> socket.socket:
-    """Raises OperatorError saying why the address cannot be listened on."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        listening = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
-    except (OSError, UnicodeError) as error:
-        errno = getattr(error, "errno", None)
-        reason = os.strerror(errno) if errno and errno > 0 else "it is not a valid address"
-        raise OperatorError(f"cannot listen on {settings.host}:{settings.port}: {reason}") from None
-    notice_silent_peer(listening, SILENT_CLIENT_SECONDS)
-    return listening

@@ -35,6 +35,7 @@ def served(gateway):
     assert ready.wait(WAIT_SECONDS)
     assert not errors, errors
     host, _, port = gateway.address.removeprefix("http://").rpartition(":")
+    port = port if port.isdigit() else 0  # a Unix socket has none
     try:
         yield host, int(port)
     finally:

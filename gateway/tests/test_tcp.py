@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from gateway.config import ServerSettings
-from gateway.server.server import SILENT_CLIENT_SECONDS, bound_socket
+from gateway.config import listen_addresses
+from gateway.server.listening import SILENT_CLIENT_SECONDS, Listening
 from gateway.tcp import NUM_PROBES, notice_silent_peer
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems know other options")
@@ -26,7 +26,7 @@ def test_a_silent_peer_is_asked_after_so_long(seconds, idle, interval):
 
 def test_a_client_that_is_gone_is_noticed_on_the_connection_it_was_accepted_on():
     with (
-        bound_socket(ServerSettings(host="127.0.0.1", port=0)) as listening,
+        Listening(listen_addresses("127.0.0.1"), 0).sockets[0] as listening,
         socket.create_connection(listening.getsockname()),
         listening.accept()[0] as accepted,
     ):

@@ -44,9 +44,7 @@ def create(path: str | None, *, if_none: bool, as_json: bool, **options: Any) ->
 
 def curl(config: Config, text: str) -> str:
     """A command that works when pasted."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(config.server.host, config.server.host)  # noqa: S104 - compared, not bound
+    address = next((each for each in config.server.addresses if not each.path), config.server.addresses[0]).reachable
+    way = f"--unix-socket {shlex.quote(address.path)} http://localhost" if address.path else address.url(config.server.port)
     body = json.dumps({"model": config.models[0].name, "input": "Hello, world"}, ensure_ascii=False)
-    return (
-        f"curl http://{host}:{config.server.port}/v1/embeddings -H 'Authorization: Bearer {text}'"
-        f" -H 'Content-Type: application/json' -d {shlex.quote(body)}"
-    )
+    return f"curl {way}/v1/embeddings -H 'Authorization: Bearer {text}' -H 'Content-Type: application/json' -d {shlex.quote(body)}"

@@ -6,7 +6,7 @@ from structlog.testing import capture_logs
 from gateway.access.access_control import build_access_control
 from gateway.access.keys.key import new_key
 from gateway.access.keys.policy import policy_of
-from gateway.config import AuthSettings, StoreSettings, UsageSettings
+from gateway.config import AuthSettings, StoreSettings, UsageSettings, listen_addresses
 from gateway.errors import ConfigurationError, InsufficientQuota, InvalidKey, MissingKey
 from gateway.metrics import Metrics
 
@@ -66,12 +66,14 @@ async def test_access_with_keys_knows_its_callers_and_counts_what_they_use(build
 
 @pytest.mark.parametrize(("mode", "host", "expected"), [
     ("none", "0.0.0.0", ["authentication_is_off"]), ("none", "::", ["authentication_is_off"]), ("none", "127.0.0.1", []),
-    ("none", "::1", []), ("none", "localhost", []), ("keys", "127.0.0.1", ["no_api_keys"]), ("keys", "0.0.0.0", ["no_api_keys"]),
+    ("none", "::1", []), ("none", "localhost", []), ("none", "unix:/run/g.sock", []),
+    ("none", "::1,unix:g,10.0.0.1", ["authentication_is_off"]),
+    ("keys", "127.0.0.1", ["no_api_keys"]), ("keys", "0.0.0.0", ["no_api_keys"]),
 ])  # fmt: skip
 async def test_the_operator_is_warned_of_what_lets_everybody_or_nobody_in(build, mode, host, expected):
     access = build(mode)
     await access.start()
     with capture_logs() as lines:
-        access.warn(host=host)
+        access.warn(addresses=listen_addresses(host))
     assert [line["event"] for line in lines] == expected
     await access.close()

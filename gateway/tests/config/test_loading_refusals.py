@@ -68,7 +68,7 @@ def test_a_name_like_no_other_is_told_with_all_there_are(section):
         ("server", "port", 65536, "<= 65535"),
         ("server", "port", -1, ">= 0"),
         ("server", "port", True, "expected int, got bool"),
-        ("server", "host", 5, "expected str, got int"),
+        ("server", "host", 5, "expected str | array, got int"),
         ("server", "max_body_bytes", 0, ">= 1"),
         ("server", "body_timeout_seconds", 0, "> 0"),
         ("server", "request_timeout_seconds", -1, "> 0"),

@@ -18,9 +18,9 @@ from gateway.app import Gateway
 from gateway.config import AuthSettings, Config, LimitSettings, ModelRow, Secret, ServerSettings, StoreSettings
 from gateway.metrics import Metrics
 from gateway.server.lingering_close import LingeringConnections
-from gateway.tests.api.client import BOUND_SECONDS, reply_of
-from gateway.tests.api.served import served
-from gateway.tests.fakes import FakeBackend, FakeEmbedder
+from gateway.testing.fakes import FakeBackend, FakeEmbedder
+from gateway.testing.gateway_thread import served
+from gateway.testing.socket_client import BOUND_SECONDS, reply_of
 
 KEY = "test-key-of-more-than-24-characters"
 MAX_BODY_BYTES = 500_000

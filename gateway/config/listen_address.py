@@ -1,0 +1,77 @@
+"""Where to listen, as `server.host` says it: an IP address or a name, or `unix:` and the path of a socket. Binds nothing."""
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gateway.tcp import is_loopback
+
+UNIX = "unix:"
+MAX_PATH_BYTES = 107  # sockaddr_un of Linux; others have fewer
+ANY_IPV4, ANY_IPV6 = "0.0.0.0", "::"  # noqa: S104 - said by whoever configures it
+LOCAL = {ANY_IPV4: "127.0.0.1", ANY_IPV6: "::1"}  # every interface is no address to go to
+
+
+@dataclass(frozen=True, slots=True)
+class ListenAddress:
+    """`host` has no brackets. `path` is of a Unix socket, and then `host` is empty."""
+
+    host: str
+    path: str = ""
+
+    @property
+    def is_ipv6(self) -> bool:
+        return ":" in self.host
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this machine alone reaches it."""
+        return bool(self.path) or is_loopback(self.host)
+
+    @property
+    def reachable(self) -> "ListenAddress":
+        """The same, as somebody on this machine asks for it."""
+        return ListenAddress(LOCAL.get(self.host, self.host), self.path)
+
+    def __str__(self) -> str:
+        return UNIX + self.path if self.path else self.host
+
+    def url(self, port: int) -> str:
+        """Such as http://[::1]:8000, or unix:/run/gateway.sock."""
+        if self.path:
+            return UNIX + self.path
+        return f"http://[{self.host}]:{port}" if self.is_ipv6 else f"http://{self.host}:{port}"
+
+
+def listen_addresses(hosts: str | Iterable[str]) -> tuple[ListenAddress, ...]:
+    """Each once, in their order; a string may hold several, with commas between. Raises ValueError naming what is no address."""
+    texts = [part for text in ([hosts] if isinstance(hosts, str) else hosts) for part in text.split(",")]
+    found = tuple(dict.fromkeys(_address(text.strip()) for text in texts))
+    if not found:
+        raise ValueError("host: at least one address is needed")
+    return found
+
+
+def _address(text: str) -> ListenAddress:
+    if text.startswith(UNIX):
+        path = text.removeprefix(UNIX)
+        if not path or "\0" in path or len(path.encode()) > MAX_PATH_BYTES:
+            raise ValueError(f"host: {text!r}: the path of a Unix socket has 1 to {MAX_PATH_BYTES} bytes")
+        return ListenAddress("", path)
+    if not text:
+        return ListenAddress(ANY_IPV4)
+    host = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    if "/" in host or re.search(r"\]:\d*$|^[^:]*:\d*$", host):
+        raise ValueError(f"host: {text!r} is an address without a scheme or a port; the port is server.port")
+    if (":" in host or host != text) and not _is_ipv6(host):
+        raise ValueError(f"host: {text!r} is no address")
+    return ListenAddress(host)
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
