@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from gateway.background import BackgroundThread
 from gateway.config import child_environment
 from gateway.engine import artifact
 from gateway.engine.artifact import NETWORK, TOKENIZER, ArtifactStore, Manifest, Target
@@ -97,17 +98,16 @@ def compile_model(  # noqa: PLR0913 - the last two are for tests
     """Blocks until the artifact is in its place. Raises OperatorError with the reason where it cannot be made, or not in time."""
     job = msgspec.json.encode(CompileJob(str(folder), source, precision, str(artifacts.folder))).decode()
     error = CompileReport()
-    is_late = threading.Event()
+    is_over, is_late = threading.Event(), threading.Event()
     with child.start([*command, job]) as process:
 
-        def give_up() -> None:
-            is_late.set()
-            process.kill()  # which closes what is read below
+        def give_up_late() -> None:
+            if not is_over.wait(timeout_seconds):
+                is_late.set()
+                process.kill()  # which closes what is read below
 
-        watchdog = threading.Timer(timeout_seconds, give_up)
-        watchdog.daemon = True
-        watchdog.start()
         try:
+            BackgroundThread("compile-deadline", give_up_late, may_end=True).start()
             for line in process.stdout or ():
                 report = parse_report(line)
                 error = report if report.error else error
@@ -115,7 +115,7 @@ def compile_model(  # noqa: PLR0913 - the last two are for tests
                     progress(report.step)
             process.wait()
         finally:
-            watchdog.cancel()
+            is_over.set()
             process.kill()
     if process.returncode in INTERRUPTED:
         raise Interrupted("compiling the model was interrupted")
