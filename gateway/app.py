@@ -6,12 +6,11 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from functools import partial
 
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import Receive, Scope, Send
 
 from gateway import log as logging
 from gateway.access.access_control import AccessControl
 from gateway.access.admission import Admission
-from gateway.api.embeddings import EmbeddingsHandler
 from gateway.api.error_handler import error_response
 from gateway.api.memory import MemoryWatch, malloc_trim
 from gateway.api.page.figures import Figures
@@ -106,14 +105,6 @@ class Gateway:
     @property
     def catalog(self) -> Catalog:
         return self.generation.catalog
-
-    @property
-    def handler(self) -> EmbeddingsHandler:
-        return self.generation.handler
-
-    @property
-    def app(self) -> ASGIApp:
-        return self.generation.app
 
     def bind(self, row: ModelRow) -> BoundBackend:
         """What commands ask of a row. Raises ConfigurationError."""

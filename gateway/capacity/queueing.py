@@ -2,10 +2,8 @@
 
 Sources:
 * Erlang C, the chance to wait in M/M/c: A. K. Erlang, 1917; here by the recursion of Erlang B.
-* Mean wait of G/G/c: A. O. Allen, Probability, Statistics and Queueing Theory, 1990, 5.3.3 (Allen and Cunneen).
 * Servers that take all that waits as one batch: Y. Inoue, Queueing analysis of GPU-based inference servers with dynamic batching,
   Performance Evaluation 147, 2021, the bound phi_1: the mean time in a server whose batch of n takes overhead + n * each.
-* Square-root staffing: S. Halfin and W. Whitt, Operations Research 29, 1981.
 * Two choices: M. Mitzenmacher, IEEE TPDS 12, 2001. A text that picks the emptier of two replicas waits about as one that is
   served by the servers of both.
 """
@@ -22,19 +20,6 @@ def erlang_c(num_servers: int, load: float) -> float:
         blocked = load * blocked / (servers + load * blocked)
     utilization = load / num_servers
     return blocked / (1 - utilization * (1 - blocked))
-
-
-def mean_wait(num_servers: int, load: float, seconds_each: float, *, arrival_scv: float = 1.0, service_scv: float = 1.0) -> float:
-    """In the queue of G/G/c, by Allen and Cunneen; exact for M/M/c. `scv` are squared coefficients of variation."""
-    if load >= num_servers:
-        return math.inf
-    chance = erlang_c(num_servers, load)
-    return chance * seconds_each / (num_servers - load) * (arrival_scv + service_scv) / 2
-
-
-def staffing(load: float, quality: float = 1.0) -> int:
-    """Servers by the square root rule: the load, and `quality` times its root besides."""
-    return math.ceil(load + quality * math.sqrt(load))
 
 
 def batch_waits(utilization: float, seconds_each: float, overhead_seconds: float) -> tuple[float, float]:

@@ -6,7 +6,6 @@ array's own memory: int32 of a parcel, float32 of rows.
 
 import asyncio
 import struct
-from typing import ClassVar
 
 import msgspec
 from msgspec import Struct
@@ -52,9 +51,7 @@ class EmbedResult(Message, frozen=True, kw_only=True):
 
 
 class EmbedRefusal(Message, frozen=True, kw_only=True):
-    """Call `number` has no vectors. `code` is one of errors.py, or a word of CODES."""
-
-    CODES: ClassVar = ("lost", "other_vectors", "failed")
+    """Call `number` has no vectors. `code` is one of errors.py, "lost", "other_vectors" or "failed"."""
 
     number: int
     code: str

@@ -30,11 +30,6 @@ def has_route(router: Any, task: Task | None) -> bool:
     return route is not None
 
 
-def flat_modules(model: Any) -> list[Any]:
-    """All modules, those of routes included."""
-    return [inner for module in model for inner in (routed_modules(module) if is_router(module) else [module])]
-
-
 def routed_modules(router: Any) -> list[Any]:
     return [module for route in router.sub_modules.values() for module in route]
 

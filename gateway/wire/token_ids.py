@@ -8,7 +8,6 @@ import base64
 import lzma
 from functools import cache
 from importlib import resources
-from itertools import chain
 
 from gateway.errors import InputTooLong, InvalidValue, RequestTooLong
 
@@ -108,8 +107,3 @@ def published_ranks() -> bytes:
     """cl100k_base.tiktoken as OpenAI publishes it: a line for each token, its bytes in base64 and its rank."""
     table = bytes_of_token()
     return b"".join(b"%b %d\n" % (base64.b64encode(table[rank]), rank) for rank in range(NUM_RANKS))
-
-
-def packed_ranks(ranks: list[bytes]) -> bytes:
-    """`cl100k_base.xz` from the ranks in order: how the file was made."""
-    return lzma.compress(bytes(chain.from_iterable((len(rank), *rank) for rank in ranks)), preset=9 | lzma.PRESET_EXTREME)

@@ -54,7 +54,7 @@ async def gateway(make):
 
 
 def client_of(gateway, **headers):
-    transport = httpx.ASGITransport(app=gateway.app)
+    transport = httpx.ASGITransport(app=gateway)
     return httpx.AsyncClient(transport=transport, base_url="http://gateway", headers=headers)
 
 

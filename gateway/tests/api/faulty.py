@@ -125,7 +125,7 @@ def num_queued(gateway):
 
 def is_at_rest(gateway):
     """Nothing waits, nothing is held, nobody is being answered."""
-    admission = gateway.handler.admission
+    admission = gateway.admission
     waiting = [metric(gateway, f"gateway_{name}", model="m") for name in ("queue_inputs", "queue_tokens", "backlog_seconds")]
     return not any([*waiting, metric(gateway, "gateway_http_requests_in_flight"), admission.num_requests, admission.num_bytes])
 

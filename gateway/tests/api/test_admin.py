@@ -236,7 +236,7 @@ async def test_the_loop_goes_on_while_the_store_is_slow(gateway, admin, client):
 
 
 async def test_when_embedding_has_no_room_left_a_key_can_still_be_revoked(gateway, admin):
-    gateway.handler.admission.max_requests = 0
+    gateway.admission.max_requests = 0
     async with holder(gateway) as client:
         assert (await embedded(client)).status_code == 503
         assert (await admin.post(f"/admin/keys/{client.public_id}/revoke")).status_code == 200

@@ -50,7 +50,7 @@ async def stream(address):
 
 
 async def all_let_in(gateway, address):
-    await until(lambda: gateway.handler.admission.num_requests == len(TEXTS), address)
+    await until(lambda: gateway.admission.num_requests == len(TEXTS), address)
 
 
 async def test_whoever_was_let_in_is_served_before_it_ends(encoder, thread, tmp_path):

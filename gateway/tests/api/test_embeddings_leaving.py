@@ -25,7 +25,7 @@ async def test_hundreds_who_leave_in_the_middle_of_sending_leave_nothing(encoder
                 _, writer = await visits.enter_async_context(connected(address))
                 content = request_of(["1 2 3"])
                 writer.write(content[: chosen.randrange(len(content))])
-            await until(lambda: gateway.handler.admission.num_requests > 0, address)
+            await until(lambda: gateway.admission.num_requests > 0, address)
         await until(lambda: is_at_rest(gateway), address)
         assert encoder.batches == []
         assert_vectors(await posted(address, ["1 2 3"]), ["1 2 3"])
@@ -46,8 +46,8 @@ async def test_hundreds_who_leave_the_queue_take_nothing_from_those_who_stay(enc
                     writer.write(request_of([text]))
                 await until(lambda: num_queued(gateway) == NUM_CLIENTS, address)
                 stay = sent(address, *([text] for text in texts[:NUM_WHO_STAY]))
-                await until(lambda: gateway.handler.admission.num_requests == 1 + NUM_CLIENTS + NUM_WHO_STAY, address)
-            await until(lambda: gateway.handler.admission.num_requests == num_queued(gateway) == NUM_WHO_STAY, address)
+                await until(lambda: gateway.admission.num_requests == 1 + NUM_CLIENTS + NUM_WHO_STAY, address)
+            await until(lambda: gateway.admission.num_requests == num_queued(gateway) == NUM_WHO_STAY, address)
         for reply, text in zip(await asyncio.gather(*stay), texts, strict=False):
             assert_vectors(reply, [text])
         assert sum(map(len, encoder.batches)) == 1 + NUM_WHO_STAY

@@ -148,7 +148,7 @@ async def test_who_leaves_while_it_is_worked_on_pays_for_the_bytes(limited, embe
     embedder.prepare = prepare
     whole = {"type": "http.request", "body": body() + LARGE, "more_body": False}
     connection = Connection(whole, leaves)
-    await gateway.app(connection.scope, connection.receive, connection.send)
+    await gateway(connection.scope, connection.receive, connection.send)
     assert abs(used(gateway) - MB // BYTES_PER_TOKEN) <= 5
 
 

@@ -142,7 +142,7 @@ async def test_headers_too_large(stranger):
 async def test_a_body_sent_too_slowly(gateway):
     never = asyncio.Event().wait
     slow = Connection({"type": "http.request", "body": b'{"model"', "more_body": True}, never)
-    await gateway.app(slow.scope, slow.receive, slow.send)
+    await gateway(slow.scope, slow.receive, slow.send)
     assert slow.status == 408
     assert (b"connection", b"close") in slow.sent[0]["headers"]
     assert b'"code":"request_timeout"' in slow.body

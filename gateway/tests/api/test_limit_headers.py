@@ -83,7 +83,7 @@ async def test_a_refused_request_s_body_is_not_read(limited):
         return {"type": "http.request", "body": b"{}", "more_body": False}
 
     connection = Connection(body)
-    await limited.gateways[0].app(connection.scope, connection.receive, connection.send)
+    await limited.gateways[0](connection.scope, connection.receive, connection.send)
     assert (connection.status, read) == (429, [])
 
 

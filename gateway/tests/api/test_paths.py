@@ -191,4 +191,4 @@ async def test_a_gzip_body_is_unpacked(client):
 async def test_a_packed_body_that_is_wrong(gateway, client, content, encoding, status, code):
     reply = await client.post("/v1/embeddings", content=content, headers={"content-encoding": encoding})
     assert (reply.status_code, reply.json()["error"]["code"]) == (status, code)
-    assert gateway.handler.admission.num_bytes == 0
+    assert gateway.admission.num_bytes == 0

@@ -91,33 +91,33 @@ async def test_a_client_who_leaves_stops_the_work(gateway, client, embedder):
         return {"type": "http.disconnect"}
 
     connection = Connection(request_message(), leave)
-    await gateway.app(connection.scope, connection.receive, connection.send)
+    await gateway(connection.scope, connection.receive, connection.send)
     await asyncio.sleep(0)  # the work is a task of its own, and ends in the loop's next turn
     assert embedder.num_cancelled == 1
-    assert gateway.handler.admission.num_requests == gateway.handler.admission.num_bytes == 0
+    assert gateway.admission.num_requests == gateway.admission.num_bytes == 0
     assert await sample(client, "gateway_requests_total", model="m", outcome="client_gone") == 1
 
 
 async def test_a_client_who_leaves_in_the_middle_of_its_body_is_forgotten(gateway, client):
     begun = {"type": "http.request", "body": b'{"model', "more_body": True}
     connection = Connection(begun, {"type": "http.disconnect"})
-    await gateway.app(connection.scope, connection.receive, connection.send)
-    assert gateway.handler.admission.num_requests == gateway.handler.admission.num_bytes == 0
+    await gateway(connection.scope, connection.receive, connection.send)
+    assert gateway.admission.num_requests == gateway.admission.num_bytes == 0
     assert await sample(client, "gateway_requests_total", model="unknown", outcome="client_gone") == 1
 
 
 async def test_bodies_are_bounded_all_together(gateway, embedder):
     embedder.gate = asyncio.Event()
     held = [Connection(request_message("x" * 70_000), asyncio.Event().wait) for _ in range(2)]
-    tasks = [asyncio.create_task(gateway.app(each.scope, each.receive, each.send)) for each in held]
+    tasks = [asyncio.create_task(gateway(each.scope, each.receive, each.send)) for each in held]
     await embedder.is_waiting.wait()
     third = Connection(request_message("x" * 70_000))
-    await gateway.app(third.scope, third.receive, third.send)
+    await gateway(third.scope, third.receive, third.send)
     assert third.status == 503
     embedder.gate.set()
     await asyncio.gather(*tasks)
     assert [each.status for each in held] == [200, 200]
-    assert gateway.handler.admission.num_bytes == 0
+    assert gateway.admission.num_bytes == 0
 
 
 async def test_the_log_tells_what_was_asked_and_never_the_text_or_the_key(gateway, client, embedder, capfd):

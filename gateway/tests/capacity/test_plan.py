@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from gateway.capacity.plan import MAX_UTILIZATION, Node, ReplicaProfile, ServiceTarget, Workload, make_plan, percentile, step_wait
-from gateway.capacity.queueing import mean_wait
 from gateway.capacity.simulation import Course, Loss, Scaling, Simulation
 from gateway.errors import OperatorError
+from gateway.tests.capacity.mean_wait import mean_wait
 
 STEADY = Workload(texts_per_second=1000, tokens=41, peak_factor=1)
 MINILM = ReplicaProfile(tokens_per_second=27_000, call_seconds=0)

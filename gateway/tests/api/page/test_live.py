@@ -21,7 +21,7 @@ async def looking(make):
         gateway = make(page=PageSettings(live=live), **({"auth": auth} if auth else {}))
         await gateway.start()
         made.append(gateway)
-        transport = httpx.ASGITransport(app=gateway.app, client=(address, 40_000))
+        transport = httpx.ASGITransport(app=gateway, client=(address, 40_000))
         client = httpx.AsyncClient(transport=transport, base_url=f"http://{host}")
         client.keys = {ADMIN_KEY: add(gateway, is_admin=True)[0]} if gateway.access_control.needs_key else {}
         return client
@@ -101,7 +101,7 @@ async def test_asking_for_more_than_the_newest_gives_nothing(make):
     async with client_of(gateway) as client:
         gateway.figures.take()
         gateway.figures.take()
-        transport = httpx.ASGITransport(app=gateway.app, client=("127.0.0.1", 1))
+        transport = httpx.ASGITransport(app=gateway, client=("127.0.0.1", 1))
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as here:
             told = (await here.get("/page/live")).json()
             assert [point["number"] for point in told["points"]] == [0]
