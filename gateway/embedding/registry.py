@@ -5,6 +5,7 @@ A third party adds one by the entry-point group `gateway.backends`, without touc
 
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
+from inspect import isasyncgenfunction, iscoroutinefunction, isfunction
 from typing import Any
 
 from msgspec import Struct
@@ -14,7 +15,8 @@ from gateway.embedding.backend import Backend
 from gateway.errors import ConfigurationError
 
 GROUP = "gateway.backends"
-ANSWERS = ("has_cache", "check", "connections", "compile", "preview", "is_local", "find_compiled")
+METHODS = [name for name, part in vars(Backend).items() if isfunction(part) and not name.startswith("_")]
+OPTIONAL = ["has_cache", *(name for name in METHODS if name != "build")]
 
 
 class CompletedBackend(Backend):
@@ -24,9 +26,9 @@ class CompletedBackend(Backend):
         self.name = name
         self.settings = given.settings
         self.given = given
-        for answer in ANSWERS:
-            if hasattr(given, answer):
-                setattr(self, answer, getattr(given, answer))
+        for part in OPTIONAL:
+            if hasattr(given, part):
+                setattr(self, part, getattr(given, part))
 
     def build(self, settings: Any, context: Any) -> Any:
         return self.given.build(settings, context)
@@ -48,21 +50,30 @@ def load_entry_point(point: EntryPoint) -> Backend:
         backend = point.load()
     except Exception as error:
         raise ConfigurationError(f"{where} cannot be loaded: {error!r}") from error
+    refuse_other_objects(backend, point.name, where)
+    return complete(backend, point.name)
+
+
+def refuse_other_objects(backend: Any, name: str, where: str) -> None:
+    """Raises ConfigurationError for what is no backend of this name."""
     if isinstance(backend, type):
         raise ConfigurationError(f"{where} is a class: name an object of it as the entry point")
     settings = getattr(backend, "settings", None)
     if not (isinstance(settings, type) and issubclass(settings, Struct) and callable(getattr(backend, "build", None))):
         raise ConfigurationError(f"{where} has no `settings` Struct or no `build`")
-    if wrong := [name for name in ANSWERS[1:] if hasattr(backend, name) and not callable(getattr(backend, name))]:
-        raise ConfigurationError(f"{where} has a `{wrong[0]}` that cannot be called")
-    if (own := getattr(backend, "name", point.name)) != point.name:
+    for part in METHODS:
+        method = getattr(backend, part, None)
+        if hasattr(backend, part) and not callable(method):
+            raise ConfigurationError(f"{where} has a `{part}` that cannot be called")
+        if iscoroutinefunction(method) or isasyncgenfunction(method):
+            raise ConfigurationError(f"{where} has a `{part}` that is a coroutine: it is called without an event loop")
+    if (own := getattr(backend, "name", name)) != name:
         raise ConfigurationError(f"{where} calls itself '{own}': its entry point must have that name")
-    return complete(backend, point.name)
 
 
 def complete(backend: Any, name: str) -> Backend:
     """What has all of Backend as it is."""
-    is_whole = all(hasattr(backend, part) for part in ("name", *ANSWERS))
+    is_whole = all(hasattr(backend, part) for part in ("name", *OPTIONAL))
     return backend if is_whole else CompletedBackend(backend, name=name)
 
 

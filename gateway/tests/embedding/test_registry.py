@@ -9,6 +9,7 @@ from msgspec import Struct
 from gateway.app import Gateway
 from gateway.config import AuthSettings, Config, ModelRow
 from gateway.embedding.backend import UNKNOWN, Backend, BoundBackend, Compiled, ConnectionCheck, Preview
+from gateway.embedding.embedder import Health
 from gateway.embedding.failover import FailoverBackend
 from gateway.embedding.registry import load_entry_point
 from gateway.errors import ConfigurationError, OperatorError
@@ -143,6 +144,17 @@ async def test_a_backend_that_answers_is_asked(tmp_path, monkeypatch, place):
     assert asked.preview() == Preview("a dictionary", dimensions=3, state="read") or asked.preview().state.endswith("; it: read")
 
 
+async def test_a_group_starts_with_a_member_that_is_made_of_another_row(tmp_path):
+    row, _ = row_of("wrapped", "member")
+    model = bound(tmp_path, row).build()
+    await model.start()
+    try:
+        assert model.embedder.health() == Health("ready")
+        assert [member.is_checked for member in model.embedder.members] == [True, True]
+    finally:
+        await model.embedder.close()
+
+
 def silent(name: str, step: str, *, share: float) -> None:
     """Nobody watches."""
 
@@ -162,11 +174,21 @@ class Uncallable(Bare):
     check = True
 
 
+class Awaited(Bare):
+    async def check(self, settings, context):
+        """Nobody would await it."""
+
+
+class AwaitedBuild(Bare):
+    async def build(self, settings, context):
+        return FakeEmbedder()
+
+
 class NoStruct(Bare):
     settings = dict
 
 
-GOOD, ANOTHER, BROKEN, PLAIN = Bare(), Named(), Uncallable(), NoStruct()
+GOOD, ANOTHER, BROKEN, PLAIN, AWAITED, AWAITED_BUILD = Bare(), Named(), Uncallable(), NoStruct(), Awaited(), AwaitedBuild()
 
 
 @pytest.mark.parametrize(
@@ -175,6 +197,8 @@ GOOD, ANOTHER, BROKEN, PLAIN = Bare(), Named(), Uncallable(), NoStruct()
         ("Bare", "is a class: name an object of it"),
         ("ANOTHER", "calls itself 'another': its entry point must have that name"),
         ("BROKEN", "has a `check` that cannot be called"),
+        ("AWAITED", "has a `check` that is a coroutine: it is called without an event loop"),
+        ("AWAITED_BUILD", "has a `build` that is a coroutine"),
         ("PLAIN", "has no `settings` Struct"),
         ("row_of", "has no `settings` Struct"),
         ("nothing", "cannot be loaded: AttributeError"),
