@@ -1,19 +1,28 @@
 """Whose fault an error is: an input's, the model's for a while, or whoever runs it must mend it."""
 
+from gateway.bulk.row import shown
 from gateway.errors import ClientError, GatewayError, RequestTooLong, Unavailable, Unembeddable
 
 SERVER_ERROR = 500
-FAULTS = (ClientError, Unembeddable, RuntimeError, ValueError)  # whatever a network raises on one input alone
+NETWORK_ERRORS = (RuntimeError, ValueError)  # whatever a network raises on one input alone
+ERRORS = (GatewayError, *NETWORK_ERRORS)
+NEVER_AN_INPUTS = {401, 403, 404, 408, 429, 503, 504}  # keys, names, limits and time-outs: these are said of any request
 
 
-def is_fault(error: GatewayError) -> bool:
-    """Whether an input is to blame, and none of the options all inputs share."""
+def names_input(error: Exception) -> bool:
+    """Whether it says itself that an input is to blame, and none of the options all inputs share."""
     return isinstance(error, RequestTooLong | Unembeddable) or (isinstance(error, ClientError) and error.param == "input")
 
 
-def may_pass(error: GatewayError) -> bool:
+def may_be_inputs(error: Exception) -> bool:
+    """Whether an input may be to blame, which then another request tells: one of a text that is known to be good."""
+    return not (isinstance(error, GatewayError) and error.status in NEVER_AN_INPUTS)
+
+
+def may_pass(error: Exception) -> bool:
     """Whether the same request may succeed later."""
-    return isinstance(error, Unavailable) or (error.status >= SERVER_ERROR and error.retry_after_seconds is not None)
+    is_later = isinstance(error, GatewayError) and error.status >= SERVER_ERROR and error.retry_after_seconds is not None
+    return isinstance(error, Unavailable) or is_later
 
 
 def reason_of(error: Exception) -> str:
@@ -21,3 +30,8 @@ def reason_of(error: Exception) -> str:
     if not isinstance(error, GatewayError):
         return "the model failed on it"
     return error.message.replace("'input[0]'", "text").removesuffix(".")
+
+
+def message_of(error: Exception) -> str:
+    """For whoever runs it."""
+    return error.message if isinstance(error, GatewayError) else f"it raised {shown(type(error).__name__)}"

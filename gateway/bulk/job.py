@@ -1,25 +1,16 @@
 """What a run does. Kept beside its unfinished work: whoever goes on with it must be doing the same."""
 
-import hashlib
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
+from gateway.bulk.content import InputFile
 from gateway.bulk.shard import MAX_BYTES, MAX_ROWS
 from gateway.embedding.fingerprint import changes
 from gateway.errors import OperatorError
 
-HEAD_BYTES = 1024 * 1024
-PROTOCOL = 1  # of the folder of unfinished work, and of where shards begin
-
-
-class InputFile(Struct, frozen=True):
-    """Which file it is, told without reading all of it."""
-
-    num_bytes: int
-    modified_ns: int
-    head_sha256: str
+PROTOCOL = 2  # of the folder of unfinished work, of what a row is, and of where shards begin
 
 
 class BulkJob(Struct, frozen=True, kw_only=True):
@@ -29,6 +20,10 @@ class BulkJob(Struct, frozen=True, kw_only=True):
     format: str
     column: str
     id_column: str | None
+    keep: str | None = None
+    delimiter: str | None = None
+    quote: str | None = None
+    encoding: str | None = None
     model: str
     fingerprint: str
     dimensions: int
@@ -40,18 +35,11 @@ class BulkJob(Struct, frozen=True, kw_only=True):
 
 
 SHOWN = {
-    "column": "--column", "id_column": "--id", "input_type": "--input-type", "long_input": "the long-input rule",
-    "dimensions": "the dimensions", "protocol": "the gateway's version", "shard_rows": "the gateway's version",
-    "shard_bytes": "the gateway's version", "format": "--format", "model": "the model",
+    "column": "--column", "id_column": "--id", "keep": "--keep", "delimiter": "--delimiter", "quote": "--quote",
+    "encoding": "--encoding", "input_type": "--input-type", "long_input": "the long-input rule", "dimensions": "the dimensions",
+    "protocol": "the gateway's version", "shard_rows": "the gateway's version", "shard_bytes": "the gateway's version",
+    "format": "--format", "model": "the model",
 }  # fmt: skip
-
-
-def file_of(path: Path) -> InputFile:
-    """Raises OSError."""
-    with path.open("rb") as file:
-        head = hashlib.sha256(file.read(HEAD_BYTES)).hexdigest()
-    about = path.stat()
-    return InputFile(about.st_size, about.st_mtime_ns, head)
 
 
 def differences(then: BulkJob, now: BulkJob) -> list[str]:
@@ -67,10 +55,10 @@ def differences(then: BulkJob, now: BulkJob) -> list[str]:
 
 
 def read(path: Path) -> BulkJob | None:
-    """None where there is none yet. Raises OperatorError for one that no version of ours wrote."""
+    """None where there is none yet. Raises OperatorError for one that this version of ours did not write."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=BulkJob)
     except FileNotFoundError:
         return None
     except msgspec.DecodeError:
-        raise OperatorError(f"{path} cannot be read: --restart begins anew") from None
+        raise OperatorError(f"{path} is of another version of the gateway, or damaged: --restart begins anew") from None

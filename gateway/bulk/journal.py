@@ -1,16 +1,17 @@
 """What is done, on disk, in a folder beside the output: never half a shard, whenever the process or the machine ends.
 
-A shard's vectors, ids and rejected rows are appended to three files and synced; then a line in the journal says how long each of
-them is, and is synced too. So what the journal does not vouch for is cut off by whoever goes on. Nothing is renamed or copied
-meanwhile, and a run of ten million rows leaves five files, not five thousand.
+A shard's vectors, ids, rejected rows and long texts are appended to a file each and synced; then a line in the journal says how
+long each of them is, and is synced too. So what the journal does not vouch for is cut off by whoever goes on. Nothing is renamed or
+copied meanwhile, and a run of ten million rows leaves six files, not five thousand.
 """
 
 import os
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import msgspec
 import numpy as np
@@ -23,7 +24,8 @@ from gateway.bulk.row import Id, Place
 from gateway.errors import OperatorError
 
 JOB, JOURNAL, LOCK, COMPLETE = "job.json", "journal", "lock", "complete"
-VECTORS, IDS, REJECTED = "vectors.npy", "ids.jsonl", "rejected.jsonl"
+VECTORS, IDS, REJECTED, LONG = "vectors.npy", "ids.jsonl", "rejected.jsonl", "long.jsonl"
+INPUT = "input"  # what came through a pipe
 
 
 class Checkpoint(Struct, frozen=True, kw_only=True):
@@ -31,24 +33,58 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
 
     row: int = 0
     offset: int = 0
+    line: int = 0
+    file: int = 0
     num_vectors: int = 0
     num_rejected: int = 0
     num_tokens: int = 0
     ids_bytes: int = 0
     rejected_bytes: int = 0
+    num_chunked: int = 0
+    num_cut: int = 0
+    long_bytes: int = 0
     are_integers: bool = True  # all ids
 
     @property
     def next(self) -> Place:
-        return Place(self.row, self.offset)
+        return Place(self.row, self.offset, self.line, self.file)
 
 
-class RejectedRow(Struct, frozen=True):
-    """A line of the file of rejected rows."""
+class RejectedRow(Struct, frozen=True, omit_defaults=True):
+    """A line of the file of rejected rows. `line` is from 1, where a file has lines; `file` is a folder's."""
 
     row: int
     id: Id | None
     reason: str
+    line: int | None = None
+    file: str | None = None
+
+
+class LongRow(Struct, frozen=True, omit_defaults=True):
+    """A line of the report: a text that the model could not read at once, and what became of it."""
+
+    row: int
+    id: Id | None
+    tokens: int
+    treatment: Literal["chunked", "cut"]
+    line: int | None = None
+    file: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardResult:
+    """What a shard adds. `vectors` has shape (len(ids), dimensions), float32; all lists are in the input's order."""
+
+    next: Place
+    vectors: np.ndarray
+    ids: list[Id]
+    rejected: list[RejectedRow]
+    long: list[LongRow] = field(default_factory=list)
+    num_tokens: int
+
+
+ENCODER = msgspec.json.Encoder()
+REJECTED_DECODER = msgspec.json.Decoder(RejectedRow)
 
 
 class Journal:
@@ -89,7 +125,7 @@ class Journal:
         """Forgets what was done."""
         self.close_files()
         (self.folder / COMPLETE).unlink(missing_ok=True)  # first: without the files it would be untrue
-        for name in (JOB, JOURNAL, VECTORS, IDS, REJECTED):
+        for name in (JOB, JOURNAL, VECTORS, IDS, REJECTED, LONG):
             (self.folder / name).unlink(missing_ok=True)
 
     def recall(self) -> None:
@@ -107,6 +143,7 @@ class Journal:
             VECTORS: npy.num_bytes(self.done.num_vectors, job.dimensions),
             IDS: self.done.ids_bytes,
             REJECTED: self.done.rejected_bytes,
+            LONG: self.done.long_bytes,
         }
         for name, end in ends.items():
             self.files[name] = self.truncate(name, end)
@@ -125,25 +162,31 @@ class Journal:
         file.seek(end)
         return file
 
-    def append(self, place: Place, *, vectors: np.ndarray, ids: list[Id], refused: list[RejectedRow], num_tokens: int) -> None:
-        """One more shard; the next one begins at `place`. Raises OSError, and then nothing of it was done."""
-        encoder = msgspec.json.Encoder()
-        id_lines = encoder.encode_lines(ids)
-        refused_lines = encoder.encode_lines(refused)
-        self.write(VECTORS, np.ascontiguousarray(vectors, dtype="<f4").tobytes())
-        self.write(IDS, id_lines)
-        self.write(REJECTED, refused_lines)
+    def append(self, shard: ShardResult) -> None:
+        """One more shard; the next one begins at `shard.next`. Raises OSError, and then nothing of it was done."""
+        lines: dict[str, Sequence[Any]] = {IDS: shard.ids, REJECTED: shard.rejected, LONG: shard.long}
+        contents = {name: ENCODER.encode_lines(each) for name, each in lines.items()}
+        self.write(VECTORS, np.ascontiguousarray(shard.vectors, dtype="<f4").tobytes())
+        for name, content in contents.items():
+            self.write(name, content)
+        before, place = self.done, shard.next
+        num_chunked = sum(each.treatment == "chunked" for each in shard.long)
         done = Checkpoint(
             row=place.row,
             offset=place.offset,
-            num_vectors=self.done.num_vectors + len(vectors),
-            num_rejected=self.done.num_rejected + len(refused),
-            num_tokens=self.done.num_tokens + num_tokens,
-            ids_bytes=self.done.ids_bytes + len(id_lines),
-            rejected_bytes=self.done.rejected_bytes + len(refused_lines),
-            are_integers=self.done.are_integers and all(isinstance(each, int) for each in ids),
+            line=place.line,
+            file=place.file,
+            num_vectors=before.num_vectors + len(shard.vectors),
+            num_rejected=before.num_rejected + len(shard.rejected),
+            num_tokens=before.num_tokens + shard.num_tokens,
+            ids_bytes=before.ids_bytes + len(contents[IDS]),
+            rejected_bytes=before.rejected_bytes + len(contents[REJECTED]),
+            num_chunked=before.num_chunked + num_chunked,
+            num_cut=before.num_cut + len(shard.long) - num_chunked,
+            long_bytes=before.long_bytes + len(contents[LONG]),
+            are_integers=before.are_integers and all(isinstance(each, int) for each in shard.ids),
         )
-        content = encoder.encode(done)
+        content = ENCODER.encode(done)
         self.write(JOURNAL, b"%08x %s\n" % (zlib.crc32(content), content))
         self.done = done
 
@@ -157,6 +200,12 @@ class Journal:
     def ids(self) -> Iterator[Id]:
         with (self.folder / IDS).open("rb") as file:
             yield from map(msgspec.json.decode, file)
+
+    def rejected(self) -> Iterator[RejectedRow]:
+        """In the input's order; none once they were moved."""
+        if (self.folder / REJECTED).exists():
+            with (self.folder / REJECTED).open("rb") as file:
+                yield from map(REJECTED_DECODER.decode, file)
 
     def complete(self) -> None:
         """From now on all rows are done."""

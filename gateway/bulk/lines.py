@@ -1,37 +1,76 @@
-"""The lines of a file, one after another, none longer than fits in memory."""
+"""The lines of a text, one after another, none longer than fits in memory."""
 
-from typing import BinaryIO
+from collections import deque
+from typing import Protocol
 
 MB = 1024 * 1024
 MAX_ROW_BYTES = 16 * MB  # as large as a request's body may be
-SKIPPED_AT_ONCE_BYTES = 1 * MB
+CHUNK_BYTES = MB // 4
+
+
+class ByteSource(Protocol):
+    """Bytes of UTF-8, from any of them on."""
+
+    def seek(self, offset: int, /) -> object: ...
+
+    def read(self, num_bytes: int, /) -> bytes: ...
 
 
 class Lines:
-    """An iterator over lines, without their ends unless `keeps_ends`. One that is too long is passed over: None stands in for it.
+    """An iterator over lines with their ends: LF, CRLF or CR alone, as Python reads text. None stands in for one too long.
 
-    `offset` is the byte at which the line after the last one begins.
+    `offset` is the byte at which the line after the last one begins, `number` its number, from 0. Of a line that is too long,
+    `num_counted` says how often the byte `counted` was in it.
     """
 
-    def __init__(self, file: BinaryIO, *, offset: int, max_bytes: int = MAX_ROW_BYTES, keeps_ends: bool = False) -> None:
-        self.file = file
+    def __init__(
+        self, source: ByteSource, *, offset: int, number: int = 0, max_bytes: int = MAX_ROW_BYTES, counted: bytes = b""
+    ) -> None:
+        self.source = source
         self.offset = offset
+        self.number = number
         self.max_bytes = max_bytes
-        self.keeps_ends = keeps_ends
-        file.seek(offset)
+        self.counted = counted
+        self.num_counted = 0
+        self.whole: deque[bytes] = deque()
+        self.tail = b""
+        self.num_dropped = 0  # bytes before `tail` of a line that is too long
+        self.is_at_end = False
+        source.seek(offset)
 
     def __iter__(self) -> "Lines":
         return self
 
     def __next__(self) -> bytes | None:
-        line = self.file.readline(self.max_bytes + 2)
-        if not line:
-            raise StopIteration
-        self.offset += len(line)
-        content = line.removesuffix(b"\n").removesuffix(b"\r")
-        if len(content) <= self.max_bytes:
-            return line if self.keeps_ends else content
-        while line and not line.endswith(b"\n"):
-            line = self.file.readline(SKIPPED_AT_ONCE_BYTES)
-            self.offset += len(line)
+        self.num_counted = 0
+        while not self.whole:
+            if self.is_at_end:
+                raise StopIteration
+            self.fill()
+        line = self.whole.popleft()
+        num_bytes, self.num_dropped = self.num_dropped + len(line), 0
+        self.offset += num_bytes
+        self.number += 1
+        if num_bytes - len(line) + len(without_end(line)) <= self.max_bytes:
+            return line
+        self.num_counted += line.count(self.counted) if self.counted else 0
         return None
+
+    def fill(self) -> None:
+        """Reads on, to the end of a line or the end of all. Whether a CR at the end is one alone, the next byte tells."""
+        chunk = self.source.read(CHUNK_BYTES)
+        self.is_at_end = not chunk
+        pieces = (self.tail + chunk).splitlines(keepends=True)
+        self.tail = b"" if self.is_at_end or not pieces or pieces[-1].endswith(b"\n") else pieces.pop()
+        self.whole.extend(pieces)
+        if not pieces and len(self.tail) > self.max_bytes + 2:
+            self.drop()
+
+    def drop(self) -> None:
+        """Forgets all of the tail but its last byte, which may be a CR."""
+        self.num_counted += self.tail[:-1].count(self.counted) if self.counted else 0
+        self.num_dropped, self.tail = self.num_dropped + len(self.tail) - 1, self.tail[-1:]
+
+
+def without_end(line: bytes) -> bytes:
+    return line[:-2] if line.endswith(b"\r\n") else line.removesuffix(b"\n").removesuffix(b"\r")

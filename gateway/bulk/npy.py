@@ -3,7 +3,6 @@
 Source of the format: numpy.lib.format, version 1.0.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +23,18 @@ def num_bytes(num_rows: int, dimensions: int) -> int:
     return HEADER_BYTES + num_rows * dimensions * NUMBER_BYTES
 
 
-def blocks(path: Path, num_rows: int, dimensions: int, *, block_rows: int) -> Iterator[np.ndarray]:
-    """The rows, some at a time: each of shape (at most block_rows, dimensions), float32. Raises OSError."""
-    with path.open("rb") as file:
-        file.seek(HEADER_BYTES)
-        for start in range(0, num_rows, block_rows):
-            count = min(block_rows, num_rows - start)
-            content = file.read(count * dimensions * NUMBER_BYTES)
-            yield np.frombuffer(content, dtype="<f4").reshape(count, dimensions)
+class Rows:
+    """The rows, some at a time. Raises OSError."""
+
+    def __init__(self, path: Path, dimensions: int) -> None:
+        self.dimensions = dimensions
+        self.file = path.open("rb")
+        self.file.seek(HEADER_BYTES)
+
+    def take(self, count: int) -> np.ndarray:
+        """The next `count`, of shape (count, dimensions), float32."""
+        content = self.file.read(count * self.dimensions * NUMBER_BYTES)
+        return np.frombuffer(content, dtype="<f4").reshape(count, self.dimensions)
+
+    def close(self) -> None:
+        self.file.close()

@@ -7,10 +7,15 @@ leaves the rest of them to the next.
 import os
 from pathlib import Path
 
+import msgspec
+
 from gateway.bulk import npy, parquet
 from gateway.bulk.disk import sync_file, sync_folder
 from gateway.bulk.job import BulkJob
-from gateway.bulk.journal import IDS, REJECTED, VECTORS, Journal
+from gateway.bulk.journal import IDS, LONG, REJECTED, VECTORS, Journal
+from gateway.bulk.kept import Kept
+from gateway.bulk.row import shown
+from gateway.bulk.source import RowSource
 from gateway.errors import OperatorError
 
 PARQUET = "vectors.parquet"
@@ -18,54 +23,78 @@ ENDINGS = (".parquet", ".pq", ".npy")
 
 
 class Output:
-    """The files of one output. Raises OperatorError for a name that tells no format."""
+    """The files of one output. Raises OperatorError for a name that tells no format, or that cannot hold what is asked.
 
-    def __init__(self, path: Path) -> None:
+    `keep`: columns of the input go along. `report`: the texts that were chunked or cut are listed.
+    """
+
+    def __init__(self, path: Path, *, keep: bool = False, report: bool = False) -> None:
         self.path = path
+        self.keeps = keep
+        self.reports = report
         if path.suffix.lower() not in ENDINGS:
-            raise OperatorError(f"{path}: an output ends in .parquet or .npy")
+            raise OperatorError(f"{shown(path)}: an output ends in .parquet or .npy")
         self.is_parquet = path.suffix.lower() != ".npy"
+        if keep and not self.is_parquet:
+            raise OperatorError(f"--keep: {shown(path)} holds vectors alone; a .parquet has columns beside them")
         if self.is_parquet:
             parquet.arrow()
         if not path.parent.is_dir():
-            raise OperatorError(f"{path}: there is no folder {path.parent}")
+            raise OperatorError(f"{shown(path)}: there is no folder {shown(path.parent)}")
+        if path.is_dir():
+            raise OperatorError(f"{shown(path)} is a folder")
         self.rejected = path.with_name(path.name + ".rejected.jsonl")
         self.ids = path.with_name(path.name + ".ids.jsonl")
+        self.long = path.with_name(path.name + ".report.jsonl")
         self.unfinished = path.with_name(path.name + ".unfinished")
 
     @property
     def moves(self) -> dict[str, Path]:
         """From names in the folder of unfinished work, in their order."""
+        listed = {REJECTED: self.rejected, **({LONG: self.long} if self.reports else {})}
         if self.is_parquet:
-            return {REJECTED: self.rejected, PARQUET: self.path}
-        return {REJECTED: self.rejected, IDS: self.ids, VECTORS: self.path}
+            return {**listed, PARQUET: self.path}
+        return {**listed, IDS: self.ids, VECTORS: self.path}
 
     def refuse_to_replace(self, journal: Journal) -> None:
         """Raises OperatorError where a file stands that this run would replace."""
         for name, target in self.moves.items():
             was_moved = journal.is_complete and not (journal.folder / name).exists()
             if target.exists() and not was_moved:
-                raise OperatorError(f"{target} exists: --overwrite replaces it once all is done")
+                raise OperatorError(f"{shown(target)} exists: --overwrite replaces it once all is done")
 
-    def assemble(self, journal: Journal, job: BulkJob) -> None:
+    def assemble(self, journal: Journal, job: BulkJob, source: RowSource) -> None:
         """The files in their last form, still in the folder. Raises OSError; may be done again."""
         done = journal.done
-        vectors = journal.folder / VECTORS
         if self.is_parquet:
-            about = {"gateway.model": job.model, "gateway.fingerprint": job.fingerprint}
-            rows = npy.blocks(vectors, done.num_vectors, job.dimensions, block_rows=parquet.OUTPUT_GROUP_ROWS)
-            file = journal.folder / PARQUET
-            schema = parquet.schema_of(job.dimensions, are_integers=done.are_integers, about=about)
-            parquet.write(file, schema, blocks=rows, ids=journal.ids())
-            sync_file(file)
+            self.write_parquet(journal, job, source)
         else:
+            vectors = journal.folder / VECTORS
             with vectors.open("r+b") as header:
                 header.write(npy.header(done.num_vectors, job.dimensions))
             sync_file(vectors)
+            if not source.is_typed and not done.are_integers:
+                write_as_strings(journal)
         if not done.num_rejected:
             (journal.folder / REJECTED).unlink(missing_ok=True)
             self.rejected.unlink(missing_ok=True)  # an older output's: everything is to be replaced
+        if not self.reports:
+            self.long.unlink(missing_ok=True)
         journal.complete()
+
+    def write_parquet(self, journal: Journal, job: BulkJob, source: RowSource) -> None:
+        done = journal.done
+        file = journal.folder / PARQUET
+        about = {"gateway.model": job.model, "gateway.fingerprint": job.fingerprint}
+        id_name = "row" if job.id_column is None else "id"
+        kept = Kept(source, id_name=id_name, rejected=journal.rejected) if self.keeps else None
+        schema = parquet.schema_of(
+            id_name, job.dimensions, are_integers=done.are_integers, kept=kept.fields if kept else [], about=about
+        )
+        rows = npy.Rows(journal.folder / VECTORS, job.dimensions)
+        groups = kept.groups() if kept and kept.fields else parquet.plain_groups(done.num_vectors)
+        parquet.write(file, schema, rows=rows, ids=journal.ids(), groups=groups)
+        sync_file(file)
 
     def publish(self, journal: Journal) -> None:
         """Moves what was not moved yet, and removes the folder. Raises OSError."""
@@ -74,3 +103,13 @@ class Output:
                 os.replace(journal.folder / name, target)  # noqa: PTH105 - as in disk
         sync_folder(self.path.parent)
         journal.remove()
+
+
+def write_as_strings(journal: Journal) -> None:
+    """The ids, of a file that knows no types and has some that are no integers: all as they were written."""
+    new = journal.folder / (IDS + ".new")
+    with new.open("wb") as file:
+        for each in journal.ids():
+            file.write(msgspec.json.encode(str(each)) + b"\n")
+    sync_file(new)
+    os.replace(new, journal.folder / IDS)  # noqa: PTH105 - as in disk

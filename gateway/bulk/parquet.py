@@ -1,17 +1,19 @@
 """Parquet, in and out, through pyarrow: an extra, imported only where a file of this format is read or written."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from gateway.bulk.row import Columns, Id, Place, Row, bad_row, row_of
-from gateway.bulk.source import NOT_UTF8
+from gateway.bulk.npy import Rows
+from gateway.bulk.row import Id, Place, Record, Row, shown
+from gateway.bulk.source import InputOptions, choose_columns
 from gateway.errors import OperatorError
 
 KB = 1024
+NOT_UTF8 = "it is not UTF-8"
+NO_ID = "neither text nor integers; --id names another, --no-id numbers the rows"
 BATCH_ROWS = 1024
 OUTPUT_GROUP_ROWS = 8192
 PAGE_BUFFER_BYTES = 256 * KB
@@ -29,46 +31,72 @@ def arrow() -> Any:
 class ParquetFile:
     """A row's number is its own, from 0, and so is its offset. Raises OperatorError for a missing column or one of another type."""
 
-    def __init__(self, path: Path, columns: Columns) -> None:
+    is_typed = True
+    has_columns = True
+
+    def __init__(self, path: Path, options: InputOptions) -> None:
         self.arrow = pyarrow = arrow()
-        self.columns = columns
         self.path = path
         try:  # page by page, not a whole column of a row group
             self.file = pyarrow.parquet.ParquetFile(path, buffer_size=PAGE_BUFFER_BYTES, pre_buffer=False)
         except pyarrow.ArrowInvalid:
-            raise OperatorError(f"{path} is no Parquet file") from None
+            raise OperatorError(f"{shown(path)} is no Parquet file") from None
         self.size = self.file.metadata.num_rows
-        self.names = [columns.text, *([] if columns.id is None else [columns.id])]
-        schema, types = self.file.schema_arrow, pyarrow.types
-        for name in self.names:
-            if schema.get_field_index(name) < 0:
-                raise OperatorError(f"{path} has no column '{name}'; it has {', '.join(schema.names[:20])}")
-            kind = schema.field(name).type
-            kind = kind.value_type if types.is_dictionary(kind) else kind
-            is_fine = is_string(types, kind) or (name == columns.id and types.is_integer(kind))
-            if not is_fine:
-                raise OperatorError(f"{path}: column '{name}' is of type {kind}, not text")
+        self.schema = self.file.schema_arrow
+        try:
+            self.columns = choose_columns(shown(path), self.schema.names, options)
+            self.names = list(dict.fromkeys([self.columns.text, *([] if self.columns.id is None else [self.columns.id])]))
+            self.refuse_types()
+        except BaseException:
+            self.close()
+            raise
 
-    def rows(self, start: Place) -> Iterator[Row]:
-        first, number = 0, start.row
+    def refuse_types(self) -> None:
+        types = self.arrow.types
+        for name in self.schema.names if self.columns.keep is None else self.columns.read:
+            if self.schema.names.count(name) > 1:
+                raise OperatorError(f"{shown(self.path)} has the column '{shown(name)}' more than once")
+        for name in self.names:
+            kind = plain_type(types, self.schema.field(name).type)
+            if not is_string(types, kind) and not (name == self.columns.id and types.is_integer(kind)):
+                wanted = NO_ID if name == self.columns.id else "not text"
+                raise OperatorError(f"{shown(self.path)}: column '{shown(name)}' is of type {kind}, {wanted}")
+
+    def records(self, start: Place) -> Iterator[Record]:
+        first, before = 0, start.row - start.offset  # rows of other files
         for group in range(self.file.num_row_groups):
             num_rows = self.file.metadata.row_group(group).num_rows
-            if first + num_rows > number:
-                for row in self.group_rows(group, first):
-                    if row.number >= number:
-                        yield row
+            if first + num_rows > start.offset:
+                for position, fields in enumerate(self.group_fields(group, first), first):
+                    if position >= start.offset:
+                        yield self.record(fields, Place(position + 1 + before, position + 1))
             first += num_rows
 
-    def group_rows(self, group: int, first: int) -> Iterator[Row]:
+    def rows(self, start: Place) -> Iterator[Row]:
+        for record in self.records(start):
+            yield record.row(self.columns, is_typed=True)
+
+    def group_fields(self, group: int, first: int) -> Iterator[dict[str, Any]]:
+        for batch in self.batches(self.names, group=group, first=first):
+            values = [self.plain(batch.column(name)) for name in self.names]
+            for cells in zip(*values, strict=True):
+                yield dict(zip(self.names, cells, strict=True))
+
+    def batches(self, names: list[str], *, group: int, first: int) -> Iterator[Any]:
+        """A row group's record batches, with these columns at least, of at most BATCH_ROWS rows."""
         number = first
         try:
-            for batch in self.file.iter_batches(batch_size=BATCH_ROWS, row_groups=[group], columns=self.names):
-                values = [self.plain(batch.column(name)) for name in self.names]
-                for cells in zip(*values, strict=True):
-                    yield self.row(dict(zip(self.names, cells, strict=True)), number)
-                    number += 1
+            for batch in self.file.iter_batches(batch_size=BATCH_ROWS, row_groups=[group], columns=names):
+                yield batch
+                number += batch.num_rows
         except (OSError, self.arrow.ArrowException):
-            raise OperatorError(f"{self.path} is damaged after row {number}, in row group {group}") from None
+            raise OperatorError(f"{shown(self.path)} is damaged after row {number}, in row group {group}") from None
+
+    def all_batches(self, names: list[str]) -> Iterator[Any]:
+        first = 0
+        for group in range(self.file.num_row_groups):
+            yield from self.batches(names, group=group, first=first)
+            first += self.file.metadata.row_group(group).num_rows
 
     def plain(self, column: Any) -> list[Any]:
         """A column's values; strings as bytes, so that one which is no UTF-8 costs no other its own."""
@@ -80,38 +108,52 @@ class ParquetFile:
         values: list[Any] = column.to_pylist()
         return values
 
-    def row(self, record: dict[str, Any], number: int) -> Row:
-        following = Place(number + 1, number + 1)
+    def record(self, fields: dict[str, Any], following: Place) -> Record:
         try:
-            texts = {name: value.decode() if isinstance(value, bytes) else value for name, value in record.items()}
+            texts = {name: value.decode() if isinstance(value, bytes) else value for name, value in fields.items()}
         except UnicodeDecodeError:
-            return bad_row(NOT_UTF8, number, following, has_id_column=self.columns.id is not None)
-        return row_of(texts, self.columns, number, following)
+            return Record(following.row - 1, following, {}, NOT_UTF8)
+        return Record(following.row - 1, following, texts)
+
+    def share(self, place: Place) -> float:
+        return place.offset / self.size if self.size else 1.0
 
     def close(self) -> None:
         self.file.close()
+
+
+def plain_type(types: Any, kind: Any) -> Any:
+    return kind.value_type if types.is_dictionary(kind) else kind
 
 
 def is_string(types: Any, kind: Any) -> bool:
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
-def schema_of(dimensions: int, *, are_integers: bool, about: dict[str, str]) -> Any:
-    """Columns `id` (int64, or string where one is no integer) and `embedding` (lists of so many float32), and words about them."""
+def schema_of(id_name: str, dimensions: int, *, are_integers: bool, kept: list[Any], about: dict[str, str]) -> Any:
+    """Columns of ids (int64, or string where one is no integer), `embedding` (lists of so many float32) and what is kept."""
     pyarrow = arrow()
     id_type = pyarrow.int64() if are_integers else pyarrow.string()
     embedding = pyarrow.field("embedding", pyarrow.list_(pyarrow.float32(), dimensions), nullable=False)
-    return pyarrow.schema([pyarrow.field("id", id_type, nullable=False), embedding], metadata=about)
+    return pyarrow.schema([pyarrow.field(id_name, id_type, nullable=False), embedding, *kept], metadata=about)
 
 
-def write(path: Path, schema: Any, *, blocks: Iterator[np.ndarray], ids: Iterator[Id]) -> None:
-    """A row group a block. A block has shape (n, dimensions), float32; there are as many ids as rows. Raises OSError."""
+def plain_groups(num_rows: int) -> Iterator[tuple[int, list[Any]]]:
+    """How many rows each row group has, without kept columns."""
+    for start in range(0, num_rows, OUTPUT_GROUP_ROWS):
+        yield min(OUTPUT_GROUP_ROWS, num_rows - start), []
+
+
+def write(path: Path, schema: Any, *, rows: Rows, ids: Iterator[Id], groups: Iterator[tuple[int, list[Any]]]) -> None:
+    """Row groups of so many rows each, with these kept columns. There are as many ids as rows. Raises OSError."""
     pyarrow = arrow()
-    are_integers = pyarrow.types.is_integer(schema.field("id").type)
-    with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd", use_dictionary=False, write_statistics=["id"]) as writer:
-        for block in blocks:
-            names = [each if are_integers else str(each) for each in islice(ids, len(block))]
-            flat = pyarrow.array(block.reshape(-1))
-            lists = pyarrow.FixedSizeListArray.from_arrays(flat, block.shape[1])
-            columns = [pyarrow.array(names, type=schema.field("id").type), lists]
+    ids_field = schema.field(0)
+    are_integers = pyarrow.types.is_integer(ids_field.type)
+    options = {"compression": "zstd", "use_dictionary": False, "write_statistics": [ids_field.name]}
+    with closing(rows), pyarrow.parquet.ParquetWriter(path, schema, **options) as writer:
+        for num_rows, kept in groups:
+            names = [each if are_integers else str(each) for each in islice(ids, num_rows)]
+            flat = pyarrow.array(rows.take(num_rows).reshape(-1))
+            lists = pyarrow.FixedSizeListArray.from_arrays(flat, rows.dimensions)
+            columns = [pyarrow.array(names, type=ids_field.type), lists, *kept]
             writer.write_table(pyarrow.Table.from_arrays(columns, schema=schema))

@@ -3,17 +3,14 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from threading import Event
 from typing import ParamSpec, TypeVar
 
 from gateway.background import launch
-from gateway.bulk.journal import Checkpoint, Journal
-from gateway.bulk.parquet import ParquetFile
-from gateway.bulk.row import Columns
+from gateway.bulk.journal import Checkpoint, Journal, ShardResult
 from gateway.bulk.shard import Shard, shards
-from gateway.bulk.source import Format, JSONLines, RowSource, TextLines
-from gateway.bulk.table import Table
-from gateway.bulk.worker import BulkWorker, ShardResult
+from gateway.bulk.source import RowSource
+from gateway.bulk.worker import BulkWorker
 from gateway.embedding.embedder import WorkT
 from gateway.errors import OperatorError
 
@@ -21,17 +18,6 @@ AHEAD = 1  # shards that are prepared while those in flight are embedded
 
 Arguments = ParamSpec("Arguments")
 Value = TypeVar("Value")
-
-
-def open_source(path: Path, form: Format, columns: Columns) -> RowSource:
-    """Raises OSError, and OperatorError where the file is not of this form or has not these columns."""
-    if form == "parquet":
-        return ParquetFile(path, columns)
-    if form == "jsonl":
-        return JSONLines(path, columns)
-    if form == "text":
-        return TextLines(path)
-    return Table(path, columns, delimiter="\t" if form == "tsv" else ",")
 
 
 async def embed_all(
@@ -69,6 +55,18 @@ async def in_thread(work: Callable[Arguments, Value], *args: Arguments.args, **k
         raise
 
 
+async def in_stoppable_thread(work: Callable[[Event], Value]) -> Value:
+    """As `in_thread`, for what may take long or wait for others: cancelled, it sets the event."""
+    stop = Event()
+    task = launch(asyncio.to_thread(work, stop), name="files")
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        stop.set()
+        await asyncio.wait([task])
+        raise
+
+
 def following(coming: Iterator[Shard]) -> Shard | None:
     """The next shard, or None after the last."""
     try:
@@ -79,12 +77,6 @@ def following(coming: Iterator[Shard]) -> Shard | None:
 
 def write(journal: Journal, result: ShardResult) -> None:
     try:
-        journal.append(
-            result.shard.next,
-            vectors=result.vectors,
-            ids=result.ids,
-            refused=result.refused,
-            num_tokens=result.num_tokens,
-        )
+        journal.append(result)
     except OSError as error:
         raise OperatorError(f"{journal.folder} cannot be written: {error.strerror or error}; what was done is kept") from None

@@ -11,12 +11,20 @@ TERMINAL_SECONDS, LINE_SECONDS = 0.2, 10.0
 
 
 class Progress:
-    """Rates are those of this run. `begin` holds what former runs did; `size` is the offset at which all is done."""
+    """Rates are those of this run. `begin` holds what former runs did; `share` says how much of the input a checkpoint is."""
 
-    def __init__(self, out: TextIO, *, begin: Checkpoint, size: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        out: TextIO,
+        *,
+        begin: Checkpoint,
+        share: Callable[[Checkpoint], float],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.out = out
         self.begin = begin
-        self.size = size
+        self.share = share
+        self.begin_share = share(begin)
         self.clock = clock
         self.is_terminal = out.isatty()
         self.started = clock()
@@ -42,19 +50,19 @@ class Progress:
         self.out.flush()
 
     def end(self) -> None:
-        """The changing line stays as it is, and the next one begins anew."""
+        """The changing line makes room for the closing one."""
         if self.is_terminal and self.width:
-            self.out.write("\n")
+            self.out.write("\r" + " " * self.width + "\r")
             self.out.flush()
 
     def line(self, done: Checkpoint) -> str:
-        share = done.offset / self.size if self.size else 1.0
+        share = self.share(done)
         parts = [f"{share:4.0%}", f"{done.row:,} rows", *self.rates(done)]
         if done.num_rejected:
             parts.append(f"{done.num_rejected:,} rejected")
-        advance = done.offset - self.begin.offset
+        advance = share - self.begin_share
         if advance > 0:
-            left = self.seconds * (self.size - done.offset) / advance
+            left = self.seconds * (1 - share) / advance
             parts.append(f"{timedelta(seconds=round(left))} left")
         return "  ".join(parts)
 

@@ -1,10 +1,16 @@
 """One row of the input: a text and its id, or the reason why there is none. Reasons never hold a text."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 MAX_INT64 = 2**63 - 1
+INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}", re.ASCII)  # as one is written that no other string means
+MAX_SHOWN_CHARS, MAX_PATH_CHARS = 60, 4096
+MAX_KEPT_DEPTH = 100
+MARK = "\udc80"  # where bytes were no text
 
 Id = int | str
 
@@ -13,69 +19,151 @@ class BadRow(Exception):
     """A row that cannot be embedded. Its text is the reason, for the file of rejected rows."""
 
 
+class LongInteger(str):
+    """The digits of a number in JSON that has more of them than Python makes an integer of."""
+
+    __slots__ = ()
+
+
+class RepeatedKeys(dict[str, Any]):
+    """A JSON object with keys that it has twice. JSON does not say which of two values counts, so neither does."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        names = [name for name, _ in pairs]
+        self.repeated = {name for name in names if names.count(name) > 1}
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a row begins: its number, from 0, and what its format needs to find it again; lines begin at a byte."""
+    """Where a row begins: its number and its line's, from 0, and what its format needs to find it again, which of a folder's files
+    included. Lines begin at a byte of the text; a row of Parquet at its number."""
 
     row: int = 0
     offset: int = 0
+    line: int = 0
+    file: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`reason` is None where the row has a text to embed; `next` is where the row after it begins."""
+    """`reason` is None where the row has a text to embed; `next` is where the row after it begins. `line` is from 1."""
 
     number: int
     id: Id | None
     text: str
     next: Place
     reason: str | None = None
+    line: int | None = None
+    file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """By their names; without `id` a row's number is its id."""
+    """By their names; without `id` a row's number is its id. `keep` are those that go along, None all of them."""
 
     text: str
     id: str | None = None
+    keep: tuple[str, ...] | None = ()
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """The columns that are known to be read."""
+        return tuple(dict.fromkeys([self.text, *([self.id] if self.id is not None else []), *(self.keep or ())]))
 
 
-def row_of(record: Mapping[str, Any], columns: Columns, number: int, following: Place) -> Row:
-    """The row that a record holds, whatever that is."""
-    row_id: Id | None = None
-    try:
-        row_id = number if columns.id is None else checked_id(record, columns.id)
-        return Row(number, row_id, checked_text(record, columns.text), following)
-    except BadRow as bad:
-        return Row(number, row_id, "", following, str(bad))
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a format holds of a row: its fields, or the reason why they cannot be told."""
+
+    number: int
+    next: Place
+    fields: Mapping[str, Any]
+    reason: str | None = None
+    line: int | None = None
+
+    def row(self, columns: Columns, *, is_typed: bool) -> Row:
+        """The row that it is, whatever it holds. Where a file knows no types, integers are ids that are written as such."""
+        row_id: Id | None = None
+        text, reason = "", self.reason
+        try:
+            if reason is None:
+                row_id = None if columns.id is None else checked_id(self.fields, columns.id)
+                text = checked_text(self.fields, columns.text)
+                refuse_changed(self.fields, columns)
+        except BadRow as bad:
+            text, reason = "", str(bad)
+        if isinstance(row_id, str) and not is_typed:
+            row_id = integer_or_text(row_id)
+        return Row(self.number, row_id, text, self.next, reason, self.line)
 
 
-def bad_row(reason: str, number: int, following: Place, *, has_id_column: bool) -> Row:
-    """A row of which not even the columns can be told."""
-    return Row(number, None if has_id_column else number, "", following, reason)
-
-
-def checked_text(record: Mapping[str, Any], column: str) -> str:
-    if column not in record:
-        raise BadRow(f"it has no '{column}'")
-    text = record[column]
-    if not isinstance(text, str):
-        raise BadRow(f"its '{column}' is {kind_of(text)}, not a string")
+def checked_text(fields: Mapping[str, Any], column: str) -> str:
+    text = value_of(fields, column)
+    if not isinstance(text, str) or isinstance(text, LongInteger):
+        raise BadRow(f"its '{shown(column)}' is {kind_of(text)}, not a string")
     if not text:
-        raise BadRow(f"its '{column}' is empty")
+        raise BadRow(f"its '{shown(column)}' is empty")
+    refuse_no_text(text, column)
     return text
 
 
-def checked_id(record: Mapping[str, Any], column: str) -> Id:
+def checked_id(fields: Mapping[str, Any], column: str) -> Id:
     """Raises BadRow unless it is a string or an integer; one beyond 64 bits becomes a string."""
-    if column not in record:
-        raise BadRow(f"it has no '{column}'")
-    value = record[column]
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise BadRow(f"its '{column}' is {kind_of(value)}, neither a string nor an integer")
-    if isinstance(value, int) and not -MAX_INT64 - 1 <= value <= MAX_INT64:
-        return str(value)
+    value = value_of(fields, column)
+    if isinstance(value, LongInteger | bool) or not isinstance(value, int | str):
+        raise BadRow(f"its '{shown(column)}' is {kind_of(value)}, neither a string nor an integer")
+    if isinstance(value, int):
+        return value if -MAX_INT64 - 1 <= value <= MAX_INT64 else str(value)
+    refuse_no_text(value, column)
     return value
+
+
+def value_of(fields: Mapping[str, Any], column: str) -> Any:
+    if column not in fields:
+        raise BadRow(f"it has no '{shown(column)}'")
+    if isinstance(fields, RepeatedKeys) and column in fields.repeated:
+        raise BadRow(f"it has '{shown(column)}' more than once")
+    return fields[column]
+
+
+def refuse_changed(fields: Mapping[str, Any], columns: Columns) -> None:
+    """Raises BadRow where a column that is kept could not be kept as it is."""
+    for name in fields if columns.keep is None else columns.keep:
+        if name in fields:
+            value = value_of(fields, name)
+            refuse_no_text(name, name)
+            if isinstance(value, str):
+                refuse_no_text(value, name)
+            elif is_nested(value):
+                refuse_repeated(value, name)
+
+
+def refuse_repeated(value: Any, column: str) -> None:
+    level = [value]
+    for _ in range(MAX_KEPT_DEPTH):
+        if any(isinstance(each, RepeatedKeys) for each in level):
+            raise BadRow(f"its '{shown(column)}' has a key more than once")
+        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each) if is_nested(inner)]
+        if not level:
+            return
+    raise BadRow(f"its '{shown(column)}' is nested more than {MAX_KEPT_DEPTH} times")
+
+
+def is_nested(value: Any) -> bool:
+    return isinstance(value, dict | list)
+
+
+def refuse_no_text(value: str, column: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise BadRow(f"its '{shown(column)}' has half a surrogate pair, which no text has") from None
+
+
+def integer_or_text(field: str) -> Id:
+    """An id of a file that knows no types: an integer where it is written as one, and as no other string would be."""
+    return int(field) if INTEGER.fullmatch(field) and -MAX_INT64 - 1 <= int(field) <= MAX_INT64 else field
 
 
 def kind_of(value: Any) -> str:
@@ -85,9 +173,18 @@ def kind_of(value: Any) -> str:
         bool: "a boolean",
         int: "a number",
         float: "a number",
+        LongInteger: "a number",
         str: "a string",
         bytes: "not UTF-8",
         list: "a list",
         dict: "an object",
+        RepeatedKeys: "an object",
     }
     return kinds.get(type(value), "of another type")
+
+
+def shown(word: object) -> str:
+    """A word from a file, or a path, for a terminal: without characters that steer one, and of some length at most."""
+    max_chars = MAX_PATH_CHARS if isinstance(word, PurePath) else MAX_SHOWN_CHARS
+    escaped = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(word)[: max_chars + 1])
+    return escaped if len(escaped) <= max_chars else escaped[:max_chars] + "…"

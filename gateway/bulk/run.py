@@ -2,44 +2,35 @@
 
 import asyncio
 import sys
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.bulk import job as jobs
+from gateway.bulk import reasons
+from gateway.bulk.content import STANDARD_INPUT, InputFile, input_of, spool, states_of
+from gateway.bulk.folder import Folder, open_input, told
 from gateway.bulk.job import BulkJob, differences
-from gateway.bulk.journal import Checkpoint, Journal
+from gateway.bulk.journal import INPUT, Checkpoint, Journal
+from gateway.bulk.kept import is_parquet
+from gateway.bulk.options import BulkJobModel, BulkOptions
 from gateway.bulk.output import Output
-from gateway.bulk.pipeline import embed_all, open_source
+from gateway.bulk.patience import Patience
+from gateway.bulk.pipeline import embed_all, in_stoppable_thread, in_thread
 from gateway.bulk.progress import Progress
-from gateway.bulk.row import Columns
-from gateway.bulk.source import Format, RowSource, format_of
+from gateway.bulk.row import shown
+from gateway.bulk.source import RowSource, format_of
 from gateway.bulk.worker import BulkWorker, EmbedOptions
-from gateway.config import LongInput
 from gateway.embedding.catalog import Model
-from gateway.embedding.prompt import resolve_input_type
-from gateway.errors import InvalidValue, OperatorError
+from gateway.errors import OperatorError
 
 
-@dataclass(frozen=True, kw_only=True)
-class BulkOptions:
-    """As the command line gives them. `column` None is "text", `id_column` None the row's number.
+@dataclass(frozen=True, slots=True)
+class BulkResult:
+    """What is in the output. `rates` are words for this run's texts and tokens a second; none where it had only files to move."""
 
-    `start_seconds` is how long a model may take to be ready, None for ever.
-    """
-
-    input: Path
-    output: Path
-    form: Format | None = None
-    column: str | None = None
-    id_column: str | None = None
-    dimensions: int | None = None
-    input_type: str | None = None
-    long_input: LongInput | None = None
-    in_flight: int = 1
-    patience_seconds: float = 300.0
-    start_seconds: float | None = None
-    overwrite: bool = False
-    restart: bool = False
+    done: Checkpoint
+    rates: list[str]
+    rejections: Counter[str] = field(default_factory=Counter)
 
 
 class BulkRun:
@@ -49,75 +40,103 @@ class BulkRun:
         """Raises OperatorError for options that cannot work, before anything is done."""
         self.options = options
         self.model = model
-        self.form = format_of(options.input, options.form)
-        if self.form == "text" and (options.column or options.id_column):
-            raise OperatorError("text lines have no columns: --column and --id are for the other formats")
-        if not options.input.is_file():
-            what = "is no plain file, and only those can be read again after a kill" if options.input.exists() else "does not exist"
-            raise OperatorError(f"{options.input} {what}")
-        self.output = Output(options.output)
-        if options.output.exists() and options.output.samefile(options.input):
-            raise OperatorError(f"{options.output} is the input")
-        self.columns = Columns(options.column or "text", options.id_column)
+        self.output = Output(options.output, keep=bool(options.reading.keep), report=options.report)
+        self.is_pipe = str(options.input) == STANDARD_INPUT or options.input.is_fifo()
+        self.form = "folder" if options.input.is_dir() else format_of(options.input, options.reading.form)
+        if not self.is_pipe:
+            self.refuse_input(options.input)
         self.journal = Journal(self.output.unfinished)
 
-    async def to_end(self) -> Checkpoint:
-        """What is in the output. Raises OperatorError, and OSError for a disk that is full or a file that cannot be read.
+    def refuse_input(self, path: Path) -> None:
+        if not path.is_file() and not path.is_dir():
+            what = "is no file, and no pipe either" if path.exists() else "does not exist"
+            raise OperatorError(f"{shown(path)} {what}")
+        output = self.options.output
+        if output.exists() and output.samefile(path):
+            raise OperatorError(f"{shown(output)} is the input")
+        if path.is_dir() and output.resolve().is_relative_to(path.resolve()):
+            raise OperatorError(f"{shown(output)} is in the folder that is read, and would be an input of the next run")
+
+    async def to_end(self) -> BulkResult:
+        """Raises OperatorError, and OSError for a disk that is full or a file that cannot be read.
 
         Cancelled, it leaves whole shards, and `journal.done` tells how many rows.
         """
         options, journal = self.options, self.journal
-        source = open_source(options.input, self.form, self.columns)
+        source: RowSource | None = None
         try:
             if not options.overwrite and not journal.folder.exists():
                 self.output.refuse_to_replace(journal)
             journal.acquire()
+            if not options.overwrite and not options.restart:
+                self.output.refuse_to_replace(journal)
+            path = await self.spooled() if self.is_pipe else options.input
+            source = await in_thread(open_input, path, options.reading)
+            if options.reading.keep:
+                is_parquet(source)
             if options.restart:
                 journal.clear()
             if not options.overwrite:
                 self.output.refuse_to_replace(journal)
-            file = jobs.file_of(options.input)
-            before = journal.job()
-            if before is not None:
-                self.refuse_another(before, self.job_like(before, file))
-            if journal.is_complete and before is not None:  # a process ended while it moved the files
-                journal.recall()
-            else:
-                await self.embed(file, source)
-            done = journal.done
-            self.output.publish(journal)
-            return done
+            return await self.go_on(path, source)
         finally:
-            source.close()
+            if source is not None:
+                source.close()
             journal.close()
 
-    async def embed(self, file: jobs.InputFile, source: RowSource) -> None:
-        """All rows that are left, to files that are ready to be moved."""
+    async def spooled(self) -> Path:
+        """The file that what comes through the pipe was written to: the same one if a former run got the same."""
+        new = self.journal.folder / (INPUT + ".new")
+        await in_stoppable_thread(lambda stop: spool(self.options.input, new, stop))
+        return new.replace(self.journal.folder / INPUT)
+
+    async def go_on(self, path: Path, source: RowSource) -> BulkResult:
         journal = self.journal
+        files = source.files if isinstance(source, Folder) else [path]
+        if isinstance(source, Folder) and source.passed_over:
+            sys.stderr.write(f"{shown(path)}: {len(source.files):,} files to read{told(source.passed_over)}\n")
+        states = states_of(files)
+        file = await in_stoppable_thread(lambda stop: input_of(files, path, stop))
+        before = journal.job()
+        if before is not None:
+            self.refuse_another(before, self.job_like(before, file, source))
+        rates: list[str] = []
+        if journal.is_complete and before is not None:  # a process ended while it moved the files
+            journal.recall()
+        else:
+            job, rates = await self.embed(file, source)
+            if states_of(files) != states and await in_stoppable_thread(lambda stop: input_of(files, path, stop)) != file:
+                raise OperatorError(f"{shown(path)} was changed while it was read: --restart begins anew")
+            await in_thread(self.output.assemble, journal, job, source)
+        found = await in_thread(reasons.count, (each.reason for each in journal.rejected()))
+        self.output.publish(journal)
+        return BulkResult(journal.done, rates, found)
+
+    async def embed(self, file: InputFile, source: RowSource) -> tuple[BulkJob, list[str]]:
+        """All rows that are left, and how fast."""
+        options, journal = self.options, self.journal
         await self.start_model()
-        job = self.job(file)
+        about = self.model.embedder.describe()
+        job = options.job(file, self.form, source.columns, model=self.model.name, about=about)
         before = journal.job()
         if before is not None:
             self.refuse_another(before, job)
         journal.open(job)
         if journal.done.row:
             sys.stderr.write(f"going on after {journal.done.row:,} rows\n")
+        input_type = options.resolve_input_type(about)
         worker = BulkWorker(
             self.model.embedder,
-            EmbedOptions(job.dimensions, self.input_type(), self.options.long_input, self.model.row.layer_norm_before_cut),
-            in_flight=self.options.in_flight,
-            patience_seconds=self.options.patience_seconds,
+            EmbedOptions(job.dimensions, input_type, options.long_input, self.model.row.layer_norm_before_cut),
+            in_flight=options.in_flight,
+            patience=Patience(options.patience_seconds),
         )
-        progress = Progress(sys.stderr, begin=journal.done, size=source.size)
+        progress = Progress(sys.stderr, begin=journal.done, share=lambda done: source.share(done.next))
         try:
-            await embed_all(source, worker, journal, in_flight=self.options.in_flight, show=progress.show)
+            await embed_all(source, worker, journal, in_flight=options.in_flight, show=progress.show)
         finally:
             progress.end()
-        if jobs.file_of(self.options.input) != file:
-            raise OperatorError(f"{self.options.input} was changed while it was read: --restart begins anew")
-        rates = ", ".join(progress.rates(journal.done))
-        sys.stderr.write(f"{journal.done.row:,} rows, {rates}\n")
-        self.output.assemble(journal, job)
+        return job, progress.rates(journal.done)
 
     async def start_model(self) -> None:
         try:
@@ -127,41 +146,15 @@ class BulkRun:
             told = f"did not answer for {self.options.start_seconds:.0f} seconds: {self.model.embedder.health().detail}"
             raise OperatorError(f"models[{self.model.name}] {told}") from None
 
-    def input_type(self) -> str | None:
-        """The loaded model's own name for the prompt. Raises OperatorError naming those it has."""
-        try:
-            return resolve_input_type(self.options.input_type, self.model.embedder.describe(), param="--input-type")
-        except InvalidValue as error:
-            raise OperatorError(error.message) from None
-
-    def job(self, file: jobs.InputFile) -> BulkJob:
-        """What this run does with the model that was loaded. Raises OperatorError for more dimensions than it has."""
-        about = self.model.embedder.describe()
-        dimensions = self.options.dimensions or about.dimensions
-        if dimensions > about.dimensions:
-            raise OperatorError(f"--dimensions: the model's vectors have {about.dimensions}")
-        return self.job_of(file, about.fingerprint, dimensions, self.options.long_input or about.long_input)
-
-    def job_like(self, before: BulkJob, file: jobs.InputFile) -> BulkJob:
+    def job_like(self, before: BulkJob, file: InputFile, source: RowSource) -> BulkJob:
         """What this run does, as far as that is known without its model."""
-        dimensions, long_input = self.options.dimensions or before.dimensions, self.options.long_input or before.long_input
-        return self.job_of(file, before.fingerprint, dimensions, long_input)
-
-    def job_of(self, file: jobs.InputFile, fingerprint: str, dimensions: int, long_input: str) -> BulkJob:
-        return BulkJob(
-            file=file,
-            format=self.form,
-            column=self.columns.text,
-            id_column=self.columns.id,
-            model=self.model.name,
-            fingerprint=fingerprint,
-            dimensions=dimensions,
-            input_type=self.options.input_type,
-            long_input=long_input,
-        )
+        options = self.options
+        dimensions, long_input = options.dimensions or before.dimensions, options.long_input or before.long_input
+        made = BulkJobModel(self.model.name, before.fingerprint, dimensions, long_input)
+        return options.job_as(made, file, form=self.form, columns=source.columns)
 
     def refuse_another(self, before: BulkJob, now: BulkJob) -> None:
         if found := differences(before, now):
             raise OperatorError(
-                f"{self.output.unfinished} is unfinished work of another run: {'; '.join(found)}. --restart throws it away"
+                f"{shown(self.output.unfinished)} is unfinished work of another run: {'; '.join(found)}. --restart throws it away"
             )

@@ -1,108 +1,146 @@
 """The rows of a file, from any row on. Memory is that of one row, however large the file."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol
+from typing import Literal, Protocol
 
-import msgspec
-
-from gateway.bulk.lines import MAX_ROW_BYTES, MB, Lines
-from gateway.bulk.row import BadRow, Columns, Place, Row, bad_row, row_of
+from gateway.bulk.dialect import missing
+from gateway.bulk.encoding import UTF8
+from gateway.bulk.lines import MAX_ROW_BYTES, MB, Lines, without_end
+from gateway.bulk.row import BadRow, Columns, Place, Record, Row, shown
+from gateway.bulk.stream import TextStream
 from gateway.errors import OperatorError
 
-Format = Literal["text", "jsonl", "csv", "tsv", "parquet"]
+Format = Literal["text", "jsonl", "json", "csv", "tsv", "parquet"]
 FORMATS: dict[str, Format] = {
-    ".txt": "text", ".text": "text", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet",
-    ".pq": "parquet",
+    ".txt": "text", ".text": "text", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv",
+    ".tab": "tsv", ".parquet": "parquet", ".pq": "parquet",
 }  # fmt: skip
-BOM = b"\xef\xbb\xbf"
-FOREIGN = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\x1f\x8b": "compressed", b"PK\x03\x04": "compressed"}
+COMPRESSED = (".gz", ".gzip", ".zst", ".zstd")
 TOO_LONG = f"it is longer than {MAX_ROW_BYTES // MB} MB"
-NOT_UTF8 = "it is not UTF-8"
+TEXT, ID, ALL = "text", "id", "all"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputOptions:
+    """How a file is read, as the command line has it; None leaves it to the file. `numbered`: a column `id` is not the id."""
+
+    form: Format | None = None
+    column: str | None = None
+    id_column: str | None = None
+    numbered: bool = False
+    keep: str | None = None
+    delimiter: str | None = None
+    quote: str | None = None
+    encoding: str | None = None
 
 
 class RowSource(Protocol):
-    """`size` is the offset at the end of the file: bytes, or rows where a row is what can be found again."""
+    """`is_typed`: an id in digits is another one than the integer; of a file that knows no types it is the integer."""
 
-    size: int
+    columns: Columns
+    is_typed: bool
 
-    def rows(self, start: Place) -> Iterator[Row]: ...
+    @property
+    def has_columns(self) -> bool:
+        """Whether the columns are the file's own. One without a row, or of text lines, says nothing of them."""
+
+    def rows(self, start: Place) -> Iterator[Row]:
+        """Raises OSError, and OperatorError where nothing more can be read."""
+
+    def share(self, place: Place) -> float:
+        """How much lies before a place, from 0 to 1."""
 
     def close(self) -> None: ...
 
 
+class TextSource:
+    """A file of UTF-8, or what can be made that."""
+
+    columns: Columns
+    is_typed = True
+    has_columns = True
+
+    def __init__(self, path: Path, options: InputOptions) -> None:
+        self.path = path
+        self.options = options
+        self.stream = TextStream(path, options.encoding)
+        self.encoding = self.stream.encoding.upper()
+        self.no_text = f"it is not {shown(self.encoding)}"
+
+    def records(self, start: Place) -> Iterator[Record]:
+        raise NotImplementedError
+
+    def rows(self, start: Place) -> Iterator[Row]:
+        for record in self.records(start):
+            yield record.row(self.columns, is_typed=self.is_typed)
+
+    def lines(self, place: Place, *, counted: bytes = b"") -> Lines:
+        return Lines(self.stream, offset=max(place.offset, self.stream.first), number=place.line, counted=counted)
+
+    def text(self, line: bytes | None) -> str:
+        """Raises BadRow where there is none."""
+        if line is None:
+            raise BadRow(TOO_LONG)
+        try:
+            return line.decode(UTF8)
+        except UnicodeDecodeError:
+            raise BadRow(self.no_text) from None
+
+    def share(self, place: Place) -> float:
+        return self.stream.share(place.offset)
+
+    def close(self) -> None:
+        self.stream.close()
+
+
+class TextLines(TextSource):
+    """A text a line. A row's number is its line's, from 0."""
+
+    has_columns = False
+
+    def __init__(self, path: Path, options: InputOptions) -> None:
+        if options.column not in {None, TEXT} or options.id_column or options.keep not in {None, TEXT, ALL}:
+            raise OperatorError("text lines have no columns: --column, --id and --keep are for the other formats")
+        super().__init__(path, options)
+        self.columns = Columns(TEXT, keep=(TEXT,) if options.keep else ())
+
+    def records(self, start: Place) -> Iterator[Record]:
+        lines = self.lines(start)
+        for number, line in enumerate(lines, start.row):
+            following = Place(number + 1, lines.offset, lines.number)
+            try:
+                yield Record(number, following, {TEXT: self.text(line and without_end(line))}, line=lines.number)
+            except BadRow as bad:
+                yield Record(number, following, {}, str(bad), lines.number)
+
+
+def name_without_compression(path: Path) -> Path:
+    return path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
+
+
 def format_of(path: Path, asked: Format | None) -> Format:
     """Raises OperatorError where the name does not tell."""
-    found = asked or FORMATS.get(path.suffix.lower())
+    found = asked or FORMATS.get(name_without_compression(path).suffix.lower())
     if found is None:
-        raise OperatorError(f"{path}: its name does not tell its format; say --format {'|'.join(dict.fromkeys(FORMATS.values()))}")
+        choices = "|".join(dict.fromkeys(FORMATS.values()))
+        raise OperatorError(f"{shown(path)}: its name does not tell its format; say --format {choices}")
     return found
 
 
-def open_text(path: Path) -> tuple[BinaryIO, int]:
-    """A file of UTF-8 lines, and the byte at which they begin. Raises OSError, and OperatorError for other files."""
-    file = path.open("rb")
-    head = file.read(len(BOM) + 1)
-    for sign, what in FOREIGN.items():
-        if head.startswith(sign):
-            file.close()
-            raise OperatorError(f"{path} is {what}, where UTF-8 text is read")
-    return file, len(BOM) if head.startswith(BOM) else 0
+def choose_columns(where: str, names: Iterable[str], options: InputOptions, *, hint: str = "") -> Columns:
+    """Which of a file's columns is what. A column `id` is the id, unless another one is named or rows are to be numbered.
 
-
-class TextLines:
-    """A text a line. A row's number is its line's, from 0."""
-
-    def __init__(self, path: Path) -> None:
-        self.file, self.first = open_text(path)
-        self.size = path.stat().st_size
-
-    def rows(self, start: Place) -> Iterator[Row]:
-        lines = Lines(self.file, offset=max(start.offset, self.first))
-        for number, line in enumerate(lines, start.row):
-            following = Place(number + 1, lines.offset)
-            try:
-                yield row_of({"text": decode(line)}, Columns("text"), number, following)
-            except BadRow as bad:
-                yield bad_row(str(bad), number, following, has_id_column=False)
-
-    def close(self) -> None:
-        self.file.close()
-
-
-class JSONLines(TextLines):
-    """An object a line. A row's number is its line's, from 0; blank lines are counted and passed over."""
-
-    def __init__(self, path: Path, columns: Columns) -> None:
-        super().__init__(path)
-        self.columns = columns
-
-    def rows(self, start: Place) -> Iterator[Row]:
-        lines = Lines(self.file, offset=max(start.offset, self.first))
-        for number, line in enumerate(lines, start.row):
-            if line is not None and not line.strip():
-                continue
-            following = Place(number + 1, lines.offset)
-            try:
-                yield row_of(json_object(decode(line)), self.columns, number, following)
-            except BadRow as bad:
-                yield bad_row(str(bad), number, following, has_id_column=self.columns.id is not None)
-
-
-def decode(line: bytes | None) -> str:
-    if line is None:
-        raise BadRow(TOO_LONG)
-    try:
-        return line.decode()
-    except UnicodeDecodeError:
-        raise BadRow(NOT_UTF8) from None
-
-
-def json_object(line: str) -> dict[str, object]:
-    try:
-        record = msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        raise BadRow("it is not JSON") from None
-    if not isinstance(record, dict):
-        raise BadRow("it is no JSON object")
-    return record
+    Raises OperatorError for one that is missing.
+    """
+    names = list(names)
+    text = options.column or TEXT
+    row_id = options.id_column
+    if row_id is None and not options.numbered and ID in names and text != ID:
+        row_id = ID
+    keep = None if options.keep == ALL else tuple(dict.fromkeys(filter(None, (options.keep or "").split(","))))
+    for name in (text, *([row_id] if row_id is not None else []), *(keep or ())):
+        if name not in names:
+            raise missing(where, name, names, hint=hint)
+    return Columns(text, row_id, keep)

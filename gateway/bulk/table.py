@@ -1,101 +1,133 @@
-"""The records of a CSV or TSV file, as RFC 4180 has them: the first names the columns, quoted fields may hold line ends."""
+"""The records of a CSV or TSV file: the first names the columns, quoted fields may hold line ends.
+
+Where a record ends is decided as Python's csv does where it is not strict, so that one that is no CSV is one row still. Whether it
+is a record of this table is decided strictly: by its quotes, and by its number of fields.
+"""
 
 import csv
 from collections.abc import Iterator
 from pathlib import Path
 
+from gateway.bulk.dialect import TableDialect, dialect_of, excel_separator, hint_of
 from gateway.bulk.lines import MAX_ROW_BYTES, Lines
-from gateway.bulk.row import BadRow, Columns, Place, Row, bad_row, row_of
-from gateway.bulk.source import NOT_UTF8, TOO_LONG, open_text
+from gateway.bulk.row import BadRow, Place, Record, shown
+from gateway.bulk.source import TEXT, TOO_LONG, InputOptions, TextSource, choose_columns
 from gateway.errors import OperatorError
 
 
-class Table:
-    """A row's number is its record's, from 0, the one with the names not counted. Raises OperatorError for a missing column."""
+class Table(TextSource):
+    """A row's number is its record's, from 0, the one with the names not counted; blank lines are none.
 
-    def __init__(self, path: Path, columns: Columns, *, delimiter: str = ",") -> None:
-        self.file, first = open_text(path)
-        self.size = path.stat().st_size
-        self.delimiter = delimiter
-        self.columns = columns
+    Raises OperatorError for a column that is missing, or that it has twice.
+    """
+
+    is_typed = False
+
+    def __init__(self, path: Path, options: InputOptions, *, form: str) -> None:
+        dialect = dialect_of(form, options.delimiter, options.quote)
+        super().__init__(path, options)
+        self.dialect = dialect
         try:
-            self.names, self.first = self.header(path, RecordLines(Lines(self.file, offset=first, keeps_ends=True)))
-        except OperatorError:
+            first, self.names, self.first_record = self.header()
+            hint = hint_of(first, options.column or TEXT, self.dialect)
+            self.columns = choose_columns(shown(path), self.names, options, hint=hint)
+            read = self.names if self.columns.keep is None else self.columns.read
+            self.read_indices = [self.names.index(name) for name in read]
+            self.refuse_doubtful(read)
+        except BaseException:
             self.close()
             raise
 
-    def header(self, path: Path, lines: "RecordLines") -> tuple[list[str], int]:
-        """The columns' names, and where the records begin."""
+    def header(self) -> tuple[str, list[str], Place]:
+        """The first line, the columns' names, and where the records begin."""
+        lines = self.table_lines(Place())
         try:
-            names = next(self.parser(lines), [])
-        except (csv.Error, BadRow) as error:
-            raise OperatorError(f"{path}: its first record cannot be read: {error}") from None
-        for column in (self.columns.text, self.columns.id):
-            if column is not None and column not in names:
-                raise OperatorError(f"{path} has no column '{column}'; it has {', '.join(names[:20]) or 'none'}")
-        return names, lines.lines.offset
+            first, names = self.read(lines)
+            separator = excel_separator(names, self.dialect) if not self.options.delimiter else None
+            if separator is not None:
+                self.dialect = TableDialect(separator, self.dialect.quote)
+            while first and (not names or separator is not None):
+                separator = None
+                first, names = self.read(lines)
+        except BadRow as bad:
+            raise OperatorError(f"{shown(self.path)}: its first record cannot be read: {bad}") from None
+        return first, names, Place(0, lines.offset, lines.number)
 
-    def parser(self, lines: "RecordLines") -> Iterator[list[str]]:
-        csv.field_size_limit(2 * MAX_ROW_BYTES)  # what bounds a field is the record's bytes
-        return csv.reader(lines, delimiter=self.delimiter, strict=True)
+    def refuse_doubtful(self, read: tuple[str, ...] | list[str]) -> None:
+        """Raises OperatorError where it cannot be told which of two columns is meant, or what one is called."""
+        for name in read:
+            if self.names.count(name) > 1:
+                raise OperatorError(f"{shown(self.path)} has the column '{shown(name)}' more than once")
+            if not is_text(name):
+                raise OperatorError(f"{shown(self.path)}: the name of its column '{shown(name)}' is not {self.encoding}")
 
-    def rows(self, start: Place) -> Iterator[Row]:
-        lines = RecordLines(Lines(self.file, offset=max(start.offset, self.first), keeps_ends=True))
-        records = self.parser(lines)
+    def records(self, start: Place) -> Iterator[Record]:
+        lines = self.table_lines(start if start.offset else self.first_record)
         number = start.row
         while True:
-            lines.begin()
-            reason = None
+            line = lines.number + 1
             fields: list[str] = []
             try:
-                fields = next(records)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                reason = f"it is not CSV: {error}"
+                first, fields = self.read(lines)
+                if not first:
+                    return
+                reason = self.reason(fields) if fields else None
             except BadRow as bad:
                 reason = str(bad)
-            if reason is None and not fields:
-                continue  # a blank line
-            yield self.row(fields, reason, number, Place(number + 1, lines.lines.offset))
-            number += 1
+            if fields or reason:
+                following = Place(number + 1, lines.offset, lines.number)
+                yield Record(number, following, {} if reason else dict(zip(self.names, fields, strict=True)), reason, line)
+                number += 1
 
-    def row(self, fields: list[str], reason: str | None, number: int, following: Place) -> Row:
-        record = dict(zip(self.names, fields, strict=False))
-        read = [record.get(name, "") for name in (self.columns.text, self.columns.id) if name is not None]
-        if reason is None and not all(map(is_text, read)):
-            reason = NOT_UTF8
-        if reason is not None:
-            return bad_row(reason, number, following, has_id_column=self.columns.id is not None)
-        return row_of(record, self.columns, number, following)
+    def read(self, lines: Lines) -> tuple[str, list[str]]:
+        """The next record's first line, empty at the end of the file, and its fields, none of a blank line.
 
-    def close(self) -> None:
-        self.file.close()
+        Raises BadRow where it is no record. Then too it is read to its end, and `lines` stand at the next one.
+        """
+        held, num_lines, is_open, is_too_long = self.collect(lines)
+        if is_open:
+            raise BadRow(f"it has a quoted field that nothing closes, to the file's end: {num_lines:,} lines")
+        if is_too_long:
+            raise BadRow(TOO_LONG if num_lines == 1 else f"{TOO_LONG}: a quoted field of {num_lines:,} lines is in it")
+        try:
+            return (held[0], self.dialect.fields(held)) if held else ("", [])
+        except csv.Error as error:
+            raise BadRow(f"it is not CSV: {error}") from None
 
+    def collect(self, lines: Lines) -> tuple[list[str], int, bool, bool]:
+        """The lines of the next record, how many, whether a quoted field is still open, and whether there are too many to hold."""
+        held: list[str] = []
+        num_bytes = num_lines = 0
+        is_open = False
+        for line in lines:
+            num_lines += 1
+            num_bytes += MAX_ROW_BYTES + 1 if line is None else len(line)
+            if line is None:  # it was not held, but its quotes were counted
+                is_open ^= bool(lines.num_counted % 2)
+            else:
+                text = line.decode(errors="surrogateescape")
+                is_open = self.dialect.is_open_after(text, is_open=is_open)
+                held.append(text)
+            if num_bytes > MAX_ROW_BYTES:
+                held.clear()
+            if not is_open:
+                break
+        return held, num_lines, is_open, num_bytes > MAX_ROW_BYTES
 
-class RecordLines:
-    """Lines for the parser, which knows no bytes: those that are no UTF-8 stand in them as lone surrogates."""
+    def reason(self, fields: list[str]) -> str | None:
+        """Why a record is none of this table."""
+        if len(fields) != len(self.names):
+            delimiter = "tab" if self.dialect.delimiter == "\t" else shown(self.dialect.delimiter)
+            surplus = f": a '{delimiter}' that no quotes protect?" if len(fields) > len(self.names) else ""
+            return f"it has {len(fields)} field{'s' * (len(fields) != 1)}, and the header {len(self.names)}{surplus}"
+        return None if all(is_text(fields[index]) for index in self.read_indices) else self.no_text
 
-    def __init__(self, lines: Lines) -> None:
-        self.lines = lines
-        self.num_bytes = 0  # of the record so far
-
-    def begin(self) -> None:
-        self.num_bytes = 0
-
-    def __iter__(self) -> "RecordLines":
-        return self
-
-    def __next__(self) -> str:
-        """Raises BadRow, after which the parser goes on with the next line as a new record."""
-        line = next(self.lines)
-        self.num_bytes += len(line) if line is not None else MAX_ROW_BYTES
-        if line is None or self.num_bytes > MAX_ROW_BYTES:
-            raise BadRow(TOO_LONG)
-        return line.decode(errors="surrogateescape")
+    def table_lines(self, place: Place) -> Lines:
+        return self.lines(place, counted=(self.dialect.quote or "").encode())
 
 
 def is_text(field: str) -> bool:
+    """Whether its bytes were: what was not is in it as lone surrogates."""
     try:
         field.encode()
     except UnicodeEncodeError:

@@ -1,39 +1,30 @@
-"""A shard's vectors. What may pass is tried again; a row that has no vector is found, and costs no other row its own."""
+"""A shard's vectors. What may pass is tried again; a row that has no vector is found, and costs no other row its own.
+
+A request that fails is halved until what fails is a row alone, whatever the words of the failure. Where they name no input, a text
+that is known to be good is asked for first: if that fails too, it is the model's trouble, and no row is blamed.
+"""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic
 
 import numpy as np
 
-from gateway.backoff import Backoff
-from gateway.bulk.fault import FAULTS, is_fault, may_pass, reason_of
-from gateway.bulk.journal import RejectedRow
-from gateway.bulk.row import Id, Row
+from gateway.bulk.fault import ERRORS, message_of, names_input, reason_of
+from gateway.bulk.journal import LongRow, RejectedRow, ShardResult
+from gateway.bulk.patience import Patience
+from gateway.bulk.row import Row
 from gateway.bulk.shard import Shard
 from gateway.config import LongInput
 from gateway.embedding.embedder import Embedder, Inputs, Prepared, Vectors, WorkT
 from gateway.embedding.vectors import ALL_ZERO, is_vector, truncate
-from gateway.errors import GatewayError, OperatorError, RequestTooLong
+from gateway.errors import OperatorError, RequestTooLong
 
 CALLER = "bulk"
 ATTEMPT_SECONDS = 3600.0  # one request of one shard may take
-RETRIES = Backoff(first_seconds=1.0, max_seconds=30.0)
-
-Answer = TypeVar("Answer")
-
-
-@dataclass(frozen=True, slots=True)
-class ShardResult:
-    """`vectors` has shape (len(ids), dimensions), float32; ids and refused rows are in the input's order."""
-
-    shard: Shard
-    vectors: np.ndarray
-    ids: list[Id]
-    refused: list[RejectedRow]
-    num_tokens: int
+CONTROL = "A text that any model can embed."
+MAX_TRUSTED_FAILURES = 16  # of rows alone, one after another, until the model itself is looked at again
 
 
 @dataclass(slots=True)
@@ -42,7 +33,9 @@ class RowOutcomes:
 
     vectors: dict[int, np.ndarray] = field(default_factory=dict)
     reasons: dict[int, str] = field(default_factory=dict)
+    long: list[LongRow] = field(default_factory=list)
     num_tokens: int = 0
+    num_trusted: int | None = None  # failures since the model was last seen to work; None before any
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +51,10 @@ class EmbedOptions:
 class BulkWorker(Generic[WorkT]):
     """At most `in_flight` shards are in the embedder's hands; others may be prepared meanwhile."""
 
-    def __init__(
-        self,
-        embedder: Embedder[WorkT],
-        ask: EmbedOptions,
-        *,
-        in_flight: int,
-        patience_seconds: float,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
+    def __init__(self, embedder: Embedder[WorkT], ask: EmbedOptions, *, in_flight: int, patience: Patience) -> None:
         self.embedder = embedder
         self.ask = ask
-        self.patience_seconds = patience_seconds
-        self.sleep = sleep
+        self.patience = patience
         self.slots = asyncio.Semaphore(in_flight)
 
     async def run(self, shard: Shard) -> ShardResult:
@@ -83,12 +67,20 @@ class BulkWorker(Generic[WorkT]):
         kept = [row for row in shard.rows if row.number in tally.vectors]
         every = sorted([*shard.rows, *shard.rejected], key=lambda row: row.number)
         return ShardResult(
-            shard,
-            np.stack([tally.vectors[row.number] for row in kept]) if kept else np.empty((0, self.ask.dimensions), dtype=np.float32),
-            [row.number if row.id is None else row.id for row in kept],
-            [RejectedRow(row.number, row.id, tally.reasons[row.number]) for row in every if row.number in tally.reasons],
-            tally.num_tokens,
+            next=shard.next,
+            vectors=np.stack([tally.vectors[row.number] for row in kept]) if kept else self.no_vectors(),
+            ids=[row.number if row.id is None else row.id for row in kept],
+            rejected=[
+                RejectedRow(row.number, row.id, tally.reasons[row.number], row.line, row.file)
+                for row in every
+                if row.number in tally.reasons
+            ],
+            long=sorted((each for each in tally.long if each.row in tally.vectors), key=lambda each: each.row),
+            num_tokens=tally.num_tokens,
         )
+
+    def no_vectors(self) -> np.ndarray:
+        return np.empty((0, self.ask.dimensions), dtype=np.float32)
 
     async def prepare_requests(self, rows: list[Row], tally: RowOutcomes) -> list[tuple[list[Row], Prepared[WorkT]]]:
         """The requests that the rows are embedded by: one, unless that were too long.
@@ -98,35 +90,40 @@ class BulkWorker(Generic[WorkT]):
         if not rows:
             return []
         try:
-            return [(rows, await self.prepare(rows))]
+            return [(rows, await self.prepare(rows, tally))]
         except RequestTooLong:
             if len(rows) > 1:
                 first, second = halves(rows)
                 return [*await self.prepare_requests(first, tally), *await self.prepare_requests(second, tally)]
             tally.reasons[rows[0].number] = "it is too long for a request"
             return []
-        except FAULTS:
+        except ERRORS as error:
+            await self.refuse_models_trouble(error, rows, tally)
             return await self.prepare_requests(await self.without_faults(rows, tally), tally)
 
     async def without_faults(self, rows: list[Row], tally: RowOutcomes) -> list[Row]:
         """The rows that can be prepared."""
         try:
-            await self.prepare(rows)
+            await self.prepare(rows, tally)
         except RequestTooLong:
             return rows
-        except FAULTS as error:
+        except ERRORS as error:
+            await self.refuse_models_trouble(error, rows, tally)
             if len(rows) > 1:
                 first, second = halves(rows)
                 return [*await self.without_faults(first, tally), *await self.without_faults(second, tally)]
             tally.reasons[rows[0].number] = reason_of(error)
             return []
+        tally.num_trusted = 0
         return rows
 
     async def embed(self, rows: list[Row], prepared: Prepared[WorkT], tally: RowOutcomes) -> None:
-        """A request that fails is halved until what fails is a row alone."""
+        """A request that fails is halved until what fails is a row alone: 2 log2(n) + 1 more requests for one of n."""
+        at_once = tally.num_trusted is not None
         try:
-            vectors = await self.retry(lambda: self.embedder.embed(prepared))
-        except FAULTS as error:
+            vectors = await self.patience.retry(lambda: self.embedder.embed(prepared), at_once=at_once)
+        except ERRORS as error:
+            await self.refuse_models_trouble(error, rows, tally)
             if len(rows) == 1:
                 tally.reasons[rows[0].number] = reason_of(error)
                 return
@@ -134,7 +131,23 @@ class BulkWorker(Generic[WorkT]):
                 for some, again in await self.prepare_requests(half, tally):
                     await self.embed(some, again, tally)
             return
+        if tally.num_trusted is not None:
+            tally.num_trusted = 0
         self.count(rows, prepared, vectors, tally)
+
+    async def refuse_models_trouble(self, error: Exception, rows: list[Row], tally: RowOutcomes) -> None:
+        """Raises OperatorError where the model fails on a good text too, so that no row of the shard is to blame."""
+        if names_input(error):
+            return
+        if tally.num_trusted is not None and tally.num_trusted < MAX_TRUSTED_FAILURES:
+            tally.num_trusted += len(rows) == 1
+            return
+        try:
+            prepared = await self.patience.retry(lambda: self.embedder.prepare(self.inputs([CONTROL])))
+            await self.patience.retry(lambda: self.embedder.embed(prepared))
+        except ERRORS:
+            raise OperatorError(f"the model cannot go on: {message_of(error)}") from None
+        tally.num_trusted = 0
 
     def count(self, rows: list[Row], prepared: Prepared[WorkT], vectors: Vectors, tally: RowOutcomes) -> None:
         cut_rows = truncate(vectors.rows, self.ask.dimensions, normalize=True, layer_norm=self.ask.layer_norm)
@@ -147,41 +160,27 @@ class BulkWorker(Generic[WorkT]):
                 tally.vectors[row.number] = vector
             else:
                 tally.reasons[row.number] = "its vector has values that are not numbers" if vector.any() else ALL_ZERO
-        tally.num_tokens += sum(vectors.token_counts or prepared.token_counts)
+        counts = vectors.token_counts or prepared.token_counts
+        tally.num_tokens += sum(counts)
+        tally.long += [
+            LongRow(row.number, row.id, tokens, "cut" if prepared.rule == "end" else "chunked", row.line, row.file)
+            for row, tokens, is_long in zip(rows, counts, prepared.is_long, strict=True)
+            if is_long
+        ]
 
-    async def prepare(self, rows: list[Row]) -> Prepared[WorkT]:
-        return await self.retry(lambda: self.embedder.prepare(self.inputs(rows)))
+    async def prepare(self, rows: list[Row], tally: RowOutcomes) -> Prepared[WorkT]:
+        at_once = tally.num_trusted is not None
+        return await self.patience.retry(lambda: self.embedder.prepare(self.inputs([row.text for row in rows])), at_once=at_once)
 
-    def inputs(self, rows: list[Row]) -> Inputs:
+    def inputs(self, texts: list[str]) -> Inputs:
         return Inputs(
-            texts=[row.text for row in rows],
+            texts=texts,
             is_array=True,
             caller=CALLER,
             deadline=time.monotonic() + ATTEMPT_SECONDS,
             long_input=self.ask.long_input,
             input_type=self.ask.input_type,
         )
-
-    async def retry(self, attempt: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Again and again, with longer and longer pauses, while it may help and patience lasts.
-
-        Raises FAULTS where an input is to blame, OperatorError where nothing helps.
-        """
-        waited, num_failures = 0.0, 0
-        while True:
-            try:
-                return await attempt()
-            except GatewayError as error:
-                if is_fault(error):
-                    raise
-                if not may_pass(error):
-                    raise OperatorError(f"the model cannot go on: {error.message}") from None
-                num_failures += 1
-                wait = RETRIES.pause_seconds(num_failures, at_least_seconds=error.retry_after_seconds or 0)
-                if waited + wait > self.patience_seconds:
-                    raise OperatorError(f"the model still fails after {waited:.0f} seconds of waiting: {error.message}") from None
-            await self.sleep(wait)
-            waited += wait
 
 
 def halves(rows: list[Row]) -> tuple[list[Row], list[Row]]:

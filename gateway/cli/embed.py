@@ -11,9 +11,11 @@ import msgspec
 
 from gateway.app import Gateway
 from gateway.background import launch
-from gateway.bulk.journal import Checkpoint
-from gateway.bulk.run import BulkOptions, BulkRun
-from gateway.bulk.source import Format
+from gateway.bulk import reasons
+from gateway.bulk.options import BulkOptions
+from gateway.bulk.row import shown
+from gateway.bulk.run import BulkResult, BulkRun
+from gateway.bulk.source import Format, InputOptions
 from gateway.cli.options import config_option
 from gateway.cli.serve import loop_factory
 from gateway.config import CacheSettings, LongInput, load
@@ -23,20 +25,30 @@ from gateway.errors import OperatorError
 EXIT_REJECTED, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 130, 143
 IN_FLIGHT_ELSEWHERE = 4  # shards with a model that another machine runs
 DAY = 24 * 60 * 60
+FOLDER_STARTS = (".", "/", "~")
 
 
 @click.command()
 @click.argument("input", metavar="INPUT", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A file that ends in .parquet or .npy.")
 @click.option(
-    "--model", "name", help="A configured model, by its name or an alias. Default: the only one there is, or server.default_model."
+    "--model",
+    "name",
+    metavar="NAME_OR_FOLDER",
+    help="A configured model, by its name or an alias, or a folder that holds one. Default: the only one, or server.default_model.",
 )
 @click.option("--format", "form", type=click.Choice(get_args(Format)), help="Default: as the input's name ends.")
 @click.option("--column", help="The column, or the field, with the texts. Default: text.")
-@click.option("--id", "id_column", help="The column, or the field, with each row's id. Default: its number, from 0.")
+@click.option("--id", "id_column", help="The column, or the field, with each row's id. Default: id, where there is one.")
+@click.option("--no-id", "numbered", is_flag=True, help="Number the rows from 0, though there is a column id.")
+@click.option("--keep", metavar="COLUMNS|all", help="Columns that go along to a .parquet, with commas between, or all.")
+@click.option("--delimiter", help="Between the fields of CSV and TSV: one character, or tab. Default: a comma, of TSV a tab.")
+@click.option("--quote", help='Around fields of CSV and TSV: one character, or none. Default: ", of TSV none.')
+@click.option("--encoding", help="Of a text, as utf-16 or cp1252. Default: as its byte order mark says, else UTF-8.")
 @click.option("--dimensions", type=click.IntRange(min=1), help="Shorter vectors: the first so many numbers, to length 1 again.")
 @click.option("--input-type", help="Which of the model's prompts the texts get: query, document, or any other name it has.")
 @click.option("--long-input", type=click.Choice(get_args(LongInput)), help="What becomes of texts longer than the model reads.")
+@click.option("--report", is_flag=True, help="List the texts that were chunked or cut in OUTPUT.report.jsonl.")
 @click.option("--overwrite", is_flag=True, help="Replace OUTPUT where it exists, once all is done.")
 @click.option("--restart", is_flag=True, help="Begin anew, where unfinished work would be gone on with.")
 @click.option(
@@ -54,11 +66,20 @@ DAY = 24 * 60 * 60
 )
 @config_option
 def embed(*, path: str | None, name: str | None, in_flight: int | None, patience_seconds: float, **asked: Any) -> None:
-    """Embed the texts of a file: text lines, JSON lines, CSV, TSV or Parquet.
+    """Embed the texts of a file: text lines, JSON lines, a JSON array, CSV, TSV or Parquet, or a folder of such files.
 
-    A .parquet has the columns id and embedding; beside a .npy lies OUTPUT.ids.jsonl with an id a line. Rows that cannot be embedded
-    are told in OUTPUT.rejected.jsonl, by number, id and reason, and stop nothing. A run that was killed is gone on with by the same
-    command: no row is lost or doubled, and the vectors are those of an unbroken run. Until then its work is in OUTPUT.unfinished.
+    A file may be compressed by gzip or zstd. - is standard input, which is spooled beside OUTPUT; it needs --format.
+
+    A .parquet has the columns id and embedding; beside a .npy lies OUTPUT.ids.jsonl with an id a line. Where the input has no ids
+    they are the rows' numbers, from 0, and the column is called row. Ids of CSV are integers where all are written as such. A kept
+    column called as one of the output's becomes input_NAME.
+
+    Rows that cannot be embedded are told in OUTPUT.rejected.jsonl, by number, id, reason and line, and stop nothing: every row of
+    the input is either embedded as it stands there, or told. A line ends with LF, CRLF or CR; blank lines are no rows, but in text
+    lines. A field of CSV in quotes may have line ends in it, and a record has as many fields as the header.
+
+    A run that was killed is gone on with by the same command: no row is lost or doubled, and the vectors are those of an unbroken
+    run. Until then its work is in OUTPUT.unfinished. Whether the input is the same, its content decides.
 
     \b
     Exit code 0    every row was embedded
@@ -66,29 +87,48 @@ def embed(*, path: str | None, name: str | None, in_flight: int | None, patience
               2    it could not begin, or not go on, and one line says why
               130  stopped by Ctrl-C (143 by SIGTERM): the same command goes on
     """
-    config = load(path)
-    # A vector from a cache would be another batch's, and which texts it holds would depend on where a run began.
-    gateway = Gateway(msgspec.structs.replace(config, cache=CacheSettings(max_bytes=0)))
+    gateway = gateway_of(path, name)
     model = choose_model(gateway, name)
     is_local = gateway.bind(model.row).is_local()
     options = BulkOptions(
+        reading=InputOptions(**{each: asked.pop(each) for each in InputOptions.__dataclass_fields__}),
         in_flight=in_flight or (1 if is_local else IN_FLIGHT_ELSEWHERE),
         patience_seconds=patience_seconds,
         start_seconds=None if is_local else patience_seconds,  # compiling a model takes what it takes
         **asked,
     )
     try:
+        run = BulkRun(options, model)
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            done = runner.run(run_until_stopped(BulkRun(options, model)))
+            result = runner.run(run_until_stopped(run))
     except OSError as error:
-        raise OperatorError(f"{error.filename or options.output}: {error.strerror or error}") from None
-    click.echo(f"{done.row:,} rows: {done.num_vectors:,} embedded, {done.num_rejected:,} rejected")
-    click.echo(str(options.output))
-    if done.num_rejected:
+        raise OperatorError(f"{shown(Path(error.filename or options.output))}: {error.strerror or error}") from None
+    click.echo(reasons.summary(result.rejections, run.output.rejected), nl=False, err=True)
+    click.echo(closing_line(result, run))
+    if result.done.num_rejected:
         sys.exit(EXIT_REJECTED)
 
 
-async def run_until_stopped(run: BulkRun) -> Checkpoint:
+def gateway_of(path: str | None, name: str | None) -> Gateway:
+    """With the configured models, or the one in the folder that is named."""
+    config = load(path)
+    named = {each for row in config.models for each in (row.name, *row.aliases)}
+    if name is not None and name not in named and (Path(name).is_dir() or name.startswith(FOLDER_STARTS)):
+        config = load(path, flags={("models", ""): [name]})
+    # A vector from a cache would be another batch's, and which texts it holds would depend on where a run began.
+    return Gateway(msgspec.structs.replace(config, cache=CacheSettings(max_bytes=0)))
+
+
+def closing_line(result: BulkResult, run: BulkRun) -> str:
+    done = result.done
+    counts = {"embedded": done.num_vectors, "rejected": done.num_rejected, "chunked": done.num_chunked, "cut": done.num_cut}
+    always = {"embedded", "rejected"}
+    told = ", ".join(f"{number:,} {what}" for what, number in counts.items() if number or what in always)
+    listed = f" ({shown(run.output.long)})" if run.options.report and done.num_chunked + done.num_cut else ""
+    return f"{shown(run.options.output)}: {done.row:,} rows: {told}{listed}" + "".join(f", {rate}" for rate in result.rates)
+
+
+async def run_until_stopped(run: BulkRun) -> BulkResult:
     """To the end, or to Ctrl-C or SIGTERM, which exit with their own codes."""
     task = launch(run.to_end(), name="embed")
     loop = asyncio.get_running_loop()
@@ -115,6 +155,13 @@ def choose_model(gateway: Gateway, name: str | None) -> Model:
     """Raises OperatorError where the name is unknown, or none was given and there are several."""
     catalog = gateway.catalog
     if name is None and len(catalog.models) == 1:
+        return catalog.models[0]
+    if (
+        name is not None
+        and name not in catalog.by_name
+        and len(catalog.models) == 1
+        and catalog.models[0].row.settings.get("source") == name
+    ):
         return catalog.models[0]
     name = name or gateway.config.server.default_model
     names = ", ".join(model.name for model in catalog.models)

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from gateway.bulk.journal import Checkpoint
-from gateway.bulk.run import BulkOptions, BulkRun
+from gateway.bulk.options import BulkOptions
+from gateway.bulk.run import BulkRun
+from gateway.bulk.source import InputOptions
 from gateway.config import ModelRow
 from gateway.embedding.catalog import Model
 from gateway.embedding.embedder import Prepared, Vectors
@@ -27,11 +29,12 @@ Embed = Callable[..., object]
 
 
 def run_of(embedder: FakeEmbedder, input: Path, output: Path, **options: object) -> BulkRun:  # noqa: A002 - as the option is called
-    return BulkRun(BulkOptions(input=input, output=output, **options), Model(ModelRow(name="m"), embedder))
+    reading = InputOptions(**{name: options.pop(name) for name in [*options] if name in InputOptions.__dataclass_fields__})
+    return BulkRun(BulkOptions(input=input, output=output, reading=reading, **options), Model(ModelRow(name="m"), embedder))
 
 
 async def embedded(embedder: FakeEmbedder, input: Path, output: Path, **options: object) -> Checkpoint:  # noqa: A002
-    return await run_of(embedder, input, output, **options).to_end()
+    return (await run_of(embedder, input, output, **options).to_end()).done
 
 
 @pytest.fixture

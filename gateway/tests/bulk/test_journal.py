@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.bulk.job import BulkJob, InputFile
-from gateway.bulk.journal import IDS, JOURNAL, REJECTED, VECTORS, Checkpoint, Journal, RejectedRow
+from gateway.bulk.content import InputFile
+from gateway.bulk.job import BulkJob
+from gateway.bulk.journal import IDS, JOURNAL, LONG, REJECTED, VECTORS, Checkpoint, Journal, LongRow, RejectedRow, ShardResult
 from gateway.bulk.row import Place
 from gateway.errors import OperatorError
 
 JOB = BulkJob(
-    file=InputFile(1, 2, "3"), format="text", column="text", id_column=None, model="m", fingerprint="f", dimensions=4,
+    file=InputFile(1, "2"), format="text", column="text", id_column=None, model="m", fingerprint="f", dimensions=4,
     input_type=None, long_input="chunk",
 )  # fmt: skip
 SHARDS = 5
@@ -29,11 +30,13 @@ def begun(folder: Path) -> Journal:
 def append(journal: Journal, shard: int) -> None:
     vectors = np.full((3, 4), shard, dtype=np.float32)
     ids = [3 * shard + number for number in range(3)]
-    journal.append(Place(4 * (shard + 1), shard), vectors=vectors, ids=ids, refused=[RejectedRow(shard, "x", "bad")], num_tokens=7)
+    rejected, long = [RejectedRow(shard, "x", "bad")], [LongRow(shard, "y", 300, "cut")]
+    place = Place(4 * (shard + 1), shard)
+    journal.append(ShardResult(next=place, vectors=vectors, ids=ids, rejected=rejected, long=long, num_tokens=7))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in (VECTORS, IDS, REJECTED, JOURNAL)}
+    return {name: (folder / name).read_bytes() for name in (VECTORS, IDS, REJECTED, LONG, JOURNAL)}
 
 
 def states(folder: Path) -> list[dict[str, bytes]]:
@@ -56,7 +59,7 @@ def test_wherever_writing_a_shard_ends_the_next_run_goes_on_from_the_last_whole_
         folder = tmp_path / "broken"
         shutil.copytree(tmp_path / "unbroken", folder)
         is_torn = False
-        for name in (VECTORS, IDS, REJECTED, JOURNAL):  # written in this order; what follows a torn one was not begun
+        for name in (VECTORS, IDS, REJECTED, LONG, JOURNAL):  # written in this order; what follows a torn one was not begun
             before, whole = after[shard][name], after[shard + 1][name]
             end = len(before) if is_torn else chance.choice([len(whole), chance.randrange(len(before), len(whole))])
             is_torn = is_torn or end < len(whole)

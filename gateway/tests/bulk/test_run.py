@@ -9,7 +9,8 @@ import pyarrow.parquet
 import pytest
 
 from gateway.bulk.journal import COMPLETE, REJECTED
-from gateway.bulk.run import BulkOptions, BulkRun
+from gateway.bulk.options import BulkOptions
+from gateway.bulk.run import BulkRun
 from gateway.embedding.embedder import Prepared, Vectors
 from gateway.errors import OperatorError, Overloaded
 from gateway.testing.fakes import FakeEmbedder, hashed
@@ -53,15 +54,15 @@ async def test_parquet_has_ids_vectors_and_the_fingerprint(tmp_path):
     assert table["id"].to_pylist() == [*(row["name"] for row in rows), "7"]
     assert table.schema.metadata == {b"gateway.model": b"m", b"gateway.fingerprint": FakeEmbedder().fingerprint.encode()}
     assert json.loads((tmp_path / "a.parquet.rejected.jsonl").read_text()) == {
-        "row": 10, "id": 7, "reason": "its 'body' is a number, not a string",
+        "row": 10, "id": 7, "reason": "its 'body' is a number, not a string", "line": 11,
     }  # fmt: skip
 
 
 async def test_row_numbers_are_integers_in_parquet(lines, tmp_path):
     await embedded(FakeEmbedder(), lines, tmp_path / "a.parquet")
     table = pyarrow.parquet.read_table(tmp_path / "a.parquet")
-    assert table.schema.field("id").type == pyarrow.int64()
-    assert table["id"].to_pylist() == list(range(5000))
+    assert table.schema.field("row").type == pyarrow.int64()
+    assert table["row"].to_pylist() == list(range(5000))
 
 
 @pytest.mark.parametrize("name", ["a.npy", "a.parquet"])
@@ -177,10 +178,11 @@ async def test_what_cannot_work_is_refused_before_anything_is_done(lines, tmp_pa
     (tmp_path / "some").mkdir()
     refused = {
         "does not exist": (tmp_path / "none.txt", tmp_path / "a.npy", {}),
-        "is no plain file": (tmp_path / "some", tmp_path / "a.npy", {"form": "text"}),
+        "holds no file of a known format": (tmp_path / "some", tmp_path / "a.npy", {"form": "text"}),
+        "is no file, and no pipe either": (Path("/dev/null"), tmp_path / "a.npy", {"form": "text"}),
         "ends in .parquet or .npy": (lines, tmp_path / "a.csv", {}),
         "there is no folder": (lines, tmp_path / "nowhere" / "a.npy", {}),
-        "text lines have no columns": (lines, tmp_path / "a.npy", {"column": "text"}),
+        "text lines have no columns": (lines, tmp_path / "a.npy", {"column": "body"}),
         "the model's vectors have 8": (lines, tmp_path / "a.npy", {"dimensions": 9}),
     }
     for words, (input_path, output, options) in refused.items():

@@ -5,6 +5,7 @@ import io
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pyarrow
 import pyarrow.parquet
@@ -12,21 +13,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.bulk.folder import open_input
 from gateway.bulk.lines import Lines
-from gateway.bulk.pipeline import open_source
-from gateway.bulk.row import Columns, Place, Row
+from gateway.bulk.row import Place, Row, integer_or_text
 from gateway.bulk.shard import MAX_BYTES, MAX_ROWS, shards
-from gateway.bulk.source import format_of
+from gateway.bulk.source import InputOptions, format_of
 from gateway.errors import OperatorError
 
-COLUMNS = Columns("text", "id")
 BEGIN = Place()
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 records = st.lists(st.tuples(texts, texts), max_size=12)
 
 
-def rows_of(path: Path, columns: Columns = COLUMNS, start: Place = BEGIN) -> list[Row]:
-    source = open_source(path, format_of(path, None), columns)
+def rows_of(path: Path, start: Place = BEGIN, **options: Any) -> list[Row]:
+    source = open_input(path, InputOptions(**options))
     try:
         return list(source.rows(start))
     finally:
@@ -64,10 +64,14 @@ def test_any_texts_come_back_as_they_were_written_and_from_any_row_on(pairs, nam
         else:
             content = as_jsonl(pairs) if name == "a.jsonl" else as_csv(pairs, "\t" if name == "a.tsv" else ",")
             written(path, (b"\xef\xbb\xbf" if has_bom else b"") + content.encode())
-        rows = rows_of(path)
-        assert told(rows) == [(name, text, True) if text else (name, "", False) for name, text in pairs]
+        options = {"quote": '"'} if name == "a.tsv" else {}
+        rows = rows_of(path, **options)
+        ids = [integer_or_text(row_id) if name in {"a.csv", "a.tsv"} else row_id for row_id, _ in pairs]
+        assert told(rows) == [
+            (row_id, text, True) if text else (row_id, "", False) for row_id, (_, text) in zip(ids, pairs, strict=True)
+        ]
         for row, rest in zip(rows, range(1, len(rows) + 1), strict=True):
-            assert rows_of(path, start=row.next) == rows[rest:]
+            assert rows_of(path, start=row.next, **options) == rows[rest:]
 
 
 @given(
@@ -78,14 +82,20 @@ def test_text_lines_are_texts_and_their_numbers_are_ids(lines, ending):
     with tempfile.TemporaryDirectory() as folder:
         path = written(Path(folder) / "a.txt", "".join(line + ending for line in lines))
         if not path.read_bytes().startswith((b"\xff", b"\xfe", b"PK", "\ufeff".encode(), b"\x1f")):
-            rows = rows_of(path, Columns("text"))
-            assert told(rows) == [(number, line, bool(line)) for number, line in enumerate(lines)]
+            rows = rows_of(path)
+            assert told(rows) == [(None, line, bool(line)) for line in lines]
+            assert [row.number for row in rows] == list(range(len(lines)))
 
 
 BAD_LINES = {
     b"garbage": "it is not JSON",
-    b'{"id": 1, "text": NaN}': "it is not JSON",
-    b'{"id": 1, "text": "\\ud800"}': "it is not JSON",
+    b'{"id": 1, "text": NaN}': "its 'text' is a number, not a string",
+    b'{"id": 1, "text": "\\ud800"}': "its 'text' has half a surrogate pair, which no text has",
+    b'{"id": 1, "text": "a", "text": "b"}': "it has 'text' more than once",
+    b'{"id": 1, "id": 1, "text": "a"}': "it has 'id' more than once",
+    b'{"id": ' + b"9" * 5000 + b', "text": "a"}': "its 'id' is a number, neither a string nor an integer",
+    b'{"id": 1, "text": ' + b"9" * 5000 + b"}": "its 'text' is a number, not a string",
+    b'{"id": 1, "text": {"text": "a"}}': "its 'text' is an object, not a string",
     b"[" * 100_000: "it is not JSON",
     b'"a text"': "it is no JSON object",
     b'{"id": 1}': "it has no 'text'",
@@ -105,12 +115,12 @@ def test_a_bad_line_has_a_reason_and_costs_its_neighbours_nothing(tmp_path, line
     before, bad, after = rows_of(written(tmp_path / "a.jsonl", good + line + b"\n\n" + good))
     assert bad.reason == BAD_LINES[line]
     assert told([before, after]) == [("g", "good", True)] * 2
-    assert [row.number for row in (before, bad, after)] == [0, 1, 3]
+    assert [(row.number, row.line) for row in (before, bad, after)] == [(0, 1), (1, 2), (2, 4)]
 
 
 def test_a_line_that_is_too_long_is_passed_over():
     lines = Lines(io.BytesIO(b"a" * 10 + b"\n" + b"b" * 11 + b"\r\n" + b"c" * 5_000_000 + b"\nd"), offset=0, max_bytes=10)
-    assert list(lines) == [b"a" * 10, None, None, b"d"]
+    assert list(lines) == [b"a" * 10 + b"\n", None, None, b"d"]
     assert lines.offset == 11 + 13 + 5_000_001 + 1
 
 
@@ -119,21 +129,24 @@ def test_bad_records_of_a_table_are_told(tmp_path):
     rows = rows_of(written(tmp_path / "a.csv", content))
     assert [(row.number, row.text, row.reason) for row in rows] == [
         (0, "good", None),
-        (1, "", "it has no 'text'"),
+        (1, "", "it has 1 field, and the header 2"),
         (2, "", "it is not CSV: ',' expected after '\"'"),
         (3, "", "it is not UTF-8"),
         (4, "good\n\u00e9", None),
-        (5, "", "it is not CSV: unexpected end of data"),
+        (5, "", "it has a quoted field that nothing closes, to the file's end: 1 lines"),
     ]
 
 
 def test_a_quote_that_is_never_closed_does_not_fill_the_memory(tmp_path):
     row = "1,some text of a row\n"
     content = 'id,text\n1,"never ends\n' + row * (17 * 1024 * 1024 // len(row))
-    first, *rest = rows_of(written(tmp_path / "a.csv", content))
-    assert first.reason == "it is longer than 16 MB"
-    assert rest
-    assert {each.text for each in rest} == {"some text of a row"}
+    [row] = rows_of(written(tmp_path / "a.csv", content))
+    assert row.reason is not None
+    assert row.reason.startswith("it has a quoted field that nothing closes, to the file's end: ")
+    first, *rest = rows_of(written(tmp_path / "a.csv", content + '"\n2,after\n'))
+    assert first.reason is not None
+    assert first.reason.startswith("it is longer than 16 MB: a quoted field of ")
+    assert told(rest) == [(2, "after", True)]
 
 
 def test_bad_rows_of_parquet_are_told(tmp_path):
@@ -152,8 +165,10 @@ WRONG_FILES = {
     "a.csv": (b"a,b\n1,2\n", "has no column 'text'; it has a, b"),
     "b.csv": (b"", "has no column 'text'; it has none"),
     "c.csv": (b'"text\n', "its first record cannot be read"),
-    "a.jsonl": (b"\xff\xfe{\x00", "is UTF-16, where UTF-8 text is read"),
-    "b.jsonl": (b"\x1f\x8b\x08", "is compressed"),
+    "a.jsonl": ("{'text': 1}".encode("utf-16-le"), "is not UTF-8 but looks like utf-16-le: --encoding utf-16-le reads it"),
+    "b.jsonl": (b"\x1f\x8b\x08", "ends before its compressed data do: it was cut off"),
+    "c.jsonl": (b"PK\x03\x04", "is a zip archive"),
+    "d.csv": (b"PAR1\x15\x04", "is Parquet, and no text: --format parquet"),
     "a.parquet": (b"PAR1 no", "is no Parquet file"),
 }
 
@@ -162,7 +177,7 @@ WRONG_FILES = {
 def test_a_file_that_cannot_be_read_at_all_is_refused(tmp_path, name):
     content, words = WRONG_FILES[name]
     with pytest.raises(OperatorError, match=words):
-        rows_of(written(tmp_path / name, content), Columns("text"))
+        rows_of(written(tmp_path / name, content))
 
 
 def test_a_damaged_file_is_told_as_far_as_it_is_whole(tmp_path):
@@ -174,19 +189,20 @@ def test_a_damaged_file_is_told_as_far_as_it_is_whole(tmp_path):
     content[start : start + 60] = b"\xff" * 60
     (tmp_path / "a.parquet").write_bytes(content)
     with pytest.raises(OperatorError, match="is damaged after row 1000, in row group 1"):
-        rows_of(tmp_path / "a.parquet", Columns("text"))
+        rows_of(tmp_path / "a.parquet")
 
 
 def test_a_column_of_numbers_is_no_text(tmp_path):
     pyarrow.parquet.write_table(pyarrow.table({"text": [1, 2]}), tmp_path / "a.parquet")
     with pytest.raises(OperatorError, match="column 'text' is of type int64, not text"):
-        rows_of(tmp_path / "a.parquet", Columns("text"))
+        rows_of(tmp_path / "a.parquet")
 
 
 def test_a_name_that_tells_no_format_is_refused():
     with pytest.raises(OperatorError, match="its name does not tell its format"):
-        format_of(Path("a.json.gz"), None)
-    assert format_of(Path("a.json.gz"), "jsonl") == "jsonl"
+        format_of(Path("a.dat.gz"), None)
+    assert format_of(Path("a.dat.gz"), "jsonl") == "jsonl"
+    assert format_of(Path("a.json.gz"), None) == "json"
 
 
 @given(st.lists(st.integers(1, MAX_BYTES // 2), max_size=30))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from gateway.bulk.patience import Patience
 from gateway.bulk.row import Place, Row
 from gateway.bulk.shard import Shard
 from gateway.bulk.worker import BulkWorker, EmbedOptions
@@ -52,7 +53,7 @@ def worker_of(
     async def sleep(seconds: float) -> None:
         waited.append(seconds)
 
-    return BulkWorker(embedder, EmbedOptions(dimensions), in_flight=1, patience_seconds=patience, sleep=sleep)
+    return BulkWorker(embedder, EmbedOptions(dimensions), in_flight=1, patience=Patience(patience, sleep=sleep))
 
 
 async def test_bad_rows_are_told_and_the_others_have_their_own_vectors():
@@ -62,7 +63,7 @@ async def test_bad_rows_are_told_and_the_others_have_their_own_vectors():
     result = await worker_of(embedder).run(shard_of(*texts))
     assert result.ids == [f"id {number}" for number in (0, 2, 4, 7, 9)]
     np.testing.assert_array_equal(result.vectors, np.stack([hashed(text, 8) for text in "abcde"]))
-    assert [(each.row, each.id, each.reason) for each in result.refused] == [
+    assert [(each.row, each.id, each.reason) for each in result.rejected] == [
         (1, "id 1", "Invalid text: maximum input length is 256 tokens. The maximum context length is 256 tokens"),
         (3, "id 3", "its vector has values that are not numbers"),
         (5, "id 5", "The model cannot embed text: it gave a vector with values that are not numbers"),
@@ -85,7 +86,7 @@ async def test_a_shard_that_is_too_long_for_a_request_becomes_several():
     assert embedder.num_embedded == 4
     embedder.max_texts = 0
     result = await worker_of(embedder).run(shard_of("a"))
-    assert [each.reason for each in result.refused] == ["it is too long for a request"]
+    assert [each.reason for each in result.rejected] == ["it is too long for a request"]
 
 
 async def test_what_may_pass_is_tried_again_with_longer_and_longer_pauses():
@@ -108,7 +109,7 @@ async def test_patience_ends():
 async def test_what_no_input_is_to_blame_for_ends_the_run_at_once():
     error = InvalidValue("Invalid value for 'long_input'.", param="long_input")
     with pytest.raises(OperatorError, match="the model cannot go on: Invalid value for 'long_input'"):
-        await worker_of(Difficult(error)).run(shard_of("a", "b"))
+        await worker_of(Difficult(error, error)).run(shard_of("a", "b"))
 
 
 async def test_vectors_are_cut_and_of_length_one_again():
@@ -121,4 +122,4 @@ async def test_a_shard_without_a_good_row_is_a_result_too():
     shard = Shard()
     shard.add(Row(0, None, "", Place(1, 5), "it is not JSON"), 0)
     result = await worker_of(FakeEmbedder()).run(shard)
-    assert (result.vectors.shape, result.ids, len(result.refused)) == ((0, 8), [], 1)
+    assert (result.vectors.shape, result.ids, len(result.rejected)) == ((0, 8), [], 1)

@@ -149,7 +149,7 @@ def test_a_run_that_is_stopped_says_so_and_can_be_gone_on_with(site: Site, rows:
 
 
 def test_another_model_than_that_of_the_unfinished_work_is_refused(site: Site, rows: Path):
-    site.configure(seconds=0.1)
+    site.configure(seconds=1.0)  # the first run must not end before the second one sees it
     process = site.start("rows.jsonl", "-o", "a.npy")
     until_begun(process, site.folder / "a.npy.unfinished" / "vectors.npy")
     busy = site.run("rows.jsonl", "-o", "a.npy")
@@ -208,7 +208,7 @@ def test_the_model_is_chosen_by_name(site: Site, gateway: Command, tmp_path: Pat
     assert "the model folder nowhere does not exist" in told(gateway("embed", "a.txt", "-o", "a.npy")).replace("./", "")
     assert not (tmp_path / "a.npy.unfinished").exists()
     assert "does not exist" in told(gateway("embed", "none.txt", "-o", "a.npy"))
-    assert "is no plain file" in told(gateway("embed", "/dev/stdin", "-o", "a.npy", "--format", "text"))
+    assert "is no file, and no pipe either" in told(gateway("embed", "/dev/null", "-o", "a.npy", "--format", "text"))
 
 
 def test_without_the_extra_parquet_is_refused_in_one_line(site: Site, rows: Path):

@@ -1,0 +1,113 @@
+"""The rows of a folder's files, one file after another, in the order of their names. Their numbers go on from file to file."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from gateway.bulk.opening import open_file, refuse_ignored
+from gateway.bulk.row import Columns, Place, Row, shown
+from gateway.bulk.source import InputOptions, RowSource, TextLines, format_of
+from gateway.errors import OperatorError
+
+HIDDEN = (".", "_")  # as Spark and Hive have it: _SUCCESS, .part-0.crc
+MAX_NAMED = 5
+
+
+class Folder:
+    """Of files in `passed_over` the names tell no format.
+
+    Raises OperatorError where there is no file to read, or where two do not have the same columns.
+    """
+
+    has_columns = True
+
+    def __init__(self, path: Path, options: InputOptions) -> None:
+        self.path = path
+        self.options = options
+        self.files, self.passed_over = files_of(path, options)
+        if not self.files:
+            raise OperatorError(f"{shown(path)} holds no file of a known format" + told(self.passed_over))
+        self.forms = {format_of(file, options.form) for file in self.files}
+        refuse_ignored(options, self.forms)
+        self.sizes = [file.stat().st_size for file in self.files]
+        self.current: tuple[int, RowSource] | None = None
+        self.is_typed = not self.forms & {"csv", "tsv"}
+        self.columns = self.common_columns()
+
+    def common_columns(self) -> Columns:
+        """Every file is opened once, so that one that cannot be read does not stop a run that is half done."""
+        first: tuple[Path, Columns] | None = None
+        for file in self.files:
+            source = open_file(file, self.options)
+            source.close()
+            if not source.has_columns:
+                continue
+            if first is None:
+                first = file, source.columns
+            elif source.columns.id != first[1].id:
+                ids = f"'{shown(first[1].id)}'" if first[1].id else "none"
+                raise OperatorError(
+                    f"{shown(file)} has {shown(source.columns.id) if source.columns.id else 'no column'} for its ids,"
+                    f" and {shown(first[0])} has {ids}: --id names one that all have, --no-id numbers the rows"
+                )
+        return first[1] if first is not None else source.columns
+
+    def open(self, index: int) -> RowSource:
+        source = open_file(self.files[index], self.options)
+        if not isinstance(source, TextLines):
+            source.columns = self.columns
+        self.current = index, source
+        return source
+
+    def rows(self, start: Place) -> Iterator[Row]:
+        place = start
+        for index in range(start.file, len(self.files)):
+            self.close()
+            source, name = self.open(index), str(self.files[index].relative_to(self.path))
+            for row in source.rows(place):
+                place = replace(row.next, file=index)
+                yield replace(row, next=place, file=name)
+            place = Place(place.row, file=index + 1)
+
+    def share(self, place: Place) -> float:
+        done = sum(self.sizes[: place.file])
+        if self.current is not None and self.current[0] == place.file:
+            done += round(self.current[1].share(place) * self.sizes[place.file])
+        return done / (sum(self.sizes) or 1)
+
+    def close(self) -> None:
+        if self.current is not None:
+            self.current[1].close()
+            self.current = None
+
+
+def files_of(folder: Path, options: InputOptions) -> tuple[list[Path], list[str]]:
+    """Those to read, those within its folders included, and the names of those whose format cannot be told."""
+    found: list[Path] = []
+    passed_over: list[str] = []
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if any(part.startswith(HIDDEN) for part in name.parts) or not path.is_file():
+            continue
+        try:
+            format_of(path, options.form)
+            found.append(path)
+        except OperatorError:
+            passed_over.append(str(name))
+    return found, passed_over
+
+
+def told(passed_over: list[str]) -> str:
+    """In words for the end of a sentence, nothing where there are none."""
+    if not passed_over:
+        return ""
+    names = ", ".join(map(shown, passed_over[:MAX_NAMED])) + ", …" * (len(passed_over) > MAX_NAMED)
+    return f"; {len(passed_over):,} passed over, whose names tell no format: {names}"
+
+
+def open_input(path: Path, options: InputOptions) -> RowSource:
+    """A file's rows, or a folder's. Raises OSError, and OperatorError for what cannot be read as it is asked."""
+    if path.is_dir():
+        return Folder(path, options)
+    refuse_ignored(options, {format_of(path, options.form)})
+    return open_file(path, options)

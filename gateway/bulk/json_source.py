@@ -1,0 +1,77 @@
+"""JSON lines, and JSON arrays of objects: the objects of a file, one after another."""
+
+from collections.abc import Iterator
+from itertools import islice, takewhile
+from pathlib import Path
+
+from gateway.bulk.json_array import ArrayElements, BrokenArray
+from gateway.bulk.json_object import json_object
+from gateway.bulk.lines import without_end
+from gateway.bulk.row import BadRow, Place, Record, shown
+from gateway.bulk.source import InputOptions, TextSource, choose_columns
+from gateway.errors import OperatorError
+
+SAMPLE_ROWS = 1000  # whose names are those of the file
+SAMPLE_BYTES = 4 * 1024 * 1024
+MAX_SAMPLE_NAMES = 1000
+
+
+class JSONLines(TextSource):
+    """An object a line. A row's number is its own, from 0; blank lines are none.
+
+    Raises OperatorError where no object of the first ones has a column that is asked for.
+    """
+
+    def __init__(self, path: Path, options: InputOptions) -> None:
+        super().__init__(path, options)
+        try:
+            sample = self.sample()
+            objects = [record.fields for record in sample if record.reason is None]
+            if sample and not objects:
+                self.refuse_no_object()
+            names = list(dict.fromkeys(name for fields in objects for name in islice(fields, MAX_SAMPLE_NAMES)))
+            asked = [] if objects else [options.column or "text", options.id_column, *(options.keep or "").split(",")]
+            self.has_columns = bool(objects)
+            self.columns = choose_columns(shown(path), [*names, *filter(None, asked)], options)
+        except BaseException:
+            self.close()
+            raise
+
+    def sample(self) -> list[Record]:
+        found = takewhile(lambda record: record.next.offset < SAMPLE_BYTES, self.records(Place()))
+        return list(islice(found, SAMPLE_ROWS)) or list(islice(self.records(Place()), 1))
+
+    def refuse_no_object(self) -> None:
+        """Raises OperatorError where the file's form is known to be another one."""
+        self.stream.seek(self.stream.first)
+        if self.stream.read(SAMPLE_BYTES).lstrip().startswith(b"["):
+            raise OperatorError(f"{shown(self.path)} holds no JSON objects a line, and begins with '[': --format json?")
+
+    def records(self, start: Place) -> Iterator[Record]:
+        lines = self.lines(start)
+        number = start.row
+        for line in lines:
+            if line is None or line.strip():
+                yield self.record(number, line and without_end(line), Place(number + 1, lines.offset, lines.number), lines.number)
+                number += 1
+
+    def record(self, number: int, content: bytes | None, following: Place, line: int | None = None) -> Record:
+        try:
+            return Record(number, following, json_object(self.text(content)), line=line)
+        except BadRow as bad:
+            return Record(number, following, {}, str(bad), line)
+
+
+class JSONArray(JSONLines):
+    """The elements of one array. A row's number is its element's, from 0. Raises OperatorError for an array that does not end."""
+
+    def refuse_no_object(self) -> None:
+        """None is another form's for certain."""
+
+    def records(self, start: Place) -> Iterator[Record]:
+        elements = ArrayElements(self.stream, offset=start.offset or self.stream.first, is_begun=start.offset > 0)
+        try:
+            for number, element in enumerate(elements, start.row):
+                yield self.record(number, element, Place(number + 1, elements.offset))
+        except BrokenArray as broken:
+            raise OperatorError(f"{shown(self.path)}: {broken}") from None

@@ -1,0 +1,74 @@
+"""What a run was asked for, and what that comes to with an input and a model."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gateway.bulk.content import InputFile
+from gateway.bulk.job import BulkJob
+from gateway.bulk.row import Columns
+from gateway.bulk.source import InputOptions
+from gateway.config import LongInput
+from gateway.embedding.embedder import Description
+from gateway.embedding.prompt import resolve_input_type
+from gateway.errors import InvalidValue, OperatorError
+
+
+@dataclass(frozen=True, slots=True)
+class BulkJobModel:
+    """What of a job is the model's."""
+
+    name: str
+    fingerprint: str
+    dimensions: int
+    long_input: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BulkOptions:
+    """As the command line gives them. `start_seconds` is how long a model may take to be ready, None for ever."""
+
+    input: Path
+    output: Path
+    reading: InputOptions = field(default_factory=InputOptions)
+    dimensions: int | None = None
+    input_type: str | None = None
+    long_input: LongInput | None = None
+    in_flight: int = 1
+    patience_seconds: float = 300.0
+    start_seconds: float | None = None
+    overwrite: bool = False
+    restart: bool = False
+    report: bool = False
+
+    def resolve_input_type(self, about: Description) -> str | None:
+        """The loaded model's own name for the prompt. Raises OperatorError naming those it has."""
+        try:
+            return resolve_input_type(self.input_type, about, param="--input-type")
+        except InvalidValue as error:
+            raise OperatorError(error.message) from None
+
+    def job(self, file: InputFile, form: str, columns: Columns, *, model: str, about: Description) -> BulkJob:
+        """What the run does with the model that was loaded. Raises OperatorError for more dimensions than it has."""
+        dimensions = self.dimensions or about.dimensions
+        if dimensions > about.dimensions:
+            raise OperatorError(f"--dimensions: the model's vectors have {about.dimensions}")
+        long_input = self.long_input or about.long_input
+        return self.job_as(BulkJobModel(model, about.fingerprint, dimensions, long_input), file, form=form, columns=columns)
+
+    def job_as(self, made: BulkJobModel, file: InputFile, *, form: str, columns: Columns) -> BulkJob:
+        """What the run does, given what of it is the model's."""
+        return BulkJob(
+            file=file,
+            format=form,
+            column=columns.text,
+            id_column=columns.id,
+            keep="all" if columns.keep is None else ",".join(columns.keep) or None,
+            delimiter=self.reading.delimiter,
+            quote=self.reading.quote,
+            encoding=self.reading.encoding,
+            model=made.name,
+            fingerprint=made.fingerprint,
+            dimensions=made.dimensions,
+            input_type=self.input_type,
+            long_input=made.long_input,
+        )

@@ -1,0 +1,168 @@
+"""The bytes of a file as UTF-8 text, from any of them on, whatever it was compressed by or encoded in.
+
+What a file is, its first bytes tell and not its name. A plain file is sought in; of another one all before is read again, which
+costs little beside what is to be embedded. Either way memory does not grow with the file.
+"""
+
+import codecs
+import gzip
+import zlib
+from pathlib import Path
+from typing import Any
+
+from gateway.bulk.encoding import UTF8, Readable, Transcoder, checked_encoding, encoding_of, looks_like
+from gateway.bulk.row import shown
+from gateway.errors import OperatorError
+
+HEAD_BYTES = 4096
+SKIPPED_BYTES = 1024 * 1024  # at once
+GZIP, ZSTD = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"
+ZSTD_SKIPPABLE = b"\x2a\x4d\x18"  # after a first byte from 0x50 to 0x5f
+OTHERS = {
+    **{b"BZh%d1AY&SY" % level: "compressed by bzip2" for level in range(1, 10)},
+    b"\xfd7zXZ\0": "compressed by xz", b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"PK\x03\x04": "a zip archive, as Excel's workbooks are", b"\xd0\xcf\x11\xe0": "a workbook of Excel",
+    b"SQLite format 3\0": "a SQLite database", b"ARROW1\0\0": "an Arrow file",
+}  # fmt: skip
+TAR, TAR_AT = b"ustar", 257
+
+
+class TextStream:
+    """Follows ByteSource. `first` is where the text begins, after a byte order mark; `encoding` is what it was found in."""
+
+    def __init__(self, path: Path, encoding: str | None = None) -> None:
+        """Raises OSError, and OperatorError for what is no text."""
+        self.path = path
+        self.raw = path.open("rb")
+        self.num_bytes = path.stat().st_size
+        self.position = 0
+        self.encoding = UTF8
+        try:
+            self.compression = compression_of(self.raw.read(HEAD_BYTES))
+            head = self.head()
+            refuse_other(path, head)
+            self.encoding = checked_encoding(encoding) if encoding else encoding_of(head)
+            if encoding is None and self.encoding == UTF8:
+                refuse_unmarked(path, head)
+            self.is_plain = not self.compression and self.encoding == UTF8
+            self.reader: Readable = self.raw
+            self.restart()
+            self.first = length_of_marks(self.read(HEAD_BYTES))
+        except BaseException:
+            self.raw.close()
+            raise
+
+    def head(self) -> bytes:
+        """The first bytes, decompressed."""
+        self.raw.seek(0)
+        self.reader, self.position = decompressed(self.raw, self.compression), 0
+        found = b""
+        while len(found) < HEAD_BYTES and (chunk := self.read(HEAD_BYTES)):
+            found += chunk
+        return found
+
+    def restart(self) -> None:
+        self.raw.seek(0)
+        self.position = 0
+        self.reader = decompressed(self.raw, self.compression)
+        if self.encoding != UTF8:
+            self.reader = Transcoder(self.reader, self.encoding)
+
+    def seek(self, offset: int, /) -> None:
+        if self.is_plain:
+            self.position = self.raw.seek(offset)
+            return
+        if offset < self.position:
+            self.restart()
+        while self.position < offset and self.read(min(SKIPPED_BYTES, offset - self.position)):
+            continue
+
+    def read(self, num_bytes: int, /) -> bytes:
+        """Raises OSError, and OperatorError where what was compressed cannot be had again."""
+        try:
+            content = self.reader.read(num_bytes)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise self.damaged(error) from None
+        except UnicodeError:
+            raise OperatorError(f"{shown(self.path)} cannot be read as {self.encoding}") from None
+        except OSError as error:
+            if error.errno is None:  # a decompressor's, not the disk's
+                raise self.damaged(error) from None
+            raise
+        self.position += len(content)
+        return content
+
+    def damaged(self, error: Exception) -> OperatorError:
+        is_cut = isinstance(error, EOFError) or "Truncated" in str(error)
+        what = "ends before its compressed data do: it was cut off" if is_cut else "is damaged: its compressed data are wrong"
+        return OperatorError(f"{shown(self.path)} {what}, {self.position:,} bytes of text after its beginning")
+
+    def share(self, offset: int) -> float:
+        """How much of the file lies before `offset`, from 0 to 1; of what was compressed, how much was read."""
+        position = offset if self.is_plain else self.raw_position
+        return min(position / self.num_bytes, 1.0) if self.num_bytes else 1.0
+
+    @property
+    def raw_position(self) -> int:
+        return 0 if self.raw.closed else self.raw.tell()
+
+    def close(self) -> None:
+        self.raw.close()
+
+
+class LentFile:
+    """A file that whoever reads it cannot close: Arrow's streams do when they are forgotten."""
+
+    closed = False
+
+    def __init__(self, file: Readable) -> None:
+        self.read = file.read
+
+    def close(self) -> None:
+        """The file stays open."""
+
+
+def length_of_marks(head: bytes) -> int:
+    """Some programs write a byte order mark before that of a file."""
+    first = 0
+    while head.startswith(codecs.BOM_UTF8, first):
+        first += len(codecs.BOM_UTF8)
+    return first
+
+
+def refuse_unmarked(path: Path, head: bytes) -> None:
+    """Raises OperatorError for UTF-16 that does not say so: read as UTF-8 it would be texts full of zeros."""
+    if likely := looks_like(head):
+        raise OperatorError(f"{shown(path)} is not UTF-8 but looks like {likely}: --encoding {likely} reads it")
+
+
+def compression_of(head: bytes) -> str:
+    """Empty for none."""
+    if head.startswith(GZIP):
+        return "gzip"
+    is_zstd = head.startswith(ZSTD) or (head[1:4] == ZSTD_SKIPPABLE and 0x50 <= head[0] <= 0x5F)  # noqa: PLR2004 - RFC 8878, 3.1.2
+    return "zstd" if is_zstd else ""
+
+
+def decompressed(raw: Any, compression: str) -> Any:
+    """Raises OperatorError where what is needed for it is not installed."""
+    if compression == "gzip":
+        return gzip.GzipFile(fileobj=raw)
+    if compression == "zstd":
+        try:
+            import pyarrow  # noqa: PLC0415 - an extra
+        except ImportError:
+            raise OperatorError("zstd needs the package pyarrow: pip install pyarrow") from None
+        return pyarrow.CompressedInputStream(pyarrow.PythonFile(LentFile(raw), mode="r"), "zstd")
+    return raw
+
+
+def refuse_other(path: Path, head: bytes) -> None:
+    """Raises OperatorError for what is known to be no text."""
+    found = next((what for sign, what in OTHERS.items() if head.startswith(sign)), None)
+    if head[TAR_AT:].startswith(TAR):
+        found = "a tar archive"
+    if found is not None:
+        raise OperatorError(f"{shown(path)} is {found}, and no text")
+    if head.startswith(b"PAR1\x15"):
+        raise OperatorError(f"{shown(path)} is Parquet, and no text: --format parquet")
