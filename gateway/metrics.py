@@ -5,7 +5,6 @@ Labels are bounded whatever clients send: `model` is a configured model's name o
 """
 
 import socket
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
@@ -16,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.exposition import ThreadingWSGIServer
 
 from gateway import __version__
+from gateway.background import BackgroundThread
 
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -272,11 +272,12 @@ class Metrics:
 
     def is_served(self) -> bool:
         """Whether its own ports are, where it has some."""
-        return all(server.thread.is_alive() for server in self.servers)
+        return all(server.background.is_running for server in self.servers)
 
     def close(self) -> None:
         """Blocks for half a second at most."""
         for server in self.servers:
+            server.background.close(0)  # its end is no death from now on
             server.shutdown()
             server.server_close()
         self.servers = []
@@ -451,8 +452,8 @@ class MetricsServer(ThreadingWSGIServer):
         self.socket = listening
         self.setup_environ()
         self.set_app(app)
-        self.thread = threading.Thread(target=self.serve_forever, name="metrics", daemon=True)
-        self.thread.start()
+        self.background = BackgroundThread("metrics", self.serve_forever)
+        self.background.start()
 
 
 class SilentHandler(WSGIRequestHandler):
