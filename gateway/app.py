@@ -227,6 +227,7 @@ class Gateway:
     def drain(self) -> None:
         """From now on new requests are refused; those under way go on."""
         self.is_shutting_down = self.is_draining = True
+        self.generation.limiter.queue.close()
         log.info("draining")
 
     async def close(self) -> None:

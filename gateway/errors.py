@@ -285,12 +285,19 @@ class RateLimited(GatewayError):
     status = 429
     code = "rate_limit_exceeded"
 
-    def __init__(self, kind: Literal["requests", "tokens"], limit: str, *, wait_seconds: float) -> None:
+    def __init__(
+        self, kind: Literal["requests", "tokens"], limit: str, *, wait_seconds: float, retry_after_ms: int | None = None
+    ) -> None:
         super().__init__(
             f"Rate limit reached on {limit}. Please try again in {duration(wait_seconds)}.",
             retry_after_seconds=math.ceil(wait_seconds),
         )
         self.type = kind
+        self.retry_after_ms = retry_after_ms
+
+    def headers(self) -> dict[str, str]:
+        exact = {} if self.retry_after_ms is None else {"retry-after-ms": str(self.retry_after_ms)}
+        return {**super().headers(), **exact}
 
 
 def duration(seconds: float) -> str:

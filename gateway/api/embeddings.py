@@ -79,14 +79,15 @@ class EmbeddingsHandler:
     async def embeddings(self, request: Request[Caller, None, State]) -> EmbeddingsReply:
         record = record_of(request.scope)
         self.access.refuse_spent(request.user)
-        with self.admission.enter() as permit:
-            lease = record.lease = self.limiter.lease(request.user)
-            async with lease:
+        lease = record.lease = self.limiter.lease(request.user, request.scope["state"].get("on_disconnect"))
+        async with lease:  # it may wait for its turn, and holds no place until that has come
+            timeout_seconds = self.settings.request_timeout_seconds - lease.waited_seconds
+            with self.admission.enter() as permit:
                 encoding = body.encoding_of(request.scope)
                 raw = await body.read(request.scope, request.receive, permit, self.settings)
                 lease.num_bytes = len(raw)
                 try:
-                    async with body.CancelOnDisconnect(request.receive), asyncio.timeout(self.settings.request_timeout_seconds):
+                    async with body.CancelOnDisconnect(request.receive), asyncio.timeout(timeout_seconds):
                         if encoding:
                             raw = await self.run_in_thread(ALWAYS, body.decompress, raw, max_bytes=self.settings.max_body_bytes)
                             lease.num_bytes = len(raw)
@@ -98,17 +99,19 @@ class EmbeddingsHandler:
                             path_model=record.path_model,
                             default_model=self.settings.default_model,
                         )
-                        return await self.answer(asked, lease, record)
+                        return await self.answer(asked, lease, record, timeout_seconds=timeout_seconds)
                 except TimeoutError:
                     raise DeadlinePassed from None
                 except ClientError as error:
                     self.admission.num_bytes_ever += error.num_wasted_bytes
                     raise
 
-    async def answer(self, asked: EmbeddingsRequest, lease: RateLimitLease, record: RequestRecord) -> EmbeddingsReply:
+    async def answer(
+        self, asked: EmbeddingsRequest, lease: RateLimitLease, record: RequestRecord, *, timeout_seconds: float
+    ) -> EmbeddingsReply:
         model = allowed_model(self.catalog, asked.model, lease.caller)
         record.model, record.num_inputs = model.name, len(asked.texts)
-        inputs = inputs_of(asked, lease.caller, self.settings.request_timeout_seconds)
+        inputs = inputs_of(asked, lease.caller, timeout_seconds)
         await self.catalog.ensure_ready(model, asked.model, deadline=inputs.deadline)
         inputs = with_prompt(inputs, asked, model.describe())
         refuse_what_it_has_not(asked, model)

@@ -204,8 +204,20 @@ class LimitSettings(Settings, frozen=True):
         ),
     ] = None
     max_concurrent_requests: Annotated[
-        Most | None, Meta(description="Requests at once of each key that has no such limit of its own; beyond it 429.")
+        Most | None,
+        Meta(description="Requests at once of each key that has no such limit of its own. Those beyond it wait, then 429."),
     ] = None
+    max_wait_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=60,
+            description="How long a request beyond its key's max_concurrent_requests waits for its turn, before its body is read."
+            " 0 refuses it at once.",
+        ),
+    ] = 2.0
+    max_waiting_per_key: Annotated[int, count(description="Requests of one key that wait so; one more is 429 at once.")] = 128
+    max_waiting: Annotated[int, count(description="Requests of all keys together that wait so.")] = 1024
     charge_cached: Annotated[
         bool, Meta(description="Whether inputs whose vectors come from the cache use up a key's tokens a minute too.")
     ] = True

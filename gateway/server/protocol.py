@@ -94,6 +94,7 @@ class HTTPProtocol(HttpToolsProtocol):
         self.socket_transport: asyncio.Transport  # below `transport`, which is uvicorn's
         self.lingers = False  # from its end on, once everything is sent
         self.expectation: Expectation | None = None  # of the latest request whose headers are here
+        self.on_disconnect: list[Callable[[], None]] = []  # what a request that waits has to hear
         self.groups: tuple[AddressGroup, ...] = ()
         self.refusal: Refusal | None = None  # why it has no place
         self.parser: RequestParser = RequestParser(self)  # type: ignore[assignment]  # it has all of httptools' that uvicorn uses
@@ -184,6 +185,7 @@ class HTTPProtocol(HttpToolsProtocol):
         if self.refusal is not None:
             self.refusal = self.table.place(self)  # there may be one by now
         self.table.work(self)
+        self.scope["state"]["on_disconnect"] = self.on_disconnect
         if self.refusal is not None:
             self.scope["state"]["no_place"] = self.refusal  # so that the edge answers probes alone
         if self.parser.get_http_version() == "1.0":
@@ -318,3 +320,5 @@ class HTTPProtocol(HttpToolsProtocol):
         if self.head_timer is not None:
             self.head_timer.cancel()
         super().connection_lost(exc)
+        for tell in [*self.on_disconnect]:
+            tell()

@@ -23,8 +23,8 @@ def build_limiter(settings: LimitSettings, metrics: Metrics, *, before: Limiter 
     Raises ConfigurationError.
     """
     if before is not None and store_key(before.settings) == store_key(settings):
-        return Limiter(settings, before.store, metrics)
-    return Limiter(settings, build_store(settings, metrics), metrics)
+        return Limiter(settings, before.store, metrics, before.queue)
+    return Limiter(settings, build_store(settings, metrics), metrics, before.queue if before is not None else None)
 
 
 def build_store(settings: LimitSettings, metrics: Metrics) -> RateLimitStore:

@@ -13,13 +13,15 @@ import asyncio
 import itertools
 import secrets
 from collections.abc import Awaitable
+from contextlib import suppress
 from types import TracebackType
 
 from gateway.access.keys.key import UNLIMITED, Allowance, Caller
+from gateway.access.limits.concurrency_queue import ConcurrencyQueue, OnDisconnect
 from gateway.access.limits.gcra import SECOND, RateLimits, limits_of
 from gateway.access.limits.local_store import Cost, RateLimitStore, RateLimitStoreUnavailable, RateState
 from gateway.config import LimitSettings
-from gateway.errors import ClientError, ClientGone, GatewayError, LimiterUnavailable, RateLimited, RequestExceedsLimit
+from gateway.errors import ClientError, ClientGone, GatewayError, LimiterUnavailable, Overloaded, RateLimited, RequestExceedsLimit
 from gateway.metrics import Metrics
 
 NEVER_RAN = {502, 503}
@@ -31,14 +33,19 @@ BYTES_PER_TOKEN = 4096
 # back without having waited: who waits as it was told is served, and pays for that alone.
 COUNTED_PER_TOKEN = 64
 MAX_REFUSED = 100_000
+POLL_SECONDS = 0.1  # between questions whether another gateway has freed a place
 
 
 class Limiter:
     """Holds callers to their own limits, and where they have none to those of the settings."""
 
-    def __init__(self, settings: LimitSettings, limit_store: RateLimitStore, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: LimitSettings, limit_store: RateLimitStore, metrics: Metrics, queue: ConcurrencyQueue | None = None
+    ) -> None:
+        """`queue` is that of the limiter before this one: who waits there goes on waiting."""
         self.settings = settings
         self.store = limit_store
+        self.queue = queue or ConcurrencyQueue()
         self.metrics = metrics
         self.default = Allowance(
             requests_per_minute=settings.requests_per_minute,
@@ -54,10 +61,11 @@ class Limiter:
     async def start(self) -> None:
         await self.store.start()
 
-    def lease(self, caller: Caller) -> "RateLimitLease":
-        """One request of a caller, from the door to its reply."""
+    def lease(self, caller: Caller, on_disconnect: OnDisconnect | None = None) -> "RateLimitLease":
+        """One request of a caller, from the door to its reply. `on_disconnect` calls what is in it when its client leaves."""
         allowance = caller.allowance
-        return RateLimitLease(self, caller, self.default_limits if allowance is UNLIMITED else limits_of(allowance, self.default))
+        limits = self.default_limits if allowance is UNLIMITED else limits_of(allowance, self.default)
+        return RateLimitLease(self, caller, limits, on_disconnect)
 
     async def read(self, asked: Awaitable[RateState]) -> RateState | None:
         """None where the meters are unavailable and requests are let through. Raises LimiterUnavailable where they are not."""
@@ -91,9 +99,12 @@ class Limiter:
 class RateLimitLease:
     """A context, which raises RateLimited for a caller at a limit. `state` is where it stands, None where nobody can tell."""
 
-    __slots__ = ("caller", "charged", "limiter", "limits", "name", "num_bytes", "num_wasted_tokens", "state")
+    __slots__ = (
+        "asked_at", "caller", "charged", "has_turn", "limiter", "limits", "name", "num_bytes", "num_wasted_tokens", "on_disconnect",
+        "started_at", "state",
+    )  # fmt: skip
 
-    def __init__(self, limiter: Limiter, caller: Caller, limits: RateLimits) -> None:
+    def __init__(self, limiter: Limiter, caller: Caller, limits: RateLimits, on_disconnect: OnDisconnect | None = None) -> None:
         self.limiter = limiter
         self.caller = caller
         self.limits = limits
@@ -102,10 +113,62 @@ class RateLimitLease:
         self.num_bytes = 0  # of its body, unpacked, once it is here
         self.num_wasted_tokens = 0  # that a 429 costs
         self.name = next(limiter.names)
+        self.on_disconnect = on_disconnect
+        self.has_turn = False
+        self.asked_at = self.started_at = limiter.queue.clock()
+
+    @property
+    def waited_seconds(self) -> float:
+        return self.started_at - self.asked_at
 
     async def __aenter__(self) -> "RateLimitLease":
         if self.limits.is_none:
             return self
+        try:
+            await self.take_turn()
+            await self.enter_elsewhere()
+        except BaseException as error:
+            self.end_turn()
+            if isinstance(error, RateLimited) and (self.state is None or self.state.refused == "concurrency"):
+                self.limiter.metrics.limited.labels("concurrency").inc()
+                await self.read_state()
+            raise
+        self.started_at = self.limiter.queue.clock()
+        return self
+
+    async def take_turn(self) -> None:
+        """Waits until fewer requests of this caller run here than may. Raises as ConcurrencyQueue.enter."""
+        most = self.limits.max_concurrent_requests
+        if most is not None and self.limiter.shortfall != "allow":
+            await self.limiter.queue.enter(self.caller.public_id, most, self.limiter.settings, self.on_disconnect)
+            self.has_turn = True
+
+    def end_turn(self, *, seconds: float | None = None) -> None:
+        if self.has_turn:
+            self.has_turn = False
+            self.limiter.queue.leave(self.caller.public_id, seconds=seconds)
+
+    async def read_state(self) -> None:
+        """Where a caller stands that was refused before anybody was asked, for the headers that tell it."""
+        with suppress(LimiterUnavailable):
+            self.state = await self.limiter.read(self.limiter.store.charge(self.caller.public_id, self.limits, 0))
+
+    async def enter_elsewhere(self) -> None:
+        """Where other gateways share the limit, all places may be taken there: asked again for as long as it may wait."""
+        until = self.asked_at + self.limiter.settings.max_wait_seconds
+        while True:
+            try:
+                return await self.enter()
+            except RateLimited:
+                queue = self.limiter.queue
+                left = until - queue.clock()
+                if self.state is None or self.state.refused != "concurrency" or left <= 0:
+                    raise
+                if queue.is_closed:
+                    raise Overloaded("It is shutting down.") from None
+            await asyncio.sleep(min(left, POLL_SECONDS * (0.5 + queue.draw())))
+
+    async def enter(self) -> None:
         settings = self.limiter.settings
         min_tokens = 1 if self.limits.tokens is not None and settings.charge_cached else 0  # what is cached might cost nothing
         limit_store = self.limiter.store
@@ -116,7 +179,6 @@ class RateLimitLease:
             if self.state is None:  # whether there is a place to free nobody knows; freeing none harms nobody
                 limit_store.leave(self.caller.public_id, self.limits, self.name, NOTHING)
             raise
-        return self
 
     async def charge(self, num_tokens: int, *, num_cached_tokens: int = 0) -> None:
         """All of a request's tokens, or those that no cache had. Raises RateLimited, RequestExceedsLimit."""
@@ -145,7 +207,8 @@ class RateLimitLease:
         if state is None:
             return
         if state.refused is not None:
-            self.limiter.metrics.limited.labels(state.refused).inc()
+            if state.refused != "concurrency":  # asked again and again, and counted once
+                self.limiter.metrics.limited.labels(state.refused).inc()
             raise self.refusal(state, needed)
         self.charged = Cost(self.charged.requests + cost.requests, self.charged.tokens + cost.tokens)
 
@@ -158,8 +221,7 @@ class RateLimitLease:
         elif state.refused == "requests" and self.limits.requests is not None:
             rate, debt, asked = self.limits.requests, state.requests_debt, 1
         else:
-            most = self.limits.max_concurrent_requests
-            return RateLimited("requests", f"concurrent requests: limit {most}", wait_seconds=wait_seconds)
+            return self.limiter.queue.refusal(self.caller.public_id)
         what = f"{state.refused} per minute: limit {rate.per_minute}, remaining {rate.remaining(debt)}, requested {asked}"
         return RateLimited(state.refused, what, wait_seconds=wait_seconds)
 
@@ -170,6 +232,7 @@ class RateLimitLease:
         if self.state is not None and returned != NOTHING:
             self.state = after_refund(self.limits, self.state, returned)
         self.limiter.store.leave(self.caller.public_id, self.limits, self.name, returned)
+        self.end_turn(seconds=self.limiter.queue.clock() - self.started_at)
 
     def price(self, error: BaseException | None) -> int:
         """Of work that was refused, or whose client left before it was charged, in tokens."""

@@ -135,16 +135,47 @@ async def test_cached_inputs_cost_tokens_unless_they_need_not(limited):
 
 
 async def test_requests_at_once_are_limited(limited, embedder):
-    client = await limited(max_concurrent_requests=1)
+    client = await limited(max_concurrent_requests=1, max_wait_seconds=0)
     embedder.gate = asyncio.Event()
     first = asyncio.create_task(posted(client))
     await embedder.is_waiting.wait()
     refused = await posted(client, "other")
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+    assert 1000 <= int(refused.headers["retry-after-ms"]) <= 2000
     assert "concurrent requests: limit 1" in refused.json()["error"]["message"]
     embedder.gate.set()
     assert (await first).status_code == 200
     assert (await posted(client)).status_code == 200
+
+
+async def test_requests_beyond_those_at_once_wait_their_turn_and_hold_no_place(limited, embedder):
+    client = await limited(max_concurrent_requests=1, max_wait_seconds=30)
+    gateway = limited.gateways[0]
+    embedder.gate = asyncio.Event()
+    first = asyncio.create_task(posted(client))
+    await embedder.is_waiting.wait()
+    others = [asyncio.create_task(posted(client, f"other {number}")) for number in range(3)]
+    while gateway.generation.limiter.queue.num_waiting < 3:
+        await asyncio.sleep(0)
+    assert gateway.admission.num_requests == 1
+    embedder.gate.set()
+    assert [(await each).status_code for each in (first, *others)] == [200] * 4
+    assert gateway.generation.limiter.queue.lines == {}
+
+
+async def test_at_the_drain_those_that_wait_are_told_to_come_back(limited, embedder):
+    client = await limited(max_concurrent_requests=1, max_wait_seconds=30)
+    gateway = limited.gateways[0]
+    embedder.gate = asyncio.Event()
+    first = asyncio.create_task(posted(client))
+    await embedder.is_waiting.wait()
+    second = asyncio.create_task(posted(client, "other"))
+    while not gateway.generation.limiter.queue.num_waiting:
+        await asyncio.sleep(0)
+    gateway.drain()
+    assert ((await second).status_code, (await second).json()["error"]["code"]) == (503, "server_overloaded")
+    embedder.gate.set()
+    assert (await first).status_code == 200
 
 
 async def test_what_was_limited_is_counted(limited):

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from gateway.app import Gateway
-from gateway.config import AuthSettings, Config, ModelRow, ServerSettings
+from gateway.config import AuthSettings, Config, LimitSettings, ModelRow, ServerSettings
 from gateway.testing.fakes import FakeBackend, FakeEmbedder
 from gateway.testing.gateway_thread import exchanged, served
 from gateway.testing.socket_client import BOUND_SECONDS, connected, posted, reply_of, request_of, until
@@ -300,3 +300,26 @@ async def test_a_client_that_reads_slowly_but_reads_has_its_reply():
                 await asyncio.sleep(SHORT_SECONDS / 200)
         assert num_cut(gateway, "unread_timeout") == 0
         assert num_bytes > 5_000_000
+
+
+async def test_a_request_that_waits_for_its_turn_leaves_with_its_client_before_its_body_is_read():
+    embedder = FakeEmbedder()
+    embedder.gate = asyncio.Event()
+    config = Config(
+        server=ServerSettings(port=0),
+        auth=AuthSettings(mode="none"),
+        limits=LimitSettings(max_concurrent_requests=1, max_wait_seconds=60),
+        models=(ModelRow(name="m", backend="fake"),),
+    )
+    gateway = Gateway(config, backends=[FakeBackend(m=embedder)])
+    with served(gateway) as address:
+        queue = gateway.generation.limiter.queue
+        async with asyncio.timeout(BOUND_SECONDS), connected(address) as (_, writer):
+            writer.write(GOOD)
+            await until(lambda: gateway.admission.num_requests, address)
+            async with connected(address) as (_, second):
+                second.write(HEAD + b"content-length: 100000\r\n\r\n")
+                await until(lambda: queue.num_waiting, address)
+            await until(lambda: not queue.num_waiting, address)
+            assert gateway.admission.num_requests == 1
+        await until(lambda: gateway.admission.num_requests == 0, address)

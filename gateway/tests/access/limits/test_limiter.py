@@ -150,14 +150,45 @@ async def test_what_can_never_fit_is_said_to_be_too_much(clock):
 
 
 async def test_requests_at_once_name_the_limit(clock):
-    limiter = limiter_of(clock, max_concurrent_requests=1)
+    limiter = limiter_of(clock, max_concurrent_requests=1, max_wait_seconds=0)
     async with limiter.lease(Caller("a")):
         with pytest.raises(RateLimited) as caught:
             await served(limiter, 1)
         await served(limiter, 1, caller="b")
     assert caught.value.message == "Rate limit reached on concurrent requests: limit 1. Please try again in 1s."
-    assert (caught.value.type, caught.value.headers()) == ("requests", {"Retry-After": "1"})
+    assert (caught.value.type, caught.value.headers()["Retry-After"]) == ("requests", "1")
+    assert 1000 <= int(caught.value.headers()["retry-after-ms"]) <= 2000
+    assert limiter.metrics.registry.get_sample_value("gateway_limited_total", {"limit": "concurrency"}) == 1
     await served(limiter, 1)
+    assert limiter.queue.lines == {}
+
+
+class SharedWithOthers(LocalRateLimitStore):
+    """Another gateway holds the only place for the first `num_held` questions."""
+
+    num_held = 3
+
+    async def enter(self, caller, limits, lease, *, min_tokens):
+        if self.num_held:
+            self.num_held -= 1
+            return RateState(refused="concurrency", wait=1_000_000)
+        return await super().enter(caller, limits, lease, min_tokens=min_tokens)
+
+
+async def test_a_place_that_another_gateway_holds_is_waited_for_here(clock):
+    limiter = limiter_of(clock, limit_store=SharedWithOthers(clock), max_concurrent_requests=1)
+    await served(limiter, 1)
+    assert limiter.store.num_held == 0
+    assert limiter.metrics.registry.get_sample_value("gateway_limited_total", {"limit": "concurrency"}) is None
+
+
+async def test_a_request_refused_before_its_limits_were_asked_for_is_told_where_it_stands(clock):
+    limiter = limiter_of(clock, max_concurrent_requests=1, requests_per_minute=60, requests_burst=10, max_wait_seconds=0)
+    async with limiter.lease(Caller("a")):
+        lease = limiter.lease(Caller("a"))
+        with pytest.raises(RateLimited):
+            await lease.__aenter__()
+    assert lease.limits.requests.remaining(lease.state.requests_debt) == 9
 
 
 async def test_cached_inputs_use_up_tokens_unless_the_settings_say_otherwise(clock):
