@@ -24,8 +24,9 @@ from gateway.access.worker import WorkerThread
 from gateway.api import body
 from gateway.api.error_handler import JSON
 from gateway.config import ServerSettings
-from gateway.errors import InsufficientPermissions, InvalidJSON, InvalidType, InvalidValue, OperatorError, StoreUnavailable
+from gateway.errors import InsufficientPermissions, InvalidType, InvalidValue, OperatorError, StoreUnavailable
 from gateway.log import get_logger
+from gateway.wire.json_body import invalid_json, without_byte_order_mark
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_REQUESTS = 16
@@ -58,10 +59,11 @@ class AdminService:
         """The JSON object of the body; no body is an empty one. Raises what `body.read` raises, InvalidJSON and InvalidType."""
         with self.admission.enter() as permit:
             raw = await body.read(request.scope, request.receive, permit, self.settings)
+        content = without_byte_order_mark(raw)
         try:
-            table = msgspec.json.decode(raw) if raw else {}
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
-            raise InvalidJSON from None
+            table = msgspec.json.decode(content) if content else {}
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise invalid_json(content, error, start=len(raw) - len(content)) from None
         if not isinstance(table, dict):
             raise InvalidType("The body must be a JSON object.")
         return table

@@ -92,7 +92,7 @@ def read(file: Path) -> str:
     if not file.exists():
         return ""
     load(file)
-    with file.open(encoding="utf-8", newline="") as opened:
+    with file.open(encoding="utf-8-sig", newline="") as opened:
         return opened.read()
 
 

@@ -76,7 +76,7 @@ def write(file: Path, name: str, fingerprint: str) -> None:
     """Whole or not at all. Raises OperatorError where the file cannot be written, or not without changing anything else."""
     by_hand = f'write fingerprint = "{fingerprint}" into the row by hand'
     try:
-        with file.open(encoding="utf-8", newline="") as opened:
+        with file.open(encoding="utf-8-sig", newline="") as opened:
             before = opened.read()
         expected = tomllib.loads(before)
         [row] = [row for row in expected.get("models", []) if row.get("name") == name]

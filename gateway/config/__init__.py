@@ -2,7 +2,7 @@
 
 from gateway.config.choices import InstructionFormat, LongInput, PromptName, Task
 from gateway.config.listen_address import ListenAddress, listen_addresses
-from gateway.config.loading import child_environment, first_set, load, secret_value
+from gateway.config.loading import QUOTES, child_environment, first_set, load, secret_value
 from gateway.config.settings import (
     BUILTIN_MODELS,
     CATCH_ALL,
@@ -23,11 +23,13 @@ from gateway.config.settings import (
     UsageSettings,
 )
 from gateway.config.source import ConfigSource
+from gateway.config.text_file import NotUTF8, read_text, reason_of
 from gateway.config.typed import convert
 
 __all__ = [
     "BUILTIN_MODELS",
     "CATCH_ALL",
+    "QUOTES",
     "AdminSettings",
     "AuthSettings",
     "CacheSettings",
@@ -41,6 +43,7 @@ __all__ = [
     "LongInput",
     "MetricsSettings",
     "ModelRow",
+    "NotUTF8",
     "PageSettings",
     "PromptName",
     "Secret",
@@ -54,5 +57,7 @@ __all__ = [
     "first_set",
     "listen_addresses",
     "load",
+    "read_text",
+    "reason_of",
     "secret_value",
 ]

@@ -15,10 +15,13 @@ from typing import Any, get_args, get_origin, get_type_hints
 import msgspec
 
 from gateway.config.settings import Config, ModelRow, Secret, Settings
+from gateway.config.text_file import NotUTF8, read_text, reason_of
 from gateway.config.typed import convert, readable, refuse_unknown
 from gateway.errors import ConfigurationError
 
 PREFIX = "GATEWAY__"
+BYTE_ORDER_MARK = "\ufeff"
+QUOTES = "\"'`\u201c\u201d\u201e\u2018\u2019"
 DEFAULT_FILE = Path("gateway.toml")
 SECTIONS = {name: hint for name, hint in get_type_hints(Config).items() if isinstance(hint, type) and issubclass(hint, Settings)}
 
@@ -56,16 +59,24 @@ def load(
 
 
 def secret_value(secret: Secret) -> str:
-    """The secret itself. Raises ConfigurationError where it cannot be read; the message never holds it."""
+    """The secret itself. Raises ConfigurationError where it cannot be read, or stands in quotes; the message never holds it."""
     if secret.env is not None:
         if secret.env not in os.environ:
             raise ConfigurationError(f"the environment variable {secret.env}, named as a secret, is not set")
-        return os.environ[secret.env]
+        return unquoted(os.environ[secret.env].removeprefix(BYTE_ORDER_MARK), f"the environment variable {secret.env}")
     path = Path(secret.file or "")
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return unquoted(read_text(path), f"the secret file {path}")
+    except (OSError, NotUTF8) as error:
         raise ConfigurationError(f"the secret file {path} cannot be read: {reason_of(error)}") from None
+
+
+def unquoted(value: str, origin: str) -> str:
+    """A file for `docker --env-file` has no quotes: there they are part of the value, which then fits nowhere."""
+    text = value.strip()
+    if len(text) > 1 and text[0] in QUOTES and text[-1] in QUOTES:
+        raise ConfigurationError(f"{origin} holds a secret in quotes, which would be part of it: write it without")
+    return value
 
 
 def first_set(names: Iterable[str]) -> str | None:
@@ -84,10 +95,10 @@ def from_file(path: str | Path | None) -> Tables:
         return {}
     path = Path(path or DEFAULT_FILE)
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(read_text(path).replace("\r\n", "\n"))
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path} is not valid TOML: {error}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, NotUTF8) as error:
         raise ConfigurationError(f"the configuration file {path} cannot be read: {reason_of(error)}") from None
     return tables
 
@@ -205,7 +216,3 @@ def model_name(source: str) -> str:
     """The name a model is served by where nobody gave one: the hub id as it is, or the folder's own name."""
     path = Path(source)
     return path.resolve().name if path.is_dir() else source
-
-
-def reason_of(error: OSError | UnicodeDecodeError) -> str:
-    return (error.strerror or str(error)) if isinstance(error, OSError) else "it is not UTF-8 text"

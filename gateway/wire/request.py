@@ -8,8 +8,9 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
 from gateway.config import LongInput
-from gateway.errors import ClientError, InvalidJSON, InvalidType, InvalidValue, MissingParameter, TooManyInputs
+from gateway.errors import ClientError, InvalidType, InvalidValue, MissingParameter, TooManyInputs
 from gateway.wire.foreign_fields import FIELDS, ForeignFields, refuse_second, translate
+from gateway.wire.json_body import invalid_json, without_byte_order_mark
 from gateway.wire.outline import refuse_too_many
 from gateway.wire.token_ids import MAX_INPUT_IDS, TOKEN_ID_RANGES, texts_of
 
@@ -173,7 +174,8 @@ def honour(asked: dict[str, tuple[str, Any]], body: Body) -> None:
         body.prompt_name = None  # it says the same
 
 
-def parse(raw: bytes) -> Body:
+def parse(sent: bytes) -> Body:
+    raw = without_byte_order_mark(sent)
     try:
         # msgspec does not look into the fields it passes over; the contract wants the whole body to be UTF-8.
         raw.isascii() or raw.decode()
@@ -189,12 +191,8 @@ def parse(raw: bytes) -> Body:
         return decode_body(mended)
     except msgspec.ValidationError as error:
         raise wrong_field(error) from None
-    except RecursionError:
-        raise InvalidJSON("it is nested too deeply") from None
-    except UnicodeDecodeError:
-        raise InvalidJSON("it is not UTF-8") from None
-    except msgspec.DecodeError:
-        raise InvalidJSON from None
+    except (RecursionError, UnicodeDecodeError, msgspec.DecodeError) as error:
+        raise invalid_json(raw, error, start=len(sent) - len(raw)) from None
 
 
 def without_lone_surrogates(raw: bytes) -> bytes:

@@ -29,7 +29,7 @@ from gateway.access.keys.unknown_keys import UnknownKeyLookup
 from gateway.access.outage import StoreOutage
 from gateway.access.worker import WorkerThread
 from gateway.background import BackgroundTask
-from gateway.config import AuthSettings, secret_value
+from gateway.config import QUOTES, AuthSettings, NotUTF8, read_text, reason_of, secret_value
 from gateway.errors import ConfigurationError, InvalidKey, OperatorError, StoreAway, StoreUnavailable
 from gateway.log import get_logger
 
@@ -223,9 +223,9 @@ def configured_keys(settings: AuthSettings) -> list[Key]:
         keys += parse_keys(secret_value(settings.keys).replace(",", "\n").splitlines(), origin)
     if settings.keys_file is not None:
         try:
-            lines = Path(settings.keys_file).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError):
-            raise ConfigurationError(f"auth.keys_file: {settings.keys_file} cannot be read") from None
+            lines = read_text(Path(settings.keys_file)).splitlines()
+        except (OSError, NotUTF8) as error:
+            raise ConfigurationError(f"auth.keys_file: {settings.keys_file} cannot be read: {reason_of(error)}") from None
         keys += parse_keys(lines, settings.keys_file)
     return keys
 
@@ -235,12 +235,25 @@ def parse_keys(lines: Iterable[str], origin: str) -> Iterable[Key]:
         text = line.strip()
         if not text or text.startswith("#"):
             continue
+        if reason := misspelt(text):
+            raise ConfigurationError(f"key {number} of {origin} is not usable: {reason}")
         if len(text) < MIN_PLAIN_KEY_CHARS or not text.isascii() or not text.isprintable() or " " in text:
             raise ConfigurationError(
                 f"key {number} of {origin} is not usable: it must be at least {MIN_PLAIN_KEY_CHARS}"
                 " printable ASCII characters without spaces"
             )
         yield plain_key(text)
+
+
+def misspelt(text: str) -> str | None:
+    """What stands around keys, or between them, where it would be taken for a part of one."""
+    if text[0] in QUOTES or text[-1] in QUOTES:
+        return "it has a quote at its end, which would be part of it: write keys without quotes"
+    if text.startswith(("[", "{")):
+        return "keys are no list or table here: write them with commas between, or each on a line"
+    if ";" in text:
+        return "it holds a ';': write several keys with commas between, or each on a line"
+    return None
 
 
 def modified_at(path: str | None) -> float:

@@ -96,7 +96,7 @@ def choose(phrases: Sequence[str], *numbers: int) -> str:
 def lines(path: Path) -> list[str]:
     """The lines that are not blank. Raises OperatorError where there are none."""
     try:
-        found = [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+        found = [line for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
     except OSError as error:
         raise OperatorError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:

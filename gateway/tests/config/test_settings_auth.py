@@ -73,7 +73,7 @@ def test_a_secret_whose_variable_is_not_set_is_named():
         secret_value(Secret(env="NO_SUCH_SECRET"))
 
 
-@pytest.mark.parametrize(("content", "words"), [(None, "No such file"), (b"\xff\xfe", "it is not UTF-8 text")])
+@pytest.mark.parametrize(("content", "words"), [(None, "No such file"), (b"\xff\xfa", "it is not UTF-8 text")])
 def test_a_secret_file_that_cannot_be_read_is_named(tmp_path, content, words):
     path = tmp_path / "secret"
     if content is not None:

@@ -1,0 +1,62 @@
+"""A body's bytes before they are parsed, and why they could not be: in fixed words and at which byte, never by quoting the body."""
+
+import re
+
+from gateway.errors import InvalidJSON
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+PLACE = re.compile(r"^(?:JSON is malformed: )?(.*) \(byte (\d+)\)$")
+# msgspec names the byte behind these, and the one behind a word that is not true, false or null.
+READ_PAST = {"trailing characters", "invalid escape character in string", "invalid character in unicode escape"}
+LITERAL = re.compile(rb"[\s:,\[](t.{3}|f.{4}|n.{3})\Z", re.DOTALL)
+NO_NUMBER = re.compile(rb"-?\b(NaN|Infinity)\b")
+WIDE = ((b"\xff\xfe\0\0", "UTF-32"), (b"\0\0\xfe\xff", "UTF-32"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))
+
+
+def without_byte_order_mark(raw: bytes) -> bytes:
+    """RFC 8259, 8.1: a parser may pass it over. Editors and PowerShell write it."""
+    return raw.removeprefix(BYTE_ORDER_MARK)
+
+
+def invalid_json(raw: bytes, error: Exception, *, start: int = 0) -> InvalidJSON:
+    """What to answer where `raw` made msgspec, or a codec, raise `error`. The first of its bytes is the body's number `start`."""
+    if isinstance(error, RecursionError):
+        return InvalidJSON("it is nested too deeply")
+    if wide := wide_encoding(raw):
+        return InvalidJSON(f"it is {wide}: send it as UTF-8")
+    if isinstance(error, UnicodeDecodeError):
+        return InvalidJSON(f"it is not UTF-8, at byte {start + error.start}")
+    if not raw.strip():
+        return InvalidJSON("it is empty")
+    if found := PLACE.match(str(error)):
+        place = exact_place(raw, int(found[2]), found[1])
+        return InvalidJSON(f"{reason_at(raw, place) or found[1]}, at byte {start + place}")
+    return InvalidJSON(f"it is cut short: it ends at byte {start + len(raw)}")
+
+
+def wide_encoding(raw: bytes) -> str | None:
+    """UTF-16 or UTF-32, by a byte order mark, or by the zeros among the first characters, which JSON has in ASCII."""
+    marked = next((name for mark, name in WIDE if raw.startswith(mark)), None)
+    if marked is None and b"\0" in raw[:2] and len(raw) > 1:
+        return "UTF-32" if raw[:4].count(0) > 2 else "UTF-16"  # noqa: PLR2004 - three of four
+    return marked
+
+
+def exact_place(raw: bytes, place: int, reason: str) -> int:
+    if reason in READ_PAST:
+        return place - 1
+    word = LITERAL.search(b" " + raw[max(0, place - 6) : place]) if reason == "invalid character" else None
+    if word is None:
+        return place
+    right = {b"t": b"true", b"f": b"false", b"n": b"null"}[word[1][:1]]
+    wrong = next((index for index, (got, due) in enumerate(zip(word[1], right, strict=True)) if got != due), len(right))
+    return place - len(right) + wrong
+
+
+def reason_at(raw: bytes, place: int) -> str | None:
+    """What is often sent in the place of JSON."""
+    if raw[place : place + 1] == b"'":
+        return "strings stand in double quotes"
+    if NO_NUMBER.match(raw, place) or NO_NUMBER.match(raw, max(0, place - 1)):
+        return "NaN and Infinity are no JSON"
+    return None
