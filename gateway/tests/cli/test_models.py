@@ -1,12 +1,19 @@
 """`gateway models`: what is known before anything is loaded, and compiling ahead of time."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from click.testing import CliRunner, Result
+
+from gateway.cli import cli
+from gateway.embedding.backend import UNKNOWN
 from gateway.testing import model_folders
 from gateway.tests.cli.conftest import Command, told
 
 NAME = "all-MiniLM-L6-v2"
+OTHER = {"backend": "tei", "url": "http://127.0.0.1:9"}
 
 
 def test_a_model_is_compiled_ahead_of_time_and_then_known(gateway: Command, tmp_path: Path):
@@ -43,33 +50,32 @@ def test_checking_finds_that_a_models_files_are_missing(gateway: Command, tmp_pa
         assert words in told(gateway("config", "check", "--config", "some.toml"))
 
 
-def test_a_groups_members_are_compiled_ahead_of_time_and_then_known(gateway: Command, tmp_path: Path):
+def group(tmp_path: Path, *members: dict[str, object]) -> Callable[..., Result]:
+    """Runs `gateway models` in this process, with one group of these members."""
+    rows = json.dumps([{"name": "g", "backend": "group", "members": members}])
+    return partial(CliRunner().invoke, cli, env={"GATEWAY_DATA_DIR": str(tmp_path / "data"), "GATEWAY__MODELS": rows})
+
+
+def test_a_groups_members_are_compiled_ahead_of_time_and_then_known(tmp_path: Path):
     folder = model_folders.base("bert", tmp_path / "folder")
     local = {"backend": "sentence-transformers", "source": str(folder), "precision": "float32"}
-    members = [
-        {"backend": "tei", "url": "http://127.0.0.1:9"},
-        {"name": "here", "runtime": "openvino", **local},
-        local | {"runtime": "torch"},
-    ]
-    environ = {"GATEWAY__MODELS": json.dumps([{"name": "g", "backend": "group", "members": members}])}
-    [before] = json.loads(gateway("models", "--json", **environ).out)
+    here, torch = {"name": "here", "runtime": "openvino", **local}, {"runtime": "torch", **local}
+    run = group(tmp_path, OTHER, here, torch)
+    [before] = json.loads(run(["models", "--json"]).stdout)
     assert before["source"] == "group"
-    assert before["state"] == (
-        "1-tei: known once it is loaded; here: not compiled; 3-sentence-transformers: known once it is loaded"
-    )
-    made = gateway("models", "build", **environ)
-    assert made.code == 0, made.err
-    lines = dict(line.split(": ", 1) for line in made.out.splitlines() if line.startswith("g"))
+    assert before["state"] == f"1-tei: {UNKNOWN}; here: not compiled; 3-sentence-transformers: {UNKNOWN}"
+    made = run(["models", "build"])
+    assert made.exception is None
+    lines = dict(line.split(": ", 1) for line in made.stdout.splitlines() if line.startswith("g/"))
     assert lines["g/1-tei"] == "nothing to compile: it is not served on this machine"
     assert lines["g/3-sentence-transformers"] == "nothing to compile: it runs through torch"
     assert (Path(lines["g/here"]) / "model.xml").is_file()
-    assert "here: compiled;" in json.loads(gateway("models", "--json", **environ).out)[0]["state"]
+    assert "here: compiled;" in json.loads(run(["models", "--json"]).stdout)[0]["state"]
 
 
-def test_a_member_that_cannot_be_compiled_is_named_and_the_table_says_so(gateway: Command):
-    members = [{"backend": "sentence-transformers", "source": "./nope"}, {"backend": "tei", "url": "http://127.0.0.1:9"}]
-    environ = {"GATEWAY__MODELS": json.dumps([{"name": "g", "backend": "group", "members": members}])}
+def test_a_member_that_cannot_be_compiled_is_named_and_the_table_says_so(tmp_path: Path):
+    run = group(tmp_path, {"backend": "sentence-transformers", "source": "./nope"}, OTHER)
     named = "models[g/1-sentence-transformers]: the model folder nope does not exist"
-    assert told(gateway("models", "build", **environ)) == f"gateway: {named}"
-    [row] = json.loads(gateway("models", "--json", **environ).out)
-    assert row["state"] == f"1-sentence-transformers: refused: {named}; 2-tei: known once it is loaded"
+    assert str(run(["models", "build"]).exception) == named
+    [row] = json.loads(run(["models", "--json"]).stdout)
+    assert row["state"] == f"1-sentence-transformers: refused: {named}; 2-tei: {UNKNOWN}"
