@@ -56,7 +56,7 @@ class Gateway:
         self.figures = Figures(self.metrics)
         self.sampler = LogSampler(self.metrics)
         self.cache = VectorCache(config.cache.max_bytes)
-        self.metrics.cache_bytes.set_function(lambda: self.cache.num_bytes)
+        self.metrics.models.cache_bytes.set_function(lambda: self.cache.num_bytes)
         self.admission = Admission(max_requests=config.server.max_concurrent_requests, max_bytes=config.server.max_buffered_bytes)
         self.loader = Loader(self.publish_model)
         self.builder = GenerationBuilder(
@@ -70,7 +70,7 @@ class Gateway:
         if source is not None:
             self.watcher = ConfigWatcher(source, current=lambda: self.config, renew=self.swap.renew, metrics=self.metrics)
         self.tasks = self.build_tasks()
-        self.metrics.background_dead.set_function(lambda: len(self.generation.dead_parts()))
+        self.metrics.process.background_dead.set_function(lambda: len(self.generation.dead_parts()))
 
     def build_tasks(self) -> list[BackgroundTask]:
         """What runs as long as it serves."""

@@ -54,7 +54,7 @@ class KeyAccess:
     async def start(self) -> None:
         """Reads the keys and what they have used."""
         await self.snapshot.start()
-        self.metrics.key_snapshot_age.set_function(lambda: self.snapshot.age_seconds)
+        self.metrics.access.key_snapshot_age.set_function(lambda: self.snapshot.age_seconds)
         await self.recorder.start(is_store_away=self.snapshot.is_away)
         await self.gauges.start()
 
@@ -82,11 +82,11 @@ class KeyAccess:
 
 
 def build_key_access(auth: AuthSettings, usage: UsageSettings, store: StoreSettings, metrics: Metrics) -> KeyAccess:
-    database = Database(store, on_dropped=metrics.store_connections_dropped.inc)
+    database = Database(store, on_dropped=metrics.access.store_connections_dropped.inc)
     keys, usage_store = KeyStore(database), UsageStore(database)
     # A file of SQLite's is on this machine, and is unavailable with the disk that a snapshot would be on.
     is_kept = auth.snapshot_on_disk and database.identity
     file = SnapshotFile(store.folder, database.identity) if is_kept else None
-    outage = StoreOutage("key_store", hint=OUTAGE_HINT, show=metrics.key_store_up.set)
+    outage = StoreOutage("key_store", hint=OUTAGE_HINT, show=metrics.access.key_store_up.set)
     key_snapshot, recorder = KeySnapshot(auth, keys, outage=outage, file=file), UsageRecorder(usage_store, usage, metrics=metrics)
     return KeyAccess(keys, key_snapshot, usage_store, recorder, KeyGauges(key_snapshot, recorder, metrics), metrics)

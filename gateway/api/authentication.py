@@ -29,7 +29,7 @@ class Authentication(AbstractAuthenticationMiddleware):
         try:
             caller = await self.access.authenticate(partial(read_key, connection.scope))
         except GatewayError as error:
-            self.metrics.auth_failures.labels(error.outcome).inc()
+            self.metrics.access.auth_failures.labels(error.outcome).inc()
             raise
         record_of(connection.scope).caller = caller.public_id
         return AuthenticationResult(user=caller, auth=None)

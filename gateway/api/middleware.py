@@ -96,7 +96,7 @@ class Edge:
                 message["body"] = b""
             await send(message)
 
-        self.metrics.http_in_flight.inc()
+        self.metrics.http.in_flight.inc()
         try:
             self.refuse(scope)
             preflight = self.cors.preflight_headers(record.method, sent)
@@ -111,7 +111,7 @@ class Edge:
             if not record.status:
                 await self.fail(InternalError(record.request_id), record, send_with_headers)
         finally:
-            self.metrics.http_in_flight.dec()
+            self.metrics.http.in_flight.dec()
             self.finish(scope, record)
 
     async def pass_on(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
@@ -129,7 +129,7 @@ class Edge:
             if self.is_draining():
                 raise Overloaded("It is shutting down.")
             if refusal := scope["state"].get("no_place"):
-                self.metrics.connections_cut.labels(refusal).inc()
+                self.metrics.http.connections_cut.labels(refusal).inc()
                 raise too_many(refusal)
         num_bytes = len(scope["raw_path"]) + len(scope["query_string"])
         if num_bytes + sum(len(name) + len(value) for name, value in scope["headers"]) > self.settings.max_header_bytes:
@@ -156,12 +156,12 @@ class Edge:
     def finish(self, scope: HTTPScope, record: RequestRecord) -> None:
         method = record.method if record.method in METHODS else "other"
         route = str(scope.get("path_template") or (scope["path"] if scope["path"] in self.paths else "unmatched"))
-        self.metrics.record_response(route, method, str(record.status), seconds=record.seconds)
+        self.metrics.http.record_response(route, method, str(record.status), seconds=record.seconds)
         if (route, method) == EMBEDDINGS:
-            self.metrics.request_outcome(record.model or "unknown", record.outcome)
+            self.metrics.models.record_outcome(record.model or "unknown", record.outcome)
             self.tell_key(record)
         if record.status == Unavailable.status and record.outcome != "ok":  # a probe that says no refuses nobody
-            self.metrics.rejections.labels(record.outcome).inc()
+            self.metrics.http.rejections.labels(record.outcome).inc()
         write = log.debug if route in QUIET else log.info
         if route in QUIET or record.caller is not None or self.sampler.has_room(record.outcome):
             write("request", method=method, route=route, **record.line())
@@ -171,7 +171,7 @@ class Edge:
         """Of whom it was, and whether that key's terms or want of room refused it."""
         if record.caller is None:
             return
-        key = self.metrics.of_key(record.caller)
+        key = self.metrics.access.of_key(record.caller)
         key.requests.inc()
         if record.status in REFUSALS or record.outcome == RequestExceedsLimit.code:
             key.refusals_of(record.outcome).inc()

@@ -47,6 +47,7 @@ class RayEmbedder:
         self.name = context.name
         self.limits = context.limits
         self.metrics = context.metrics
+        self.cluster_metrics = context.metrics.of_cluster()
         self.state = Health("loading", "not started")
         self.pool = ThreadPoolExecutor(TOKENIZER_THREADS, thread_name_prefix=f"tokenizer-{self.name}")
         self.description: Description | None = None
@@ -81,7 +82,7 @@ class RayEmbedder:
         """Called every second, and when the Ray client ends."""
         if self.is_closed:
             return
-        self.metrics.set_cluster(news.replicas, is_up=news.is_up)
+        self.cluster_metrics.set_status(news.replicas, is_up=news.is_up)
         detail = news.detail
         if news.is_up and self.description is None:
             return  # its card comes first
@@ -96,7 +97,7 @@ class RayEmbedder:
         """Nobody starts Ray clients any more, which only a restart mends. Who waits for the first replica is told."""
         if self.is_closed:
             return
-        self.metrics.set_cluster({}, is_up=False)
+        self.cluster_metrics.set_status({}, is_up=False)
         self.set_health(Health("failed", "its client process is no longer looked after", dead_parts=(self.client.background.name,)))
         if self.replica_info is not None and not self.replica_info.done():
             self.replica_info.set_exception(OperatorError(f"models[{self.name}]: its client process is no longer looked after"))
@@ -142,7 +143,7 @@ class RayEmbedder:
 
     async def embed(self, prepared: Prepared[PackedInputs]) -> Vectors:
         """One replica's work; where it was lost in the middle of it, one more's, if there is time."""
-        with self.metrics.cluster_call():
+        with self.cluster_metrics.call():
             answer, payload = await self.attempt(prepared)
             if isinstance(answer, EmbedRefusal) and answer.code in RETRIED:
                 await self.wait_for_replica(prepared.inputs)
@@ -170,7 +171,7 @@ class RayEmbedder:
             answer, payload = await self.client.call(call, load.packed.data.cast("B"))
             outcome = "ok" if isinstance(answer, EmbedResult) else answer.code
         finally:
-            self.metrics.record_cluster_call(outcome)
+            self.cluster_metrics.record_call(outcome)
         return answer, payload
 
     async def wait_for_replica(self, inputs: Inputs) -> None:

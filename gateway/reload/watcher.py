@@ -36,7 +36,7 @@ class ConfigWatcher:
         self.renew = renew
         self.metrics = metrics
         self.is_wanted = asyncio.Event()
-        metrics.config_loaded_at.set_to_current_time()
+        metrics.process.config_loaded_at.set_to_current_time()
 
     async def watch(self) -> None:
         """For ever. What is asked for during a reload is one more, after it."""
@@ -65,8 +65,8 @@ class ConfigWatcher:
             reason = {"reason": str(result)} if is_told else {"exc_info": result}
             log.error("configuration_refused", **reason, hint="nothing has changed: the former one stays in effect")
         is_refused = isinstance(result, BaseException)
-        self.metrics.config_is_accepted.set(not is_refused)
-        self.metrics.config_reloads.labels("refused" if is_refused else result).inc()
+        self.metrics.process.config_is_accepted.set(not is_refused)
+        self.metrics.process.config_reloads.labels("refused" if is_refused else result).inc()
 
     async def load_config(self) -> str:
         config = await asyncio.to_thread(self.source.read)
@@ -76,7 +76,7 @@ class ConfigWatcher:
             return "unchanged"
         refuse_fixed(before, config)
         await self.renew(config)
-        self.metrics.config_loaded_at.set_to_current_time()
+        self.metrics.process.config_loaded_at.set_to_current_time()
         log.info("configuration_loaded", models=[row.name for row in config.models])
         return "loaded"
 

@@ -61,7 +61,7 @@ class ConnectionTable:
         self.by_address: dict[str, AddressGroup] = {}
         self.max_connections = settings.max_connections
         self.configure(settings)
-        metrics.open_connections_of(active=lambda: self.num_open - self.num_waiting, waiting=lambda: self.num_waiting)
+        metrics.http.open_connections_of(active=lambda: self.num_open - self.num_waiting, waiting=lambda: self.num_waiting)
 
     @property
     def max_connections(self) -> int:
@@ -70,7 +70,7 @@ class ConnectionTable:
     @max_connections.setter
     def max_connections(self, number: int) -> None:
         self._max_connections = number
-        self.metrics.max_connections.set(number)
+        self.metrics.http.max_connections.set(number)
 
     def configure(self, settings: ServerSettings) -> None:
         """What may change while connections are open."""

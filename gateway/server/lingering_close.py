@@ -32,7 +32,7 @@ class LingeringConnections:
         self.max_seconds = max_seconds
         self.silence_seconds = silence_seconds
         self.connections: dict[LingeringConnection, None] = {}
-        metrics.open_connections.labels("lingering").set_function(lambda: len(self.connections))
+        metrics.http.open_connections.labels("lingering").set_function(lambda: len(self.connections))
 
     def add(self, transport: asyncio.Transport) -> None:
         """Half-closes it. Everything written must have been sent; whoever read from it until now hears of it no more."""

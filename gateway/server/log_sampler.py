@@ -31,7 +31,7 @@ class LogSampler:
         self.num_lines[kind] += 1
         if self.num_lines[kind] <= MAX_LINES:
             return True
-        self.metrics.log_lines_left_out.labels(kind).inc()
+        self.metrics.process.log_lines_left_out.labels(kind).inc()
         return False
 
     def end_window(self) -> None:

@@ -13,4 +13,4 @@ async def watch_loop_lag(metrics: Metrics) -> None:
     while True:
         due = loop.time() + INTERVAL_SECONDS
         await asyncio.sleep(INTERVAL_SECONDS)
-        metrics.loop_lag.set(max(0.0, loop.time() - due))
+        metrics.process.loop_lag.set(max(0.0, loop.time() - due))

@@ -139,7 +139,7 @@ class HTTPProtocol(HttpToolsProtocol):
         if self.is_in_head:
             self.refuse(too_many("server_overloaded"), "made_room")
         else:
-            self.metrics.connections_cut.labels("made_room").inc()
+            self.metrics.http.connections_cut.labels("made_room").inc()
             self.transport.close()
 
     def data_received(self, data: bytes) -> None:
@@ -233,7 +233,7 @@ class HTTPProtocol(HttpToolsProtocol):
 
     def refuse(self, error: GatewayError, reason: str | None = None) -> None:
         """`reason` is what is counted, where that is not the error's own code."""
-        self.metrics.connections_cut.labels(reason or error.outcome).inc()
+        self.metrics.http.connections_cut.labels(reason or error.outcome).inc()
         answer = self.render_error(error)
         if self.sampler.has_room(error.outcome):
             log.info("connection_refused", request_id=answer.request_id, status=error.status, code=error.outcome, client=self.peer)
@@ -310,7 +310,7 @@ class HTTPProtocol(HttpToolsProtocol):
             self.read_timer = None
 
     def abort(self, reason: str) -> None:
-        self.metrics.connections_cut.labels(reason).inc()
+        self.metrics.http.connections_cut.labels(reason).inc()
         self.forget_reader()
         self.transport.abort()
 

@@ -36,11 +36,11 @@ def build_store(settings: LimitSettings, metrics: Metrics) -> RateLimitStore:
     from gateway.access.limits.redis_store import RedisRateLimitStore  # noqa: PLC0415
 
     address = address_of(secret_value(settings.redis_url))
-    outage = StoreOutage("limiter", hint=WITHOUT_REDIS[settings.on_limiter_failure], show=metrics.limiter_up.set)
+    outage = StoreOutage("limiter", hint=WITHOUT_REDIS[settings.on_limiter_failure], show=metrics.access.limiter_up.set)
     shared = RedisRateLimitStore(address, timeout_seconds=settings.redis_timeout_seconds, told=outage)
     if settings.on_limiter_failure != "local":
         return shared
-    return FallbackRateLimitStore(shared, LocalRateLimitStore(), on_local=metrics.limiter_failures.labels("local").inc)
+    return FallbackRateLimitStore(shared, LocalRateLimitStore(), on_local=metrics.access.limiter_failures.labels("local").inc)
 
 
 def store_key(settings: LimitSettings) -> object:

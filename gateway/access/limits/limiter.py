@@ -73,7 +73,7 @@ class Limiter:
             return await asked
         except RateLimitStoreUnavailable:
             may_pass = self.settings.on_limiter_failure != "deny"
-            self.metrics.limiter_failures.labels("allowed" if may_pass else "denied").inc()
+            self.metrics.access.limiter_failures.labels("allowed" if may_pass else "denied").inc()
             if not may_pass:
                 raise LimiterUnavailable from None
             return None
@@ -130,7 +130,7 @@ class RateLimitLease:
         except BaseException as error:
             self.end_turn()
             if isinstance(error, RateLimited) and (self.state is None or self.state.refused == "concurrency"):
-                self.limiter.metrics.limited.labels("concurrency").inc()
+                self.limiter.metrics.access.limited.labels("concurrency").inc()
                 await self.read_state()
             raise
         self.started_at = self.limiter.queue.clock()
@@ -190,7 +190,7 @@ class RateLimitLease:
         if not num_tokens:
             return
         if num_tokens > rate.max_cost:
-            self.limiter.metrics.limited.labels("tokens").inc()
+            self.limiter.metrics.access.limited.labels("tokens").inc()
             raise RequestExceedsLimit(num_tokens, max_tokens=rate.max_cost, per_minute=rate.per_minute).after(num_tokens=num_tokens)
         asked = self.limiter.store.charge(self.caller.public_id, self.limits, num_tokens)
         if self.caller.public_id in self.limiter.refused:
@@ -208,7 +208,7 @@ class RateLimitLease:
             return
         if state.refused is not None:
             if state.refused != "concurrency":  # asked again and again, and counted once
-                self.limiter.metrics.limited.labels(state.refused).inc()
+                self.limiter.metrics.access.limited.labels(state.refused).inc()
             raise self.refusal(state, needed)
         self.charged = Cost(self.charged.requests + cost.requests, self.charged.tokens + cost.tokens)
 

@@ -57,8 +57,8 @@ class KeyGauges:
     async def update(self) -> None:
         """Shows the keys that matter now; a key that no longer does loses its series."""
         keys, spent, now = self.key_snapshot.stored, dict(self.recorder.spent), self.wall_clock()
-        self.metrics.show_by_key(self.metrics.key_budget_used, await self.worker.run(budgets_used, keys, spent, now))
-        self.metrics.show_by_key(self.metrics.key_expires_at, await self.worker.run(expiries, keys, now))
+        self.metrics.access.show_by_key(self.metrics.access.key_budget_used, await self.worker.run(budgets_used, keys, spent, now))
+        self.metrics.access.show_by_key(self.metrics.access.key_expires_at, await self.worker.run(expiries, keys, now))
 
     async def close(self) -> None:
         await self.background.close()

@@ -116,7 +116,7 @@ class UsageRecorder:
         now = self.wall_clock()
         hour = int(now // HOUR_SECONDS)
         self.add_pending((caller.public_id, model, hour), Counts(1, num_inputs, num_tokens, num_cached_tokens))
-        self.metrics.of_key(caller.public_id).tokens.inc(num_tokens)
+        self.metrics.access.of_key(caller.public_id).tokens.inc(num_tokens)
         if caller.allowance.token_budget is not None:
             self.active[caller.public_id] = now
             for span in BUDGET_SPANS:
@@ -141,7 +141,7 @@ class UsageRecorder:
             self.pending[place] = counts
         else:
             self.num_lost += 1
-            self.metrics.usage_rows_lost.inc()
+            self.metrics.access.usage_rows_lost.inc()
 
     @property
     def num_unwritten(self) -> int:
@@ -182,7 +182,7 @@ class UsageRecorder:
                 self.sent, self.pending = Batch(self.number, self.pending), {}
                 await self.send()
         finally:
-            self.metrics.usage_pending_rows.set(self.num_unwritten)
+            self.metrics.access.usage_pending_rows.set(self.num_unwritten)
 
     async def send(self) -> None:
         batch, periods, keys = self.sent, self.periods(), list(self.active)
@@ -238,7 +238,7 @@ class UsageRecorder:
         lost = [*self.pending.values(), *(self.sent.counts.values() if self.sent else ())]
         if lost:
             tokens = sum(counts.num_tokens for counts in lost)
-            self.metrics.usage_rows_lost.inc(len(lost))
+            self.metrics.access.usage_rows_lost.inc(len(lost))
             log.error("usage_lost", reason="the store cannot be written", rows=len(lost), tokens=tokens)
         self.worker.close()
 

@@ -41,7 +41,7 @@ class Figures:
         """Somebody looks: points are taken from now on, until nobody has looked for as long as they are kept."""
         self.looked_at = self.clock()
         if not self.background.is_running:
-            self.metrics.background_restarts.labels("live-figures").inc(self.background.death is not None)
+            self.metrics.process.background_restarts.labels("live-figures").inc(self.background.death is not None)
             self.readings.clear()
             self.background.start()
 

@@ -64,7 +64,7 @@ async def asked(group, *texts, seconds=BOUND_SECONDS):
 
 
 def answered(metrics):
-    samples = metrics.group_requests.collect()[0].samples
+    samples = metrics.models.group_requests.collect()[0].samples
     return {(each.labels["member"], each.labels["outcome"]): each.value for each in samples}
 
 

@@ -91,7 +91,7 @@ class Running:
         await self.gateway.watcher.reload()
 
     def results(self):
-        counter = self.gateway.metrics.config_reloads
+        counter = self.gateway.metrics.process.config_reloads
         return {result: counter.labels(result)._value.get() for result in ("loaded", "unchanged", "refused")}
 
     async def post(self, text="hello", *, model="m", **fields):

@@ -71,7 +71,7 @@ async def test_a_file_that_goes_and_comes_again_is_loaded_when_it_is_there(start
 
 async def test_a_gauge_says_that_the_file_that_stands_there_is_refused_until_one_is_accepted(started):
     async with started(ROW) as running:
-        accepted = running.gateway.metrics.config_is_accepted._value.get
+        accepted = running.gateway.metrics.process.config_is_accepted._value.get
         assert accepted() == 1
         running.write("models = 3")
         await running.reload()

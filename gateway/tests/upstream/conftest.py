@@ -53,3 +53,9 @@ def inputs(*texts, seconds=SECONDS, **fields):
 
 async def embedded(remote, *texts, **fields):
     return await remote.embed(await remote.prepare(inputs(*texts, **fields)))
+
+
+def value_of(remote, name, **labels):
+    """Of a metric of upstreams, as /metrics has it; None where it has no such labels."""
+    found = (each for family in vars(remote.metrics.families).values() for each in family.collect())
+    return next((each.value for family in found for each in family.samples if (each.name, each.labels) == (name, labels)), None)

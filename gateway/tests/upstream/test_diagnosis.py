@@ -16,7 +16,7 @@ from gateway.embedding.embedder import Inputs
 from gateway.errors import GatewayError, InputTooLong, Unembeddable, UpstreamError, UpstreamUnavailable
 from gateway.testing import upstream_server as standin
 from gateway.testing.upstream_server import Said, Standin
-from gateway.tests.upstream.conftest import embedded, inputs, over, started
+from gateway.tests.upstream.conftest import embedded, inputs, over, started, value_of
 from gateway.upstream.refusal import NEVER_OF_INPUTS
 
 pytestmark = pytest.mark.timeout(120)
@@ -146,8 +146,7 @@ async def test_how_many_inputs_it_takes_is_found_out_and_never_met_again(most, s
         [told] = [each for each in logs if each["event"] == "upstream_limit_learned"]
         assert (told["setting"], told["value"], told["log_level"]) == ("max_inputs", most, "warning")
         assert f"max_inputs = {most}" in told["hint"]
-        value = remote.metrics.metrics.registry.get_sample_value
-        assert value("gateway_upstream_learned_limit", {"upstream": "m", "setting": "max_inputs"}) == most
+        assert value_of(remote, "gateway_upstream_learned_limit", upstream="m", setting="max_inputs") == most
         server.requests.clear()
         right(await embedded(remote, *texts), texts)
         assert len(server.requests) == math.ceil(200 / most)

@@ -18,7 +18,7 @@ from gateway.errors import DeadlinePassed, InputTooLong, OperatorError, Overload
 from gateway.metrics import Metrics
 from gateway.testing import upstream_server as standin
 from gateway.testing.upstream_server import Said, Standin
-from gateway.tests.upstream.conftest import embedded, over, started
+from gateway.tests.upstream.conftest import embedded, over, started, value_of
 
 pytestmark = pytest.mark.timeout(60)
 BOUND_SECONDS = 15
@@ -51,7 +51,7 @@ def sent(server, text="a"):
 
 
 def counted(remote, name, **labels):
-    return remote.metrics.metrics.registry.get_sample_value(name, {"upstream": "m", **labels}) or 0
+    return value_of(remote, name, upstream="m", **labels) or 0
 
 
 HTML = Said(502, b"<html><head><title>502 Bad Gateway</title></head></html>", {"content-type": "text/html"})

@@ -17,7 +17,7 @@ from sentence_transformers import SentenceTransformer
 
 from gateway.engine.weights import folder_of
 from gateway.errors import OperatorError
-from gateway.tests.upstream.conftest import built, embedded
+from gateway.tests.upstream.conftest import built, embedded, value_of
 
 PROGRAM = Path(__file__).parents[3] / ".venv-peers" / "bin" / "infinity_emb"
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -90,7 +90,7 @@ async def test_it_gives_bytes_and_counts_characters_which_is_not_believed(remote
     assert remote.client.as_base64
     vectors = await embedded(remote, *TEXTS)
     assert sum(vectors.token_counts) < sum(map(len, TEXTS)) / 2
-    assert remote.metrics.metrics.registry.get_sample_value("gateway_estimated_tokens_total", {"model": "m"}) > 0
+    assert value_of(remote, "gateway_estimated_tokens_total", model="m") > 0
 
 
 async def test_more_than_it_takes_is_cut_by_what_it_says(infinity, monkeypatch):

@@ -37,7 +37,7 @@ def points(figures):
 def test_rates_are_what_was_counted_over_the_time_that_passed(figures, metrics, clock):
     for _ in range(6):
         metrics.of_model("m").record_embedding([10, 20], {})
-        metrics.request_outcome("m", "ok")
+        metrics.models.record_outcome("m", "ok")
     metrics.of_model("n").record_embedding([30], {})
     clock.advance(2)
     figures.take()
@@ -55,8 +55,8 @@ def test_rates_are_made_of_the_last_ten_seconds(figures, metrics, clock):
 
 def test_times_are_told_by_stage_and_only_of_stages_that_were_passed(figures, metrics, clock):
     metrics.of_model("m").record_embedding([1], {"tokenize": 0.0004, "compute": 0.02})
-    metrics.record_response("/v1/embeddings", "POST", "200", seconds=0.03)
-    metrics.record_response("/", "GET", "200", seconds=200)
+    metrics.http.record_response("/v1/embeddings", "POST", "200", seconds=0.03)
+    metrics.http.record_response("/", "GET", "200", seconds=200)
     clock.advance(2)
     figures.take()
     (point,) = points(figures)
@@ -91,8 +91,8 @@ def test_where_nothing_happened_there_is_nothing_to_share(figures, clock):
 
 
 def test_refusals_are_told_by_reason_once(figures, metrics, clock):
-    metrics.rejections.labels("server_overloaded").inc(3)
-    metrics.auth_failures.labels("invalid_api_key").inc()
+    metrics.http.rejections.labels("server_overloaded").inc(3)
+    metrics.access.auth_failures.labels("invalid_api_key").inc()
     for _ in range(2):
         clock.advance(2)
         figures.take()
@@ -100,7 +100,7 @@ def test_refusals_are_told_by_reason_once(figures, metrics, clock):
 
 
 def test_upstreams_are_told(figures, metrics, clock):
-    asked, state = metrics.upstream_requests, metrics.upstream_up
+    asked, state = metrics.upstreams.requests, metrics.upstreams.up
     for name, up in (("a", 1), ("b", 0)):
         state.labels(name).set(up)
         asked.labels(name, "ok")

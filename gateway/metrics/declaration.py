@@ -1,0 +1,22 @@
+"""How a metric is declared, and the buckets of the histograms. Durations are in seconds, sizes in bytes or tokens."""
+
+from functools import partial
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+TOKENS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+RATIOS = (1.0, 1.05, 1.1, 1.15, 1.2, 1.3, 1.5, 2, 4)
+
+
+class MetricDeclaration:
+    """Declares counters, gauges and histograms in one registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.count = partial(Counter, registry=registry)
+        self.gauge = partial(Gauge, registry=registry)
+        self.histogram = partial(Histogram, registry=registry)

@@ -1,0 +1,160 @@
+"""Models: requests, inputs, batches, queues, the cache, groups. `model` is a configured model's name or "unknown"."""
+
+from functools import cache, partial
+
+from gateway.metrics.cluster import ClusterFamilies, ClusterMetrics
+from gateway.metrics.declaration import COUNTS, RATIOS, SECONDS, TOKENS, MetricDeclaration
+from gateway.metrics.process import ProcessMetrics
+from gateway.metrics.upstream import UpstreamFamilies, UpstreamMetrics
+
+MODEL_INFO = ["model", "source", "runtime", "device", "precision", "dimensions", "fingerprint"]
+LOOKUP_RESULTS = ("hit", "miss", "joined", "repeated")
+
+
+class ModelFamilies:
+    """The metrics of all models, by model."""
+
+    def __init__(self, declare: MetricDeclaration) -> None:
+        model = ["model"]
+        self.requests = declare.count(
+            "gateway_requests_total",
+            "Embedding requests; outcome is ok, client_gone or an error's code.",
+            ["model", "outcome"],
+        )
+        self.stage_seconds = declare.histogram(
+            "gateway_stage_duration_seconds", "What a request's time went to.", ["model", "stage"], buckets=SECONDS
+        )
+        self.inputs = declare.count("gateway_inputs_total", "Inputs embedded.", model)
+        self.input_tokens_total = declare.count("gateway_input_tokens_total", "Tokens embedded, as charged.", model)
+        # Not gateway_input_tokens: OpenMetrics cannot hold that beside the counter of that name with _total.
+        self.input_tokens = declare.histogram("gateway_input_length_tokens", "Tokens an input.", model, buckets=TOKENS)
+        self.batch_inputs = declare.histogram("gateway_batch_inputs", "Texts a batch.", model, buckets=COUNTS)
+        self.batch_tokens = declare.histogram("gateway_batch_tokens", "Tokens a batch, padding included.", model, buckets=TOKENS)
+        self.batch_padding = declare.histogram(
+            "gateway_batch_padding_ratio", "Padded tokens over real tokens of a batch.", model, buckets=RATIOS
+        )
+        self.max_batch_tokens = declare.gauge(
+            "gateway_max_batch_tokens", "Tokens a batch may hold; fewer than at first once a device ran out of memory.", model
+        )
+        self.queue_inputs = declare.gauge("gateway_queue_inputs", "Texts waiting for a batch.", model)
+        self.queue_tokens = declare.gauge("gateway_queue_tokens", "Tokens waiting for a batch.", model)
+        self.backlog_seconds = declare.gauge(
+            "gateway_backlog_seconds",
+            "Waiting tokens over the measured tokens a second: the autoscaling signal.",
+            model,
+        )
+        self.cache_lookups = declare.count(
+            "gateway_cache_lookups_total", "Inputs looked up; result is hit, miss, joined or repeated.", ["model", "result"]
+        )
+        self.cache_bytes = declare.gauge("gateway_cache_bytes", "Memory held by cached vectors.")
+        self.fidelity = declare.gauge(
+            "gateway_model_fidelity_cosine", "The worst cosine to sentence-transformers in float32 over the probe texts.", model
+        )
+        self.device_restarts = declare.count("gateway_device_restarts_total", "Device threads that died and were replaced.", model)
+        self.group_requests = declare.count(
+            "gateway_group_requests_total",
+            "Requests a member of a group was asked; outcome is ok or an error's code.",
+            ["model", "member", "outcome"],
+        )
+        self.group_fallbacks = declare.count(
+            "gateway_group_fallbacks_total", "Requests that another member than a group's first one served.", ["model"]
+        )
+        self.model_info = declare.gauge("gateway_model_info", "1 for each loaded model.", MODEL_INFO)
+        self.requests_of = cache(self.requests.labels)  # their values are bounded, so are these
+
+    def record_outcome(self, model: str, outcome: str) -> None:
+        """An embedding request ended, well or not."""
+        self.requests_of(model, outcome).inc()
+
+
+class ModelMetrics:
+    """A model's own metrics, their labels looked up once."""
+
+    def __init__(
+        self, name: str, families: ModelFamilies, *, upstreams: UpstreamFamilies, clusters: ClusterFamilies, process: ProcessMetrics
+    ) -> None:
+        self.name = name
+        self.upstreams = upstreams
+        self.clusters = clusters
+        self.process = process
+        # Only the stages this model has: twenty lines of a scrape each.
+        self.stage_seconds_of = cache(partial(families.stage_seconds.labels, name))
+        self.inputs = families.inputs.labels(name)
+        self.input_tokens_total = families.input_tokens_total.labels(name)
+        self.input_tokens = families.input_tokens.labels(name)
+        self.batch_inputs = families.batch_inputs.labels(name)
+        self.batch_tokens = families.batch_tokens.labels(name)
+        self.batch_padding = families.batch_padding.labels(name)
+        self.max_batch_tokens = families.max_batch_tokens.labels(name)
+        self.queue_inputs = families.queue_inputs.labels(name)
+        self.queue_tokens = families.queue_tokens.labels(name)
+        self.backlog_seconds = families.backlog_seconds.labels(name)
+        self.device_restarts = families.device_restarts.labels(name)
+        self.lookups = {result: families.cache_lookups.labels(name, result) for result in LOOKUP_RESULTS}
+        self.fidelity = families.fidelity
+        self.info = families.model_info
+        self.group_requests = families.group_requests
+        self.group_fallbacks = families.group_fallbacks
+        self.shown: tuple[str, ...] | None = None  # the labels of this model's row in `info`
+
+    def of_upstream(self) -> UpstreamMetrics:
+        """For a model that another server embeds; it is called the same there."""
+        return UpstreamMetrics(self.name, self.upstreams)
+
+    def of_cluster(self) -> ClusterMetrics:
+        """For a model that a cluster embeds."""
+        return ClusterMetrics(self.name, self.clusters)
+
+    def record_load(self, *, fidelity: float | None, **labels: str) -> None:
+        """The model can serve. `labels` are those of MODEL_INFO beside `model`; a fidelity nobody measured is not shown."""
+        self.forget()
+        self.shown = (self.name, *(labels[name] for name in MODEL_INFO[1:]))
+        self.info.labels(*self.shown).set(1)
+        if fidelity is not None:
+            self.fidelity.labels(self.name).set(fidelity)
+
+    def forget(self) -> None:
+        """It is no longer what it was. What was counted of it stays."""
+        if self.shown is not None:
+            self.info.remove(*self.shown)
+            self.shown = None
+        self.fidelity.remove_by_labels({"model": self.name})
+
+    def record_member(self, member: str, outcome: str) -> None:
+        """A member of this group was asked. `outcome` is "ok" or an error's code."""
+        self.group_requests.labels(self.name, member, outcome).inc()
+
+    def record_member_served(self, member: str, *, is_first: bool) -> None:
+        """A member's vectors went out. Of one that is not the first, whoever runs it pays for a fallback."""
+        self.record_member(member, "ok")
+        self.group_fallbacks.labels(self.name).inc(not is_first)
+
+    def record_restart(self, task: str) -> None:
+        """Background work of this kind died, and was begun anew."""
+        self.process.background_restarts.labels(task).inc()
+
+    def record_lookups(self, **results: int) -> None:
+        """So many inputs had each of LOOKUP_RESULTS."""
+        for result, num_inputs in results.items():
+            if num_inputs:
+                self.lookups[result].inc(num_inputs)
+
+    def record_embedding(self, token_counts: list[int], stages: dict[str, float]) -> None:
+        """One request's inputs were embedded."""
+        self.inputs.inc(len(token_counts))
+        self.input_tokens_total.inc(sum(token_counts))
+        for count in token_counts:
+            self.input_tokens.observe(count)
+        for stage, seconds in stages.items():
+            self.stage_seconds_of(stage).observe(seconds)
+
+    def record_batch(self, *, num_inputs: int, padded_tokens: int, real_tokens: int) -> None:
+        """One batch ran on the device."""
+        self.batch_inputs.observe(num_inputs)
+        self.batch_tokens.observe(padded_tokens)
+        self.batch_padding.observe(padded_tokens / real_tokens)
+
+    def set_queue(self, *, num_inputs: int, num_tokens: int, backlog_seconds: float) -> None:
+        self.queue_inputs.set(num_inputs)
+        self.queue_tokens.set(num_tokens)
+        self.backlog_seconds.set(backlog_seconds)
