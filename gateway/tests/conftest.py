@@ -1,7 +1,8 @@
-"""What holds for every test: the logging a process begins with, one PostgreSQL, and a skip where a program is not installed."""
+"""What holds for every test: signals and logging as a process begins with them, one PostgreSQL, a skip without a program."""
 
 import logging
 import os
+import signal
 import threading
 
 import pytest
@@ -9,6 +10,13 @@ import structlog
 
 from gateway.testing import postgres as postgres_server
 from gateway.testing.programs import NotInstalled
+
+# A shell's background job ignores SIGINT, one under nohup SIGHUP. Children inherit that: what a test sends them would do nothing.
+ENDING = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+if threading.current_thread() is threading.main_thread():
+    for number, usual in ENDING.items():
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 @pytest.fixture(autouse=True)

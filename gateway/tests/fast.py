@@ -1,6 +1,6 @@
 """`pytest -p gateway.tests.fast`: the tests that start no process and load no network, for `make test-fast`.
 
-Nothing is marked by hand. Tests of commands and of processes are not collected; of the others, whatever starts a process or
+Nothing is marked by hand. Files about commands and processes are not collected; of the others, whatever test starts a process or
 imports a library of networks is skipped, the moment it does.
 """
 
@@ -13,7 +13,8 @@ from hypothesis import settings
 
 PROCESSES = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn"}
 NETWORKS = {"torch", "transformers", "sentence_transformers", "openvino", "ray"}  # some ten seconds each, before the first test
-COMMANDS = re.compile(r"^import subprocess$|^from gateway\.tests\.cli\.conftest import ", flags=re.MULTILINE)
+STARTS = re.compile(r"sys\.executable|^import subprocess$|^from gateway\.tests\.cli\.conftest import ", flags=re.MULTILINE)
+ROOMS_OF_PROCESSES = {"cli", "cluster"}  # where a process that cannot be started is told of, or started again
 
 settings.register_profile("fast", max_examples=20)  # of 100
 
@@ -21,8 +22,8 @@ settings.register_profile("fast", max_examples=20)  # of 100
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     if collection_path.name == "processes":
         return True
-    if collection_path.parent.name == "cli" and collection_path.suffix == ".py":
-        return COMMANDS.search(collection_path.read_text(encoding="utf-8")) is not None or None
+    if collection_path.parent.name in ROOMS_OF_PROCESSES and collection_path.suffix == ".py":
+        return STARTS.search(collection_path.read_text(encoding="utf-8")) is not None or None
     return None
 
 
