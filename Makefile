@@ -40,10 +40,10 @@ run: $(VENV)/.gateway ## Start a gateway with all-MiniLM-L6-v2 on http://127.0.0
 
 test: $(VENV)/.dev $(if $(ROOM),,compat-setup) ## Run all tests: the rooms', a Ray cluster's, then real clients. One room's: make test ROOM=access
 ifneq ($(ROOM),)
-	$(BIN)/python -m pytest -m 'cluster or not cluster' gateway/tests/$(ROOM)
+	$(BIN)/python -m pytest -m '' gateway/tests/$(ROOM)
 else
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
-	$(BIN)/python -m pytest -m cluster gateway/tests/cluster
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m 'not cluster and not alone'
+	$(BIN)/python -m pytest -m 'cluster or alone' gateway/tests/processes gateway/tests/cluster
 	$(COMPAT_PYTEST) compat_tests
 endif
 

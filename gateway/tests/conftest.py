@@ -35,6 +35,17 @@ def postgres():
     yield from postgres_server.running()
 
 
+LONGEST_FIRST = ("processes", "engine", "cli", "api")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """xdist's processes take file after file: with the rooms that take minutes last, one of them would work and the others wait."""
+    if hasattr(config, "workerinput"):
+        items.sort(
+            key=lambda item: next((at for at, room in enumerate(LONGEST_FIRST) if room in item.path.parts), len(LONGEST_FIRST))
+        )
+
+
 def skip_without_program():
     """A test whose program is not installed is skipped; where CI=true it fails."""
     try:

@@ -36,6 +36,7 @@ def started(*options):
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(240)
 def test_callers_and_operators_see_what_is_promised_while_the_network_fails(able):
     with started("--short") as process:
