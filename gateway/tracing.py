@@ -133,7 +133,7 @@ class RequestSpan:
             span.end()
 
     def end(self, name: str, *, status: int, error: str | None, attributes: Attributes) -> None:
-        """`error` is a code of errors.py, None where all went well. The response has been sent, or its client has left."""
+        """`error` is a code of gateway/errors/, None where all went well. The response has been sent, or its client has left."""
         self.span.update_name(name)
         self.span.set_attributes({**without_none(attributes), "http.response.status_code": status})
         if error is not None:

@@ -1,4 +1,4 @@
-"""Every failure, translated to a response in one place. The shape is OpenAI's (`gateway/errors.py`)."""
+"""Every failure, translated to a response in one place. The shape is OpenAI's (`gateway/errors/`)."""
 
 import orjson
 from litestar import Request, Response

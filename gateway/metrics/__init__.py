@@ -1,7 +1,7 @@
 """Every metric, told once, by what it is of: its name, its labels, its meaning. Durations are in seconds, sizes in bytes or tokens.
 
 Labels are bounded whatever clients send: `model` is a configured model's name or "unknown", `route` a route's template or
-"unmatched", `code` a code of errors.py.
+"unmatched", `code` a code of gateway/errors/.
 
 metrics      all of them, and the text that Prometheus reads
 http         what was asked, and the connections

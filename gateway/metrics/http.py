@@ -1,4 +1,4 @@
-"""HTTP, and the connections below it. `route` is a route's template or "unmatched", `reason` a code of errors.py."""
+"""HTTP, and the connections below it. `route` is a route's template or "unmatched", `reason` a code of gateway/errors/."""
 
 from collections.abc import Callable
 from functools import cache

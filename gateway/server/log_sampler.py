@@ -16,7 +16,7 @@ log = get_logger()
 
 
 class LogSampler:
-    """`kind` is a code of errors.py, or "ok": so there are few. Used on the event loop alone."""
+    """`kind` is a code of gateway/errors/, or "ok": so there are few. Used on the event loop alone."""
 
     def __init__(self, metrics: Metrics, *, window_seconds: float = WINDOW_SECONDS) -> None:
         self.metrics = metrics

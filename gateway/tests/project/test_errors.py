@@ -1,4 +1,4 @@
-"""The tree in the docstring of errors.py is the tree of its classes."""
+"""The tree in the docstring of gateway/errors/ is the tree of its classes."""
 
 import re
 
@@ -11,7 +11,7 @@ LINE = re.compile(r"^(?P<branch>[ │├└─]+)(?P<name>[A-Z]\w+)(?P<told>.*)$
 CLASSES = {
     name: each
     for name, each in vars(errors).items()
-    if isinstance(each, type) and issubclass(each, Exception) and each.__module__ == errors.__name__
+    if isinstance(each, type) and issubclass(each, Exception) and each.__module__.startswith(f"{errors.__name__}.")
 }
 LEAVES = [name for name, each in CLASSES.items() if issubclass(each, GatewayError) and not each.__subclasses__()]
 

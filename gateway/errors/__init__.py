@@ -1,0 +1,138 @@
+"""Every way a request can fail, told once: `client` has those that are the request's, `server` those that are not.
+
+    GatewayError
+    ├── ClientError                   the request is wrong: sending it again changes nothing
+    │   ├── InvalidJSON               400 invalid_json
+    │   ├── MissingParameter          400 missing_required_parameter
+    │   ├── InvalidType               400 invalid_type
+    │   ├── InvalidValue              400 invalid_value
+    │   ├── TooManyInputs             400 array_above_max_length
+    │   ├── InputTooLong              400 context_length_exceeded
+    │   ├── RequestTooLong            400 max_tokens_per_request
+    │   ├── RequestExceedsLimit       400 request_exceeds_limit
+    │   ├── MissingKey                401
+    │   ├── KeyInQuery                401 api_key_in_query
+    │   ├── InvalidKey                401 invalid_api_key
+    │   ├── InsufficientPermissions   403 insufficient_permissions
+    │   ├── UnknownKey                404 key_not_found
+    │   ├── UnknownModel              404 model_not_found
+    │   ├── UnknownURL                404 unknown_url
+    │   ├── MethodNotAllowed          405 method_not_allowed
+    │   ├── SlowRequest               408 request_timeout
+    │   ├── BodyTooLarge              413 request_too_large
+    │   ├── InsufficientQuota         429 insufficient_quota
+    │   └── HeadersTooLarge           431 headers_too_large
+    ├── RateLimited                   429 rate_limit_exceeded
+    ├── Unavailable                   503: the same request may succeed later, and Retry-After says when
+    │   ├── ModelLoading              model_loading
+    │   ├── ModelUnavailable          model_unavailable
+    │   ├── StoreUnavailable          store_unavailable
+    │   ├── LimiterUnavailable        limiter_unavailable
+    │   ├── Overloaded                server_overloaded
+    │   ├── UpstreamUnavailable       upstream_unavailable
+    │   └── DeadlinePassed            timeout
+    ├── UpstreamError                 502 upstream_error
+    ├── Unembeddable                  500 unembeddable_input
+    └── InternalError                 500 internal_error
+    ClientGone                        nobody is left to answer; never becomes a response
+    OperatorError                     what whoever runs the gateway must mend: one line, exit code 2
+    ├── ConfigurationError
+    └── StoreAway                 the key store cannot be used now; later it may be
+
+`message` is written for the client and holds nothing of our insides. `code` is what clients match, and what the metrics count.
+The shape is OpenAI's: `{"error": {"message", "type", "param", "code"}}`.
+"""
+
+from gateway.errors.client import (
+    MAX_QUOTED_CHARS,
+    BodyTooLarge,
+    ClientError,
+    HeadersTooLarge,
+    InputTooLong,
+    InsufficientPermissions,
+    InsufficientQuota,
+    InvalidJSON,
+    InvalidKey,
+    InvalidType,
+    InvalidValue,
+    KeyInQuery,
+    MethodNotAllowed,
+    MissingKey,
+    MissingParameter,
+    RequestExceedsLimit,
+    RequestTooLong,
+    SlowRequest,
+    TooManyInputs,
+    UnknownKey,
+    UnknownModel,
+    UnknownURL,
+)
+from gateway.errors.gateway_error import (
+    MAX_RETRY_AFTER_SECONDS,
+    ClientGone,
+    GatewayError,
+)
+from gateway.errors.operator import (
+    ConfigurationError,
+    OperatorError,
+    StoreAway,
+)
+from gateway.errors.server import (
+    DeadlinePassed,
+    InternalError,
+    LimiterUnavailable,
+    ModelLoading,
+    ModelUnavailable,
+    Overloaded,
+    RateLimited,
+    StoreUnavailable,
+    Unavailable,
+    Unembeddable,
+    UpstreamError,
+    UpstreamUnavailable,
+    duration,
+)
+
+__all__ = [
+    "MAX_QUOTED_CHARS",
+    "MAX_RETRY_AFTER_SECONDS",
+    "BodyTooLarge",
+    "ClientError",
+    "ClientGone",
+    "ConfigurationError",
+    "DeadlinePassed",
+    "GatewayError",
+    "HeadersTooLarge",
+    "InputTooLong",
+    "InsufficientPermissions",
+    "InsufficientQuota",
+    "InternalError",
+    "InvalidJSON",
+    "InvalidKey",
+    "InvalidType",
+    "InvalidValue",
+    "KeyInQuery",
+    "LimiterUnavailable",
+    "MethodNotAllowed",
+    "MissingKey",
+    "MissingParameter",
+    "ModelLoading",
+    "ModelUnavailable",
+    "OperatorError",
+    "Overloaded",
+    "RateLimited",
+    "RequestExceedsLimit",
+    "RequestTooLong",
+    "SlowRequest",
+    "StoreAway",
+    "StoreUnavailable",
+    "TooManyInputs",
+    "Unavailable",
+    "Unembeddable",
+    "UnknownKey",
+    "UnknownModel",
+    "UnknownURL",
+    "UpstreamError",
+    "UpstreamUnavailable",
+    "duration",
+]

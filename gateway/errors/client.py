@@ -1,0 +1,198 @@
+"""The request is wrong, or its caller may not: sending it again changes nothing."""
+
+from collections.abc import Sequence
+
+from gateway.errors.gateway_error import GatewayError
+
+MAX_QUOTED_CHARS = 200  # of what a client sent, quoted back to it
+MAX_NAMES = 10  # of models, in an error: 2,000 characters at most
+
+
+def names_in_prose(names: Sequence[str]) -> str:
+    """At most MAX_NAMES of them, and how many more there are."""
+    shown = ", ".join(f"`{name}`" for name in names[:MAX_NAMES])
+    return shown if len(names) <= MAX_NAMES else f"{shown} and {len(names) - MAX_NAMES} more"
+
+
+class ClientError(GatewayError):
+    status = 400
+    type = "invalid_request_error"
+
+
+class InvalidJSON(ClientError):
+    code = "invalid_json"
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__("We could not parse the JSON body of your request." + (f" ({reason})" if reason else ""))
+
+
+class MissingParameter(ClientError):
+    code = "missing_required_parameter"
+
+    def __init__(self, param: str) -> None:
+        super().__init__(f"Missing required parameter: '{param}'.", param=param)
+
+
+class InvalidType(ClientError):
+    code = "invalid_type"
+
+
+class InvalidValue(ClientError):
+    code = "invalid_value"
+
+
+class TooManyInputs(ClientError):
+    code = "array_above_max_length"
+
+    def __init__(self, num_inputs: int | str, max_inputs: int) -> None:
+        super().__init__(
+            f"Invalid 'input': array length must be {max_inputs} or less. Your request has {num_inputs} inputs.",
+            param="input",
+        )
+
+
+class InputTooLong(ClientError):
+    code = "context_length_exceeded"
+
+    def __init__(self, where: str, max_tokens: int) -> None:
+        super().__init__(  # OpenAI's words, and those that cognee and pgai look for
+            f"Invalid '{where}': maximum input length is {max_tokens} tokens. The maximum context length is {max_tokens} tokens.",
+            param="input",
+        )
+
+
+class RequestTooLong(ClientError):
+    type = "max_tokens_per_request"
+    code = "max_tokens_per_request"
+
+    def __init__(self, requested: str, max_tokens: int) -> None:
+        super().__init__(f"Requested {requested} tokens, max {max_tokens} tokens per request")
+
+
+class RequestExceedsLimit(ClientError):
+    code = "request_exceeds_limit"
+
+    def __init__(self, num_tokens: int, *, max_tokens: int, per_minute: int) -> None:
+        super().__init__(
+            f"This request can never fit your limit of {per_minute} tokens per minute: it has {num_tokens} tokens,"
+            f" and at most {max_tokens} may come at once. Please send fewer inputs a request."
+        )
+
+
+class MissingKey(ClientError):
+    status = 401
+    code = None
+
+    def __init__(self) -> None:
+        super().__init__(
+            "You didn't provide an API key. Send it in the Authorization header: 'Authorization: Bearer YOUR_KEY'"
+            " (or in 'api-key' or 'x-api-key')."
+        )
+
+
+class KeyInQuery(ClientError):
+    """URLs are kept by proxies, browsers and logs, and a key in one is no longer secret."""
+
+    status = 401
+    code = "api_key_in_query"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"API keys are not accepted in the URL (you sent '{name}'): send yours in the Authorization header,"
+            " 'Authorization: Bearer YOUR_KEY' (or in 'api-key' or 'x-api-key'), and consider replacing it."
+        )
+
+
+class InvalidKey(ClientError):
+    status = 401
+    code = "invalid_api_key"
+
+
+class InsufficientPermissions(ClientError):
+    status = 403
+    code = "insufficient_permissions"
+
+    def __init__(self) -> None:
+        super().__init__("Your API key does not have the admin scope, which this path needs.")
+
+
+class UnknownKey(ClientError):
+    """An admin asked for a key that the store does not have, or no longer in force."""
+
+    status = 404
+    code = "key_not_found"
+
+    def __init__(self, public_id: str) -> None:
+        super().__init__(f"No key in force has the id `{public_id[:MAX_QUOTED_CHARS]}`.", param="id")
+
+
+class UnknownModel(ClientError):
+    status = 404
+    code = "model_not_found"
+
+    def __init__(self, name: str, *, usable: Sequence[str] = ()) -> None:
+        shown = name if len(name) <= MAX_QUOTED_CHARS else name[:MAX_QUOTED_CHARS] + "…"
+        there_are = f" You can use {names_in_prose(usable)}." if usable else ""
+        super().__init__(f"The model `{shown}` does not exist or you do not have access to it.{there_are}", param="model")
+
+
+class UnknownURL(ClientError):
+    status = 404
+    code = "unknown_url"
+
+    def __init__(self, method: str, path: str) -> None:
+        super().__init__(f"Invalid URL ({method} {path[:MAX_QUOTED_CHARS]})")
+
+
+class MethodNotAllowed(ClientError):
+    status = 405
+    code = "method_not_allowed"
+
+    def __init__(self, method: str, path: str, allow: str) -> None:
+        super().__init__(f"Not allowed to {method} on {path[:MAX_QUOTED_CHARS]}.")
+        self.allow = allow
+
+    def headers(self) -> dict[str, str]:
+        return {**super().headers(), "Allow": self.allow}
+
+
+class SlowRequest(ClientError):
+    status = 408
+    code = "request_timeout"
+
+    def __init__(self, timeout_seconds: float, *, part: str = "body") -> None:
+        super().__init__(f"The {part} of your request did not arrive within {timeout_seconds:g} seconds.")
+
+    def headers(self) -> dict[str, str]:
+        return {**super().headers(), "Connection": "close"}  # or it could trickle on for ever
+
+
+class BodyTooLarge(ClientError):
+    status = 413
+    code = "request_too_large"
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(f"The body of your request is too large: at most {max_bytes} bytes are accepted.")
+
+
+class InsufficientQuota(ClientError):
+    """The key's token budget is spent. It is a 429 that no retry helps soon, so it has no Retry-After."""
+
+    status = 429
+    type = "insufficient_quota"
+    code = "insufficient_quota"
+    should_retry = False
+
+    def __init__(self, *, budget: int, period: str, renewed_at: str) -> None:
+        super().__init__(
+            f"You exceeded your current quota: {budget} tokens a {period}, which are renewed at {renewed_at}."
+            " Ask whoever runs this server for more."
+        )
+
+
+class HeadersTooLarge(ClientError):
+    status = 431
+    code = "headers_too_large"
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(f"The headers of your request are too large: at most {max_bytes} bytes are accepted.")
