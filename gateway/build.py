@@ -29,7 +29,7 @@ from gateway.embedding.backend import Backend, BackendContext, BoundBackend
 from gateway.embedding.cache import VectorCache
 from gateway.embedding.cached import CachedEmbedder
 from gateway.embedding.catalog import Catalog
-from gateway.embedding.failover import FailoverBackend
+from gateway.embedding.failover_backend import FailoverBackend
 from gateway.embedding.loading import Loader
 from gateway.embedding.model import Model
 from gateway.embedding.registry import backend_of

@@ -6,25 +6,12 @@ refused. A member that fails, or is too slow, hands its request to the next; wha
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, TypeVar
-
-from msgspec import Meta, Struct
+from typing import TypeVar
 
 from gateway.background import BackgroundTask, launch
 from gateway.backoff import Backoff
-from gateway.config import ModelRow
-from gateway.config.typed import convert
-from gateway.embedding.backend import (
-    Backend,
-    BackendContext,
-    BoundBackend,
-    Compiled,
-    CompileProgress,
-    ConnectionCheck,
-    Preview,
-)
 from gateway.embedding.embedder import AnyEmbedder, Description, Health, Inputs, Prepared, Vectors, Verified
 from gateway.embedding.equivalence import Rows, check_equivalent, differ, probe_vectors
 from gateway.embedding.loading import wait_settled
@@ -32,6 +19,7 @@ from gateway.errors import ConfigurationError, DeadlinePassed, GatewayError, Inv
 from gateway.log import get_logger
 from gateway.metrics import ModelMetrics
 
+BACKEND = "group"  # its name
 FALLS_BACK = frozenset({502, 503})
 REST_SECONDS = 5.0  # a member that failed is asked last for so long: one that hangs would cost every request its share of time
 CHECKS = Backoff(first_seconds=5.0, max_seconds=300.0)  # between tries to reach a member that was unavailable
@@ -39,63 +27,6 @@ CHECKS = Backoff(first_seconds=5.0, max_seconds=300.0)  # between tries to reach
 Answer = TypeVar("Answer")
 
 log = get_logger()
-
-
-class MemberRow(Struct, frozen=True, kw_only=True):
-    """What is read of a member before its backend reads the rest."""
-
-    backend: str
-    name: Annotated[str, Meta(max_length=60, pattern=r"^[A-Za-z0-9._-]+$")] | None = None  # a header's and a label's value
-
-
-class FailoverSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    members: Annotated[
-        list[dict[str, Any]],
-        Meta(
-            min_length=2,
-            description="Servers of the same model, in the order they are asked, each [[models.members]] with its backend, that"
-            " backend's settings and, if you like, a name. Each embeds the same texts before it is used, and one whose vectors are"
-            " others (cosine below 0.99) is refused. Every reply says in x-gateway-member whose it is.",
-        ),
-    ]
-
-
-class FailoverBackend(Backend):
-    """The backend of models that several servers have. What it is asked it passes on to each of its members."""
-
-    name = "group"
-    settings = FailoverSettings
-    has_cache = True  # of each member: its vectors are its own
-
-    def build(self, settings: FailoverSettings, context: BackendContext) -> "FailoverEmbedder":
-        """Raises ConfigurationError for a member that is wrong."""
-        models = {name: member.build() for name, member in members_of(settings, context).items()}
-        members = [Member(name, model.embedder, model.built or model.embedder) for name, model in models.items()]
-        return FailoverEmbedder(context.name, members, context.metrics)
-
-    def check(self, settings: FailoverSettings, context: BackendContext) -> None:
-        for member in members_of(settings, context).values():
-            member.check()
-
-    def connections(self, settings: FailoverSettings, context: BackendContext) -> Iterator[ConnectionCheck]:
-        for member in members_of(settings, context).values():
-            yield from member.connections()
-
-    def compile(self, settings: FailoverSettings, context: BackendContext, progress: CompileProgress) -> Iterator[Compiled]:
-        for member in members_of(settings, context).values():
-            yield from member.compile(progress)
-
-    def preview(self, settings: FailoverSettings, context: BackendContext) -> Preview:
-        members = members_of(settings, context).items()
-        return Preview(source=self.name, state="; ".join(f"{name}: {member.preview().state}" for name, member in members))
-
-    def is_local(self, settings: FailoverSettings, context: BackendContext) -> bool:
-        """Where one member is: it may be the one that serves."""
-        return any(member.is_local() for member in members_of(settings, context).values())
-
-    def find_compiled(self, settings: FailoverSettings, context: BackendContext, fingerprint: str) -> AnyEmbedder | None:
-        found = (member.find_compiled(fingerprint) for member in members_of(settings, context).values())
-        return next((embedder for embedder in found if embedder is not None), None)
 
 
 @dataclass(slots=True)
@@ -116,28 +47,6 @@ class Member:
     refused: tuple[str, OperatorError] | None = None
     cooling_until: float = 0.0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-
-def members_of(settings: FailoverSettings, context: BackendContext) -> dict[str, BoundBackend]:
-    """By their names, in the order they are asked. Raises ConfigurationError for a member that is wrong."""
-    members: dict[str, BoundBackend] = {}
-    for number, table in enumerate(settings.members, start=1):
-        name, member = member_of(number, table, context)
-        if name in members:
-            raise ConfigurationError(f"models[{context.name}].members: the name '{name}' is used twice")
-        members[name] = member
-    return members
-
-
-def member_of(number: int, table: dict[str, Any], context: BackendContext) -> tuple[str, BoundBackend]:
-    where = f"models[{context.name}].members[{number - 1}]"
-    own = {name: value for name, value in table.items() if name in {"backend", "name"}}
-    row = convert(own, MemberRow, where=where)
-    if row.backend == FailoverBackend.name or context.member is None:
-        raise ConfigurationError(f"{where}.backend: a group cannot be a member of a group")
-    name = row.name or f"{number}-{row.backend}"
-    settings = {name: value for name, value in table.items() if name not in own}
-    return name, context.member(ModelRow(name=f"{context.name}/{name}", backend=row.backend, settings=settings))
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +223,7 @@ class FailoverEmbedder:
     def describe(self) -> Description:
         if self.first is None:
             raise RuntimeError("a group is described once it is started")
-        return replace(self.first[0], backend=FailoverBackend.name)
+        return replace(self.first[0], backend=BACKEND)
 
     def health(self) -> Health:
         states = {member.name: member.embedder.health() for member in self.members}

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.app import Gateway
 from gateway.config import AuthSettings, Config, ModelRow, StoreSettings
-from gateway.embedding.failover import FailoverBackend
+from gateway.embedding.failover_backend import FailoverBackend
 from gateway.errors import ConfigurationError, Overloaded
 from gateway.testing.fakes import FakeBackend, FakeEmbedder
 from gateway.tests.api.conftest import client_of

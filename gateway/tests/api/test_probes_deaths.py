@@ -16,7 +16,7 @@ from gateway.cluster.backend import RayBackend
 from gateway.cluster.embedder import RayEmbedder
 from gateway.config import AuthSettings, Config, ConfigSource, LimitSettings, ModelRow, Secret, ServerSettings, StoreSettings
 from gateway.embedding.backend import BackendContext
-from gateway.embedding.failover import FailoverBackend
+from gateway.embedding.failover_backend import FailoverBackend
 from gateway.metrics import Metrics
 from gateway.testing.fakes import FakeBackend, FakeEmbedder
 from gateway.testing.ray_cluster import until

@@ -12,7 +12,8 @@ from gateway.embedding.backend import BackendContext, BoundBackend
 from gateway.embedding.cache import VectorCache
 from gateway.embedding.cached import CachedEmbedder
 from gateway.embedding.embedder import Health, Inputs, Vectors
-from gateway.embedding.failover import REST_SECONDS, FailoverBackend, FailoverEmbedder, FailoverSettings, Member
+from gateway.embedding.failover import REST_SECONDS, FailoverEmbedder, Member
+from gateway.embedding.failover_backend import FailoverBackend, FailoverSettings
 from gateway.embedding.registry import complete
 from gateway.errors import ConfigurationError, DeadlinePassed, GatewayError, InputTooLong, OperatorError, Overloaded, Unembeddable
 from gateway.metrics import Metrics

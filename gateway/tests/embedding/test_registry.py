@@ -10,7 +10,7 @@ from gateway.app import Gateway
 from gateway.config import AuthSettings, Config, ModelRow
 from gateway.embedding.backend import UNKNOWN, Backend, BoundBackend, Compiled, ConnectionCheck, Preview
 from gateway.embedding.embedder import Health
-from gateway.embedding.failover import FailoverBackend
+from gateway.embedding.failover_backend import FailoverBackend
 from gateway.embedding.registry import load_entry_point
 from gateway.errors import ConfigurationError, OperatorError
 from gateway.testing.fakes import FakeEmbedder

@@ -1,0 +1,100 @@
+"""The backend `group`: several rows of the same model under one name. What it is asked it passes on to its members."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from gateway.config import ModelRow
+from gateway.config.typed import convert
+from gateway.embedding.backend import (
+    Backend,
+    BackendContext,
+    BoundBackend,
+    Compiled,
+    CompileProgress,
+    ConnectionCheck,
+    Preview,
+)
+from gateway.embedding.embedder import AnyEmbedder
+from gateway.embedding.failover import BACKEND, FailoverEmbedder, Member
+from gateway.errors import ConfigurationError
+
+
+class MemberRow(Struct, frozen=True, kw_only=True):
+    """What is read of a member before its backend reads the rest."""
+
+    backend: str
+    name: Annotated[str, Meta(max_length=60, pattern=r"^[A-Za-z0-9._-]+$")] | None = None  # a header's and a label's value
+
+
+class FailoverSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    members: Annotated[
+        list[dict[str, Any]],
+        Meta(
+            min_length=2,
+            description="Servers of the same model, in the order they are asked, each [[models.members]] with its backend, that"
+            " backend's settings and, if you like, a name. Each embeds the same texts before it is used, and one whose vectors are"
+            " others (cosine below 0.99) is refused. Every reply says in x-gateway-member whose it is.",
+        ),
+    ]
+
+
+class FailoverBackend(Backend):
+    """The backend of models that several servers have. What it is asked it passes on to each of its members."""
+
+    name = BACKEND
+    settings = FailoverSettings
+    has_cache = True  # of each member: its vectors are its own
+
+    def build(self, settings: FailoverSettings, context: BackendContext) -> FailoverEmbedder:
+        """Raises ConfigurationError for a member that is wrong."""
+        models = {name: member.build() for name, member in members_of(settings, context).items()}
+        members = [Member(name, model.embedder, model.built or model.embedder) for name, model in models.items()]
+        return FailoverEmbedder(context.name, members, context.metrics)
+
+    def check(self, settings: FailoverSettings, context: BackendContext) -> None:
+        for member in members_of(settings, context).values():
+            member.check()
+
+    def connections(self, settings: FailoverSettings, context: BackendContext) -> Iterator[ConnectionCheck]:
+        for member in members_of(settings, context).values():
+            yield from member.connections()
+
+    def compile(self, settings: FailoverSettings, context: BackendContext, progress: CompileProgress) -> Iterator[Compiled]:
+        for member in members_of(settings, context).values():
+            yield from member.compile(progress)
+
+    def preview(self, settings: FailoverSettings, context: BackendContext) -> Preview:
+        members = members_of(settings, context).items()
+        return Preview(source=self.name, state="; ".join(f"{name}: {member.preview().state}" for name, member in members))
+
+    def is_local(self, settings: FailoverSettings, context: BackendContext) -> bool:
+        """Where one member is: it may be the one that serves."""
+        return any(member.is_local() for member in members_of(settings, context).values())
+
+    def find_compiled(self, settings: FailoverSettings, context: BackendContext, fingerprint: str) -> AnyEmbedder | None:
+        found = (member.find_compiled(fingerprint) for member in members_of(settings, context).values())
+        return next((embedder for embedder in found if embedder is not None), None)
+
+
+def members_of(settings: FailoverSettings, context: BackendContext) -> dict[str, BoundBackend]:
+    """By their names, in the order they are asked. Raises ConfigurationError for a member that is wrong."""
+    members: dict[str, BoundBackend] = {}
+    for number, table in enumerate(settings.members, start=1):
+        name, member = member_of(number, table, context)
+        if name in members:
+            raise ConfigurationError(f"models[{context.name}].members: the name '{name}' is used twice")
+        members[name] = member
+    return members
+
+
+def member_of(number: int, table: dict[str, Any], context: BackendContext) -> tuple[str, BoundBackend]:
+    where = f"models[{context.name}].members[{number - 1}]"
+    own = {name: value for name, value in table.items() if name in {"backend", "name"}}
+    row = convert(own, MemberRow, where=where)
+    if row.backend == BACKEND or context.member is None:
+        raise ConfigurationError(f"{where}.backend: a group cannot be a member of a group")
+    name = row.name or f"{number}-{row.backend}"
+    settings = {name: value for name, value in table.items() if name not in own}
+    return name, context.member(ModelRow(name=f"{context.name}/{name}", backend=row.backend, settings=settings))
