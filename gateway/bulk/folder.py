@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gateway.bulk.opening import open_file, refuse_ignored
 from gateway.bulk.row import Columns, Place, Row, shown
-from gateway.bulk.source import InputOptions, RowSource, TextLines, format_of
+from gateway.bulk.source import InputOptions, RowSource, TextLines, format_by_name, format_of
 from gateway.errors import OperatorError
 
 HIDDEN = (".", "_")  # as Spark and Hive have it: _SUCCESS, .part-0.crc
@@ -82,19 +82,20 @@ class Folder:
 
 
 def files_of(folder: Path, options: InputOptions) -> tuple[list[Path], list[str]]:
-    """Those to read, those within its folders included, and the names of those whose format cannot be told."""
-    found: list[Path] = []
-    passed_over: list[str] = []
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder)
-        if any(part.startswith(HIDDEN) for part in name.parts) or not path.is_file():
-            continue
-        try:
-            format_of(path, options.form)
-            found.append(path)
-        except OperatorError:
-            passed_over.append(str(name))
-    return found, passed_over
+    """Those to read, those within its folders included, and the names of the others.
+
+    A format that is asked for chooses the files that are named for it, or all where none is.
+    """
+    every = [path for path in sorted(folder.rglob("*")) if path.is_file() and not is_hidden(path.relative_to(folder))]
+    formats = {path: format_by_name(path) for path in every}
+    found = [path for path in every if formats[path] is not None and options.form in {None, formats[path]}]
+    if not found and options.form is not None:
+        found = every
+    return found, [str(path.relative_to(folder)) for path in every if path not in set(found)]
+
+
+def is_hidden(name: Path) -> bool:
+    return any(part.startswith(HIDDEN) for part in name.parts)
 
 
 def told(passed_over: list[str]) -> str:
@@ -102,7 +103,7 @@ def told(passed_over: list[str]) -> str:
     if not passed_over:
         return ""
     names = ", ".join(map(shown, passed_over[:MAX_NAMED])) + ", …" * (len(passed_over) > MAX_NAMED)
-    return f"; {len(passed_over):,} passed over, whose names tell no format: {names}"
+    return f"; {len(passed_over):,} passed over, whose names tell no such format: {names}"
 
 
 def open_input(path: Path, options: InputOptions) -> RowSource:

@@ -116,13 +116,14 @@ class TextLines(TextSource):
                 yield Record(number, following, {}, str(bad), lines.number)
 
 
-def name_without_compression(path: Path) -> Path:
-    return path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
+def format_by_name(path: Path) -> Format | None:
+    name = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
+    return FORMATS.get(name.suffix.lower())
 
 
 def format_of(path: Path, asked: Format | None) -> Format:
     """Raises OperatorError where the name does not tell."""
-    found = asked or FORMATS.get(name_without_compression(path).suffix.lower())
+    found = asked or format_by_name(path)
     if found is None:
         choices = "|".join(dict.fromkeys(FORMATS.values()))
         raise OperatorError(f"{shown(path)}: its name does not tell its format; say --format {choices}")

@@ -124,7 +124,8 @@ def closing_line(result: BulkResult, run: BulkRun) -> str:
     counts = {"embedded": done.num_vectors, "rejected": done.num_rejected, "chunked": done.num_chunked, "cut": done.num_cut}
     always = {"embedded", "rejected"}
     told = ", ".join(f"{number:,} {what}" for what, number in counts.items() if number or what in always)
-    listed = f" ({shown(run.output.long)})" if run.options.report and done.num_chunked + done.num_cut else ""
+    where = shown(run.output.long) if run.options.report else "--report lists them"
+    listed = f" ({where})" if done.num_chunked + done.num_cut else ""
     return f"{shown(run.options.output)}: {done.row:,} rows: {told}{listed}" + "".join(f", {rate}" for rate in result.rates)
 
 

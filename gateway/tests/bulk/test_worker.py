@@ -1,5 +1,7 @@
 """A shard's vectors: what may pass is tried again, and a row without a vector costs no other its own."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,26 @@ from gateway.bulk.row import Place, Row
 from gateway.bulk.shard import Shard
 from gateway.bulk.worker import BulkWorker, EmbedOptions
 from gateway.embedding.embedder import Inputs, Prepared, Vectors
-from gateway.errors import InputTooLong, InvalidValue, ModelLoading, OperatorError, Overloaded, RequestTooLong
+from gateway.errors import (
+    BodyTooLarge,
+    DeadlinePassed,
+    InputTooLong,
+    InsufficientPermissions,
+    InsufficientQuota,
+    InternalError,
+    InvalidJSON,
+    InvalidKey,
+    InvalidValue,
+    ModelLoading,
+    OperatorError,
+    Overloaded,
+    RateLimited,
+    RequestTooLong,
+    Unembeddable,
+    UnknownModel,
+    UpstreamError,
+    UpstreamUnavailable,
+)
 from gateway.testing.fakes import FakeEmbedder, hashed
 
 
@@ -123,3 +144,111 @@ async def test_a_shard_without_a_good_row_is_a_result_too():
     shard.add(Row(0, None, "", Place(1, 5), "it is not JSON"), 0)
     result = await worker_of(FakeEmbedder()).run(shard)
     assert (result.vectors.shape, result.ids, len(result.rejected)) == ((0, 8), [], 1)
+
+
+class Refusing(FakeEmbedder):
+    """A server that refuses a request with a bad text in it, by words that name no input; `error` is what it says then."""
+
+    def __init__(self, error: Exception, *bad: str) -> None:
+        super().__init__()
+        self.error = error
+        self.bad = set(bad)
+        self.num_calls = 0
+
+    async def embed(self, prepared: Prepared) -> Vectors:
+        self.num_calls += 1
+        if self.bad.intersection(prepared.inputs.texts) or "*" in self.bad:
+            raise self.error
+        return await super().embed(prepared)
+
+
+REFUSALS = [
+    UpstreamError("m", "refused the request with the status 400"),
+    UpstreamError("m", "refused the request with the status 413"),
+    UpstreamError("m", "answered wrongly: a vector is missing"),
+    UpstreamError("m", "failed with the status 500", may_help=True),
+    InvalidValue("Invalid value for something.", param="something"),
+    InvalidJSON(),
+    InternalError("id"),
+    BodyTooLarge(5),
+    Unembeddable("input"),
+    InputTooLong("input", 5),
+    RuntimeError("words of a network's own"),
+    ValueError("the same"),
+]
+
+
+@pytest.mark.parametrize("error", REFUSALS, ids=lambda error: f"{type(error).__name__}: {error}"[:50])
+async def test_one_refused_row_stops_nothing_whatever_the_refusal(error):
+    texts = [f"text {number}" for number in range(64)]
+    embedder = Refusing(error, "text 17", "text 63")
+    result = await worker_of(embedder, patience=5).run(shard_of(*texts))
+    assert [each.row for each in result.rejected] == [17, 63]
+    assert "words of a network" not in result.rejected[0].reason
+    np.testing.assert_array_equal(result.vectors, np.stack([hashed(text, 8) for text in texts if text not in embedder.bad]))
+
+
+@pytest.mark.parametrize("bad", [0, 1, 700, 1023, 1024, 2046, 2047])
+async def test_halving_costs_at_most_two_calls_for_each_halving_and_two_more(bad):
+    texts = [f"text {number}" for number in range(2048)]
+    embedder = Refusing(REFUSALS[0], f"text {bad}")
+    result = await worker_of(embedder).run(shard_of(*texts))
+    assert [each.row for each in result.rejected] == [bad]
+    assert embedder.num_calls - 1 <= 2 * 11 + 2
+
+
+NEVER_HALVED = [
+    Overloaded(), DeadlinePassed(), UpstreamUnavailable("m", "has too much to do"), RateLimited("tokens", "m", wait_seconds=1),
+    InvalidKey("no"), UnknownModel("m"), InsufficientPermissions(), InsufficientQuota(budget=1, period="day", renewed_at="then"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", NEVER_HALVED, ids=lambda error: type(error).__name__)
+async def test_what_is_said_of_any_request_is_never_halved(error):
+    embedder = Refusing(error, "b")
+    with pytest.raises(OperatorError, match=r"the model (cannot go on|still fails)"):
+        await worker_of(embedder, patience=0).run(shard_of("a", "b", "c", "d"))
+    assert embedder.num_calls == 1
+
+
+async def test_where_a_good_text_fails_too_no_row_is_to_blame_and_nothing_is_halved():
+    embedder = Refusing(REFUSALS[0], "*")
+    with pytest.raises(OperatorError, match="the model cannot go on: The upstream of the model `m` refused the request"):
+        await worker_of(embedder).run(shard_of(*map(str, range(2048))))
+    assert embedder.num_calls == 2
+
+
+async def test_a_model_that_breaks_while_rows_are_looked_for_is_noticed():
+    class Breaking(Refusing):
+        async def embed(self, prepared: Prepared) -> Vectors:
+            if self.num_calls > 30:
+                self.bad.add("*")
+            return await super().embed(prepared)
+
+    embedder = Breaking(REFUSALS[0], *(f"bad {number}" for number in range(2048)))
+    with pytest.raises(OperatorError, match="the model cannot go on"):
+        await worker_of(embedder).run(shard_of(*(f"bad {number}" for number in range(2048))))
+    assert embedder.num_calls < 60
+
+
+async def test_a_failure_that_may_pass_is_waited_out_before_rows_are_blamed():
+    pauses: list[float] = []
+    embedder = Refusing(UpstreamError("m", "failed with the status 500", may_help=True), "bad")
+    result = await worker_of(embedder, pauses, patience=10).run(shard_of("a", "bad", "b", "c"))
+    assert [each.row for each in result.rejected] == [1]
+    assert sum(pauses) <= 10
+    assert len(pauses) < embedder.num_calls
+
+
+async def test_texts_that_were_chunked_or_cut_are_told():
+    class Short(FakeEmbedder):
+        async def prepare(self, inputs: Inputs) -> Prepared:
+            prepared = await super().prepare(inputs)
+            return replace(prepared, is_long=[count > 2 for count in prepared.token_counts])
+
+    for rule, treatment in (("chunk", "chunked"), ("end", "cut")):
+        worker = BulkWorker(Short(), EmbedOptions(8, long_input=rule), in_flight=1, patience=Patience(0))
+        result = await worker.run(shard_of("a", "one two three", "b", "one two three four"))
+        assert [(each.row, each.id, each.tokens, each.treatment) for each in result.long] == [
+            (1, "id 1", 3, treatment), (3, "id 3", 4, treatment),
+        ]  # fmt: skip
