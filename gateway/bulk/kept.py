@@ -11,7 +11,7 @@ from typing import Any
 from gateway.bulk.folder import Folder
 from gateway.bulk.journal import RejectedRow
 from gateway.bulk.parquet import OUTPUT_GROUP_ROWS, ParquetFile, arrow
-from gateway.bulk.row import LongInteger, Place, Record
+from gateway.bulk.row import MAX_INT64, LongInteger, Place, Record
 from gateway.bulk.source import RowSource, TextSource
 from gateway.errors import OperatorError
 
@@ -177,7 +177,7 @@ def kind_of(value: Any) -> str:
     if isinstance(value, bool):
         return "boolean"
     if isinstance(value, int):
-        return "integer" if abs(value) <= EXACT_IN_FLOAT else "large integer" if abs(value) < 2**63 else "number"
+        return "integer" if abs(value) <= EXACT_IN_FLOAT else "large integer" if -MAX_INT64 - 1 <= value <= MAX_INT64 else "number"
     return "float" if isinstance(value, float) else "text"
 
 

@@ -2,7 +2,9 @@
 
 import json
 import os
+import pty
 import random
+import re
 import resource
 import signal
 import subprocess
@@ -15,6 +17,7 @@ import pyarrow.parquet
 import pytest
 
 from gateway.cli.load.texts import sentences
+from gateway.engine.weights import package_folder
 from gateway.tests.cli.conftest import Command, told
 from gateway.tests.cli.slow_backend import hashed
 
@@ -50,9 +53,7 @@ class Site:
             },
             cwd=self.folder,
             text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            **options,
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
         )
 
     def run(self, *arguments: str, **options: object) -> tuple[int, str, str]:
@@ -219,6 +220,46 @@ def test_without_the_extra_parquet_is_refused_in_one_line(site: Site, rows: Path
     assert site.run("rows.jsonl", "-o", "a.npy")[0] == 1
 
 
+def test_standard_input_is_an_input_and_the_last_line_is_one(site: Site):
+    table = "id;text\n7;a\n8;b;c\n9;poison\n10;d\n"
+    (site.folder / "a.csv").write_text(table)
+    with (site.folder / "a.csv").open() as file:
+        code, out, err = site.run("-", "--format", "csv", "--delimiter", ";", "-o", "a.npy", stdin=file)
+    assert (code, out.count("\n")) == (1, 1)
+    assert out.startswith("a.npy: 4 rows: 2 embedded, 2 rejected, ")
+    assert (site.folder / "a.npy.ids.jsonl").read_text() == "7\n10\n"
+    assert err.splitlines() == [
+        "rejected rows are listed in a.npy.rejected.jsonl; why:",
+        (
+            "  1  it has 3 fields, and the header 2: a ';' that no quotes protect?"
+            " (--delimiter and --quote say how fields are told apart)"
+        ),
+        "  1  The model cannot embed text: it gave a vector with values that are not numbers",
+    ]
+    code, out, err = site.run("-", "-o", "b.npy", stdin=subprocess.DEVNULL)
+    assert (code, out) == (2, "")
+    assert "its name does not tell its format; say --format" in err
+
+
+def test_a_terminal_gets_one_line_at_the_end_and_nothing_raw_of_a_file(site: Site):
+    (site.folder / "a.csv").write_text("id,te\x1b[31mxt\n1,a\n")
+    (site.folder / "b\x1b[31m.txt").write_text("a\nb\n")
+    main, terminal = pty.openpty()
+    seen = []
+    for arguments in (("a.csv", "-o", "a.npy"), ("b\x1b[31m.txt", "-o", "b\x1b[31m.npy"), ("-", "--format", "csv", "-o", "c.npy")):
+        process = site.start(*arguments, stdin=terminal, stdout=terminal, stderr=terminal)
+        process.wait(timeout=END_SECONDS)
+        seen.append(os.read(main, 100_000).decode())
+    for file in (main, terminal):
+        os.close(file)
+    assert "has no column 'text'; it has id, te\\x1b[31mxt" in seen[0]
+    assert "standard input is a terminal" in seen[2]
+    shown = [line for line in re.split(r"[\r\n]+", seen[1]) if line.strip()]
+    assert [line for line in shown if not line.startswith("100%")] == [shown[-1]]
+    assert shown[-1].startswith("b\\x1b[31m.npy: 2 rows: 2 embedded, 0 rejected, ")
+    assert not any("\x1b" in each for each in seen)
+
+
 @pytest.mark.timeout(400)
 def test_minilm_killed_and_gone_on_with_gives_the_very_bits_of_an_unbroken_run(tmp_path: Path):
     site = Site(tmp_path)
@@ -239,3 +280,18 @@ def test_minilm_killed_and_gone_on_with_gives_the_very_bits_of_an_unbroken_run(t
     assert "going on after 2,048 rows" in err or "going on after 4,096 rows" in err
     assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "unbroken.npy").read_bytes()
     assert np.load(tmp_path / "a.npy").shape == (4200, 384)
+    the_folder_of_a_model_will_do(site)
+
+
+def the_folder_of_a_model_will_do(site: Site) -> None:
+    """And what it cannot read at once is counted, and listed when that is asked for."""
+    model = site.folder / "another name"
+    model.symlink_to(package_folder("sentence-transformers/all-MiniLM-L6-v2") or "")
+    (site.folder / "long.csv").write_text(f"id,text\n7,short\n8,{'many words ' * 300}\n")
+    code, out, err = site.run("long.csv", "-o", "long.parquet", "--model", "another name", "--report")
+    assert code == 0, err
+    assert out.startswith("long.parquet: 2 rows: 2 embedded, 0 rejected, 1 chunked (long.parquet.report.jsonl), ")
+    told = json.loads((site.folder / "long.parquet.report.jsonl").read_text())
+    assert told == {"row": 1, "id": 8, "tokens": 602, "treatment": "chunked", "line": 3}
+    code, _, err = site.run("long.csv", "-o", "b.npy", "--model", "./nowhere")
+    assert (code, err) == (2, "gateway: the model folder nowhere does not exist\n")
