@@ -62,5 +62,5 @@ def test_two_ports_of_metrics_cannot_be_one(make):
     first = make(server=ServerSettings(port=0))
     with served(first) as (_, port):
         second = make(server=ServerSettings(port=0), metrics=MetricsSettings(port=port))
-        with pytest.raises(OperatorError, match=rf"metrics\.port: cannot listen on port {port}"):
+        with pytest.raises(OperatorError, match=rf"metrics\.port: cannot listen on 127\.0\.0\.1:{port}"):
             asyncio.run(second.serve())
