@@ -1,9 +1,8 @@
-"""/docs, /redoc and /openapi.json, with no byte from outside: the assets are an installed package's files, never imported."""
+"""/docs, /redoc and /openapi.json, with no byte from outside: Swagger UI and ReDoc are files beside this module."""
 
 import asyncio
 from functools import cache
-from importlib.metadata import distribution
-from pathlib import Path
+from importlib.resources import files
 
 import orjson
 from litestar import Response, get
@@ -17,8 +16,7 @@ from gateway.embedding.catalog import Catalog
 from gateway.embedding.prompt import accepted_input_types
 from gateway.errors import UnknownURL
 
-PACKAGE = "fastapi-offline"  # a well-kept wheel that carries Swagger UI 5 and ReDoc 2 together; nothing of FastAPI is used
-FOLDER = "fastapi_offline/static"
+FILES = files("gateway.api") / "docs_files"
 ASSETS = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css", "redoc.standalone.js": "text/javascript"}
 SCRIPTS = {
     "swagger.js": 'SwaggerUIBundle({url: "/openapi.json", dom_id: "#page", deepLinking: true, persistAuthorization: false});',
@@ -77,4 +75,4 @@ def routes(catalog: Catalog, *, default_model: str | None, has_admin: bool) -> l
 
 @cache
 def read_asset(name: str) -> bytes:
-    return Path(str(distribution(PACKAGE).locate_file(f"{FOLDER}/{name}"))).read_bytes()
+    return (FILES / name).read_bytes()

@@ -12,7 +12,7 @@ from benchmarks.gpu.pack import MAX_BYTES, PACKAGES, carry_minilm, size_of
 from benchmarks.gpu.plan import Plan, Skipped
 
 ROOT = Path(__file__).parents[3]
-ABSENT = ("openvino", "pytest", "hypothesis", "litestar", "uvicorn", "sqlalchemy", "aiohttp", "click", "fastapi_offline")
+ABSENT = ("openvino", "pytest", "hypothesis", "litestar", "uvicorn", "sqlalchemy", "aiohttp", "click")
 SECONDS = 600
 LINES = 10
 NEEDS_CUDA = {"batches_without_padding", "a_full_device_fails_nobody"}
