@@ -93,7 +93,7 @@ class GenerationBuilder:
             info.route(catalog, config.server.default_model),
             *(admin_routes(admin) if admin else []),
             *self.probe_routes(config, access, limiter, catalog, dead_parts),
-            *docs_routes(config, catalog, has_admin=admin is not None),
+            *docs_routes(config, catalog, needs_key=access.needs_key),
             *self.page_routes(config, access),
         ]
         app = self.build_app(config, access, routes)
@@ -170,10 +170,10 @@ class GenerationBuilder:
         )
 
 
-def docs_routes(config: Config, catalog: Catalog, *, has_admin: bool) -> list[HTTPRouteHandler]:
+def docs_routes(config: Config, catalog: Catalog, *, needs_key: bool) -> list[HTTPRouteHandler]:
     if not config.server.docs:
         return []
-    return docs.routes(catalog, default_model=config.server.default_model, has_admin=has_admin)
+    return docs.routes(catalog, default_model=config.server.default_model, needs_key=needs_key)
 
 
 def refuse_misread_names(row: ModelRow) -> None:

@@ -1,38 +1,47 @@
 """/admin/keys and /admin/usage: what `gateway keys` does, over HTTP, for keys with the admin scope. Off unless configured."""
 
 import asyncio
-import dataclasses
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import msgspec
-import orjson
 from litestar import Request, Response, get, patch, post
 from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
+from msgspec import Struct
 
 from gateway.access.admission import Admission
 from gateway.access.key_access import KeyAccess
 from gateway.access.keys import audit
 from gateway.access.keys.key import Caller, new_key
 from gateway.access.keys.policy import InvalidPolicy, policy_of
-from gateway.access.usage.period import SPANS, duration, since
+from gateway.access.usage.period import duration
 from gateway.access.worker import WorkerThread
 from gateway.api import body
+from gateway.api.admin_schema import (
+    AFTER,
+    BY,
+    KEY_ID,
+    LIMIT,
+    OFFSET,
+    SINCE,
+    KeyPage,
+    KeyRotation,
+    KeyWithHistory,
+    KeyWithSecret,
+    UsagePage,
+)
 from gateway.api.error_handler import JSON
 from gateway.config import ServerSettings
-from gateway.errors import InsufficientPermissions, InvalidType, InvalidValue, OperatorError, StoreUnavailable
+from gateway.errors import ClientError, InsufficientPermissions, InvalidType, InvalidValue, OperatorError, StoreUnavailable
 from gateway.log import get_logger
 from gateway.wire.json_body import invalid_json, without_byte_order_mark
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_REQUESTS = 16
-MAX_PAGE = 1000
-DEFAULT_PAGE = 100
-MAX_OFFSET = 1_000_000
 MAX_HISTORY = 20
 CREATED = 201
 RENEW_SECONDS = 2.0  # for the snapshot to follow a change that is answered
@@ -94,33 +103,33 @@ def routes(service: AdminService) -> list[HTTPRouteHandler]:
     @get("/admin/keys")
     async def list_keys(request: AdminRequest) -> Response[bytes]:
         require_admin(request)
-        limit, after = number(request, "limit", DEFAULT_PAGE, most=MAX_PAGE), request.query_params.get("after")
+        limit, after = LIMIT.read(request.query_params), AFTER.read(request.query_params)
         found = await service.run(service.store.page, limit=limit + 1, after=after)
-        return json_response({"object": "list", "data": [each.to_dict() for each in found[:limit]], "has_more": len(found) > limit})
+        return json_response(KeyPage(data=tuple(each.view() for each in found[:limit]), has_more=len(found) > limit))
 
     @post("/admin/keys", status_code=CREATED)
     async def create_key(request: AdminRequest) -> Response[bytes]:
         by, table = require_admin(request), await service.table(request)
         text, key = new_key()
         made = await service.apply_change(lambda: service.store.add(key, policy_of(table), by=by))
-        return json_response({**made.to_dict(), "key": text}, status_code=CREATED)
+        return json_response(KeyWithSecret(**made.view().fields(), key=text), status_code=CREATED)
 
     @get("/admin/keys/{public_id:str}")
     async def get_key(request: AdminRequest, public_id: FromPath[str]) -> Response[bytes]:
         require_admin(request)
         found = await service.run(service.store.get, public_id)
         events = await service.run(audit.history, service.store.database, public_id, limit=MAX_HISTORY)
-        return json_response({**found.to_dict(), "history": [event.to_dict() for event in events]})
+        return json_response(KeyWithHistory(**found.view().fields(), history=tuple(event.view() for event in events)))
 
     @patch("/admin/keys/{public_id:str}")
     async def limit_key(request: AdminRequest, public_id: FromPath[str]) -> Response[bytes]:
         by, table = require_admin(request), await service.table(request)
-        return json_response((await service.apply_change(service.store.amend, public_id, table, by=by)).to_dict())
+        return json_response((await service.apply_change(service.store.amend, public_id, table, by=by)).view())
 
     @post("/admin/keys/{public_id:str}/revoke", status_code=200)
     async def revoke_key(request: AdminRequest, public_id: FromPath[str]) -> Response[bytes]:
         by = require_admin(request)
-        return json_response((await service.apply_change(service.store.revoke, public_id, by=by)).to_dict())
+        return json_response((await service.apply_change(service.store.revoke, public_id, by=by)).view())
 
     @post("/admin/keys/{public_id:str}/rotate", status_code=200)
     async def rotate_key(request: AdminRequest, public_id: FromPath[str]) -> Response[bytes]:
@@ -128,21 +137,18 @@ def routes(service: AdminService) -> list[HTTPRouteHandler]:
         grace = grace_of(table)
         text, key = new_key(public_id)
         rotated = await service.apply_change(service.store.rotate, key, grace=grace, by=by)
-        return json_response({**rotated.to_dict(), "key": text})
+        return json_response(KeyWithSecret(**rotated.view().fields(), key=text))
 
     @get("/admin/usage")
     async def usage(request: AdminRequest) -> Response[bytes]:
         require_admin(request)
-        limit, offset = (
-            number(request, "limit", DEFAULT_PAGE, most=MAX_PAGE),
-            number(request, "offset", 0, most=MAX_OFFSET, least=0),
-        )
+        query = request.query_params
+        limit = LIMIT.read(query)
         found = await service.run(
-            service.usage_store.report, by=span(request), since=first_hour(request), key=request.query_params.get("key_id"),
-            limit=limit + 1, offset=offset,
+            service.usage_store.report, by=BY.read(query), since=SINCE.read(query), key=KEY_ID.read(query),
+            limit=limit + 1, offset=OFFSET.read(query),
         )  # fmt: skip
-        rows = [dataclasses.asdict(row) for row in found[:limit]]
-        return json_response({"object": "list", "data": rows, "has_more": len(found) > limit})
+        return json_response(UsagePage(data=tuple(found[:limit]), has_more=len(found) > limit))
 
     return [list_keys, create_key, get_key, limit_key, revoke_key, rotate_key, usage]
 
@@ -154,39 +160,23 @@ def require_admin(request: AdminRequest) -> str:
     return f"key:{request.user.public_id}"
 
 
-def json_response(table: dict[str, Any], *, status_code: int = 200) -> Response[bytes]:
-    return Response(orjson.dumps(table), status_code=status_code, media_type=JSON)
-
-
-def number(request: AdminRequest, name: str, default: int, *, most: int, least: int = 1) -> int:
-    given = request.query_params.get(name, str(default))
-    if not (given.isascii() and given.isdigit() and len(given) <= len(str(most)) and least <= int(given) <= most):
-        raise InvalidValue(f"Invalid value for '{name}': expected an integer from {least} to {most}.", param=name)
-    return int(given)
-
-
-def span(request: AdminRequest) -> Literal["hour", "day", "month"]:
-    given = request.query_params.get("by", "day")
-    for known in SPANS:
-        if given == known:
-            return known
-    raise InvalidValue(f"Invalid value for 'by': choose from {', '.join(SPANS)}.", param="by")
-
-
-def first_hour(request: AdminRequest) -> str:
-    try:
-        return since(request.query_params.get("since", "30d"))
-    except ValueError as error:
-        raise InvalidValue(f"Invalid value for 'since': {error}.", param="since") from None
+def json_response(reply: Struct, *, status_code: int = 200) -> Response[bytes]:
+    return Response(msgspec.json.encode(reply), status_code=status_code, media_type=JSON)
 
 
 def grace_of(table: dict[str, Any]) -> timedelta:
-    if unknown := set(table) - {"grace"}:
-        raise InvalidValue(f"Invalid value: {min(unknown)[:64]}: unknown; known is grace.", param=min(unknown)[:64])
-    given = table.get("grace", "24h")
-    if not isinstance(given, str):
-        raise InvalidType("Invalid type for 'grace': expected a duration, such as 24h.", param="grace")
+    """Raises InvalidType, InvalidValue."""
     try:
-        return duration(given)
+        return duration(msgspec.convert(table, KeyRotation).grace)
+    except msgspec.ValidationError as error:
+        raise wrong_grace(table, str(error)) from None
     except ValueError as error:
         raise InvalidValue(f"Invalid value for 'grace': {error}.", param="grace") from None
+
+
+def wrong_grace(table: dict[str, Any], reason: str) -> ClientError:
+    if unknown := sorted(set(table) - set(KeyRotation.__struct_fields__)):
+        return InvalidValue(f"Invalid value: {unknown[0][:64]}: unknown; known is grace.", param=unknown[0][:64])
+    if "got `" in reason:
+        return InvalidType("Invalid type for 'grace': expected a duration, such as 24h.", param="grace")
+    return InvalidValue("Invalid value for 'grace': write a number and one of s, m, h, d, w, such as 24h.", param="grace")

@@ -2,17 +2,12 @@
 
 from collections.abc import Collection
 
+from gateway.api.response_headers import READABLE
 from gateway.server.headers import Headers, value_of
 
 EVERY_ORIGIN = "*"
 METHODS = b"GET, HEAD, POST, OPTIONS"
-EXPOSED = (
-    b"x-request-id, openai-model, openai-processing-ms, retry-after, server-timing, x-gateway-fingerprint, x-gateway-long-inputs,"
-    b" x-gateway-prompt,"
-    b" x-gateway-cache, x-ratelimit-limit-requests, x-ratelimit-burst-requests, x-ratelimit-remaining-requests,"
-    b" x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-burst-tokens, x-ratelimit-remaining-tokens,"
-    b" x-ratelimit-reset-tokens, x-gateway-member"
-)
+EXPOSED = ", ".join(READABLE).encode()
 MAX_AGE_SECONDS = b"600"
 
 

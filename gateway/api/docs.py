@@ -5,13 +5,13 @@ from functools import cache
 from importlib.resources import files
 
 import orjson
-from litestar import Response, get
+from litestar import Request, Response, get
+from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
 from gateway.api.error_handler import JSON
-from gateway.api.openapi import document
-from gateway.api.openapi_admin import with_admin
+from gateway.api.openapi.document import RequestBounds, document
 from gateway.embedding.catalog import Catalog
 from gateway.embedding.prompt import accepted_input_types
 from gateway.errors import UnknownURL
@@ -42,17 +42,11 @@ SWAGGER = PAGE.format(
 REDOC = PAGE.format(style="", bundle="redoc.standalone.js", script="redoc.js")
 
 
-def routes(catalog: Catalog, *, default_model: str | None, has_admin: bool) -> list[HTTPRouteHandler]:
+def routes(catalog: Catalog, *, default_model: str | None, needs_key: bool) -> list[HTTPRouteHandler]:
     @get("/openapi.json", exclude_from_auth=True)
-    async def openapi() -> Response[bytes]:
-        ready = [model for model in catalog.models if model.state == "ready"]
-        told = document(
-            default_model=default_model,
-            max_dimensions=max((model.dimensions for model in ready), default=None),
-            input_types=list(dict.fromkeys(name for model in ready for name in accepted_input_types(model.describe()))),
-            takes_instruction=not ready or any(model.describe().takes_instruction for model in ready),
-        )
-        return Response(orjson.dumps(with_admin(told) if has_admin else told), media_type=JSON)
+    async def openapi(request: Request[None, None, State]) -> Response[bytes]:
+        shown = document(request.app.routes, bounds_of(catalog, default_model), needs_key=needs_key)
+        return Response(orjson.dumps(shown), media_type=JSON)
 
     @get("/docs", exclude_from_auth=True)
     async def swagger() -> Response[str]:
@@ -71,6 +65,19 @@ def routes(catalog: Catalog, *, default_model: str | None, has_admin: bool) -> l
         return Response(await asyncio.to_thread(read_asset, name), media_type=ASSETS[name], headers=HEADERS)
 
     return [openapi, swagger, redoc, asset]
+
+
+def bounds_of(catalog: Catalog, default_model: str | None) -> RequestBounds:
+    """Of a model that is not loaded nobody knows what it takes, so then nothing is said of any."""
+    if any(model.state != "ready" for model in catalog.models):
+        return RequestBounds(default_model=default_model)
+    abouts = [model.describe() for model in catalog.models]
+    return RequestBounds(
+        default_model=default_model,
+        max_dimensions=max(model.dimensions for model in catalog.models),
+        input_types=tuple(dict.fromkeys(name for about in abouts for name in accepted_input_types(about))),
+        takes_instruction=any(about.takes_instruction for about in abouts),
+    )
 
 
 @cache

@@ -1,9 +1,12 @@
 """Every failure, translated to a response in one place. The shape is OpenAI's (`gateway/errors/`)."""
 
-import orjson
+from typing import Annotated
+
+import msgspec
 from litestar import Request, Response
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
+from msgspec import Meta, Struct
 
 from gateway.api.request_log import PRIVATE_HEADERS, record_of, request_id_from
 from gateway.errors import ClientGone, GatewayError, InternalError, InvalidValue, MethodNotAllowed, UnknownURL
@@ -14,6 +17,21 @@ CLIENT_GONE_STATUS = 499  # nginx's number; nobody reads it but the log and the 
 JSON = "application/json"
 
 log = get_logger()
+
+
+class ErrorObject(Struct, frozen=True):
+    """OpenAI's four fields, always all of them."""
+
+    message: Annotated[str, Meta(description="For people. Words may change; match `code`.")]
+    type: str
+    param: Annotated[str | None, Meta(description="The field that is wrong.")]
+    code: str | None
+
+
+class ErrorBody(Struct, frozen=True):
+    """The body of every error."""
+
+    error: ErrorObject
 
 
 def handle_error(request: Request[object, object, State], error: Exception) -> Response[bytes]:
@@ -50,4 +68,4 @@ def error_response(error: GatewayError) -> ErrorResponse:
 
 
 def body(error: GatewayError) -> bytes:
-    return orjson.dumps({"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}})
+    return msgspec.json.encode(ErrorBody(ErrorObject(error.message, error.type, error.param, error.code)))

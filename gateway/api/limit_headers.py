@@ -5,14 +5,12 @@ Beside them one of ours, the burst: what may be sent at once after a rest.
 
 from gateway.access.limits.gcra import SECOND, Rate
 from gateway.access.limits.limiter import RateLimitLease
+from gateway.api.response_headers import LIMITED_KINDS, LIMITS
 from gateway.errors import duration
 
 Headers = list[tuple[bytes, bytes]]
 
-REQUESTS, TOKENS = (
-    tuple(f"x-ratelimit-{what}-{kind}".encode() for what in ("limit", "burst", "remaining", "reset"))
-    for kind in ("requests", "tokens")
-)
+REQUESTS, TOKENS = (tuple(header.name.encode() for header in LIMITS if header.name.endswith(f"-{kind}")) for kind in LIMITED_KINDS)
 
 
 def limit_headers(lease: RateLimitLease) -> Headers:

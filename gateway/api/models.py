@@ -1,33 +1,75 @@
 """GET /v1/models and /v1/models/{id}, ids with slashes in either form."""
 
-from typing import Any
+from typing import Annotated, Literal
 
-import orjson
+import msgspec
 from litestar import Request, Response, get
 from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from gateway.access.keys.key import Caller
 from gateway.api.error_handler import JSON
+from gateway.config import LongInput
 from gateway.embedding.catalog import Catalog, Model
+from gateway.embedding.model import ModelState
 from gateway.errors import UnknownModel
 
 PREFIX = "/v1/models/"
+
+Positive = Annotated[int, Meta(ge=1)]
+
+
+class ModelObject(Struct, frozen=True, kw_only=True):
+    """OpenAI's four fields and beside them what only we tell. A model that is not loaded has the first five alone."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: Annotated[int, Meta(ge=0, description="When its weights were written, in Unix seconds; 0 until it is loaded.")]
+    owned_by: str = "embeddings-gateway"
+    state: ModelState
+    alias_of: Annotated[str | UnsetType, Meta(description="The model's name, where `id` is an alias.")] = UNSET
+    dimensions: Annotated[Positive | UnsetType, Meta(description="Components of a vector.")] = UNSET
+    max_tokens: Annotated[Positive | UnsetType, Meta(description="Tokens that the model reads at once.")] = UNSET
+    long_input: Annotated[LongInput | UnsetType, Meta(description="The row's rule for longer texts.")] = UNSET
+    fingerprint: Annotated[
+        str | UnsetType, Meta(description="Which vectors these are; vectors of two fingerprints do not mix.")
+    ] = UNSET
+    backend: Annotated[str | UnsetType, Meta(description="What serves it.")] = UNSET
+    source: Annotated[str | UnsetType, Meta(description="What it was loaded from, or its name on the server that has it.")] = UNSET
+    runtime: str | UnsetType = UNSET
+    device: str | UnsetType = UNSET
+    precision: str | UnsetType = UNSET
+    fidelity: Annotated[
+        float | UnsetType | None,
+        Meta(description="The worst cosine to sentence-transformers' vectors; null where it was not measured."),
+    ] = UNSET
+    prompts: Annotated[tuple[str, ...] | UnsetType, Meta(description="The prompts it has, for input_type.")] = UNSET
+    fallback: Annotated[str | UnsetType | None, Meta(description="What was given up for this runtime and precision, and why.")] = (
+        UNSET
+    )
+
+
+class ModelsResponse(Struct, frozen=True, kw_only=True):
+    """Every name and alias that the key may use."""
+
+    object: Literal["list"] = "list"
+    data: tuple[ModelObject, ...]
 
 
 def routes(catalog: Catalog) -> list[HTTPRouteHandler]:
     @get("/v1/models")
     async def list_models(request: Request[Caller, None, State]) -> Response[bytes]:
-        entries = [entry(name, model) for name, model in catalog if request.user.may_use(model.row.names)]
-        return Response(orjson.dumps({"object": "list", "data": entries}), media_type=JSON)
+        shown = [entry(name, model) for name, model in catalog if request.user.may_use(model.row.names)]
+        return Response(msgspec.json.encode(ModelsResponse(data=tuple(shown))), media_type=JSON)
 
-    @get("/v1/models/{model_id:path}")
+    @get("/v1/models/{model:path}")
     async def get_model(request: Request[Caller, None, State]) -> Response[bytes]:
         name = request.scope["path"].removeprefix(PREFIX)  # as sent: a path parameter would lose doubled slashes
         model = catalog.by_name.get(name)
         if model is None or not request.user.may_use(model.row.names):
             raise UnknownModel(name, usable=usable_names(catalog, request.user))
-        return Response(orjson.dumps(entry(name, model)), media_type=JSON)
+        return Response(msgspec.json.encode(entry(name, model)), media_type=JSON)
 
     return [list_models, get_model]
 
@@ -47,33 +89,26 @@ def usable_names(catalog: Catalog, caller: Caller) -> list[str]:
     return [name for name, model in catalog if caller.may_use(model.row.names)]
 
 
-def entry(name: str, model: Model) -> dict[str, Any]:
-    """OpenAI's four fields, and beside them what only we tell; a model that is still loading has none of these yet."""
-    state = model.state
-    about = model.describe() if state == "ready" else None
-    basic = {
-        "id": name,
-        "object": "model",
-        "created": about.created if about else 0,
-        "owned_by": "embeddings-gateway",
-        "state": state,
-    }
-    if name != model.name:
-        basic["alias_of"] = model.name
-    if about is None:
-        return basic
-    return {
-        **basic,
-        "dimensions": model.dimensions,
-        "max_tokens": about.max_tokens,
-        "long_input": about.long_input,
-        "fingerprint": about.fingerprint,
-        "backend": about.backend,
-        "source": about.source,
-        "runtime": about.runtime,
-        "device": about.device,
-        "precision": about.precision,
-        "fidelity": about.fidelity,
-        "prompts": list(about.prompts),
-        "fallback": about.fallback or None,
-    }
+def entry(name: str, model: Model) -> ModelObject:
+    state, alias_of = model.state, UNSET if name == model.name else model.name
+    if state != "ready":
+        return ModelObject(id=name, created=0, state=state, alias_of=alias_of)
+    about = model.describe()
+    return ModelObject(
+        id=name,
+        created=about.created,
+        state=state,
+        alias_of=alias_of,
+        dimensions=model.dimensions,
+        max_tokens=about.max_tokens,
+        long_input=about.long_input,
+        fingerprint=about.fingerprint,
+        backend=about.backend,
+        source=about.source,
+        runtime=about.runtime,
+        device=about.device,
+        precision=about.precision,
+        fidelity=about.fidelity,
+        prompts=about.prompts,
+        fallback=about.fallback or None,
+    )

@@ -1,11 +1,13 @@
 """Being watched: /livez, /readyz, /health and /metrics. Open to all, unless the configuration closes /metrics."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Literal
 
-import orjson
+import msgspec
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from gateway.api.error_handler import JSON
 from gateway.config import MetricsSettings
@@ -13,6 +15,26 @@ from gateway.embedding.catalog import Catalog
 from gateway.metrics import CONTENT_TYPE, Metrics
 
 OK, NOT_NOW = 200, 503
+
+ProbeStatus = Literal["ok", "ready", "degraded", "loading", "failed", "draining"]
+Words = Annotated[Mapping[str, str], Meta(min_length=1)]
+Names = Annotated[Sequence[str], Meta(min_length=1)]
+
+
+class ProbeReport(Struct, frozen=True, kw_only=True):
+    """What is well is left out."""
+
+    status: ProbeStatus
+    waiting_for: Annotated[Names | UnsetType, Meta(description="The models that are still loading.")] = UNSET
+    failed: Annotated[
+        Words | Names | UnsetType,
+        Meta(description="Of /readyz: the models that failed, and why in a word; of /livez: what only a restart mends."),
+    ] = UNSET
+    trouble: Annotated[Words | UnsetType, Meta(description="The models that serve and that somebody should look at.")] = UNSET
+    without: Annotated[Words | UnsetType, Meta(description="The parts that go on without their store or Redis, and how.")] = UNSET
+    learned: Annotated[
+        dict[str, dict[str, int]] | UnsetType, Meta(description="Of a model on another server, what that was found to take.")
+    ] = UNSET
 
 
 def routes(  # noqa: PLR0913 - all that is watched
@@ -31,7 +53,7 @@ def routes(  # noqa: PLR0913 - all that is watched
         A model that could not be loaded is tried again; a restart would only take the others down.
         """
         broken = dead_parts()
-        return report(OK if not broken else NOT_NOW, "ok" if not broken else "failed", failed=broken)
+        return reply(NOT_NOW, ProbeReport(status="failed", failed=broken)) if broken else reply(OK, ProbeReport(status="ok"))
 
     @get("/readyz", exclude_from_auth=True)
     async def readyz() -> Response[bytes]:
@@ -42,15 +64,17 @@ def routes(  # noqa: PLR0913 - all that is watched
         `without` its store or its Redis, and how it goes on, is told too; `learned` is what a server was found to take.
         """
         if is_leaving():
-            return report(NOT_NOW, "draining")
-        failed = {model.name: model.category for model in catalog.models if model.state == "failed"}
-        without = {part: told for part, shortfall in shortfalls.items() if (told := shortfall()) is not None}
+            return reply(NOT_NOW, ProbeReport(status="draining"))
+        failed = {model.name: model.category for model in catalog.models if model.state == "failed"} or UNSET
+        without = {part: told for part, shortfall in shortfalls.items() if (told := shortfall()) is not None} or UNSET
         if awaited := [model.name for model in catalog.loading]:
-            return report(NOT_NOW, "loading", waiting_for=awaited, failed=failed, without=without)
-        trouble = {model.name: model.trouble for model in catalog.models if model.trouble}
-        state = "ready" if not failed and not trouble else "degraded" if catalog.ready else "failed"
-        learned = {model.name: dict(found) for model in catalog.models if (found := model.embedder.health().learned)}
-        return report(OK if catalog.ready else NOT_NOW, state, failed=failed, trouble=trouble, without=without, learned=learned)
+            return reply(NOT_NOW, ProbeReport(status="loading", waiting_for=awaited, failed=failed, without=without))
+        trouble = {model.name: model.trouble for model in catalog.models if model.trouble} or UNSET
+        learned = {model.name: dict(found) for model in catalog.models if (found := model.embedder.health().learned)} or UNSET
+        is_well = failed is UNSET and trouble is UNSET
+        status: ProbeStatus = "ready" if is_well else "degraded" if catalog.ready else "failed"
+        report = ProbeReport(status=status, failed=failed, trouble=trouble, without=without, learned=learned)
+        return reply(OK if catalog.ready else NOT_NOW, report)
 
     @get("/metrics", exclude_from_auth=settings.access == "open")
     async def exposition() -> Response[bytes]:
@@ -69,6 +93,5 @@ def dead_parts(catalog: Catalog, parts: Mapping[str, Callable[[], bool]], of_pro
     return broken + of_process()
 
 
-def report(status: int, state: str, **details: list[str] | dict[str, str] | dict[str, dict[str, int]]) -> Response[bytes]:
-    shown = {name: value for name, value in details.items() if value}
-    return Response(orjson.dumps({"status": state, **shown}), status_code=status, media_type=JSON)
+def reply(code: int, report: ProbeReport) -> Response[bytes]:
+    return Response(msgspec.json.encode(report), status_code=code, media_type=JSON)

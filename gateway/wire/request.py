@@ -16,6 +16,7 @@ from gateway.wire.token_ids import MAX_INPUT_IDS, TOKEN_ID_RANGES, texts_of
 
 MAX_INPUTS = 2048
 MAX_INSTRUCTION_CHARS = 2048
+MAX_DIMENSIONS = 2**53  # the largest integer that every JSON reader has exactly; a model's own are far below
 
 EncodingFormat = Literal["float", "base64"]
 
@@ -70,7 +71,7 @@ class EmbeddingsRequest:
     has_ids: bool = False
 
 
-class Body(ForeignFields, kw_only=True):
+class EmbeddingsBody(ForeignFields, kw_only=True):
     """The body as JSON types it. `null` equals absent, and unknown fields are passed over.
 
     /openapi.json has its schema from here, so what a field may hold is declared once: a bound below is checked while it is parsed.
@@ -78,21 +79,22 @@ class Body(ForeignFields, kw_only=True):
 
     input: Annotated[
         str | list[str | int | list[int]] | UnsetType | None,
-        Meta(description="One text, several, one array of token ids, or several.", extra_json_schema={"anyOf": FORMS}),
+        Meta(description="One text, several, one array of token ids, or several.", extra_json_schema={"oneOf": FORMS}),
     ] = UNSET
     model: Annotated[str | None, Meta(description="A model's name or alias, as /v1/models lists them.")] = None
     encoding_format: Annotated[
-        EncodingFormat | None, Meta(description="float (which null is too), or base64 of the little-endian float32 bytes.")
+        EncodingFormat | None, Meta(description="float, by default, or base64 of the little-endian float32 bytes.")
     ] = None
     dimensions: Annotated[
-        Annotated[int, Meta(ge=1)] | None, Meta(description="The first so many components, made length 1 again.")
+        Annotated[int, Meta(ge=1, le=MAX_DIMENSIONS)] | None, Meta(description="The first so many components, made length 1 again.")
     ] = None
     user: Annotated[str | None, Meta(description="Accepted, and used for nothing.")] = None
     normalize: Annotated[
-        bool | None, Meta(description="false: the vectors as the model's own modules give them; null is true.")
+        bool | None, Meta(description="false: the vectors as the model's own modules give them; true by default.")
     ] = None
     long_input: Annotated[
-        LongInput | None, Meta(description="What becomes of a text longer than the model reads; null is the model's own rule.")
+        LongInput | None,
+        Meta(description="What becomes of a text longer than the model reads. By default what the model's row says."),
     ] = None
     input_type: Annotated[
         str | None,
@@ -112,6 +114,7 @@ class Body(ForeignFields, kw_only=True):
 ALLOWED = {
     "encoding_format": f". Supported values: {', '.join(map(repr, get_args(EncodingFormat)))}.",
     "dimensions": ". Must be greater than or equal to 1.",
+    "dimensions above": f". Must be less than or equal to {MAX_DIMENSIONS}.",
     "long_input": f". Supported values: {', '.join(map(repr, get_args(LongInput)))}.",
     "instruction": f": expected 1 to {MAX_INSTRUCTION_CHARS} characters.",
 }
@@ -127,7 +130,7 @@ OWN_FIELDS: dict[str, tuple[str, ...]] = {
 # In JSON a backslash stands in strings alone, so escapes are found without reading the rest.
 PAIR = rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 ESCAPES = re.compile(PAIR + rb"|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL)
-decoder = msgspec.json.Decoder(Body)
+decoder = msgspec.json.Decoder(EmbeddingsBody)
 
 
 def decode(raw: bytes, *, path_model: str | None = None, default_model: str | None = None) -> EmbeddingsRequest:
@@ -162,7 +165,7 @@ def decode(raw: bytes, *, path_model: str | None = None, default_model: str | No
     )
 
 
-def honour(asked: dict[str, tuple[str, Any]], body: Body) -> None:
+def honour(asked: dict[str, tuple[str, Any]], body: EmbeddingsBody) -> None:
     """Fills our fields from foreign ones. Raises InvalidValue where one of our own asks for something else."""
     for field, (foreign, value) in asked.items():
         for own in OWN_FIELDS[field]:
@@ -174,7 +177,7 @@ def honour(asked: dict[str, tuple[str, Any]], body: Body) -> None:
         body.prompt_name = None  # it says the same
 
 
-def parse(sent: bytes) -> Body:
+def parse(sent: bytes) -> EmbeddingsBody:
     raw = without_byte_order_mark(sent)
     try:
         # msgspec does not look into the fields it passes over; the contract wants the whole body to be UTF-8.
@@ -200,7 +203,7 @@ def without_lone_surrogates(raw: bytes) -> bytes:
     return ESCAPES.sub(lambda escape: rb"\ufffd" if escape["lone"] else escape[0], raw)
 
 
-def decode_body(raw: bytes) -> Body:
+def decode_body(raw: bytes) -> EmbeddingsBody:
     try:
         return decoder.decode(raw)
     except msgspec.ValidationError as error:
@@ -211,7 +214,7 @@ def decode_body(raw: bytes) -> Body:
     fields["dimensions"] = whole(fields.get("dimensions"))
     if isinstance(fields.get("input"), list):
         fields["input"] = [[whole(each) for each in item] if isinstance(item, list) else whole(item) for item in fields["input"]]
-    return msgspec.convert(fields, Body)
+    return msgspec.convert(fields, EmbeddingsBody)
 
 
 def whole(value: Any) -> Any:
@@ -227,7 +230,8 @@ def wrong_field(error: msgspec.ValidationError) -> ClientError:
     if place is None or param not in EXPECTED:
         return InvalidType("The body of your request must be a JSON object.")
     if got is None and param in ALLOWED:
-        return InvalidValue(f"Invalid value for '{param}'{ALLOWED[param]}", param=param)
+        is_above = param == "dimensions" and ">=" not in text
+        return InvalidValue(f"Invalid value for '{param}'{ALLOWED[f'{param} above' if is_above else param]}", param=param)
     found = f", but got {name_field(got[1])} instead" if got else ""
     return InvalidType(f"Invalid type for '{place[1]}': expected {EXPECTED[param]}{found}.", param=param)
 

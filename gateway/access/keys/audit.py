@@ -2,16 +2,30 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import sqlalchemy as sql
+from msgspec import Meta, Struct
 
 from gateway.access.database import Database
-from gateway.access.keys.policy import iso
+from gateway.access.keys.policy import Moment, as_seconds
 from gateway.access.schema import audit_table
 
 MAX_ACTOR_CHARS = 120
+
+
+Action = Literal["create", "limit", "revoke", "rotate"]
+
+
+class AuditView(Struct, frozen=True):
+    """An event for JSON."""
+
+    at: Moment
+    actor: Annotated[str, Meta(description="`cli:` and a user of the machine, or `key:` and an admin's id.")]
+    action: Action
+    key: str
+    detail: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +34,17 @@ class AuditEvent:
 
     at: datetime
     actor: str
-    action: str
+    action: Action
     key_id: str
     detail: dict[str, Any]
 
+    def view(self) -> AuditView:
+        return AuditView(as_seconds(self.at), self.actor, self.action, self.key_id, self.detail)
+
     def to_dict(self) -> dict[str, Any]:
-        return {"at": iso(self.at), "actor": self.actor, "action": self.action, "key": self.key_id, "detail": self.detail}
+        """The view, as JSON has it."""
+        shown: dict[str, Any] = msgspec.to_builtins(self.view())
+        return shown
 
 
 def write(connection: sql.Connection, event: AuditEvent) -> None:

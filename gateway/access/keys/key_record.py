@@ -2,14 +2,29 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from gateway.access.keys.key import EVERY_MODEL, Key
-from gateway.access.keys.policy import ALLOWANCE_FIELDS, KeyPolicy, as_table, iso
+from gateway.access.keys.policy import ALLOWANCE_FIELDS, KeyPolicy, Moment, as_seconds
 
 State = Literal["active", "expired", "revoked"]
+
+
+class KeyView(KeyPolicy, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """A key for JSON: its policy, and what became of it. Nothing here opens anything."""
+
+    id: str
+    state: State
+    created_at: Moment
+    revoked_at: Moment | None
+    old_secret_until: Annotated[Moment | None, Meta(description="How long the secret before the last rotation works.")]
+
+    def fields(self) -> dict[str, Any]:
+        """To make a view of more."""
+        return msgspec.structs.asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +44,22 @@ class KeyRecord:
         expires_at = self.policy.expires_at
         return "expired" if expires_at is not None and expires_at <= datetime.now(UTC) else "active"
 
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON. Nothing here opens anything."""
+    def view(self) -> KeyView:
         is_old_secret_good = self.previous_until is not None and self.previous_until > datetime.now(UTC).replace(tzinfo=None)
-        return {
-            "id": self.key.public_id,
-            "state": self.state,
-            **as_table(self.policy),
-            "created_at": iso(self.created_at),
-            "revoked_at": iso(self.revoked_at),
-            "old_secret_until": iso(self.previous_until) if is_old_secret_good else None,
-        }
+        policy = msgspec.structs.asdict(self.policy) | {"expires_at": as_seconds(self.policy.expires_at)}
+        return KeyView(
+            **policy,
+            id=self.key.public_id,
+            state=self.state,
+            created_at=as_seconds(self.created_at),
+            revoked_at=as_seconds(self.revoked_at),
+            old_secret_until=as_seconds(self.previous_until) if is_old_secret_good else None,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The view, as JSON has it, for people: who it is comes first."""
+        shown: dict[str, Any] = msgspec.to_builtins(self.view())
+        return {"id": self.key.public_id, "state": self.state, **shown, "models": list(self.policy.models)}
 
 
 def columns_of(policy: KeyPolicy) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, overload
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -13,6 +13,12 @@ MAX_NUMBER = 10**12
 MAX_METADATA = 16  # pairs, of at most 64 and 512 characters: OpenAI's own bounds
 
 number = Annotated[int, Meta(ge=1, le=MAX_NUMBER)]
+# Of "printable", what JSON Schema can say; `policy_of` refuses more.
+PRINTABLE = {"pattern": "^[^\\u0000-\\u001f\\u007f]*$"}
+Moment = Annotated[datetime, Meta(tz=True)]
+ModelGlob = Annotated[str, Meta(min_length=1, max_length=200, extra_json_schema=PRINTABLE)]
+MetadataName = Annotated[str, Meta(min_length=1, max_length=64, extra_json_schema=PRINTABLE)]
+MetadataText = Annotated[str, Meta(max_length=512, extra_json_schema=PRINTABLE)]
 
 
 class InvalidPolicy(ValueError):
@@ -26,10 +32,8 @@ class InvalidPolicy(ValueError):
 class KeyPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Every term of a key; a number that is None is without limit. `models` are globs over names and aliases of models."""
 
-    name: Annotated[str, Meta(max_length=200)] = "default"
-    models: Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=200)], ...], Meta(min_length=1, max_length=100)] = (
-        EVERY_MODEL
-    )
+    name: Annotated[str, Meta(max_length=200, extra_json_schema=PRINTABLE)] = "default"
+    models: Annotated[tuple[ModelGlob, ...], Meta(min_length=1, max_length=100)] = EVERY_MODEL
     requests_per_minute: number | None = None
     requests_burst: number | None = None
     tokens_per_minute: number | None = None
@@ -37,11 +41,9 @@ class KeyPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_concurrent_requests: number | None = None
     token_budget: number | None = None
     budget_period: Literal["day", "month"] = "month"
-    expires_at: Annotated[datetime, Meta(tz=True)] | None = None
+    expires_at: Moment | None = None
     is_admin: bool = False
-    metadata: Annotated[
-        dict[Annotated[str, Meta(min_length=1, max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=MAX_METADATA)
-    ] = field(default_factory=dict)
+    metadata: Annotated[dict[MetadataName, MetadataText], Meta(max_length=MAX_METADATA)] = field(default_factory=dict)
 
     @property
     def allowance(self) -> Allowance:
@@ -58,7 +60,8 @@ def policy_of(table: Mapping[str, Any], before: KeyPolicy | None = None) -> KeyP
         if name not in FIELDS:
             raise InvalidPolicy(name[:64], f"unknown; known are {', '.join(FIELDS)}")
     try:
-        whole = msgspec.convert({**(as_table(before) if before else {}), **table}, KeyPolicy)
+        given = {name: whole_number(value) for name, value in table.items()}
+        whole = msgspec.convert({**(as_table(before) if before else {}), **given}, KeyPolicy)
     except msgspec.ValidationError as error:
         reason, _, path = str(error).replace("`key` in ", "").partition(" - at ")
         raise InvalidPolicy(path.strip("`").removeprefix("$.").partition("[")[0], reason.replace("`", "")) from None
@@ -71,6 +74,11 @@ def policy_of(table: Mapping[str, Any], before: KeyPolicy | None = None) -> KeyP
     return whole
 
 
+def whole_number(value: Any) -> Any:
+    """5.0 is the integer 5, as JSON Schema has it."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def as_table(policy: KeyPolicy) -> dict[str, Any]:
     """As JSON has it: times in ISO 8601, UTC."""
     table: dict[str, Any] = msgspec.to_builtins(policy)
@@ -79,7 +87,17 @@ def as_table(policy: KeyPolicy) -> dict[str, Any]:
 
 def iso(moment: datetime | None) -> str | None:
     """`2026-11-25T08:00:00Z`; a time without a zone is UTC."""
+    shown = as_seconds(moment)
+    return None if shown is None else shown.isoformat().replace("+00:00", "Z")
+
+
+@overload
+def as_seconds(moment: datetime) -> datetime: ...
+@overload
+def as_seconds(moment: datetime | None) -> datetime | None: ...
+def as_seconds(moment: datetime | None) -> datetime | None:
+    """In UTC, and whole seconds. A time without a zone is UTC."""
     if moment is None:
         return None
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+    return moment.replace(microsecond=0)

@@ -12,6 +12,7 @@ SPANS: tuple[Span, ...] = ("hour", "day", "month")
 NUM_CHARS = {"hour": 13, "day": 10, "month": 7}  # of 2026-11-25T08
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 DURATION = re.compile(r"([0-9]{1,9})([smhdw])")
+DURATION_PATTERN = rf"^\s*{DURATION.pattern}\s*$"  # for JSON Schema, which cannot say how long it may be
 MAX_DURATION = timedelta(days=36_500)
 HOUR_SECONDS = 3600
 

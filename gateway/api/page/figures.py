@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-import orjson
+import msgspec
+from msgspec import Raw
 
 from gateway.api.page.snapshot import STAGES, WHOLE_SECONDS, MetricsSnapshot, SnapshotInterval, round_figures
 from gateway.background import BackgroundTask
@@ -32,7 +33,7 @@ class Figures:
         self.metrics = metrics
         self.clock = clock
         self.readings: deque[MetricsSnapshot] = deque(maxlen=NUM_BEHIND + 1)
-        self.points: deque[tuple[int, orjson.Fragment]] = deque(maxlen=NUM_KEPT)
+        self.points: deque[tuple[int, Raw]] = deque(maxlen=NUM_KEPT)
         self.number = 0
         self.looked_at = clock()
         self.background = BackgroundTask("live-figures", self.watch, may_end=True)
@@ -45,7 +46,7 @@ class Figures:
             self.readings.clear()
             self.background.start()
 
-    def after(self, number: int) -> list[orjson.Fragment]:
+    def after(self, number: int) -> list[Raw]:
         return [point for each, point in self.points if each > number]
 
     async def watch(self) -> None:
@@ -59,9 +60,7 @@ class Figures:
         if len(self.readings) > 1:
             last = SnapshotInterval(self.readings[-2], self.readings[-1])
             told = point_of(last, SnapshotInterval(self.readings[0], self.readings[-1]))
-            self.points.append(
-                (self.number, orjson.Fragment(orjson.dumps({"number": self.number, "time": round(time.time()), **told})))
-            )
+            self.points.append((self.number, Raw(msgspec.json.encode({"number": self.number, "time": round(time.time()), **told}))))
             self.number += 1
 
     async def close(self) -> None:

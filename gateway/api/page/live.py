@@ -1,14 +1,15 @@
 """GET /page/live: the figures of the last ten minutes, for keys with the admin scope; on this machine for all, where so set."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
 
-import orjson
+import msgspec
 from litestar import Request, Response, get
 from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromQuery
 from litestar.types import HTTPScope, Receive, Scope, Send
+from msgspec import Meta, Raw, Struct
 
 from gateway.access.access_control import AccessControl
 from gateway.api.authentication import Authentication
@@ -21,6 +22,14 @@ from gateway.tcp import is_loopback
 
 PATH = "/page/live"
 FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via")
+
+
+class LiveFigures(Struct, frozen=True):
+    """The points of the page's charts, the oldest first; each is an object, whose fields are the charts'."""
+
+    interval_seconds: float
+    kept_seconds: int
+    points: Annotated[list[Raw], Meta(extra_json_schema={"items": {"type": "object"}})]
 
 
 def routes(figures: Figures, *, access: AccessControl, metrics: Metrics, settings: PageSettings) -> list[HTTPRouteHandler]:
@@ -38,8 +47,8 @@ def routes(figures: Figures, *, access: AccessControl, metrics: Metrics, setting
         """The points whose number is above `after`."""
         await admit(request)
         figures.look()
-        told = {"interval_seconds": INTERVAL_SECONDS, "kept_seconds": KEPT_SECONDS, "points": figures.after(after)}
-        return Response(orjson.dumps(told), media_type=JSON)
+        shown = LiveFigures(INTERVAL_SECONDS, KEPT_SECONDS, figures.after(after))
+        return Response(msgspec.json.encode(shown), media_type=JSON)
 
     return [live]
 

@@ -56,4 +56,4 @@ def test_choices_are_written_once(choices):
 
 
 def test_every_field_of_a_body_has_words_for_its_type():
-    assert {field.name for field in msgspec.structs.fields(request.Body)} - FIELDS.keys() == set(request.EXPECTED)
+    assert {field.name for field in msgspec.structs.fields(request.EmbeddingsBody)} - FIELDS.keys() == set(request.EXPECTED)

@@ -2,7 +2,7 @@
 
 import asyncio
 
-import orjson
+import msgspec
 import pytest
 
 from gateway.api.page.figures import KEPT_SECONDS, NUM_KEPT, Figures
@@ -31,7 +31,7 @@ def figures(metrics, clock):
 
 
 def points(figures):
-    return orjson.loads(orjson.dumps(figures.after(-1)))
+    return msgspec.json.decode(msgspec.json.encode(figures.after(-1)))
 
 
 def test_rates_are_what_was_counted_over_the_time_that_passed(figures, metrics, clock):

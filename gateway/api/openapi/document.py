@@ -1,0 +1,101 @@
+"""The whole document: an operation for every route that is served, and the schemas they name."""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from litestar.routes import BaseRoute, HTTPRoute
+
+from gateway import __version__
+from gateway.api.openapi.admin_operations import ADMIN_OPERATIONS, ADMIN_PARSED, ADMIN_SERVED
+from gateway.api.openapi.json_schema import Schema, components
+from gateway.api.openapi.operation import Operation, error_response
+from gateway.api.openapi.operations import OPERATIONS, PARSED, SERVED
+from gateway.errors import MethodNotAllowed, UnknownURL
+from gateway.wire.request import EmbeddingsBody
+
+SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "api-key": {"type": "apiKey", "in": "header", "name": "api-key"},
+    "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+}
+ANSWERED_BY_EDGE = frozenset({"HEAD", "OPTIONS"})
+PARAMETER = re.compile(r"\{(\w+):\w+\}")
+ALL_OPERATIONS = OPERATIONS | ADMIN_OPERATIONS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestBounds:
+    """What every model that is served makes of a request. Where not all are loaded, nobody knows the last three.
+
+    `max_dimensions` is the largest model's; `input_types` are those that any of them takes.
+    """
+
+    default_model: str | None = None
+    max_dimensions: int | None = None
+    input_types: tuple[str, ...] = ()
+    takes_instruction: bool = True
+
+
+def document(routes: Iterable[BaseRoute], bounds: RequestBounds, *, needs_key: bool) -> Schema:
+    """Of the routes that are served. Without keys nothing speaks of keys."""
+    paths: dict[str, Schema] = {}
+    tags: dict[str, None] = {}
+    has_admin = False
+    for path, method, operation, is_open in served_operations(routes):
+        described = operation.describe(needs_key=needs_key and (operation.is_guarded or not is_open))
+        paths.setdefault(PARAMETER.sub(r"{\1}", path).replace("{public_id}", "{id}"), {})[method.lower()] = described
+        tags[operation.tag] = None
+        has_admin = has_admin or operation.tag == "admin"
+    schemas = components([*PARSED, *(ADMIN_PARSED if has_admin else ())], [*SERVED, *(ADMIN_SERVED if has_admin else ())])
+    name = EmbeddingsBody.__name__
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Embeddings gateway",
+            "version": __version__,
+            "description": "OpenAI's embeddings API, served by your own models. Every error has the same shape. A path that there"
+            " is not is answered as the response UnknownURL, a method as MethodNotAllowed.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        **({"security": [{scheme: []} for scheme in SCHEMES]} if needs_key else {}),
+        "tags": [{"name": tag} for tag in tags],
+        "paths": paths,
+        "components": {
+            "schemas": {**schemas, name: bounded(schemas[name], bounds)},
+            "responses": {error.__name__: error_response(error.status, (error,)) for error in (UnknownURL, MethodNotAllowed)},
+            **({"securitySchemes": SCHEMES} if needs_key else {}),
+        },
+    }
+
+
+def served_operations(routes: Iterable[BaseRoute]) -> Iterator[tuple[str, str, Operation, bool]]:
+    """Path, method, operation, and whether it is open without a key."""
+    for route in routes:
+        if isinstance(route, HTTPRoute):
+            for handler in route.route_handlers:
+                for method in sorted(handler.http_methods - ANSWERED_BY_EDGE):
+                    yield route.path, method, ALL_OPERATIONS[method, route.path], bool(handler.opt.get("exclude_from_auth"))
+
+
+def bounded(schema: Schema, bounds: RequestBounds) -> Schema:
+    """The body of a request to these models. With a default model, a request need not name one."""
+    properties: dict[str, Any] = {**schema["properties"]}
+    required = ["input"]
+    if bounds.default_model is None:
+        properties["model"] = {**properties["model"], "type": "string", "minLength": 1}
+        required.append("model")
+    if bounds.max_dimensions is not None:
+        for name in ("dimensions", "output_dimension", "output_dimensionality"):
+            properties[name] = {**properties[name], "maximum": bounds.max_dimensions}
+    if bounds.input_types:
+        for name in ("input_type", "prompt_name", "task", "text_type"):
+            properties[name] = {**properties[name], "enum": [*bounds.input_types, None]}
+    if not bounds.takes_instruction:
+        properties["instruction"] = {"type": "null", "description": "No model here takes one."}
+    return {**schema, "properties": properties, "required": required, **AT_MOST_ONE}
+
+
+AT_MOST_ONE: Schema = {"anyOf": [{"properties": {name: {"type": "null"}}} for name in ("input_type", "prompt_name")]}

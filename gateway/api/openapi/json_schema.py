@@ -1,0 +1,65 @@
+"""JSON Schema of the Structs that are parsed and served: msgspec's own, in the form that people read."""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+Schema = dict[str, Any]
+NULL = {"type": "null"}
+OF_A_TYPE = frozenset({"anyOf", "type", "contentEncoding"})
+REFERENCE = "#/components/schemas/{name}"
+
+
+def reference(kind: type) -> Schema:
+    return {"$ref": REFERENCE.format(name=kind.__name__)}
+
+
+def components(parsed: Iterable[type], served: Iterable[type]) -> Schema:
+    """The schemas by name, those of nested Structs too. What is served has every field, but one that may be UNSET."""
+    kinds = [*parsed, *served]
+    _, schemas = msgspec.json.schema_components(kinds, ref_template=REFERENCE)
+    shown = {name: without_notes(simplify(schema)) for name, schema in schemas.items()}
+    for kind in served:
+        shown[kind.__name__]["required"] = [name for name, default in fields_of(kind) if default is not UNSET]
+    return shown
+
+
+def fields_of(kind: type) -> list[tuple[str, object]]:
+    """The names and defaults of a Struct's or a dataclass's fields."""
+    if dataclasses.is_dataclass(kind):
+        return [(field.name, field.default) for field in dataclasses.fields(kind)]
+    return [(field.encode_name, field.default) for field in msgspec.structs.fields(kind)]
+
+
+def without_notes(schema: Schema) -> Schema:
+    """Docstrings are for who reads the code."""
+    return without(without(schema, "title"), "description")
+
+
+def simplify(schema: Any) -> Any:
+    """`anyOf` of one schema and null as one schema. What a field says in `oneOf` of its own stands for what its type says."""
+    if isinstance(schema, list):
+        return [simplify(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    shown = {key: simplify(value) for key, value in schema.items() if not (key == "default" and value is None)}
+    if "oneOf" in shown:
+        return {key: value for key, value in shown.items() if key not in OF_A_TYPE}
+    kinds = [each for each in shown.get("anyOf", []) if each != NULL]
+    if len(kinds) == 1 and len(shown["anyOf"]) > 1 and "$ref" not in kinds[0]:
+        return {**without(shown, "anyOf"), **or_null(kinds[0])}
+    return shown
+
+
+def without(schema: Schema, key: str) -> Schema:
+    return {name: value for name, value in schema.items() if name != key}
+
+
+def or_null(schema: Schema) -> Schema:
+    """The same schema, that allows null too."""
+    if "enum" in schema:
+        return {**schema, "enum": [*schema["enum"], None]}
+    return {**schema, "type": [schema["type"], "null"]}

@@ -1,0 +1,127 @@
+"""One operation: what a handler takes and gives, and every status that may come, with its codes and its headers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+from gateway.api import response_headers
+from gateway.api.error_handler import JSON, ErrorBody
+from gateway.api.openapi.json_schema import Schema, reference
+from gateway.api.response_headers import ResponseHeader
+from gateway.errors import (
+    GatewayError,
+    HeadersTooLarge,
+    InternalError,
+    InvalidKey,
+    InvalidValue,
+    KeyInQuery,
+    MissingKey,
+    Overloaded,
+    RateLimited,
+    SlowRequest,
+    StoreUnavailable,
+)
+
+Errors = tuple[type[GatewayError], ...]
+Headers = tuple[ResponseHeader, ...]
+
+EVERYWHERE: Errors = (InvalidValue, SlowRequest, HeadersTooLarge, InternalError, Overloaded)  # 400: what is no HTTP
+WITH_KEY: Errors = (MissingKey, InvalidKey, KeyInQuery, StoreUnavailable)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """`reply` is a Struct that is served as JSON, or a media type; `also` are further statuses that are no errors, with theirs.
+
+    `headers` come with the reply, `shared_headers` with errors too, where there is something to tell. `is_guarded` says that the
+    handler itself asks for a key.
+    """
+
+    name: str
+    tag: str
+    summary: str
+    reply: type | str
+    status: int = HTTPStatus.OK
+    also: Mapping[int, type | None] = field(default_factory=dict)
+    errors: Errors = ()
+    headers: Headers = ()
+    shared_headers: Headers = ()
+    body: Schema | None = None
+    parameters: tuple[Schema, ...] = ()
+    is_guarded: bool = False
+
+    def describe(self, *, needs_key: bool) -> Schema:
+        errors = (*EVERYWHERE, *(WITH_KEY if needs_key else ()), *self.errors)
+        statuses = sorted({self.status, *self.also, *(error.status for error in errors)})
+        return {
+            "operationId": self.name,
+            "tags": [self.tag],
+            "summary": self.summary,
+            **({"parameters": list(self.parameters)} if self.parameters else {}),
+            **({"requestBody": self.body} if self.body is not None else {}),
+            "responses": {
+                str(status): self.response(status, tuple(error for error in errors if error.status == status))
+                for status in statuses
+            },
+            **({} if needs_key else {"security": []}),
+        }
+
+    def response(self, status: int, errors: Errors) -> Schema:
+        """Of one status: the reply, the errors, or whichever of both it is."""
+        has_reply = status == self.status or status in self.also
+        if not has_reply:
+            return error_response(status, errors, self.shared_headers)
+        reply = self.reply if status == self.status else self.also[status]
+        headers = (*self.headers, *response_headers.SUCCESS)
+        described = describe_headers(response_headers.ALWAYS) | describe_headers(self.shared_headers, never_sure=True)
+        described |= describe_headers(headers, never_sure=bool(errors)) | describe_error_headers(errors, never_sure=True)
+        return {"description": HTTPStatus(status).phrase, "headers": described, **content_of(reply, errors)}
+
+
+def error_response(status: int, errors: Errors, shared_headers: Headers = ()) -> Schema:
+    headers = describe_headers(response_headers.ALWAYS) | describe_headers(shared_headers, never_sure=True)
+    return {
+        "description": f"{HTTPStatus(status).phrase}: {', '.join(sorted(code or 'null' for code in codes_of(errors)))}.",
+        "headers": headers | describe_error_headers(errors),
+        "content": {JSON: {"schema": error_schema(errors)}},
+    }
+
+
+def content_of(reply: type | str | None, errors: Errors) -> Schema:
+    if reply is None:
+        return {}
+    if isinstance(reply, str):
+        return {"content": {reply: {"schema": {"type": "string"}}}}
+    schema = reference(reply)
+    return {"content": {JSON: {"schema": {"anyOf": [schema, error_schema(errors)]} if errors else schema}}}
+
+
+def codes_of(errors: Errors) -> list[str | None]:
+    return list(dict.fromkeys(error.code for error in errors))
+
+
+def types_of(errors: Errors) -> list[str]:
+    return list(dict.fromkeys(kind for error in errors for kind in (LIMITED if error is RateLimited else (error.type,))))
+
+
+LIMITED = response_headers.LIMITED_KINDS  # a RateLimited's type is what was too much
+
+
+def error_schema(errors: Errors) -> Schema:
+    narrowed = {"code": {"enum": codes_of(errors)}, "type": {"enum": types_of(errors)}}
+    return {"allOf": [reference(ErrorBody), {"properties": {"error": {"properties": narrowed}}}]}
+
+
+def describe_headers(headers: Headers, *, never_sure: bool = False) -> Schema:
+    return {header.name: header.describe(is_sure=header.is_sure and not never_sure) for header in headers}
+
+
+def describe_error_headers(errors: Errors, *, never_sure: bool = False) -> Schema:
+    """Those that some of these errors have; sure where all of them always do."""
+    described = {}
+    for header in response_headers.ERRORS:
+        has = [error for error in errors if issubclass(error, (*header.errors, *header.some_errors))]
+        is_sure = not never_sure and all(issubclass(error, header.errors) for error in errors)
+        if has:
+            described[header.name] = header.describe(is_sure=is_sure)
+    return described
