@@ -1,9 +1,10 @@
 """Refusals in words that nobody listed: by whom, or by what, a request failed is found out by asking."""
 
 import asyncio
+import base64
 import dataclasses
+import json
 import math
-import os
 import random
 
 import numpy as np
@@ -14,10 +15,22 @@ from hypothesis import strategies as st
 
 from gateway.embedding.embedder import Inputs
 from gateway.errors import GatewayError, InputTooLong, Unembeddable, UpstreamError, UpstreamUnavailable
+from gateway.metrics import Metrics
 from gateway.testing import upstream_server as standin
 from gateway.testing.upstream_server import Said, Standin
 from gateway.tests.upstream.conftest import embedded, inputs, over, started, value_of
+from gateway.upstream.breaker import Breaker, BreakerRules
+from gateway.upstream.client import UpstreamClient
+from gateway.upstream.dispatch import Dispatcher
+from gateway.upstream.endpoint import Endpoint, Endpoints
+from gateway.upstream.estimate import estimated_tokens
+from gateway.upstream.failures import AttemptFailed, UpstreamInfo
+from gateway.upstream.openai import OPENAI
+from gateway.upstream.probe import TEXTS
 from gateway.upstream.refusal import NEVER_OF_INPUTS
+from gateway.upstream.request_limits import RequestLimits
+from gateway.upstream.settings import OpenAISettings
+from gateway.upstream.transport import UpstreamResponse
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -324,40 +337,65 @@ async def test_an_input_whose_refusal_says_that_it_is_too_long_is_the_client_s_t
             assert remote.endpoints.endpoints[0].breaker.num_in_a_row == 0
 
 
-def some_rules(draw_bad):
-    return st.builds(
-        Rules,
-        max_inputs=st.sampled_from([1, 2, 3, 7, 10, 16, 10**9]),
-        max_bytes=st.sampled_from([900, 2000, 10**9]),
-        max_tokens=st.sampled_from([150, 400, 10**9]),
-        bad=draw_bad,
-        status=st.sampled_from([400, 405, 409, 410, 413, 415, 418, 422, 424, 451, 500, 501, 502, 505, 520, 530]),
-        body=st.sampled_from(BODIES),
-    )
+POOL = [f"word {number} ".ljust(size, "y") for number, size in enumerate([8, 12, 20, 40, 80, 160, 240, 12, 30])]
+ROWS = {text: standin.vectors([text])[0] for text in (*POOL, TEXTS[0])}
+ENCODED = {text: base64.b64encode(row.tobytes()).decode() for text, row in ROWS.items()}
+RULES = st.builds(
+    Rules,
+    max_inputs=st.sampled_from([1, 2, 3, 7, 10, 16, 10**9]),
+    max_bytes=st.sampled_from([900, 2000, 10**9]),
+    max_tokens=st.sampled_from([150, 400, 10**9]),
+    bad=st.frozensets(st.sampled_from(POOL), max_size=2),
+    status=st.sampled_from([400, 405, 409, 410, 413, 415, 418, 422, 424, 451, 500, 501, 502, 505, 520, 530]),
+    body=st.sampled_from(BODIES),
+)
 
 
-@settings(max_examples=int(os.environ.get("MANY_EXAMPLES", "60")), deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.data())
-def test_whatever_a_server_refuses_the_innocent_are_answered_and_the_guilty_named(data):
+class DirectTransport:
+    """The way to a server without a network between: thousands of requests in a second."""
+
+    def __init__(self, rules):
+        self.rules = rules
+
+    async def post(self, url, content, *, max_bytes, headers):
+        request = standin.Request("POST", url.path, dict(headers), content)
+        if self.rules.refuses(request):
+            body = self.rules.body
+            return UpstreamResponse(self.rules.status, {}, body if isinstance(body, bytes) else json.dumps(body).encode())
+        data = [{"index": index, "embedding": ENCODED[text]} for index, text in enumerate(request.body["input"])]
+        return UpstreamResponse(200, {}, json.dumps({"data": data}).encode())
+
+
+def client_of(rules):
+    row = OpenAISettings(url="http://upstream", breaker_failures=3)
+    metrics = Metrics().of_model("m").of_upstream()
+    endpoint = Endpoint("http://upstream", "/embeddings", {}, Breaker(BreakerRules(max_failures=3)))
+    endpoint.proof = "used"
+    dispatcher = Dispatcher(Endpoints([endpoint]), metrics, UpstreamInfo("m", "m"), may_retry=False)
+    limits = RequestLimits("m", row, default_max_inputs=2048, metrics=metrics)
+    return UpstreamClient(row, OPENAI, connection=DirectTransport(rules), exchange=dispatcher, metrics=metrics, limits=limits)
+
+
+@settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(RULES, st.lists(st.lists(st.sampled_from(POOL), min_size=1, max_size=24), min_size=1, max_size=3))
+def test_whatever_a_server_refuses_the_innocent_are_answered_and_the_guilty_named(rules, requests):
     """Requests one after another to one random server: each is answered rightly, or names an input that is bad."""
-    pool = [f"word {number} ".ljust(size, "y") for number, size in enumerate([8, 12, 20, 40, 80, 160, 240, 12, 30])]
-    rules = data.draw(some_rules(st.frozensets(st.sampled_from(pool), max_size=2)))
-    requests = data.draw(st.lists(st.lists(st.sampled_from(pool), min_size=1, max_size=24), min_size=1, max_size=4))
     asyncio.run(answered(rules, requests))
 
 
 async def answered(rules, requests):
-    async with over("openai", standin.openai, breaker_failures=3) as (server, remote):
-        server.answer = ruled(rules)
-        for texts in requests:
-            guilty = [f"'input[{index}]'" for index, text in enumerate(texts) if text in rules.bad]
-            if guilty:
-                with pytest.raises((Unembeddable, InputTooLong)) as refused:
-                    await embedded(remote, *texts)
-                assert any(name in refused.value.message for name in guilty)
-            else:
-                right(await embedded(remote, *texts), texts)
-        assert remote.health().is_available
+    client = client_of(rules)
+    for texts in requests:
+        asked = client.embed(inputs(*texts), [estimated_tokens(text) for text in texts], "error")
+        guilty = [f"'input[{index}]'" for index, text in enumerate(texts) if text in rules.bad]
+        if guilty:
+            with pytest.raises(AttemptFailed) as failed:
+                await asked
+            assert isinstance(failed.value.failure.error, Unembeddable | InputTooLong)
+            assert any(name in failed.value.failure.error.message for name in guilty)
+        else:
+            np.testing.assert_allclose((await asked).rows, [ROWS[text] for text in texts], atol=1e-6)
+    assert client.exchange.endpoints.is_up
 
 
 def test_positions_are_the_client_s_own():
