@@ -175,7 +175,7 @@ class RayEmbedder:
         return answer, payload
 
     async def wait_for_replica(self, inputs: Inputs) -> None:
-        """Waits until calls make sense again. Raises Overloaded where they do not in time."""
+        """Waits until calls make sense again. Raises ModelUnavailable where they do not in time."""
         try:
             async with asyncio.timeout(seconds_left(inputs)):
                 await self.changed.wait()
@@ -240,5 +240,5 @@ def failure(refused: EmbedRefusal) -> Exception:
     return cluster_unavailable()
 
 
-def cluster_unavailable() -> Overloaded:
-    return Overloaded("What serves this model does not answer.", retry_after_seconds=AWAY_SECONDS)
+def cluster_unavailable() -> ModelUnavailable:
+    return ModelUnavailable("What serves it does not answer.", retry_after_seconds=AWAY_SECONDS)

@@ -15,7 +15,15 @@ from gateway.backoff import Backoff
 from gateway.embedding.embedder import AnyEmbedder, Description, Health, Inputs, Prepared, Vectors, Verified
 from gateway.embedding.equivalence import Rows, check_equivalent, differ, probe_vectors
 from gateway.embedding.loading import wait_settled
-from gateway.errors import ConfigurationError, DeadlinePassed, GatewayError, InvalidValue, OperatorError, Overloaded
+from gateway.errors import (
+    ConfigurationError,
+    DeadlinePassed,
+    GatewayError,
+    InvalidValue,
+    ModelUnavailable,
+    OperatorError,
+    Unembeddable,
+)
 from gateway.log import get_logger
 from gateway.metrics import ModelMetrics
 
@@ -199,13 +207,17 @@ class FailoverEmbedder:
                     if not await within(self.retry_member(member), seconds):
                         continue
             except GatewayError as error:
-                if error.status not in FALLS_BACK:
+                is_refused = isinstance(error, Unembeddable) and error.is_of_server
+                if error.status not in FALLS_BACK and not is_refused:
                     raise
                 failure = failure or error
-                self.cool_down(member, error)
+                if is_refused:  # another server may have a vector for it, and this one has for others
+                    self.metrics.record_member(member.name, error.outcome)
+                else:
+                    self.cool_down(member, error)
             else:
                 return member, answer
-        raise failure or Overloaded("None of this model's servers can be reached.", retry_after_seconds=REST_SECONDS)
+        raise failure or ModelUnavailable("None of its servers can be reached.", retry_after_seconds=REST_SECONDS)
 
     def candidates(self) -> list[Member]:
         """As configured; those that failed a moment ago after the others, and those that were never reached last."""

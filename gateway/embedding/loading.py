@@ -15,6 +15,7 @@ MAX_WAITING = 64  # requests a model that is loaded on first use; more would tak
 RETRIES = Backoff(first_seconds=15.0, max_seconds=900.0)
 WATCH_SECONDS = 1.0
 LOOK_SECONDS = 0.1  # between two looks at what a start waits for
+WAITING_SECONDS = 4.0  # at most, between two tries to reach a server that was unavailable at the start
 FAILED_SECONDS = 30.0  # Retry-After for a model that broke: about what a restart takes, which /livez then asks for
 
 log = get_logger()
@@ -83,9 +84,15 @@ class Loader:
         match model.state:
             case "failed":
                 reason = "It has stopped working." if model.is_broken else "It could not be loaded."
-                raise ModelUnavailable(reason, retry_after_seconds=FAILED_SECONDS)
+                raise ModelUnavailable(reason, retry_after_seconds=self.next_try_seconds(model))
             case "loading" | "unloaded":
                 raise ModelLoading(name)
+
+    def next_try_seconds(self, model: Model) -> float:
+        """Until a model that failed may serve again. One that waits for another server tries that again and again by itself."""
+        if model.load_state.failure is not None:
+            return 0.0 if model.load_state.is_loading else max(0.0, model.load_state.retry_at - self.clock())
+        return FAILED_SECONDS if model.is_broken else WAITING_SECONDS
 
     async def wait_for_load(self, model: Model, name: str, deadline: float) -> None:
         load_state = model.load_state

@@ -11,6 +11,7 @@ from gateway.engine.identity import MODULES, sha256_of, weights_files
 from gateway.engine.kind import refuse_other_kinds
 from gateway.errors import OperatorError
 
+MISSING = "weights_missing"  # what strangers are told of a model whose files are not to be had
 # Other formats of the same weights: what the hub holds beside the files that are read.
 NOT_NEEDED = [
     "onnx/*",
@@ -53,16 +54,18 @@ def folder_of(source: str, *, download: bool) -> Path:
     if found:
         return found
     if not download:
-        raise OperatorError(missing(source, "and this row may not download it"))
+        raise OperatorError(missing(source, "and this row may not download it"), category=MISSING)
     try:
         import huggingface_hub  # noqa: PLC0415 - half a second that a start from files at hand need not spend
     except ModuleNotFoundError:
-        raise OperatorError(missing(source, "and the package huggingface_hub, which would fetch them, is not here")) from None
+        raise OperatorError(
+            missing(source, "and the package huggingface_hub, which would fetch them, is not here"), category=MISSING
+        ) from None
     try:
         folder = Path(huggingface_hub.snapshot_download(source, ignore_patterns=NOT_NEEDED))
     except (huggingface_hub.errors.HfHubHTTPError, OSError, ValueError) as error:
         raise OperatorError(
-            missing(source, "and the hub did not give them: there is no way to it, or no such model on it")
+            missing(source, "and the hub did not give them: there is no way to it, or no such model on it"), category=MISSING
         ) from error
     refuse_other_kinds(folder)
     return folder
@@ -80,10 +83,12 @@ def any_folder_of(source: str) -> Path | None:
     path = Path(source).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file() and not (path / "modules.json").is_file():
-            raise OperatorError(f"the folder {path} holds no model: there is neither modules.json nor config.json in it")
+            raise OperatorError(
+                f"the folder {path} holds no model: there is neither modules.json nor config.json in it", category=MISSING
+            )
         return path
     if source.startswith((".", "/", "~")):
-        raise OperatorError(f"the model folder {path} does not exist")
+        raise OperatorError(f"the model folder {path} does not exist", category=MISSING)
     return package_folder(source) or hub_cache_folder(source)
 
 

@@ -121,10 +121,14 @@ class Unembeddable(GatewayError):
     code = "unembeddable_input"
     should_retry = False
 
-    def __init__(self, where: str, reason: str = "it gave a vector with values that are not numbers") -> None:
+    def __init__(
+        self, where: str, reason: str = "it gave a vector with values that are not numbers", *, is_of_server: bool = False
+    ) -> None:
+        """`is_of_server`: a server refuses it for reasons of its own, and another with the same model may not."""
         super().__init__(f"The model cannot embed '{where}': {reason}.", param="input")
         self.where = where
         self.reason = reason
+        self.is_of_server = is_of_server
 
 
 class InternalError(GatewayError):

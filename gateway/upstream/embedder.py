@@ -381,4 +381,5 @@ class UpstreamEmbedder:
 
 
 def category_of(failure: Failure) -> str:
-    return failure.outcome if failure.outcome == "no_embedder" else "cannot_be_loaded"
+    """Why it cannot be loaded, in a word for strangers: `refused` is our key, `missing` the model."""
+    return failure.outcome

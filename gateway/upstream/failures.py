@@ -200,7 +200,7 @@ def of_own_trouble(refusal: UpstreamRefusal, where: str, code: str | None, upstr
         reason = f"the server behind it gives no vector for it{shown(code)}"
     else:
         reason = f"the server behind it refuses it with the status {refusal.status}{shown(code)}"
-    return Failure("unembeddable", Unembeddable(where, reason), code=code)
+    return Failure("unembeddable", Unembeddable(where, reason, is_of_server=True), code=code)
 
 
 def of_rate_limit(answer: UpstreamResponse, told: ErrorReply, upstream: UpstreamInfo) -> Failure:

@@ -12,7 +12,9 @@ Vector = bytes | list[float | None] | None
 
 
 class Item(msgspec.Struct):
-    embedding: Vector
+    """Protobuf's JSON leaves out an `index` of 0, a count of 0, a list without items and an empty string."""
+
+    embedding: Vector = None
     index: int | None = None
 
 

@@ -87,6 +87,8 @@ def in_order(reading: ParsedResponse, num_texts: int) -> list[Any]:
         raise InvalidResponse(f"it gave {len(vectors)} vectors for {num_texts} texts")
     if order is None or all(place is None for place in order):
         return vectors
+    if order.count(None) == 1 and 0 not in order:  # protobuf's JSON leaves out what is 0
+        order = [place or 0 for place in order]
     placed: list[Any] = [None] * num_texts
     is_placed = [False] * num_texts
     for place, vector in zip(order, vectors, strict=True):

@@ -83,8 +83,8 @@ def test_a_replica_has_as_many_threads_as_cpus_and_leaves_gpus_it_did_not_ask_fo
     [
         (EmbedRefusal(number=1, code="server_overloaded", retry_after_seconds=7), Overloaded),
         (EmbedRefusal(number=1, code="model_unavailable"), ModelUnavailable),
-        (EmbedRefusal(number=1, code="lost"), Overloaded),
-        (EmbedRefusal(number=1, code="other_vectors"), Overloaded),
+        (EmbedRefusal(number=1, code="lost"), ModelUnavailable),
+        (EmbedRefusal(number=1, code="other_vectors"), ModelUnavailable),
         (EmbedRefusal(number=1, code="timeout"), DeadlinePassed),
         (EmbedRefusal(number=1, code="unembeddable_input", where="input[3]", reason="r"), Unembeddable),
         (EmbedRefusal(number=1, code="failed", reason="ValueError"), RuntimeError),

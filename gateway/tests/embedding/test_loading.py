@@ -119,6 +119,24 @@ async def test_a_model_that_waits_for_what_is_away_holds_up_nobody_and_comes_by_
     assert away.embedder.num_starts == 1
 
 
+async def test_a_model_that_cannot_be_loaded_says_when_it_is_tried_again():
+    clock = FakeClock()
+    lazy = model(embedder=Held(fails_with="its weights are missing"), load="first_use")
+    catalog = Catalog([lazy], Loader(clock=clock))
+    for _ in range(8):
+        with pytest.raises(ModelUnavailable, match=r"This model has failed\. It could not be loaded\.") as caught:
+            await served(catalog)
+        assert (caught.value.status, caught.value.code) == (503, "model_unavailable")
+        left = lazy.load_state.retry_at - clock()
+        assert caught.value.headers()["Retry-After"] == str(min(max(1, round(left)), 59))
+        clock.advance(left / 2)
+        with pytest.raises(ModelUnavailable) as caught:
+            await served(catalog)
+        assert caught.value.headers()["Retry-After"] == str(min(max(1, round(left / 2)), 59))
+        clock.advance(left / 2 + 0.01)
+    assert lazy.embedder.num_starts == 8
+
+
 async def test_a_model_that_failed_on_first_use_is_tried_again_by_a_request_but_not_by_each():
     clock = FakeClock()
     lazy = model(embedder=Held(fails_with="its weights are missing"), load="first_use")

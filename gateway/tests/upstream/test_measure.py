@@ -220,3 +220,33 @@ async def test_another_gateway_is_asked_in_its_own_words():
     async with over("openai", answer) as (_, remote):
         raw = await embedded(remote, "a text", normalize=False)
     np.testing.assert_allclose(raw.rows[0], weights.vector("a text"), rtol=1e-5)
+
+
+async def test_a_batch_that_can_never_work_is_noticed_at_the_start_and_texts_go_alone():
+    """Two ways: the numbers of a reply are wrong for more than one text, and more than one is refused."""
+
+    def misnumbered(request):
+        said = standin.openai(request, encoding="float")
+        for item in said.body.get("data", ()):
+            item["index"] = 0
+        return said
+
+    def refusing(request):
+        return Said(500, b"") if request.method == "POST" and len(request.body["input"]) > 1 else standin.openai(request)
+
+    for answer in (misnumbered, refusing):
+        async with over("openai", answer) as (server, remote):
+            assert remote.health().learned == {"max_inputs": 1}
+            vectors = await embedded(remote, "a", "b", "c")
+            assert [len(request.body["input"]) for request in server.requests] == [1, 1, 1]
+        np.testing.assert_allclose(vectors.rows, standin.vectors(["a", "b", "c"]), atol=1e-6)
+
+
+async def test_a_text_that_a_server_refuses_as_too_long_at_the_start_counts_against_nobody():
+    def answer(request):
+        is_long = request.method == "POST" and any(len(text.split()) > 100 for text in request.body["input"])
+        return Said(500, {"error": {"message": "zorp"}}) if is_long else standin.openai(request)
+
+    async with over("openai", answer, breaker_failures=1) as (_, remote):
+        assert remote.endpoints.endpoints[0].breaker.num_in_a_row == 0
+        assert remote.health().is_available

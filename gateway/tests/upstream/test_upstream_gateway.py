@@ -154,3 +154,30 @@ async def test_an_upstream_killed_under_load_hurts_only_its_own_callers_and_come
             for reply in replies["ill"]:
                 assert reply.status == 200 or FALLEN[reply.json()["error"]["code"]] == reply.status
             assert json.loads(refused[-1].body)["error"]["code"] == "upstream_unavailable"  # at once, without being sent
+
+
+async def test_what_a_server_takes_is_learned_and_readyz_and_metrics_name_the_setting(tmp_path):
+    def answer(request):
+        is_large = request.method == "POST" and len(request.body["input"]) > 10
+        return Said(413, b"<html><h1>413 Request Entity Too Large</h1></html>") if is_large else standin.openai(request)
+
+    async with Standin(answer).serving() as server, listening(tmp_path, m=("openai", {"url": server.url})) as address:
+        reply = await client.posted(address, [f"text {number}" for number in range(64)], model="m")
+        assert (reply.status, len(reply.json()["data"])) == (200, 64)
+        ready = (await client.got(address, "/readyz")).json()
+        assert ready == {"status": "ready", "learned": {"m": {"max_inputs": 10}}}
+        metrics = (await client.got(address, "/metrics")).body.decode()
+        assert 'gateway_upstream_learned_limit{setting="max_inputs",upstream="m"} 10.0' in metrics
+
+
+async def test_an_input_that_one_member_of_a_group_refuses_is_had_from_the_next_and_the_first_goes_on(tmp_path):
+    def answer(request):
+        is_bad = request.method == "POST" and "bad" in request.body["input"]
+        return Said(500, b"zorp") if is_bad else standin.openai(request)
+
+    async with Standin(answer).serving() as one, Standin(standin.openai).serving() as two:
+        members = [{"name": name, "backend": "openai", "url": server.url} for name, server in (("one", one), ("two", two))]
+        async with listening(tmp_path, g=("group", {"members": members})) as address:
+            for texts, member in ((["a", "bad"], "two"), (["a"], "one")):
+                reply = await client.posted(address, texts, model="g")
+                assert (reply.status, reply.headers["x-gateway-member"]) == (200, member)

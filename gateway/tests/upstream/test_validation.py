@@ -188,3 +188,43 @@ def test_no_bytes_crash_it(content):
     for dialect in (openai, ollama, tei):
         with pytest.raises((InvalidResponse, NotANumber)):
             array(dialect.read(content, {}), 1, 3)
+
+
+def numbered(*places):
+    return {
+        "data": [{"embedding": [float(number), 1.0], **({} if place is None else {"index": place})} for number, place in places]
+    }
+
+
+@pytest.mark.parametrize(
+    ("items", "order"),
+    [
+        ([(0, None), (1, 1), (2, 2)], [0, 1, 2]),  # protobuf's JSON leaves out a 0
+        ([(1, 1), (0, None)], [0, 1]),
+        ([(2, 2), (1, 1), (0, None)], [0, 1, 2]),
+        ([(0, None)], [0]),
+        ([(0, None), (1, None)], [0, 1]),  # none is numbered
+        ([(0, None), (1, None), (2, 2)], None),  # which of two is meant
+        ([(0, 0), (1, None)], None),
+        ([(0, None), (2, 2)], None),
+    ],
+)
+def test_an_index_that_is_left_out_is_0_where_that_can_only_be(items, order):
+    parsed = openai.read(json.dumps(numbered(*items)).encode(), {})
+    if order is None:
+        with pytest.raises(InvalidResponse):
+            array(parsed, len(items), None)
+    else:
+        assert array(parsed, len(items), None)[:, 0].tolist() == order
+
+
+@pytest.mark.parametrize("usage", [{}, {"usage": {}}, {"usage": None}, {"usage": {"total_tokens": 0}}])
+def test_a_usage_that_is_left_out_or_0_is_none_that_can_be_believed(usage):
+    parsed = openai.read(json.dumps({"data": [{"embedding": [1.0, 2.0]}], **usage}).encode(), {})
+    assert not parsed.num_tokens
+
+
+def test_an_embedding_that_is_left_out_names_its_input():
+    with pytest.raises(NotANumber) as found:
+        array(openai.read(b'{"data": [{"embedding": [1.0]}, {"index": 1}]}', {}), 2, None)
+    assert found.value.position == 1
