@@ -94,10 +94,11 @@ def missing(where: str, column: str, names: Iterable[str], *, hint: str = "") ->
 
 def hint_of(line: str, column: str, dialect: TableDialect) -> str:
     """What would make columns of a first line, where one is missed: another delimiter, or quotes."""
-    quotes = "'\"" if dialect.quote is None else dialect.quote
-    found = {delimiter: [name.strip(quotes) for name in line.rstrip("\r\n").split(delimiter)] for delimiter in GUESSES}
-    if column in found.get(dialect.delimiter, []) and dialect.quote is None:
-        return "are its fields in quotes? --quote '\"'"
+    line = line.rstrip("\r\n")
+    found = {delimiter: [name.strip("'\"") for name in line.split(delimiter)] for delimiter in GUESSES}
+    for quote, for_shell in {'"': "'\"'", "'": '"\'"'}.items():
+        if quote != dialect.quote and f"{quote}{column}{quote}" in line.split(dialect.delimiter):
+            return f"are its fields in quotes? --quote {for_shell}"
     others = {delimiter: names for delimiter, names in found.items() if delimiter != dialect.delimiter and len(names) > 1}
     best = max(others, key=lambda each: (column in others[each], len(others[each])), default=None)
     if best is None or (column not in others[best] and len(found.get(dialect.delimiter, [])) > 1):

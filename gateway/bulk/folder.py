@@ -32,6 +32,7 @@ class Folder:
         self.sizes = [file.stat().st_size for file in self.files]
         self.current: tuple[int, RowSource] | None = None
         self.is_typed = not self.forms & {"csv", "tsv"}
+        self.notes = [f"{shown(path)}: {len(self.files):,} files to read{told(self.passed_over)}"] if self.passed_over else []
         self.columns = self.common_columns()
 
     def common_columns(self) -> Columns:
@@ -40,6 +41,7 @@ class Folder:
         for file in self.files:
             source = open_file(file, self.options)
             source.close()
+            self.notes += source.notes[: MAX_NAMED - len(self.notes)]
             if not source.has_columns:
                 continue
             if first is None:

@@ -62,6 +62,13 @@ class JSONLines(TextSource):
             return Record(number, following, {}, str(bad), line)
 
 
+class JSONText(JSONLines):
+    """A file that says by its name no more than that it is JSON, and is no array: an object a line, or an error."""
+
+    def refuse_no_object(self) -> None:
+        raise OperatorError(f"{shown(self.path)} is neither a JSON array nor an object a line, the two forms of JSON that are read")
+
+
 class JSONArray(JSONLines):
     """The elements of one array. A row's number is its element's, from 0. Raises OperatorError for an array that does not end."""
 

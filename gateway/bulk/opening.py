@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gateway.bulk.json_source import JSONArray, JSONLines
+from gateway.bulk.json_source import JSONArray, JSONLines, JSONText
 from gateway.bulk.parquet import ParquetFile
 from gateway.bulk.source import Format, InputOptions, RowSource, TextLines, format_of
 from gateway.bulk.stream import TextStream
@@ -21,7 +21,9 @@ def open_file(path: Path, options: InputOptions) -> RowSource:
         return TextLines(path, options)
     if form in TABLES:
         return Table(path, options, form=form)
-    return JSONArray(path, options) if form == "json" and is_array(path, options) else JSONLines(path, options)
+    if form == "jsonl":
+        return JSONLines(path, options)
+    return JSONArray(path, options) if is_array(path, options) else JSONText(path, options)
 
 
 def is_array(path: Path, options: InputOptions) -> bool:

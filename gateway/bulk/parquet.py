@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from gateway.bulk.npy import Rows
 from gateway.bulk.row import Id, Place, Record, Row, shown
@@ -33,6 +33,7 @@ class ParquetFile:
 
     is_typed = True
     has_columns = True
+    notes: ClassVar[list[str]] = []
 
     def __init__(self, path: Path, options: InputOptions) -> None:
         self.arrow = pyarrow = arrow()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gateway.bulk import reasons
 from gateway.bulk.content import STANDARD_INPUT, InputFile, input_of, spool, states_of
-from gateway.bulk.folder import Folder, open_input, told
+from gateway.bulk.folder import Folder, open_input
 from gateway.bulk.job import BulkJob, differences
 from gateway.bulk.journal import INPUT, Checkpoint, Journal
 from gateway.bulk.kept import is_parquet
@@ -93,8 +93,7 @@ class BulkRun:
     async def go_on(self, path: Path, source: RowSource) -> BulkResult:
         journal = self.journal
         files = source.files if isinstance(source, Folder) else [path]
-        if isinstance(source, Folder) and source.passed_over:
-            sys.stderr.write(f"{shown(path)}: {len(source.files):,} files to read{told(source.passed_over)}\n")
+        sys.stderr.writelines(f"{note}\n" for note in source.notes)
         states = states_of(files)
         file = await in_stoppable_thread(lambda stop: input_of(files, path, stop))
         before = journal.job()

@@ -43,6 +43,10 @@ class RowSource(Protocol):
     is_typed: bool
 
     @property
+    def notes(self) -> list[str]:
+        """Lines for whoever runs it: what may have been guessed wrongly."""
+
+    @property
     def has_columns(self) -> bool:
         """Whether the columns are the file's own. One without a row, or of text lines, says nothing of them."""
 
@@ -67,6 +71,7 @@ class TextSource:
         self.options = options
         self.stream = TextStream(path, options.encoding)
         self.encoding = self.stream.encoding.upper()
+        self.notes: list[str] = []
         self.no_text = f"it is not {shown(self.encoding)}"
 
     def records(self, start: Place) -> Iterator[Record]:

@@ -6,6 +6,7 @@ is a record of this table is decided strictly: by its quotes, and by its number 
 
 import csv
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from gateway.bulk.dialect import TableDialect, dialect_of, excel_separator, hint_of
@@ -13,6 +14,9 @@ from gateway.bulk.lines import MAX_ROW_BYTES, Lines
 from gateway.bulk.row import BadRow, Place, Record, shown
 from gateway.bulk.source import TEXT, TOO_LONG, InputOptions, TextSource, choose_columns
 from gateway.errors import OperatorError
+
+SAMPLE_ROWS = 100
+QUOTED = "has fields in quotes, which TSV takes as they are: --quote '\"' reads what they hold"
 
 
 class Table(TextSource):
@@ -34,6 +38,10 @@ class Table(TextSource):
             read = self.names if self.columns.keep is None else self.columns.read
             self.read_indices = [self.names.index(name) for name in read]
             self.refuse_doubtful(read)
+            if form == "tsv" and not options.quote and self.has_quoted():
+                self.notes.append(
+                    f"{shown(path)} has fields in quotes, which TSV takes as they are: --quote '\"' reads what they hold"
+                )
         except BaseException:
             self.close()
             raise
@@ -52,6 +60,11 @@ class Table(TextSource):
         except BadRow as bad:
             raise OperatorError(f"{shown(self.path)}: its first record cannot be read: {bad}") from None
         return first, names, Place(0, lines.offset, lines.number)
+
+    def has_quoted(self) -> bool:
+        """Whether a field of the first records is in quotes as spreadsheets write it, with a reason to be."""
+        records = (list(record.fields.values()) for record in islice(self.records(Place()), SAMPLE_ROWS))
+        return any(field[:1] == '"' == field[-1:] and len(field) > 1 for fields in records for field in fields)
 
     def refuse_doubtful(self, read: tuple[str, ...] | list[str]) -> None:
         """Raises OperatorError where it cannot be told which of two columns is meant, or what one is called."""

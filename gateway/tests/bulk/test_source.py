@@ -214,3 +214,54 @@ def test_where_a_shard_begins_follows_from_the_rows_alone(sizes):
     for number, shard in enumerate(every):
         again = list(shards(iter(rows[shard.next.row :])))
         assert [each.rows for each in again] == [each.rows for each in every[number + 1 :]]
+
+
+WRONG_GUESSES = {
+    ("a.csv", b"id;text\n1;a\n"): "it has id;text (is it separated by ';'? --delimiter ';')",
+    ("b.csv", b"id\ttext\n1\ta\n"): "it has id\\ttext (is it separated by 'tab'? --delimiter 'tab')",
+    ("a.tsv", b"id,text\n1,a\n"): "it has id,text (is it separated by ','? --delimiter ',')",
+    ("b.tsv", b'"id"\t"text"\n'): 'it has "id", "text" (are its fields in quotes? --quote \'"\')',
+    ("c.csv", b"'id','text'\n"): "it has 'id', 'text' (are its fields in quotes? --quote \"'\")",
+    ("d.csv", b"Id,Text \n"): "it has Id, Text  (is it 'Text '?)",
+    ("e.csv", b'"id;""text"""\n'): "it has id;\"text\" (is it separated by ';'? --delimiter ';')",
+    ("f.csv", b"id,\x1b[2Jx\n"): "it has id, \\x1b[2Jx",
+    ("a.jsonl", b'{"id": 1, "body": "a"}\n{"id": 2, "Text": "a"}\n'): "it has id, body, Text (is it 'Text'?)",
+    ("b.jsonl", b'\n{"\\u001b[2J": 1}'): "has no column 'text'; it has \\x1b[2J",
+    ("c.jsonl", b'[{"text": "a"},\n{"text": "b"}]'): "holds no JSON objects a line, and begins with '[': --format json?",
+    ("a.json", b'[{"body": "a"}]'): "has no column 'text'; it has body",
+    ("b.json", b'{\n"text": "a"\n}'): "is neither a JSON array nor an object a line",
+    ("c.json", b'[{"text": "a"}, {"text": "b'): "it ends before its array does: was it cut off",
+    ("d.json", b'[{"text": "a"}] x'): "it goes on after the end of its array, at byte 15",
+    ("g.csv", b"text,text\na,b\n"): "has the column 'text' more than once",
+    ("h.csv", "id,text\n1,a\n".encode("utf-16-be")): "looks like utf-16-be: --encoding utf-16-be reads it",
+    ("i.csv", b"\x1f\x8b\x08\0\0\0\0\0\0\xff" + b"no deflate"): "is damaged: its compressed data are wrong",
+}
+
+
+@pytest.mark.parametrize("name", WRONG_GUESSES, ids=lambda name: name[0])
+def test_a_wrong_guess_stops_at_once_and_says_what_would_be_right(tmp_path, name):
+    with pytest.raises(OperatorError) as raised:
+        list(rows_of(written(tmp_path / name[0], name[1])))
+    assert WRONG_GUESSES[name] in str(raised.value)
+    assert str(raised.value).isprintable()
+
+
+def test_quotes_that_tsv_takes_as_they_are_are_noted(tmp_path):
+    path = written(tmp_path / "a.tsv", b'id\ttext\n1\t"a ""b"" c"\n')
+    source = open_input(path, InputOptions())
+    assert source.notes == [f"{path} has fields in quotes, which TSV takes as they are: --quote '\"' reads what they hold"]
+    assert told(list(source.rows(BEGIN))) == [(1, '"a ""b"" c"', True)]
+    source.close()
+    assert told(rows_of(path, quote='"')) == [(1, 'a "b" c', True)]
+
+
+def test_the_separator_that_excel_writes_into_a_first_line_is_taken(tmp_path):
+    content = '\ufeffsep=;\r\nid;text\r\n1;"a;b"\r\n'.encode("utf-16-le")
+    assert told(rows_of(written(tmp_path / "a.csv", content))) == [(1, "a;b", True)]
+
+
+def test_an_array_closed_too_early_costs_no_row_in_silence(tmp_path):
+    rows = rows_of(written(tmp_path / "a.json", b'[{"text": "a"]}, {"text": "b"}, , 5, {"text": "c"},]'))
+    assert [(row.text, row.reason) for row in rows] == [
+        ("", "it is not JSON"), ("b", None), ("", "it is not JSON"), ("", "it is no JSON object"), ("c", None),
+    ]  # fmt: skip
