@@ -1,5 +1,6 @@
 """Fakes, and real servers and models, for tests and benchmarks. Nothing that serves imports this.
 
+contract          what every embedder promises, as one call, for the tests of other packages
 fakes             an embedder, a backend, an encoder and a clock
 programs          what a helper starts, and the ports it listens on
 program           a gateway around a fake embedder, as a process

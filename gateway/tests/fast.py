@@ -1,7 +1,7 @@
 """`pytest -p gateway.tests.fast`: the tests that start no process and load no network, for `make test-fast`.
 
-Nothing is marked by hand. Files about commands and processes are not collected; of the others, whatever test starts a process or
-imports a library of networks is skipped, the moment it does.
+Nothing is marked by hand. Files about commands and processes are not collected, nor are four that take long; of the
+others, whatever test starts a process or imports a library of networks is skipped, the moment it does.
 """
 
 import re
@@ -16,11 +16,20 @@ NETWORKS = {"torch", "transformers", "sentence_transformers", "openvino", "ray"}
 STARTS = re.compile(r"sys\.executable|^import subprocess$|^from gateway\.tests\.cli\.conftest import ", flags=re.MULTILINE)
 ROOMS_OF_PROCESSES = {"cli", "cluster"}  # where a process that cannot be started is told of, or started again
 
+# A quarter of the time in a fortieth of the tests: what simulates hours of load, or waits until a limit of time has passed.
+LONG = {
+    "access/keys/test_store_silence.py",
+    "api/test_embeddings_mixed_faults.py",
+    "capacity/test_plan.py",
+    "reload/test_watcher.py",
+}
+TESTS = Path(__file__).parent
+
 settings.register_profile("fast", max_examples=20)  # of 100
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    if collection_path.name == "processes":
+    if collection_path.name == "processes" or collection_path in {TESTS / name for name in LONG}:
         return True
     if collection_path.parent.name in ROOMS_OF_PROCESSES and collection_path.suffix == ".py":
         return STARTS.search(collection_path.read_text(encoding="utf-8")) is not None or None

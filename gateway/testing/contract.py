@@ -1,0 +1,70 @@
+"""What every embedder promises, as one call: for the tests of backends in packages of their own. It knows no pytest."""
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from gateway.embedding.embedder import AnyEmbedder, Inputs, Vectors
+
+TEXTS = ("a short text", "another, with Größe, 你好 and 🙂", "a short text", "one " * 20)
+WAIT_SECONDS = 60.0
+MIN_COSINE = 0.999  # a batch's company may change the last bits of a row, as matrix products do
+
+
+class ContractBroken(AssertionError):
+    """Which promise an embedder does not keep."""
+
+
+async def check_embedder(embedder: AnyEmbedder, texts: Sequence[str] = TEXTS) -> None:
+    """Starts an embedder that is not started, embeds `texts` together and alone, and closes it.
+
+    Raises ContractBroken with the first promise that is not kept, and whatever the embedder itself raises.
+    """
+    await embedder.start()
+    try:
+        require(embedder.health().state == "ready", f"after start() health() says {embedder.health().state!r}, not 'ready'")
+        dimensions = check_description(embedder)
+        together = await embed(embedder, texts, dimensions)
+        for at, text in enumerate(texts):
+            alone = await embed(embedder, [text], dimensions)
+            cosine = float(together.rows[at] @ alone.rows[0])
+            require(cosine >= MIN_COSINE, f"text {at} has another vector alone than among others: their cosine is {cosine:.6f}")
+    finally:
+        await embedder.close()
+
+
+def check_description(embedder: AnyEmbedder) -> int:
+    """Returns the dimensions it promises."""
+    described = embedder.describe()
+    require(described.dimensions > 0, f"describe().dimensions is {described.dimensions}")
+    require(described.max_tokens > 0, f"describe().max_tokens is {described.max_tokens}")
+    require(bool(described.fingerprint), "describe().fingerprint is empty: nobody could tell these vectors from others")
+    require(described == embedder.describe(), "describe() says something else each time")
+    return described.dimensions
+
+
+async def embed(embedder: AnyEmbedder, texts: Sequence[str], dimensions: int) -> Vectors:
+    inputs = Inputs(list(texts), is_array=True, caller="contract", deadline=time.monotonic() + WAIT_SECONDS)
+    prepared = await embedder.prepare(inputs)
+    require(prepared.inputs.texts == list(texts), "prepare() returns other inputs than it was given")
+    require(len(prepared.token_counts) == len(texts), f"prepare() counts {len(prepared.token_counts)} of {len(texts)} inputs")
+    require(len(prepared.is_long) == len(texts), f"prepare().is_long has {len(prepared.is_long)} of {len(texts)} inputs")
+    require(min(prepared.token_counts) > 0, "an input of text has no token: nobody would be charged for it")
+    vectors = await embedder.embed(prepared)
+    check_rows(vectors, (len(texts), dimensions))
+    return vectors
+
+
+def check_rows(vectors: Vectors, shape: tuple[int, int]) -> None:
+    rows = vectors.rows
+    require(rows.shape == shape, f"rows have the shape {rows.shape}, not {shape}")
+    require(rows.dtype == np.float32, f"rows are {rows.dtype}, not float32")
+    require(bool(np.isfinite(rows).all()), "a row holds NaN or infinity: raise Unembeddable for an input without a vector")
+    lengths = np.linalg.norm(rows, axis=1)
+    require(bool(np.allclose(lengths, 1, atol=1e-3)), f"rows have the lengths {lengths.round(4).tolist()}, not 1")
+
+
+def require(is_kept: bool, broken: str) -> None:
+    if not is_kept:
+        raise ContractBroken(broken)
