@@ -61,3 +61,27 @@ async def test_who_stops_waiting_stops_nobody_else(hanging):
     await asyncio.gather(leaving, return_exceptions=True)
     hanging.set()
     assert await staying
+
+
+async def test_without_a_thread_it_is_an_oserror_and_the_next_one_asks_again(monkeypatch):
+    def refusing(_):
+        raise RuntimeError("can't start new thread")
+
+    names = NameLookup()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refusing)
+        with pytest.raises(OSError, match="no more threads"):
+            await names.addresses("localhost", 80, timeout_seconds=BOUND_SECONDS)
+    assert await names.addresses("localhost", 80, timeout_seconds=BOUND_SECONDS)
+
+
+async def test_a_look_up_that_dies_is_told_to_who_waits_and_the_next_one_asks_again(monkeypatch):
+    def dying(*_, **__):
+        raise MemoryError
+
+    names = NameLookup()
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "getaddrinfo", dying)
+        with pytest.raises(OSError, match="died"):
+            await names.addresses("localhost", 80, timeout_seconds=BOUND_SECONDS)
+    assert await names.addresses("localhost", 80, timeout_seconds=BOUND_SECONDS)

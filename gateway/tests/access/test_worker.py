@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from gateway.access.worker import WorkerThread
+from gateway.errors import StoreAway
 
 
 @pytest.fixture
@@ -67,3 +68,18 @@ def test_a_loop_that_has_ended_is_not_told(worker):
     worker.close()
     worker.thread.close(10)
     assert not worker.thread.is_running
+
+
+async def test_a_thread_that_died_is_replaced_by_the_next_work(worker, monkeypatch):
+    def dying(_):
+        raise MemoryError
+
+    first = await worker.run(threading.current_thread)
+    with monkeypatch.context() as patched:
+        patched.setattr("gateway.access.worker.WorkerJob.do", dying)
+        patched.setattr("gateway.access.worker.WAIT_SECONDS", 0.01)
+        with pytest.raises(StoreAway):
+            await worker.run(print)
+        first.join(10)
+        assert worker.thread.death in {"MemoryError", None}  # None where another has taken its place already
+    assert await worker.run(threading.current_thread) is not first

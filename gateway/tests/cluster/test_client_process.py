@@ -9,7 +9,7 @@ import pytest
 
 from gateway.cluster.client_process import MAX_OUTSTANDING, RayClientProcess
 from gateway.cluster.message import EmbedCall, EmbedRefusal, EmbedResult
-from gateway.cluster.ray_client import ClientConfig
+from gateway.cluster.ray_client import ClientConfig, RayClient
 from gateway.errors import Overloaded
 from gateway.testing.ray_cluster import until
 
@@ -96,3 +96,14 @@ async def test_a_call_before_any_courier_is_lost_at_once():
     answer, _ = await asked(line, "a", 1)
     assert answer.code == "lost"
     await line.close()
+
+
+async def test_a_ray_client_whose_watch_dies_says_so_at_its_end():
+    """In the child process, which has no log: the gateway logs what it is told."""
+
+    async def dying():
+        raise ValueError("words that may quote anything")
+
+    client = object.__new__(RayClient)
+    client.watch, client.listen = dying, asyncio.Event().wait
+    assert await asyncio.wait_for(client.run(), 10) == "its watch died: ValueError"
