@@ -230,7 +230,7 @@ class LimitSettings(Settings, frozen=True):
     ] = None
     redis_timeout_seconds: Annotated[
         float,
-        positive(description="Without an answer within this, that server counts as unavailable, and is tried every second."),
+        positive(description="Without an answer within this, that server counts as unavailable, and is tried every second or two."),
     ] = 0.1
     on_limiter_failure: Annotated[
         Literal["local", "allow", "deny"],
