@@ -1,11 +1,14 @@
 """Whose fault an error is: an input's, the model's for a while, or whoever runs it must mend it."""
 
+import re
+
 from gateway.bulk.row import shown
 from gateway.errors import ClientError, GatewayError, RequestTooLong, Unavailable, Unembeddable
 
 SERVER_ERROR = 500
 NETWORK_ERRORS = (RuntimeError, ValueError)  # whatever a network raises on one input alone
 ERRORS = (GatewayError, *NETWORK_ERRORS)
+NAMED = re.compile(r"'input(?:\[(\d{1,6})\])?'")  # as our own errors name one
 NEVER_AN_INPUTS = {401, 403, 404, 408, 429, 503, 504}  # keys, names, limits and time-outs: these are said of any request
 
 
@@ -29,7 +32,14 @@ def reason_of(error: Exception) -> str:
     """For the file of rejected rows. Words of a network's own may hold anything, and are left out."""
     if not isinstance(error, GatewayError):
         return "the model failed on it"
-    return error.message.replace("'input[0]'", "text").removesuffix(".")
+    return NAMED.sub("text", error.message).removesuffix(".")
+
+
+def index_of(error: Exception, num_inputs: int) -> int | None:
+    """Which input it names, where it names one of several."""
+    found = NAMED.search(error.message) if isinstance(error, GatewayError) and names_input(error) else None
+    index = int(found[1]) if found and found[1] else None
+    return index if index is not None and index < num_inputs and num_inputs > 1 else None
 
 
 def message_of(error: Exception) -> str:

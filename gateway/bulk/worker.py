@@ -11,7 +11,7 @@ from typing import Generic
 
 import numpy as np
 
-from gateway.bulk.fault import ERRORS, message_of, names_input, reason_of
+from gateway.bulk.fault import ERRORS, index_of, message_of, names_input, reason_of
 from gateway.bulk.journal import LongRow, RejectedRow, ShardResult
 from gateway.bulk.patience import Patience
 from gateway.bulk.row import Row
@@ -24,6 +24,7 @@ from gateway.errors import OperatorError, RequestTooLong
 CALLER = "bulk"
 ATTEMPT_SECONDS = 3600.0  # one request of one shard may take
 CONTROL = "A text that any model can embed."
+MAX_NAMED = 8  # of a shard
 MAX_TRUSTED_FAILURES = 16  # of rows alone, one after another, until the model itself is looked at again
 
 
@@ -35,6 +36,7 @@ class RowOutcomes:
     reasons: dict[int, str] = field(default_factory=dict)
     long: list[LongRow] = field(default_factory=list)
     num_tokens: int = 0
+    num_named: int = 0  # rows that an error named, and that were cut out for it
     num_trusted: int | None = None  # failures since the model was last seen to work; None before any
 
 
@@ -127,8 +129,8 @@ class BulkWorker(Generic[WorkT]):
             if len(rows) == 1:
                 tally.reasons[rows[0].number] = reason_of(error)
                 return
-            for half in halves(rows):
-                for some, again in await self.prepare_requests(half, tally):
+            for part in parts(rows, error, tally):
+                for some, again in await self.prepare_requests(part, tally):
                     await self.embed(some, again, tally)
             return
         if tally.num_trusted is not None:
@@ -181,6 +183,18 @@ class BulkWorker(Generic[WorkT]):
             long_input=self.ask.long_input,
             input_type=self.ask.input_type,
         )
+
+
+def parts(rows: list[Row], error: Exception, tally: RowOutcomes) -> list[list[Row]]:
+    """What a failed request is cut into: the row that the error names, and those beside it; else halves.
+
+    Where many are named, halves cost less: all that stands behind a named one is asked for again.
+    """
+    index = index_of(error, len(rows)) if tally.num_named < MAX_NAMED else None
+    if index is None:
+        return list(halves(rows))
+    tally.num_named += 1
+    return [rows[:index], rows[index : index + 1], rows[index + 1 :]]
 
 
 def halves(rows: list[Row]) -> tuple[list[Row], list[Row]]:

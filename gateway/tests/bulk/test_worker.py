@@ -197,6 +197,30 @@ async def test_halving_costs_at_most_two_calls_for_each_halving_and_two_more(bad
     assert embedder.num_calls - 1 <= 2 * 11 + 2
 
 
+@pytest.mark.parametrize("bad", [0, 1, 700, 2047])
+async def test_a_row_that_an_error_names_is_asked_for_alone_and_believed_then(bad):
+    texts = [f"text {number}" for number in range(2048)]
+    embedder = FakeEmbedder()
+    embedder.poison = f"text {bad}"
+    result = await worker_of(embedder).run(shard_of(*texts))
+    assert [each.row for each in result.rejected] == [bad]
+    assert embedder.num_embedded <= 4
+
+
+async def test_many_named_rows_are_halved_and_an_error_that_names_the_wrong_one_costs_that_row_nothing():
+    class Misnaming(Refusing):
+        async def embed(self, prepared: Prepared) -> Vectors:
+            self.error = Unembeddable(prepared.inputs.where(0))
+            return await super().embed(prepared)
+
+    texts = [f"text {number}" for number in range(256)]
+    embedder = Misnaming(REFUSALS[0], *texts[40:240:2])
+    result = await worker_of(embedder).run(shard_of(*texts))
+    assert [each.row for each in result.rejected] == list(range(40, 240, 2))
+    assert len(result.ids) == 156
+    assert embedder.num_calls < 2 * 256 + 3 * 8
+
+
 NEVER_HALVED = [
     Overloaded(), DeadlinePassed(), UpstreamUnavailable("m", "has too much to do"), RateLimited("tokens", "m", wait_seconds=1),
     InvalidKey("no"), UnknownModel("m"), InsufficientPermissions(), InsufficientQuota(budget=1, period="day", renewed_at="then"),
