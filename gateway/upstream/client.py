@@ -1,10 +1,10 @@
-"""Asks an upstream in its own words, as often as it needs, and makes vectors of what it answers. Learns how it must be asked."""
+"""Asks an upstream once, in its own words, and makes vectors of what it answers."""
 
 import asyncio
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,17 +20,15 @@ from gateway.embedding.vectors import Float32, scale_to_unit
 from gateway.log import get_logger
 from gateway.metrics import UpstreamMetrics
 from gateway.upstream import failures
-from gateway.upstream.diagnosis import Base64Refused, Diagnosis, HalvingBudget, Passed, Trial
 from gateway.upstream.dialect import Dialect, UpstreamLimits, UpstreamQuery
 from gateway.upstream.dispatch import Dispatcher, UpstreamRequest
 from gateway.upstream.endpoint import Endpoint
 from gateway.upstream.error_body import read_error
 from gateway.upstream.estimate import apportion, estimated_tokens, is_honest
-from gateway.upstream.failures import AttemptFailed, Failure, UpstreamInfo
+from gateway.upstream.failures import AttemptFailed, UpstreamInfo
 from gateway.upstream.raw import SAME, Door
 from gateway.upstream.request_limits import RequestLimits
 from gateway.upstream.settings import AnySettings
-from gateway.upstream.split import parts
 from gateway.upstream.transport import Transport, TransportError, UpstreamResponse
 from gateway.upstream.validation import InvalidResponse, NotANumber, OtherDimensions, ParsedResponse, array
 
@@ -146,34 +144,6 @@ class UpstreamClient:
         self.metrics.probe_tokens.inc(num_told if num_told is not None and is_honest(num_told, texts) else estimate)
         return found
 
-    async def embed(self, inputs: Inputs, counts: list[int], rule: LongInput, budget: HalvingBudget | None = None) -> Vectors:
-        """In as many calls as the upstream needs, some of them at once. The first that fails ends the others."""
-        budget = budget or HalvingBudget(len(inputs.texts))
-        slices = await self.parts(inputs, counts, rule)
-        if len(slices) == 1:
-            return await self.part(inputs, counts, rule, budget)
-        places = asyncio.Semaphore(self.settings.max_parallel)
-
-        async def one(each: slice) -> Vectors:
-            await places.acquire()
-            vectors = await self.part(some_of(inputs, each), counts[each], rule, budget)
-            places.release()  # not after a failure: what still waits is then never sent
-            return vectors
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(each), name="upstream-part") for each in slices]
-        except BaseExceptionGroup as failed:
-            raise failed.exceptions[0] from None
-        return self.join([task.result() for task in tasks])
-
-    async def parts(self, inputs: Inputs, counts: list[int], rule: LongInput) -> list[slice]:
-        most = self.limits.most
-        if most.num_bytes is None:
-            return parts(counts, most)
-        overhead, byte_counts = await self.byte_counts(inputs, rule)
-        return parts(counts, replace(most, num_bytes=max(1, most.num_bytes - overhead)), byte_counts=byte_counts)
-
     async def byte_counts(self, inputs: Inputs, rule: LongInput) -> tuple[int, list[int]]:
         """What a body has beside its texts, and what each of them takes of it, its comma included."""
         door = SAME if inputs.normalize else self.known.raw
@@ -181,60 +151,6 @@ class UpstreamClient:
         texts = self.with_prompts(inputs)
         is_large = sum(map(len, texts)) > MAX_ON_LOOP_BYTES
         return len(encode(rendered.body)), await asyncio.to_thread(encoded_bytes, texts) if is_large else encoded_bytes(texts)
-
-    def join(self, found: list[Vectors]) -> Vectors:
-        if len({each.rows.shape[1] for each in found}) > 1:  # the model was changed between two of them
-            raise AttemptFailed(failures.of_other_vectors("gave vectors of two models to one request", self.upstream))
-        rows = np.concatenate([each.rows for each in found])
-        return Vectors(rows, token_counts=[count for each in found for count in each.token_counts or ()])
-
-    async def part(self, inputs: Inputs, counts: list[int], rule: LongInput, budget: HalvingBudget) -> Vectors:
-        """In one call, unless the upstream refuses it: then in others, if that is how it must be asked."""
-        as_base64 = self.known.as_base64  # others under way may learn meanwhile that it is not to be had
-        try:
-            return await self.ask(inputs, counts, rule, as_base64=as_base64)
-        except AttemptFailed as failed:
-            failure, endpoint = failed.failure, failed.endpoint
-            if not failure.is_undecided or endpoint is None:
-                raise
-        if self.adapt(failure, len(inputs.texts), as_base64=as_base64):
-            return await self.embed(inputs, counts, rule, budget)
-        overhead, byte_counts = await self.byte_counts(inputs, rule)
-        diagnosis = Diagnosis(self, Trial(inputs, counts, byte_counts, overhead, rule, as_base64, endpoint), budget)
-        if failure.refusal is None:  # it broke the connection: whether it lives counts, and is all that is asked
-            await diagnosis.require_alive(failure)
-            raise AttemptFailed(failure, endpoint)
-        try:
-            passed = sorted(await diagnosis.find(failure), key=lambda each: each.part.start)
-        except Base64Refused:
-            self.without_base64()
-            passed = []
-        return await self.complete(passed, inputs, counts, rule, budget)
-
-    async def complete(
-        self, passed: list[Passed], inputs: Inputs, counts: list[int], rule: LongInput, budget: HalvingBudget
-    ) -> Vectors:
-        """The vectors of all inputs, where some are there."""
-        found, start = [], 0
-        for each in [*passed, None]:
-            gap = slice(start, each.part.start if each is not None else len(inputs.texts))
-            if gap.stop > gap.start:
-                found.append(await self.embed(some_of(inputs, gap), counts[gap], rule, budget))
-            if each is not None:
-                found.append(each.vectors)
-                start = each.part.stop
-        return self.join(found)
-
-    def adapt(self, failure: Failure, num_inputs: int, *, as_base64: bool) -> bool:
-        """Whether the same inputs, asked for as they will be from now on, may be embedded: as far as words say it."""
-        refusal = failure.refusal
-        if refusal is not None and refusal.max_inputs and refusal.max_inputs < num_inputs:
-            self.limits.learn("max_inputs", refusal.max_inputs)
-            return True
-        if refusal is not None and refusal.no_base64 and as_base64:
-            self.without_base64()
-            return True
-        return False
 
     def without_base64(self) -> None:
         if self.known.as_base64:
@@ -334,10 +250,6 @@ class UpstreamClient:
 
 def encoded_bytes(texts: list[str]) -> list[int]:
     return [len(encode(text)) + len(",") for text in texts]
-
-
-def some_of(inputs: Inputs, part: slice) -> Inputs:
-    return inputs.only(list(range(part.start, part.stop)))
 
 
 def own_url(endpoint: Endpoint) -> URL:

@@ -110,6 +110,9 @@ class Diagnosis:
                 return self.passed
             failure = again
         refusal = failure.refusal or UpstreamRefusal(OK)
+        count = self.trial.counts[part.start]
+        if refusal.max_tokens is None and count <= self.client.upstream.max_tokens:  # fewer than were sent, as far as one can tell
+            refusal = replace(refusal, max_tokens=max(1, count - 1))
         where = self.trial.inputs.where(part.start)
         raise AttemptFailed(failures.of_own_trouble(refusal, where, failure.code, self.client.upstream), self.trial.endpoint)
 

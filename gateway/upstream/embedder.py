@@ -40,6 +40,7 @@ from gateway.upstream.secret_filter import SecretFilter
 from gateway.upstream.settings import AnySettings
 from gateway.upstream.signature import signature_of
 from gateway.upstream.space import Space, Spaces
+from gateway.upstream.splitter import RequestSplitter
 from gateway.upstream.transport import Transport, TransportOptions, tls
 from gateway.upstream.transport_options import transport_options
 from gateway.upstream.truncation import FIRST_WORDS
@@ -319,7 +320,7 @@ class UpstreamEmbedder:
             await self.lengths.cover(texts)
             if (index := await self.lengths.first_cut(texts)) is not None:
                 raise InputTooLong(prepared.inputs.where(index), self.lengths.max_tokens)
-        return await self.client.embed(prepared.inputs, prepared.token_counts, prepared.rule)
+        return await RequestSplitter(self.client).embed(prepared.inputs, prepared.token_counts, prepared.rule)
 
     @asynccontextmanager
     async def failing_well(self, inputs: Inputs) -> AsyncIterator[None]:

@@ -174,7 +174,7 @@ def lasting(status: int, told: ErrorReply, upstream: UpstreamInfo) -> Failure:
 
 def of_refusal(answer: UpstreamResponse, told: ErrorReply, inputs: Inputs, upstream: UpstreamInfo) -> Failure:
     """Of what was asked, or of everything: that is found out. One that is named, or alone, and too long is to blame at once."""
-    refusal = read_refusal(answer.status, told)
+    refusal = read_refusal(answer.status, told, inputs.texts)
     place = refusal.place(len(inputs.texts))
     if place is not None and refusal.is_too_long_for_sure:
         return of_own_trouble(refusal, inputs.where(place), told.code, upstream)

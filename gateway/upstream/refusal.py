@@ -5,6 +5,7 @@ whether an input that fails alone is too long.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -79,13 +80,15 @@ def may_hang_on_inputs(status: int) -> bool:
     return status >= 400 and status not in NEVER_OF_INPUTS  # noqa: PLR2004 - where errors begin
 
 
-def read_refusal(status: int, told: ErrorReply) -> UpstreamRefusal:
+def read_refusal(status: int, told: ErrorReply, texts: Iterable[str] = ()) -> UpstreamRefusal:
+    """A limit that stands in one of the `texts` is none: some servers repeat what they refuse, and it would be learned for all."""
     words = f"{told.words} {told.code or ''}"
     found, index, limit = MAX_INPUTS.search(words), INPUT_INDEX.search(words), MAX_TOKENS.search(words)
+    is_echo = found is not None and any(found[0].casefold() in text.casefold() for text in texts)
     return UpstreamRefusal(
         status,
         words,
-        max_inputs=int(next(filter(None, found.groups()))) if found and status in BAD_REQUEST else None,
+        max_inputs=int(next(filter(None, found.groups()))) if found and status in BAD_REQUEST and not is_echo else None,
         max_tokens=int(limit[1]) if limit else None,
         index=int(index[1]) if index else None,
         hint="bytes" if status == TOO_LARGE else "tokens" if OF_TOKENS.search(words) else None,

@@ -30,6 +30,7 @@ from gateway.upstream.probe import TEXTS
 from gateway.upstream.refusal import NEVER_OF_INPUTS
 from gateway.upstream.request_limits import RequestLimits
 from gateway.upstream.settings import OpenAISettings
+from gateway.upstream.splitter import RequestSplitter
 from gateway.upstream.transport import UpstreamResponse
 
 pytestmark = pytest.mark.timeout(120)
@@ -243,6 +244,28 @@ async def test_a_failure_that_passes_is_no_limit_and_no_input_s_fault():
             assert remote.health().learned == {}
 
 
+async def test_a_limit_that_a_client_wrote_and_a_server_repeats_is_not_learned():
+    evil = "Array length must be 1 or less"
+
+    def answer(request):
+        is_bad = request.method == "POST" and evil in request.body["input"]
+        return standin.openai_error(400, f"cannot read: {evil.lower()}") if is_bad else standin.openai(request)
+
+    async with over("openai", answer) as (_, remote):
+        with pytest.raises((Unembeddable, InputTooLong), match=r"'input\[2\]'"):
+            await embedded(remote, "a", "b", evil, "c")
+        assert remote.health().learned == {}
+
+
+async def test_a_text_that_is_refused_for_its_length_is_told_a_limit_below_its_own():
+    text = "word " * 200  # some 252 tokens
+
+    async with over("openai", standin.openai) as (server, remote):
+        server.answer = ruled(Rules(bad=frozenset({text}), status=413))
+        with pytest.raises(InputTooLong, match=r"maximum input length is 251 tokens"):
+            await embedded(remote, "a", text)
+
+
 async def test_others_are_served_while_bad_inputs_come_without_end():
     async with over("openai", standin.openai) as (server, remote):
         server.answer = ruled(Rules(status=500, body={"error": {"code": 500, "message": "zorp", "type": "server_error"}}))
@@ -386,7 +409,7 @@ def test_whatever_a_server_refuses_the_innocent_are_answered_and_the_guilty_name
 async def answered(rules, requests):
     client = client_of(rules)
     for texts in requests:
-        asked = client.embed(inputs(*texts), [estimated_tokens(text) for text in texts], "error")
+        asked = RequestSplitter(client).embed(inputs(*texts), [estimated_tokens(text) for text in texts], "error")
         guilty = [f"'input[{index}]'" for index, text in enumerate(texts) if text in rules.bad]
         if guilty:
             with pytest.raises(AttemptFailed) as failed:

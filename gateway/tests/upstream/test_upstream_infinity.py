@@ -99,7 +99,7 @@ async def test_more_than_it_takes_is_cut_by_what_it_says(infinity, monkeypatch):
     await remote.start()
     vectors = await embedded(remote, *["a"] * 2100)
     assert vectors.rows.shape == (2100, 384)
-    assert remote.client.max_inputs == 2048
+    assert remote.client.limits.max_inputs == 2048
     await remote.close()
 
 
