@@ -147,7 +147,9 @@ class UpstreamClient:
     async def byte_counts(self, inputs: Inputs, rule: LongInput) -> tuple[int, list[int]]:
         """What a body has beside its texts, and what each of them takes of it, its comma included."""
         door = SAME if inputs.normalize else self.known.raw
-        rendered = self.render([], rule, normalize=inputs.normalize, as_base64=self.known.as_base64, door=door)
+        rendered = self.render(
+            [], rule, normalize=inputs.normalize, as_base64=self.known.as_base64, door=door, input_type=inputs.input_type
+        )
         texts = self.with_prompts(inputs)
         is_large = sum(map(len, texts)) > MAX_ON_LOOP_BYTES
         return len(encode(rendered.body)), await asyncio.to_thread(encoded_bytes, texts) if is_large else encoded_bytes(texts)
@@ -172,7 +174,9 @@ class UpstreamClient:
         texts = self.with_prompts(inputs)
         known = self.known
         door = SAME if inputs.normalize else known.raw
-        body, url, read = self.render(texts, rule, normalize=inputs.normalize, as_base64=as_base64, door=door)
+        body, url, read = self.render(
+            texts, rule, normalize=inputs.normalize, as_base64=as_base64, door=door, input_type=inputs.input_type
+        )
         is_large = sum(map(len, texts)) > MAX_ON_LOOP_BYTES
         content = await asyncio.to_thread(encode, body) if is_large else encode(body)
         content = content.ljust(padded_to)
@@ -191,10 +195,21 @@ class UpstreamClient:
             self.without_base64()  # it was asked for bytes and gave numbers: it need not be asked again
         return Vectors(rows, token_counts=self.count_tokens(reading.num_tokens, texts, counts))
 
-    def render(self, texts: list[str], rule: LongInput, *, normalize: bool, as_base64: bool, door: Door) -> RenderedRequest:
+    def render(  # noqa: PLR0913 - what is asked, and how
+        self,
+        texts: list[str],
+        rule: LongInput,
+        *,
+        normalize: bool,
+        as_base64: bool,
+        door: Door,
+        input_type: str | None = None,
+    ) -> RenderedRequest:
         """The body in the words of a door, where that is, and how its reply is read."""
         is_gateway = self.known.theirs is not None
-        ask = UpstreamQuery(texts, self.upstream.model, self.settings, rule, normalize, as_base64, knows_normalize=is_gateway)
+        ask = UpstreamQuery(
+            texts, self.upstream.model, self.settings, rule, normalize, as_base64, knows_normalize=is_gateway, input_type=input_type
+        )
         if door.path is None or door.body is None or door.read is None:
             return RenderedRequest(self.dialect.body(ask), own_url, self.dialect.read)
         return RenderedRequest(door.body(ask), partial(url_of, door.path), door.read)

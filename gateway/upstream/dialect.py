@@ -12,7 +12,10 @@ Headers = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class UpstreamQuery:
-    """One call to an upstream. `settings` are the row's own; `as_base64` asks for bytes where the dialect knows them."""
+    """One call to an upstream. `settings` are the row's own; `as_base64` asks for bytes where the dialect knows them.
+
+    `input_type` is the name of one of the row's prompts, or of a purpose that has none.
+    """
 
     texts: list[str]
     model: str
@@ -21,6 +24,7 @@ class UpstreamQuery:
     normalize: bool = True
     as_base64: bool = True
     knows_normalize: bool = False  # whether `normalize` may be a field of its body: of another gateway's
+    input_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from gateway.background import BackgroundTask
 from gateway.backoff import Backoff
@@ -200,27 +201,32 @@ class UpstreamEmbedder:
             device="unknown",
             precision="unknown",
             created=int(time.time()),
-            prompts=tuple(name for name, text in self.settings.prompts.items() if text),
+            prompts=tuple(dict.fromkeys((*(name for name, text in self.settings.prompts.items() if text), *self.input_types))),
             takes_instruction=bool(self.settings.instruction_format or instruction_format_of(self.settings.prompts)),
         )
+
+    @property
+    def input_types(self) -> dict[str, dict[str, Any]]:
+        """What a request's `input_type` puts into the body, where the protocol has a place for it."""
+        return getattr(self.settings, "input_types", {})
 
     def identity(self, told: UpstreamLimits) -> str:
         """All that decides its vectors and is not measured: rows that agree in it, and in their probes, share a cache."""
         settings = self.settings
         own = (settings.dimensions, settings.prompts, settings.long_input, getattr(settings, "extra_body", {}))
         way = (settings.addresses, getattr(settings, "query", {}), settings.headers, settings.key)
-        return digest(self.dialect.name, self.model, told.identity, own, way)
+        return digest(self.dialect.name, self.model, told.identity, own, way, *filter(None, [self.input_types]))
 
     def fingerprint(self, told: UpstreamLimits, known: Known, signature: str) -> str:
         """That of another gateway where nothing of ours changes its vectors; else of what is told, and of the vectors."""
         extra = getattr(self.settings, "extra_body", {})
-        if known.theirs and not (self.settings.prompts or self.settings.dimensions or extra):
+        if known.theirs and not (self.settings.prompts or self.settings.dimensions or extra or self.input_types):
             return known.theirs
         fingerprint = Fingerprint(
             weights=signature,
             tokenizer=digest(self.dialect.name, self.model, known.theirs, told.identity, known.dimensions),
             pooling=digest(extra),
-            prompts=digest(self.settings.prompts),
+            prompts=digest(self.settings.prompts, *filter(None, [self.input_types])),
             long_input=digest(self.settings.long_input),
             runtime=f"{self.dialect.name}-unknown",
         )

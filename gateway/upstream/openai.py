@@ -32,7 +32,8 @@ DECODER = msgspec.json.Decoder(OpenAIReply)
 
 
 def body(ask: UpstreamQuery) -> dict[str, Any]:
-    content: dict[str, Any] = {**ask.settings.extra_body, "model": ask.model, "input": ask.texts}
+    purpose = ask.settings.input_types.get(ask.input_type, {})
+    content: dict[str, Any] = {**ask.settings.extra_body, **purpose, "model": ask.model, "input": ask.texts}
     if ask.as_base64:
         content["encoding_format"] = "base64"
     if not ask.normalize and ask.knows_normalize:

@@ -186,11 +186,21 @@ class OpenAISettings(UpstreamSettings, frozen=True):
             ' { long_input = "chunk" } for another gateway.'
         ),
     ] = {}
+    input_types: Annotated[
+        dict[PromptName, dict[str, Any]],
+        Meta(
+            description="For servers that put prompts before texts themselves: the fields of the body that say so, by the"
+            ' input_type of a request, such as { query = { task = "retrieval.query" } }. They outrank extra_body,'
+            " which is all that a request without input_type sends."
+        ),
+    ] = {}
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if own := {"input", "model", "encoding_format", "dimensions"} & set(self.extra_body):
-            raise ValueError(f"extra_body: {', '.join(sorted(own))} is the gateway's own to set")
+        bodies = {"extra_body": self.extra_body, **{f"input_types.{name}": fields for name, fields in self.input_types.items()}}
+        for name, fields in bodies.items():
+            if own := {"input", "model", "encoding_format", "dimensions"} & set(fields):
+                raise ValueError(f"{name}: {', '.join(sorted(own))} is the gateway's own to set")
 
 
 class OllamaSettings(UpstreamSettings, frozen=True):

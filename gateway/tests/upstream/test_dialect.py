@@ -165,6 +165,35 @@ async def test_the_prompt_of_an_input_type_is_put_before_each_text(backend):
     np.testing.assert_allclose(plain.rows, standin.vectors(["a", "b"]), atol=1e-6)
 
 
+INPUT_TYPES = {"query": {"task": "retrieval.query"}, "document": {"task": "retrieval.passage", "late_chunking": False}}
+
+
+async def test_an_input_type_says_its_fields_to_a_server_that_puts_prompts_before_texts_itself():
+    extra = {"task": "text-matching", "truncate": "NONE"}
+    async with over("openai", standin.openai, extra_body=extra, input_types=INPUT_TYPES) as (server, remote):
+        assert remote.describe().prompts == ("query", "document")
+        for input_type in ("query", "document", None):
+            await embedded(remote, "a", input_type=input_type)
+        sent = [{name: value for name, value in request.body.items() if name not in EVERY_BODY} for request in server.requests]
+        assert [request.body["input"] for request in server.requests] == [["a"]] * 3
+    assert sent == [
+        {"task": "retrieval.query", "truncate": "NONE"},
+        {"task": "retrieval.passage", "truncate": "NONE", "late_chunking": False},
+        {"task": "text-matching", "truncate": "NONE"},
+    ]
+
+
+EVERY_BODY = {"model", "input", "encoding_format"}
+
+
+async def test_what_an_input_type_says_is_part_of_the_fingerprint():
+    found = set()
+    for types in ({}, INPUT_TYPES, {"query": {"task": "q"}}):
+        async with over("openai", standin.openai, input_types=types) as (_, remote):
+            found.add(remote.describe().fingerprint)
+    assert len(found) == 3
+
+
 async def test_dimensions_that_the_upstream_does_not_give_are_refused_at_the_start():
     with pytest.raises(OperatorError, match="its vectors have 8 dimensions and not 512"):
         async with over("tei", standin.tei, dimensions=512):

@@ -49,6 +49,8 @@ def test_a_wrong_setting_is_refused_by_name_and_no_password_is_repeated(backend,
 def test_what_the_gateway_says_itself_is_nobody_elses_to_say():
     with pytest.raises(ConfigurationError, match="extra_body: input, model is the gateway's own to set"):
         convert({"url": URL, "extra_body": {"model": "x", "input": "y"}}, OpenAISettings, where="models[m]")
+    with pytest.raises(ConfigurationError, match=r"input_types\.query: dimensions is the gateway's own to set"):
+        convert({"url": URL, "input_types": {"query": {"dimensions": 4}}}, OpenAISettings, where="models[m]")
 
 
 def test_the_rules_a_row_may_have_are_those_its_dialect_knows():
