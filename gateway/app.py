@@ -16,7 +16,7 @@ from gateway.api.memory import MemoryWatch, malloc_trim
 from gateway.api.page.figures import Figures
 from gateway.background import BackgroundTask, launch
 from gateway.build import BUILTIN_BACKENDS, GenerationBuilder
-from gateway.config import Config, ConfigSource, ModelRow, listen_addresses
+from gateway.config import Config, ConfigSource, ModelRow, listen_addresses, local_url
 from gateway.embedding.backend import Backend, BoundBackend
 from gateway.embedding.cache import VectorCache
 from gateway.embedding.catalog import Catalog
@@ -206,8 +206,10 @@ class Gateway:
         gc.freeze()  # what was built to stay: looking it through again, every few thousand requests, held up the loop for 50 ms
         serving = [model.name for model in self.catalog.models if model.state != "failed"]
         urls = [f"{url}/v1" if url.startswith("http") else url for url in self.addresses]
-        others = {"others": urls[1:]} if urls[1:] else {}
-        log.info("ready", url=urls[0], models=serving, **others)
+        more: dict[str, object] = {"others": urls[1:]} if urls[1:] else {}
+        if self.config.page.enabled and self.address.startswith("http"):
+            more["page"] = f"{local_url(self.address)}/"
+        log.info("ready", url=urls[0], models=serving, **more)
 
     @property
     def address(self) -> str:

@@ -28,6 +28,7 @@ def test_whoever_sits_at_the_machine_sees_what_happens(visit: Visit) -> None:
     page.evaluate("fetch('/v1/embeddings', { method: 'POST', body: '{}' })")
     expect(page.locator("#reasons")).to_contain_text("no key", timeout=10_000)
     expect(page.locator("#upstreams")).to_be_hidden()
+    expect(page.locator("#now-since")).to_contain_text(re.compile(r"Watched since \S*\d:\d\d"))
 
 
 def test_hidden_views_ask_for_nothing(visit: Visit) -> None:

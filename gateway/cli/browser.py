@@ -8,9 +8,9 @@ import click
 
 from gateway.app import Gateway
 from gateway.background import BackgroundThread, launch
+from gateway.config import local_url
 
 INTERVAL_SECONDS = 0.05
-WILDCARDS = {"://0.0.0.0:": "://127.0.0.1:", "://[::]:": "://[::1]:"}  # every interface is no address to go to
 
 
 async def serve_and_open(gateway: Gateway) -> None:
@@ -37,6 +37,4 @@ def open_page(url: str) -> None:
 
 def page_address(address: str) -> str:
     """`address` is where the server listens."""
-    for wildcard, loopback in WILDCARDS.items():
-        address = address.replace(wildcard, loopback)
-    return f"{address}/"
+    return f"{local_url(address)}/"

@@ -1,7 +1,7 @@
 """Settings: what can be set, and how it is read. Knows the file, the environment and the flags; knows no room that uses them."""
 
 from gateway.config.choices import InstructionFormat, LongInput, PromptName, Task
-from gateway.config.listen_address import ListenAddress, listen_addresses
+from gateway.config.listen_address import ListenAddress, listen_addresses, local_url
 from gateway.config.loading import QUOTES, child_environment, first_set, load, secret_value
 from gateway.config.settings import (
     BUILTIN_MODELS,
@@ -57,6 +57,7 @@ __all__ = [
     "first_set",
     "listen_addresses",
     "load",
+    "local_url",
     "read_text",
     "reason_of",
     "secret_value",

@@ -13,6 +13,13 @@ ANY_IPV4, ANY_IPV6 = "0.0.0.0", "::"  # noqa: S104 - said by whoever configures 
 LOCAL = {ANY_IPV4: "127.0.0.1", ANY_IPV6: "::1"}  # every interface is no address to go to
 
 
+def local_url(url: str) -> str:
+    """Where this machine finds what listens at `url`."""
+    for wildcard, own in LOCAL.items():
+        url = url.replace(ListenAddress(wildcard).url(0)[:-1], ListenAddress(own).url(0)[:-1])
+    return url
+
+
 @dataclass(frozen=True, slots=True)
 class ListenAddress:
     """`host` has no brackets. `path` is of a Unix socket, and then `host` is empty."""

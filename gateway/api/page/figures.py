@@ -36,6 +36,7 @@ class Figures:
         self.points: deque[tuple[int, Raw]] = deque(maxlen=NUM_KEPT)
         self.number = 0
         self.looked_at = clock()
+        self.watched_since = round(time.time())  # of what is shown, the beginning
         self.background = BackgroundTask("live-figures", self.watch, may_end=True)
 
     def look(self) -> None:
@@ -44,6 +45,7 @@ class Figures:
         if not self.background.is_running:
             self.metrics.process.background_restarts.labels("live-figures").inc(self.background.death is not None)
             self.readings.clear()
+            self.watched_since = round(time.time())
             self.background.start()
 
     def after(self, number: int) -> list[Raw]:

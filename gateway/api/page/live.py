@@ -29,6 +29,7 @@ class LiveFigures(Struct, frozen=True):
 
     interval_seconds: float
     kept_seconds: int
+    watched_since: Annotated[int, Meta(description="When watching began, in Unix time: nothing before it is shown.")]
     points: Annotated[list[Raw], Meta(extra_json_schema={"items": {"type": "object"}})]
 
 
@@ -47,7 +48,7 @@ def routes(figures: Figures, *, access: AccessControl, metrics: Metrics, setting
         """The points whose number is above `after`."""
         await admit(request)
         figures.look()
-        shown = LiveFigures(INTERVAL_SECONDS, KEPT_SECONDS, figures.after(after))
+        shown = LiveFigures(INTERVAL_SECONDS, KEPT_SECONDS, figures.watched_since, figures.after(after))
         return Response(msgspec.json.encode(shown), media_type=JSON)
 
     return [live]

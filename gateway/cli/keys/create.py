@@ -1,6 +1,7 @@
 """`gateway keys create`."""
 
 import json
+import re
 import shlex
 from typing import Any
 
@@ -21,9 +22,10 @@ from gateway.errors import OperatorError
 @term_options
 @click.option("--if-none", is_flag=True, help="Only where no key exists yet, configured ones included.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def create(path: str | None, *, if_none: bool, as_json: bool, **options: Any) -> None:
+@click.option("--port", type=int, help="The port of the server that is tried; by default the configured one.")
+def create(path: str | None, *, if_none: bool, as_json: bool, port: int | None, **options: Any) -> None:
     """Make a key and show it, this once."""
-    config = load(path)
+    config = load(path, flags={} if port is None else {("server", "port"): port})
     if config.auth.mode == "none":
         if not if_none:
             raise OperatorError("auth.mode is 'none': this gateway asks nobody for a key")
@@ -40,11 +42,14 @@ def create(path: str | None, *, if_none: bool, as_json: bool, **options: Any) ->
     click.echo(f"Your API key, shown this once and kept only as a hash:\n\n    {text}\n")
     click.echo("Try it, once a server is ready:\n")
     click.echo(f"    {curl(config, text)}\n")
+    if ":PORT/" in curl(config, ""):
+        click.echo("PORT is the one that the server takes, and says once it is ready.")
 
 
 def curl(config: Config, text: str) -> str:
     """A command that works when pasted."""
     address = next((each for each in config.server.addresses if not each.path), config.server.addresses[0]).reachable
     way = f"--unix-socket {shlex.quote(address.path)} http://localhost" if address.path else address.url(config.server.port)
+    way = re.sub(":0$", ":PORT", way)  # any free one
     body = json.dumps({"model": config.models[0].name, "input": "Hello, world"}, ensure_ascii=False)
     return f"curl {way}/v1/embeddings -H 'Authorization: Bearer {text}' -H 'Content-Type: application/json' -d {shlex.quote(body)}"

@@ -5,10 +5,11 @@ import stat
 import urllib.request
 
 import pytest
+from click.testing import CliRunner
 
 from gateway.app import Gateway
 from gateway.cli.healthcheck import probe
-from gateway.cli.keys.create import curl
+from gateway.cli.keys.create import create, curl
 from gateway.config import (
     AuthSettings,
     Config,
@@ -219,3 +220,20 @@ def test_a_unix_socket_alone_is_asked_for_its_health_its_page_and_its_metrics(tm
 def test_the_first_key_s_command_reaches_it(host, place):
     line = curl(Config(server=ServerSettings(host=host, port=8123)), "key")
     assert line.startswith(f"curl {place}/v1/embeddings ")
+
+
+def test_a_port_that_nobody_knows_yet_is_not_made_up(tmp_path):
+    assert curl(Config(server=ServerSettings(port=0)), "key").startswith("curl http://127.0.0.1:PORT/v1/")
+    environment = {"GATEWAY_DATA_DIR": str(tmp_path)}
+    for port, words in [("0", "PORT is the one that the server takes"), ("9123", "curl http://127.0.0.1:9123/v1/embeddings ")]:
+        made = CliRunner().invoke(create, ["--port", port], env=environment)
+        assert (made.exit_code, words in made.output) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("unix:{0}/g, 127.0.0.1", "127.0.0.1")]
+)
+def test_the_address_of_the_page_is_printed_once_it_is_ready(tmp_path, capsys, host, shown):
+    with served(gateway_of(tmp_path, host.format(tmp_path))) as (_, port):
+        pass
+    assert f"page=http://{shown}:{port}/ " in capsys.readouterr().out.replace("\n", " ")

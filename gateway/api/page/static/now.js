@@ -15,6 +15,7 @@ const share = (value) => `${number(100 * value)} %`;
 const one = (value) => [{ name: "", value, line: "a" }];
 
 let points = [];
+let period = "in the last ten minutes";
 let timer = 0;
 let charts = null;
 let stage = "whole";
@@ -53,7 +54,16 @@ async function poll(askForKey) {
   timer = setTimeout(() => poll(askForKey), wait);
 }
 
-function add({ points: fresh, kept_seconds: seconds }) {
+// Nobody watched before: an empty chart says nothing of what was then.
+function say(since, seconds) {
+  const isWhole = Date.now() / 1000 - since >= seconds;
+  const clock = new Date(1000 * since).toLocaleTimeString();
+  period = isWhole ? "in the last ten minutes" : `since ${clock}`;
+  byId("now-since").textContent = isWhole ? "" : ` Watched since ${clock}: figures are taken only while somebody looks, and for ten minutes after.`;
+}
+
+function add({ points: fresh, kept_seconds: seconds, watched_since: since }) {
+  say(since, seconds);
   if (fresh.length && points.length && fresh[0].number < points.at(-1).number) points = []; // the server was started anew
   points = [...points, ...fresh];
   const oldest = (points.at(-1)?.time ?? 0) - seconds;
@@ -131,7 +141,7 @@ function table() {
     el("tr", {}, el("th", { scope: "row" }, STAGE_NAMES[name]), QUANTILES.map((_, index) => el("td", {}, last.stages[name] ? milliseconds(last.stages[name][index]) : "–"))));
   byId("stages").replaceChildren(rows.length
     ? el("table", {}, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Stage"), QUANTILES.map((name) => el("th", { scope: "col" }, name)))), el("tbody", {}, rows))
-    : el("p", { class: "muted small" }, "No request in the last ten minutes."));
+    : el("p", { class: "muted small" }, `No request ${period}.`));
 }
 
 function reasons() {
@@ -140,7 +150,7 @@ function reasons() {
   const found = Object.entries(sums).sort((a, b) => b[1] - a[1]);
   byId("reasons").replaceChildren(found.length
     ? el("ul", {}, found.map(([reason, count]) => el("li", {}, `${REASONS[reason] ?? reason.replaceAll("_", " ")} `, el("b", {}, number(count)))))
-    : el("p", { class: "muted small" }, "Nobody in the last ten minutes."));
+    : el("p", { class: "muted small" }, `Nobody ${period}.`));
 }
 
 function upstreams() {

@@ -1,5 +1,7 @@
 """Who may see the live figures."""
 
+import time
+
 import httpx
 import pytest
 
@@ -48,6 +50,20 @@ async def test_from_elsewhere_only_a_key_with_the_admin_scope_may_look(looking, 
 async def test_on_this_machine_everybody_may_look_where_so_configured(looking, address, host):
     assert (await (await looking(live="loopback", address=address, host=host)).get("/page/live")).status_code == 200
     assert (await (await looking(live="admin", address=address, host=host)).get("/page/live")).status_code == 401
+
+
+@pytest.mark.parametrize("key", [KEY, "wrong" * 8])
+async def test_on_this_machine_any_key_may_look_where_so_configured(looking, key):
+    client = await looking(live="loopback", address="127.0.0.1", host="localhost:8000")
+    assert (await client.get("/page/live", headers={"authorization": f"Bearer {key}"})).status_code == 200
+
+
+async def test_it_says_since_when_it_has_watched(looking):
+    client = await looking(live="loopback", address="127.0.0.1", host="localhost")
+    before = time.time()
+    since = [(await client.get("/page/live")).json()["watched_since"] for _ in range(2)]
+    assert since[0] == since[1]
+    assert before - 1 <= since[0] <= time.time() + 1
 
 
 @pytest.mark.parametrize("header", ["x-forwarded-for", "forwarded", "x-real-ip", "via"])
