@@ -1,28 +1,26 @@
-"""Settings: what can be set, and how it is read. Knows the file, the environment and the flags; knows no room that uses them."""
+"""Settings: what can be set, and how it is read. Knows the file, the environment and the flags; knows no room that uses them.
 
+settings    the whole configuration; setting is what its tables are made of
+server      [server], [page]
+access      [auth], [limits], [store], [admin], [usage]
+engine      [engine], [cache]
+telemetry   [log], [metrics], [traces]
+model_row   [[models]], and the model that is served without a file
+loading     flag > environment > file > default; typed is how a value is refused
+source      where a running gateway reads them again
+"""
+
+from gateway.config.access import AdminSettings, AuthSettings, LimitSettings, StoreSettings, UsageSettings
 from gateway.config.choices import InstructionFormat, LongInput, PromptName, Task
+from gateway.config.engine import CacheSettings, EngineSettings
 from gateway.config.listen_address import ListenAddress, listen_addresses, local_url
 from gateway.config.loading import QUOTES, child_environment, first_set, load, secret_value
-from gateway.config.settings import (
-    BUILTIN_MODELS,
-    CATCH_ALL,
-    AdminSettings,
-    AuthSettings,
-    CacheSettings,
-    Config,
-    EngineSettings,
-    LimitSettings,
-    LogSettings,
-    MetricsSettings,
-    ModelRow,
-    PageSettings,
-    Secret,
-    ServerSettings,
-    StoreSettings,
-    TraceSettings,
-    UsageSettings,
-)
+from gateway.config.model_row import BUILTIN_MODELS, CATCH_ALL, ModelRow
+from gateway.config.server import PageSettings, ServerSettings
+from gateway.config.setting import Secret
+from gateway.config.settings import Config
 from gateway.config.source import ConfigSource
+from gateway.config.telemetry import LogSettings, MetricsSettings, TraceSettings
 from gateway.config.text_file import NotUTF8, read_text, reason_of
 from gateway.config.typed import convert
 

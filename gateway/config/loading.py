@@ -14,7 +14,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from gateway.config.settings import Config, ModelRow, Secret, Settings
+from gateway.config.model_row import ModelRow
+from gateway.config.setting import Secret, Settings
+from gateway.config.settings import Config
 from gateway.config.text_file import NotUTF8, read_text, reason_of
 from gateway.config.typed import convert, readable, refuse_unknown
 from gateway.errors import ConfigurationError

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import load
-from gateway.config.settings import BUILTIN_MODELS
+from gateway.config import BUILTIN_MODELS, load
 from gateway.testing.multilingual import made
 from gateway.tests.cli.conftest import Command, told
 

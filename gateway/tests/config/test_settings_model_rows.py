@@ -5,8 +5,7 @@ import json
 import pytest
 
 from gateway.build import BUILTIN_BACKENDS
-from gateway.config import ModelRow, load
-from gateway.config.settings import BUILTIN_MODELS
+from gateway.config import BUILTIN_MODELS, ModelRow, load
 from gateway.embedding.registry import backend_of
 from gateway.errors import ConfigurationError
 

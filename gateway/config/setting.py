@@ -1,0 +1,39 @@
+"""What settings are made of: tables, ranges, and where a secret is kept."""
+
+from functools import partial
+from typing import Annotated
+from urllib.parse import parse_qs, urlsplit
+
+from msgspec import Meta, Struct
+
+KB = 1024
+MB = 1024 * KB
+MINUTES = 60
+YEAR = 365 * 24 * 60 * MINUTES
+positive = partial(Meta, gt=0, le=YEAR)
+count = partial(Meta, ge=1)
+Most = Annotated[int, Meta(ge=1, le=100_000_000)]
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of the configuration."""
+
+
+class Secret(Settings, frozen=True):
+    """Where a secret is kept: `{ env = "NAME" }` or `{ file = "PATH" }`. The secret itself is never part of the configuration."""
+
+    env: str | None = None
+    file: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.env is None) == (self.file is None):
+            raise ValueError('a secret is written { env = "NAME" } or { file = "PATH" }')
+
+
+def has_password(url: str) -> bool:
+    """Whether a URL carries a password, before its host or among its parameters; one that cannot be read is taken to."""
+    try:
+        parts = urlsplit(url)
+        return parts.password is not None or "password" in parse_qs(parts.query)
+    except ValueError:
+        return True
