@@ -6,14 +6,17 @@ twice.
 A change that old versions could not live with sets `readable_from`, and they then say so instead of guessing.
 """
 
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import sqlalchemy as sql
+from msgspec import Meta
 from sqlalchemy.schema import CreateColumn
 
+from gateway.access.keys.key import Allowance, BudgetPeriod
 from gateway.errors import OperatorError
 
 LATEST = 3
+COUNTS = ("requests", "inputs", "tokens", "cached_tokens")  # of usage
 
 metadata = sql.MetaData()
 
@@ -21,6 +24,16 @@ metadata = sql.MetaData()
 def added_column(name: str, kind: Any) -> sql.Column[Any]:
     """A column of step 2: empty in the rows that older versions write."""
     return sql.Column(name, kind, info={"since": 2})
+
+
+def limit_columns() -> list[sql.Column[Any]]:
+    """One for each field of Allowance, in the step that it names."""
+    columns: list[sql.Column[Any]] = []
+    for name, hint in get_type_hints(Allowance, include_extras=True).items():
+        [since] = [each.extra["since"] for each in hint.__metadata__ if isinstance(each, Meta) and each.extra]
+        kind = sql.String(8) if get_args(hint)[0] is BudgetPeriod else sql.BigInteger()
+        columns.append(sql.Column(name, kind, info={"since": since}))
+    return columns
 
 
 keys_table = sql.Table(
@@ -35,13 +48,7 @@ keys_table = sql.Table(
     added_column("previous_until", sql.DateTime()),
     added_column("expires_at", sql.DateTime()),
     added_column("models", sql.Text()),  # a JSON list
-    added_column("requests_per_minute", sql.BigInteger()),
-    added_column("requests_burst", sql.BigInteger()),
-    added_column("tokens_per_minute", sql.BigInteger()),
-    added_column("tokens_burst", sql.BigInteger()),
-    added_column("max_concurrent_requests", sql.BigInteger()),
-    added_column("token_budget", sql.BigInteger()),
-    added_column("budget_period", sql.String(8)),
+    *limit_columns(),
     added_column("is_admin", sql.Boolean()),
     added_column("metadata", sql.Text()),  # a JSON object
     added_column("changed_in", sql.BigInteger()),  # the revision that wrote this row last
@@ -65,7 +72,7 @@ usage_table = sql.Table(
     sql.Column("key_id", sql.String(64), primary_key=True),
     sql.Column("hour", sql.String(13), primary_key=True),  # 2026-11-25T08, UTC
     sql.Column("model", sql.Text, primary_key=True),
-    *(sql.Column(name, sql.BigInteger, nullable=False) for name in ("requests", "inputs", "tokens", "cached_tokens")),
+    *(sql.Column(name, sql.BigInteger, nullable=False) for name in COUNTS),
     info={"since": 2},
 )
 sql.Index("usage_hour", usage_table.c.hour)

@@ -11,7 +11,9 @@ import string
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
 
 PREFIX = "sk-gw-"
 BASE62 = string.digits + string.ascii_letters
@@ -20,6 +22,11 @@ SECRET_CHARS = 43  # 62 ** 43 > 2 ** 256
 MIN_PLAIN_KEY_CHARS = 24
 MADE_SHAPE = re.compile(rf"{PREFIX}[0-9A-Za-z]{{{PUBLIC_ID_CHARS}}}-[0-9A-Za-z]{{{SECRET_CHARS}}}")  # to the letter
 OWN_SHAPE = re.compile(rf"{PREFIX}([0-9A-Za-z]{{1,64}})-[0-9A-Za-z]+")
+
+MAX_NUMBER = 10**12  # of any limit
+
+Number = Annotated[int, Meta(ge=1, le=MAX_NUMBER)]
+BudgetPeriod = Literal["day", "month"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +37,33 @@ class Key:
     digest: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Allowance:
-    """How much a key may use; None is without limit. Bursts that are None: see `gateway.access.limits.gcra`."""
+def limit(description: str, *, since: int) -> Meta:
+    """Of a field of Allowance: its help text, and the step of the store's schema that brought its column."""
+    return Meta(description=description, extra={"since": since})
 
-    requests_per_minute: int | None = None
-    requests_burst: int | None = None
-    tokens_per_minute: int | None = None
-    tokens_burst: int | None = None
-    max_concurrent_requests: int | None = None
-    token_budget: int | None = None
-    budget_period: Literal["day", "month"] = "month"
+
+class Allowance(Struct, frozen=True):
+    """How much a key may use; None is without limit. Bursts that are None: see `gateway.access.limits.gcra`.
+
+    Declared here alone: the store's columns, the options of `gateway keys` and the admin API's fields are made of it.
+    """
+
+    requests_per_minute: Annotated[Number | None, limit("Requests a minute.", since=2)] = None
+    requests_burst: Annotated[
+        Number | None, limit("Requests at once after a rest; a sixth of a minute's if not given.", since=2)
+    ] = None
+    tokens_per_minute: Annotated[Number | None, limit("Tokens a minute.", since=2)] = None
+    tokens_burst: Annotated[
+        Number | None,
+        limit(
+            "Tokens at once after a rest, and at most in one request. If not given: a sixth of a minute's, or 300,000 (or the whole"
+            " limit) if that is more; and one request may take up to a whole minute's.",
+            since=2,
+        ),
+    ] = None
+    max_concurrent_requests: Annotated[Number | None, limit("Requests under way at once.", since=2)] = None
+    token_budget: Annotated[Number | None, limit("Tokens a day or a month.", since=2)] = None
+    budget_period: Annotated[BudgetPeriod, limit("Whether the budget is of a day or of a month, in UTC.", since=2)] = "month"
 
 
 UNLIMITED = Allowance()

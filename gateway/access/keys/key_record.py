@@ -59,7 +59,8 @@ class KeyRecord:
     def to_dict(self) -> dict[str, Any]:
         """The view, as JSON has it, for people: who it is comes first."""
         shown: dict[str, Any] = msgspec.to_builtins(self.view())
-        return {"id": self.key.public_id, "state": self.state, **shown, "models": list(self.policy.models)}
+        first = {"id": self.key.public_id, "state": self.state, "name": self.policy.name, "models": list(self.policy.models)}
+        return first | shown | {"models": list(self.policy.models)}
 
 
 def columns_of(policy: KeyPolicy) -> dict[str, Any]:

@@ -2,17 +2,15 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, overload
+from typing import Annotated, Any, get_type_hints, overload
 
 import msgspec
-from msgspec import Meta, Struct, field
+from msgspec import Meta, field
 
 from gateway.access.keys.key import EVERY_MODEL, Allowance
 
-MAX_NUMBER = 10**12
 MAX_METADATA = 16  # pairs, of at most 64 and 512 characters: OpenAI's own bounds
 
-number = Annotated[int, Meta(ge=1, le=MAX_NUMBER)]
 # Of "printable", what JSON Schema can say; `policy_of` refuses more.
 PRINTABLE = {"pattern": "^[^\\u0000-\\u001f\\u007f]*$"}
 Moment = Annotated[datetime, Meta(tz=True)]
@@ -29,29 +27,33 @@ class InvalidPolicy(ValueError):
         self.field = field
 
 
-class KeyPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Every term of a key; a number that is None is without limit. `models` are globs over names and aliases of models."""
+class KeyPolicy(Allowance, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every term of a key."""
 
-    name: Annotated[str, Meta(max_length=200, extra_json_schema=PRINTABLE)] = "default"
-    models: Annotated[tuple[ModelGlob, ...], Meta(min_length=1, max_length=100)] = EVERY_MODEL
-    requests_per_minute: number | None = None
-    requests_burst: number | None = None
-    tokens_per_minute: number | None = None
-    tokens_burst: number | None = None
-    max_concurrent_requests: number | None = None
-    token_budget: number | None = None
-    budget_period: Literal["day", "month"] = "month"
-    expires_at: Moment | None = None
-    is_admin: bool = False
-    metadata: Annotated[dict[MetadataName, MetadataText], Meta(max_length=MAX_METADATA)] = field(default_factory=dict)
+    name: Annotated[str, Meta(max_length=200, description="What the key is for.", extra_json_schema=PRINTABLE)] = "default"
+    models: Annotated[
+        tuple[ModelGlob, ...],
+        Meta(min_length=1, max_length=100, description="The models it may use, as globs over names and aliases; '*' is every one."),
+    ] = EVERY_MODEL
+    expires_at: Annotated[Moment | None, Meta(description="When it ends; never if not given.")] = None
+    is_admin: Annotated[bool, Meta(description="Whether it may use /admin.")] = False
+    metadata: Annotated[dict[MetadataName, MetadataText], Meta(max_length=MAX_METADATA, description="Your own notes.")] = field(
+        default_factory=dict
+    )
 
     @property
     def allowance(self) -> Allowance:
         return Allowance(*(getattr(self, name) for name in ALLOWANCE_FIELDS))
 
 
-ALLOWANCE_FIELDS = tuple(Allowance.__dataclass_fields__)
+ALLOWANCE_FIELDS = Allowance.__struct_fields__
 FIELDS = tuple(each.name for each in msgspec.structs.fields(KeyPolicy))
+
+
+def description_of(name: str) -> str:
+    """What a field of KeyPolicy is, for whoever sets it."""
+    hint = get_type_hints(KeyPolicy, include_extras=True)[name]
+    return next(each.description for each in hint.__metadata__ if isinstance(each, Meta) and each.description)
 
 
 def policy_of(table: Mapping[str, Any], before: KeyPolicy | None = None) -> KeyPolicy:

@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -160,7 +160,7 @@ def row_of(known: CachedKey) -> SnapshotRow:
         known.previous_until,
         caller.models,
         caller.is_admin,
-        astuple(caller.allowance),
+        msgspec.structs.astuple(caller.allowance),
     )
 
 

@@ -4,11 +4,11 @@ import re
 import time
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, get_args
 
 Span = Literal["hour", "day", "month"]
 
-SPANS: tuple[Span, ...] = ("hour", "day", "month")
+SPANS: tuple[Span, ...] = get_args(Span)
 NUM_CHARS = {"hour": 13, "day": 10, "month": 7}  # of 2026-11-25T08
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 DURATION = re.compile(r"([0-9]{1,9})([smhdw])")

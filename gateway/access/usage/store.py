@@ -3,18 +3,18 @@
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, get_args
 
 import sqlalchemy as sql
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.access.database import LONG_SILENCE_SECONDS, Database
-from gateway.access.schema import keys_table, spending_table, usage_table, writers_table
+from gateway.access.keys.key import BudgetPeriod
+from gateway.access.schema import COUNTS, keys_table, spending_table, usage_table, writers_table
 from gateway.access.usage.period import NUM_CHARS, Span, period_of
 
-COUNTS = ("requests", "inputs", "tokens", "cached_tokens")
 MAX_IN_QUERY = 500  # keys asked for at once: databases bound the parameters of a query
-BUDGET_SPANS: tuple[Span, ...] = ("day", "month")
+BUDGET_SPANS: tuple[Span, ...] = get_args(BudgetPeriod)
 
 ROWS_AT_ONCE = 1000  # written between two signs of life
 

@@ -3,15 +3,17 @@
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
+from gateway.access.keys.key import MAX_NUMBER, BudgetPeriod
+from gateway.access.keys.policy import description_of
 from gateway.access.usage.period import duration
 from gateway.errors import OperatorError
 
 NOTHING = {"none", "never", "unlimited"}
-BUDGET = re.compile(r"([0-9]{1,15})/(day|month)")
+BUDGET = re.compile(rf"([0-9]{{1,15}})/({'|'.join(get_args(BudgetPeriod))})")
 NUMBERS = {
     "rpm": "requests_per_minute",
     "rpm_burst": "requests_burst",
@@ -20,25 +22,21 @@ NUMBERS = {
     "concurrency": "max_concurrent_requests",
 }
 
-TPM_BURST_HELP = (
-    "Tokens at once after a rest, and at most in one request. If not given: a sixth of a minute's, or 300,000 (or the whole limit)"
-    " if that is more; and one request may take up to a whole minute's."
-)
-
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 OPTIONS = (
-    click.option("--name", help="What the key is for."),
-    click.option("--models", metavar="GLOBS", help="The models it may use, separated by commas: 'all-*,bge-m3'. '*' is every one."),
-    click.option("--rpm", metavar="N", help="Requests a minute."),
-    click.option("--rpm-burst", metavar="N", help="Requests at once after a rest; a sixth of a minute's if not given."),
-    click.option("--tpm", metavar="N", help="Tokens a minute."),
-    click.option("--tpm-burst", metavar="N", help=TPM_BURST_HELP),
-    click.option("--concurrency", metavar="N", help="Requests under way at once."),
-    click.option("--budget", metavar="N/PERIOD", help="Tokens a day or a month: 1000000/day."),
+    click.option("--name", help=description_of("name")),
+    click.option("--models", metavar="GLOBS", help=f"{description_of('models')} Separated by commas: 'all-*,bge-m3'."),
+    *(click.option(f"--{option.replace('_', '-')}", metavar="N", help=description_of(term)) for option, term in NUMBERS.items()),
+    click.option("--budget", metavar="N/PERIOD", help=f"{description_of('token_budget')} As 1000000/day."),
     click.option("--expires", metavar="DURATION", help="From now: 12h, 30d."),
-    click.option("--admin/--no-admin", default=None, help="Whether it may use /admin."),
-    click.option("--metadata", metavar="KEY=VALUE", multiple=True, help="Your own notes. Repeatable; replaces those there were."),
+    click.option("--admin/--no-admin", default=None, help=description_of("is_admin")),
+    click.option(
+        "--metadata",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help=f"{description_of('metadata')} Repeatable; replaces those there were.",
+    ),
 )
 
 
@@ -74,8 +72,8 @@ def policy_options(options: dict[str, Any]) -> dict[str, Any]:
 def number(option: str, text: str) -> int | None:
     if text in NOTHING:
         return None
-    if not (text.isascii() and text.isdigit() and len(text) <= 15 and int(text) > 0):  # noqa: PLR2004 - beyond any limit there may be
-        raise OperatorError(f"{option}: '{text[:40]}' is neither a number from 1 on nor 'none'")
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(MAX_NUMBER)) and 1 <= int(text) <= MAX_NUMBER):
+        raise OperatorError(f"{option}: '{text[:40]}' is neither a number from 1 to {MAX_NUMBER} nor 'none'")
     return int(text)
 
 

@@ -5,9 +5,10 @@ import json
 
 import click
 
+from gateway.access.schema import COUNTS
 from gateway.access.usage import period
 from gateway.access.usage.period import SPANS, Span
-from gateway.access.usage.store import COUNTS, UsageStore
+from gateway.access.usage.store import UsageStore
 from gateway.cli.keys.opening import open_store
 from gateway.cli.keys.show import json_option
 from gateway.cli.options import config_option

@@ -6,8 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.access.keys.key import Allowance, Caller
-from gateway.access.keys.policy import FIELDS, InvalidPolicy, KeyPolicy, as_table, policy_of
+from gateway.access.keys.key import MAX_NUMBER, Allowance, Caller
+from gateway.access.keys.policy import FIELDS, InvalidPolicy, KeyPolicy, as_table, description_of, policy_of
+from gateway.access.schema import keys_table
+from gateway.api.openapi.json_schema import components
+from gateway.cli.keys.create import create
+from gateway.cli.keys.policy_options import NUMBERS, number
+from gateway.errors import OperatorError
+
+SCHEMAS = components([KeyPolicy], [])
 
 WRONG = [
     ({"requests_per_minute": 0}, "requests_per_minute"),
@@ -89,3 +96,31 @@ def test_any_terms_are_taken_or_refused_and_what_is_taken_can_be_told(table):
 )
 def test_globs_are_over_every_name_of_a_model(globs, names, expected):
     assert Caller("id", models=globs).may_use(names) is expected
+
+
+def test_a_limit_is_declared_once_for_the_store_the_command_line_and_the_admin_api():
+    fields = list(Allowance.__struct_fields__)
+    assert [column.name for column in keys_table.columns if column.name in fields] == fields
+    assert {*NUMBERS.values(), "token_budget", "budget_period"} == set(fields)
+    shown = {name: schema["description"] for name, schema in SCHEMAS["KeyPolicy"]["properties"].items()}
+    assert shown == {name: description_of(name) for name in KeyPolicy.__struct_fields__}
+    options = {parameter.name: parameter.help for parameter in create.params}
+    for option, term in [
+        *NUMBERS.items(),
+        ("budget", "token_budget"),
+        ("admin", "is_admin"),
+        ("name", "name"),
+        ("models", "models"),
+    ]:
+        assert options[option].startswith(shown[term])
+
+
+@pytest.mark.parametrize("value", [0, MAX_NUMBER + 1])
+@pytest.mark.parametrize("term", NUMBERS.values())
+def test_a_number_has_the_same_bounds_everywhere(term, value):
+    with pytest.raises(InvalidPolicy, match=term):
+        policy_of({term: value})
+    with pytest.raises(OperatorError, match="from 1 to 1000000000000"):
+        number("--option", str(value))
+    bounds = SCHEMAS["KeyPolicy"]["properties"][term]
+    assert (bounds["minimum"], bounds["maximum"], number("--option", str(MAX_NUMBER))) == (1, MAX_NUMBER, MAX_NUMBER)
