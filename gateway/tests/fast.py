@@ -13,8 +13,8 @@ from hypothesis import settings
 
 PROCESSES = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn"}
 NETWORKS = {"torch", "transformers", "sentence_transformers", "openvino", "ray"}  # some ten seconds each, before the first test
-STARTS = re.compile(r"sys\.executable|^import subprocess$|^from gateway\.tests\.cli\.conftest import ", flags=re.MULTILINE)
-ROOMS_OF_PROCESSES = {"cli", "cluster"}  # where a process that cannot be started is told of, or started again
+STARTS = re.compile(r"sys\.executable|^import subprocess$|^from gateway\.tests\.(cli|cluster)\.", flags=re.MULTILINE)
+ROOMS_OF_PROCESSES = {"api", "cli", "cluster"}  # where a process that cannot be started is told of, or started again
 
 # A quarter of the time in a fortieth of the tests: what simulates hours of load, or waits until a limit of time has passed.
 LONG = {
