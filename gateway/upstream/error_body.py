@@ -11,7 +11,7 @@ import msgspec
 
 MAX_TOLD_BYTES = 64 * 1024  # an error of more is not looked at
 MAX_PLAIN_BYTES = 2000  # of one that is no JSON
-CODE_FIELDS = ("code", "type", "error_type", "status")  # TEI's, and Google's, beside OpenAI's own
+CODE_FIELDS = ("code", "type", "error_type")  # TEI's beside OpenAI's own
 CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -28,10 +28,14 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class ErrorReply:
-    """`words` are free text, to be looked through and never passed on; `code` is a structured one, for log and message."""
+    """`words` are free text, to be looked through and never passed on; `code` is a structured one, for log and message.
+
+    `wait_seconds` is after how long it may be asked again.
+    """
 
     words: str = ""
     code: str | None = None
+    wait_seconds: float | None = None
 
 
 def read_error(content: bytes, status: int = 0) -> ErrorReply:
@@ -55,7 +59,8 @@ def read_error(content: bytes, status: int = 0) -> ErrorReply:
     inner = reply.get("error")
     levels = [inner, reply] if isinstance(inner, dict) else [reply]
     words = " ".join(word for level in levels for word in words_of(level))
-    return ErrorReply(words, next((code for level in levels for code in codes_of(level, status)), None))
+    code = next((code for level in levels for code in codes_of(level, status)), None)
+    return ErrorReply(words, code, next((wait for level in levels for wait in waits_of(level)), None))
 
 
 def plain_words(content: bytes) -> str:
@@ -73,14 +78,26 @@ def words_of(error: dict[str, Any]) -> list[str]:
 
 def codes_of(error: dict[str, Any], status: int) -> Iterator[str]:
     """Its `code`, else its `type`, as far as they are structured: a number that repeats the status says nothing."""
-    detail = detail_of(error)
-    told = [*(error.get(name) for name in CODE_FIELDS), *(part.get("type") for part in detail[:1])]
-    for value in told:
+    reasons = [part.get("reason") for part in parts_of(error, "details")]  # google.rpc.ErrorInfo, more exact than `status`
+    types = [part.get("type") for part in detail_of(error)[:1]]
+    for value in (*(error.get(name) for name in CODE_FIELDS), *reasons, error.get("status"), *types):
         shown = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
         if CODE.fullmatch(shown) and shown != str(status):
             yield shown
 
 
+def waits_of(error: dict[str, Any]) -> Iterator[float]:
+    """google.rpc.RetryInfo, which stands for a Retry-After: a duration as protobuf's JSON has it, "3.5s"."""
+    for part in parts_of(error, "details"):
+        delay = part.get("retryDelay")
+        if isinstance(delay, str) and re.fullmatch(r"\d{1,9}(\.\d{1,9})?s", delay, flags=re.ASCII):
+            yield float(delay.removesuffix("s"))
+
+
 def detail_of(error: dict[str, Any]) -> list[dict[str, Any]]:
-    detail = error.get("detail")
-    return [each for each in detail if isinstance(each, dict)] if isinstance(detail, list) else []
+    return parts_of(error, "detail")
+
+
+def parts_of(error: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    parts = error.get(name)
+    return [each for each in parts if isinstance(each, dict)] if isinstance(parts, list) else []

@@ -1,5 +1,6 @@
 """Every way another server can fail, mapped to an error of ours. What it says is looked at and never quoted: it may hold inputs."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -15,7 +16,8 @@ from gateway.upstream.transport import Kind, UpstreamResponse
 if TYPE_CHECKING:
     from gateway.upstream.endpoint import Endpoint
 
-REDIRECT, CLIENT_ERROR, TOO_MANY_REQUESTS, SERVER_ERROR = 300, 400, 429, 500
+REDIRECT, CLIENT_ERROR, UNAUTHORIZED, TOO_MANY_REQUESTS, SERVER_ERROR = 300, 400, 401, 429, 500
+WRONG_KEY = re.compile(r"(api_?key_?invalid|invalid_?api_?key)", re.IGNORECASE)  # a code; Google says it with 400
 SHORT_SECONDS = 2.0  # a Retry-After up to this is waited for
 RETRIES = Backoff(first_seconds=0.1, max_seconds=1.0)  # of a request, at the same address
 
@@ -135,9 +137,13 @@ def of_open_breaker(wait_seconds: float, upstream: UpstreamInfo) -> Failure:
 def of_answer(answer: UpstreamResponse, inputs: Inputs, upstream: UpstreamInfo) -> Failure:
     """For any status but 200. `inputs` are those it was asked for, in that order."""
     told = read_error(answer.content, answer.status)
-    told = replace(told, code=upstream.secrets.passed(told.code, inputs.texts))
+    in_header = retry_after_seconds(answer.headers)
+    wait_seconds = in_header if in_header is not None else told.wait_seconds
+    told = replace(told, code=upstream.secrets.passed(told.code, inputs.texts), wait_seconds=wait_seconds)
     if answer.status == TOO_MANY_REQUESTS:
-        return of_rate_limit(answer, told, upstream)
+        return of_rate_limit(told, upstream)
+    if answer.status in BAD_REQUEST and WRONG_KEY.fullmatch(told.code or ""):
+        return lasting(UNAUTHORIZED, told, upstream)
     if may_hang_on_inputs(answer.status):
         return of_refusal(answer, told, inputs, upstream)
     if answer.status in PASSING or answer.status >= SERVER_ERROR:
@@ -203,10 +209,10 @@ def of_own_trouble(refusal: UpstreamRefusal, where: str, code: str | None, upstr
     return Failure("unembeddable", Unembeddable(where, reason, is_of_server=True), code=code)
 
 
-def of_rate_limit(answer: UpstreamResponse, told: ErrorReply, upstream: UpstreamInfo) -> Failure:
+def of_rate_limit(told: ErrorReply, upstream: UpstreamInfo) -> Failure:
     if "insufficient_quota" in (told.code, *told.words.split()):
         return Failure("refused", UpstreamError(upstream.name, "says that our quota there is spent"), code=told.code)
-    wait_seconds = retry_after_seconds(answer.headers)
+    wait_seconds = told.wait_seconds
     is_short = wait_seconds is not None and wait_seconds <= SHORT_SECONDS
     error = UpstreamUnavailable(upstream.name, f"has too much to do{shown(told.code)}", retry_after_seconds=wait_seconds or 1)
     return Failure("rate_limited", error, may_retry=is_short, wait_seconds=wait_seconds or 0.0, code=told.code)
@@ -214,7 +220,7 @@ def of_rate_limit(answer: UpstreamResponse, told: ErrorReply, upstream: Upstream
 
 def faulty(answer: UpstreamResponse, told: ErrorReply, upstream: UpstreamInfo) -> Failure:
     """502, 503 and 504 are said by whatever stands before a server that restarts; 500 is the server's own trouble."""
-    status, wait_seconds = answer.status, retry_after_seconds(answer.headers)
+    status, wait_seconds = answer.status, told.wait_seconds
     may_retry = status in {502, 503, 504} and (wait_seconds or 0.0) <= SHORT_SECONDS
     if status == UpstreamUnavailable.status:
         reason = f"is not available{shown(told.code)}"

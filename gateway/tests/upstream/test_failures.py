@@ -230,3 +230,44 @@ def test_all_outcomes_are_documented():
     outcomes = {failures.of_answer(UpstreamResponse(status, {}, b""), inputs("a"), SUBJECT).outcome for status in range(201, 600)}
     outcomes |= set(BROKEN) | {"ok", "cancelled", "open", "nonsense", "unembeddable", "too_long"}
     assert {each for each in outcomes if f"`{each}`" not in row} == set()
+
+
+def refused(status, body, headers=None):
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return failures.of_answer(UpstreamResponse(status, headers or {}, content), inputs("a"), SUBJECT)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, [{"error": {"code": 400, "status": "INVALID_ARGUMENT", "details": [{"reason": "API_KEY_INVALID"}]}}]),
+        (400, {"error": {"code": "invalid_api_key", "message": "no"}}),
+        (422, {"code": "InvalidApiKey", "message": "no"}),
+        (401, {"detail": "no"}),
+        (403, b""),
+    ],
+)
+def test_a_wrong_key_is_the_operator_s_to_mend_whatever_status_it_is_said_with(status, body):
+    failure = refused(status, body)
+    assert failure.outcome == "refused"
+    assert failure.is_lasting
+    assert not failure.is_undecided
+    assert "refused our key" in failure.error.message
+
+
+@pytest.mark.parametrize("code", ["INVALID_ARGUMENT", "invalid_api_key_format_of_a_text", "key", "api_key"])
+def test_what_is_not_said_of_a_key_for_sure_may_hang_on_the_inputs(code):
+    assert refused(400, {"error": {"code": code}}).is_undecided
+
+
+def retry_info(delay):
+    return [{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "details": [{"reason": "X"}, {"retryDelay": delay}]}}]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_delay_in_the_body_stands_for_a_retry_after(status):
+    assert refused(status, retry_info("7s")).wait_seconds == 7
+    assert refused(status, retry_info("0.5s")).may_retry
+    assert refused(status, retry_info("7s"), {"Retry-After": "3"}).wait_seconds == 3
+    for nonsense in ("7", "-7s", "s", "1e9s", 7, None, ["7s"], "7s\n"):
+        assert refused(status, retry_info(nonsense)).wait_seconds == 0

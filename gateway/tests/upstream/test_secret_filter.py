@@ -23,6 +23,15 @@ KEY = "Vq7-secret_key.1234"
         (b'{"error": {"message": "no", "code": null, "type": "invalid_request_error"}}', "invalid_request_error"),
         (b'{"error": {"message": "no", "code": 400, "type": "exceed_context_size_error"}}', "exceed_context_size_error"),
         (b'[{"error": {"code": 400, "message": "no", "status": "INVALID_ARGUMENT"}}]', "INVALID_ARGUMENT"),
+        (
+            b'[{"error": {"code": 400, "status": "INVALID_ARGUMENT", "details": [{"reason": "API_KEY_INVALID"}]}}]',
+            "API_KEY_INVALID",
+        ),
+        (
+            b'[{"error": {"code": 400, "status": "INVALID_ARGUMENT", "details": [5, {"reason": "It is no code."}]}}]',
+            "INVALID_ARGUMENT",
+        ),
+        (b'{"error": {"status": "INVALID_ARGUMENT", "details": {"reason": "X"}}}', "INVALID_ARGUMENT"),
         (b'{"code": 20015, "message": "no", "data": null}', "20015"),
         (b'{"code": "Arrearage", "message": "no"}', "Arrearage"),
         (b'{"error": "no", "error_type": "Validation"}', "Validation"),
