@@ -5,10 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 COMPAT_VENV := .venv-compat
 LITELLM_VENV := .venv-litellm
+FRAMEWORKS_VENV := .venv-frameworks
 PEERS_VENV := .venv-peers
 NODE_CLIENTS := compat_tests/node/node_modules/.package-lock.json
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar on
 PEERS_PIP := $(PEERS_VENV)/bin/python -m pip install --disable-pip-version-check -q -c deploy/constraints-peers.txt
+FRAMEWORKS_PIP := $(FRAMEWORKS_VENV)/bin/python -m pip install --disable-pip-version-check -q -c deploy/constraints-frameworks.txt
 # Which index torch comes from: deploy/torch_index.py says it, unless TORCH_INDEX_URL does.
 TORCH_INDEX_URL ?=
 export TORCH_INDEX_URL
@@ -33,7 +35,7 @@ JOBS ?= 2
 COMPAT_PYTEST := $(COMPAT_VENV)/bin/python -m pytest -c compat_tests/pytest.ini
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast test-cluster check format proof bench bench-peers bench-cluster gpu-pack test-gpu soak chaos-network compat-setup clean
+.PHONY: help setup run test test-fast test-cluster check format proof bench bench-peers bench-cluster gpu-pack test-gpu soak chaos-network compat-setup frameworks-setup test-frameworks clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -58,6 +60,9 @@ test-fast: $(VENV)/.dev ## Run the tests that start no process and load no netwo
 
 test-cluster: $(VENV)/.dev ## Run the tests that start a Ray cluster of two nodes alone
 	$(BIN)/python -m pytest -m cluster gateway/tests/cluster
+
+test-frameworks: $(VENV)/.gateway compat-setup frameworks-setup ## Run the lines of docs/frameworks.md by sixteen RAG and agent frameworks
+	$(COMPAT_PYTEST) compat_tests/frameworks
 
 check: $(VENV)/.dev ## Format, lint, types, walls
 	$(BIN)/ruff format --check .
@@ -97,8 +102,10 @@ chaos-network: $(VENV)/.dev ## The network between hosts fails, pair by pair, un
 
 compat-setup: $(COMPAT_VENV)/.clients $(LITELLM_VENV)/.clients $(NODE_CLIENTS)
 
+frameworks-setup: $(FRAMEWORKS_VENV)/.frameworks ## Install the frameworks whose lines make test-frameworks runs, 2.6 GB
+
 clean: ## Remove what the targets made
-	rm -rf $(VENV) $(COMPAT_VENV) $(LITELLM_VENV) $(PEERS_VENV) $(dir $(NODE_CLIENTS))
+	rm -rf $(VENV) $(COMPAT_VENV) $(LITELLM_VENV) $(FRAMEWORKS_VENV) $(PEERS_VENV) $(dir $(NODE_CLIENTS))
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed and was not found: set PYTHON=/path/to/python3"; exit 2; }
@@ -141,6 +148,15 @@ $(COMPAT_VENV)/.clients: deploy/constraints-compat.txt compat_tests/requirements
 $(LITELLM_VENV)/.clients: compat_tests/matrix/litellm-requirements.txt $(VENV)/.gateway
 	@test -x $(LITELLM_VENV)/bin/python || $(BIN)/python -m venv $(LITELLM_VENV)
 	@$(LITELLM_VENV)/bin/python -m pip install --disable-pip-version-check -q -r compat_tests/matrix/litellm-requirements.txt
+	@touch $@
+
+# 2.6 GB: `make test` runs these tests where it is there, and says so where it is not.
+$(FRAMEWORKS_VENV)/.frameworks: deploy/constraints-frameworks.txt compat_tests/frameworks/requirements.txt $(VENV)/.gateway
+	@test -x $(FRAMEWORKS_VENV)/bin/python || $(BIN)/python -m venv $(FRAMEWORKS_VENV)
+	@echo "installing sixteen frameworks into $(FRAMEWORKS_VENV); the first time takes some minutes"
+	@index="$$($(TORCH_INDEX) --constraints deploy/constraints-frameworks.txt)" && \
+		$(FRAMEWORKS_PIP) $$index "$$(grep '^torch==' deploy/constraints-frameworks.txt)"
+	@$(FRAMEWORKS_PIP) -r compat_tests/frameworks/requirements.txt
 	@touch $@
 
 # Without npm nothing is installed here: the tests of these clients say so.
