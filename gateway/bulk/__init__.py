@@ -23,6 +23,7 @@ options      what was asked for
 job          what is being done: two runs that differ in it never share an output
 shard        neighbouring rows that are embedded together, always the same ones
 worker       a shard's vectors; finds the rows that have none
+outcome      what became of a shard's rows
 fault        whose fault an error is: an input's, or the model's for a while
 patience     how long a model is asked again
 journal      what is done, on disk: never half a shard, whenever the process is killed

@@ -9,9 +9,8 @@ import os
 import shutil
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
@@ -20,6 +19,7 @@ from msgspec import Struct
 from gateway.bulk import npy
 from gateway.bulk.disk import sync_folder, write_whole
 from gateway.bulk.job import BulkJob, read
+from gateway.bulk.outcome import RejectedRow, ShardResult
 from gateway.bulk.row import Id, Place
 from gateway.errors import OperatorError
 
@@ -48,39 +48,6 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
     @property
     def next(self) -> Place:
         return Place(self.row, self.offset, self.line, self.file)
-
-
-class RejectedRow(Struct, frozen=True, omit_defaults=True):
-    """A line of the file of rejected rows. `line` is from 1, where a file has lines; `file` is a folder's."""
-
-    row: int
-    id: Id | None
-    reason: str
-    line: int | None = None
-    file: str | None = None
-
-
-class LongRow(Struct, frozen=True, omit_defaults=True):
-    """A line of the report: a text that the model could not read at once, and what became of it."""
-
-    row: int
-    id: Id | None
-    tokens: int
-    treatment: Literal["chunked", "cut"]
-    line: int | None = None
-    file: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShardResult:
-    """What a shard adds. `vectors` has shape (len(ids), dimensions), float32; all lists are in the input's order."""
-
-    next: Place
-    vectors: np.ndarray
-    ids: list[Id]
-    rejected: list[RejectedRow]
-    long: list[LongRow] = field(default_factory=list)
-    num_tokens: int
 
 
 ENCODER = msgspec.json.Encoder()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from gateway.bulk.folder import Folder
-from gateway.bulk.journal import RejectedRow
+from gateway.bulk.outcome import RejectedRow
 from gateway.bulk.parquet import OUTPUT_GROUP_ROWS, ParquetFile, arrow
 from gateway.bulk.row import MAX_INT64, LongInteger, Place, Record
 from gateway.bulk.source import RowSource, TextSource

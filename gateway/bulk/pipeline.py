@@ -7,7 +7,8 @@ from threading import Event
 from typing import ParamSpec, TypeVar
 
 from gateway.background import launch
-from gateway.bulk.journal import Checkpoint, Journal, ShardResult
+from gateway.bulk.journal import Checkpoint, Journal
+from gateway.bulk.outcome import ShardResult
 from gateway.bulk.shard import Shard, shards
 from gateway.bulk.source import RowSource
 from gateway.bulk.worker import BulkWorker

@@ -6,19 +6,17 @@ that is known to be good is asked for first: if that fails too, it is the model'
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Generic
 
-import numpy as np
-
 from gateway.bulk.fault import ERRORS, index_of, message_of, names_input, reason_of
-from gateway.bulk.journal import LongRow, RejectedRow, ShardResult
+from gateway.bulk.outcome import RowOutcomes, ShardResult, Treatment
 from gateway.bulk.patience import Patience
 from gateway.bulk.row import Row
 from gateway.bulk.shard import Shard
 from gateway.config import LongInput
 from gateway.embedding.embedder import Embedder, Inputs, Prepared, Vectors, WorkT
-from gateway.embedding.vectors import ALL_ZERO, is_vector, truncate
+from gateway.embedding.vectors import truncate
 from gateway.errors import OperatorError, RequestTooLong
 
 CALLER = "bulk"
@@ -26,18 +24,6 @@ ATTEMPT_SECONDS = 3600.0  # one request of one shard may take
 CONTROL = "A text that any model can embed."
 MAX_NAMED = 8  # of a shard
 MAX_TRUSTED_FAILURES = 16  # of rows alone, one after another, until the model itself is looked at again
-
-
-@dataclass(slots=True)
-class RowOutcomes:
-    """What became of a shard's rows, by their numbers."""
-
-    vectors: dict[int, np.ndarray] = field(default_factory=dict)
-    reasons: dict[int, str] = field(default_factory=dict)
-    long: list[LongRow] = field(default_factory=list)
-    num_tokens: int = 0
-    num_named: int = 0  # rows that an error named, and that were cut out for it
-    num_trusted: int | None = None  # failures since the model was last seen to work; None before any
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,23 +52,7 @@ class BulkWorker(Generic[WorkT]):
         async with self.slots:
             for rows, prepared in requests:
                 await self.embed(rows, prepared, tally)
-        kept = [row for row in shard.rows if row.number in tally.vectors]
-        every = sorted([*shard.rows, *shard.rejected], key=lambda row: row.number)
-        return ShardResult(
-            next=shard.next,
-            vectors=np.stack([tally.vectors[row.number] for row in kept]) if kept else self.no_vectors(),
-            ids=[row.number if row.id is None else row.id for row in kept],
-            rejected=[
-                RejectedRow(row.number, row.id, tally.reasons[row.number], row.line, row.file)
-                for row in every
-                if row.number in tally.reasons
-            ],
-            long=sorted((each for each in tally.long if each.row in tally.vectors), key=lambda each: each.row),
-            num_tokens=tally.num_tokens,
-        )
-
-    def no_vectors(self) -> np.ndarray:
-        return np.empty((0, self.ask.dimensions), dtype=np.float32)
+        return tally.result(shard, self.ask.dimensions)
 
     async def prepare_requests(self, rows: list[Row], tally: RowOutcomes) -> list[tuple[list[Row], Prepared[WorkT]]]:
         """The requests that the rows are embedded by: one, unless that were too long.
@@ -135,7 +105,7 @@ class BulkWorker(Generic[WorkT]):
             return
         if tally.num_trusted is not None:
             tally.num_trusted = 0
-        self.count(rows, prepared, vectors, tally)
+        self.add(rows, prepared, vectors, tally)
 
     async def refuse_models_trouble(self, error: Exception, rows: list[Row], tally: RowOutcomes) -> None:
         """Raises OperatorError where the model fails on a good text too, so that no row of the shard is to blame."""
@@ -151,24 +121,15 @@ class BulkWorker(Generic[WorkT]):
             raise OperatorError(f"the model cannot go on: {message_of(error)}") from None
         tally.num_trusted = 0
 
-    def count(self, rows: list[Row], prepared: Prepared[WorkT], vectors: Vectors, tally: RowOutcomes) -> None:
+    def add(self, rows: list[Row], prepared: Prepared[WorkT], vectors: Vectors, tally: RowOutcomes) -> None:
         cut_rows = truncate(vectors.rows, self.ask.dimensions, normalize=True, layer_norm=self.ask.layer_norm)
         if cut_rows.shape != (len(rows), self.ask.dimensions):
             raise OperatorError(
                 f"the model gave vectors of shape {cut_rows.shape} where {(len(rows), self.ask.dimensions)} was due"
             )
-        for row, vector, is_good in zip(rows, cut_rows, is_vector(cut_rows), strict=True):
-            if is_good:
-                tally.vectors[row.number] = vector
-            else:
-                tally.reasons[row.number] = "its vector has values that are not numbers" if vector.any() else ALL_ZERO
-        counts = vectors.token_counts or prepared.token_counts
-        tally.num_tokens += sum(counts)
-        tally.long += [
-            LongRow(row.number, row.id, tokens, "cut" if prepared.rule == "end" else "chunked", row.line, row.file)
-            for row, tokens, is_long in zip(rows, counts, prepared.is_long, strict=True)
-            if is_long
-        ]
+        tally.add(rows, cut_rows, vectors.token_counts or prepared.token_counts)
+        treatment: Treatment = "cut" if prepared.rule == "end" else "chunked"
+        tally.treatments |= {row.number: treatment for row, is_long in zip(rows, prepared.is_long, strict=True) if is_long}
 
     async def prepare(self, rows: list[Row], tally: RowOutcomes) -> Prepared[WorkT]:
         at_once = tally.num_trusted is not None

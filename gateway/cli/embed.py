@@ -18,7 +18,7 @@ from gateway.bulk.run import BulkResult, BulkRun
 from gateway.bulk.source import Format, InputOptions
 from gateway.cli.options import config_option
 from gateway.cli.serve import loop_factory
-from gateway.config import CacheSettings, LongInput, load
+from gateway.config import CacheSettings, Config, LongInput, load
 from gateway.embedding.catalog import Model
 from gateway.errors import OperatorError
 
@@ -87,7 +87,11 @@ def embed(*, path: str | None, name: str | None, in_flight: int | None, patience
               2    it could not begin, or not go on, and one line says why
               130  stopped by Ctrl-C (143 by SIGTERM): the same command goes on
     """
-    gateway = gateway_of(path, name)
+    config = load(path)
+    if name is not None and is_folder_of_model(config, name):
+        config, name = load(path, flags={("models", ""): [name]}), None
+    # A vector from a cache would be another batch's, and which texts it holds would depend on where a run began.
+    gateway = Gateway(msgspec.structs.replace(config, cache=CacheSettings(max_bytes=0)))
     model = choose_model(gateway, name)
     is_local = gateway.bind(model.row).is_local()
     options = BulkOptions(
@@ -109,14 +113,10 @@ def embed(*, path: str | None, name: str | None, in_flight: int | None, patience
         sys.exit(EXIT_REJECTED)
 
 
-def gateway_of(path: str | None, name: str | None) -> Gateway:
-    """With the configured models, or the one in the folder that is named."""
-    config = load(path)
+def is_folder_of_model(config: Config, name: str) -> bool:
+    """Whether it is a path, and no model is called so."""
     named = {each for row in config.models for each in (row.name, *row.aliases)}
-    if name is not None and name not in named and (Path(name).is_dir() or name.startswith(FOLDER_STARTS)):
-        config = load(path, flags={("models", ""): [name]})
-    # A vector from a cache would be another batch's, and which texts it holds would depend on where a run began.
-    return Gateway(msgspec.structs.replace(config, cache=CacheSettings(max_bytes=0)))
+    return name not in named and (Path(name).is_dir() or name.startswith(FOLDER_STARTS))
 
 
 def closing_line(result: BulkResult, run: BulkRun) -> str:
@@ -156,13 +156,6 @@ def choose_model(gateway: Gateway, name: str | None) -> Model:
     """Raises OperatorError where the name is unknown, or none was given and there are several."""
     catalog = gateway.catalog
     if name is None and len(catalog.models) == 1:
-        return catalog.models[0]
-    if (
-        name is not None
-        and name not in catalog.by_name
-        and len(catalog.models) == 1
-        and catalog.models[0].row.settings.get("source") == name
-    ):
         return catalog.models[0]
     name = name or gateway.config.server.default_model
     names = ", ".join(model.name for model in catalog.models)

@@ -13,6 +13,7 @@ from gateway.bulk.source import InputOptions
 from gateway.config import ModelRow
 from gateway.embedding.catalog import Model
 from gateway.embedding.embedder import Prepared, Vectors
+from gateway.errors import OperatorError, Overloaded
 from gateway.testing.fakes import FakeEmbedder, hashed
 
 
@@ -43,3 +44,16 @@ def lines(tmp_path: Path) -> Path:
     path = tmp_path / "some.txt"
     path.write_text("".join(f"text number {number}\n" for number in range(5000)), encoding="utf-8")
     return path
+
+
+async def broken(input: Path, output: Path, *, after: int, **options: object) -> None:  # noqa: A002
+    """A run that ends when `after` shards are embedded, and with it what was done of the next."""
+
+    class Breaking(Company):
+        async def embed(self, prepared: Prepared) -> Vectors:
+            if self.num_embedded == after:
+                raise Overloaded
+            return await super().embed(prepared)
+
+    with pytest.raises(OperatorError, match="still fails"):
+        await embedded(Breaking(), input, output, patience_seconds=0, **options)

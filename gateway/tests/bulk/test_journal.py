@@ -9,7 +9,8 @@ import pytest
 
 from gateway.bulk.content import InputFile
 from gateway.bulk.job import BulkJob
-from gateway.bulk.journal import IDS, JOURNAL, LONG, REJECTED, VECTORS, Checkpoint, Journal, LongRow, RejectedRow, ShardResult
+from gateway.bulk.journal import IDS, JOURNAL, LONG, REJECTED, VECTORS, Checkpoint, Journal
+from gateway.bulk.outcome import LongRow, RejectedRow, ShardResult
 from gateway.bulk.row import Place
 from gateway.errors import OperatorError
 

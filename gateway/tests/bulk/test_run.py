@@ -3,8 +3,6 @@
 import asyncio
 import gzip
 import json
-import os
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,22 +14,9 @@ from gateway.bulk.journal import COMPLETE, REJECTED
 from gateway.bulk.options import BulkOptions
 from gateway.bulk.run import BulkRun
 from gateway.embedding.embedder import Prepared, Vectors
-from gateway.errors import OperatorError, Overloaded
+from gateway.errors import OperatorError
 from gateway.testing.fakes import FakeEmbedder, hashed
-from gateway.tests.bulk.conftest import Company, embedded, run_of
-
-
-async def broken(input: Path, output: Path, *, after: int, **options: object) -> None:  # noqa: A002
-    """A run that ends when `after` shards are embedded, and with it what was done of the next."""
-
-    class Breaking(Company):
-        async def embed(self, prepared: Prepared) -> Vectors:
-            if self.num_embedded == after:
-                raise Overloaded
-            return await super().embed(prepared)
-
-    with pytest.raises(OperatorError, match="still fails"):
-        await embedded(Breaking(), input, output, patience_seconds=0, **options)
+from gateway.tests.bulk.conftest import Company, broken, embedded, run_of
 
 
 async def test_vectors_and_ids_stand_in_the_inputs_order(lines, tmp_path):
@@ -195,32 +180,6 @@ async def test_what_cannot_work_is_refused_before_anything_is_done(lines, tmp_pa
     assert {path.name for path in tmp_path.iterdir()} == {"some.txt", "some"}
 
 
-async def test_content_and_not_the_time_it_was_written_decides_whether_an_input_changed(lines, tmp_path):
-    await broken(lines, tmp_path / "a.npy", after=1)
-    content = lines.read_bytes()
-    lines.unlink()
-    lines.write_bytes(content)
-    os.utime(lines, ns=(1, 1))
-    embedder = Company()
-    await embedded(embedder, lines, tmp_path / "a.npy")
-    assert embedder.num_embedded == 2
-    about = lines.stat()
-    await broken(lines, tmp_path / "b.npy", after=1)
-    lines.write_bytes(content[:-2] + b"X\n")  # far behind what was read, and by its times the same
-    os.utime(lines, ns=(about.st_atime_ns, about.st_mtime_ns))
-    with pytest.raises(OperatorError, match="the input file was changed"):
-        await embedded(Company(), lines, tmp_path / "b.npy")
-
-
-async def test_an_input_that_is_touched_while_it_is_read_is_the_same_input(lines, tmp_path):
-    class Touching(FakeEmbedder):
-        async def embed(self, prepared):
-            os.utime(lines)
-            return await super().embed(prepared)
-
-    assert (await embedded(Touching(), lines, tmp_path / "a.npy")).num_vectors == 5000
-
-
 @pytest.mark.parametrize("compression", ["gzip", "zstd"])
 async def test_a_broken_run_over_a_compressed_input_goes_on_as_over_a_plain_one(lines, tmp_path, compression):
     await embedded(Company(), lines, tmp_path / "plain.npy")
@@ -247,115 +206,6 @@ async def test_a_compressed_input_that_was_cut_off_or_damaged_is_told_and_makes_
         assert not (tmp_path / "a.npy").exists()
 
 
-def pipe(path: Path, content: bytes) -> threading.Thread:
-    """A named pipe, and who writes into it."""
-    if not path.exists():
-        os.mkfifo(path)
-    thread = threading.Thread(target=path.write_bytes, args=(content,))
-    thread.start()
-    return thread
-
-
-async def test_what_comes_through_a_pipe_can_be_gone_on_with_when_the_same_comes_again(lines, tmp_path):
-    content, fifo, output = lines.read_bytes(), tmp_path / "fifo", tmp_path / "a.npy"
-    await embedded(Company(), lines, tmp_path / "plain.npy")
-    writer = pipe(fifo, content)
-
-    class Breaking(Company):
-        async def embed(self, prepared: Prepared) -> Vectors:
-            if self.num_embedded == 2:
-                raise Overloaded
-            return await super().embed(prepared)
-
-    with pytest.raises(OperatorError, match="still fails"):
-        await embedded(Breaking(), fifo, output, form="text", patience_seconds=0)
-    writer.join()
-    writer = pipe(fifo, content + b"more\n")
-    with pytest.raises(OperatorError, match="the input file was changed"):
-        await embedded(Company(), fifo, output, form="text")
-    writer.join()
-    writer, embedder = pipe(fifo, content), Company()
-    await embedded(embedder, fifo, output, form="text")
-    writer.join()
-    assert embedder.num_embedded == 1
-    assert output.read_bytes() == (tmp_path / "plain.npy").read_bytes()
-    assert not (tmp_path / "a.npy.unfinished").exists()
-
-
-async def test_a_run_that_waits_for_a_pipe_can_be_stopped(tmp_path):
-    os.mkfifo(tmp_path / "fifo")
-    run = run_of(FakeEmbedder(), tmp_path / "fifo", tmp_path / "a.npy", form="text")
-    task = asyncio.create_task(run.to_end())
-    while not (run.journal.folder / "input.new").exists():
-        await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert [path.name for path in tmp_path.iterdir()] == ["fifo"]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Three files of Parquet, one within another folder, and what Spark leaves beside them."""
-    folder = tmp_path / "folder"
-    (folder / "sub").mkdir(parents=True)
-    for number, name in enumerate(["a.parquet", "b.parquet", "sub/c.parquet"]):
-        first = 1500 * number
-        columns = {
-            "id": pyarrow.array(range(first, first + 1500), pyarrow.int32()),
-            "text": [f"text {row}" if row % 1000 else "" for row in range(first, first + 1500)],
-            "when": pyarrow.array(range(1500), pyarrow.timestamp("ms", tz="UTC")),
-            "tags": pyarrow.array([[row % 3, None] for row in range(1500)], pyarrow.list_(pyarrow.int16())),
-            "kind": pyarrow.array(["x", "y", None] * 500).dictionary_encode(),
-        }
-        pyarrow.parquet.write_table(pyarrow.table(columns), folder / name, row_group_size=700)
-    for name in ("_SUCCESS", ".a.parquet.crc", "README.md"):
-        (folder / name).write_text("x")
-    return folder
-
-
-async def test_a_folder_of_parquet_is_one_input_and_its_columns_go_along_with_their_types(folder, tmp_path, capsys):
-    output = tmp_path / "out.parquet"
-    await broken(folder, output, after=1, keep="all")
-    embedder = Company()
-    done = await embedded(embedder, folder, output, keep="all")
-    assert embedder.num_embedded == 2
-    assert "passed over, whose names tell no such format: README.md" in capsys.readouterr().err
-    assert (done.row, done.num_vectors, done.num_rejected) == (4500, 4495, 5)
-    found, source = pyarrow.parquet.read_table(output), pyarrow.parquet.read_table(folder / "a.parquet")
-    assert found.schema.names == ["id", "embedding", "text", "when", "tags", "kind"]
-    for name in ("when", "tags", "text"):
-        assert found.schema.field(name).type == source.schema.field(name).type
-    kept = [row for row in range(4500) if row % 1000]
-    assert found["id"].to_pylist() == kept
-    assert found["text"].to_pylist() == [f"text {row}" for row in kept]
-    assert found["kind"].to_pylist() == [["x", "y", None][row % 1500 % 3] for row in kept]
-    assert [row[0] for row in found["tags"].to_pylist()] == [row % 1500 % 3 for row in kept]
-    rejected = [json.loads(line) for line in (tmp_path / "out.parquet.rejected.jsonl").read_text().splitlines()]
-    assert [(each["row"], each["id"], each["file"]) for each in rejected] == [
-        (0, 0, "a.parquet"), (1000, 1000, "a.parquet"), (2000, 2000, "b.parquet"), (3000, 3000, "sub/c.parquet"),
-        (4000, 4000, "sub/c.parquet"),
-    ]  # fmt: skip
-
-
-async def test_a_folder_of_several_formats_is_one_input_and_files_that_do_not_join_are_refused(tmp_path):
-    folder = tmp_path / "some"
-    folder.mkdir()
-    (folder / "a.csv").write_text("id,text\n1,a\n2,b,c\n")
-    (folder / "b.jsonl").write_text('{"id": 3, "text": "d"}\n')
-    (folder / "c.json").write_text('[{"id": 4, "text": "e"}]')
-    (folder / "d.tsv.gz").write_bytes(gzip.compress(b"text\tid\nf\t5\n"))
-    await embedded(FakeEmbedder(), folder, tmp_path / "a.parquet", keep="text")
-    table = pyarrow.parquet.read_table(tmp_path / "a.parquet")
-    assert (table["id"].to_pylist(), table["text"].to_pylist()) == ([1, 3, 4, 5], ["a", "d", "e", "f"])
-    (folder / "e.csv").write_text("text\ng\n")
-    with pytest.raises(OperatorError, match=r"e\.csv has no column for its ids, and .*a\.csv has 'id': --id names one"):
-        await embedded(FakeEmbedder(), folder, tmp_path / "b.npy")
-    assert (await embedded(FakeEmbedder(), folder, tmp_path / "b.npy", numbered=True)).num_vectors == 5
-    with pytest.raises(OperatorError, match="is in the folder that is read"):
-        await embedded(FakeEmbedder(), folder, folder / "out.npy")
-
-
 async def test_an_input_column_id_is_the_id_and_keeps_its_type(tmp_path):
     contents = {
         "integers.csv": (b"id,text\n1,a\n2,b\n", "id", [1, 2], "int64"),
@@ -374,47 +224,6 @@ async def test_an_input_column_id_is_the_id_and_keeps_its_type(tmp_path):
         assert (table[column].to_pylist(), str(table[column].type)) == (ids, kind), name
     await embedded(FakeEmbedder(), tmp_path / "zeros.csv", tmp_path / "zeros.npy")
     assert (tmp_path / "zeros.npy.ids.jsonl").read_text() == '"007"\n"2"\n'
-
-
-async def test_kept_columns_of_json_get_types_that_hold_their_values(tmp_path):
-    rows = [
-        {"text": "a", "int": 1, "float": 1, "bool": True, "mixed": 1, "nested": {"a": [1]}, "large": 2**60, "embedding": 5},
-        {"text": "", "int": "rejected", "new": "rejected"},
-        {"text": "b", "int": None, "float": 0.5, "mixed": "1", "nested": None, "large": 0.5, "row": "x", "huge": 10**40},
-        {"text": "c", "float": float("nan"), "int": -(2**63)},
-    ]
-    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    await embedded(FakeEmbedder(), tmp_path / "a.jsonl", tmp_path / "a.parquet", keep="all")
-    table = pyarrow.parquet.read_table(tmp_path / "a.parquet")
-    types = {field.name: str(field.type) for field in table.schema if field.name != "embedding"}
-    assert types == {
-        "row": "int64", "text": "string", "int": "int64", "float": "double", "bool": "bool", "mixed": "string", "nested": "string",
-        "large": "string", "input_embedding": "int64", "input_row": "string", "huge": "string",
-    }  # fmt: skip
-    assert table["int"].to_pylist() == [1, None, -(2**63)]
-    assert table["mixed"].to_pylist() == ["1", "1", None]
-    assert table["nested"].to_pylist() == ['{"a": [1]}', None, None]
-    assert table["large"].to_pylist() == [str(2**60), "0.5", None]
-    assert table["huge"].to_pylist() == [None, str(10**40), None]
-    assert table["float"].to_pylist()[:2] == [1.0, 0.5]
-    with pytest.raises(OperatorError, match=r"--keep: .* holds vectors alone"):
-        await embedded(FakeEmbedder(), tmp_path / "a.jsonl", tmp_path / "a.npy", keep="all")
-    with pytest.raises(OperatorError, match="has no column 'nowhere'"):
-        await embedded(FakeEmbedder(), tmp_path / "a.jsonl", tmp_path / "b.parquet", keep="int,nowhere")
-
-
-async def test_a_row_whose_kept_column_could_not_be_kept_as_it_is_is_rejected(tmp_path):
-    lines = [
-        '{"text": "a", "x": 1}',
-        '{"text": "b", "x": 1, "x": 2}',
-        '{"text": "c", "x": {"y": 1, "y": 2}}',
-        '{"text": "d", "x": "\\ud800"}',
-        '{"text": "e", "x": ' + "[" * 200 + "]" * 200 + "}",
-    ]  # fmt: skip
-    (tmp_path / "a.jsonl").write_text("\n".join(lines))
-    done = await embedded(FakeEmbedder(), tmp_path / "a.jsonl", tmp_path / "a.parquet", keep="x")
-    assert (done.num_vectors, done.num_rejected) == (1, 4)
-    assert (await embedded(FakeEmbedder(), tmp_path / "a.jsonl", tmp_path / "b.parquet")).num_vectors == 5
 
 
 async def test_texts_that_were_chunked_or_cut_are_counted_and_listed(tmp_path):

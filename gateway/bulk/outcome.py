@@ -1,0 +1,87 @@
+"""What became of rows: those with a vector, those without and why, and those that the model could not read at once."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from msgspec import Struct
+
+from gateway.bulk.row import Id, Place, Row
+from gateway.bulk.shard import Shard
+from gateway.embedding.vectors import ALL_ZERO, is_vector
+
+Treatment = Literal["chunked", "cut"]
+
+
+class RejectedRow(Struct, frozen=True, omit_defaults=True):
+    """A line of the file of rejected rows. `line` is from 1, where a file has lines; `file` is a folder's."""
+
+    row: int
+    id: Id | None
+    reason: str
+    line: int | None = None
+    file: str | None = None
+
+
+class LongRow(Struct, frozen=True, omit_defaults=True):
+    """A line of the report: a text that the model could not read at once, and what became of it."""
+
+    row: int
+    id: Id | None
+    tokens: int
+    treatment: Treatment
+    line: int | None = None
+    file: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardResult:
+    """What a shard adds. `vectors` has shape (len(ids), dimensions), float32; all lists are in the input's order."""
+
+    next: Place
+    vectors: np.ndarray
+    ids: list[Id]
+    rejected: list[RejectedRow]
+    long: list[LongRow] = field(default_factory=list)
+    num_tokens: int
+
+
+@dataclass(slots=True)
+class RowOutcomes:
+    """Of one shard's rows, by their numbers. A row has a vector or a reason, once all is done."""
+
+    vectors: dict[int, np.ndarray] = field(default_factory=dict)
+    reasons: dict[int, str] = field(default_factory=dict)
+    token_counts: dict[int, int] = field(default_factory=dict)
+    treatments: dict[int, Treatment] = field(default_factory=dict)
+    num_named: int = 0  # rows that an error named, and that were cut out for it
+    num_trusted: int | None = None  # failures since the model was last seen to work; None before any
+
+    def add(self, rows: list[Row], vectors: np.ndarray, token_counts: list[int]) -> None:
+        """Of a request that was answered: `vectors` has shape (len(rows), dimensions), float32."""
+        for row, vector, is_good, num_tokens in zip(rows, vectors, is_vector(vectors), token_counts, strict=True):
+            self.token_counts[row.number] = num_tokens
+            if is_good:
+                self.vectors[row.number] = vector
+            else:
+                self.reasons[row.number] = "its vector has values that are not numbers" if vector.any() else ALL_ZERO
+
+    def result(self, shard: Shard, dimensions: int) -> ShardResult:
+        kept = [row for row in shard.rows if row.number in self.vectors]
+        every = sorted([*shard.rows, *shard.rejected], key=lambda row: row.number)
+        return ShardResult(
+            next=shard.next,
+            vectors=np.stack([self.vectors[row.number] for row in kept]) if kept else np.empty((0, dimensions), dtype=np.float32),
+            ids=[row.number if row.id is None else row.id for row in kept],
+            rejected=[
+                RejectedRow(row.number, row.id, self.reasons[row.number], row.line, row.file)
+                for row in every
+                if row.number in self.reasons
+            ],
+            long=[
+                LongRow(row.number, row.id, self.token_counts[row.number], self.treatments[row.number], row.line, row.file)
+                for row in kept
+                if row.number in self.treatments
+            ],
+            num_tokens=sum(self.token_counts.values()),
+        )
