@@ -16,14 +16,13 @@ from gateway.api.memory import MemoryWatch, malloc_trim
 from gateway.api.page.figures import Figures
 from gateway.background import BackgroundTask, launch
 from gateway.build import BUILTIN_BACKENDS, GenerationBuilder
-from gateway.config import Config, ConfigSource, ModelRow, listen_addresses, local_url
+from gateway.config import Config, ConfigSource, ModelRow, local_url
 from gateway.embedding.backend import Backend, BoundBackend
 from gateway.embedding.cache import VectorCache
 from gateway.embedding.catalog import Catalog
 from gateway.embedding.loading import Loader
 from gateway.embedding.model import Model
 from gateway.embedding.registry import installed_backends
-from gateway.errors import ConfigurationError, OperatorError
 from gateway.log import get_logger
 from gateway.metrics import Metrics
 from gateway.reload.generation import Generation
@@ -32,6 +31,7 @@ from gateway.reload.watcher import ConfigWatcher
 from gateway.server.listening import Listening
 from gateway.server.log_sampler import LogSampler
 from gateway.server.loop_lag import watch_loop_lag
+from gateway.server.metrics_port import open_metrics_port
 from gateway.server.server import Server
 from gateway.tracing import Tracing
 
@@ -126,12 +126,7 @@ class Gateway:
         """
         models = self.catalog.models
         await asyncio.gather(*(self.loader.load(model) for model in models if model.row.load == "start"))
-        for model in models:
-            if isinstance(model.load_state.failure, ConfigurationError) and self.generation.has(model):
-                raise model.load_state.failure
-        failures = [model.load_state.failure for model in self.catalog.models if model.load_state.failure is not None]
-        if len(failures) == len(self.catalog.models):
-            raise failures[0]
+        self.generation.raise_failure(models)
 
     def publish_model(self, model: Model) -> None:
         about = model.describe()
@@ -168,8 +163,7 @@ class Gateway:
         loading: asyncio.Task[None] | None = None
         try:
             await self.start()
-            if self.config.metrics.port and self.config.metrics.access != "off":
-                self.serve_metrics()
+            open_metrics_port(self.metrics, self.config.metrics, settings)
             loading = launch(self.announce(server), name="load")
             for task in self.tasks:
                 task.start()
@@ -185,15 +179,6 @@ class Gateway:
             await asyncio.gather(*(task.close() for task in self.tasks))
             await self.close()
             listening.close()
-
-    def serve_metrics(self) -> None:
-        """On the same addresses, or on this machine's own where those are Unix sockets alone. Raises OperatorError."""
-        networks = [address for address in self.config.server.addresses if not address.path]
-        try:
-            listening = Listening(networks or listen_addresses("127.0.0.1"), self.config.metrics.port)
-        except OperatorError as error:
-            raise OperatorError(f"metrics.port: {error}") from None
-        self.metrics.serve(listening.sockets)
 
     async def announce(self, server: Server) -> None:
         """Loads the models and says so. Where none can be, or the configuration is wrong, the server ends."""

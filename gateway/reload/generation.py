@@ -4,7 +4,7 @@ A request is answered by the generation that it came to, from its first byte to 
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from litestar.types import ASGIApp, Receive, Scope, Send
@@ -16,6 +16,7 @@ from gateway.api.embeddings import EmbeddingsHandler
 from gateway.config import Config
 from gateway.embedding.catalog import Catalog
 from gateway.embedding.model import Model
+from gateway.errors import ConfigurationError
 
 
 @dataclass(slots=True)
@@ -56,6 +57,15 @@ class Generation:
     def has(self, model: Model) -> bool:
         """Whether this model's embedder is one of its own."""
         return any(other.load_state is model.load_state for other in self.catalog.models)
+
+    def raise_failure(self, begun: Iterable[Model]) -> None:
+        """Raises the OperatorError of a model of `begun` whose configuration is wrong, or one of them where no model is left."""
+        for model in begun:
+            if isinstance(model.load_state.failure, ConfigurationError) and self.has(model):
+                raise model.load_state.failure
+        failures = [model.load_state.failure for model in self.catalog.models if model.load_state.failure is not None]
+        if len(failures) == len(self.catalog.models):
+            raise failures[0]
 
     def alone_in(self, others: Sequence["Generation"]) -> list[Model]:
         """The models that none of the others has."""

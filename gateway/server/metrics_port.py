@@ -1,0 +1,21 @@
+"""The port of its own that /metrics may have, for a Prometheus that must not pass where clients do."""
+
+from gateway.config import MetricsSettings, ServerSettings, listen_addresses
+from gateway.errors import OperatorError
+from gateway.metrics import Metrics
+from gateway.server.listening import Listening
+
+
+def open_metrics_port(metrics: Metrics, settings: MetricsSettings, server: ServerSettings) -> None:
+    """Where there is one: on the server's addresses, or on this machine's own where those are Unix sockets alone.
+
+    Raises OperatorError.
+    """
+    if not settings.port or settings.access == "off":
+        return
+    networks = [address for address in server.addresses if not address.path]
+    try:
+        listening = Listening(networks or listen_addresses("127.0.0.1"), settings.port)
+    except OperatorError as error:
+        raise OperatorError(f"metrics.port: {error}") from None
+    metrics.serve(listening.sockets)
