@@ -18,10 +18,29 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
         return
     if isinstance(body.get("model"), str) and body["model"]:
         body["model"] = MODEL
+    if case.meta is not None and case.meta.generation.mode.is_positive:
+        keep_one_of_each(body)
     if "input" in body:
         body["input"] = marked(body["input"])
     if isinstance(body.get("user"), str):
         body["user"] = MARKER + body["user"]
+
+
+# Fields that say the same, ours before those of other servers. Two may not disagree, which a schema cannot say.
+ALIKE = (
+    ("long_input", "truncate", "truncation", "truncate_prompt_tokens"),
+    ("dimensions", "output_dimension", "output_dimensionality"),
+    ("input_type", "prompt_name", "task", "task_type", "text_type"),
+    ("normalize", "normalized", "use_activation", "embd_normalize"),
+    ("encoding_format", "embedding_type"),
+)
+
+
+def keep_one_of_each(body: dict[str, Any]) -> None:
+    for names in ALIKE:
+        said = [name for name in names if body.get(name) is not None]
+        for name in said[1:]:
+            del body[name]
 
 
 def marked(given: Any) -> Any:

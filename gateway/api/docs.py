@@ -76,6 +76,7 @@ def bounds_of(catalog: Catalog, default_model: str | None) -> RequestBounds:
         default_model=default_model,
         max_dimensions=max(model.dimensions for model in catalog.models),
         input_types=tuple(dict.fromkeys(name for about in abouts for name in accepted_input_types(about))),
+        lengths=tuple(dict.fromkeys(about.max_tokens for about in abouts)),
         takes_instruction=any(about.takes_instruction for about in abouts),
     )
 

@@ -4,13 +4,14 @@ A test holds the headers of real replies against this list, and docs/api.md too.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from gateway.api.request_log import OPENAI_VERSION
 from gateway.errors import (
     MAX_RETRY_AFTER_SECONDS,
     GatewayError,
     InsufficientQuota,
+    LimitedKind,
     MethodNotAllowed,
     RateLimited,
     Unavailable,
@@ -105,7 +106,7 @@ LIMIT_WORDS = {
     "remaining": ("How many {kind} may be sent at this moment.", WHOLE),
     "reset": ("When the whole burst of {kind} is there again: 12ms, 1.5s, 6m0s.", DURATION),
 }
-LIMITED_KINDS = ("requests", "tokens")
+LIMITED_KINDS = get_args(LimitedKind)
 LIMITS = tuple(
     ResponseHeader(f"x-ratelimit-{what}-{kind}", words.format(kind=kind), schema)
     for kind in LIMITED_KINDS

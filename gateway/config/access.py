@@ -1,13 +1,13 @@
 """`[auth]`, `[limits]`, `[store]`, `[admin]` and `[usage]`: who is let in, and how much."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import platformdirs
 from msgspec import Meta
 
 from gateway.config.setting import MINUTES, Most, Secret, Settings, count, has_password, positive
-from gateway.errors import ConfigurationError
+from gateway.errors import ConfigurationError, LimitedKind
 
 
 class AuthSettings(Settings, frozen=True):
@@ -102,7 +102,7 @@ class LimitSettings(Settings, frozen=True):
     ] = "local"
 
     def __post_init__(self) -> None:
-        for kind in ("requests", "tokens"):
+        for kind in get_args(LimitedKind):
             if getattr(self, f"{kind}_burst") is not None and getattr(self, f"{kind}_per_minute") is None:
                 raise ValueError(f"{kind}_burst is part of a limit: set {kind}_per_minute too")
 

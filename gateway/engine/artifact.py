@@ -26,6 +26,7 @@ from gateway.engine.fidelity import Proof
 from gateway.engine.identity import Identity, sha256_of
 from gateway.errors import OperatorError
 
+Runtime = Literal["openvino", "torch"]
 FORMAT = 4
 MAKING, ABANDONED_SECONDS = ".making-", 24 * 3600
 MAX_RENAMES = 10  # into a place that others build at the same moment
@@ -64,7 +65,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     made_at: float
     asked_precision: str
     precision: str
-    runtime: Literal["openvino", "torch"]
+    runtime: Runtime
     fallback: str
     identity: Identity
     libraries: dict[str, str]
@@ -88,7 +89,7 @@ def manifest_of(  # noqa: PLR0913 - a field each
     info: EncoderInfo,
     target: Target,
     *,
-    runtime: Literal["openvino", "torch"],
+    runtime: Runtime,
     precision: str,
     fallback: str,
     fidelity: float,

@@ -80,6 +80,7 @@ from gateway.errors.operator import (
 from gateway.errors.server import (
     DeadlinePassed,
     InternalError,
+    LimitedKind,
     LimiterUnavailable,
     ModelLoading,
     ModelUnavailable,
@@ -112,6 +113,7 @@ __all__ = [
     "InvalidType",
     "InvalidValue",
     "KeyInQuery",
+    "LimitedKind",
     "LimiterUnavailable",
     "MethodNotAllowed",
     "MissingKey",

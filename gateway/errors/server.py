@@ -5,6 +5,8 @@ from typing import Literal
 
 from gateway.errors.gateway_error import GatewayError
 
+LimitedKind = Literal["requests", "tokens"]  # what a key's limits are of
+
 
 class RateLimited(GatewayError):
     """`limit` is what was reached, and where the caller stands; `wait_seconds` is when there is room again, exactly.
@@ -15,9 +17,7 @@ class RateLimited(GatewayError):
     status = 429
     code = "rate_limit_exceeded"
 
-    def __init__(
-        self, kind: Literal["requests", "tokens"], limit: str, *, wait_seconds: float, retry_after_ms: int | None = None
-    ) -> None:
+    def __init__(self, kind: LimitedKind, limit: str, *, wait_seconds: float, retry_after_ms: int | None = None) -> None:
         super().__init__(
             f"Rate limit reached on {limit}. Please try again in {duration(wait_seconds)}.",
             retry_after_seconds=math.ceil(wait_seconds),

@@ -17,6 +17,8 @@ from gateway.errors import InvalidValue
 
 MAX_VALUE_BYTES = 64 * 1024  # a longer value is none that we honour, and is not made into objects
 
+GEMINI_WORDS = {"RETRIEVAL_QUERY": "query", "RETRIEVAL_DOCUMENT": "document"}
+
 Translate = Callable[[Any], "dict[str, Any] | None"]
 
 BOOLEAN = {"type": ["boolean", "null"]}
@@ -176,8 +178,7 @@ def purpose(value: Any) -> dict[str, Any] | None:
 
 def task_type(value: Any) -> dict[str, Any] | None:
     """Gemini writes RETRIEVAL_QUERY where Jina writes retrieval.query."""
-    known = {"RETRIEVAL_QUERY": "query", "RETRIEVAL_DOCUMENT": "document"}
-    return purpose(known.get(value, value)) if isinstance(value, str) else None
+    return purpose(GEMINI_WORDS.get(value, value)) if isinstance(value, str) else None
 
 
 def nothing(_: Any) -> None:

@@ -17,6 +17,7 @@ Moment = Annotated[datetime, Meta(tz=True)]
 ModelGlob = Annotated[str, Meta(min_length=1, max_length=200, extra_json_schema=PRINTABLE)]
 MetadataName = Annotated[str, Meta(min_length=1, max_length=64, extra_json_schema=PRINTABLE)]
 MetadataText = Annotated[str, Meta(max_length=512, extra_json_schema=PRINTABLE)]
+RATE_OF_BURST = {"requests_burst": "requests_per_minute", "tokens_burst": "tokens_per_minute"}  # without which there is no burst
 
 
 class InvalidPolicy(ValueError):
@@ -70,7 +71,7 @@ def policy_of(table: Mapping[str, Any], before: KeyPolicy | None = None) -> KeyP
     for text in (whole.name, *whole.models, *whole.metadata, *whole.metadata.values()):
         if not text.isprintable():
             raise InvalidPolicy("", "names, models and metadata hold printable characters only")
-    for rate, burst in (("requests_per_minute", "requests_burst"), ("tokens_per_minute", "tokens_burst")):
+    for burst, rate in RATE_OF_BURST.items():
         if getattr(whole, burst) is not None and getattr(whole, rate) is None:
             raise InvalidPolicy(burst, f"there is no {rate} that it could be the burst of")
     return whole

@@ -11,11 +11,9 @@ together. So a limit of a million tokens a minute takes a request of 600,000, an
 
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Literal
 
 from gateway.access.keys.key import Allowance
 
-Name = Literal["requests", "tokens"]
 SECOND = 1_000_000  # microseconds, as Redis tells the time
 MINUTE = 60 * SECOND
 BURST_SHARE = 6  # of a minute's, where a key has no burst of its own

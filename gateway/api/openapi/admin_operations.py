@@ -4,7 +4,7 @@ from typing import Any
 
 from gateway.access.keys.audit import AuditView
 from gateway.access.keys.key_record import KeyView
-from gateway.access.keys.policy import KeyPolicy
+from gateway.access.keys.policy import RATE_OF_BURST, KeyPolicy
 from gateway.access.usage.store import UsageTotals
 from gateway.api.admin import CREATED
 from gateway.api.admin_schema import (
@@ -31,7 +31,7 @@ ADMIN_SERVED = (KeyView, KeyWithSecret, KeyWithHistory, KeyPage, AuditView, Usag
 # JSON Schema for what `policy_of` checks of a whole policy; of a PATCH, what is not named may be there already.
 NEEDS_RATE = [
     {"anyOf": [{"properties": {burst: {"type": "null"}}}, {"required": [rate], "properties": {rate: {"type": "integer"}}}]}
-    for burst, rate in (("requests_burst", "requests_per_minute"), ("tokens_burst", "tokens_per_minute"))
+    for burst, rate in RATE_OF_BURST.items()
 ]
 PUBLIC_ID = path_parameter("id", "Of a key, as the list of keys has it.")
 

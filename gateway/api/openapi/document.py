@@ -13,6 +13,7 @@ from gateway.api.openapi.json_schema import Schema, components
 from gateway.api.openapi.operation import Operation, error_response
 from gateway.api.openapi.operations import OPERATIONS, PARSED, SERVED
 from gateway.errors import MethodNotAllowed, UnknownURL
+from gateway.wire.foreign_fields import GEMINI_WORDS
 from gateway.wire.request import EmbeddingsBody
 
 SCHEMES = {
@@ -27,14 +28,15 @@ ALL_OPERATIONS = OPERATIONS | ADMIN_OPERATIONS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestBounds:
-    """What every model that is served makes of a request. Where not all are loaded, nobody knows the last three.
+    """What every model that is served makes of a request. Where not all are loaded, nobody knows the last four.
 
-    `max_dimensions` is the largest model's; `input_types` are those that any of them takes.
+    `max_dimensions` is the largest model's; `input_types` are those that any of them takes, `lengths` the tokens that each reads.
     """
 
     default_model: str | None = None
     max_dimensions: int | None = None
     input_types: tuple[str, ...] = ()
+    lengths: tuple[int, ...] = ()
     takes_instruction: bool = True
 
 
@@ -93,6 +95,11 @@ def bounded(schema: Schema, bounds: RequestBounds) -> Schema:
     if bounds.input_types:
         for name in ("input_type", "prompt_name", "task", "text_type"):
             properties[name] = {**properties[name], "enum": [*bounds.input_types, None]}
+        gemini = [word for word, ours in GEMINI_WORDS.items() if ours in bounds.input_types]
+        properties["task_type"] = {**properties["task_type"], "enum": [*bounds.input_types, *gemini, None]}
+    if bounds.lengths:
+        own = {name: value for name, value in properties["truncate_prompt_tokens"].items() if name != "anyOf"}
+        properties["truncate_prompt_tokens"] = {**own, "enum": [-1, *bounds.lengths, None]}
     if not bounds.takes_instruction:
         properties["instruction"] = {"type": "null", "description": "No model here takes one."}
     return {**schema, "properties": properties, "required": required, **AT_MOST_ONE}
