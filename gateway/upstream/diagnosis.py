@@ -168,9 +168,7 @@ class Diagnosis:
     async def does_pass(self, setting: Setting = "max_inputs", value: int = 1) -> bool:
         """Whether known-good text passes: so many of them, or one in a body of so many bytes."""
         num_texts = value if setting == "max_inputs" else 1
-        inputs = replace(
-            self.trial.inputs, texts=[TEXTS[0]] * num_texts, is_array=True, positions=None, input_type=None, instruction=None
-        )
+        inputs = replace(self.trial.inputs, texts=[TEXTS[0]] * num_texts, is_array=True, positions=None, instruction=None)
         counts = [estimated_tokens(TEXTS[0])] * num_texts
         padded_to = value if setting == "max_body_bytes" else 0
         try:

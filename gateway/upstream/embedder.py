@@ -6,15 +6,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from gateway.background import BackgroundTask
 from gateway.backoff import Backoff
 from gateway.config import LongInput
 from gateway.embedding.backend import BackendContext
 from gateway.embedding.embedder import Description, Health, Inputs, Prepared, Vectors
-from gateway.embedding.fingerprint import Fingerprint, digest
-from gateway.embedding.prompt import instruction_format_of
 from gateway.errors import (
     DeadlinePassed,
     InputTooLong,
@@ -26,12 +23,13 @@ from gateway.errors import (
 from gateway.log import get_logger
 from gateway.upstream import failures
 from gateway.upstream.breaker import Breaker, BreakerRules
-from gateway.upstream.client import Known, UpstreamClient
-from gateway.upstream.dialect import Dialect, UpstreamLimits
+from gateway.upstream.client import UpstreamClient
+from gateway.upstream.dialect import Dialect
 from gateway.upstream.dispatch import Dispatcher
 from gateway.upstream.endpoint import Endpoint, Endpoints
 from gateway.upstream.estimate import estimated_tokens
 from gateway.upstream.failures import AttemptFailed, Failure, UpstreamInfo
+from gateway.upstream.identity import DEFAULT_MAX_TOKENS, RowIdentity
 from gateway.upstream.measure import Measurement, Prober
 from gateway.upstream.probe import TEXTS
 from gateway.upstream.raw import SAME, Door
@@ -48,7 +46,6 @@ from gateway.upstream.truncation import FIRST_WORDS
 from gateway.upstream.watch import Watch
 
 STARTS = Backoff(first_seconds=0.25, max_seconds=4.0)  # between tries to reach an upstream that is unavailable at the start
-DEFAULT_MAX_TOKENS = 8192
 MAX_ON_LOOP_CHARS = 256 * 1024
 MAX_BEGINNINGS = 3  # of a request whose server's model was changed while it was asked
 MEASURING_REQUESTS = 10  # of a measurement, tries included: what bounds one that neither ends nor fails
@@ -65,6 +62,7 @@ class UpstreamEmbedder:
         self.name = context.name
         self.limits = context.limits
         self.model: str = getattr(settings, "model", None) or self.name
+        self.identity = RowIdentity(settings, dialect, self.model)
         self.model_metrics = context.metrics
         self.metrics = context.metrics.of_upstream()
         self.spaces: Spaces = context.shared.setdefault("upstream-spaces", Spaces())
@@ -154,9 +152,9 @@ class UpstreamEmbedder:
             self.dialect.is_unit or self.dialect.name == "tei" or not measured.is_unit or bool(measured.known.theirs)
         )
         self.raw = SAME if self.is_raw_known and not self.dialect.is_unit else None
-        names = [self.fingerprint(told, measured.known, signature) for signature in signature_of(measured.reference).alike]
-        space: Space = self.spaces.join_or_open(self.identity(told), measured.reference, tuple(names))
-        self.description = self.build_description(told, dimensions)
+        names = [self.identity.fingerprint(told, measured.known, signature) for signature in signature_of(measured.reference).alike]
+        space: Space = self.spaces.join_or_open(self.identity.of_row(told), measured.reference, tuple(names))
+        self.description = self.identity.describe(told, dimensions)
         if self.lengths is not None:
             self.lengths.forget()
         if self.state.state == "ready":
@@ -188,49 +186,6 @@ class UpstreamEmbedder:
         finally:
             await connection.close()
         return f"{found.rows.shape[1]} dimensions"
-
-    def build_description(self, told: UpstreamLimits, dimensions: int) -> Description:
-        return Description(
-            backend=self.dialect.name,
-            source=self.model,
-            dimensions=dimensions,
-            max_tokens=self.settings.max_tokens or told.max_tokens or DEFAULT_MAX_TOKENS,
-            long_input=self.settings.long_input,
-            fingerprint="",
-            runtime="upstream",
-            device="unknown",
-            precision="unknown",
-            created=int(time.time()),
-            prompts=tuple(dict.fromkeys((*(name for name, text in self.settings.prompts.items() if text), *self.input_types))),
-            takes_instruction=bool(self.settings.instruction_format or instruction_format_of(self.settings.prompts)),
-        )
-
-    @property
-    def input_types(self) -> dict[str, dict[str, Any]]:
-        """What a request's `input_type` puts into the body, where the protocol has a place for it."""
-        return getattr(self.settings, "input_types", {})
-
-    def identity(self, told: UpstreamLimits) -> str:
-        """All that decides its vectors and is not measured: rows that agree in it, and in their probes, share a cache."""
-        settings = self.settings
-        own = (settings.dimensions, settings.prompts, settings.long_input, getattr(settings, "extra_body", {}))
-        way = (settings.addresses, getattr(settings, "query", {}), settings.headers, settings.key)
-        return digest(self.dialect.name, self.model, told.identity, own, way, *filter(None, [self.input_types]))
-
-    def fingerprint(self, told: UpstreamLimits, known: Known, signature: str) -> str:
-        """That of another gateway where nothing of ours changes its vectors; else of what is told, and of the vectors."""
-        extra = getattr(self.settings, "extra_body", {})
-        if known.theirs and not (self.settings.prompts or self.settings.dimensions or extra or self.input_types):
-            return known.theirs
-        fingerprint = Fingerprint(
-            weights=signature,
-            tokenizer=digest(self.dialect.name, self.model, known.theirs, told.identity, known.dimensions),
-            pooling=digest(extra),
-            prompts=digest(self.settings.prompts, *filter(None, [self.input_types])),
-            long_input=digest(self.settings.long_input),
-            runtime=f"{self.dialect.name}-unknown",
-        )
-        return str(fingerprint)
 
     async def verify(self) -> None:
         """Follows Verified; mostly it does nothing. Raises UpstreamError or UpstreamUnavailable where no probe can tell now."""

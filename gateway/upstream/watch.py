@@ -28,10 +28,11 @@ from gateway.backoff import Backoff
 from gateway.log import get_logger
 from gateway.metrics import UpstreamMetrics
 from gateway.upstream import failures
+from gateway.upstream.constancy import ConstancyCheck
 from gateway.upstream.endpoint import Endpoint, Endpoints, Proof
 from gateway.upstream.failures import AttemptFailed, Failure
-from gateway.upstream.measure import TWO_MODELS, UNREADABLE, Measurement, Prober
-from gateway.upstream.probe import FAR, TEXTS, are_same, distances
+from gateway.upstream.measure import TWO_MODELS, Measurement, Prober
+from gateway.upstream.probe import are_same
 from gateway.upstream.space import Space, Spaces
 
 EARLIEST, LATEST = 0.5, 0.9  # of probe_seconds: when an address that is asked is probed in the background
@@ -41,7 +42,6 @@ UNAVAILABLE = Backoff(first_seconds=0.25, max_seconds=MAX_PAUSE_SECONDS)  # of a
 OTHER = Backoff(first_seconds=MAX_PAUSE_SECONDS, max_seconds=300.0)  # of one that gives other vectors: each try costs tokens
 MAX_SWAPS, SWAPS_WITHIN = 4, 10  # so many swaps within so many times probe_seconds are two models that answer in turn
 MAX_PROBE_SECONDS = 10.0  # for one probe: requests may be waiting for it
-STRANGE = UNREADABLE | {"no_embedder", "unexpected"}  # answers of a server that is no longer what it was
 
 
 class Watch:
@@ -72,7 +72,7 @@ class Watch:
         self.log = get_logger().bind(model=self.upstream.name)
         self.space: Space | None = None
         self.refusal: Failure | None = None  # why an address could not be measured
-        self.told: dict[Endpoint, str] = {}
+        self.constancy = ConstancyCheck(prober, max_seconds=min(patience_seconds, MAX_PROBE_SECONDS))
         self.swapped_at: deque[float] = deque(maxlen=MAX_SWAPS)
         self.lock = asyncio.Lock()
         self.flights: dict[Hashable, asyncio.Task[None]] = {}
@@ -125,7 +125,7 @@ class Watch:
         client.limits.take(measured.told.max_inputs, is_alone=measured.is_alone, measured_max_inputs=measured.max_inputs)
         self.refusal = None
         self.metrics.ended("ok").inc()
-        self.told[endpoint] = measured.told.identity
+        self.constancy.told[endpoint] = measured.told.identity
         endpoint.proof, endpoint.num_tries, endpoint.verified_at = "used", 0, sent_at
         endpoint.is_suspect = endpoint.has_traffic = False
         endpoint.breaker.close()
@@ -261,39 +261,7 @@ class Watch:
             raise
 
     async def gives(self, endpoint: Endpoint) -> bool:
-        """Whether it still gives the row's vectors, and tells the same of itself. Raises AttemptFailed."""
-        try:
-            async with asyncio.timeout(min(self.patience_seconds, MAX_PROBE_SECONDS)):
-                return await self.gives_the_same(endpoint) and await self.tells_the_same(endpoint)
-        except AttemptFailed as failed:
-            if failed.failure.outcome in STRANGE:
-                return False
-            raise
-        except TimeoutError:
-            raise AttemptFailed(failures.of_transport_error("timeout", self.upstream)) from None
-
-    async def gives_the_same(self, endpoint: Endpoint) -> bool:
-        """By one short probe, by three where that leaves a doubt."""
-        if self.space is None:
-            return False
-        reference, theirs = self.space.reference, self.prober.client.known.theirs
-        for index, text in enumerate(TEXTS):
-            found = await self.prober.alone(endpoint, text)
-            apart = float(distances(found.rows, reference.rows[index : index + 1])[0])
-            if apart > max(FAR, reference.tolerance) or found.theirs != theirs:
-                return False
-            if apart <= reference.tolerance:
-                return True
-        return False
-
-    async def tells_the_same(self, endpoint: Endpoint) -> bool:
-        """As far as it told anything, and can be asked now: what it says costs nothing, and decides nothing where it is silent."""
-        before = self.told.get(endpoint)
-        if not before:
-            return True
-        with suppress(AttemptFailed):
-            return (await self.prober.client.fetch_limits(endpoint)).identity in {before, ""}
-        return True
+        return self.space is not None and await self.constancy.gives(endpoint, self.space.reference)
 
     async def on_change(self, endpoint: Endpoint) -> None:
         """It gives other vectors. Where other addresses give the same as ever, the row goes on without it; else its model changed.
@@ -317,7 +285,7 @@ class Watch:
             self.log.error("upstream_changed", address=endpoint.label, reason=found.error.message)
             raise AttemptFailed(found)
         is_told_otherwise = (
-            found.told.identity != self.told.get(endpoint, "") or found.known.theirs != self.prober.client.known.theirs
+            found.told.identity != self.constancy.told.get(endpoint, "") or found.known.theirs != self.prober.client.known.theirs
         )
         self.swapped_at.append(sent_at)
         if (are_same(before.reference, found.reference) and not is_told_otherwise) or self.swaps_too_often:

@@ -1,0 +1,54 @@
+"""Whether an address still gives the vectors that it was measured to give: by a short probe, and by what it tells of itself."""
+
+import asyncio
+from contextlib import suppress
+
+from gateway.upstream import failures
+from gateway.upstream.endpoint import Endpoint
+from gateway.upstream.failures import AttemptFailed
+from gateway.upstream.measure import UNREADABLE, Prober
+from gateway.upstream.probe import FAR, TEXTS, Reference, distances
+
+STRANGE = UNREADABLE | {"no_embedder", "unexpected"}  # answers of a server that is no longer what it was
+
+
+class ConstancyCheck:
+    """`told` is what each address told of itself when it was measured; `max_seconds` bound one check."""
+
+    def __init__(self, prober: Prober, *, max_seconds: float) -> None:
+        self.prober = prober
+        self.max_seconds = max_seconds
+        self.told: dict[Endpoint, str] = {}
+
+    async def gives(self, endpoint: Endpoint, reference: Reference) -> bool:
+        """Whether it still gives these vectors, and tells the same of itself. Raises AttemptFailed where it cannot be asked."""
+        try:
+            async with asyncio.timeout(self.max_seconds):
+                return await self.gives_the_same(endpoint, reference) and await self.tells_the_same(endpoint)
+        except AttemptFailed as failed:
+            if failed.failure.outcome in STRANGE:
+                return False
+            raise
+        except TimeoutError:
+            raise AttemptFailed(failures.of_transport_error("timeout", self.prober.client.upstream)) from None
+
+    async def gives_the_same(self, endpoint: Endpoint, reference: Reference) -> bool:
+        """By one short probe, by three where that leaves a doubt."""
+        theirs = self.prober.client.known.theirs
+        for index, text in enumerate(TEXTS):
+            found = await self.prober.alone(endpoint, text)
+            apart = float(distances(found.rows, reference.rows[index : index + 1])[0])
+            if apart > max(FAR, reference.tolerance) or found.theirs != theirs:
+                return False
+            if apart <= reference.tolerance:
+                return True
+        return False
+
+    async def tells_the_same(self, endpoint: Endpoint) -> bool:
+        """As far as it told anything, and can be asked now: what it says costs nothing, and decides nothing where it is silent."""
+        before = self.told.get(endpoint)
+        if not before:
+            return True
+        with suppress(AttemptFailed):
+            return (await self.prober.client.fetch_limits(endpoint)).identity in {before, ""}
+        return True

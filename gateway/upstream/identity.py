@@ -1,0 +1,66 @@
+"""Who a model on another server is: what decides its vectors, its fingerprint, and how it is described."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.embedding.embedder import Description
+from gateway.embedding.fingerprint import Fingerprint, digest
+from gateway.embedding.prompt import instruction_format_of
+from gateway.upstream.client import Known
+from gateway.upstream.dialect import Dialect, UpstreamLimits
+from gateway.upstream.settings import AnySettings
+
+DEFAULT_MAX_TOKENS = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class RowIdentity:
+    """Of one row; `model` is its name on its server."""
+
+    settings: AnySettings
+    dialect: Dialect
+    model: str
+
+    @property
+    def input_types(self) -> dict[str, dict[str, Any]]:
+        """What a request's `input_type` puts into the body, where the protocol has a place for it."""
+        return getattr(self.settings, "input_types", {})
+
+    def of_row(self, told: UpstreamLimits) -> str:
+        """All that decides its vectors and is not measured: rows that agree in it, and in their probes, share a cache."""
+        settings = self.settings
+        own = (settings.dimensions, settings.prompts, settings.long_input, getattr(settings, "extra_body", {}))
+        way = (settings.addresses, getattr(settings, "query", {}), settings.headers, settings.key)
+        return digest(self.dialect.name, self.model, told.identity, own, way, *filter(None, [self.input_types]))
+
+    def fingerprint(self, told: UpstreamLimits, known: Known, signature: str) -> str:
+        """That of another gateway where nothing of ours changes its vectors; else of what is told, and of the vectors."""
+        extra = getattr(self.settings, "extra_body", {})
+        if known.theirs and not (self.settings.prompts or self.settings.dimensions or extra or self.input_types):
+            return known.theirs
+        fingerprint = Fingerprint(
+            weights=signature,
+            tokenizer=digest(self.dialect.name, self.model, known.theirs, told.identity, known.dimensions),
+            pooling=digest(extra),
+            prompts=digest(self.settings.prompts, *filter(None, [self.input_types])),
+            long_input=digest(self.settings.long_input),
+            runtime=f"{self.dialect.name}-unknown",
+        )
+        return str(fingerprint)
+
+    def describe(self, told: UpstreamLimits, dimensions: int) -> Description:
+        return Description(
+            backend=self.dialect.name,
+            source=self.model,
+            dimensions=dimensions,
+            max_tokens=self.settings.max_tokens or told.max_tokens or DEFAULT_MAX_TOKENS,
+            long_input=self.settings.long_input,
+            fingerprint="",
+            runtime="upstream",
+            device="unknown",
+            precision="unknown",
+            created=int(time.time()),
+            prompts=tuple(dict.fromkeys((*(name for name, text in self.settings.prompts.items() if text), *self.input_types))),
+            takes_instruction=bool(self.settings.instruction_format or instruction_format_of(self.settings.prompts)),
+        )
