@@ -1,5 +1,6 @@
 """The rows of a folder's files, one file after another, in the order of their names. Their numbers go on from file to file."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -65,7 +66,7 @@ class Folder:
         place = start
         for index in range(start.file, len(self.files)):
             self.close()
-            source, name = self.open(index), str(self.files[index].relative_to(self.path))
+            source, name = self.open(index), name_of(self.files[index].relative_to(self.path))
             for row in source.rows(place):
                 place = replace(row.next, file=index)
                 yield replace(row, next=place, file=name)
@@ -93,7 +94,13 @@ def files_of(folder: Path, options: InputOptions) -> tuple[list[Path], list[str]
     found = [path for path in every if formats[path] is not None and options.form in {None, formats[path]}]
     if not found and options.form is not None:
         found = every
-    return found, [str(path.relative_to(folder)) for path in every if path not in set(found)]
+    chosen = set(found)
+    return found, [name_of(path.relative_to(folder)) for path in every if path not in chosen]
+
+
+def name_of(path: Path) -> str:
+    """For a file of JSON: bytes of a name that are no UTF-8 are written as such."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def is_hidden(name: Path) -> bool:

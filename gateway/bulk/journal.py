@@ -168,10 +168,12 @@ class Journal:
         with (self.folder / IDS).open("rb") as file:
             yield from map(msgspec.json.decode, file)
 
-    def rejected(self) -> Iterator[RejectedRow]:
-        """In the input's order; none once they were moved."""
-        if (self.folder / REJECTED).exists():
-            with (self.folder / REJECTED).open("rb") as file:
+    def rejected(self, moved: Path | None = None) -> Iterator[RejectedRow]:
+        """In the input's order, also where a former run has moved them already."""
+        path = self.folder / REJECTED
+        path = path if path.exists() or moved is None else moved
+        if self.done.num_rejected and path.exists():
+            with path.open("rb") as file:
                 yield from map(REJECTED_DECODER.decode, file)
 
     def complete(self) -> None:

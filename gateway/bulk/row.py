@@ -1,6 +1,7 @@
 """One row of the input: a text and its id, or the reason why there is none. Reasons never hold a text."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -30,8 +31,7 @@ class RepeatedKeys(dict[str, Any]):
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
-        names = [name for name, _ in pairs]
-        self.repeated = {name for name in names if names.count(name) > 1}
+        self.repeated = {name for name, number in Counter(name for name, _ in pairs).items() if number > 1}
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,7 +107,7 @@ class BulkRun:
             if states_of(files) != states and await in_stoppable_thread(lambda stop: input_of(files, path, stop)) != file:
                 raise OperatorError(f"{shown(path)} was changed while it was read: --restart begins anew")
             await in_thread(self.output.assemble, journal, job, source)
-        found = await in_thread(reasons.count, (each.reason for each in journal.rejected()))
+        found = await in_thread(reasons.count, (each.reason for each in journal.rejected(self.output.rejected)))
         self.output.publish(journal)
         return BulkResult(journal.done, rates, found)
 

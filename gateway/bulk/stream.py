@@ -35,7 +35,7 @@ class TextStream:
         self.path = path
         self.raw = path.open("rb")
         self.num_bytes = path.stat().st_size
-        self.position = 0
+        self.position = self.raw_position = 0
         self.encoding = UTF8
         try:
             self.compression = compression_of(self.raw.read(HEAD_BYTES))
@@ -90,6 +90,7 @@ class TextStream:
                 raise self.damaged(error) from None
             raise
         self.position += len(content)
+        self.raw_position = self.raw.tell()
         return content
 
     def damaged(self, error: Exception) -> OperatorError:
@@ -101,10 +102,6 @@ class TextStream:
         """How much of the file lies before `offset`, from 0 to 1; of what was compressed, how much was read."""
         position = offset if self.is_plain else self.raw_position
         return min(position / self.num_bytes, 1.0) if self.num_bytes else 1.0
-
-    @property
-    def raw_position(self) -> int:
-        return 0 if self.raw.closed else self.raw.tell()
 
     def close(self) -> None:
         self.raw.close()

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pyarrow.parquet
@@ -70,5 +71,12 @@ async def test_a_folder_of_several_formats_is_one_input_and_files_that_do_not_jo
     with pytest.raises(OperatorError, match=r"e\.csv has no column for its ids, and .*a\.csv has 'id': --id names one"):
         await embedded(FakeEmbedder(), folder, tmp_path / "b.npy")
     assert (await embedded(FakeEmbedder(), folder, tmp_path / "b.npy", numbered=True)).num_vectors == 5
+    (folder / os.fsdecode(b"c\xff\x1b.json")).write_text('[{"id": 4, "text": "e"}, 5]')
+    (folder / "f.csv").write_text("id,text\n1\n")
+    (folder / "e.csv").unlink()
+    (tmp_path / "c").mkdir()
+    await embedded(FakeEmbedder(), folder, tmp_path / "c" / "a.npy")
+    rejected = [json.loads(line) for line in (tmp_path / "c" / "a.npy.rejected.jsonl").read_text().splitlines()]
+    assert [(each["file"], each.get("line")) for each in rejected] == [("a.csv", 3), ("c\\xff\x1b.json", None), ("f.csv", 2)]
     with pytest.raises(OperatorError, match="is in the folder that is read"):
         await embedded(FakeEmbedder(), folder, folder / "out.npy")

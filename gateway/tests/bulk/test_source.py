@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.bulk.folder import open_input
@@ -53,6 +53,7 @@ def as_jsonl(pairs: list[tuple[str, str]]) -> str:
     return "".join(json.dumps({"id": name, "text": text}, ensure_ascii=False) + "\n" for name, text in pairs)
 
 
+@settings(deadline=None)
 @given(records, st.sampled_from(["a.csv", "a.tsv", "a.jsonl", "a.parquet"]), st.booleans())
 def test_any_texts_come_back_as_they_were_written_and_from_any_row_on(pairs, name, has_bom):
     with tempfile.TemporaryDirectory() as folder:
@@ -74,6 +75,7 @@ def test_any_texts_come_back_as_they_were_written_and_from_any_row_on(pairs, nam
             assert rows_of(path, start=row.next, **options) == rows[rest:]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.text(st.characters(exclude_characters="\n\r", exclude_categories=["Cs"])), max_size=12),
     st.sampled_from(["\n", "\r\n"]),
@@ -205,6 +207,7 @@ def test_a_name_that_tells_no_format_is_refused():
     assert format_of(Path("a.json.gz"), None) == "json"
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, MAX_BYTES // 2), max_size=30))
 def test_where_a_shard_begins_follows_from_the_rows_alone(sizes):
     rows = [Row(number, number, "a" * size, Place(number + 1, number + 1)) for number, size in enumerate(sizes)]
