@@ -9,6 +9,7 @@ from typing import Any
 from litestar import Litestar
 from litestar.handlers import HTTPRouteHandler
 from litestar.middleware import DefineMiddleware
+from litestar.routes import HTTPRoute
 
 from gateway.access.access_control import AccessControl, build_access_control
 from gateway.access.admission import Admission
@@ -165,9 +166,15 @@ class GenerationBuilder:
             sampler=self.sampler,
             is_leaving=self.is_leaving,
             is_draining=self.is_draining,
-            paths=[route.path for route in litestar.routes],
+            methods={route.path_format: allowed_methods(route) for route in litestar.routes if isinstance(route, HTTPRoute)},
             tracing=self.tracing,
         )
+
+
+def allowed_methods(route: HTTPRoute) -> str:
+    """For an Allow header. The edge answers HEAD by GET."""
+    methods = {str(method) for method in route.methods}
+    return ", ".join(sorted(methods | {"HEAD", "OPTIONS"} if "GET" in methods else methods | {"OPTIONS"}))
 
 
 def docs_routes(config: Config, catalog: Catalog, *, needs_key: bool) -> list[HTTPRouteHandler]:

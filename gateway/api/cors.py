@@ -6,7 +6,7 @@ from gateway.api.response_headers import READABLE
 from gateway.server.headers import Headers, value_of
 
 EVERY_ORIGIN = "*"
-METHODS = b"GET, HEAD, POST, OPTIONS"
+METHODS = b"GET, HEAD, POST, PATCH, OPTIONS"
 EXPOSED = ", ".join(READABLE).encode()
 MAX_AGE_SECONDS = b"600"
 

@@ -4,7 +4,7 @@ Litestar's own middleware sees neither a 404 nor a 405 and counts a 401 as a 200
 """
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable, Mapping
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
@@ -37,7 +37,7 @@ log = get_logger()
 
 class Edge:
     """Wraps the application. `is_leaving` says that clients had better go elsewhere, `is_draining` that new work is refused;
-    `paths` are the routes without parameters."""
+    `methods` is what each route allows, by its template."""
 
     def __init__(  # noqa: PLR0913 - named, each of them
         self,
@@ -48,7 +48,7 @@ class Edge:
         sampler: LogSampler,
         is_leaving: Callable[[], bool],
         is_draining: Callable[[], bool],
-        paths: Collection[str],
+        methods: Mapping[str, str],
         tracing: Tracing | None = None,
     ) -> None:
         self.app = app
@@ -60,7 +60,7 @@ class Edge:
         self.tracing = tracing
         self.is_leaving = is_leaving
         self.is_draining = is_draining
-        self.paths = frozenset(paths)
+        self.methods = methods
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == ScopeType.HTTP:
@@ -68,7 +68,8 @@ class Edge:
         else:
             await self.app(scope, receive, send)  # a websocket, which Litestar refuses
 
-    async def answer(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
+    async def answer(self, original: HTTPScope, receive: Receive, send: Send) -> None:
+        scope = original.copy()  # the server's own stays as it is: to it a HEAD is a HEAD
         sent = list(scope["headers"])
         client_id = value_of(sent, b"x-request-id")
         target = target_of(scope["path"])
@@ -89,9 +90,10 @@ class Edge:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
-                has = {name for name, _ in message["headers"]}
+                headers = self.with_methods(message["headers"], scope)
+                has = {name for name, _ in headers}
                 own = [each for each in self.own_headers(record, scope["path"]) if each[0] not in has]
-                message["headers"] = [*message["headers"], *own, *self.cors.response_headers(sent)]
+                message["headers"] = [*headers, *own, *self.cors.response_headers(sent)]
             elif message["type"] == "http.response.body" and record.method == "HEAD":
                 message["body"] = b""
             await send(message)
@@ -108,11 +110,19 @@ class Edge:
             await self.fail(error, record, send_with_headers)
         except Exception:
             log.exception("internal_error", request_id=record.request_id)
-            if not record.status:
-                await self.fail(InternalError(record.request_id), record, send_with_headers)
+            failure = InternalError(record.request_id)
+            if record.status:  # the client has a head, and no end to it
+                record.status, record.outcome = failure.status, failure.outcome
+            else:
+                await self.fail(failure, record, send_with_headers)
         finally:
             self.metrics.http.in_flight.dec()
             self.finish(scope, record)
+
+    def with_methods(self, headers: Iterable[tuple[bytes, bytes]], scope: HTTPScope) -> Headers:
+        """Every method that the path has: Litestar's own answer to OPTIONS knows one handler's."""
+        allow = self.methods.get(str(scope.get("path_template"))) if scope["method"] == "OPTIONS" else None
+        return [*headers] if allow is None else [*(each for each in headers if each[0] != b"allow"), (b"allow", allow.encode())]
 
     async def pass_on(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         """What is cancelled had no time to finish before the end: uvicorn by itself would say 500, in plain text."""
@@ -155,7 +165,7 @@ class Edge:
 
     def finish(self, scope: HTTPScope, record: RequestRecord) -> None:
         method = record.method if record.method in METHODS else "other"
-        route = str(scope.get("path_template") or (scope["path"] if scope["path"] in self.paths else "unmatched"))
+        route = str(scope.get("path_template") or (scope["path"] if scope["path"] in self.methods else "unmatched"))
         self.metrics.http.record_response(route, method, str(record.status), seconds=record.seconds)
         if (route, method) == EMBEDDINGS:
             self.metrics.models.record_outcome(record.model or "unknown", record.outcome)

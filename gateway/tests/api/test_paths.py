@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.api.paths import RequestTarget, target_of
-from gateway.config import ServerSettings
+from gateway.config import AdminSettings, ServerSettings
 from gateway.errors import ConfigurationError
 from gateway.tests.api.conftest import KEY, client_of
 
@@ -106,7 +106,26 @@ async def test_a_405_allows_head_where_get_is(client):
 async def test_options_says_what_a_path_can_do(stranger):
     reply = await stranger.options("/v1/embeddings")
     assert reply.status_code == 204
-    assert "POST" in reply.headers["allow"]
+    assert reply.headers["allow"] == "OPTIONS, POST"
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/v1/models", "GET, HEAD, OPTIONS"), ("/v1/models/m", "GET, HEAD, OPTIONS"), ("/livez", "GET, HEAD, OPTIONS"),
+        ("/openai/deployments/m/embeddings", "OPTIONS, POST"), ("/admin/keys", "GET, HEAD, OPTIONS, POST"),
+        ("/admin/keys/x", "GET, HEAD, OPTIONS, PATCH"),
+    ],
+)  # fmt: skip
+async def test_options_and_a_405_forget_no_method(make, path, methods):
+    gateway = make(admin=AdminSettings(enabled=True))
+    await gateway.start()
+    await gateway.load()
+    async with client_of(gateway, authorization=f"Bearer {KEY}") as client:
+        assert (await client.options(path)).headers["allow"] == methods
+        refused = await client.delete(path)
+        assert (refused.status_code, sorted(refused.headers["allow"].split(", "))) == (405, methods.split(", "))
+    await gateway.close()
 
 
 async def test_without_origins_nothing_is_said_to_browsers(client):
@@ -132,7 +151,7 @@ async def test_a_preflight_allows_the_headers_the_sdk_asks_for(open_client):
     assert reply.status_code == 204
     assert reply.headers["access-control-allow-origin"] == ORIGIN
     assert reply.headers["access-control-allow-headers"] == asked
-    assert "POST" in reply.headers["access-control-allow-methods"]
+    assert {"GET", "HEAD", "POST", "PATCH"} <= set(reply.headers["access-control-allow-methods"].split(", "))
 
 
 @pytest.mark.parametrize(("path", "status"), [("/v1/embeddings", 200), ("/v1/nowhere", 404)])

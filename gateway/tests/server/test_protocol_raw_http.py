@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 
 import httpx
 import pytest
@@ -102,6 +103,17 @@ def test_what_is_no_http_is_answered_in_the_contracts_shape(address):
     [(status, body)] = answers(exchanged(address, b"NONSENSE\r\n\r\n"))
     assert status == 400
     assert json.loads(body)["error"]["type"] == "invalid_request_error"
+
+
+def test_head_is_answered_without_a_body_and_its_connection_goes_on(address, capfd):
+    heads = [f"HEAD {path} HTTP/1.1\r\nhost: g\r\n\r\n" for path in ("/v1/models", "/livez", "/v1/nothing", "/v1/embeddings", "/")]
+    last = "GET /livez HTTP/1.1\r\nhost: g\r\nconnection: close\r\n\r\n"
+    with socket.create_connection(address, timeout=30) as client:
+        client.sendall("".join([*heads, last]).encode())
+        received = b"".join(iter(lambda: client.recv(65536), b""))
+    assert re.findall(rb"HTTP/1\.1 (\d+)", received) == [b"200", b"200", b"404", b"405", b"200", b"200"]
+    assert [part.partition(b"\r\n\r\n")[2] != b"" for part in received.split(b"HTTP/1.1 ")[1:]] == [False] * 5 + [True]
+    assert "internal_error" not in "".join(capfd.readouterr())
 
 
 def test_afterwards_the_server_still_serves(address):
