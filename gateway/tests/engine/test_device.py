@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.background import BackgroundThread
 from gateway.engine.batcher import Batcher
@@ -194,10 +195,14 @@ async def test_a_dead_thread_tells_who_waited_and_is_replaced(rig):
     rig.encoder.fails_on[POISON] = Killed()
     first = rig.device.thread
     killed = rig.work([POISON])
-    rig.start()
-    with pytest.raises(ModelUnavailable):
-        await rig.answered(killed)
-    assert await rig.answered(rig.work([1])) is not None
+    with capture_logs() as lines:
+        rig.start()
+        with pytest.raises(ModelUnavailable):
+            await rig.answered(killed)
+        assert await rig.answered(rig.work([1])) is not None
+        await until(lambda: any(line["event"] == "device_died" for line in lines))
+    told = [(line["event"], line["reason"]) for line in lines if line["event"].endswith("_died")]
+    assert told == [("thread_died", "Killed"), ("device_died", "Killed")]
     assert rig.device.thread is not first
     assert not rig.device.failed
 
