@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.embedding.embedder import Inputs
-from gateway.errors import GatewayError, InputTooLong, Unembeddable, UpstreamError, UpstreamUnavailable
+from gateway.errors import DeadlinePassed, GatewayError, InputTooLong, Unembeddable, UpstreamError, UpstreamUnavailable
 from gateway.metrics import Metrics
 from gateway.testing import upstream_server as standin
 from gateway.testing.upstream_server import Said, Standin
@@ -235,6 +235,22 @@ async def test_whenever_a_server_dies_while_it_is_found_out_no_input_is_blamed(s
                 assert failed.value.status in {502, 503}
 
 
+async def test_what_is_found_out_is_found_out_within_the_request_s_own_time():
+    gate = asyncio.Event()
+    async with over("openai", standin.openai) as (server, remote):
+
+        def answer(request):
+            said = ruled(Rules())(request)
+            said.gate = gate if len(server.requests) > 3 else None
+            return said
+
+        server.answer = answer
+        with pytest.raises(DeadlinePassed):
+            await embedded(remote, *texts_of(64, poisoned={5}), seconds=0.5)
+        assert len(server.requests) == 4
+        gate.set()
+
+
 async def test_a_failure_that_passes_is_no_limit_and_no_input_s_fault():
     async with over("openai", standin.openai) as (server, remote):
         for texts in (["a"], texts_of(9)):
@@ -374,6 +390,9 @@ RULES = st.builds(
 )
 
 
+METRICS = Metrics().of_model("m").of_upstream()  # of all of the servers: they are not what is asked for
+
+
 class DirectTransport:
     """The way to a server without a network between: thousands of requests in a second."""
 
@@ -391,7 +410,7 @@ class DirectTransport:
 
 def client_of(rules):
     row = OpenAISettings(url="http://upstream", breaker_failures=3)
-    metrics = Metrics().of_model("m").of_upstream()
+    metrics = METRICS
     endpoint = Endpoint("http://upstream", "/embeddings", {}, Breaker(BreakerRules(max_failures=3)))
     endpoint.proof = "used"
     dispatcher = Dispatcher(Endpoints([endpoint]), metrics, UpstreamInfo("m", "m"), may_retry=False)
@@ -403,7 +422,8 @@ def client_of(rules):
 @given(RULES, st.lists(st.lists(st.sampled_from(POOL), min_size=1, max_size=24), min_size=1, max_size=3))
 def test_whatever_a_server_refuses_the_innocent_are_answered_and_the_guilty_named(rules, requests):
     """Requests one after another to one random server: each is answered rightly, or names an input that is bad."""
-    asyncio.run(answered(rules, requests))
+    with structlog.testing.capture_logs():
+        asyncio.run(answered(rules, requests))
 
 
 async def answered(rules, requests):
