@@ -27,7 +27,7 @@ SURELY_TOO_LONG = re.compile(
 # Of an input that is known to fail by itself: any word for a size beside any word for too much of it.
 A_SIZE = re.compile(r"token|length|context|charact|\blong|large|size|bytes", re.IGNORECASE)
 TOO_MUCH = re.compile(
-    r"exceed|too[ _](long|large|many|big)|max|limit|longer|larger|greater|at most|less than|over\b", re.IGNORECASE
+    r"exceed|\brange\b|too[ _](long|large|many|big)|max|limit|longer|larger|greater|at most|less than|over\b", re.IGNORECASE
 )
 MAX_TOKENS = re.compile(r"(?:maximum (?:context|input) length is|must have less than) (\d{1,9}) tokens")
 INPUT_INDEX = re.compile(r"\binput\[(\d{1,6})\]")

@@ -363,6 +363,7 @@ WORDS_FOR_TOO_LONG = [
     (400, {"code": "InvalidParameter", "message": "Range of input length should be [1, 2048]: exceeds the limit"}),
     (413, b"<html><body>413 Request Entity Too Large</body></html>"),
     (400, {"message": "too many tokens: total tokens exceed the model's limit"}),
+    (400, {"error": {"code": "InvalidParameter", "message": "Range of input length should be [1, 8192]"}}),
 ]
 
 
