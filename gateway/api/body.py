@@ -11,7 +11,7 @@ from litestar.types import Receive, Scope
 from gateway.access.admission import Permit
 from gateway.background import launch
 from gateway.config import ServerSettings
-from gateway.errors import BodyTooLarge, ClientError, ClientGone, InvalidJSON, InvalidValue, SlowRequest
+from gateway.errors import BodyTooLarge, ClientError, ClientGone, InvalidJSON, SlowRequest, UnsupportedEncoding
 
 GZIP = zlib.MAX_WBITS | 16  # zlib's way to say: with a gzip header
 FED_BYTES = 16 * 1024
@@ -44,13 +44,13 @@ async def read(scope: Scope, receive: Receive, permit: Permit, settings: ServerS
 
 
 def encoding_of(scope: Scope) -> str:
-    """The Content-Encoding, "" for none. Raises InvalidValue for one we do not read."""
+    """The Content-Encoding, "" for none. Raises UnsupportedEncoding for one we do not read."""
     value = next((value for name, value in scope["headers"] if name == b"content-encoding"), b"").decode("latin-1").strip().lower()
     if value in {"", "identity"}:
         return ""
     if value in {"gzip", "x-gzip"}:
         return "gzip"
-    raise InvalidValue("Unsupported Content-Encoding: send the body as it is, or as gzip.")
+    raise UnsupportedEncoding
 
 
 def decompress(raw: bytes, *, max_bytes: int) -> bytes:

@@ -14,8 +14,10 @@ from gateway.errors import (
     LimitedKind,
     MethodNotAllowed,
     RateLimited,
+    Unauthenticated,
     Unavailable,
     Unembeddable,
+    UnsupportedEncoding,
     UpstreamError,
 )
 
@@ -81,6 +83,8 @@ ERRORS = (
         {"enum": ["true", "false"]},
         errors=(InsufficientQuota, Unembeddable, UpstreamError),
     ),
+    ResponseHeader("www-authenticate", "How to authenticate; whether the key that was sent is wrong.", errors=(Unauthenticated,)),
+    ResponseHeader("accept-encoding", "Which encodings of a body are read.", errors=(UnsupportedEncoding,)),
     ResponseHeader("allow", "The methods that the path has.", errors=(MethodNotAllowed,)),
 )
 EMBEDDINGS = (

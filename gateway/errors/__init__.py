@@ -10,9 +10,10 @@
     │   ├── InputTooLong              400 context_length_exceeded
     │   ├── RequestTooLong            400 max_tokens_per_request
     │   ├── RequestExceedsLimit       400 request_exceeds_limit
-    │   ├── MissingKey                401
-    │   ├── KeyInQuery                401 api_key_in_query
-    │   ├── InvalidKey                401 invalid_api_key
+    │   ├── Unauthenticated           401, WWW-Authenticate says how
+    │   │   ├── MissingKey            401
+    │   │   ├── KeyInQuery            401 api_key_in_query
+    │   │   └── InvalidKey            401 invalid_api_key
     │   ├── InsufficientPermissions   403 insufficient_permissions
     │   ├── UnknownKey                404 key_not_found
     │   ├── UnknownModel              404 model_not_found
@@ -20,6 +21,7 @@
     │   ├── MethodNotAllowed          405 method_not_allowed
     │   ├── SlowRequest               408 request_timeout
     │   ├── BodyTooLarge              413 request_too_large
+    │   ├── UnsupportedEncoding       415 unsupported_encoding
     │   ├── InsufficientQuota         429 insufficient_quota
     │   └── HeadersTooLarge           431 headers_too_large
     ├── RateLimited                   429 rate_limit_exceeded
@@ -63,9 +65,11 @@ from gateway.errors.client import (
     RequestTooLong,
     SlowRequest,
     TooManyInputs,
+    Unauthenticated,
     UnknownKey,
     UnknownModel,
     UnknownURL,
+    UnsupportedEncoding,
 )
 from gateway.errors.gateway_error import (
     MAX_RETRY_AFTER_SECONDS,
@@ -129,11 +133,13 @@ __all__ = [
     "StoreAway",
     "StoreUnavailable",
     "TooManyInputs",
+    "Unauthenticated",
     "Unavailable",
     "Unembeddable",
     "UnknownKey",
     "UnknownModel",
     "UnknownURL",
+    "UnsupportedEncoding",
     "UpstreamError",
     "UpstreamUnavailable",
     "duration",

@@ -1,6 +1,7 @@
 """The request is wrong, or its caller may not: sending it again changes nothing."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from gateway.errors.gateway_error import GatewayError
 
@@ -79,8 +80,17 @@ class RequestExceedsLimit(ClientError):
         )
 
 
-class MissingKey(ClientError):
+class Unauthenticated(ClientError):
+    """A 401 says how to authenticate (RFC 9110, 15.5.2), and whether a key that was sent is wrong (RFC 6750, 3)."""
+
     status = 401
+    challenge: ClassVar[str] = 'Bearer realm="embeddings gateway"'
+
+    def headers(self) -> dict[str, str]:
+        return {**super().headers(), "WWW-Authenticate": self.challenge}
+
+
+class MissingKey(Unauthenticated):
     code = None
 
     def __init__(self) -> None:
@@ -90,10 +100,9 @@ class MissingKey(ClientError):
         )
 
 
-class KeyInQuery(ClientError):
+class KeyInQuery(Unauthenticated):
     """URLs are kept by proxies, browsers and logs, and a key in one is no longer secret."""
 
-    status = 401
     code = "api_key_in_query"
 
     def __init__(self, name: str) -> None:
@@ -103,9 +112,9 @@ class KeyInQuery(ClientError):
         )
 
 
-class InvalidKey(ClientError):
-    status = 401
+class InvalidKey(Unauthenticated):
     code = "invalid_api_key"
+    challenge = f'{Unauthenticated.challenge}, error="invalid_token"'
 
 
 class InsufficientPermissions(ClientError):
@@ -173,6 +182,17 @@ class BodyTooLarge(ClientError):
 
     def __init__(self, max_bytes: int) -> None:
         super().__init__(f"The body of your request is too large: at most {max_bytes} bytes are accepted.")
+
+
+class UnsupportedEncoding(ClientError):
+    status = 415
+    code = "unsupported_encoding"
+
+    def __init__(self) -> None:
+        super().__init__("Unsupported Content-Encoding: send the body as it is, or as gzip.")
+
+    def headers(self) -> dict[str, str]:
+        return {**super().headers(), "Accept-Encoding": "gzip, identity"}  # RFC 9110, 15.5.16
 
 
 class InsufficientQuota(ClientError):

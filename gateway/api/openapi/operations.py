@@ -27,6 +27,7 @@ from gateway.errors import (
     Unembeddable,
     UnknownModel,
     UnknownURL,
+    UnsupportedEncoding,
     UpstreamError,
     UpstreamUnavailable,
 )
@@ -42,7 +43,8 @@ SERVED = (
 
 OF_A_BODY: Errors = (InvalidJSON, InvalidType, BodyTooLarge)
 OF_EMBEDDINGS: Errors = (
-    *OF_A_BODY, MissingParameter, TooManyInputs, InputTooLong, RequestTooLong, RequestExceedsLimit, UnknownModel, RateLimited,
+    *OF_A_BODY, UnsupportedEncoding,
+    MissingParameter, TooManyInputs, InputTooLong, RequestTooLong, RequestExceedsLimit, UnknownModel, RateLimited,
     InsufficientQuota, Unembeddable, UpstreamError, UpstreamUnavailable, ModelLoading, ModelUnavailable, LimiterUnavailable,
     DeadlinePassed,
 )  # fmt: skip

@@ -210,3 +210,31 @@ async def test_our_own_fault_tells_an_id_and_nothing_else(client, embedder):
     assert_error(reply, 500, "server_error", None, "internal_error", "The server had an error while processing your request.")
     assert reply.headers["x-request-id"] in reply.json()["error"]["message"]
     assert not re.search(r"secret|path|RuntimeError", reply.text)
+
+
+CHALLENGE = 'Bearer realm="embeddings gateway"'
+
+
+@pytest.mark.parametrize(
+    ("headers", "path", "expected"),
+    [
+        ({}, "/v1/embeddings", CHALLENGE),
+        ({"api-key": "wrong" * 8}, "/v1/embeddings", f'{CHALLENGE}, error="invalid_token"'),
+        ({"authorization": "Bearer one", "api-key": "two"}, "/v1/models", f'{CHALLENGE}, error="invalid_token"'),
+        ({}, "/v1/models?api_key=abc", CHALLENGE),
+        ({}, "/page/live", CHALLENGE),
+        ({"authorization": "Basic dXNlcjpwYXNz"}, "/v1/embeddings", None),
+    ],
+)
+async def test_every_401_says_how_to_authenticate(stranger, headers, path, expected):
+    reply = await stranger.request("POST" if path == "/v1/embeddings" else "GET", path, headers=headers)
+    assert reply.status_code == 401
+    assert reply.headers.get_list("www-authenticate") in ([expected], [CHALLENGE] if expected is None else [])
+    assert "Basic" not in reply.headers["www-authenticate"]
+
+
+async def test_another_content_encoding_is_told_which_there_are(client):
+    for encoding in ("br", "deflate", "zstd", "gzip, gzip"):
+        reply = await client.post("/v1/embeddings", content=b"{}", headers={"content-encoding": encoding})
+        assert (reply.status_code, reply.json()["error"]["code"]) == (415, "unsupported_encoding")
+        assert reply.headers["accept-encoding"] == "gzip, identity"

@@ -203,7 +203,7 @@ async def test_a_gzip_body_is_unpacked(client):
         (gzip.compress(b'{"model"')[:-9], "gzip", 400, "invalid_json"),
         (b"not gzip", "gzip", 400, "invalid_json"),
         (b"", "gzip", 400, "invalid_json"),
-        (b"{}", "br", 400, "invalid_value"),
+        (b"{}", "br", 415, "unsupported_encoding"),
     ],
     ids=["too large", "a bomb", "cut short", "no gzip", "nothing", "another encoding"],
 )
