@@ -96,8 +96,9 @@ def csv_records(text: str, delimiter: str, quote: str | None) -> Iterator[list[s
 
 
 def integer(field: str) -> object:
-    is_plain = field == "0" or (field[:1] in set("123456789") and set(field) <= set(string.digits) and len(field) < 18)
-    return int(field) if is_plain else field
+    """An integer where writing it gives the field again."""
+    is_number = set(field) <= set(string.digits + "-") and field.lstrip("-") and field.rfind("-") < 1
+    return int(field) if is_number and str(int(field)) == field and -(2**63) <= int(field) < 2**63 else field
 
 
 def expected_rows(text: str, delimiter: str, quote: str | None) -> list[tuple[object, str] | None]:
