@@ -1,20 +1,20 @@
-"""This machine: models that are loaded here, and the one road their inputs share. Knows no HTTP and no keys.
+"""The local inference engine: loads models on this machine, and batches and embeds their inputs. Knows no HTTP and no keys.
 
 embedder          the Embedder: prepare, queue, join
-backend           the backend `sentence-transformers`: what commands ask of a row that is not loaded
-settings          what a model row may hold
-preprocessor      texts into counted, checked windows of token ids
+backend           the backend `sentence-transformers`: also answers commands about a row that is not loaded
+settings          the settings of a model row
+preprocessor      texts -> counted, checked windows of token ids
 tokenizer         text -> token ids
-work              one window that waits; the work of one request
-scheduler         whose window is next: fair_queue holds the start-time fair queueing
-batcher           which windows run next, together
+work              a queued window (a job), and all windows of one request
+scheduler         which caller is next, by start-time fair queueing (fair_queue)
+batcher           which windows form the next batch
 budget            how large a batch may be
-device            the thread that runs them
+device            the thread that runs batches
 encoder           token ids -> vectors: openvino_encoder on a CPU, torch_encoder on CUDA
-latency_network   a second compiled network of all cores, for a small batch that is alone
+latency_network   a second compiled network that uses all cores, for a small batch that runs alone
 flash_attention   batches without padding, where FlashAttention is installed
-shape_buckets     the ladder of batch shapes
-runtime           which encoders serve a model here
-weights           where a model's files are
+shape_buckets     the bounded set of batch shapes
+runtime           chooses and loads a model's encoders
+weights           finds a model's files
 artifact          a compiled model on disk; compiler makes it, fidelity measures it
 """

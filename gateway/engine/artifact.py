@@ -1,7 +1,7 @@
 """A compiled model on disk: the network as OpenVINO's IR, the tokenizer, and a manifest that says what they were made from.
 
-Written whole or not at all, kept under the key of what made it, refused when a byte of it changed. Reading one needs openvino and
-tokenizers alone; making one is `compiler`'s, in a process of its own.
+An artifact is written atomically, stored under a digest of its inputs, and rejected if a byte of it changed. Reading one needs only
+openvino and tokenizers. `compiler` makes them, in a separate process.
 """
 
 import os
@@ -29,15 +29,15 @@ from gateway.errors import OperatorError
 Runtime = Literal["openvino", "torch"]
 FORMAT = 4
 MAKING, ABANDONED_SECONDS = ".making-", 24 * 3600
-MAX_RENAMES = 10  # into a place that others build at the same moment
+MAX_RENAMES = 10  # to a path that other processes build at the same moment
 NETWORK, WEIGHTS, TOKENIZER, MANIFEST = "model.xml", "model.bin", "tokenizer.json", "manifest.json"
 CONTENT = (NETWORK, WEIGHTS, TOKENIZER)
-CONTENTS = {"openvino": CONTENT, "torch": ()}  # by runtime: what torch runs is read from the model's own folder
+CONTENTS = {"openvino": CONTENT, "torch": ()}  # by runtime: torch reads the model's own folder
 LIBRARIES = ("openvino", "sentence-transformers", "torch", "transformers", "tokenizers")
 
 
 class StoredProof(Struct, frozen=True):
-    """A fidelity.Proof: `row` are the bytes of its vector, float32 in this machine's order."""
+    """A fidelity.Proof as the manifest stores it: `row` is its vector's bytes, float32 in this machine's byte order."""
 
     token_ids: list[int]
     num_prompt_tokens: int
@@ -52,11 +52,13 @@ class StoredProof(Struct, frozen=True):
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
-    """`fidelity` is the worst cosine to sentence-transformers in float32 over the probe texts; `files` are digests.
+    """How an artifact was made and measured.
 
-    `runtime` is what reached the bar. For "torch" the artifact is this manifest alone, and `fallback` says what did not, and why.
-    `proof` is a short text's vector in float32, by which a start tells that what it loaded still is what was measured.
-    `origin` is where the files of `source` were, a folder's absolute path or the name on the hub; `made_at` is in Unix seconds.
+    `fidelity` is the worst cosine to sentence-transformers in float32 over the probe texts. `runtime` is the one that reached the
+    minimum cosine; for "torch" the artifact is this manifest alone. `fallback` says which attempts did not reach it, and why.
+    `proof` is a short text with its vector in float32: each start checks the loaded model against it.
+    `origin` is where the files of `source` were: a folder's absolute path, or the name on the hub. `made_at` is in Unix seconds,
+    `files` are SHA-256 digests.
     """
 
     format: int
@@ -78,7 +80,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What an artifact is made of, and for."""
+    """The model's source and files that an artifact is made from, and the precision it is made for."""
 
     source: str
     asked_precision: str
@@ -97,7 +99,7 @@ def manifest_of(  # noqa: PLR0913 - a field each
     proof: Proof,
     files: Mapping[str, str] = MappingProxyType({}),
 ) -> Manifest:
-    """`info` is what sentence-transformers' own network tells of itself, whichever runtime serves it."""
+    """Builds a manifest. `info` describes sentence-transformers' own network, whichever runtime serves it."""
     return Manifest(
         format=FORMAT,
         source=target.source,
@@ -118,13 +120,13 @@ def manifest_of(  # noqa: PLR0913 - a field each
 
 
 def origin_of(source: str) -> str:
-    """The folder a source names, however it is written; the source itself where it is a name on the hub."""
+    """Returns the absolute path if the source is a folder, else the source itself, a name on the hub."""
     folder = Path(source).expanduser()
     return str(folder.resolve()) if folder.is_dir() else source
 
 
 def installed_libraries() -> dict[str, str]:
-    """The versions of those that are here; an image that only serves has no torch."""
+    """The versions of the LIBRARIES that are installed; an image that only serves has no torch."""
     versions = {}
     for name in LIBRARIES:
         try:
@@ -141,18 +143,19 @@ class ArtifactStore:
         self.folder = folder
 
     def path(self, identity: Identity, precision: str) -> Path:
-        """Where the artifact of these files in this precision is or would be."""
+        """The folder for an artifact of these files in this precision, whether it exists or not."""
         return self.folder / digest(FORMAT, identity.parts(), precision)[:24]
 
     def find(self, identity: Identity, precision: str) -> Path | None:
-        """The artifact's folder; None where there is none, or it is damaged, or made by other versions than those installed."""
+        """Returns the artifact's folder; None if it is missing, damaged, or made by other library versions than those installed."""
         place = self.path(identity, precision)
         return place if read(place) is not None else None
 
     def find_by_source(self, source: str, precision: str) -> Path | None:
-        """For machines that hold the artifact but not the files it was made from: the newest of those made from this source.
+        """The newest artifact made from this source, for machines that have the artifact but not the model's files.
 
-        Raises OperatorError where two folders of one name were compiled: which of them is meant, nobody can tell.
+        Returns None if there is none. Raises OperatorError if two folders of this name were compiled, as it is unknown which of
+        them is meant.
         """
         found: dict[Path, Manifest] = {}
         for place in self.folder.glob("*/"):
@@ -168,24 +171,24 @@ class ArtifactStore:
         return max(found, key=lambda place: found[place].made_at, default=None)
 
     def all(self) -> Iterator[tuple[Path, Manifest]]:
-        """Every whole, current artifact."""
+        """Every undamaged artifact made by the installed library versions, with its folder."""
         for place in sorted(self.folder.glob("*/")):
             manifest = read(place)
             if manifest is not None:
                 yield place, manifest
 
     def put(self, place: Path, make: Callable[[Path], None]) -> None:
-        """`make` fills a temporary folder, which becomes `place` in one step. Of two that build at once, the last one stays.
+        """Atomic write: `make` fills a temporary folder, which is then renamed to `place`. Of concurrent builds the last one wins.
 
-        Raises OperatorError where the disk will not have it.
+        Raises OperatorError if the folder cannot be written.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for left in self.folder.glob(f"{MAKING}*"):  # by a build that was killed
+            for left in self.folder.glob(f"{MAKING}*"):  # left by a build that was killed
                 if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
                     shutil.rmtree(left, ignore_errors=True)
             making = Path(tempfile.mkdtemp(prefix=MAKING, dir=self.folder))
-            making.chmod(0o755)  # an image's models are made by root and served by another user
+            making.chmod(0o755)  # in an image, root compiles the models and another user serves them
         except OSError as error:
             raise OperatorError(f"the folder of compiled models {self.folder} cannot be written: {error.strerror}") from None
         try:
@@ -198,9 +201,9 @@ class ArtifactStore:
 
 
 def replace(new: Path, place: Path) -> None:
-    """A folder cannot be renamed over a full one: what is there steps aside first. Another builder may do the same meanwhile.
+    """Renames `new` to `place`. A full folder cannot be overwritten, so it is moved aside first; another builder may do the same.
 
-    Raises OSError where it cannot be done, and has then taken nothing away that another put there.
+    Raises OSError if the rename fails; an artifact that another builder put there is then left in place.
     """
     for number in range(MAX_RENAMES):
         try:
@@ -209,7 +212,7 @@ def replace(new: Path, place: Path) -> None:
             if number == MAX_RENAMES - 1 or not place.exists():
                 raise
             aside = Path(f"{new}-old-{number}")
-            with suppress(FileNotFoundError):  # the other was quicker
+            with suppress(FileNotFoundError):  # the other builder moved it first
                 place.rename(aside)
             shutil.rmtree(aside, ignore_errors=True)
         else:
@@ -217,7 +220,7 @@ def replace(new: Path, place: Path) -> None:
 
 
 def read(place: Path) -> Manifest | None:
-    """The manifest of a whole, current artifact, else None."""
+    """Returns the manifest; None if the artifact is missing, damaged, or made by other library versions than those installed."""
     try:
         manifest = msgspec.json.decode((place / MANIFEST).read_bytes(), type=Manifest)
     except (OSError, msgspec.MsgspecError):
@@ -236,7 +239,7 @@ def read(place: Path) -> Manifest | None:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """The last file of an artifact; synced, so that a manifest that is there says that all before it is."""
+    """Writes the manifest, the last file of an artifact, and syncs it to disk: if it exists, so do all files before it."""
     with (folder / MANIFEST).open("wb") as file:
         file.write(msgspec.json.format(msgspec.json.encode(manifest), indent=2))
         file.flush()

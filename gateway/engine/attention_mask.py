@@ -1,8 +1,8 @@
-"""Attention masks for tracing: transformers' own, finite for padding too.
+"""Attention masks for tracing: transformers' own, changed so that padding rows stay finite too.
 
-In a sliding window a row of padding may see nothing but padding. Torch gives such a row zeros, OpenVINO the softmax of nothing:
-NaN, which the next layer spreads to every token. So each token sees itself at least. No real token's row changes by that, as it
-sees itself anyway, and padding's rows are read by nobody.
+With sliding-window attention, a padding row may attend to nothing but padding. Torch gives such a row zeros. OpenVINO gives it the
+softmax of nothing: NaN, which the next layer spreads to every token. So each token attends at least to itself. Rows of real tokens
+do not change, as they attend to themselves anyway; rows of padding are never read.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ MaskFunction = Callable[..., torch.Tensor | None]
 
 @contextmanager
 def traceable_masks() -> Iterator[None]:
-    """While it lasts, every model of this process has such masks. For a process that does nothing else meanwhile."""
+    """Gives every model of this process these masks until the context ends. Only for a process that does nothing else meanwhile."""
     traceable = {"sdpa": seeing_itself(sdpa_mask), "eager": seeing_itself(eager_mask)}
     ALL_MASK_ATTENTION_FUNCTIONS.update(traceable)
     try:
@@ -28,7 +28,10 @@ def traceable_masks() -> Iterator[None]:
 
 
 def seeing_itself(mask_of: MaskFunction) -> MaskFunction:
-    """Like `mask_of`, whose masks have shape (batch, 1, queries, keys) and are true or 0 where a query sees a key."""
+    """Wraps `mask_of` so that each token attends to itself.
+
+    Masks have shape (batch, 1, queries, keys), and are true or 0 where a query attends to a key.
+    """
 
     def mask(*args: Any, **options: Any) -> torch.Tensor | None:
         made = mask_of(*args, **options | {"use_vmap": False})  # the tracer cannot follow vmap (Gemma 3 takes it for its windows)

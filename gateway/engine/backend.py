@@ -20,7 +20,7 @@ class SentenceTransformersBackend(Backend):
         return LocalEmbedder(settings, context)
 
     def check(self, settings: LocalSettings, context: BackendContext) -> None:
-        """Raises OperatorError where its files are nowhere and may not be fetched, or its runtime cannot do what is asked."""
+        """Raises OperatorError if files are missing and may not be downloaded, or the runtime cannot do what the row asks."""
         runtime.compiles(settings)
         runtime.check_files(settings, artifacts_of(context))
 
@@ -38,7 +38,7 @@ class SentenceTransformersBackend(Backend):
 
 
 def compiled(settings: LocalSettings, context: BackendContext, progress: CompileProgress) -> str:
-    """The artifact's folder, made if it was not there; or why there is none."""
+    """Compiles the model unless its artifact exists. Returns the artifact's folder, or the reason why there is none."""
     artifacts = artifacts_of(context)
     runtime.check_files(settings, artifacts)
     if not runtime.compiles(settings):
@@ -55,7 +55,7 @@ def compiled(settings: LocalSettings, context: BackendContext, progress: Compile
 
 
 def known(settings: LocalSettings, artifacts: ArtifactStore) -> Preview:
-    """From the compiled model, where there is one. Its state also says how a folder without modules.json is pooled."""
+    """A preview of the model, from its artifact if there is one. `state` also says how a folder without modules.json is pooled."""
     is_compiled = runtime.compiles(settings)
     manifest = runtime.known_artifact(settings, artifacts)
     pooling = runtime.default_pooling(settings)

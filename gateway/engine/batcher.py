@@ -1,8 +1,8 @@
-"""Which jobs run next, together. No timer: a device thread that is free takes the best batch there is at that moment.
+"""Dynamic batching without a timer: a free device thread takes the best batch that can be formed at that moment.
 
-The `scheduler` says whose turn it is, so that one key's flood leaves the others their share. A batch is filled with inputs near
-the first one's length, its own caller's before all others', as far as the budget of tokens and the ladder of shapes allow. What is
-taken is charged: what is cancelled before costs its caller nothing.
+The `scheduler` chooses the caller that leads the batch, so that one busy key leaves the others their share. The batch is filled
+with jobs of about the first one's length, the leader's own before other callers', as far as the token budget and the ladder of
+shapes allow. A caller is charged when a job is taken: a job cancelled before that costs nothing.
 """
 
 import threading
@@ -20,14 +20,14 @@ from gateway.metrics import ModelMetrics
 
 MIN_LENGTH_RATIO = 0.75  # a job shorter than this share of the batch's longest would be mostly padding
 MIN_FILL_RATIO = 0.85  # real over padded tokens of a whole batch
-MIN_REQUESTS_SEEN = 64  # for one batch: of a thousand that wait with one text each, this many hold enough of any length
-MAX_DEBT_BATCHES = 2  # that a caller may be ahead of the others, by what fills their batches
-RATE_WEIGHT = 0.2  # of the newest batch in the measured tokens a second
+MIN_REQUESTS_SEEN = 64  # for one batch: if a thousand requests of one text each wait, this many have enough texts of any length
+MAX_DEBT_BATCHES = 2  # of tokens that a caller may be ahead of the others, because its jobs filled their batches
+RATE_WEIGHT = 0.2  # of the newest batch in the moving average of tokens a second
 FIRST_RATE = 2000.0  # tokens a second, assumed until the first batch has run
 
 
 class Candidate:
-    """Of one request's jobs, which are sorted by length, neighbours [bottom, top) that go into a batch; none to begin with."""
+    """The jobs of one request that go into a batch: a slice [bottom, top) of its jobs sorted by length, empty at first."""
 
     def __init__(self, work: Work, longest: int) -> None:
         self.work = work
@@ -35,12 +35,12 @@ class Candidate:
 
     @property
     def next_tokens(self) -> int:
-        """How long the next one is; 0 where there is none."""
+        """The length of the next job, the longest below the slice; 0 if there is none."""
         return self.work.pending[self.bottom - 1].num_tokens if self.bottom else 0
 
 
 def is_near(num_tokens: int, longest: int, real_tokens: int, num_jobs: int) -> bool:
-    """Whether a shorter job keeps the padding of a batch small that holds `real_tokens` without it, and `num_jobs` with it."""
+    """Whether a shorter job keeps the padding small, in a batch of `real_tokens` without it and of `num_jobs` jobs with it."""
     return num_tokens >= MIN_LENGTH_RATIO * longest and real_tokens + num_tokens >= MIN_FILL_RATIO * longest * num_jobs
 
 
@@ -70,10 +70,13 @@ class Batcher:
         return self.num_tokens / (self.tokens_per_second * self.num_devices)
 
     def submit(self, work: Work) -> None:
-        """Raises Overloaded when the queue is full, or what `close` was given. An empty queue takes any request."""
+        """Queues a request's jobs. An empty queue takes a request of any size.
+
+        Raises Overloaded if the queue is full, and after `close` the error that `close` was given.
+        """
         with self.changed:
             if self.closed_by is not None:
-                raise self.closed_by.with_traceback(None)  # of each raise it would keep the frames, and their texts
+                raise self.closed_by.with_traceback(None)  # else one error would keep the frames of every raise, and their texts
             if self.num_tokens and self.num_tokens + work.num_tokens > self.max_queue_tokens:
                 raise Overloaded(retry_after_seconds=self.backlog_seconds)
             caller = self.caller_of(work)
@@ -94,7 +97,7 @@ class Batcher:
         return caller
 
     def forget(self, work: Work) -> None:
-        """Takes back what has not begun; its client left, or its request failed."""
+        """Cancels a request's jobs that have not begun, because its client left or the request failed."""
         with self.changed:
             if work in self.works:
                 self.num_tokens -= work.num_tokens
@@ -104,7 +107,7 @@ class Batcher:
                 self.update_metrics()
 
     def next_batch(self) -> list[Job]:
-        """Waits for work. An empty list means that the batcher was closed."""
+        """Blocks until there is work. Returns an empty list once the batcher is closed."""
         with self.changed:
             while not self.works:
                 if self.closed_by is not None:
@@ -118,7 +121,7 @@ class Batcher:
             return batch
 
     def rest(self) -> None:
-        """Waits for work. Once no device has any, nobody is ahead of anybody."""
+        """Waits for work. Once all devices are idle, the scheduler forgets every caller's debt."""
         self.num_resting += 1
         if self.num_resting >= self.num_devices:
             self.scheduler.rest()
@@ -128,13 +131,13 @@ class Batcher:
             self.num_resting -= 1
 
     def record_speed(self, num_tokens: int, seconds: float) -> None:
-        """A batch of so many tokens took so long: the figure behind every Retry-After."""
+        """Updates the moving average of tokens a second from one batch. Every Retry-After is computed from it."""
         rate = num_tokens / max(seconds, 1e-6)
         is_first = self.tokens_per_second == FIRST_RATE
         self.tokens_per_second = rate if is_first else self.tokens_per_second + RATE_WEIGHT * (rate - self.tokens_per_second)
 
     def close(self, error: GatewayError) -> None:
-        """Fails what waits, and whatever is submitted from now on, with `error`; wakes the device threads."""
+        """Fails all waiting requests, and those submitted from now on, with `error`; wakes the device threads."""
         with self.changed:
             self.closed_by = error
             for work in list(self.works):
@@ -151,8 +154,8 @@ class Batcher:
         runs = [Candidate(work, longest) for work in islice(works, max(max_jobs, MIN_REQUESTS_SEEN))]
         num_jobs = real_tokens = 0
         own, others = runs[: len(own_works)], runs[len(own_works) :]
-        # What needs no more padding first, then what is near in length; but of the caller whose turn it is before any other's: who
-        # sends much has something of every length, and would take the seats of who sends little.
+        # First jobs that need no more padding, then jobs of nearly that length; but all the leader's own before any other caller's.
+        # A caller that sends much has jobs of every length, and would otherwise crowd out a leader that sends little.
         for group, is_same in ((own, True), (own, False), (others, True), (others, False)):
             for run in group:
                 while num_jobs < max_jobs and (num_tokens := run.next_tokens):

@@ -1,8 +1,8 @@
-"""Loading a model through sentence-transformers, and refusing what it loads with a warning or in silence.
+"""Strict loading through sentence-transformers: refuses defects that it passes over with a warning or in silence.
 
-transformers fills tensors that a checkpoint lacks with random numbers and passes over those it has no place for. A reference with
-random layers is no reference, so both are refused here by name, as are numbers that are none, tokens that have no row in the
-table of embeddings, and inputs that the gateway would not feed as sentence-transformers does.
+transformers fills tensors that a checkpoint lacks with random numbers, and ignores those the network has no place for. A reference
+with random layers is no reference, so both are refused here by name. So are weights of NaN or infinity, tokens without a row in the
+embedding table, and models that sentence-transformers feeds with other inputs than the gateway does.
 """
 
 import re
@@ -26,30 +26,30 @@ from gateway.engine.kind import OTHER_KIND
 from gateway.engine.tokenizer import Tokenizer
 from gateway.errors import OperatorError
 
-# The heads of the tasks a network was trained with. An embedder reads its last hidden state, which none of them makes.
+# The heads of the tasks a network was trained with. An embedder reads its last hidden state, which no head computes.
 HEADS = (
     "cls", "lm_head", "mlm_head", "embed_out", "classifier", "pre_classifier", "classification_head", "score", "qa_outputs",
     "predictions", "sop_classifier", "discriminator_predictions", "generator_predictions", "generator_lm_head",
     "lm_predictions", "mask_predictions", "vocab_transform", "vocab_layer_norm", "vocab_projector", "logits_proj", "seq_summary",
     r"head\.(dense|norm)", r"decoder\.(weight|bias)$",
 )  # fmt: skip
-# Made from the last hidden state for a head. A model that pools through it reads `pooler_output`, and then it is needed.
+# A layer between the last hidden state and a head. It is needed only by a model that pools through it, which reads `pooler_output`.
 POOLER = "pooler"
-# Numbers that a network counts by itself; older releases saved them.
+# Buffers that a network computes by itself; older releases saved them.
 BUFFERS = (r"(.*\.)?position_ids$", r"(.*\.)?inv_freq$", r"(.*\.)?(attn\.)?masked_bias$", r"(.*\.)?attn\.bias$")
-# Embeddings of positions that are a table with an end, by the names transformers' networks give them.
+# Position embeddings that are a table of limited length, by the names that transformers' networks give them.
 POSITION_TABLES = ("position_embeddings", "embed_positions", "wpe")
 MAX_NAMED = 4
 PROBES = ("a", "Hello, world", "The capital of France is Paris. " * 3, "Größe 你好 مرحبا 🙂")
 FED = {"input_ids", "attention_mask", "token_type_ids", "modality", "prompt_length"}
-patched = threading.Lock()  # one load at a time may watch transformers
+patched = threading.Lock()  # one load at a time may patch transformers
 
 
 def read(folder: Path, device: torch.device, dtype: torch.dtype) -> SentenceTransformer:
-    """The model in `folder`, whole, in `dtype` from the first byte.
+    """Loads the whole model in `folder`, in `dtype` from the start.
 
-    Casting it later would round what is to stay in float32: rotary frequencies, and T5's last matrices. Raises OperatorError, also
-    for one that transformers loads with a warning alone.
+    Casting it later would round tensors that must stay in float32: rotary frequencies, and T5's last matrices. Raises OperatorError
+    if it cannot be loaded, or only with a warning of transformers.
     """
     try:
         return load_checked(folder, device, dtype)
@@ -68,18 +68,19 @@ def load_checked(folder: Path, device: torch.device, dtype: torch.dtype) -> Sent
         refuse_incomplete(folder, report, pooler)
     refuse_not_finite(folder, model)
     refuse_other_input(folder, model)
-    return model.float() if dtype == torch.float32 else model  # modules that know nothing of `dtype` too
+    return model.float() if dtype == torch.float32 else model  # also casts modules that ignore `dtype`
 
 
 @contextmanager
 def loading_reports() -> Iterator[list[dict[str, Any]]]:
-    """What transformers tells of each network loaded meanwhile: its `output_loading_info`, which sentence-transformers drops."""
+    """Collects transformers' `output_loading_info` for each network loaded inside, which sentence-transformers drops."""
     reports: list[dict[str, Any]] = []
     owner: Any = PreTrainedModel
     original = vars(owner)["from_pretrained"]
 
     def from_pretrained(cls: type[PreTrainedModel], *arguments: Any, **options: Any) -> Any:
-        told = {"output_loading_info": True, "ignore_mismatched_sizes": True}  # then shapes are in the report: an error names none
+        # Sizes that do not match are then in the report; the error of transformers would not name them.
+        told = {"output_loading_info": True, "ignore_mismatched_sizes": True}
         model, report = original.__get__(None, cls)(*arguments, **{**options, **told})
         reports.append(report)
         return (model, report) if options.get("output_loading_info") else model
@@ -93,13 +94,13 @@ def loading_reports() -> Iterator[list[dict[str, Any]]]:
 
 
 def ignores_pooler(module: torch.nn.Module) -> bool:
-    """Whether a module reads the last hidden state, for which a pooler does not matter."""
+    """Whether a module reads the last hidden state, and so needs no pooler."""
     modalities = getattr(module, "modality_config", {})
     return all(params["method_output_name"] == "last_hidden_state" for params in modalities.values())
 
 
 def refuse_incomplete(folder: Path, report: dict[str, Any], pooler: list[str]) -> None:
-    """Raises OperatorError that names the encoder's tensors that are missing, left over or of another shape."""
+    """Raises OperatorError if tensors of the encoder are missing, left over or of another shape; its message names them."""
     needless = re.compile(rf"^({'|'.join([*HEADS, *pooler])})(\.|$)|^({'|'.join(BUFFERS)})")
     shapes = [f"{name} {tuple(there)} instead of {tuple(wanted)}" for name, there, wanted in report["mismatched_keys"]]
     found = {
@@ -132,7 +133,7 @@ def refuse_not_finite(folder: Path, model: SentenceTransformer) -> None:
 
 
 def refuse_other_input(folder: Path, model: SentenceTransformer) -> None:
-    """Raises OperatorError where sentence-transformers feeds the network with something else than the gateway does."""
+    """Raises OperatorError if sentence-transformers feeds the network with other inputs than the gateway does."""
     for module in model.modules():  # a Router's among them
         if isinstance(module, Transformer):
             refuse_other_modality(folder, module)
@@ -144,7 +145,7 @@ def refuse_other_input(folder: Path, model: SentenceTransformer) -> None:
 
 
 def refuse_other_modality(folder: Path, transformer: Transformer) -> None:
-    """A chat template is filled in by sentence-transformers alone, and images are read by processors."""
+    """Raises OperatorError for chat templates, which only sentence-transformers fills in, and for images, which processors read."""
     modalities = transformer.modality_config
     if set(modalities) != {"text"} or modalities["text"]["method"] != "forward":
         raise unsupported_error(
@@ -153,7 +154,7 @@ def refuse_other_modality(folder: Path, transformer: Transformer) -> None:
 
 
 def refuse_beyond_tables(folder: Path, transformer: Transformer) -> None:
-    """A token or a position without a row in its table is an error in torch, and silently something else when compiled."""
+    """Raises OperatorError for tokens or positions without a row in their table: torch fails there, OpenVINO is silently wrong."""
     network: Any = transformer.model
     rows = int(network.get_input_embeddings().weight.shape[0])
     last = max(transformer.tokenizer.get_vocab().values(), default=0) if transformer.tokenizer is not None else 0
@@ -170,13 +171,13 @@ def refuse_beyond_tables(folder: Path, transformer: Transformer) -> None:
 
 
 def refuse_other_tokens(folder: Path, model: SentenceTransformer) -> None:
-    """Compares what sentence-transformers feeds for a few texts with what the gateway does."""
+    """Tokenises a few texts both ways. Raises OperatorError if sentence-transformers feeds other tokens than the gateway does."""
     tokenizer = Tokenizer(model.tokenizer.backend_tokenizer.to_str())
     room = int(model.max_seq_length or model.tokenizer.model_max_length) - tokenizer.num_special
     if room < 1:
         raise unsupported_error(folder, f"it reads {room + tokenizer.num_special} tokens, special ones among them")
     if tokenizer.fast.get_vocab() != model.tokenizer.backend_tokenizer.get_vocab():
-        raise unsupported_error(folder, "two tokens of its vocabulary have one number")  # and one is lost when it is written
+        raise unsupported_error(folder, "two tokens of its vocabulary have one number")  # one would be lost when it is saved
     for probe in (*PROBES, *ALL_KINDS):
         features = model.preprocess([probe])
         strange = set(features) - FED
@@ -195,9 +196,10 @@ def refuse_other_tokens(folder: Path, model: SentenceTransformer) -> None:
 
 
 def refuse_other_vectors(folder: Path, model: SentenceTransformer, embed: Callable[[list[Window]], NDArray[np.float32]]) -> None:
-    """Raises OperatorError where `encode` itself gives other vectors than `embed`, or none: it knows what no file says here.
+    """Compares `embed` with the model's own `encode`, whose code may do what no file here says.
 
-    A Router's vectors are those of a task, and compared where its routes are.
+    Skips a model that begins with a Router, as its vectors depend on the task. Raises OperatorError if `encode` fails or gives
+    other vectors.
     """
     if not isinstance(model[0], Transformer):
         return

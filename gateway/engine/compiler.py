@@ -1,9 +1,9 @@
-"""Makes an artifact: the whole sentence-transformers pipeline traced into OpenVINO once, measured, and written.
+"""The compiler: traces a whole sentence-transformers pipeline into OpenVINO, measures its vectors, and writes an artifact.
 
-Where OpenVINO does not give the model's vectors in any precision, the artifact says so, and that torch does.
+If OpenVINO gives the model's vectors in no precision, the artifact records that torch must serve it.
 
-Runs as `python -m gateway.engine.compiler`, in a process of its own, so that the gateway never holds torch's 500 MB:
-`compile_model` starts it, and passes on what it says of its progress.
+It runs as `python -m gateway.engine.compiler`, in a process of its own, so that the gateway never needs torch's 500 MB.
+`compile_model` starts that process and passes on its progress.
 """
 
 import signal
@@ -31,18 +31,18 @@ STEPS = ("loading", "converting", "measuring", "writing")
 COMMAND = (sys.executable, "-m", "gateway.engine.compiler")
 TIMEOUT_SECONDS = 1800.0
 
-NO_MEMORY = ("Failed to allocate", "bad_alloc", "can't allocate memory")  # in what OpenVINO and torch raise
-INTERRUPTED = (-signal.SIGINT, -signal.SIGTERM)  # exit codes: a Ctrl-C reaches the child too
+NO_MEMORY = ("Failed to allocate", "bad_alloc", "can't allocate memory")  # in the text of OpenVINO's and torch's errors
+INTERRUPTED = (-signal.SIGINT, -signal.SIGTERM)  # exit codes: Ctrl-C reaches the child too
 
 Progress = Callable[[str], None]
 
 
 class Interrupted(OperatorError):
-    """The gateway was told to stop while it compiled."""
+    """The gateway was stopped while it compiled."""
 
 
 class CompileProcess:
-    """The process that compiles, for whoever must end it early; ended before it began, it does not begin."""
+    """The child process that compiles. `stop` may come from another thread; after it, `start` starts nothing."""
 
     def __init__(self) -> None:
         self.process: subprocess.Popen[str] | None = None
@@ -50,7 +50,7 @@ class CompileProcess:
         self.lock = threading.Lock()
 
     def start(self, command: Sequence[str]) -> "subprocess.Popen[str]":
-        """Raises Interrupted."""
+        """Starts the child. Raises Interrupted if `stop` was called before."""
         with self.lock:
             if self.is_stopped:
                 raise Interrupted("compiling the model was interrupted")
@@ -60,7 +60,7 @@ class CompileProcess:
             return self.process
 
     def stop(self) -> None:
-        """May be called twice, or when all is over."""
+        """Terminates the child; idempotent, and harmless once the child has ended."""
         with self.lock:
             self.is_stopped = True
             if self.process is not None:
@@ -68,7 +68,7 @@ class CompileProcess:
 
 
 class CompileJob(Struct, frozen=True):
-    """What to compile, and where to."""
+    """What to compile, and the folder of artifacts to write it to."""
 
     folder: str
     source: str
@@ -77,7 +77,7 @@ class CompileJob(Struct, frozen=True):
 
 
 class CompileReport(Struct, frozen=True):
-    """A line the child prints: a step begun, or what went wrong."""
+    """A line that the child prints: a step that begins, or an error."""
 
     step: str = ""
     error: str = ""
@@ -95,7 +95,10 @@ def compile_model(  # noqa: PLR0913 - the last two are for tests
     command: Sequence[str] = COMMAND,
     timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> None:
-    """Blocks until the artifact is in its place. Raises OperatorError with the reason where it cannot be made, or not in time."""
+    """Compiles in a child process, and blocks until the artifact is written.
+
+    Raises OperatorError if it cannot be made, or not within `timeout_seconds`, and Interrupted if the gateway stops.
+    """
     job = msgspec.json.encode(CompileJob(str(folder), source, precision, str(artifacts.folder))).decode()
     error = CompileReport()
     is_over, is_late = threading.Event(), threading.Event()
@@ -104,7 +107,7 @@ def compile_model(  # noqa: PLR0913 - the last two are for tests
         def give_up_late() -> None:
             if not is_over.wait(timeout_seconds):
                 is_late.set()
-                process.kill()  # which closes what is read below
+                process.kill()  # which closes the pipe that is read below
 
         try:
             BackgroundThread("compile-deadline", give_up_late, may_end=True).start()
@@ -128,7 +131,7 @@ def compile_model(  # noqa: PLR0913 - the last two are for tests
 
 
 def parse_report(line: str) -> CompileReport:
-    """Libraries print to standard output too; what is no report is passed over."""
+    """Returns an empty report if the line is none: libraries print to standard output too."""
     try:
         return msgspec.json.decode(line, type=CompileReport)
     except msgspec.MsgspecError:
@@ -141,11 +144,11 @@ def print_report(report: CompileReport) -> None:
 
 
 def run(job: CompileJob) -> None:
-    """The child's whole work: what reaches the bar first, of the precision asked for, float32, and torch.
+    """The child's whole work. Tries the requested precision, then float32, then torch, and keeps the first that is faithful.
 
-    Raises OperatorError where the model cannot be loaded, and Unfaithful where not even torch gives vectors to rely on.
+    Raises OperatorError if the model cannot be loaded, and Unfaithful if torch's own vectors are unreliable too.
     """
-    from gateway.engine.tokenizer import Tokenizer  # noqa: PLC0415 - in the child alone, as what follows
+    from gateway.engine.tokenizer import Tokenizer  # noqa: PLC0415 - only the child imports it, as those below
     from gateway.engine.torch_encoder import TorchEncoder  # noqa: PLC0415
 
     folder, artifacts = Path(job.folder), ArtifactStore(Path(job.artifacts))
@@ -174,7 +177,7 @@ def run(job: CompileJob) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """What every attempt is measured by, and why those before it were given up."""
+    """The reference that every attempt is measured against, and why earlier attempts were given up."""
 
     expected: Expected
     proof: Proof
@@ -182,19 +185,19 @@ class Measure:
 
 
 def convert(reference: Any) -> tuple[object, str]:
-    """The network as OpenVINO has it; None and the reason where it cannot convert that."""
+    """Returns the network converted to OpenVINO and ""; or None and the reason if OpenVINO cannot convert it."""
     from gateway.engine.openvino_import import openvino  # noqa: PLC0415
 
     try:
         return reference.trace(openvino), ""
-    except OperatorError as error:  # its text is written for operators already
+    except OperatorError as error:  # its message is already written for operators
         return None, str(error)
     except FAILURES as error:
         return None, f"OpenVINO cannot convert it ({type(error).__name__}: {first_line(error)})"
 
 
 def first_line(error: Exception) -> str:
-    """Raises OperatorError where want of memory is all that is said: another time there may be more."""
+    """The error's first line. Raises OperatorError if the error is a lack of memory, as a later attempt may succeed."""
     if any(sign in str(error) for sign in NO_MEMORY):
         raise OperatorError("this machine has too little memory at the moment to compile the model")
     return (str(error).splitlines() or [""])[0]
@@ -203,14 +206,14 @@ def first_line(error: Exception) -> str:
 def write_artifact(  # noqa: PLR0913, PLR0917
     network: object, reference: Any, target: Target, making: Path, precision: str, measure: Measure
 ) -> Manifest | None:
-    """Writes all but the manifest, in `precision`. None where it is not faithful, which `measure` then knows."""
+    """Writes all files but the manifest, in `precision`. Returns None if it is not faithful, and adds the reason to `measure`."""
     from gateway.engine import openvino_encoder  # noqa: PLC0415
     from gateway.engine.openvino_import import openvino  # noqa: PLC0415
 
-    # Weights in float16 are right for bfloat16 (the same worst cosine, half the disk) and wrong for float32 (3e-4 off).
+    # float16 weights on disk suit bfloat16 (same worst cosine, half the size), but not float32 (the cosine is 3e-4 off).
     try:
         openvino.save_model(network, making / NETWORK, compress_to_fp16=precision != "float32")
-    except RuntimeError:  # "iostream error" is all it says of a full disk
+    except RuntimeError:  # of a full disk it says no more than "iostream error"
         raise OperatorError(f"the compiled model cannot be written to {making.parent}: is the disk full?") from None
     (making / TOKENIZER).write_text(reference.info.tokenizer_json, encoding="utf-8")
     files = {name: sha256_of(making / name) for name in artifact.CONTENT}
@@ -230,7 +233,7 @@ def write_artifact(  # noqa: PLR0913, PLR0917
 
 
 def without_network(folder: Path, reference: Any, target: Target, making: Path, measure: Measure) -> Manifest:
-    """What is kept of a model that OpenVINO cannot serve faithfully, and torch can. Raises Unfaithful where it cannot either."""
+    """The manifest of a model that only torch serves faithfully. Raises Unfaithful if torch does not either."""
     fidelity, reason = judge([reference], measure.expected)
     if reason:
         raise Unfaithful(folder, [*measure.given_up, reason])

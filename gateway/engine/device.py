@@ -1,4 +1,4 @@
-"""The thread that runs batches on one device, and its replacement when it dies."""
+"""A device thread: runs batches on one device, and is restarted if it dies."""
 
 import time
 from collections import deque
@@ -19,20 +19,20 @@ from gateway.metrics import ModelMetrics
 
 MAX_RESTARTS = 3
 RESTART_WINDOW_SECONDS = 60.0
-PROBE = [Window([0] * 8)]  # of a shape that warming up has run
+PROBE = [Window([0] * 8)]  # of a shape that the warm-up has run
 
 log = get_logger()
 
 
 class DeviceBroken(Exception):
-    """The device no longer runs what it ran when it was loaded. After an illegal access CUDA fails whatever follows."""
+    """The device no longer runs an input that it ran when it was loaded. After an illegal access CUDA fails every later call."""
 
 
 class Device:
-    """One device thread. If it dies, what it held fails with 503 and another takes its place.
+    """One device thread. If it dies, the requests of its batch fail with 503, and a new thread replaces it.
 
-    Three times a minute at most, and three times without a batch between that ran. Where a batch gives not one vector, `proof`, a
-    text whose vector is known, tells whether its texts are to blame or the device.
+    It is replaced at most three times a minute, and at most three times without a successful batch in between. If a batch gives no
+    valid vector at all, `proof` (a text whose vector is known) shows whether the texts or the device are to blame.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Device:
             self.current_batch = []
 
     def on_thread_death(self) -> None:
-        """Called by the dying thread: nobody waits for what it held, and another thread goes on."""
+        """Called by the dying thread. Fails the requests of its batch, and starts a new thread unless it died too often."""
         reason = self.thread.death
         for work in {job.work for job in self.current_batch}:
             self.batcher.forget(work)
@@ -89,18 +89,17 @@ class Device:
         self.thread = self.new_thread()
         try:
             self.thread.start()
-        except RuntimeError as error:  # no thread is to be had: a limit of processes, or no memory
+        except RuntimeError as error:  # the system has no thread left: a limit of processes, or no memory
             self.failed = True
             self.on_failed()
-            log.error("device_failed", model=self.metrics.name, reason=str(error))  # noqa: TRY400 - the words are all it tells
+            log.error("device_failed", model=self.metrics.name, reason=str(error))  # noqa: TRY400 - a traceback would add nothing
             return
         log.error("device_died", model=self.metrics.name, reason=reason)
 
     def run(self, batch: list[Job]) -> None:
-        """Embeds a batch, or what of it can be embedded.
+        """Embeds a batch; bisects one that fails, until each part runs or is a single input. Only that input's request fails.
 
-        One that fails is halved until what is left runs, or is one input alone: that one's request fails, and no other. Want of
-        memory makes all later batches smaller besides.
+        Running out of memory also makes all later batches smaller.
         """
         shapes = self.encoder.info.shapes
         padded_tokens = len(batch) * shapes.length(max(job.num_tokens for job in batch))
@@ -111,7 +110,7 @@ class Device:
         except (OutOfMemory, MemoryError):
             self.batcher.budget.shrink(padded_tokens)
             self.halve(batch, TooLarge(batch[0].position))
-        except Exception as error:  # noqa: BLE001 - whatever a network raises, it costs no other request its answer
+        except Exception as error:  # noqa: BLE001 - whatever a network raises must not fail the other requests
             self.halve(batch, error)
         else:
             real_tokens = sum(job.num_tokens for job in batch)
@@ -121,9 +120,9 @@ class Device:
             self.deliver(batch, rows)
 
     def halve(self, batch: list[Job], error: Exception) -> None:
-        """Runs the halves of a batch that failed. Of one input alone, the request fails with `error`.
+        """Runs the halves of a failed batch. If the batch is a single input, its request fails with `error`.
 
-        Raises DeviceBroken where the input is not to blame.
+        Raises DeviceBroken if the device is to blame and not the input.
         """
         if len(batch) == 1:
             if not isinstance(error, TooLarge):
@@ -135,7 +134,7 @@ class Device:
         self.run(batch[middle:])
 
     def check_alive(self) -> None:
-        """Runs what is known to run, and to give a known vector. Raises DeviceBroken."""
+        """Embeds the proof, or a probe if there is none. Raises DeviceBroken if that fails or gives another vector."""
         try:
             rows = self.encoder.embed([self.proof.window] if self.proof else PROBE)
         except (OutOfMemory, MemoryError):
@@ -146,7 +145,7 @@ class Device:
             raise DeviceBroken
 
     def deliver(self, batch: list[Job], rows: NDArray[np.float32]) -> None:
-        """A batch without one vector is suspicious. Raises DeviceBroken."""
+        """Delivers each row to its request. If no row is a valid vector, checks the device; raises DeviceBroken if it fails."""
         has_vector = is_vector(rows)
         if has_vector.any():
             self.num_deaths_in_a_row = 0
