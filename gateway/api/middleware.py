@@ -30,6 +30,7 @@ EMBEDDINGS = ("/v1/embeddings", "POST")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 REFUSALS = frozenset({RateLimited.status, Unavailable.status})
 MILLISECONDS = 1000
+KEEP_ALIVE_SHARE = 0.9  # of the real time, in whole seconds
 DOCS = ("/docs", "/redoc")  # the same for everybody, and worth keeping
 
 log = get_logger()
@@ -61,6 +62,7 @@ class Edge:
         self.is_leaving = is_leaving
         self.is_draining = is_draining
         self.methods = methods
+        self.keep_alive = keep_alive_headers(settings.keep_alive_seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == ScopeType.HTTP:
@@ -93,6 +95,7 @@ class Edge:
                 headers = self.with_methods(message["headers"], scope)
                 has = {name for name, _ in headers}
                 own = [each for each in self.own_headers(record, scope["path"]) if each[0] not in has]
+                own += [] if b"connection" in has or self.is_leaving() or ends(scope) else self.keep_alive
                 message["headers"] = [*headers, *own, *self.cors.response_headers(sent)]
             elif message["type"] == "http.response.body" and record.method == "HEAD":
                 message["body"] = b""
@@ -185,6 +188,19 @@ class Edge:
         key.requests.inc()
         if record.status in REFUSALS or record.outcome == RequestExceedsLimit.code:
             key.refusals_of(record.outcome).inc()
+
+
+def keep_alive_headers(seconds: float) -> Headers:
+    """For how long a connection may be used again: less than it is kept, so that a client's pool is the first to close it."""
+    told = int(KEEP_ALIVE_SHARE * seconds)
+    return [(b"keep-alive", b"timeout=%d" % told)] if told else []
+
+
+def ends(scope: HTTPScope) -> bool:
+    """Whether the client, or want of room, ends the connection after this reply."""
+    if scope["http_version"] != "1.1" or scope["state"].get("no_place"):
+        return True
+    return any(name == b"connection" and b"close" in value.lower() for name, value in scope["headers"])
 
 
 async def respond(send: Send, status: int, headers: Headers, body: bytes = b"") -> None:

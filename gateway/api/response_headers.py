@@ -56,6 +56,7 @@ ALWAYS = (
     plain("cache-control", "no-store; no-cache for the page's files; none for those of the docs, which may be kept."),
     plain("x-content-type-options", "nosniff", is_sure=True),
     plain("connection", "close, where this was the connection's last reply."),
+    plain("keep-alive", "timeout: for how many seconds the connection may be used again."),
     plain("access-control-allow-origin", "Where `server.cors_origins` lets this origin's pages read the reply."),
     plain("access-control-expose-headers", "Which headers they may read."),
     plain("vary", "origin, where replies differ by it."),

@@ -26,7 +26,7 @@ class Expectation:
 
         async def send_and_end(message: Message) -> None:
             if message["type"] == "http.response.start" and not self.is_continued:
-                others = [header for header in message["headers"] if header[0] != b"connection"]
+                others = [header for header in message["headers"] if header[0] not in {b"connection", b"keep-alive"}]
                 message = {**message, "headers": [*others, (b"connection", b"close")]}
             await send(message)
 

@@ -119,3 +119,25 @@ def test_head_is_answered_without_a_body_and_its_connection_goes_on(address, cap
 def test_afterwards_the_server_still_serves(address):
     reply = httpx.post(f"http://{address[0]}:{address[1]}/v1/embeddings", content=GOOD)
     assert reply.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("line", "version", "expected"),
+    [
+        ("x: y", "1.1", (None, b"keep-alive: timeout=67")),
+        ("connection: close", "1.1", (b"connection: close", None)),
+        ("connection: Close, TE", "1.1", (b"connection: close", None)),
+        ("x: y", "1.0", (b"connection: close", None)),
+    ],
+)
+def test_a_client_is_told_less_than_the_connection_is_kept(address, line, version, expected):
+    for path in ("/livez", "/v1/nothing"):
+        head = f"GET {path} HTTP/{version}\r\nhost: g\r\n{line}\r\n\r\n"
+        with socket.create_connection(address, timeout=30) as client:
+            client.sendall(head.encode())
+            received = client.recv(65536)
+        lines = received.partition(b"\r\n\r\n")[0].split(b"\r\n")
+        told = {
+            name: next((each for each in lines if each.startswith(name + b":")), None) for name in (b"connection", b"keep-alive")
+        }
+        assert (told[b"connection"], told[b"keep-alive"]) == expected
