@@ -151,6 +151,7 @@ def of_answer(answer: UpstreamResponse, inputs: Inputs, upstream: UpstreamInfo) 
     return lasting(answer.status, told, upstream)
 
 
+NOT_THERE = {501, 505}  # it was not made, or not started, for this: llama.cpp without --embeddings
 PASSING = {408, 409, 423, 424, 425}  # a timeout, a conflict, a lock; 424 is TEI's word for a failure of its backend
 LASTING = {
     401: ("refused", "refused our key"),
@@ -226,6 +227,6 @@ def faulty(answer: UpstreamResponse, told: ErrorReply, upstream: UpstreamInfo) -
         reason = f"is not available{shown(told.code)}"
         error: GatewayError = UpstreamUnavailable(upstream.name, reason, retry_after_seconds=wait_seconds or 1)
     else:
-        error = UpstreamError(upstream.name, f"failed with the status {status}{shown(told.code)}", may_help=True)
+        error = UpstreamError(upstream.name, f"failed with the status {status}{shown(told.code)}", may_help=status not in NOT_THERE)
     outcome = f"status_{status}" if status in {500, 502, 503, 504} else "unexpected" if status in PASSING else "status_5xx"
     return Failure(outcome, error, is_fault=True, may_retry=may_retry, wait_seconds=wait_seconds or 0.0, code=told.code)

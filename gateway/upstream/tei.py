@@ -13,6 +13,7 @@ from gateway.upstream.settings import RULES
 from gateway.upstream.validation import InvalidResponse, ParsedResponse, parse
 
 TOKENS_HEADER = "x-compute-tokens"
+EMBEDDER = "embedding"  # of ModelType in router/src/lib.rs; the others are a reranker and a classifier
 
 
 class Info(msgspec.Struct):
@@ -21,6 +22,7 @@ class Info(msgspec.Struct):
     model_id: str = ""
     model_sha: str | None = None
     model_dtype: str = ""
+    model_type: Any = None
 
 
 Vectors = list[list[float | None] | None]
@@ -45,6 +47,8 @@ def read_info(content: bytes, model: str = "") -> UpstreamLimits:  # noqa: ARG00
         info = msgspec.json.decode(content, type=Info)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise InvalidResponse("its /info is not what this protocol says") from None
+    if isinstance(info.model_type, dict) and EMBEDDER not in info.model_type:
+        raise InvalidResponse("by its /info the model there is no embedder")
     identity = "\0".join((info.model_id, info.model_sha or "", info.model_dtype))
     return UpstreamLimits(
         positive(info.max_client_batch_size), positive(info.max_input_length), identity if identity.strip("\0") else ""
