@@ -1,4 +1,4 @@
-"""A model on this machine, as an Embedder: tokenise, cut into windows, queue, join."""
+"""A model on this machine as an Embedder: tokenises texts, cuts them into windows, queues these, and joins their vectors."""
 
 import asyncio
 import math
@@ -33,16 +33,16 @@ from gateway.errors import GatewayError, ModelUnavailable, OperatorError, Overlo
 from gateway.log import get_logger
 from gateway.tracing import stage
 
-TOKENIZER_THREADS = 4  # so that a short query's tokenising does not wait behind three bulks'
+TOKENIZER_THREADS = 4  # so that a short query is not tokenised behind three bulk requests
 PROOF_SECONDS = 120.0  # for one short text through a model that has just been warmed up
-JOIN_SECONDS = 2.0  # a batch takes less; a device that hangs must not keep a forced end waiting
+JOIN_SECONDS = 2.0  # a batch takes less; a device that hangs must not delay a forced shutdown
 WARMUP_LENGTHS = (8, 16, 24, 32, 40, 48, 64, 96, 128, 256)
 
 log = get_logger()
 
 
 class LocalEmbedder:
-    """An Embedder over the encoders of one model, a device thread each, all fed by one batcher."""
+    """An Embedder over the encoders of one model. Each has a device thread, and one batcher feeds them all."""
 
     def __init__(self, settings: LocalSettings, context: BackendContext) -> None:
         self.settings = settings
@@ -72,7 +72,7 @@ class LocalEmbedder:
         self.state = Health("ready")
 
     async def prove(self, proof: Proof) -> None:
-        """Sends a text whose vector is known along the whole road. Raises OperatorError where another comes out, or none."""
+        """Self-test: embeds a text whose vector is known, as a request would. Raises OperatorError for another vector, or none."""
         window = proof_window(self.info.network, self.tokenizer)
         inputs = Inputs([PROOF_TEXT], is_array=False, caller="", deadline=math.inf, normalize=False)
         prepared = Prepared(inputs, [len(window)], [False], "end", work=Windows([window], [1], [1]))
@@ -97,13 +97,13 @@ class LocalEmbedder:
         pooling = runtime.default_pooling(self.settings)
         if pooling:
             log.warning("no_modules_json", model=self.name, hint=f"its folder has none: {pooling}, as sentence-transformers does")
-        if self.is_closed:  # while this thread, which cannot be stopped, was loading
+        if self.is_closed:  # it was closed while this thread, which cannot be stopped, was loading
             self.stop()
 
     def start_devices(self, loaded: LoadedModel) -> None:
-        """Warms the encoders up, and starts a device thread for each of them."""
+        """Warms up the encoders, and starts a device thread for each."""
         self.tokenizer = Tokenizer(loaded.encoders[0].info.tokenizer_json)
-        for encoder in loaded.encoders:  # as text it is no longer needed: for a vocabulary of 250,000 words it is 39 MB
+        for encoder in loaded.encoders:  # frees the text, 39 MB for a vocabulary of 250,000 words; it is no longer needed
             encoder.info = replace(encoder.info, tokenizer_json="")
         self.info = loaded.encoders[0].info
         self.prompts: dict[str, str] = self.info.network.prompts | dict(self.settings.prompts)
@@ -135,7 +135,7 @@ class LocalEmbedder:
         loaded.afterwards()
 
     def on_device_failed(self) -> None:
-        """The others go on; without any, nobody is left to wait for."""
+        """Closes the batcher once all devices have failed; until then the others go on."""
         if all(device.failed for device in self.devices):
             self.batcher.close(ModelUnavailable("Its device fails."))
 
@@ -163,7 +163,7 @@ class LocalEmbedder:
         )
 
     def from_fingerprint(self, fingerprint: str) -> "LocalEmbedder | None":
-        """This row's settings over another compiled model on the shelf, one with that fingerprint; None where there is none."""
+        """This row's settings over another stored artifact, one with that fingerprint. Returns None if there is none."""
         for place, manifest in self.artifacts.all():
             settings = msgspec.structs.replace(self.settings, source=manifest.source)
             if (
@@ -189,7 +189,7 @@ class LocalEmbedder:
             try:
                 prepared = await asyncio.get_running_loop().run_in_executor(self.pool, self.preprocessor.prepare, inputs, abandoned)
             finally:
-                abandoned.set()  # a client that left needs no more tokens
+                abandoned.set()  # stops tokenising for a client that left
         ended = time.perf_counter()
         stage("tokenize", started, ended)
         prepared.stages["tokenize"] = ended - started
@@ -218,17 +218,17 @@ class LocalEmbedder:
             where = inputs.where(input_of_window(plan.counts, error.position))
             raise Unembeddable(where, "its device has too little memory for it") from None
         finally:
-            self.batcher.forget(work)  # of a client that left; finished work is long out
+            self.batcher.forget(work)  # if the client left; finished work is no longer queued
         stage("queue", work.submitted_at, work.started_at)
         stage("compute", work.started_at, work.finished_at)
         rows = join_windows(work.rows, counts=plan.counts, weights=plan.weights)
         if self.must_normalize(inputs, was_joined=len(plan.windows) > len(plan.counts)):
             rows = normalize_rows(rows)
-        refuse_no_vector(rows, inputs)  # windows may cancel each other, and the length of large values be infinite
+        refuse_no_vector(rows, inputs)  # windows may cancel each other out, and the length of large values may be infinite
         return Vectors(rows, {"queue": work.queue_seconds, "compute": work.compute_seconds})
 
     def must_normalize(self, inputs: Inputs, *, was_joined: bool) -> bool:
-        """A mean of unit vectors is shorter than 1; single windows of a normalising model already are of length 1."""
+        """Whether to normalise rows here. A normalising model's windows have length 1, but a mean of several is shorter."""
         return was_joined if self.info.network.is_normalized else inputs.normalize
 
     def describe(self) -> Description:
@@ -247,7 +247,7 @@ class LocalEmbedder:
             await asyncio.to_thread(self.stop)
 
     def stop(self) -> None:
-        """A batch takes less than the time; several devices that hang have it together."""
+        """Closes the batcher and joins the device threads, for JOIN_SECONDS in all: several devices that hang share that time."""
         self.batcher.close(close_encoders())
         deadline = time.monotonic() + JOIN_SECONDS
         for device in self.devices:
@@ -255,7 +255,7 @@ class LocalEmbedder:
 
 
 def artifacts_of(context: BackendContext) -> ArtifactStore:
-    """Where compiled models are kept."""
+    """The store of compiled models."""
     own = context.engine.models_dir
     return ArtifactStore(Path(own) if own else context.data_dir / "models")
 
@@ -263,7 +263,7 @@ def artifacts_of(context: BackendContext) -> ArtifactStore:
 def fingerprint_of(
     identity: Identity, network: NetworkInfo, settings: LocalSettings, *, runtime: str, precision: str
 ) -> Fingerprint:
-    """Of a network, loaded or compiled, and the settings of its row that change vectors."""
+    """The fingerprint of a network, loaded or compiled, and of those settings of its row that change vectors."""
     form = settings.instruction_format
     return Fingerprint(
         weights=digest(identity.weights, identity.configuration),
@@ -280,7 +280,7 @@ def close_encoders() -> GatewayError:
 
 
 def warm_up(encoders: list[Encoder], budget: Budget, *, seconds: float) -> None:
-    """Runs common shapes once in each encoder, while there is time: a new shape costs a compilation, a larger batch new memory."""
+    """Runs common shapes once in each encoder, while time is left: a new shape costs a compilation, a larger batch new memory."""
     deadline = time.monotonic() + seconds
     with ThreadPoolExecutor(len(encoders), thread_name_prefix="warm-up") as pool:
         for is_full in (False, True):
@@ -288,7 +288,7 @@ def warm_up(encoders: list[Encoder], budget: Budget, *, seconds: float) -> None:
 
 
 def warm_up_one(encoder: Encoder, budget: Budget, deadline: float, *, is_full: bool) -> None:
-    """Single texts, or full batches, the longest last. Want of memory makes batches smaller before anybody waits."""
+    """Runs single texts or full batches, the longest last. Running out of memory shrinks the budget before any request waits."""
     longest = min(encoder.info.network.max_tokens, budget.max_tokens)
     for length in [*(length for length in WARMUP_LENGTHS if length < longest), longest]:
         if time.monotonic() >= deadline:
@@ -301,5 +301,5 @@ def warm_up_one(encoder: Encoder, budget: Budget, deadline: float, *, is_full: b
 
 
 def input_of_window(counts: list[int], position: int) -> int:
-    """The index of the input that window `position` is cut from."""
+    """The index of the input that window `position` was cut from."""
     return int(np.searchsorted(np.cumsum(counts), position, side="right"))

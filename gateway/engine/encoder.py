@@ -1,4 +1,4 @@
-"""What the device runs: token ids in, vectors out."""
+"""The Encoder protocol, a network on a device: token ids in, vectors out."""
 
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -12,15 +12,15 @@ from gateway.engine.shape_buckets import FREE, Shapes
 
 
 class OutOfMemory(Exception):
-    """The device has no memory for a batch. A smaller one may fit."""
+    """The device has too little memory for a batch. A smaller one may fit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What becomes one row: token ids, special ones included.
+    """The token ids of one row, special tokens included.
 
-    The first `num_prompt_tokens` are read like the others, but left out of pooling, by models that do so. `task` chooses the
-    route of a model that has several; "" is the model's default one.
+    The network reads the first `num_prompt_tokens` like the others, but some models leave them out of pooling. `task` chooses
+    among the routes of a model that has several; "" is its default route.
     """
 
     token_ids: list[int]
@@ -32,11 +32,11 @@ class Window:
 
 
 class NetworkInfo(Struct, frozen=True, kw_only=True):
-    """What a network is, wherever it runs: read from the model's files once, then kept in artifacts and sent between machines.
+    """A network's properties, wherever it runs: read once from the model's files, stored in artifacts and sent between machines.
 
-    `max_tokens` is what it reads at once, special tokens included. `prompts` and `default_prompt` are those of the model's own
-    files. `is_normalized` says that its own modules give rows of length 1, `leaves_prompt_out` that the tokens of a prompt are not
-    pooled: the network then reads a third input, the mask of what is. `tasks` are those that it has routes of their own for.
+    `max_tokens` is the longest window, special tokens included. `prompts` and `default_prompt` come from the model's own files.
+    `is_normalized`: its own modules give rows of length 1. `leaves_prompt_out`: prompt tokens are not pooled, and the network reads
+    a third input, the mask of the tokens that are. `tasks` are those with a route of their own.
     """
 
     dimensions: int
@@ -51,7 +51,7 @@ class NetworkInfo(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class EncoderInfo:
-    """A network as it was loaded: by what, onto what. `tokenizer_json` is its tokenizer as `tokenizers` reads it."""
+    """A loaded network: its runtime, device and precision. `tokenizer_json` is its tokenizer in the format of `tokenizers`."""
 
     network: NetworkInfo
     tokenizer_json: str
@@ -63,11 +63,12 @@ class EncoderInfo:
 
 
 def pad(windows: list[Window], *, length: int, network: NetworkInfo) -> list[NDArray[np.int64]]:
-    """What `network` reads: input ids, attention mask, and where prompts are left out the mask that pooling sees instead.
+    """Pads windows to the inputs of `network`: input ids, attention mask, and a pooling mask if the network leaves prompts out.
 
-    Each has shape (len(windows), length); a mask is 1 where a row's own ids stand. Padding is always on the right, whatever the
-    model's tokenizer says. On the left it would shift the positions of a short row by its neighbours' length; pooling finds the
-    last token by the mask.
+    Padding is always on the right, whatever the model's tokenizer says. On the left it would shift the positions of a short row by
+    its neighbours' length; pooling finds the last token by the mask.
+
+    Returns arrays of shape (len(windows), length). A mask is 1 at a row's own ids.
     """
     input_ids = np.full((len(windows), length), network.pad_id, dtype=np.int64)
     attention_mask = np.zeros_like(input_ids)
@@ -83,9 +84,12 @@ def pad(windows: list[Window], *, length: int, network: NetworkInfo) -> list[NDA
 
 
 class Encoder(Protocol):
-    """Only ever called from one thread at a time."""
+    """Only one thread at a time calls it."""
 
     info: EncoderInfo
 
     def embed(self, windows: list[Window]) -> NDArray[np.float32]:
-        """One row a window, none longer than `max_tokens`. Shape (n, dimensions), float32. Raises OutOfMemory."""
+        """Embeds windows of at most `max_tokens` each. Returns one row a window: shape (n, dimensions), float32.
+
+        Raises OutOfMemory if the device has too little memory for the batch.
+        """

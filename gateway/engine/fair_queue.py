@@ -2,11 +2,11 @@
 
 Each flow has a start. The earliest goes first, and its next start is later by what it was served, divided by its weight. So flows
 that wait without pause are served in proportion to their weights. The virtual clock is the earliest start of all that wait; it only
-moves forward. Who comes, or comes back, starts at the clock or where its own service ended, whichever is later: staying away saves
-nothing up, and a past costs nothing that the others have caught up with meanwhile.
+moves forward. A flow that arrives or returns starts at the clock or at the end of its own last service, whichever is later. So idle
+flows earn no credit, and earlier service costs a flow nothing once the others have caught up.
 
-Ours: a flow that is served out of its turn, because there was room beside another's work, is ahead of the clock by a bounded debt
-only. Starts are floats: at 10^12 tokens exact to 1/8,000 of one.
+Ours: a flow may be served out of turn, because a batch of another flow had room. Its debt, the tokens by which it is then ahead of
+the clock, is bounded. Starts are floats: at 10^12 tokens they are exact to 1/8,000 of a token.
 """
 
 from collections import OrderedDict
@@ -14,12 +14,12 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-MAX_REMEMBERED = 1024  # flows that left ahead of the clock; beyond it the one that left first is forgiven its debt
+MAX_REMEMBERED = 1024  # flows that left ahead of the clock; beyond it the debt of the one that left first is forgotten
 
 
 @dataclass(slots=True, eq=False)
 class Flow:
-    """Whoever is served; `start` is when its next turn begins, in virtual time: tokens of a flow of weight 1."""
+    """A flow to be served. `start` is when its next turn begins, in virtual time: tokens of a flow of weight 1."""
 
     key: Hashable
     weight: float
@@ -30,12 +30,12 @@ AnyFlow = TypeVar("AnyFlow", bound=Flow)
 
 
 class FairQueue(Generic[AnyFlow]):
-    """The flows that wait."""
+    """The waiting flows, ordered by start."""
 
     def __init__(self) -> None:
         self.clock = 0.0
         self.waiting: dict[AnyFlow, None] = {}
-        self.finishes: OrderedDict[Hashable, float] = OrderedDict()  # where those that left ahead of the clock go on
+        self.finishes: OrderedDict[Hashable, float] = OrderedDict()  # the starts of flows that left ahead of the clock
         self.total_weight = 0.0
 
     def add(self, flow: AnyFlow) -> None:
@@ -56,17 +56,17 @@ class FairQueue(Generic[AnyFlow]):
         flow.weight = weight
 
     def order(self) -> list[AnyFlow]:
-        """The flows that wait, the earliest start first; those that start together by arrival."""
+        """The waiting flows, the earliest start first; equal starts in order of arrival. Moves the clock to the earliest start."""
         flows = sorted(self.waiting, key=lambda flow: flow.start)
         if flows:
-            self.clock = flows[0].start  # never before the clock: nobody starts there
+            self.clock = flows[0].start  # never moves back: no flow starts before the clock
         return flows
 
     def charge(self, flow: AnyFlow, num_tokens: int, max_debt: int) -> None:
-        """`num_tokens` were served. `max_debt` is how many a flow may be ahead."""
+        """Charges a flow for `num_tokens` served. `max_debt` is how many tokens it may be ahead of the clock."""
         flow.start = max(self.clock, min(flow.start + num_tokens / flow.weight, self.clock + max_debt / flow.weight))
 
     def rest(self) -> None:
-        """Nothing waits, and nothing runs: whoever comes next starts level with all others. So does the paper end a busy period."""
+        """Ends a busy period, when nothing waits or runs: all flows start level again, as in the paper."""
         self.clock = max(self.finishes.values(), default=self.clock)
         self.finishes.clear()

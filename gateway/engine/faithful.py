@@ -1,4 +1,4 @@
-"""Encoders through torch whose vectors are faithful: measured when they are loaded, on each device."""
+"""Loads torch encoders whose vectors are faithful: measured when they are loaded, on each device."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from gateway.errors import OperatorError
 
 @dataclass(frozen=True, slots=True)
 class Faithful:
-    """One encoder a device, all in one precision. `fallback` says what was given up for it and why, else nothing."""
+    """One encoder a device, all in one precision. `fallback` says which precisions were given up before it and why, or is ""."""
 
     encoders: list[TorchEncoder]
     fidelity: float
@@ -25,9 +25,10 @@ class Faithful:
 def load_faithful(
     folder: Path, *, devices: Sequence[str], precision: str, threads: int, seconds: float = PROBE_SECONDS
 ) -> Faithful:
-    """In the first precision, of the one asked for and those after it, that reaches the bar on every device.
+    """Loads one encoder a device, in the first candidate precision that reaches the minimum cosine on every device.
 
-    Raises OperatorError where none does, float32 included: the vector of a text then depends on its company, or is no vector.
+    Raises Unfaithful if none does, float32 included: a text's vector then depends on the rest of its batch, or is no vector.
+    Raises OperatorError if the model cannot be loaded in float32.
     """
     if precision == "auto":
         precision = half_precision(folder) if devices[0] != "cpu" else "float32"
@@ -35,7 +36,7 @@ def load_faithful(
     tokenizer = Tokenizer(loaded.info.tokenizer_json)
     expected, proof = expected_of(loaded, tokenizer, seconds=seconds), proof_of(loaded, tokenizer)
     reference = loaded if precision == "float32" else None
-    del loaded  # two copies may be more than the device holds
+    del loaded  # the device may have no memory for two copies
     given_up: list[str] = []
     for candidate in CANDIDATES[precision]:
         release()
@@ -45,7 +46,7 @@ def load_faithful(
                 else TorchEncoder(folder, device=device, precision=candidate, threads=threads)
                 for device in devices
             ]  # fmt: skip
-        except OperatorError as error:  # weights beyond float16's range, or no memory: float32 was loaded before it
+        except OperatorError as error:  # weights beyond float16's range, or no memory; in float32 it could be loaded
             given_up.append(f"torch in {candidate} cannot load it ({error})")
             continue
         fidelity, reason = judge(encoders, expected)
@@ -57,7 +58,7 @@ def load_faithful(
 
 
 def load_reference(folder: Path, device: str, *, threads: int) -> TorchEncoder:
-    """In float32 on that device, or where it has no room for that, on the CPU."""
+    """Loads the model in float32 on that device; on the CPU if the device has too little memory."""
     try:
         return TorchEncoder(folder, device=device, precision="float32", threads=threads)
     except OperatorError:

@@ -1,4 +1,4 @@
-"""How faithful an encoder is: the worst cosine to sentence-transformers in float32, each text alone, over texts of every kind."""
+"""Fidelity of an encoder: its worst cosine, over texts of every kind, to sentence-transformers in float32 with each text alone."""
 
 import threading
 import time
@@ -19,14 +19,14 @@ from gateway.engine.preprocessor import Preprocessor
 from gateway.engine.tokenizer import Tokenizer
 from gateway.errors import OperatorError
 
-# Below it an encoder is not used. Reduced precision rounds; float32 does not, so what is further off computes something else.
+# An encoder below it is not used. Reduced precision rounds; float32 does not, so an encoder further off computes something else.
 MIN_COSINE = 0.999
 MIN_COSINE_FLOAT32 = 0.99999
-PROBE_SECONDS = 20.0  # for the reference. MiniLM takes one of them; a model of 8,192 tokens gets as far as it gets
+PROBE_SECONDS = 20.0  # for the reference. MiniLM takes one second; a model of 8,192 tokens may not finish the long probes
 LONG_TOKENS = [256 << power for power in range(8)]  # lengths of long probes, up to the model's own limit
 FAILURES = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, NotImplementedError)  # of a network's code
 COMPANY = 4  # rows of a batch that mixes short and long
-UNFAITHFUL = "unfaithful"  # the category of a model that nothing here serves faithfully
+UNFAITHFUL = "unfaithful"  # the category of a model that no runtime here serves faithfully
 PROOF_TEXT = "The capital of France is Paris."
 
 PROBES = (
@@ -62,9 +62,9 @@ PROBES = (
 
 @dataclass(slots=True)
 class Expected:
-    """The probes, and their vectors as sentence-transformers gives them in float32. `rows` has shape (n, dimensions).
+    """The probes, and their vectors from sentence-transformers in float32. Each of `rows` has shape (dimensions,).
 
-    The first `num_short` are texts of one line and less; the others grow up to the model's limit, as far as there was time.
+    The first `num_short` are the short texts; the others grow up to the model's limit, as far as time allowed.
     """
 
     windows: list[Window] = field(default_factory=list)
@@ -73,11 +73,11 @@ class Expected:
 
     @property
     def max_tokens(self) -> int:
-        """The longest probe's."""
+        """The length of the longest probe."""
         return max(map(len, self.windows), default=0)
 
     def add(self, window: Window, row: NDArray[np.float32]) -> None:
-        """A text that has no vector is nothing to compare with. It is told as unembeddable when it is served."""
+        """Adds a probe, unless its vector is zero: that has no cosine. Such a text is refused as unembeddable when served."""
         if row.any():
             self.windows.append(window)
             self.rows.append(row)
@@ -85,13 +85,13 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """One short text and its vector, shape (dimensions,), kept to tell that an encoder still computes what was measured."""
+    """One short text and its vector, shape (dimensions,): a check that an encoder still computes what was measured."""
 
     window: Window
     row: NDArray[np.float32]
 
     def holds(self, rows: NDArray[np.float32], precision: str) -> bool:
-        """Whether `rows` is that one row, within the bar."""
+        """Whether `rows` is that one row, to the minimum cosine of `precision`."""
         expected = self.row[None]
         return rows.shape == expected.shape and bool(cosines(rows, expected)[0] >= min_cosine(precision))
 
@@ -102,7 +102,7 @@ def proof_of(reference: Encoder, tokenizer: Tokenizer) -> Proof:
 
 
 def proof_window(network: NetworkInfo, tokenizer: Tokenizer) -> Window:
-    """What the road makes of the text. Raises OperatorError for a model that reads nothing but its special tokens."""
+    """PROOF_TEXT as the preprocessor cuts it. Raises OperatorError for a model that reads nothing but its special tokens."""
     preprocessor = Preprocessor(network, tokenizer, prompts={}, rule="end", limits=LimitSettings())
     inputs = Inputs([PROOF_TEXT], is_array=False, caller="", deadline=inf)
     window: Window = preprocessor.prepare(inputs, threading.Event()).work.windows[0]
@@ -114,9 +114,9 @@ def min_cosine(precision: str) -> float:
 
 
 def expected_of(reference: Encoder, tokenizer: Tokenizer, *, seconds: float = PROBE_SECONDS) -> Expected:
-    """Runs the probes one at a time. A long one is tried while four times the last one's time is left: attention is quadratic.
+    """Runs the probes one at a time. A long one is run only if four times the last one's time is left: attention is quadratic.
 
-    Raises OperatorError for a network that fails with one of them: it is not made for texts of any length.
+    Raises OperatorError if the network fails on a probe: it is not made for texts of any length.
     """
     try:
         return probe(reference, tokenizer, seconds=seconds)
@@ -146,14 +146,14 @@ def probe(reference: Encoder, tokenizer: Tokenizer, *, seconds: float) -> Expect
 
 
 class Unfaithful(OperatorError):
-    """Not one of a model's encoders gives its vectors."""
+    """No encoder of a model gives its vectors."""
 
     def __init__(self, folder: Path, reasons: Sequence[str]) -> None:
         super().__init__(f"the model in {folder} gives no vectors to rely on: {'; '.join(reasons)}", category=UNFAITHFUL)
 
 
 def judge(encoders: Sequence[Encoder], expected: Expected) -> tuple[float, str]:
-    """The worst cosine of all, and why that is not enough; nothing where it is."""
+    """Returns the worst cosine of all encoders, and the reason why they are not faithful; "" if they are."""
     info = encoders[0].info
     name = f"{info.runtime} in {info.precision}"
     try:
@@ -166,9 +166,9 @@ def judge(encoders: Sequence[Encoder], expected: Expected) -> tuple[float, str]:
 
 
 def worst_cosine(encoder: Encoder, expected: Expected) -> float:
-    """Over the probes: alone, in batches of eight alike, and each long one among short ones, which are mostly padding there.
+    """The worst cosine over the probes: alone, in batches of eight short ones, and each long one among short ones, mostly padded.
 
-    -1 where it gives no vectors at all, or not one for a probe.
+    Returns -1 if there is nothing to compare, rows have another shape, or the device runs out of memory on short probes.
     """
     worst = 1.0 if expected.windows else -1.0
     for batch in batches(expected):
@@ -177,7 +177,7 @@ def worst_cosine(encoder: Encoder, expected: Expected) -> float:
         except (OutOfMemory, MemoryError):
             if max(batch) < expected.num_short:
                 return -1.0
-            continue  # when it is served, such a batch is halved, and a text too large for the device is told so
+            continue  # when served, such a batch is halved, and a text too large for the device is refused
         others = np.stack([expected.rows[index] for index in batch])
         if rows.shape != others.shape:
             return -1.0
@@ -186,7 +186,7 @@ def worst_cosine(encoder: Encoder, expected: Expected) -> float:
 
 
 def batches(expected: Expected) -> Iterator[list[int]]:
-    """Which probes run together, as their indices."""
+    """The batches of probes to run, as lists of indices."""
     everything = range(len(expected.windows))
     short = everything[: expected.num_short]
     yield from ([index] for index in everything)
@@ -198,13 +198,13 @@ def batches(expected: Expected) -> Iterator[list[int]]:
 
 
 def probe_windows(network: NetworkInfo, tokenizer: Tokenizer) -> list[Window]:
-    """Each probe cut to what the model reads."""
+    """Each probe, cut to the model's maximum."""
     room = network.max_tokens - tokenizer.num_special
     return with_prompts([ids[:room] for ids in probe_ids(tokenizer)], network, tokenizer)
 
 
 def long_windows(network: NetworkInfo, tokenizer: Tokenizer) -> list[Window]:
-    """Longer and longer ones up to the model's limit, of all probes one after another, over and over."""
+    """Windows of growing length up to the model's limit, filled with all probes one after another, repeated."""
     room = network.max_tokens - tokenizer.num_special
     lengths = [length for length in LONG_TOKENS if length < room] + [room] * (room <= LONG_TOKENS[-1])
     ids = probe_ids(tokenizer)
@@ -219,9 +219,9 @@ def probe_ids(tokenizer: Tokenizer) -> list[list[int]]:
 
 
 def with_prompts(contents: list[list[int]], network: NetworkInfo, tokenizer: Tokenizer) -> list[Window]:
-    """Where prompts are left out, the first third of every other one is taken for one; routes take turns.
+    """Windows of the token ids. Skips those without a token. Routes take turns.
 
-    A window without a token is none.
+    If the network leaves prompts out, the first third of every second window counts as its prompt.
     """
     whole = [ids for ids in map(tokenizer.with_special, contents) if ids]
     tasks: tuple[Task | Literal[""], ...] = ("", *network.tasks)
@@ -232,7 +232,7 @@ def with_prompts(contents: list[list[int]], network: NetworkInfo, tokenizer: Tok
 
 
 def cosines(rows: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Row by row. NaN, which no comparison would notice, becomes -1."""
+    """The cosine of each pair of rows, shape (n,). NaN becomes -1, as no comparison would notice NaN."""
     left, right = rows.astype(np.float64), others.astype(np.float64)
     lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):

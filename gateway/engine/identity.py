@@ -1,8 +1,8 @@
-"""What a model's files are: SHA-256 digests of every file that decides a vector, and of nothing else.
+"""A model's identity: SHA-256 digests of the files that decide its vectors, and of no others.
 
-The rule: a file is in if editing it can change a number. sentence-transformers reads its own configuration, that of its modules,
-transformers' configuration and tokenizer files, and one set of weights a module; a test watches which files it opens. README,
-licences, other formats of the weights and what training left behind are never read, so they are out.
+The rule: a file counts if editing it can change a number. sentence-transformers reads its own configuration, that of its modules,
+transformers' configuration and tokenizer files, and one set of weights a module; a test watches which files it opens. It never
+reads README, licences, other formats of the weights and leftovers of training, so they do not count.
 """
 
 import hashlib
@@ -21,15 +21,15 @@ from gateway.errors import OperatorError
 
 CHUNK_BYTES = 1024 * 1024
 SETTLED_SECONDS = 2.0
-MAX_PARSED_BYTES = 1024 * 1024  # a tokenizer of 250,000 words takes longer to parse than to hash: it counts byte by byte
+MAX_PARSED_BYTES = 1024 * 1024  # a tokenizer of 250,000 words takes longer to parse than to hash, so its bytes are hashed
 MODULES, OPTIONS = "modules.json", "sentence_*config.json"
-# The names transformers' tokenizers and processors read, from the `VOCAB_FILES_NAMES` of its classes, and their own patterns.
+# The files that transformers' tokenizers and processors read, from the `VOCAB_FILES_NAMES` of its classes and their own patterns.
 TOKENIZER_FILES = (
     "tokenizer*", "vocab*", "merges*", "*vocab.json", "*.model", "*.spm", "*.tokenizer", "special_tokens_map.json",
     "added_tokens.json", "bpe.codes", "byte_maps.json", "dict.txt", "emoji.json", "normalizer.json", "word_*.json",
     "chat_template*", "*processor_config.json", "additional_chat_templates/*",
 )  # fmt: skip
-# `config.*.json` are configurations for one version of transformers; an adapter changes the network; code would compute it.
+# `config.*.json` are configurations for one version of transformers; an adapter changes the network; code could compute it.
 CONFIGURATION_FILES = ("config*.json", OPTIONS, "adapter_config.json", "artifact.metadata", "*.py")
 NOT_READ = (
     "README*",
@@ -46,18 +46,18 @@ NOT_READ = (
     "*.log",
     "*.csv",
 )
-# A file's own order of keys never matters but here: the first route is the default one.
+# The only file whose order of keys matters: the first route is the default one.
 ORDERED = ("router_config.json",)
-# In the order in which transformers looks for them; an index names files beside it.
+# In the order in which transformers looks for them. An index names weights files beside it.
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 ENDINGS = (".safetensors", ".bin", ".pt", ".index.json")
-ROUTES = ("router_config.json", "config.json")  # where a Router, or an Asym of old, names its modules' folders under "types"
+ROUTES = ("router_config.json", "config.json")  # a Router, formerly Asym, lists its modules' folders there under "types"
 
 
 class Identity(Struct, frozen=True, kw_only=True):
-    """What a model's files are, as SHA-256: the parts of a fingerprint. `created` is the weights' time, in Unix seconds.
+    """SHA-256 digests of a model's files: the parts of a fingerprint. `created` is the weights' mtime, in Unix seconds.
 
-    `pooling` is of the modules behind the network, `configuration` of everything else that is no weight and no tokenizer.
+    `pooling` covers the modules behind the network, `configuration` all files that are neither weights, tokenizer nor pooling.
     """
 
     weights: str
@@ -67,12 +67,12 @@ class Identity(Struct, frozen=True, kw_only=True):
     created: int
 
     def parts(self) -> tuple[str, ...]:
-        """What the files say, whatever the time they were written."""
+        """The digests, without the time the files were written."""
         return self.weights, self.tokenizer, self.pooling, self.configuration
 
 
 def identity_of(folder: Path) -> Identity:
-    """Reads every byte of the weights. Raises OperatorError for a folder without any, or with a file that cannot be read."""
+    """Hashes every byte of the weights. Raises OperatorError if there are none, or a file cannot be read."""
     files = files_of(folder)
     weights = sorted(files["weights"])
     if not weights:
@@ -87,13 +87,13 @@ def identity_of(folder: Path) -> Identity:
 
 
 def refuse_changed(folder: Path, before: Identity) -> None:
-    """For after a load. Raises OperatorError where the files are no longer those that were to be loaded."""
+    """Called after a load. Raises OperatorError if the files have changed since `before`."""
     if identity_of(folder).parts() != before.parts():
         raise OperatorError(f"the files in {folder} were changed while they were loaded; start again once they are whole")
 
 
 def files_of(folder: Path) -> dict[str, set[Path]]:
-    """The files of each part of an identity, none of them in two."""
+    """The files of each part of an identity. No file is in two parts."""
     weights = set(weights_files(folder))
     own, *modules = module_folders(folder)
     own_files = {path for path in own.glob("*") if path.is_file()} - weights
@@ -111,7 +111,7 @@ def files_of(folder: Path) -> dict[str, set[Path]]:
 
 
 def weights_files(folder: Path) -> list[Path]:
-    """The files with the numbers, modules' own included, that a load of `folder` reads."""
+    """The weights files that a load of `folder` reads, those of its modules included."""
     found: list[Path] = []
     for part in module_folders(folder):
         found += weights_in(part)
@@ -119,7 +119,7 @@ def weights_files(folder: Path) -> list[Path]:
 
 
 def weights_in(part: Path) -> list[Path]:
-    """Of one module: what transformers finds first. All of them where its options may choose others."""
+    """One module's weights files: those that transformers finds first, or all if the module's options may choose others."""
     first = next((part / name for name in WEIGHTS if (part / name).is_file()), None)
     has_choice = any(has_own_choice(path) for path in (*part.glob(OPTIONS), part / "config.json"))
     if first is None or has_choice:
@@ -134,7 +134,7 @@ def weights_in(part: Path) -> list[Path]:
 
 
 def has_own_choice(path: Path) -> bool:
-    """Whether a module's options name a variant or another file of the weights."""
+    """Whether a module's options name a variant of the weights or another file."""
     if not path.is_file():
         return False
     options = parse_json(path)
@@ -143,12 +143,12 @@ def has_own_choice(path: Path) -> bool:
 
 
 def is_training(path: Path) -> bool:
-    """What a trainer leaves beside a model, and other formats' folders."""
+    """Whether a file is a leftover of training, or in the folder of another format."""
     return path.name in {"training_args.bin", "optimizer.pt", "scheduler.pt"} or path.parent.name in {"onnx", "openvino"}
 
 
 def module_folders(folder: Path) -> list[Path]:
-    """The folder itself, those that modules.json names, and their routes'. Raises OperatorError where it cannot be read."""
+    """The folder, those that modules.json names, and those of their routes. Raises OperatorError if modules.json cannot be read."""
     parts = [folder]
     for module in modules_of(folder) or ():
         part = folder / str(module.get("path") or "")
@@ -164,7 +164,7 @@ def routes_of(part: Path) -> list[Path]:
 
 
 def modules_of(folder: Path) -> list[dict[str, Any]] | None:
-    """What modules.json says; None where there is none. Raises OperatorError where it is no list of modules."""
+    """Returns the content of modules.json; None if there is none. Raises OperatorError if it is no list of modules."""
     path = folder / MODULES
     if not path.is_file():
         return None
@@ -184,7 +184,7 @@ def digest_of(folder: Path, paths: Iterable[Path]) -> str:
 
 
 def content_digest(path: Path) -> str:
-    """A JSON file counts by what it says: the order of keys and white space make no other model. Any other by its bytes."""
+    """The digest of a file. JSON is normalised first, as the order of keys and white space do not change a model."""
     try:
         if path.suffix == ".json" and path.name not in ORDERED and path.stat().st_size <= MAX_PARSED_BYTES:
             return hashlib.sha256(msgspec.json.encode(msgspec.json.decode(path.read_bytes()), order="sorted")).hexdigest()
@@ -194,10 +194,10 @@ def content_digest(path: Path) -> str:
 
 
 def sha256_of(path: Path) -> str:
-    """The digest of a file's bytes, as hex; read once a process unless it was touched. Raises OperatorError."""
+    """The digest of a file's bytes, as hex; cached until the file changes. Raises OperatorError if it cannot be read."""
     try:
         about = path.stat()
-        # Within a clock's tick of a change another one would show in no time of the file: then it is read again.
+        # A second change within one clock tick leaves the file's times as they are, so a file changed just now is read again.
         read = hash_file if time.time() - about.st_ctime > SETTLED_SECONDS else hash_file.__wrapped__
         return read(path, (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns))
     except OSError as error:
@@ -214,7 +214,7 @@ def hash_file(path: Path, _stamp: tuple[int, ...]) -> str:
 
 
 def parse_json(path: Path) -> Any:
-    """A JSON file's content. Raises OperatorError."""
+    """A JSON file's content. Raises OperatorError if the file cannot be read, or is not JSON."""
     try:
         return msgspec.json.decode(path.read_bytes())
     except (OSError, ValueError, RecursionError):
