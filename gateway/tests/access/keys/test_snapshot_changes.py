@@ -76,7 +76,7 @@ def test_a_key_file_that_went_away_is_told_and_the_known_keys_go_on(store, tmp_p
     path.write_text(ONE_KEY)
     key_snapshot = opened(store, keys_file=str(path))
     path.unlink()
-    with pytest.raises(ConfigurationError, match=r"^auth\.keys_file: .* cannot be read$"):
+    with pytest.raises(ConfigurationError, match=r"^auth\.keys_file: .* cannot be read: No such file or directory$"):
         key_snapshot.refresh()
     assert key_snapshot.caller(ONE_KEY)
 
@@ -219,7 +219,7 @@ async def test_closing_ends_the_watch(store):
 
 async def test_a_keyring_that_cannot_read_its_keys_does_not_start(store, tmp_path):
     key_snapshot = KeySnapshot(AuthSettings(keys_file=str(tmp_path / "missing")), store)
-    with pytest.raises(OperatorError, match=r"^auth\.keys_file: .*missing cannot be read$"):
+    with pytest.raises(OperatorError, match=r"^auth\.keys_file: .*missing cannot be read: No such file or directory$"):
         await key_snapshot.start()
     assert not key_snapshot.is_watching
     await key_snapshot.close()
