@@ -1,8 +1,8 @@
-"""What kind of model a folder holds, told from its files alone: no torch is needed to refuse what gives no vectors of texts.
+"""Detects a model's kind from the files of its folder, and refuses models that give no vectors of texts. Needs no torch.
 
-The kind is what modules.json and sentence-transformers' own configuration say. `architectures` in config.json alone says nothing:
-an ordinary BERT names the masked-LM head there that it was trained with. Where there is no modules.json, sentence-transformers
-pools the mean of whatever network it finds; marks of another kind are then its own marks, or a head whose weights are there.
+The kind is read from modules.json and sentence-transformers' own configuration. `architectures` in config.json is no evidence: an
+ordinary BERT names there the masked-LM head that it was trained with. Without modules.json, sentence-transformers pools whatever
+network it finds. Only files and options of another kind's own, or a head whose weights are in the folder, then show that kind.
 """
 
 import re
@@ -16,14 +16,14 @@ import msgspec
 from gateway.engine.identity import modules_of, parse_json, routes_of, weights_in
 from gateway.errors import OperatorError
 
-OTHER_KIND = "other_kind"  # the category of what no other runtime would serve either
+OTHER_KIND = "other_kind"  # the category of models that no other runtime would serve either
 
 RERANKER = "a reranker (CrossEncoder), which scores pairs of texts and gives no vectors"
 SPARSE = "a sparse encoder (such as SPLADE), which gives a weight for each word and no dense vector"
 MULTI = "a multi-vector encoder (such as ColBERT), which gives a vector for each token and none for the whole text"
 IMAGES = "a model of images or sound (such as CLIP)"
 HEAD = "a network with the head of another task"
-# config_sentence_transformers.json's `model_type`, and the package its modules are of.
+# By `model_type` in config_sentence_transformers.json, and by the package of the modules.
 MODEL_TYPES = {"CrossEncoder": RERANKER, "SparseEncoder": SPARSE, "MultiVectorEncoder": MULTI, "ColBERT": MULTI}
 PACKAGES = {"cross_encoder": RERANKER, "sparse_encoder": SPARSE, "multi_vector_encoder": MULTI, "pylate": MULTI}
 # Modules of older releases, which were all in sentence_transformers.models.
@@ -32,11 +32,11 @@ MODULES = {
     "SparseStaticEmbedding": SPARSE, "LogitScore": RERANKER, "MultiVectorMask": MULTI, "CLIPModel": IMAGES,
 }  # fmt: skip
 TASKS = {"sequence-classification": RERANKER, "fill-mask": SPARSE, "retrieval": MULTI}
-# What PyLate writes into config_sentence_transformers.json, of its releases that had no `model_type` too.
+# What PyLate writes into config_sentence_transformers.json, even in releases without `model_type`.
 PYLATE = ("query_prefix", "document_prefix", "do_query_expansion", "attend_to_expansion_tokens", "skiplist_words")
-# What makes one vector of a text; a Transformer that does it by itself says so in `module_output_name`.
+# Modules that make one vector of a text; a Transformer that does so itself says it in `module_output_name`.
 POOLS = {"Pooling", "StaticEmbedding", "BoW", "Router", "Asym"}
-# Options of sentence_bert_config.json that change what is fed to the network in ways that are not followed here.
+# Options of sentence_bert_config.json that change the network's inputs in ways that the gateway does not follow.
 NOT_FOLLOWED = ("processing_kwargs", "query_length", "document_length", "query_expansion", "tokenizer_name_or_path")
 OPTIONS = tuple(
     f"sentence_{name}_config.json" for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
@@ -50,7 +50,7 @@ MAX_HEADER_BYTES = 100 * 1024 * 1024  # safetensors' own bound
 
 
 def refuse_other_kinds(folder: Path) -> None:
-    """Raises OperatorError that says what the folder holds, where that is no embedder of texts, and what to do."""
+    """Raises OperatorError if the folder contains no text embedder; its message says what it contains and what to do."""
     if is_bare(folder):
         refuse_marks(folder)
     else:
@@ -63,12 +63,12 @@ def refuse_other_kinds(folder: Path) -> None:
 
 
 def is_bare(folder: Path) -> bool:
-    """Whether transformers alone saved it: sentence-transformers then adds its default pooling."""
+    """Whether the folder has no modules.json, as transformers alone saves it: sentence-transformers then adds default pooling."""
     return modules_of(folder) is None
 
 
 def pooled_by_default(folder: Path) -> str:
-    """What sentence-transformers pools a bare folder with: the last token where it was a causal language model, else the mean."""
+    """How sentence-transformers pools a bare folder: the last token if the network is a causal language model, else the mean."""
     config = table(folder / "config.json")
     architectures = config.get("architectures") or [""]
     is_causal = str(architectures[0]).endswith("ForCausalLM") and config.get("is_causal", True)
@@ -105,14 +105,14 @@ def refuse_without_pooling(folder: Path) -> None:
 
 
 def refuse_marks(folder: Path) -> None:
-    """Of a folder without modules.json."""
+    """Raises OperatorError if a folder without modules.json shows signs of another kind."""
     config = table(folder / "config.json")
     architectures = [str(each) for each in config.get("architectures") or ()]
     own = config.get("sentence_transformers")
     if "sbert_ce_default_activation_function" in config or (isinstance(own, dict) and "activation_fn" in own):
-        raise other(folder, RERANKER)  # as CrossEncoder saved itself before it wrote modules.json
+        raise other(folder, RERANKER)  # as CrossEncoder was saved before it wrote modules.json
     is_late = any(each == "HF_ColBERT" or each.endswith("ForRetrieval") for each in architectures)
-    if is_late or (folder / "artifact.metadata").is_file():  # as sentence-transformers' MultiVectorEncoder tells them
+    if is_late or (folder / "artifact.metadata").is_file():  # as sentence-transformers' MultiVectorEncoder recognises them
         raise other(folder, MULTI)
     names = (each.endswith("ForSequenceClassification") for each in architectures)
     if any(names) and any(CLASSIFIERS.match(name) for path in weights_in(folder) for name in tensor_names(path)):
@@ -122,7 +122,7 @@ def refuse_marks(folder: Path) -> None:
 
 
 def transformer_folders(folder: Path) -> list[Path]:
-    """Where networks of transformers lie: the folder itself where it is bare, else those of modules.json and of its routes."""
+    """The folders of transformers' networks: the folder itself if it is bare, else those of modules.json and of its routes."""
     modules = modules_of(folder)
     if modules is None:
         return [folder]
@@ -132,7 +132,7 @@ def transformer_folders(folder: Path) -> list[Path]:
 
 
 def options_of(part: Path) -> dict[str, Any]:
-    """The first that says anything, as sentence-transformers looks for them."""
+    """The first of the OPTIONS files that is not empty, in sentence-transformers' order; {} if there is none."""
     return next(filter(None, (table(part / name) for name in OPTIONS)), {})
 
 
@@ -151,7 +151,7 @@ def refuse_options(part: Path) -> None:
 
 
 def refuse_foreign(part: Path) -> None:
-    """What decides the vectors and is not in the folder, or is not run: code, an adapter's base, quantised weights, no words."""
+    """Raises OperatorError for a model that needs its own code, an adapter's base, or quantised weights, or has no tokenizer."""
     config = table(part / "config.json")
     for name in ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json"):
         code = table(part / name).get("auto_map")
@@ -172,7 +172,7 @@ def refuse_foreign(part: Path) -> None:
 
 
 def tensor_names(path: Path) -> set[str]:
-    """The names of the tensors in a file of weights, read without torch; none where it cannot be read, which a load will say."""
+    """The names of the tensors in a weights file, read without torch. Empty if it cannot be read: loading it reports that."""
     try:
         if path.suffix == ".safetensors":
             with path.open("rb") as file:
@@ -188,7 +188,7 @@ def tensor_names(path: Path) -> set[str]:
 
 
 def table(path: Path) -> dict[str, Any]:
-    """A JSON file's table; empty where there is no such file. Raises OperatorError where it is none."""
+    """A JSON file's object; empty if there is no such file. Raises OperatorError if it is no JSON object."""
     if not path.is_file():
         return {}
     content = parse_json(path)

@@ -1,8 +1,9 @@
-"""All cores for a text that comes alone: one network between the encoders of a model, made once the others serve.
+"""A latency network: a second compiled network that uses all cores, for a text that comes alone. A model's encoders share it.
 
-A network that takes any shape prepares each of its 200 nodes anew when the shape is another than before: 0.5 ms of the 2 that a
-short text takes. So this one has a branch for each usual length of one text, fixed, and one for all the rest. Branches share the
-packed weights. Each costs 10 MB and 0.3 s of one core, which is why nobody waits for them: until then the streams' do it all.
+A network of any shape prepares each of its 200 nodes anew when the shape changes: 0.5 ms of the 2 ms that a short text takes. So
+this one is bucketed: a branch of fixed shape for each usual length of one text, and one branch for all other shapes. Branches share
+the packed weights. Each costs 10 MB and 0.3 s of one core, so they are built once the model serves: until then the streams' own
+networks run everything.
 """
 
 import threading
@@ -18,16 +19,16 @@ from gateway.engine.network import Network
 from gateway.engine.openvino_import import openvino
 from gateway.log import get_logger
 
-LENGTHS = (16, 24, 32, 40, 48)  # of what is asked for alone most are questions; beyond, a change of shape is a tenth and less
-MAX_BRANCHED_BYTES = 150 * 1000 * 1000  # of weights on disk: a larger network computes so long that branches gain it little
-MANY = 1 << 16  # longer than what comes alone; a few times that must fit the 32 bits that OpenVINO makes of all integers
+LENGTHS = (16, 24, 32, 40, 48)  # most texts that come alone are questions; beyond 48 a change of shape costs a tenth or less
+MAX_BRANCHED_BYTES = 150 * 1000 * 1000  # of weights on disk: a larger network computes so long that branches gain little
+MANY = 1 << 16  # more tokens than any text that comes alone; a few times it must fit 32 bits, as OpenVINO makes all integers int32
 
 log = get_logger()
 ops = openvino.opset13
 
 
 class LatencyNetwork:
-    """Knows how many of a model's encoders are at work. `network` is for the one that works alone; None where there is none yet."""
+    """Counts the encoders of a model that are at work. `network` is for an encoder that works alone; None until it is built."""
 
     def __init__(self, make: Callable[[], "BucketedNetwork"] | None = None, *, name: str = "") -> None:
         self.make = make
@@ -35,12 +36,12 @@ class LatencyNetwork:
         self.network: BucketedNetwork | None = None
         self.num_working = 0
         self.lock = threading.Lock()
-        self.is_made = threading.Event()  # or will never be
+        self.is_made = threading.Event()  # set too if there will be no network
         if make is None:
             self.is_made.set()
 
     def start(self) -> None:
-        """Makes the network, in a thread of its own that ends with it. The process waits for it before it ends."""
+        """Builds the network in a thread, which then ends. The thread is no daemon: the process waits for it before it exits."""
         if self.make is not None:
             BackgroundThread(f"crew-{self.name}", partial(self.run_forever, self.make), may_end=True, is_daemon=False).start()
             self.make = None
@@ -48,14 +49,14 @@ class LatencyNetwork:
     def run_forever(self, make: Callable[[], "BucketedNetwork"]) -> None:
         try:
             self.network = make()
-        except Exception as error:  # noqa: BLE001 - whatever OpenVINO raises: the others serve as well, a lone text just slower
+        except Exception as error:  # noqa: BLE001 - whatever OpenVINO raises: the streams' networks serve, a lone text just slower
             log.warning("no_network_of_all_cores", model=self.name, reason=f"{type(error).__name__}: {error}".splitlines()[0])
         finally:
             self.is_made.set()
 
     @contextmanager
     def working(self) -> Iterator[bool]:
-        """Whether nobody else is. At most one of those inside was told so."""
+        """Yields whether no other encoder is at work. At most one of those inside got true."""
         with self.lock:
             is_alone = self.num_working == 0
             self.num_working += 1
@@ -67,25 +68,25 @@ class LatencyNetwork:
 
 
 class BucketedNetwork(Network):
-    """A Network that was given branches of these lengths."""
+    """A Network with a branch for each of `lengths`."""
 
     def __init__(self, request: openvino.InferRequest, lengths: Sequence[int]) -> None:
         super().__init__(request)
         self.lengths = lengths
 
     def length(self, num_rows: int, length: int) -> int:
-        """What so many rows of a length are to be padded to: one alone to that of its branch."""
+        """The length to pad rows to: a single row to that of its branch, several to their own."""
         place = bisect_left(self.lengths, length) if num_rows == 1 else len(self.lengths)
         return self.lengths[place] if place < len(self.lengths) else length
 
 
 def build_bucketed(model: openvino.Model, lengths: Sequence[int]) -> openvino.Model:
-    """The same model, whose inputs all have one shape (rows, length), with a branch for one row of each of these lengths."""
+    """The model with a branch for one row of each of `lengths`. All its inputs must have the same shape (rows, length)."""
     return choose_bucket([fix_length(model, length) for length in lengths] + [model.clone()], [*lengths, MANY])
 
 
 def choose_bucket(bodies: list[openvino.Model], lengths: list[int]) -> openvino.Model:
-    """The first of these whose length the row has at most, found by halves."""
+    """A model that chooses the first body whose length is at least the row's, by bisection: If nodes form a binary tree."""
     if len(bodies) == 1:
         return bodies[0]
     half = len(bodies) // 2
@@ -102,7 +103,7 @@ def choose_bucket(bodies: list[openvino.Model], lengths: list[int]) -> openvino.
 
 
 def fix_length(model: openvino.Model, length: int) -> openvino.Model:
-    """A copy for one row of this length. Its inputs are still of any, as what chooses between copies knows no other."""
+    """A copy for one row of this length. Its inputs still take any shape, as the If nodes around it need."""
     copy = model.clone()
     copy.reshape({port: [1, length] for port in copy.inputs})
     for old in copy.get_parameters():

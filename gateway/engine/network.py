@@ -6,9 +6,9 @@ from numpy.typing import NDArray
 from gateway.engine.encoder import OutOfMemory
 from gateway.engine.openvino_import import openvino
 
-# Short of memory, OpenVINO 2026.4 may fail in silence too and leave the former batch's output: each is overwritten once read.
+# Short of memory, OpenVINO 2026.4 may fail silently and leave the previous batch's output. So each output is overwritten once read.
 STALE = np.finfo(np.float32).max
-NO_MEMORY = ("Failed to allocate", "bad_alloc")  # in the text of a RuntimeError: OpenVINO has no error of its own for it
+NO_MEMORY = ("Failed to allocate", "bad_alloc")  # in the text of a RuntimeError: OpenVINO has no separate class for it
 
 
 class Network:
@@ -16,7 +16,7 @@ class Network:
         self.request = request
 
     def rows(self, arrays: list[NDArray[np.int64]]) -> NDArray[np.float32]:
-        """Raises OutOfMemory, also where it was not said and only the former rows are there again."""
+        """Runs a batch. Raises OutOfMemory, also if OpenVINO reported no error but left the previous batch's rows."""
         try:
             output = self.request.infer(dict(enumerate(arrays)), share_outputs=True)[0]  # inputs are copied in, this is a view
         except RuntimeError as error:

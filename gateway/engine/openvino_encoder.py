@@ -1,8 +1,8 @@
-"""A compiled model on the CPU: one encoder a stream, each with its own infer request, and one request of all cores between them.
+"""A compiled model on the CPU: one encoder a stream, each with its own infer request, and a shared request that uses all cores.
 
-Streams of one core are the fastest way to do much, and the slowest to do little: a short text alone takes 5.3 ms on one of two
-cores and 2.3 ms on both (latency_network.py), where a full load would lose a fifth. So a small batch that finds no other running
-takes all the cores.
+Streams of one core give the highest throughput but the highest latency. On two cores a short text alone takes 5.3 ms in a stream
+and 2.3 ms on both (latency_network.py), which would cost a fifth of the throughput under full load. So a small batch uses all cores
+only if no other is running.
 """
 
 import os
@@ -19,22 +19,22 @@ from gateway.engine.network import Network
 from gateway.engine.openvino_import import core
 from gateway.engine.shape_buckets import Shapes
 
-BATCH_TOKENS = 512  # measured: 256 to 2,048 are equally fast; a short query waits for one, so the shorter the better
+BATCH_TOKENS = 512  # measured: 256 to 2,048 are equally fast; a short query may wait for one batch, so the shorter the better
 LENGTH_STEP = 8
-RUNTIME_CACHE_ENTRIES = "100"  # of compiled kernels a stream keeps: a second guard beside the ladder of shapes
+RUNTIME_CACHE_ENTRIES = "100"  # compiled kernels that a stream caches: a second bound besides the ladder of shapes
 ALONE_TOKENS = 128  # padded; a larger batch is one of many, or soon will be
-ALONE_THREADS = 4  # more wait for each other longer than they compute: a layer of a short text is 20 microseconds' work
+ALONE_THREADS = 4  # more threads wait for each other longer than they compute: a layer of a short text takes 20 microseconds
 HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 
 def native_precision() -> str:
-    """What "auto" means here: bfloat16 where the CPU has it, else float32."""
+    """The precision that "auto" means: bfloat16 if the CPU supports it, else float32."""
     return "bfloat16" if "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "float32"
 
 
 def load(name: str, place: Path, manifest: Manifest, *, threads: int, streams: int) -> list["OpenVINOEncoder"]:
-    """One encoder a stream, and a latency network between them that is yet to be started."""
-    model = core().read_model(place / artifact.NETWORK)  # once: whatever is compiled of it shares the file's memory
+    """Loads one encoder a stream. They share a latency network that is not started yet."""
+    model = core().read_model(place / artifact.NETWORK)  # once: all networks compiled from it share the file's memory
     apart = {"NUM_STREAMS": str(streams), **({"INFERENCE_NUM_THREADS": str(threads)} if threads else {})}
     compiled = core().compile_model(model, "CPU", options(manifest) | apart)
     info = EncoderInfo(
@@ -54,7 +54,7 @@ def load(name: str, place: Path, manifest: Manifest, *, threads: int, streams: i
         together = {"NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": str(num_threads), "ENABLE_CPU_PINNING": "NO"}
         compiled = core().compile_model(build_bucketed(model, lengths), "CPU", options(manifest) | together)
         network = BucketedNetwork(compiled.create_infer_request(), lengths)
-        for length, num_rows in [*((length, 1) for length in lengths), (LENGTH_STEP, 2)]:  # the first run of each allocates
+        for length, num_rows in [*((length, 1) for length in lengths), (LENGTH_STEP, 2)]:  # the first run of a shape allocates
             windows = [Window([0] * length)] * num_rows
             network.rows(pad(windows, length=length, network=manifest.network))
         return network
@@ -65,7 +65,7 @@ def load(name: str, place: Path, manifest: Manifest, *, threads: int, streams: i
 
 
 def options(manifest: Manifest) -> dict[str, str]:
-    """The precision is always said: OpenVINO would choose bfloat16 by itself."""
+    """Compile options. The precision is always given, as OpenVINO would choose bfloat16 by itself."""
     return {"INFERENCE_PRECISION_HINT": HINTS[manifest.precision], "CPU_RUNTIME_CACHE_CAPACITY": RUNTIME_CACHE_ENTRIES}
 
 
@@ -74,7 +74,7 @@ def num_cores() -> int:
 
 
 class OpenVINOEncoder:
-    """Lengths are padded up to the ladder; its rows are the batcher's to keep to, and any number works."""
+    """The Encoder of one stream. Pads lengths to the ladder of shapes; any number of rows works, so the batcher limits those."""
 
     def __init__(self, network: Network, latency: LatencyNetwork, info: EncoderInfo) -> None:
         self.info = info

@@ -1,11 +1,14 @@
-"""OpenVINO, safe to import and to use from threads. Whoever wants `openvino` takes it from here, so that nobody comes first.
+"""Safe import of OpenVINO: no telemetry, no deadlock, no crash on a signal. All modules import `openvino` from here.
 
-Importing the package tells Google Analytics of it, and leaves a client id in the user's home; without `openvino_telemetry` it takes
-a stub of its own. And the first look at a tensor's memory imports numpy while a C++ static is being made (pybind11), which lets the
-GIL go: two threads that look at once wait for each other for good, one of them with the GIL. Here one looks before others can.
-The CPU plugin gives the thread that loads it a stack for signals, and takes the memory back in whichever thread drops it last: the
-next signal in the first one ends the process, as if without a cause. So one `Core` serves the process to its end, and the thread
-that loaded its plugin is gone.
+Telemetry: importing the package reports to Google Analytics, and leaves a client id in the user's home. Without
+`openvino_telemetry` it uses a stub instead.
+
+Deadlock: the first access to a tensor's memory imports numpy while a C++ static is initialised (pybind11), and that import releases
+the GIL. Two threads that do so at once wait for each other for ever, one of them with the GIL. So this module accesses one first.
+
+Crash: the CPU plugin gives the thread that loads it a signal stack, and frees that memory in whichever thread drops the plugin
+last. The next signal in the loading thread then ends the process without a visible cause. So one `Core` lives as long as the
+process, and a thread that ends at once loads its plugin.
 """
 
 import sys
@@ -25,7 +28,7 @@ __all__ = ["core", "openvino"]
 
 @cache
 def core() -> openvino.Core:
-    """The process's one, which any thread may use."""
+    """The process's only Core. Any thread may use it."""
     with ThreadPoolExecutor(1, "openvino-plugin") as loader:
         return loader.submit(with_plugin).result()
 

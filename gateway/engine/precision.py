@@ -1,18 +1,18 @@
-"""The precision a model runs in through torch, and what is taken instead when its vectors are not faithful."""
+"""The precision of a model in torch, and the fallbacks for a precision whose vectors are not faithful."""
 
 from pathlib import Path
 
 from gateway.engine.identity import module_folders, parse_json
 
-# What comes after a precision whose vectors are too far from float32's. bfloat16 has float32's range and an eighth of float16's
-# digits: it helps where values overflow.
+# By requested precision, those to try in turn until the vectors are close enough to float32's. bfloat16 has float32's range and an
+# eighth of float16's resolution: it helps if values overflow.
 CANDIDATES = {
     "float16": ("float16", "bfloat16", "float32"),
     "bfloat16": ("bfloat16", "float32"),
     "float32": ("float32",),
 }
 
-# Types whose values leave float16's range (65,504) with their published weights. They were trained in bfloat16.
+# Model types that overflow float16's range (65,504) with their published weights. They were trained in bfloat16.
 T5 = "the sums of its feed-forward layers overflow: transformers itself keeps their last matrix in float32 under float16"
 GEMMA = "its residual stream overflows: transformers' documentation says bfloat16 or float32"
 QWEN3 = "a few of its channels overflow in the later layers: its card and its serving engines say bfloat16"
@@ -30,7 +30,7 @@ OVERFLOWING = {
 
 
 def half_precision(folder: Path) -> str:
-    """What "auto" means on CUDA: float16, whose digits are more, except where a model is made for bfloat16."""
+    """The precision that "auto" means on CUDA: float16, for its finer resolution, unless the model is made for bfloat16."""
     config = network_config(folder)
     text_config = config.get("text_config")
     inner = text_config if isinstance(text_config, dict) else {}
@@ -41,7 +41,7 @@ def half_precision(folder: Path) -> str:
 
 
 def network_config(folder: Path) -> dict[str, object]:
-    """The transformers configuration of a folder, which may lie in that of one of its modules. Empty where there is none."""
+    """The transformers configuration of a folder, or of the first of its modules that has one. Empty if there is none."""
     for part in (folder, *module_folders(folder)):
         file = part / "config.json"
         config = parse_json(file) if file.is_file() else None

@@ -1,4 +1,4 @@
-"""What is to be done for a request, before any of it is done: texts into counted, checked windows of token ids."""
+"""The preprocessor: tokenises a request's texts, checks their lengths, and cuts them into windows, before any of them is queued."""
 
 import threading
 from dataclasses import dataclass, field
@@ -13,16 +13,16 @@ from gateway.engine.encoder import NetworkInfo, Window
 from gateway.engine.tokenizer import Tokenizer
 from gateway.errors import ClientError, InputTooLong, InvalidValue, OperatorError, RequestTooLong
 
-# Measured: 20 to 70 microseconds of English, 200 of Chinese, which are the worst. A thread costs the loop 40 and the client 200.
+# Measured: 20 to 70 microseconds for English, 200 for Chinese, the worst. A thread costs the event loop 40 and the client 200.
 SHORT_CHARS = 256
-MAX_INSTRUCTIONS = 64  # remembered as tokens; an application has a few
+MAX_INSTRUCTIONS = 64  # cached as tokens; an application has a few
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What is put before a text, and its route.
+    """The tokens that precede a text, and the text's route.
 
-    `num_tokens` are those of a window that belong to the prompt, the special ones before it included.
+    `num_tokens` counts the tokens of a window that belong to the prompt, the special ones before it included.
     """
 
     text: str = ""
@@ -36,7 +36,7 @@ NO_PROMPT = Prompt()
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """What the device is to embed. `counts[i]` windows belong to input i; each weighs as much as it holds tokens of the text."""
+    """The windows to embed. `counts[i]` windows belong to input i. A window's weight is the number of text tokens in it."""
 
     windows: list[Window]
     counts: list[int]
@@ -44,7 +44,7 @@ class Windows:
 
 
 class Preprocessor:
-    """Raises OperatorError for a model that reads nothing but its special tokens."""
+    """Prepares the inputs of one model. Raises OperatorError for a model that reads nothing but its special tokens."""
 
     def __init__(  # noqa: PLR0913 - named, each of them
         self,
@@ -79,7 +79,7 @@ class Preprocessor:
         return task if task in self.network.tasks else ""
 
     def build_instruction_prompt(self, instruction: str) -> Prompt:
-        """Raises InvalidValue for an instruction that would leave a text less than half of what the model reads."""
+        """Raises InvalidValue if the prompt with this instruction takes more than half of a window."""
         prompt = self.prompt((self.instruction_format or INSTRUCTION).replace(INSTRUCTION, instruction), self.task_of("query"))
         if 2 * len(prompt.ids) > self.window_tokens:
             most = self.window_tokens // 2
@@ -89,7 +89,10 @@ class Preprocessor:
         return prompt
 
     def refuse_too_many_characters(self, inputs: Inputs) -> None:
-        """Texts that cannot fit are refused before any time is spent on them."""
+        """Refuses texts that cannot fit, by their number of characters alone, so that no time is spent on them.
+
+        Raises InputTooLong or RequestTooLong.
+        """
         max_chars = self.tokenizer.max_token_chars
         longest = max(range(len(inputs.texts)), key=lambda index: len(inputs.texts[index]))
         if len(inputs.texts[longest]) > self.limits.max_input_tokens * max_chars:
@@ -105,7 +108,7 @@ class Preprocessor:
         return self.prompts.get(inputs.input_type) or self.prompt("", self.task_of(inputs.input_type))
 
     def is_short(self, inputs: Inputs) -> bool:
-        """Whether it takes longer to hand the texts to another thread than to tokenise them."""
+        """Whether tokenising the texts takes less time than handing them to another thread."""
         num_prompt_chars = len(self.prompt_of(inputs).text)
         return sum(len(text) + num_prompt_chars for text in inputs.texts) <= SHORT_CHARS
 
@@ -120,7 +123,10 @@ class Preprocessor:
         return Prepared(inputs, counts, [count > self.network.max_tokens for count in counts], rule, work=work)
 
     def tokenize(self, inputs: Inputs, prompt: Prompt, rule: LongInput, abandoned: threading.Event) -> list[list[int]]:
-        """The token ids of each input. What may not be served is refused as soon as that is known, and tells what was counted."""
+        """The token ids of each input.
+
+        Raises ClientError as soon as an input or the request is known to be refused; the error carries the tokens counted so far.
+        """
         texts = [prompt.text + text for text in inputs.texts] if prompt.text else inputs.texts
         contents: list[list[int]] = []
         num_tokens = 0
@@ -147,9 +153,9 @@ class Preprocessor:
             raise InputTooLong(inputs.where(index), self.limits.max_input_tokens)
 
     def split_windows(self, content: list[int], prompt: Prompt, rule: LongInput) -> list[Window]:
-        """A text, its prompt before it, window by window: the first as sentence-transformers cuts it, the others prompted again.
+        """Cuts a text with its prompt into windows: the first as sentence-transformers does; the others repeat the prompt.
 
-        So each is what the model was trained to read. A prompt of more than half a window stands in the first one alone: it would
+        So each is what the model was trained to read. A prompt of more than half a window is in the first one only, as it would
         leave the text too little room.
         """
         first, rest = content[: self.window_tokens], content[self.window_tokens :]

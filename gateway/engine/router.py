@@ -1,6 +1,6 @@
-"""A model whose texts go different ways by their purpose: sentence-transformers' Router, of asymmetric models.
+"""sentence-transformers' Router, for asymmetric models: each text takes the route of its task.
 
-The routes share one tokenizer here, since a text is tokenised once, before the device sees it.
+All routes must share one tokenizer, since a text is tokenised once, before it is queued for the device.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ def is_router(module: Any) -> bool:
 
 
 def tasks_of(model: Any) -> tuple[Task, ...]:
-    """The purposes that the model has a route for; none where it has no Router."""
+    """The tasks that the model has a route for; empty if it has no Router."""
     routers = [module for module in model if is_router(module)]
     return tuple(task for task in get_args(Task) if routers and all(has_route(router, task) for router in routers))
 
@@ -42,7 +42,7 @@ def always_ends_in(module: Any, kind: str) -> bool:
 
 
 def refuse_unequal_routes(model: Any, folder: Path) -> None:
-    """Raises OperatorError for a model whose routes read texts differently, or that has no route where no purpose is given."""
+    """Raises OperatorError if the routes differ in tokenizer or length, leave prompts out of pooling, or lack a default route."""
     for router in filter(is_router, model):
         inputs = [next(iter(route)) for route in router.sub_modules.values()]
         tokenizers = [getattr(getattr(each, "tokenizer", None), "backend_tokenizer", None) for each in inputs]

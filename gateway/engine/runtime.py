@@ -1,4 +1,4 @@
-"""Which encoders serve a model on this machine, and getting them: compiled on the CPU, through torch on CUDA."""
+"""Chooses and loads the encoders of a model on this machine: compiled with OpenVINO on the CPU, through torch on CUDA."""
 
 import os
 from collections.abc import Callable
@@ -24,18 +24,18 @@ from gateway.log import get_logger
 if TYPE_CHECKING:
     from gateway.engine.faithful import Faithful
 
-DRIVERS = ("/proc/driver/nvidia/version", "/usr/lib/wsl/lib/libcuda.so.1")  # looked for instead of importing torch to ask it
-STREAMS_PER_CORES = 4  # two streams were best on two cores; on many, each has four to itself
+DRIVERS = ("/proc/driver/nvidia/version", "/usr/lib/wsl/lib/libcuda.so.1")  # signs of CUDA that need no import of torch
+STREAMS_PER_CORES = 4  # cores a stream on large machines; on two cores, two streams were best
 
 log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """The encoders of one model, one a device thread, and what they were made from. `afterwards` is called once they serve.
+    """The encoders of one model, one a device thread, and the identity of its files. `afterwards` is called once they serve.
 
-    `fidelity` and `proof` are None for encoders that nobody measured, which are the tests'. `fallback` says what was not faithful
-    enough, or could not be made, and what it was measured at.
+    `fidelity` and `proof` are None for encoders that were not measured, as in tests. `fallback` says which runtimes or precisions
+    were not faithful enough, with their worst cosine, or could not be loaded.
     """
 
     encoders: list[Encoder]
@@ -49,7 +49,10 @@ class LoadedModel:
 def load(
     name: str, settings: LocalSettings, engine: EngineSettings, artifacts: ArtifactStore, *, child: CompileProcess
 ) -> LoadedModel:
-    """Raises OperatorError naming what is missing. Blocks: the first time until it is compiled, or `child` stopped."""
+    """Loads a model; blocks. The first time it compiles the model, until that is done or `child` is stopped.
+
+    Raises OperatorError if the model cannot be loaded; its message names what is missing.
+    """
     loaded = loaded_by(name, settings, engine, artifacts, child)
     if loaded.fallback:
         info = loaded.encoders[0].info
@@ -75,7 +78,7 @@ def loaded_by(
 
 
 def compiles(settings: LocalSettings) -> bool:
-    """Whether a model of these settings is compiled. Raises ConfigurationError for a runtime that cannot do what is asked."""
+    """Whether these settings compile the model. Raises ConfigurationError if the runtime does not support device or precision."""
     needs_torch = settings.device.startswith("cuda") or settings.precision == "float16"
     if settings.runtime == "openvino" and needs_torch:
         raise ConfigurationError(
@@ -91,7 +94,7 @@ def seems_to_have_cuda() -> bool:
 
 
 def torch_is_for_cuda() -> bool:
-    """Told from its version, which costs no import of it. An image that only serves has no torch."""
+    """Whether torch is built for CUDA, by its version: that needs no import of it. An image that only serves has no torch."""
     try:
         return "+cpu" not in version("torch")
     except PackageNotFoundError:
@@ -127,7 +130,7 @@ def load_artifact(name: str, place: Path, manifest: Manifest, engine: EngineSett
 def artifact_for(
     name: str, settings: LocalSettings, artifacts: ArtifactStore, *, progress: Progress, child: CompileProcess
 ) -> Path:
-    """The artifact's folder: found, or made now."""
+    """Returns the artifact's folder, and compiles the model first if there is none."""
     precision = effective_precision(settings)
     folder = local_folder_of(settings.source)
     if folder is None:
@@ -143,26 +146,26 @@ def artifact_for(
 
 
 def known_artifact(settings: LocalSettings, artifacts: ArtifactStore) -> Manifest | None:
-    """What is known of a model without loading or making anything."""
+    """Returns a stored manifest of the model, without loading or compiling anything; None if there is none."""
     if compiles(settings):
         precision = effective_precision(settings)
     elif settings.device == "cpu" or (settings.device == "auto" and not seems_to_have_cuda()):
         precision = torch_key(settings)
     else:
-        return None  # on CUDA it is measured at each load
+        return None  # on CUDA a model is measured at each load
     folder = local_folder_of(settings.source)
     place = artifacts.find(identity_of(folder), precision) if folder else artifacts.find_by_source(settings.source, precision)
     return artifact.read(place) if place else None
 
 
 def default_pooling(settings: LocalSettings) -> str:
-    """What a folder without modules.json is pooled with; empty for all others, and for files that are not here."""
+    """How a folder without modules.json is pooled; "" for all other models, and if the files are not on this machine."""
     folder = local_folder_of(settings.source)
     return pooled_by_default(folder) if folder is not None and is_bare(folder) else ""
 
 
 def check_files(settings: LocalSettings, artifacts: ArtifactStore) -> None:
-    """Raises OperatorError where a model's files are nowhere and may not be fetched."""
+    """Raises OperatorError if a model's files are not on this machine and may not be downloaded."""
     is_here = local_folder_of(settings.source) is not None
     if not is_here and not settings.download and not (compiles(settings) and known_artifact(settings, artifacts)):
         folder_of(settings.source, download=False)
@@ -177,9 +180,10 @@ def effective_precision(settings: LocalSettings) -> str:
 def load_torch(
     name: str, settings: LocalSettings, engine: EngineSettings, artifacts: ArtifactStore, *, why: str = ""
 ) -> LoadedModel:
-    """Measured on each CUDA device at every load, on a CPU once. `why` tells what else failed before.
+    """Loads a model through torch, and measures it: on CUDA at every load and on each device, on a CPU once.
 
-    Raises OperatorError, Unfaithful among them.
+    `why` is the reason why compiling failed before. Raises OperatorError if it cannot be loaded, Unfaithful if no precision is
+    faithful.
     """
     folder = folder_of(settings.source, download=settings.download)
     identity = identity_of(folder)
@@ -207,12 +211,12 @@ def load_torch(
 
 
 def torch_key(settings: LocalSettings) -> str:
-    """What the shelf keeps a measure under, beside what is compiled."""
+    """The precision under which the ArtifactStore keeps torch's measurement, beside compiled models."""
     return f"torch-{settings.precision}"
 
 
 def known_to_torch(folder: Path, manifest: Manifest, engine: EngineSettings) -> LoadedModel:
-    """On the CPU, as it was once measured."""
+    """Loads a model through torch on the CPU, in the precision that an earlier load measured."""
     from gateway.engine.torch_encoder import TorchEncoder  # noqa: PLC0415 - as above
 
     encoder = TorchEncoder(folder, device="cpu", precision=manifest.precision, threads=engine.threads)
@@ -220,7 +224,7 @@ def known_to_torch(folder: Path, manifest: Manifest, engine: EngineSettings) -> 
 
 
 def keep(name: str, artifacts: ArtifactStore, faithful: "Faithful", target: Target) -> None:
-    """Where it cannot be kept, the next start measures again."""
+    """Stores the measurement. If that fails, the next start measures again."""
     encoder = faithful.encoders[0]
     manifest = artifact.manifest_of(
         encoder.info, target, runtime="torch", precision=encoder.info.precision, fallback=faithful.fallback,

@@ -1,4 +1,4 @@
-"""What a row of the backend `sentence-transformers` may hold."""
+"""The settings of a row of the backend `sentence-transformers`."""
 
 from typing import Annotated, Literal
 

@@ -1,7 +1,7 @@
-"""The bounded ladder of batch shapes.
+"""Shape bucketing: batch lengths are padded up, and numbers of rows cut down, to a bounded ladder of shapes.
 
-OpenVINO's CPU plugin keeps what it compiled for every shape it ever saw: 3,000 free shapes took a process from 116 MB to 1.85 GB,
-and each new one costs a compilation. Lengths in multiples of 8 and rows in 1, 2, 3, 4, 6, 8, 12, 16 … are few enough to stay.
+OpenVINO's CPU plugin caches what it compiled for every shape it ever saw: 3,000 free shapes took a process from 116 MB to 1.85 GB,
+and each new shape costs a compilation. Lengths in multiples of 8 and rows in 1, 2, 3, 4, 6, 8, 12, 16 … are few enough to cache.
 """
 
 from bisect import bisect_right
@@ -12,7 +12,7 @@ RUNGS = sorted({1} | {1 << power for power in range(1, 13)} | {3 << power for po
 
 @dataclass(frozen=True, slots=True)
 class Shapes:
-    """`length_step` 1 and `is_ladder` false leave batches as they are, which is what torch likes."""
+    """The allowed shapes. `length_step` 1 and `is_ladder` false leave batches as they are, which suits torch."""
 
     length_step: int = 1
     is_ladder: bool = False
@@ -23,7 +23,7 @@ class Shapes:
         return min(-(-num_tokens // self.length_step) * self.length_step, max(self.max_length, num_tokens))
 
     def rows(self, num_jobs: int) -> int:
-        """How many of so many jobs to run at once: the highest rung they fill. The others wait for the next batch."""
+        """How many of `num_jobs` to run at once: the highest rung of the ladder they fill. The others wait for the next batch."""
         return RUNGS[bisect_right(RUNGS, num_jobs) - 1] if self.is_ladder else num_jobs
 
 
