@@ -1,12 +1,12 @@
-"""What stands over uvicorn: connections, their limits in time and bytes, and a stop in two steps. It knows no word of OpenAI's.
+"""An HTTP server on uvicorn: connection limits in time and bytes, and a graceful shutdown. It knows nothing of OpenAI's API.
 
-server            uvicorn's server with a stop of our own
-listening         its sockets; metrics_port those of /metrics alone
-protocol          one client's connection: what it may cost, in time and in bytes
-connection_table  all of them, and who closes for a newcomer; open_files what they count against
-lingering_close   an answer that is given before the body is read; expectation whether a body is awaited
-upgrade           clients that offer another protocol
-write_buffer      writes that leave together
-client_address    who asks, for the log; headers as ASGI has them
-log_sampler       lines that strangers cause; loop_lag how late the event loop is
+server            uvicorn's server with a graceful shutdown in two steps
+listening         its listening sockets; metrics_port: those of /metrics alone
+protocol          one client's connection, and its limits in time and bytes
+connection_table  all connections, and LRU eviction for a new one; open_files: the limit they count against
+lingering_close   a response that is sent before the body is read; expectation: `Expect: 100-continue`
+upgrade           requests that offer another protocol
+write_buffer      write coalescing
+client_address    the client's address, for the log; headers: as ASGI has them
+log_sampler       bounds the log lines that clients without a key cause; loop_lag: how late the event loop is
 """

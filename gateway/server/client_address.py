@@ -1,4 +1,4 @@
-"""Who a request came from, for the log alone: nothing is granted or refused by an address."""
+"""The client's address behind trusted proxies (`X-Forwarded-For`). It is for the log alone: no access is granted by address."""
 
 import ipaddress
 from collections.abc import Iterable, Mapping
@@ -11,19 +11,19 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class TrustedProxies:
-    """`trusted` are addresses or networks. Only what they say in x-forwarded-for is believed, each of the one before it."""
+    """Proxies whose x-forwarded-for is believed: each vouches for the address before it. `trusted` are addresses or networks."""
 
     def __init__(self, trusted: Iterable[str]) -> None:
         self.networks = [ipaddress.ip_network(proxy, strict=False) for proxy in trusted]
         self.is_trusted = lru_cache(maxsize=1024)(self.is_trusted_now)
 
     def client_of(self, scope: Mapping[str, Any]) -> str | None:
-        """The nearest address, of an ASGI scope, that is no trusted proxy's; None on a Unix socket."""
+        """Returns the nearest address of an ASGI scope that is not a trusted proxy's, or None on a Unix socket."""
         peer: tuple[str, int] | None = scope["client"]
         if peer is None or not self.networks or not self.is_trusted(peer[0]):
             return peer[0] if peer else None
         nearest: str = peer[0]
-        forwarded = value_of(list(scope["headers"])[::-1], b"x-forwarded-for") or b""  # of several headers the last
+        forwarded = value_of(list(scope["headers"])[::-1], b"x-forwarded-for") or b""  # the last of several headers
         for said in reversed(forwarded.decode("latin-1").split(",")):
             address = address_in(said.strip())
             if address is None:
@@ -39,7 +39,7 @@ class TrustedProxies:
 
 
 def address_in(text: str) -> IPAddress | None:
-    """With or without a port: 1.2.3.4, 1.2.3.4:567, ::1, [::1]:567. What is no address is None."""
+    """Parses an address with or without a port: 1.2.3.4, 1.2.3.4:567, ::1, [::1]:567. Returns None if it is not an address."""
     host = text[1:].partition("]")[0] if text.startswith("[") else text.partition(":")[0] if text.count(":") == 1 else text
     try:
         address = ipaddress.ip_address(host)

@@ -1,9 +1,9 @@
-"""LRU eviction of connections: who holds a place while many are open, and who closes for a newcomer.
+"""LRU eviction of connections: at `max_connections` a new connection closes the one that has waited longest.
 
-As nginx does when `worker_connections` run short (ngx_drain_connections), it closes the connection that has waited longest. A
-connection waits while no request of it is being answered: it is idle, has said nothing yet, or has sent half a head. So neither
-strangers who hold connections open, nor the pools of many ordinary clients, keep anybody out. Only where requests in flight hold
-every place is a newcomer refused, and even then it may ask for a probe: PROBE_CONNECTIONS are kept for that.
+nginx does the same when `worker_connections` run short (ngx_drain_connections). A connection waits while no request of it is being
+answered: it is idle, has sent nothing yet, or has sent half a head. So neither clients that hold connections open nor the pools of
+many ordinary clients keep a new client out. A new connection is refused only if every slot has a request in flight. Even then it
+may ask for a probe: PROBE_CONNECTIONS are kept for that.
 """
 
 import ipaddress
@@ -16,8 +16,8 @@ from gateway.errors import Overloaded
 from gateway.metrics import Metrics
 from gateway.server.client_address import TrustedProxies, address_in
 
-# Beyond `max_connections`. Strangers may fill them too, and push each other out: at 4,000 new connections a second a probe has 32
-# ms to send its request after it has connected, and one on the same network sends it within 1 ms.
+# Beyond `max_connections`. Any client may fill these too, and evict another there: at 4,000 new connections a second a probe has 32
+# ms to send its request after it has connected. A probe on the same network sends it within 1 ms.
 PROBE_CONNECTIONS = 128
 IPV6_PREFIX = 64  # one client's own network: it has 2^64 addresses to choose from
 
@@ -25,20 +25,20 @@ Refusal = Literal["server_overloaded", "address_limit"]
 
 
 class TrackedConnection(Protocol):
-    """A connection, as the table sees it."""
+    """A connection as the table needs it."""
 
     groups: tuple["AddressGroup", ...]
 
     @property
     def peer(self) -> str | None:
-        """The address it comes from; None on a Unix socket."""
+        """The client's address, or None on a Unix socket."""
 
     def make_room(self) -> None:
-        """Closes it, which waits for its next request."""
+        """Closes this connection, which is waiting for its next request."""
 
 
 class AddressGroup:
-    """Connections that are counted together, and those of them that wait, longest waiting first."""
+    """Connections that are counted together. `waiting` are those that wait, longest waiting first."""
 
     __slots__ = ("address", "num_open", "waiting")
 
@@ -49,9 +49,9 @@ class AddressGroup:
 
 
 class ConnectionTable:
-    """Every open connection is in `placed` and in the group of its address, or in `spare`. Used on the event loop alone.
+    """Every open connection: in `placed` and in the group of its address, or in `spare`. Used on the event loop alone.
 
-    `cut_slowest` ends a reply whose client stopped to read, if there is one: the last resort before a newcomer is refused.
+    `cut_slowest` aborts a reply whose client stopped reading, if there is one: the last resort before a new connection is refused.
     """
 
     def __init__(self, settings: ServerSettings, metrics: Metrics, *, cut_slowest: Callable[[], bool]) -> None:
@@ -73,7 +73,7 @@ class ConnectionTable:
         self.metrics.http.max_connections.set(number)
 
     def configure(self, settings: ServerSettings) -> None:
-        """What may change while connections are open."""
+        """Applies the settings that may change while connections are open."""
         self.max_per_address = settings.max_connections_per_address
         self.address_of = lru_cache(maxsize=1024)(Addresses(TrustedProxies(settings.trusted_proxies)).of)
 
@@ -86,14 +86,14 @@ class ConnectionTable:
         return len(self.placed.waiting) + len(self.spare.waiting)
 
     def enter(self, member: TrackedConnection) -> Refusal | None:
-        """For a new connection. Where there is no place for it, why; it is open all the same for as long as it is in a group."""
+        """Adds a new connection. Returns why it has no slot, if so; it stays open all the same while it is in a group."""
         refusal = self.place(member)
         if refusal is not None and (self.spare.num_open < PROBE_CONNECTIONS or self.evict(self.spare)):
             self.join(member, self.spare)
         return refusal
 
     def place(self, member: TrackedConnection) -> Refusal | None:
-        """Gives it a place, if need be another's; or says why there is none. One in `spare` may ask again."""
+        """Gives the connection a slot, if need be by eviction. One in `spare` may try again. Returns the refusal, or None."""
         address = None if member.peer is None else self.address_of(member.peer)
         of_address = self.by_address.get(address) if address is not None else None
         is_over = self.max_per_address is not None and of_address is not None and of_address.num_open >= self.max_per_address
@@ -106,7 +106,7 @@ class ConnectionTable:
         return None
 
     def evict(self, group: AddressGroup) -> bool:
-        """Closes who has waited longest; False where nobody waits."""
+        """Closes the connection that has waited longest. Returns False if none waits."""
         longest = next(iter(group.waiting), None)
         if longest is None:
             return False
@@ -121,18 +121,18 @@ class ConnectionTable:
         self.wait(member)
 
     def wait(self, member: TrackedConnection) -> None:
-        """From now on it waits, for the first or the next request, or for the rest of its head."""
+        """Marks it as the latest to wait: for its first or next request, or for the rest of a head."""
         for group in member.groups:
             group.waiting.pop(member, None)
             group.waiting[member] = None
 
     def work(self, member: TrackedConnection) -> None:
-        """From now on a request of it is being answered."""
+        """Marks it as busy: a request of it is being answered."""
         for group in member.groups:
             group.waiting.pop(member, None)
 
     def leave(self, member: TrackedConnection) -> None:
-        """It is closed, or is about to be. Idempotent."""
+        """Removes a connection that is closed, or is about to be. Idempotent."""
         self.work(member)
         for group in member.groups:
             group.num_open -= 1
@@ -142,13 +142,13 @@ class ConnectionTable:
 
 
 class Addresses:
-    """Whose connections are counted together."""
+    """The key by which connections are counted together."""
 
     def __init__(self, proxies: TrustedProxies) -> None:
         self.proxies = proxies
 
     def of(self, peer: str) -> str | None:
-        """The address, of IPv6 its /64; None for a trusted proxy, behind which many clients are."""
+        """Returns the address, or for IPv6 its /64; None for a trusted proxy, because many clients are behind it."""
         if self.proxies.is_trusted(peer):
             return None
         address = address_in(peer)

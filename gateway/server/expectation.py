@@ -1,4 +1,4 @@
-"""`Expect: 100-continue` (RFC 9110, 10.1.1): whether a client was told to send its body."""
+"""`Expect: 100-continue` (RFC 9110, 10.1.1): records whether the client was asked to send its body."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -9,10 +9,10 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 class Expectation:
-    """Wraps the application for one request that expects to be told. Asking for the body is what tells it.
+    """Wraps the application for one request with `Expect: 100-continue`. The 100 is sent when the application reads the body.
 
-    A client that has its answer instead may keep the body to itself, and nobody can tell where its next request would begin. So
-    such an answer ends the connection.
+    A client that gets its final response first may leave the body out. Then the server can't tell where the next request begins.
+    So such a response closes the connection.
     """
 
     def __init__(self, app: Callable[[Any, Receive, Send], Awaitable[None]]) -> None:

@@ -4,5 +4,5 @@ Headers = list[tuple[bytes, bytes]]
 
 
 def value_of(headers: Headers, name: bytes) -> bytes | None:
-    """The first header of this name."""
+    """Returns the value of the first header of this name, or None."""
     return next((value for found, value in headers if found == name), None)

@@ -1,22 +1,22 @@
-"""Lingering close (RFC 9112, 9.6): a client that is still sending reads its answer before the connection is gone.
+"""Lingering close (RFC 9112, 9.6): a client that is still sending can read its response before the connection is closed.
 
-A socket that is closed with bytes unread is reset, and a reset takes what the client has not read yet: it meets a broken pipe where
-it should read a 401 or a 413. So once the answer is sent our half is closed, and what still comes is discarded until the client has
-closed its own. It need never do so: bytes, seconds and connections are bounded.
+A socket that is closed with unread bytes is reset. A reset discards what the client has not read yet, so the client gets a broken
+pipe and not its 401 or 413. So the server sends the response, closes its own half, and discards what it receives until the client
+closes the other half. A client may never do so: bytes, seconds and connections are bounded.
 """
 
 import asyncio
 
 from gateway.metrics import Metrics
 
-MAX_LINGERING = 256  # each holds an open file, and nothing else
-MAX_DISCARDED_BYTES = 256 * 1024 * 1024  # sixteen times the largest body that is taken by default
+MAX_LINGERING = 256  # each costs an open file, and nothing else
+MAX_DISCARDED_BYTES = 256 * 1024 * 1024  # sixteen times the default max_body_bytes
 MAX_LINGER_SECONDS = 30.0  # nginx's lingering_time
-SILENCE_SECONDS = 5.0  # nginx's lingering_timeout: nothing more is on its way
+SILENCE_SECONDS = 5.0  # nginx's lingering_timeout: the client sends no more
 
 
 class LingeringConnections:
-    """Those whose answer is sent. Beyond `max_connections` the one that has lingered longest is closed for the newest."""
+    """Connections whose response is sent. Beyond `max_connections` a new one closes the one that has lingered longest."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class LingeringConnections:
         metrics.http.open_connections.labels("lingering").set_function(lambda: len(self.connections))
 
     def add(self, transport: asyncio.Transport) -> None:
-        """Half-closes it. Everything written must have been sent; whoever read from it until now hears of it no more."""
+        """Half-closes a connection. All that was written must have been sent. Its former protocol gets no more callbacks."""
         while len(self.connections) >= self.max_connections:
             next(iter(self.connections)).close()
         connection = LingeringConnection(transport, self)
@@ -44,17 +44,17 @@ class LingeringConnections:
         try:
             transport.write_eof()
             transport.resume_reading()
-        except OSError:  # reset by the client, which nobody has noticed yet
+        except OSError:  # the client has reset it, and asyncio has not noticed yet
             connection.close()
 
     def close(self) -> None:
-        """At the end of the server, which waits for none of them."""
+        """Closes all at the server's end, which waits for none of them."""
         for connection in list(self.connections):
             connection.close()
 
 
 class LingeringConnection(asyncio.Protocol):
-    """Discards what it receives, until the client closes its half or a bound is met."""
+    """Discards what it receives, until the client closes its half or a bound is reached."""
 
     def __init__(self, transport: asyncio.Transport, owner: LingeringConnections) -> None:
         self.transport = transport
@@ -79,7 +79,7 @@ class LingeringConnection(asyncio.Protocol):
             self.timer = self.loop.call_at(due, self.on_timer)
 
     def close(self) -> None:
-        """At once: there is nothing left to be sent."""
+        """Closes at once: there is nothing left to send."""
         self.timer.cancel()
         self.owner.connections.pop(self, None)
         self.transport.abort()

@@ -1,4 +1,4 @@
-"""The sockets that a server listens on: one an address, opened together or not at all."""
+"""Listening sockets: one per address, all opened or none."""
 
 import contextlib
 import errno
@@ -15,15 +15,15 @@ from gateway.errors import OperatorError
 from gateway.tcp import notice_silent_peer
 
 BACKLOG = 2048
-SILENT_CLIENT_SECONDS = 15.0  # then its host is asked; where it is gone for twice as long, what it waited for is given up
-PORT_TRIES = 20  # to find one that is free on every address, where any will do
+SILENT_CLIENT_SECONDS = 15.0  # then TCP keep-alive probes its host; a connection whose host is gone ends after twice as long
+PORT_TRIES = 20  # for port 0, to find a port that is free on every address
 
 
 class Listening:
-    """Open sockets. `urls` are theirs, in the order of the addresses."""
+    """Open sockets. `urls` are in the order of the addresses."""
 
     def __init__(self, addresses: Sequence[ListenAddress], port: int, *, mode: str = "660") -> None:
-        """`mode` is of the files of Unix sockets, in octal. Raises OperatorError saying why an address cannot be listened on."""
+        """`mode` is the file mode of Unix sockets, in octal. Raises OperatorError with the reason if an address cannot be used."""
         self.sockets: list[socket.socket] = []
         self.urls: list[str] = []
         self.files: list[tuple[Path, tuple[int, int]]] = []
@@ -50,13 +50,13 @@ class Listening:
                 self.urls.append(ListenAddress(host).url(port))
 
     def unix_socket(self, path: Path) -> socket.socket:
-        """A file left behind by a process that is gone is replaced; one that somebody listens on is not."""
+        """Opens a Unix socket, and replaces the file of a process that is gone. Raises OperatorError if another process listens."""
         if sys.platform == "win32":
             raise OperatorError(f"cannot listen on unix:{path}: not on Windows")
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             remove_stale(path)
-            os.fchmod(listening.fileno(), self.mode)  # so that on Linux nobody else may connect before the next line but one
+            os.fchmod(listening.fileno(), self.mode)  # so that on Linux no other user can connect between bind and chmod
             listening.bind(str(path))
             path.chmod(self.mode)
             listening.listen(BACKLOG)
@@ -67,7 +67,7 @@ class Listening:
         return listening
 
     def close(self) -> None:
-        """Closes them and removes the files of Unix sockets, unless another process has put its own there. Idempotent."""
+        """Closes the sockets. Removes the files of Unix sockets, unless another process has replaced them. Idempotent."""
         for listening in self.sockets:
             listening.close()
         for path, identity in self.files:
@@ -78,7 +78,7 @@ class Listening:
 
 
 def sockets_of(addresses: list[ListenAddress], port: int) -> list[socket.socket]:
-    """A socket an address, all on one port. Raises OperatorError."""
+    """Opens a socket per address, all on one port. Raises OperatorError."""
     for is_last in (number == PORT_TRIES - 1 for number in range(PORT_TRIES)):
         opened: list[socket.socket] = []
         try:
@@ -97,7 +97,7 @@ def sockets_of(addresses: list[ListenAddress], port: int) -> list[socket.socket]
 
 
 def is_dual(address: ListenAddress, addresses: Iterable[ListenAddress]) -> bool:
-    """Whether it serves IPv4 too: `::` does, unless IPv4 addresses of its own stand beside it."""
+    """Whether the address serves IPv4 too: `::` does, unless an IPv4 address is listed beside it."""
     has_ipv4 = any(not other.is_ipv6 for other in addresses)
     return address.host == ANY_IPV6 and not has_ipv4 and socket.has_dualstack_ipv6()
 
@@ -116,7 +116,7 @@ def tcp_socket(address: ListenAddress, port: int, *, is_dual: bool) -> socket.so
 
 
 def remove_stale(path: Path) -> None:
-    """Raises OSError where the path is in use, or is no socket."""
+    """Removes a socket file that no process listens on. Raises OSError if the path is in use, or is not a socket."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:

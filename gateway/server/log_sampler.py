@@ -1,6 +1,6 @@
-"""Log sampling: the first lines of each kind that strangers cause, and the number of all others, once a window.
+"""Log sampling of requests without a key: the first lines of each kind in a window are written, and the rest are counted.
 
-One client without a key could write 2.2 MB of log a second. What callers with a key do is never left out; metrics count everything.
+One client without a key could cause 2.2 MB of log a second. Requests with a key are always logged; metrics count everything.
 """
 
 import asyncio
@@ -10,13 +10,13 @@ from gateway.log import get_logger
 from gateway.metrics import Metrics
 
 WINDOW_SECONDS = 10.0
-MAX_LINES = 50  # of each kind in a window: of a dozen kinds 20 KB a second at most
+MAX_LINES = 50  # of each kind in a window: for a dozen kinds 20 KB a second at most
 
 log = get_logger()
 
 
 class LogSampler:
-    """`kind` is a code of gateway/errors/, or "ok": so there are few. Used on the event loop alone."""
+    """Counts lines by `kind`: a code of gateway/errors/, or "ok", so kinds are few. Used on the event loop alone."""
 
     def __init__(self, metrics: Metrics, *, window_seconds: float = WINDOW_SECONDS) -> None:
         self.metrics = metrics
@@ -25,7 +25,7 @@ class LogSampler:
         self.timer: asyncio.TimerHandle | None = None
 
     def has_room(self, kind: str) -> bool:
-        """Whether one more line of this kind is written in this window, which begins with the first of any kind."""
+        """Counts one line. Returns whether to write it. A window begins with its first line of any kind."""
         if self.timer is None:
             self.timer = asyncio.get_running_loop().call_later(self.window_seconds, self.end_window)
         self.num_lines[kind] += 1
@@ -35,7 +35,7 @@ class LogSampler:
         return False
 
     def end_window(self) -> None:
-        """Says how many lines were left out, if any were."""
+        """Ends the window. Logs how many lines were left out, if any were."""
         num_left_out = {kind: number - MAX_LINES for kind, number in self.num_lines.items() if number > MAX_LINES}
         if self.timer is not None:
             self.timer.cancel()

@@ -1,4 +1,4 @@
-"""How late the event loop is: what every request waits for, whatever it asks."""
+"""Event loop lag: how late the loop runs a timer. Every request waits that long."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ INTERVAL_SECONDS = 0.5
 
 
 async def watch_loop_lag(metrics: Metrics) -> None:
-    """For ever: sets the gauge to how much later than it asked a sleep ended, in seconds."""
+    """Runs for ever: sets the gauge to how much later a sleep ended than it should have, in seconds."""
     loop = asyncio.get_running_loop()
     while True:
         due = loop.time() + INTERVAL_SECONDS

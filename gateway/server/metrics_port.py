@@ -1,4 +1,4 @@
-"""The port of its own that /metrics may have, for a Prometheus that must not pass where clients do."""
+"""A separate port for /metrics, for a Prometheus that must not reach the clients' port."""
 
 from gateway.config import MetricsSettings, ServerSettings, listen_addresses
 from gateway.errors import OperatorError
@@ -7,9 +7,9 @@ from gateway.server.listening import Listening
 
 
 def open_metrics_port(metrics: Metrics, settings: MetricsSettings, server: ServerSettings) -> None:
-    """Where there is one: on the server's addresses, or on this machine's own where those are Unix sockets alone.
+    """Opens the port if one is set: on the server's addresses, or on 127.0.0.1 if those are only Unix sockets.
 
-    Raises OperatorError.
+    Raises OperatorError if it cannot be opened.
     """
     if not settings.port or settings.access == "off":
         return

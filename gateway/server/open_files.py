@@ -1,4 +1,4 @@
-"""The limit on open files, which connections count against: raised where that is allowed, and said where it is too low."""
+"""The limit on open files (RLIMIT_NOFILE), which connections count against. Raised if allowed; a warning says if it is too low."""
 
 import contextlib
 import sys
@@ -6,19 +6,19 @@ import sys
 from gateway.log import get_logger
 from gateway.server.connection_table import PROBE_CONNECTIONS
 
-OTHER_FILES = 512  # models, the store, Redis, other servers (64 connections each by default), and 256 that linger
+OTHER_FILES = 512  # models, the store, Redis, upstreams (64 connections each by default), and 256 lingering connections
 
 log = get_logger()
 
 
 def affordable_connections(max_connections: int) -> int:
-    """So many as are asked for, or fewer where the limit on open files is too low for them, which a warning says.
+    """Lowers `max_connections` if the limit on open files is too low for it, with a warning.
 
-    A process may raise its soft limit to the hard one. The soft one is often 1,024, for the sake of programs that use select(),
-    which this one does not. Beyond the limit no connection is accepted at all, not a probe's either.
+    A process may raise its soft limit to the hard one. The soft one is often 1,024, for programs that use select(); the gateway
+    doesn't. Beyond the limit no connection is accepted at all, not even a probe's. Returns the number of connections that fit.
     """
     if sys.platform == "win32":
-        return max_connections  # which has no such limit
+        return max_connections  # Windows has no such limit
     needed = max_connections + PROBE_CONNECTIONS + OTHER_FILES
     limit = raised_limit(needed)
     if limit >= needed:
@@ -32,8 +32,8 @@ def affordable_connections(max_connections: int) -> int:
 
 
 def raised_limit(needed: int) -> int:
-    """The limit on open files, made at least `needed` where the hard limit allows it."""
-    import resource  # noqa: PLC0415 - not to be had on Windows
+    """Raises the soft limit to `needed`, as far as the hard limit allows. Returns the limit on open files."""
+    import resource  # noqa: PLC0415 - not available on Windows
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY

@@ -1,7 +1,7 @@
-"""One client's connection, over uvicorn's HTTP: what it may cost before, between and after requests, in time and in bytes.
+"""One client's connection: uvicorn's HTTP protocol with limits in time and bytes before, between and after requests.
 
-uvicorn has no limit on the time or the size of headers, none on replies that nobody reads, and answers what is no HTTP in plain
-text. Bodies are limited in `body`, by the road itself.
+uvicorn limits neither the time nor the size of headers, nor replies that the client doesn't read, and it answers invalid HTTP in
+plain text. Bodies are limited in `gateway.api.body`.
 """
 
 import asyncio
@@ -26,18 +26,20 @@ from gateway.server.write_buffer import CoalescingTransport
 
 KB = 1024
 MAPPED = "::ffff:"  # an IPv4 client, as a socket of both families shows it
-READ_BYTES = 256 * KB  # that one read may bring, whatever stands in it
-FRAMING_RATIO = 8  # bytes on the wire for one of a body that comes in chunks of one; what is more is trailers
-KERNEL_BYTES = 128 * KB  # of a reply, in the kernel and not yet sent: it takes more by halves of this, so that progress is seen
-STUCK_SECONDS = 1.0  # without reading anything, after which a client's place may go to another where there is no other
-MAX_LOOKED_AT = 64  # of those who have not read everything, so that a flood of newcomers costs little
+READ_BYTES = 256 * KB  # the most that one read brings, whatever it contains
+FRAMING_RATIO = 8  # bytes on the wire per byte of a body in chunks of one byte; anything beyond that is trailers
+KERNEL_BYTES = (
+    128 * KB
+)  # of a reply, in the kernel and unsent: the kernel takes more in halves of this, so that progress is visible
+STUCK_SECONDS = 1.0  # if a client reads nothing for so long, its slot may go to a new connection, as the last resort
+MAX_LOOKED_AT = 64  # slow readers searched for a stuck one, so that a flood of new connections costs little
 
 log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorResponse:
-    """An error as it goes to a client without a request that the application saw. Header names are in lower case."""
+    """An error response for a request that the application never saw. Header names are in lower case."""
 
     request_id: str
     headers: dict[str, str]
@@ -48,7 +50,7 @@ RenderError = Callable[[GatewayError], ErrorResponse]
 
 
 class SlowReaders:
-    """The connections whose clients have not read all that was sent, longest waiting first, and the bytes they keep in memory."""
+    """Connections whose clients have not read all that was sent, longest unread first. Bounds the bytes they keep in memory."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
@@ -66,7 +68,7 @@ class SlowReaders:
         self.connections.pop(connection, None)
 
     def cut_stuck(self) -> bool:
-        """Ends the reply that has been unread for longest and of which nothing is being read; False where there is none."""
+        """Aborts the reply that has been unread for longest and whose client reads nothing. Returns False if there is none."""
         stuck = next((each for each in islice(self.connections, MAX_LOOKED_AT) if each.is_stuck()), None)
         if stuck is not None:
             stuck.abort("made_room")
@@ -74,7 +76,7 @@ class SlowReaders:
 
 
 class HTTPProtocol(HttpToolsProtocol):
-    """`scope` is uvicorn's, of the latest request that has begun; `cycle` is of the latest whose headers are here."""
+    """uvicorn's protocol. Its `scope` is the latest request that has begun, its `cycle` the latest whose headers have arrived."""
 
     def __init__(  # noqa: PLR0913 - named, each of them
         self,
@@ -91,12 +93,12 @@ class HTTPProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self.table = table
         self.lingering = lingering
-        self.socket_transport: asyncio.Transport  # below `transport`, which is uvicorn's
-        self.lingers = False  # from its end on, once everything is sent
-        self.expectation: Expectation | None = None  # of the latest request whose headers are here
-        self.on_disconnect: list[Callable[[], None]] = []  # what a request that waits has to hear
+        self.socket_transport: asyncio.Transport  # below `transport`, which uvicorn writes to
+        self.lingers = False  # at its end, once everything is sent
+        self.expectation: Expectation | None = None  # of the latest request whose headers have arrived
+        self.on_disconnect: list[Callable[[], None]] = []  # callbacks of requests that wait
         self.groups: tuple[AddressGroup, ...] = ()
-        self.refusal: Refusal | None = None  # why it has no place
+        self.refusal: Refusal | None = None  # why it has no slot
         self.parser: RequestParser = RequestParser(self)  # type: ignore[assignment]  # it has all of httptools' that uvicorn uses
         self.settings = settings
         self.metrics = metrics
@@ -107,12 +109,12 @@ class HTTPProtocol(HttpToolsProtocol):
         self.num_bytes = 0
         self.num_body_bytes = 0
         self.num_unread_bytes = 0
-        self.seen_unread: tuple[int, float] | None = None  # how much, and since when it has not become less
+        self.seen_unread: tuple[int, float] | None = None  # unread bytes, and since when they have not become fewer
         self.head_timer: asyncio.TimerHandle | None = None
         self.read_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        transport.set_write_buffer_limits(high=0)  # so that every byte that is not read is noticed
+        transport.set_write_buffer_limits(high=0)  # so that pause_writing is called for every unread byte
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family != socket.AF_UNIX and hasattr(socket, "TCP_NOTSENT_LOWAT"):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_BYTES)
@@ -132,7 +134,7 @@ class HTTPProtocol(HttpToolsProtocol):
 
     @property
     def is_waiting(self) -> bool:
-        """No request of it is being answered, and all that was answered has left."""
+        """Whether no request of it is being answered, and all replies have been sent."""
         return (self.cycle is None or self.cycle.response_complete) and self not in self.slow_readers.connections
 
     def make_room(self) -> None:
@@ -152,7 +154,7 @@ class HTTPProtocol(HttpToolsProtocol):
         elif self.head_timer is not None:
             self.head_timer.cancel()
             self.head_timer = None
-        if cycle is None or cycle.more_body or self.is_in_head:  # a request that came whole is seen to by the edge
+        if cycle is None or cycle.more_body or self.is_in_head:  # Edge checks a request that came whole
             self.count(len(data))
 
     @property
@@ -160,12 +162,12 @@ class HTTPProtocol(HttpToolsProtocol):
         return self.scope is not None and (self.cycle is None or self.cycle.scope is not self.scope)
 
     def expect_head(self) -> None:
-        """From the first byte of a request, or of what is none, until its headers are here."""
+        """Starts the header timeout. It runs until the headers of the next request have arrived."""
         if self.head_timer is None and not self.transport.is_closing():
             self.head_timer = self.loop.call_later(self.settings.header_timeout_seconds, self.on_head_timeout)
 
     def count(self, num_bytes: int) -> None:
-        """From the second read on: the first, of `READ_BYTES` at most, may also hold the end of another request."""
+        """Counts a request's bytes from its second read on: the first, of `READ_BYTES` at most, may contain the end of another."""
         if self.counted is not self.scope:
             self.counted, self.num_bytes, self.num_body_bytes = self.scope, 0, 0
             return
@@ -177,19 +179,19 @@ class HTTPProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         if self.is_waiting:
-            self.table.wait(self)  # anew: a client that was idle for long may have begun just now
+            self.table.wait(self)  # again, as the latest: a client that was idle for long has just begun a request
 
     def on_headers_complete(self) -> None:
         if self.parser.is_unsupported_upgrade:
             return
         if self.refusal is not None:
-            self.refusal = self.table.place(self)  # there may be one by now
+            self.refusal = self.table.place(self)  # a slot may be free by now
         self.table.work(self)
         self.scope["state"]["on_disconnect"] = self.on_disconnect
         if self.refusal is not None:
-            self.scope["state"]["no_place"] = self.refusal  # so that the edge answers probes alone
+            self.scope["state"]["no_place"] = self.refusal  # so that Edge answers only probes
         if self.parser.get_http_version() == "1.0":
-            self.expect_100_continue = False  # which knows no such answer (RFC 9110, 10.1.1)
+            self.expect_100_continue = False  # HTTP/1.0 has no 100 (RFC 9110, 10.1.1)
         self.expectation = Expectation(self.config.loaded_app) if self.expect_100_continue else None
         self.app = self.expectation or self.config.loaded_app
         super().on_headers_complete()
@@ -210,29 +212,29 @@ class HTTPProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_head_timeout(self) -> None:
-        """A client that sent nothing, or is still sending what was answered long ago, expects no reply."""
+        """Ends the connection. A client that sent nothing, or still sends a request that was answered, expects no reply."""
         self.head_timer = None
         if self.is_in_head:
             self.fail(SlowRequest(self.settings.header_timeout_seconds, part="headers"))
         else:
             self.transport.close()
 
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words, which clients need not read
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's text, which clients need not see
         self.fail(InvalidValue("Your request is not valid HTTP."))
 
     def fail(self, error: GatewayError) -> None:
-        """The end of this connection. What is wrong may come after a request that is well: that one is answered first."""
+        """Ends the connection with an error. If a valid request came before the invalid bytes, it is answered first."""
         cycle = self.cycle
         if cycle is None or cycle.response_complete or (cycle.more_body and not cycle.response_started):
             self.refuse(error)
         elif cycle.more_body:
-            self.abort(error.outcome)  # in the middle of a reply nothing can be said
+            self.abort(error.outcome)  # the middle of a reply has no room for an error
         else:
             cycle.keep_alive = False
             self.flow.pause_reading()
 
     def refuse(self, error: GatewayError, reason: str | None = None) -> None:
-        """`reason` is what is counted, where that is not the error's own code."""
+        """Sends an error and closes. `reason` is the metric's label, if it is not the error's own code."""
         self.metrics.http.connections_cut.labels(reason or error.outcome).inc()
         answer = self.render_error(error)
         if self.sampler.has_room(error.outcome):
@@ -245,9 +247,9 @@ class HTTPProtocol(HttpToolsProtocol):
 
     @property
     def may_be_sending(self) -> bool:
-        """Whether its client, which has an answer, may send more than was read: of this request, or others behind it.
+        """Whether the client, which has its response, may still send: more of this request, or pipelined ones.
 
-        Not one that waits to be asked for its body, and was not; nor one that is idle.
+        False for a client that waits for a 100 which was not sent, and for an idle one.
         """
         cycle = self.cycle
         if self.pipeline:
@@ -259,7 +261,7 @@ class HTTPProtocol(HttpToolsProtocol):
         return bool(cycle.more_body or not cycle.keep_alive)
 
     def end(self) -> None:
-        """Of the connection, in the place of the transport's own `close`."""
+        """Ends the connection: replaces the transport's own `close`."""
         self.lingers = self.lingers or self.may_be_sending
         if not self.lingers or self.socket_transport.is_closing():
             self.socket_transport.close()
@@ -267,7 +269,7 @@ class HTTPProtocol(HttpToolsProtocol):
             self.linger()
 
     def linger(self) -> None:
-        """Everything is sent. For this protocol, and for the server, the connection is closed."""
+        """Hands the socket over once everything is sent. For this protocol and the server the connection is closed."""
         self.lingering.add(self.socket_transport)
         self.connection_lost(None)
 
@@ -278,7 +280,7 @@ class HTTPProtocol(HttpToolsProtocol):
         self.slow_readers.add(self)
 
     def is_stuck(self) -> bool:
-        """Whether its client has read nothing of its reply for a while: since it was last asked, if it had read anything then."""
+        """Whether the client has read nothing of its reply for STUCK_SECONDS, as seen by the calls of this method."""
         num_bytes, now = self.transport.get_write_buffer_size(), self.loop.time()
         if self.seen_unread is None or num_bytes < self.seen_unread[0]:
             self.seen_unread = num_bytes, now

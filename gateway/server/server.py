@@ -1,8 +1,8 @@
-"""uvicorn with a stop of our own, in two steps, and then exit code 0; a second signal ends at once.
+"""uvicorn's server with a graceful shutdown in two steps, then exit code 0. A second signal ends it at once.
 
-uvicorn alone stops accepting at once, finishes, and then ends by the very signal, which looks like a crash to whoever started it.
-Here the first step serves on while `/readyz` says no, for balancers take seconds to hear of it; the second refuses new work in
-words, where a closed port would be an error at the client, until what was let in is answered.
+uvicorn alone stops accepting at once, finishes, and raises the signal again, which looks like a crash to its supervisor.
+Step one serves on while `/readyz` answers 503, because load balancers take seconds to notice. Step two drains: it refuses new
+requests with a 503, because a closed port would be a connection error at the client, until every admitted request is answered.
 """
 
 import asyncio
@@ -29,10 +29,10 @@ LAST_WORDS_SECONDS = 0.1
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server with connections of our own.
+    """uvicorn's server with `HTTPProtocol` for connections.
 
-    `on_leave` is called once, when the first signal arrives; `on_drain` when new work is to be refused; `is_idle` says that nothing
-    which was let in is unanswered. `render_error` makes what a client is told whose request no application saw.
+    `on_leave` is called once, when the first signal arrives; `on_drain` when new requests are to be refused. `is_idle` says that
+    every admitted request is answered. `render_error` makes the response to a request that the application never saw.
     """
 
     def __init__(  # noqa: PLR0913 - named, each of them
@@ -71,14 +71,14 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                proxy_headers=False,  # the edge reads them itself, and believes whom it may
+                proxy_headers=False,  # Edge reads them itself, from trusted proxies alone
                 timeout_keep_alive=settings.keep_alive_seconds,  # type: ignore[arg-type]  # it goes to call_later
             )
         )
         self.on_leave = on_leave
         self.on_drain = on_drain
         self.is_idle = is_idle
-        self.is_signalled = False  # by a signal, to stop
+        self.is_signalled = False  # a signal to stop has arrived
         self.apply_settings(settings)
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
@@ -87,8 +87,8 @@ class Server(uvicorn.Server):
         await super().serve(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a signal handler
-        """Only leaves word for the loop. It runs between any two steps of the loop's thread, which may hold the log's lock just
-        then: a stop under load that logged from here waited for itself for ever, one in a dozen.
+        """Only schedules the stop on the loop. It interrupts the loop's thread anywhere, even while that has the log's lock: one
+        in a dozen stops under load deadlocked when this logged.
         """
         if self.is_signalled or self.should_exit:
             self.force_exit = True
@@ -97,12 +97,12 @@ class Server(uvicorn.Server):
         self.loop.call_soon_threadsafe(partial(self.stop, skip_delay=sig == signal.SIGINT))
 
     def apply_settings(self, settings: ServerSettings) -> None:
-        """What a stop takes from now on."""
+        """Applies the delay and the timeout that a later stop uses."""
         self.drain_delay_seconds = settings.drain_delay_seconds
         self.drain_timeout_seconds = settings.drain_timeout_seconds
 
     def stop(self, *, skip_delay: bool = False) -> None:
-        """Begins the end, once. Who pressed Ctrl-C, or whose model cannot be loaded, waits for no balancer."""
+        """Starts the shutdown; idempotent. `skip_delay` skips the load-balancer delay (Ctrl-C, a model that cannot be loaded)."""
         if self.should_exit:
             return
         if skip_delay:
@@ -121,10 +121,10 @@ class Server(uvicorn.Server):
         self.config.timeout_graceful_shutdown = max(TICK_SECONDS, deadline - loop.time())  # type: ignore[assignment]
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """The port closes first: who connected just before, and whose request is still unread, is told in words too."""
+        """Closes the port first. So a client that connected just before, and whose request is unread, still gets a response."""
         for server in self.servers:
             server.close()
-        self.servers = []  # uvicorn would wait for them; from Python 3.12 on for each of their clients, second signal or not
+        self.servers = []  # uvicorn would wait for them, and from Python 3.12 on for all their clients, even after a second signal
         for listening in sockets or []:
             listening.close()
         if not self.force_exit:
@@ -133,7 +133,7 @@ class Server(uvicorn.Server):
         self.lingering.close()
 
     async def wait_until(self, is_true: Callable[[], bool], deadline: float) -> None:
-        """Serves on until then, or until a second signal."""
+        """Serves on until `is_true`, the deadline or a second signal."""
         loop = asyncio.get_running_loop()
         while not (is_true() or self.force_exit) and loop.time() < deadline:
             await asyncio.sleep(TICK_SECONDS)
@@ -141,5 +141,5 @@ class Server(uvicorn.Server):
 
 
 def is_not_told_by_us(record: logging.LogRecord) -> bool:
-    """uvicorn warns of each request that is no HTTP, as fast as a stranger sends them; `HTTPProtocol` tells of the first."""
+    """Drops uvicorn's warning of invalid HTTP, which a client can cause without bound; `HTTPProtocol` logs a sample of them."""
     return not str(record.msg).startswith(("Invalid HTTP request", "Unsupported upgrade", "No supported WebSocket"))

@@ -1,7 +1,7 @@
-"""A client that offers another protocol is served in this one (RFC 9110, 7.8): Java's HttpClient offers HTTP/2 with each request.
+"""Ignores `Upgrade` offers (RFC 9110, 7.8): such a client is served in HTTP/1.1. Java's HttpClient offers HTTP/2 with each request.
 
-httptools stops at the end of such headers, as if the other protocol began there, and the body would be lost. So the head is read
-once more, without the offer.
+httptools stops at the end of such headers, as if the other protocol began there, and the body would be lost. So the head is parsed
+again, without the offer.
 """
 
 from collections.abc import Callable
@@ -13,14 +13,14 @@ OFFERS = {b"upgrade", b"http2-settings"}
 
 
 class ParserCallbacks(Protocol):
-    """What the parser calls; of it, the head that it has read."""
+    """The object that the parser calls back: the part with the parsed head."""
 
     url: bytes
     headers: list[tuple[bytes, bytes]]
 
 
 class RequestParser:
-    """httptools' for requests. Where `is_unsupported_upgrade` is true what it calls back with is read again: pass it over."""
+    """httptools' request parser. While `is_unsupported_upgrade` is true, ignore its callbacks: it parses that head again."""
 
     should_upgrade: Callable[[], bool]
     should_keep_alive: Callable[[], bool]
@@ -33,9 +33,7 @@ class RequestParser:
 
     def reset(self) -> None:
         parser = httptools.HttpRequestParser(self.reader)
-        parser.set_dangerous_leniencies(
-            lenient_data_after_close=True
-        )  # as uvicorn does: what follows a last request is passed over
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does: bytes after a last request are ignored
         self.feed = parser.feed_data
         self.should_upgrade, self.should_keep_alive = parser.should_upgrade, parser.should_keep_alive
         self.get_method, self.get_http_version = parser.get_method, parser.get_http_version
@@ -45,7 +43,7 @@ class RequestParser:
         return self.should_upgrade() and self.get_method() != b"CONNECT"
 
     def feed_data(self, data: bytes | memoryview) -> None:
-        """Raises httptools.HttpParserError, and HttpParserUpgrade after a CONNECT."""
+        """Parses `data`. Raises httptools.HttpParserError, and HttpParserUpgrade after a CONNECT."""
         while data:
             try:
                 self.feed(data)
@@ -60,7 +58,7 @@ class RequestParser:
                 return
 
     def head(self) -> bytes:
-        """As it was read, but for the offer."""
+        """Returns the head as it was parsed, without the offer."""
         lines = [b"%s %s HTTP/%s" % (self.get_method(), self.reader.url, self.get_http_version().encode())]
         for name, value in self.reader.headers:
             if name == b"connection":

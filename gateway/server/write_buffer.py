@@ -1,16 +1,16 @@
-"""A transport whose writes of one turn of the loop leave together."""
+"""Write coalescing: a transport that sends all writes of one iteration of the event loop together."""
 
 import asyncio
 from collections.abc import Callable
 from typing import Any
 
-JOINED_BYTES = 64 * 1024  # more is not copied for the sake of one write less
+JOINED_BYTES = 64 * 1024  # more is not copied to save one write
 
 
 class CoalescingTransport(asyncio.Transport):
-    """Head and body of a reply leave together: uvicorn writes them apart, and each write wakes the client for 20 microseconds.
+    """Sends the head and body of a reply together: uvicorn writes them apart, and each write wakes the client for 20 microseconds.
 
-    `on_close` is called once, in the place of the transport's own `close`, with all that was written handed to the transport.
+    `on_close` is called once, instead of the transport's own `close`, after all writes have reached the transport.
     """
 
     def __init__(self, transport: asyncio.Transport, *, on_close: Callable[[], None] | None = None) -> None:
@@ -28,12 +28,12 @@ class CoalescingTransport(asyncio.Transport):
 
     def flush(self) -> None:
         pending, self.pending = self.pending, []
-        if self.is_closing():  # the client is gone: asyncio passes over what is written then, uvloop raises
+        if self.is_closing():  # the client is gone: asyncio ignores writes then, uvloop raises
             return
         if sum(map(len, pending)) <= JOINED_BYTES:
             pending = [b"".join(pending)]
-        # Not `writelines`: in asyncio of Python 3.12 and 3.13 it stops no protocol whose client does not read, and with an empty
-        # write or a lost connection it tries for ever.
+        # Not `writelines`: in asyncio of Python 3.12 and 3.13 it doesn't call pause_writing for a client that does not read, and
+        # with an empty write or a lost connection it tries for ever.
         for data in pending:
             if data:
                 self.transport.write(data)
