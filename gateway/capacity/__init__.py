@@ -1,1 +1,1 @@
-"""How many replicas and nodes a load needs: a plan by queueing theory, and a simulation that it is held against."""
+"""Capacity planning: how many replicas and nodes a load needs, by queueing theory, and a simulation to check the plan against."""

@@ -1,7 +1,7 @@
-"""How many replicas and nodes a load needs, and how long a text will take then. Arithmetic alone; deploy/ray/sizing.md tells why.
+"""The capacity plan: how many replicas and nodes a load needs, and the latency to expect. deploy/ray/sizing.md says why.
 
-A text goes to the emptier of two replicas. There it waits until a stream is free, which takes all that waits, up to a batch's
-tokens. Load has two levels, base and peak, each of which lasts long against a text's time.
+The model: a text goes to the less busy of two random replicas (power of two choices), and waits there for a free stream. A free
+stream takes all waiting texts, up to a batch's tokens. Load has two levels, base and peak; each lasts long compared with a text.
 """
 
 import math
@@ -13,15 +13,15 @@ from gateway.capacity.queueing import batch_waits, erlang_c, lognormal_exceeds, 
 from gateway.errors import OperatorError
 
 MAX_REPLICAS = 100_000
-MAX_UTILIZATION = 0.85  # beyond it a few per cent more load doubles the wait, and the load is never known so well
+MAX_UTILIZATION = 0.85  # beyond it a few per cent more load doubles the wait, and no load is known that exactly
 LONGEST_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """Texts, one a request. At the peak, `peak_share` of the time, there are `peak_factor` times as many as on average.
+    """The load, in texts of one request each. For `peak_share` of the time there are `peak_factor` times as many as on average.
 
-    `tokens_cv` is the standard deviation of a text's tokens over their mean.
+    `tokens` is the mean number of a text's tokens, `tokens_cv` their standard deviation over the mean.
     """
 
     texts_per_second: float
@@ -46,10 +46,10 @@ class Workload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaProfile:
-    """`tokens_per_second` as measured with full batches on all `streams`.
+    """What one replica can do. `tokens_per_second` is measured with full batches on all `streams`.
 
-    `batch_overhead_seconds` is what an empty batch would take, `call_seconds` what a text spends outside the engine: HTTP, the way
-    through Ray and back.
+    `batch_overhead_seconds` is the time of an empty batch. `call_seconds` is a text's time outside the engine: HTTP, and Ray both
+    ways.
     """
 
     tokens_per_second: float
@@ -67,7 +67,7 @@ class ReplicaProfile:
 
     @property
     def seconds_per_token(self) -> float:
-        """On one stream, beside the overhead of its batch."""
+        """The time of a token on one stream, without the overhead of its batch."""
         return self.streams / self.tokens_per_second - self.batch_overhead_seconds / self.batch_tokens
 
 
@@ -87,7 +87,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceTarget:
-    """What is to be held, with `node_losses` nodes gone. A replica that is ordered serves after `scaling_seconds`."""
+    """The latency to meet, even with `node_losses` nodes lost. A new replica serves `scaling_seconds` after it is requested."""
 
     p99_seconds: float = 0.1
     node_losses: int = 1
@@ -95,10 +95,10 @@ class ServiceTarget:
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """`p50_seconds` and `p99_seconds` are expected while all nodes are up, the last two while as many are lost as are tolerated.
+    """A plan. `p50_seconds` and `p99_seconds` are expected with all nodes up, `…_after_losses` with as many lost as are tolerated.
 
-    `headroom` is how many times the peak the cluster could carry at all. `replicas_at_base` are enough between peaks;
-    `step_wait_seconds` is how long texts come to wait if only those are there when a peak begins.
+    `headroom` is the most load that the cluster can carry, as a multiple of the peak. `replicas_at_base` are enough between peaks.
+    `step_wait_seconds` is how long texts come to wait if only those replicas run when a peak begins.
     """
 
     replicas: int
@@ -118,7 +118,7 @@ class Plan(Struct, frozen=True, kw_only=True):
 
 
 def make_plan(load: Workload, replica: ReplicaProfile, node: Node, target: ServiceTarget) -> Plan:
-    """The fewest replicas, on nodes that they fill, that hold the target. Raises OperatorError where none would."""
+    """The plan with the fewest replicas that meet the target, on nodes that they fill. Raises OperatorError if no number does."""
     room = node.room_for(replica)
     if room < 1:
         raise OperatorError("no replica fits on a node of these cores, GPUs and memory")
@@ -149,7 +149,10 @@ def make_plan(load: Workload, replica: ReplicaProfile, node: Node, target: Servi
 
 
 def fewest(load: Workload, replica: ReplicaProfile, p99_seconds: float) -> int:
-    """Replicas, by bisection: more of them never make a text slower."""
+    """The fewest replicas for that latency, by bisection: more replicas never make a text slower.
+
+    Raises OperatorError if it takes more than MAX_REPLICAS.
+    """
     low = max(1, math.ceil(load.peak * load.tokens / (replica.tokens_per_second * MAX_UTILIZATION)))
     high = low
     while percentile(0.99, load, replica, high) > p99_seconds:
@@ -163,7 +166,7 @@ def fewest(load: Workload, replica: ReplicaProfile, p99_seconds: float) -> int:
 
 
 def percentile(share: float, load: Workload, replica: ReplicaProfile, replicas: int) -> float:
-    """Seconds that this share of all texts does not exceed."""
+    """The latency in seconds that this share of all texts does not exceed, by bisection."""
     low, high = 0.0, LONGEST_SECONDS
     while high - low > 1e-6 * high:
         middle = (low + high) / 2
@@ -172,14 +175,14 @@ def percentile(share: float, load: Workload, replica: ReplicaProfile, replicas: 
 
 
 def exceeding(seconds: float, load: Workload, replica: ReplicaProfile, replicas: int) -> float:
-    """The share of all texts that take longer: those of the peak and those of the rest of the time."""
+    """The share of all texts that take longer than `seconds`: those of the peak, and those of the rest of the time."""
     at_peak = load.peak_factor * load.peak_share
     peak = exceeding_at(load.peak, seconds, load, replica, replicas)
     return at_peak * peak + (1 - at_peak) * exceeding_at(load.base, seconds, load, replica, replicas)
 
 
 def exceeding_at(texts_per_second: float, seconds: float, load: Workload, replica: ReplicaProfile, replicas: int) -> float:
-    """At one level of load. A text takes its own time, and, with the chance of Erlang C, a wait besides."""
+    """The same at one level of load. A text takes its own time and, with the probability of Erlang C, a wait."""
     each, overhead = load.tokens * replica.seconds_per_token, replica.batch_overhead_seconds
     rate = texts_per_second / (replicas * replica.streams)
     utilization = rate * each
@@ -189,23 +192,26 @@ def exceeding_at(texts_per_second: float, seconds: float, load: Workload, replic
     if left <= 0:
         return 1.0
     own = lognormal_exceeds(left, mean=each, cv=load.tokens_cv)
-    busy = min(1.0, rate * (each + overhead))  # of its time, a stream; with batches of one text, as long as it can
+    busy = min(1.0, rate * (each + overhead))  # the share of time that a stream works, if every batch has one text
     pool = min(2, replicas) * replica.streams
     waits = erlang_c(pool, busy * pool)
     texts, overheads = batch_waits(utilization, each, overhead)
-    texts *= two_choices(utilization, replicas) * (1 + load.tokens_cv**2) / 2  # long texts are in more texts' way
+    texts *= two_choices(utilization, replicas) * (1 + load.tokens_cv**2) / 2  # long texts delay more texts
     late = waits * still_waiting(left - each, mean=(texts + overheads) / busy, even_share=overheads / (texts + overheads))
     return min(1.0, own + (1 - own) * late)
 
 
 def still_waiting(seconds: float, *, mean: float, even_share: float) -> float:
-    """The chance that a wait of this mean lasts longer: exponential for others' texts, even where it is for the batch before."""
+    """The probability that a wait of this mean exceeds `seconds`.
+
+    The part spent on other texts is exponential. The part spent on the batch before, `even_share`, is uniform.
+    """
     if seconds <= 0 or mean <= 0:
         return float(seconds <= 0)
     return (1 - even_share) * math.exp(-seconds / mean) + even_share * max(0.0, 1 - seconds / (2 * mean))
 
 
 def step_wait(load: Workload, replica: ReplicaProfile, *, replicas: int, scaling_seconds: float) -> float:
-    """How long texts wait that come when, after `scaling_seconds` of peak, help arrives: what has piled up, over what serves it."""
+    """The longest wait of a peak, just before new replicas serve after `scaling_seconds`: the backlog over the service rate."""
     surplus = load.peak * load.tokens - replicas * replica.tokens_per_second
     return max(0.0, surplus) * scaling_seconds / (replicas * replica.tokens_per_second)

@@ -1,8 +1,8 @@
-"""A cluster, event by event: what the formulas of `plan` leave out can be looked at here. Seeded; the same seed, the same run.
+"""Discrete-event simulation of a cluster: shows effects that the formulas of `plan` leave out. The same seed gives the same run.
 
-Texts come in a Poisson stream whose rate changes between base and peak. Each goes to the emptier of two replicas; a free stream
-takes what waits there, in order, up to a batch's tokens. A lost node's texts, begun or not, go elsewhere once. The autoscaler
-looks at the backlog in seconds, and what it orders comes after a delay.
+Texts arrive as a Poisson process whose rate changes between base and peak. Each goes to the less busy of two random replicas. A
+free stream takes the waiting texts there in order, up to a batch's tokens. The texts of a lost node, begun or not, are sent once
+more, to other replicas. The autoscaler looks at the backlog in seconds; new replicas serve after a delay.
 """
 
 import heapq
@@ -18,12 +18,12 @@ import numpy as np
 
 from gateway.capacity.plan import ReplicaProfile, Workload
 
-PEAK_SECONDS = 5.0  # a peak's mean length: long against a text's time, short against a run's
+PEAK_SECONDS = 5.0  # a peak's mean length: long compared with a text, short compared with a run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loss:
-    """At `at_seconds`, `replicas` of them are gone, and do not come back by themselves."""
+    """A node loss: at `at_seconds`, `replicas` replicas disappear and do not come back by themselves."""
 
     at_seconds: float
     replicas: int
@@ -31,7 +31,10 @@ class Loss:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scaling:
-    """Every `look_seconds` so many replicas are ordered that the backlog is `target_seconds`; they come after `delay_seconds`."""
+    """The autoscaler. Every `look_seconds` it requests as many replicas as bring the backlog down to `target_seconds`.
+
+    They serve `delay_seconds` later.
+    """
 
     max_replicas: int
     target_seconds: float = 0.5
@@ -41,7 +44,7 @@ class Scaling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
-    """What befalls the cluster. `peak_begins_at`, if given, begins the one peak there is, which then lasts to the end."""
+    """What happens in a run. If `peak_begins_at` is given, there is one peak, from then to the end."""
 
     seed: int = 1
     loss: Loss | None = None
@@ -57,7 +60,7 @@ class Text:
 
 @dataclass(slots=True, eq=False)
 class SimulatedServer:
-    """A replica. `tokens` wait or run."""
+    """A replica. `free` is its number of free streams; `tokens` counts those waiting or running."""
 
     free: int
     waiting: deque[Text] = field(default_factory=deque)
@@ -67,7 +70,10 @@ class SimulatedServer:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Text i came at `came[i]` and took `seconds[i]`, in the order in which they were done; `num_texts` came."""
+    """The texts of a run, in the order in which they finished: text i came at `came[i]` and took `seconds[i]`.
+
+    `num_texts` is how many came, `num_replicas` how many replicas there were at the end.
+    """
 
     seconds: np.ndarray
     came: np.ndarray
@@ -75,18 +81,18 @@ class Outcome:
     num_replicas: int
 
     def percentile(self, percent: float, *, after: float = 0.0, before: float = math.inf) -> float:
-        """Seconds, of the texts that came in this time."""
+        """A percentile of latency in seconds, over the texts that came from `after` until before `before`."""
         return float(np.percentile(self.seconds[(self.came >= after) & (self.came < before)], percent))
 
 
 class Simulation:
-    """One run. `num_replicas` are there when it begins."""
+    """One run. It begins with `num_replicas` replicas."""
 
     def __init__(self, load: Workload, replica: ReplicaProfile, num_replicas: int, course: Course) -> None:
         self.load = load
         self.replica = replica
         self.course = course
-        self.chance = random.Random(course.seed)  # noqa: S311 - nothing is kept secret by it
+        self.chance = random.Random(course.seed)  # noqa: S311 - no secret depends on it
         self.servers = [SimulatedServer(replica.streams) for _ in range(num_replicas)]
         self.num_ordered = 0
         self.now = 0.0
@@ -97,11 +103,11 @@ class Simulation:
         self.num_turns = 0
         self.done: list[tuple[float, float]] = []
         self.num_texts = 0
-        self.spread = math.sqrt(math.log1p(load.tokens_cv**2))  # of the logarithm of a text's tokens
+        self.spread = math.sqrt(math.log1p(load.tokens_cv**2))  # standard deviation of the logarithm of a text's tokens
         self.middle = math.log(load.tokens) - self.spread**2 / 2
 
     def run(self, seconds: float) -> Outcome:
-        """Texts come for so long, and are then all served."""
+        """Lets texts come for so many seconds, and runs until all are served."""
         self.ends = seconds
         self.expect_text()
         if self.course.peak_begins_at is not None:
@@ -122,12 +128,12 @@ class Simulation:
         heapq.heappush(self.events, (when, next(self.numbers), happen))
 
     def level_seconds(self) -> float:
-        """How long the load stays as it is."""
+        """A random time until the load changes between base and peak."""
         share = self.load.peak_share
         return self.chance.expovariate(1 / (PEAK_SECONDS if self.is_peak else PEAK_SECONDS * (1 - share) / share))
 
     def turn(self) -> None:
-        """From base to peak, or back; the next text comes at the new rate."""
+        """Switches from base to peak, or back. The next text comes at the new rate."""
         if self.now >= self.ends:
             return
         self.is_peak = not self.is_peak
@@ -142,7 +148,7 @@ class Simulation:
             self.at(self.now + self.chance.expovariate(rate), partial(self.text_came, self.num_turns))
 
     def text_came(self, turn: int) -> None:
-        if turn == self.num_turns and self.now < self.ends:  # else it was expected at a rate that has changed
+        if turn == self.num_turns and self.now < self.ends:  # else its arrival was drawn at a rate that has changed
             self.num_texts += 1
             self.send(Text(self.now, max(1.0, self.chance.lognormvariate(self.middle, self.spread))))
             self.expect_text()
@@ -167,14 +173,14 @@ class Simulation:
             self.at(self.now + seconds, partial(self.finish, server, number))
 
     def finish(self, server: SimulatedServer, number: int) -> None:
-        for text in server.running.pop(number, []):  # none where the server was lost meanwhile
+        for text in server.running.pop(number, []):  # none if the server was lost meanwhile
             server.tokens -= text.tokens
             self.done.append((text.came, self.now - text.came + self.replica.call_seconds))
         server.free += 1
         self.serve(server)
 
     def lose(self, num_replicas: int) -> None:
-        """Those of one node, all at once. What they had, begun or not, is sent again."""
+        """Removes a node's replicas, all at once. Their texts, begun or not, are sent again."""
         gone, self.servers = self.servers[:num_replicas], self.servers[num_replicas:]
         for server in gone:
             texts = [*server.waiting, *(text for batch in server.running.values() for text in batch)]
@@ -184,7 +190,7 @@ class Simulation:
                 self.send(text)
 
     def look(self, scaling: Scaling) -> None:
-        """Orders what is missing; nothing is sent away in so short a run."""
+        """Requests the replicas that are missing. None is removed, as a run is too short for that."""
         backlog_seconds = sum(server.tokens for server in self.servers) / self.replica.tokens_per_second  # of one replica
         wanted = min(scaling.max_replicas, math.ceil(backlog_seconds / scaling.target_seconds))
         for _ in range(wanted - len(self.servers) - self.num_ordered):

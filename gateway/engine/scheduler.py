@@ -1,15 +1,18 @@
-"""Which caller leads the next batch, and in which order the others fill it.
+"""Hierarchical start-time fair queueing (`fair_queue`): which caller leads the next batch, and in which order the others fill it.
 
-Start-time fair queueing on two levels (`fair_queue`): between the classes of service, and between the callers of a class. Work in
-the background has a tenth of what is served while interactive work waits, and all of it otherwise; so it never stands still.
+There are two levels: service classes, and the callers of a class. Background work gets a tenth of the tokens while interactive work
+waits, and all of them otherwise, so it never starves.
 
-The bound. Of n callers that wait, all of one weight, each leads one of the next 4n batches, whatever it or the others were served
-before, however small the batches are and whoever comes meanwhile. By its start alone a caller that is not in debt leads once each
-of the others has led (the delay bound of Goyal, Vin, Cheng 1996), after n batches at most. Whoever has not led for `PATIENCE` * n
-batches is overdue, in debt or not, and leads before all that become overdue later: after n more at most. In general, of n callers
-whose weights add up to W, one of weight w waits for at most `PATIENCE` * W / w + n batches; in the background, W being that of its
-class, for ten times the first part. Turns of the overdue are a third of a caller's share or less, so they leave the shares of busy
-callers as they are.
+The bound. If n callers of equal weight wait, each leads one of the next 4n batches. Earlier service, small batches and new callers
+do not change that. Two rules give it:
+* A caller that is not in debt leads by its start alone, once each of the others has led: after n batches at most (the delay bound
+  of Goyal, Vin, Cheng 1996).
+* A caller that has not led for `PATIENCE` * n batches is overdue, in debt or not. It leads before all that become overdue later:
+  after n more batches at most.
+
+In general, among n callers whose weights add up to W, a caller of weight w waits for at most `PATIENCE` * W / w + n batches. For
+background work, W is that of its class, and the first term is ten times as large. Overdue turns are at most a third of a caller's
+share, so they leave the shares of busy callers as they are.
 """
 
 import math
@@ -21,26 +24,26 @@ from gateway.embedding.embedder import ServiceClass
 from gateway.engine.fair_queue import FairQueue, Flow
 from gateway.engine.work import Work
 
-PATIENCE = 3  # times its share of batches that a caller waits at most, until it is overdue
+PATIENCE = 3  # a caller is overdue after this many times the interval, in batches, at which its share would let it lead
 SHARES: dict[ServiceClass, float] = {"interactive": 0.9, "background": 0.1}  # of tokens, while both classes wait
 OLDEST_EVERY = 4  # turns of a caller
 
 
 @dataclass(slots=True, eq=False)
 class CallerFlow(Flow):
-    """Of one fairness key, what it has waiting in one class."""
+    """The waiting work of one fairness key in one service class."""
 
     service_class: ServiceClass = "interactive"
     works: dict[Work, None] = field(default_factory=dict)  # in order of arrival
-    overdue_at: float = math.inf  # the number of the batch
+    overdue_at: float = math.inf  # a batch number
     num_turns: int = 0
 
     def candidates(self, *, is_leader: bool) -> list[Work]:
-        """The request that was served least first, so a short query passes its own caller's bulk.
+        """The caller's requests, the least served first: a short query overtakes its own caller's bulk.
 
-        Every fourth of the caller's turns begins with the oldest instead, so bulk never starves.
+        Every fourth turn of the caller begins with its oldest request instead, so bulk never starves.
         """
-        works = sorted(self.works, key=lambda work: work.served_tokens)  # stable: then by arrival
+        works = sorted(self.works, key=lambda work: work.served_tokens)  # stable: equals by arrival
         if is_leader and self.num_turns % OLDEST_EVERY == 0:
             oldest = next(iter(self.works))
             works.remove(oldest)
@@ -58,7 +61,7 @@ class Scheduler:
         self.queues: dict[ServiceClass, FairQueue[CallerFlow]] = {name: FairQueue() for name in get_args(ServiceClass)}
 
     def arrive(self, key: Hashable, weight: float, service_class: ServiceClass) -> CallerFlow:
-        """A caller that begins to wait."""
+        """Adds a caller that begins to wait."""
         caller = CallerFlow(key, weight, service_class=service_class)
         queue = self.queues[service_class]
         if not queue.waiting:
@@ -68,7 +71,7 @@ class Scheduler:
         return caller
 
     def leave(self, caller: CallerFlow) -> None:
-        """Nothing of it waits any more."""
+        """Removes a caller that has no more waiting work."""
         queue = self.queues[caller.service_class]
         queue.remove(caller)
         if not queue.waiting:
@@ -78,7 +81,7 @@ class Scheduler:
         self.queues[caller.service_class].reweigh(caller, weight)
 
     def next_turn(self) -> list[CallerFlow]:
-        """All that wait: first who leads the next batch, then in which order the others fill it."""
+        """All waiting callers: first the leader of the next batch, then the others in the order in which they fill it."""
         self.num_batches += 1
         orders = {self.class_flows[name]: queue.order() for name, queue in self.queues.items()}
         turn = orders[self.classes.order()[0]][0]
@@ -99,7 +102,7 @@ class Scheduler:
         self.classes.charge(self.class_flows[caller.service_class], num_tokens, max_debt)
 
     def rest(self) -> None:
-        """Nothing waits, and nothing runs."""
+        """Called when nothing waits or runs: all callers start level again."""
         self.classes.rest()
         for queue in self.queues.values():
             queue.rest()

@@ -1,4 +1,4 @@
-"""Text to token ids, off the event loop, given up when its client leaves."""
+"""Text to token ids, in slices: so that tokenising stops early if the client leaves or the request is refused."""
 
 import threading
 from collections.abc import Iterator
@@ -6,19 +6,19 @@ from itertools import takewhile
 
 from tokenizers import Tokenizer as FastTokenizer
 
-# Texts, and characters, tokenised at once: between two looks at whether anybody still waits, and whether what is counted so far
-# may be served at all. A token takes 115 bytes until its slice is done, and the worst text has one for two characters: 15 MB.
-# Without the second bound one refused body of 10 KB, gzip for 10 MB of text, took 600 MB.
+# Texts, and characters, of a slice. Between slices, callers check whether the client still waits, and whether the tokens counted so
+# far may be served. A token takes 115 bytes until its slice is done, and the worst text has one for two characters: 15 MB. Without
+# the second bound one refused body of 10 KB, gzip for 10 MB of text, took 600 MB.
 SLICE = 64
 SLICE_CHARS = 256 * 1024
 
 
 class Tokenizer:
-    """A model's own tokenizer. What it gives are content tokens; `prefix` and `suffix` are the special ones around them."""
+    """A model's own tokenizer. It gives content tokens; `prefix` and `suffix` are the special tokens around them."""
 
     def __init__(self, tokenizer_json: str) -> None:
         self.fast: FastTokenizer = FastTokenizer.from_str(tokenizer_json)
-        # MiniLM's file carries truncation to 128 and padding to 128 of its own, while the model reads 256.
+        # MiniLM's file sets truncation and padding to 128, while the model reads 256.
         self.fast.no_truncation()
         self.fast.no_padding()
         probe = self.fast.encode("a")
@@ -27,16 +27,16 @@ class Tokenizer:
         self.suffix: list[int] = probe.ids[len(probe.ids) - len(list(takewhile(bool, reversed(is_special)))) :]
         self.num_special = len(self.prefix) + len(self.suffix)
         self.special_ids = {number for number, token in self.fast.get_added_tokens_decoder().items() if token.special}
-        # No token covers more characters than the longest word of the vocabulary has; runs of white space, and words that are no
-        # words to the model, can. So a text longer than this times the limit in tokens is refused without being read.
+        # No token covers more characters than the longest word of the vocabulary; only runs of white space and unknown words can.
+        # So a text longer than this times the token limit is refused without being tokenised.
         self.max_token_chars = max(map(len, self.fast.get_vocab()))
 
     def to_json(self) -> str:
-        """As another Tokenizer can be made of it; some 40 MB for 250,000 words."""
+        """The JSON from which another Tokenizer can be made; some 40 MB for 250,000 words."""
         return str(self.fast.to_str())
 
     def content_ids(self, texts: list[str], abandoned: threading.Event) -> Iterator[list[list[int]]]:
-        """The token ids of each text, whatever its length, slice by slice; ends early when `abandoned` is set. Releases the GIL."""
+        """Yields the token ids of each text, untruncated, slice by slice. Stops once `abandoned` is set. Releases the GIL."""
         if len(texts) == 1:  # on this thread, without the pool's hand-over
             yield [self.fast.encode(texts[0], add_special_tokens=False).ids]
             return
@@ -46,10 +46,10 @@ class Tokenizer:
             yield [encoding.ids for encoding in self.fast.encode_batch_fast(part, add_special_tokens=False)]
 
     def num_prompt_tokens(self, prompt: list[int]) -> int:
-        """How many tokens at the start of a text are those of its prompt, given the prompt's own content ids.
+        """How many tokens at the start of a text belong to its prompt, given the prompt's content ids.
 
-        Counted as sentence-transformers does: of the prompt alone, with special tokens, less one if the last is special. So the
-        special tokens before a text belong to its prompt, and the one after it does not.
+        Counts as sentence-transformers does: the tokens of the prompt alone, special ones included, minus one if the last is
+        special. So the special tokens before a text belong to its prompt, and the one after the text does not.
         """
         ids = self.with_special(prompt)
         return len(ids) - sum(last in self.special_ids for last in ids[-1:])
@@ -59,7 +59,7 @@ class Tokenizer:
 
 
 def slices(texts: list[str]) -> Iterator[list[str]]:
-    """In their order, at most SLICE and SLICE_CHARS at once; a text alone may be longer."""
+    """Slices of the texts in their order, each of at most SLICE texts and SLICE_CHARS characters; a single text may be longer."""
     start, num_chars = 0, 0
     for index, text in enumerate(texts):
         num_chars += len(text)

@@ -1,6 +1,6 @@
-"""sentence-transformers on torch: every module of the model as it was built, fed with our own batches of token ids.
+"""The Encoder through torch: sentence-transformers' own modules, fed with the gateway's batches of token ids.
 
-Imported when a model is loaded and not before: torch takes seconds and hundreds of megabytes.
+It is imported only when a model is loaded: torch takes seconds and hundreds of megabytes.
 """
 
 import gc
@@ -28,16 +28,16 @@ from gateway.log import get_logger
 
 CPU_BATCH_TOKENS = 2048  # measured: 512 to 2,048 are both the fastest and the fairest on a CPU, 16,384 loses a third
 CUDA_BATCH_TOKENS = 32_768
-CUDA_LENGTH_STEP = 8  # attention's kernels want their masks aligned to it, and copy others
+CUDA_LENGTH_STEP = 8  # attention kernels need masks aligned to it, and copy others
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# In the text of a RuntimeError: the CPU's allocator and cuBLAS have no error of their own for it.
+# In the text of a RuntimeError: the CPU's allocator and cuBLAS have no error class for it.
 NO_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 log = get_logger()
 
 
 class TorchEncoder:
-    """Raises OperatorError for a folder without a readable model, or for a module that cannot be fed with token ids and masks."""
+    """A model on one torch device. Raises OperatorError if it cannot be loaded, or a module does not take token ids and masks."""
 
     def __init__(self, folder: Path, *, device: str, precision: str, threads: int) -> None:
         self.device = torch.device(device)
@@ -72,14 +72,14 @@ class TorchEncoder:
             default_max_batch_tokens=CUDA_BATCH_TOKENS if is_cuda else CPU_BATCH_TOKENS,
             shapes=Shapes(length_step=CUDA_LENGTH_STEP) if is_cuda else FREE,
         )
-        if precision == "float32":  # which is always loaded first, and what the others are measured by
+        if precision == "float32":  # the reference for all others, and always loaded first
             refuse_other_vectors(folder, model, self.embed)
         implementation = flash_attention.installed_flash_attention() if flash_attention.is_possible(self.info) else None
         if implementation is not None:
             self.unpad(implementation)
 
     def widths(self, folder: Path, pad_id: int) -> tuple[int, int]:
-        """How many components the last module's vectors have, and how many of them `truncate_dim` leaves: seen, not believed."""
+        """The dimensions of the last module's vectors, before and after `truncate_dim`, seen in a run and not read from files."""
         ids = torch.tensor([[pad_id] * 3], device=self.device)
         try:
             with torch.inference_mode():
@@ -92,14 +92,14 @@ class TorchEncoder:
         return whole.shape[1], self.pipeline.truncate(whole).shape[1]
 
     def unpad(self, implementation: str) -> None:
-        """Goes over to batches without padding, if they give this model's vectors: not every architecture can do without."""
+        """Switches to batches without padding if the model's vectors stay the same: not every architecture supports them."""
         transformer: Any = self.model[0]
         before = transformer.config._attn_implementation  # noqa: SLF001 - it has no public name
         probes = probe_windows(self.info.network, Tokenizer(self.info.tokenizer_json))
         expected = self.embed(probes)
         try:
             transformer.auto_model.set_attn_implementation(implementation)
-            transformer.unpad_inputs = None  # sentence-transformers looks again whether it can
+            transformer.unpad_inputs = None  # sentence-transformers then checks again whether it can
             self.is_unpadded = transformer.can_flatten_inputs
             worst = float(cosines(self.embed(probes), expected).min())
         except (ImportError, AttributeError, TypeError, ValueError, RuntimeError, OutOfMemory) as error:
@@ -115,16 +115,16 @@ class TorchEncoder:
             log.warning("batches_with_padding", device=self.info.device, attention=before, reason=reason)
 
     def trace(self, openvino: Any) -> Any:
-        """The whole pipeline as an OpenVINO model of what `padded` gives, of any number of rows and columns.
+        """Traces the whole pipeline into an OpenVINO model. It takes the arrays of `pad`, with any number of rows and columns.
 
-        Raises OperatorError for a model with routes: what is traced is one of them.
+        Raises OperatorError for a model with routes, as a trace follows only one of them.
         """
         if self.info.network.tasks:
             raise OperatorError("a model with routes (Router) is not compiled")
         pad_id = self.info.network.pad_id
         windows = [Window([pad_id] * 16, 3), Window([pad_id] * 9)]
         with torch.inference_mode(), traceable_masks(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the tracer's, of shapes that it makes dynamic all the same
+            warnings.simplefilter("ignore")  # the tracer warns of shapes that it makes dynamic all the same
             return openvino.convert_model(self.pipeline, example_input=self.tensors(windows))
 
     def embed(self, windows: list[Window]) -> NDArray[np.float32]:
@@ -135,7 +135,7 @@ class TorchEncoder:
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-        if self.device.type == "cuda":  # and here, where the error is gone, nothing holds what the attempt had taken
+        if self.device.type == "cuda":  # after the except block, as the error no longer keeps the attempt's tensors alive
             torch.cuda.empty_cache()
         raise OutOfMemory
 
@@ -150,7 +150,7 @@ class TorchEncoder:
         return vectors
 
     def embed_by_route(self, windows: list[Window]) -> torch.Tensor:
-        """Each window by the route of its task."""
+        """Embeds each window by the route of its task."""
         rows: list[torch.Tensor] = [torch.empty(0)] * len(windows)
         for task in {window.task for window in windows}:
             chosen = [index for index, window in enumerate(windows) if window.task == task]
@@ -160,17 +160,17 @@ class TorchEncoder:
         return torch.stack(rows)
 
     def tensors(self, windows: list[Window]) -> tuple[torch.Tensor, ...]:
-        """On the device. Copied as they are: pinned memory for half a megabyte a batch would cost more than it saves."""
+        """The padded inputs on the device. Not from pinned memory: for half a megabyte a batch it would cost more than it saves."""
         length = self.info.shapes.length(max(map(len, windows)))
         arrays = pad(windows, length=length, network=self.info.network)
         return tuple(torch.from_numpy(array).to(self.device) for array in arrays)
 
 
 class Pipeline(torch.nn.Module):
-    """All of a model's modules as one function of tensors, and of their vectors what `encode` gives.
+    """All of a model's modules as one function of tensors. Returns the vectors that `encode` gives, shape (n, dimensions).
 
-    With a `truncate_dim`, from config_sentence_transformers.json, these are the first components as they are: `encode` makes them
-    length 1 again only where it is asked to, with `normalize_embeddings`.
+    With a `truncate_dim`, from config_sentence_transformers.json, these are the first components, not normalised again: `encode`
+    does that only with `normalize_embeddings`.
     """
 
     def __init__(self, model: SentenceTransformer) -> None:
@@ -198,7 +198,10 @@ class Pipeline(torch.nn.Module):
         pooling_mask: torch.Tensor | None = None,
         task: str = "",
     ) -> torch.Tensor:
-        """With a `pooling_mask`, pooling that leaves prompts out sees it instead of the attention mask. `task` is a Router's."""
+        """The vectors before `truncate_dim`. `task` is for a Router.
+
+        If there is a `pooling_mask`, pooling that leaves prompts out reads it instead of the attention mask.
+        """
         features: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}
         if self.has_routes:
             features |= {"task": task or None, "modality": TEXT}
@@ -233,14 +236,17 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def release() -> None:
-    """Gives back the memory of models that are no longer held."""
+    """Frees the memory of models that are no longer referenced."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
 def choose_devices(name: str) -> list[str]:
-    """The devices a setting names, each with its number: "auto" and "cuda" are all there are. Raises OperatorError for others."""
+    """The devices that a setting names, each with its number; "auto" and "cuda" mean all CUDA devices, or "auto" the CPU.
+
+    Raises OperatorError if torch does not see one of them.
+    """
     num_cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "cpu" or (name == "auto" and not num_cuda):
         return ["cpu"]

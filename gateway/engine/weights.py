@@ -1,6 +1,6 @@
-"""Where a model's files are: a folder, an installed package, the local Hugging Face cache, or the hub.
+"""Finds a model's files: in a folder, an installed package, the local Hugging Face cache, or on the hub.
 
-The package is asked before the cache, because its files are checked against a digest. It is never imported.
+The package comes before the cache, because its files are checked against a digest. It is never imported.
 """
 
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from gateway.engine.identity import MODULES, sha256_of, weights_files
 from gateway.engine.kind import refuse_other_kinds
 from gateway.errors import OperatorError
 
-MISSING = "weights_missing"  # what strangers are told of a model whose files are not to be had
-# Other formats of the same weights: what the hub holds beside the files that are read.
+MISSING = "weights_missing"  # the public error category of a model whose files cannot be found
+# Other formats of the same weights on the hub, which are never read.
 NOT_NEEDED = [
     "onnx/*",
     "openvino/*",
@@ -29,7 +29,7 @@ NOT_NEEDED = [
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """An installed distribution that carries a model's files, and the digest of its weights."""
+    """An installed distribution that contains a model's files, and the digest of its weights."""
 
     distribution: str
     folder: str
@@ -46,9 +46,10 @@ PACKAGES = {
 
 
 def folder_of(source: str, *, download: bool) -> Path:
-    """The folder with the model's files; only `download` reaches the network, and only for what is nowhere on this machine.
+    """The folder with the model's files. Uses the network only with `download`, and only if they are not on this machine.
 
-    Raises OperatorError naming what is missing and how to provide it, or an installed package whose weights are not the known ones.
+    Raises OperatorError if files are missing (its message says how to provide them), if an installed package has other weights than
+    the known ones, or if the folder contains no embedder.
     """
     found = local_folder_of(source)
     if found:
@@ -56,7 +57,7 @@ def folder_of(source: str, *, download: bool) -> Path:
     if not download:
         raise OperatorError(missing(source, "and this row may not download it"), category=MISSING)
     try:
-        import huggingface_hub  # noqa: PLC0415 - half a second that a start from files at hand need not spend
+        import huggingface_hub  # noqa: PLC0415 - half a second, which a start from local files saves
     except ModuleNotFoundError:
         raise OperatorError(
             missing(source, "and the package huggingface_hub, which would fetch them, is not here"), category=MISSING
@@ -72,7 +73,7 @@ def folder_of(source: str, *, download: bool) -> Path:
 
 
 def local_folder_of(source: str) -> Path | None:
-    """The folder where it is on this machine already, else None. Raises OperatorError for a folder that holds no embedder."""
+    """Returns the model's folder if it is on this machine, else None. Raises OperatorError if the folder contains no embedder."""
     folder = any_folder_of(source)
     if folder is not None:
         refuse_other_kinds(folder)
@@ -112,7 +113,7 @@ def package_folder(source: str) -> Path | None:
 def hub_cache_folder(source: str) -> Path | None:
     try:
         import huggingface_hub  # noqa: PLC0415 - as above
-    except ModuleNotFoundError:  # an image that only serves compiled models goes without it
+    except ModuleNotFoundError:  # an image that only serves compiled models does not have it
         return None
     try:
         folder = Path(huggingface_hub.snapshot_download(source, ignore_patterns=NOT_NEEDED, local_files_only=True))
@@ -123,15 +124,15 @@ def hub_cache_folder(source: str) -> Path | None:
 
 
 def has_no_modules(source: str) -> bool:
-    """Whether the cache knows that a model on the hub has no modules.json.
+    """Whether the cache records that a model on the hub has no modules.json.
 
-    Programs that read a network alone put no more than that into the cache: without its modules it would be pooled otherwise.
+    A program that reads only the network caches no more than that. Without its modules the model would be pooled differently.
     """
     import huggingface_hub  # noqa: PLC0415 - as above
 
     if huggingface_hub.try_to_load_from_cache(source, MODULES) is huggingface_hub._CACHED_NO_EXIST:  # noqa: SLF001 - its documented name
         return True
-    if not hasattr(huggingface_hub, "get_cached_repo_tree"):  # an older release keeps no list of what the hub has
+    if not hasattr(huggingface_hub, "get_cached_repo_tree"):  # an older release caches no list of the hub's files
         return False
     try:
         files = huggingface_hub.get_cached_repo_tree(source)

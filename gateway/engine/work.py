@@ -1,4 +1,4 @@
-"""What waits for the device: the windows of one request, each a job."""
+"""Queued work for the device: a Work is one request, and each of its windows is a Job."""
 
 import asyncio
 import math
@@ -21,20 +21,20 @@ class NoVector(Exception):
 
 
 class NotFinite(NoVector):
-    """The network gave one with NaN or infinity."""
+    """The network gave a vector with NaN or infinity."""
 
 
 class AllZero(NoVector):
-    """The network gave one of zeros: it has no direction."""
+    """The network gave a vector of zeros, which has no direction."""
 
 
 class TooLarge(NoVector):
-    """The device has no memory for this window, all alone."""
+    """The device has too little memory for this window, even alone."""
 
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One window that waits; `position` is its row in its work."""
+    """One queued window; `position` is its row in its work."""
 
     work: "Work"
     position: int
@@ -47,10 +47,11 @@ class Job:
 
 @dataclass(slots=True, eq=False)
 class Work:
-    """The windows of one request: embedded in any order and any company, answered together.
+    """The windows of one request: embedded in any order and in any batches, answered together.
 
-    `rows` has shape (number of windows, dimensions), float32. Made on the event loop; delivered to from device threads. `caller`,
-    `weight` and `service_class` say whose share of the device it takes. Raises ValueError for a weight that is not above 0.
+    `rows` has shape (number of windows, dimensions), float32. The event loop creates a Work; device threads deliver rows to it.
+    `caller`, `weight` and `service_class` decide its share of the device. Raises ValueError if the weight is not above 0, or is
+    infinite.
     """
 
     caller: str
@@ -62,7 +63,7 @@ class Work:
     service_class: ServiceClass = "interactive"
     pending: list[Job] = field(init=False)  # shortest first, so that the batcher finds lengths by bisection
     remaining: int = field(init=False)
-    num_tokens: int = field(init=False)  # that wait, of all pending jobs
+    num_tokens: int = field(init=False)  # of all pending jobs
     served_tokens: int = 0
     submitted_at: float = field(default_factory=time.perf_counter)
     started_at: float = 0
@@ -83,7 +84,7 @@ class Work:
             self.end(None)
 
     def end(self, error: BaseException | None) -> None:
-        """Wakes whoever waits; a second end, or one after the client left, changes nothing."""
+        """Completes `done` from any thread. Idempotent; does nothing after the client left."""
         if not self.loop.is_closed():
             self.loop.call_soon_threadsafe(resolve, self.done, error)
 
