@@ -1,10 +1,10 @@
-"""A circuit breaker: an upstream that keeps failing is left alone for a while, then tried by one request at a time.
+"""Circuit breaker: stops requests to an endpoint that keeps failing, then tries it with one request at a time.
 
-    closed      requests go; opens on `max_failures` in a row, or when `failing_share` of the last `window_seconds` failed
-    open        none goes, for a pause of `Backoff`: from `open_seconds`, doubled after every failed try, up to `max_open_seconds`
-    half-open   one goes at a time; closes after `num_probes` successes, opens again on a failure
+    closed      requests pass; opens after `max_failures` in a row, or when `failing_share` of the last `window_seconds` failed
+    open        none passes, for a pause of `Backoff`: from `open_seconds`, doubled after every failed try, up to `max_open_seconds`
+    half-open   one passes at a time; closes after `num_probes` successes, opens again on a failure
 
-Pure: it has no timer, and learns of time from its clock alone. Used on the event loop.
+Pure: it has no timer, and reads the time from its clock alone. Used only on the event loop.
 """
 
 import time
@@ -17,12 +17,12 @@ from typing import Literal
 from gateway.backoff import Backoff
 
 State = Literal["closed", "open", "half_open"]
-MAX_OUTCOMES = 1000  # remembered of a window, however much traffic there is
+MAX_OUTCOMES = 1000  # remembered for a window, however much traffic there is
 
 
 @dataclass(frozen=True, slots=True)
 class BreakerRules:
-    """When a breaker opens, and when it closes again. A share is only judged among `min_requests` or more."""
+    """When a breaker opens and when it closes. `failing_share` is judged only among at least `min_requests`."""
 
     max_failures: int = 5
     failing_share: float = 0.5
@@ -34,7 +34,7 @@ class BreakerRules:
 
 
 class Breaker:
-    """`enter` before each request; then exactly one of `on_success`, `on_failure` and `on_cancelled`."""
+    """Call `enter` before each request, then exactly one of `on_success`, `on_failure` and `on_cancelled`."""
 
     def __init__(
         self, rules: BreakerRules, clock: Callable[[], float] = time.monotonic, draw: Callable[[], float] = random
@@ -70,7 +70,7 @@ class Breaker:
         self.is_probing = self.opened_at is not None
 
     def on_cancelled(self) -> None:
-        """The request told nothing of the upstream, such as one whose client left."""
+        """Ends a request that proves nothing about the endpoint, for example because its client left."""
         self.is_probing = False
 
     def on_success(self) -> None:
@@ -78,7 +78,7 @@ class Breaker:
         self.num_in_a_row = 0
         if self.opened_at is None:
             self.outcomes.append((self.clock(), True))
-        elif self.state == "half_open":  # an answer to what was sent before it opened closes nothing
+        elif self.state == "half_open":  # a reply to a request from before it opened closes nothing
             self.num_probed += 1
             if self.num_probed >= self.rules.num_probes:
                 self.close()
@@ -110,7 +110,7 @@ class Breaker:
         self.num_in_a_row = 0
 
     def close(self) -> None:
-        """As it was in the beginning."""
+        """Closes the breaker and forgets all failures."""
         self.opened_at, self.num_openings = None, 0
         self.outcomes.clear()
         self.num_in_a_row = 0

@@ -1,4 +1,4 @@
-"""Asks an upstream once, in its own words, and makes vectors of what it answers."""
+"""Client of one upstream: renders a request in its protocol, sends it, and reads vectors from the reply."""
 
 import asyncio
 import math
@@ -33,8 +33,8 @@ from gateway.upstream.transport import Transport, TransportError, UpstreamRespon
 from gateway.upstream.validation import InvalidResponse, NotANumber, OtherDimensions, ParsedResponse, array
 
 OK = 200
-MAX_DIMENSIONS = 65_536  # of a reply before the dimensions are known
-# A number in JSON is at most 24 characters and a separator; rows and the reply have words around them.
+MAX_DIMENSIONS = 65_536  # bounds a reply before the dimensions are known
+# A number in JSON is at most 24 characters and a separator; each row and the reply have field names around them.
 BYTES_PER_NUMBER, BYTES_PER_ROW, BYTES_PER_REPLY = 32, 512, 64 * 1024
 MAX_INFO_BYTES = 4 * 1024 * 1024  # a list of all models of a hosted API
 MAX_ON_LOOP_BYTES = 64 * 1024
@@ -47,7 +47,7 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """An answer to a probe: `rows` as they came, whether as bytes, and the fingerprint that another gateway told with them."""
+    """The reply to a probe: `rows` as received, whether as base64, and as `theirs` the fingerprint that another gateway sent."""
 
     rows: Float32
     is_bytes: bool
@@ -56,7 +56,7 @@ class Sample:
 
 @dataclass(slots=True)
 class Known:
-    """What is known of an upstream by now. `theirs` is another gateway's fingerprint, `raw` where unnormalised vectors are had."""
+    """What is known of an upstream so far. `theirs` is another gateway's fingerprint, `raw` the API with unnormalised vectors."""
 
     dimensions: int | None = None
     theirs: str | None = None
@@ -68,7 +68,7 @@ ReadReply = Callable[[bytes, Mapping[str, str]], ParsedResponse]
 
 
 class RenderedRequest(NamedTuple):
-    """A call in the words of a door."""
+    """A request for one API of the server: its body, its URL, and the reader of its reply."""
 
     body: dict[str, Any]
     url: Callable[[Endpoint], URL]
@@ -76,9 +76,9 @@ class RenderedRequest(NamedTuple):
 
 
 class UpstreamClient:
-    """`known` is replaced when the model there changes; `limits` are what one request may hold."""
+    """`known` is replaced when the upstream's model changes; `limits` bound the size of one request."""
 
-    def __init__(  # noqa: PLR0913 - what it speaks to, how, and what it learns
+    def __init__(  # noqa: PLR0913 - its settings, its parts, and what it learns
         self,
         settings: AnySettings,
         dialect: Dialect,
@@ -102,7 +102,7 @@ class UpstreamClient:
         return self.known.as_base64
 
     async def fetch_limits(self, endpoint: Endpoint) -> UpstreamLimits:
-        """What the server at one address tells of itself. Raises AttemptFailed."""
+        """Fetches what the server at one endpoint reports of itself. Raises AttemptFailed."""
         if self.dialect.info_path is None or self.dialect.read_info is None:
             return UpstreamLimits()
         try:
@@ -124,11 +124,13 @@ class UpstreamClient:
         door: Door | None = None,
         is_known_good: bool = True,
     ) -> Sample:
-        """The vectors of some probes at one address, as they come, of whatever dimensions. Raises AttemptFailed.
+        """Embeds probe texts at one endpoint.
 
-        On a connection that is closed after it: so a balancer that keeps to connections shows who else is behind it.
+        Closes the connection afterwards, so that a balancer that pins connections shows the other servers behind it.
+
+        Returns the vectors as received, of any dimensions. Raises AttemptFailed.
         """
-        inputs = Inputs(texts, is_array=len(texts) > 1, caller="", deadline=0, normalize=False)  # as they come
+        inputs = Inputs(texts, is_array=len(texts) > 1, caller="", deadline=0, normalize=False)  # vectors as received
         body, url, read = self.render(texts, "error", normalize=door is None, as_base64=as_base64, door=door or SAME)
         max_bytes = BYTES_PER_REPLY + len(texts) * (BYTES_PER_ROW + BYTES_PER_NUMBER * MAX_DIMENSIONS)
 
@@ -145,7 +147,7 @@ class UpstreamClient:
         return found
 
     async def byte_counts(self, inputs: Inputs, rule: LongInput) -> tuple[int, list[int]]:
-        """What a body has beside its texts, and what each of them takes of it, its comma included."""
+        """Returns the bytes of a body without its texts, and the bytes that each text adds, its comma included."""
         door = SAME if inputs.normalize else self.known.raw
         rendered = self.render(
             [], rule, normalize=inputs.normalize, as_base64=self.known.as_base64, door=door, input_type=inputs.input_type
@@ -159,7 +161,7 @@ class UpstreamClient:
             self.known.as_base64 = False
             log.info("upstream_has_no_base64", model=self.upstream.name)
 
-    async def ask(  # noqa: PLR0913 - what is asked, and how
+    async def ask(  # noqa: PLR0913 - the request, and how to send it
         self,
         inputs: Inputs,
         counts: list[int],
@@ -170,7 +172,7 @@ class UpstreamClient:
         padded_to: int = 0,
         is_known_good: bool = False,
     ) -> Vectors:
-        """In one call, at any address or at this one; in a body of so many bytes, by white space, which JSON allows."""
+        """Sends one request, to `endpoint` or if None to any. White space, which JSON allows, pads it to `padded_to` bytes."""
         texts = self.with_prompts(inputs)
         known = self.known
         door = SAME if inputs.normalize else known.raw
@@ -192,10 +194,10 @@ class UpstreamClient:
         else:
             reading, rows = await self.exchange.ask_same(endpoint, self.connection, call)
         if as_base64 and isinstance(reading.vectors[0], list) and door is SAME:
-            self.without_base64()  # it was asked for bytes and gave numbers: it need not be asked again
+            self.without_base64()  # asked for base64 it gave numbers: it is not asked for base64 again
         return Vectors(rows, token_counts=self.count_tokens(reading.num_tokens, texts, counts))
 
-    def render(  # noqa: PLR0913 - what is asked, and how
+    def render(  # noqa: PLR0913 - the request, and how to send it
         self,
         texts: list[str],
         rule: LongInput,
@@ -205,7 +207,7 @@ class UpstreamClient:
         door: Door,
         input_type: str | None = None,
     ) -> RenderedRequest:
-        """The body in the words of a door, where that is, and how its reply is read."""
+        """Renders a request for one API of the server."""
         is_gateway = self.known.theirs is not None
         ask = UpstreamQuery(
             texts, self.upstream.model, self.settings, rule, normalize, as_base64, knows_normalize=is_gateway, input_type=input_type
@@ -225,14 +227,14 @@ class UpstreamClient:
     async def array_of(
         self, answer: UpstreamResponse, inputs: Inputs, dimensions: int | None, read: ReadReply
     ) -> tuple[ParsedResponse, NDArray[np.float32]]:
-        """Raises AttemptFailed where the answer is a refusal, or cannot be trusted."""
+        """Parses a reply into an array. Raises AttemptFailed if it is a refusal or cannot be trusted."""
         if answer.status != OK:
             raise AttemptFailed(failures.of_answer(answer, inputs, self.upstream))
         understood = partial(self.parse, answer, inputs, dimensions, read)
         try:
             return await asyncio.to_thread(understood) if len(answer.content) > MAX_ON_LOOP_BYTES else understood()
         except OtherDimensions as other:
-            if self.settings.dimensions is not None:  # as many as were asked for, whatever model it is
+            if self.settings.dimensions is not None:  # any model must give as many as were asked for
                 raise AttemptFailed(failures.of_invalid_response(str(other), self.upstream)) from None
             raise AttemptFailed(failures.of_other_vectors(f"answered wrongly: {other}", self.upstream)) from None
         except InvalidResponse as nonsense:
@@ -242,7 +244,7 @@ class UpstreamClient:
             raise AttemptFailed(failures.of_not_a_number(inputs.where(error.position), is_zero=error.is_zero)) from None
 
     def refuse_other_vectors(self, fingerprint: str | None, known: Known) -> None:
-        """Another gateway tells which vectors it gives. Two kinds are never mixed."""
+        """Never mixes vectors of two models. Raises AttemptFailed if another gateway's fingerprint is not the known one."""
         if fingerprint is not None and known.theirs is not None and fingerprint != known.theirs:
             raise AttemptFailed(
                 failures.of_other_vectors("answered wrongly: its vectors are others than when it was first asked", self.upstream)
@@ -256,7 +258,7 @@ class UpstreamClient:
         return reading, scale_to_unit(rows) if inputs.normalize else rows
 
     def count_tokens(self, told: int | None, texts: list[str], estimates: list[int]) -> list[int]:
-        """The upstream's own count, shared out among the inputs; the estimates where it tells none that can be true."""
+        """Apportions the upstream's own count among the inputs. Returns the estimates if it gives none, or an impossible one."""
         if told is not None and is_honest(told, texts):
             return apportion(told, estimates)
         self.metrics.estimated_tokens.inc(sum(estimates))
@@ -276,6 +278,6 @@ def url_of(path: str, endpoint: Endpoint) -> URL:
 
 
 def fingerprint_of(answer: UpstreamResponse) -> str | None:
-    """What another gateway calls its vectors. Anything else in that header is none, and gets into no reply, log or label."""
+    """Another gateway's fingerprint of its vectors. Returns None for any other value: no reply, log or label may have it."""
     told = answer.headers.get("x-gateway-fingerprint", "")
     return told if re.fullmatch(r"[\w.-]{1,128}", told, flags=re.ASCII) else None

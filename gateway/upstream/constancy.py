@@ -1,4 +1,4 @@
-"""Whether an address still gives the vectors that it was measured to give: by a short probe, and by what it tells of itself."""
+"""Constancy check: whether an endpoint still gives the measured vectors, by a short probe and by what it reports of itself."""
 
 import asyncio
 from contextlib import suppress
@@ -9,11 +9,11 @@ from gateway.upstream.failures import AttemptFailed
 from gateway.upstream.measure import UNREADABLE, Prober
 from gateway.upstream.probe import FAR, TEXTS, Reference, distances
 
-STRANGE = UNREADABLE | {"no_embedder", "unexpected"}  # answers of a server that is no longer what it was
+STRANGE = UNREADABLE | {"no_embedder", "unexpected"}  # outcomes of a server that is no longer what it was
 
 
 class ConstancyCheck:
-    """`told` is what each address told of itself when it was measured; `max_seconds` bound one check."""
+    """`told` is what each endpoint reported of itself when it was measured; `max_seconds` bounds one check."""
 
     def __init__(self, prober: Prober, *, max_seconds: float) -> None:
         self.prober = prober
@@ -21,7 +21,7 @@ class ConstancyCheck:
         self.told: dict[Endpoint, str] = {}
 
     async def gives(self, endpoint: Endpoint, reference: Reference) -> bool:
-        """Whether it still gives these vectors, and tells the same of itself. Raises AttemptFailed where it cannot be asked."""
+        """Whether it still gives these vectors, and reports the same of itself. Raises AttemptFailed if it cannot be probed."""
         try:
             async with asyncio.timeout(self.max_seconds):
                 return await self.gives_the_same(endpoint, reference) and await self.tells_the_same(endpoint)
@@ -33,7 +33,7 @@ class ConstancyCheck:
             raise AttemptFailed(failures.of_transport_error("timeout", self.prober.client.upstream)) from None
 
     async def gives_the_same(self, endpoint: Endpoint, reference: Reference) -> bool:
-        """By one short probe, by three where that leaves a doubt."""
+        """Compares vectors by one short probe, or by up to three if that leaves a doubt."""
         theirs = self.prober.client.known.theirs
         for index, text in enumerate(TEXTS):
             found = await self.prober.alone(endpoint, text)
@@ -45,7 +45,7 @@ class ConstancyCheck:
         return False
 
     async def tells_the_same(self, endpoint: Endpoint) -> bool:
-        """As far as it told anything, and can be asked now: what it says costs nothing, and decides nothing where it is silent."""
+        """Compares what it reports of itself, which costs nothing. Returns True if it reports nothing, or cannot be asked now."""
         before = self.told.get(endpoint)
         if not before:
             return True

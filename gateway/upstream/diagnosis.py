@@ -1,13 +1,13 @@
-"""Why a request was refused: found by group testing (Dorfman 1943), that is bisection, without knowing the server's words.
+"""Group testing (Dorfman 1943) by bisection: finds out why a request was refused, without knowing the server's words.
 
-    the server   a known-good text, asked for in the same way, is refused too: the failure stays as it came, and counts against it
-    an input     it fails alone, and the known-good text passes after it: the client is told which one, and why as far as is known
-    the size     both halves pass that fail together: too many inputs, bytes or tokens for one request. Which of them it is two
-                 controls tell, as many known-good texts and one with as many bytes of white space behind its JSON; what neither
-                 explains are the tokens, if the same inputs fail once more. It is learned (`request_limits`), and never met again
+    the server   a known-good text, sent in the same way, is refused too: the failure stays as it came, and the server is to blame
+    an input     it fails alone, and the known-good text passes afterwards: the error names the input, and the reason if it is known
+    the size     both halves pass, but fail together: too many inputs, bytes or tokens for one request. Two controls decide which:
+                 as many known-good texts, and one such text with as many bytes of white space behind its JSON. If both pass, and
+                 the same inputs fail once more, it is the tokens. The limit is learned (`request_limits`) and not exceeded again
 
-One bad input among n costs at most 2 log2(n) + 2 further requests: the left half is asked first, the right one only where that
-passes; the known-good text where the first half fails, and at the end. So a server that dies meanwhile is not taken for an input.
+One bad input among n costs at most 2 log2(n) + 2 further requests. The left half is sent first, the right half only if the left one
+passes. The known-good text is sent if the first half fails, and at the end: a server that dies meanwhile must not blame an input.
 """
 
 import math
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from gateway.upstream.client import UpstreamClient
 
 MAX_ROUNDS = 6  # of halving that one request may cost: one for each kind of limit, one for a bad input, two more for tokens
-ROUND_EXTRA = 20  # requests of a round beside the halving: controls, and the bisection of a limit
-EXACT_BELOW = 128  # inputs; a limit beyond is found to a sixteenth
+ROUND_EXTRA = 20  # requests of a round besides the halving: controls, and the bisection of a limit
+EXACT_BELOW = 128  # inputs; a larger limit is found to within a sixteenth
 ORDER: dict[str | None, tuple[Setting, ...]] = {
     None: ("max_inputs", "max_body_bytes", "max_request_tokens"),
     "bytes": ("max_body_bytes", "max_inputs", "max_request_tokens"),
@@ -39,7 +39,7 @@ ORDER: dict[str | None, tuple[Setting, ...]] = {
 
 
 class HalvingBudget:
-    """What one request may cost beyond itself: six times what a bad input, or a limit, takes to be found."""
+    """Bounds the extra requests of one request: six times what it takes to find a bad input, or a limit."""
 
     def __init__(self, num_inputs: int) -> None:
         self.num_left = MAX_ROUNDS * (2 * math.ceil(math.log2(max(2, num_inputs))) + ROUND_EXTRA)
@@ -50,7 +50,7 @@ class HalvingBudget:
 
 
 class Trial(NamedTuple):
-    """What was asked, where, and how: `byte_counts[i]` are what text i takes of the body, `overhead_bytes` the rest of it."""
+    """What was sent, where, and how. Text i takes `byte_counts[i]` of the body; `overhead_bytes` are the rest of it."""
 
     inputs: Inputs
     counts: list[int]
@@ -67,11 +67,11 @@ class Passed(NamedTuple):
 
 
 class Base64Refused(Exception):
-    """The server takes what was asked, but not the encoding it was asked for in."""
+    """The server accepts the request, but not with base64."""
 
 
 class Diagnosis:
-    """Of one request that was refused. Everything raises AttemptFailed where asking fails in another way than by a refusal."""
+    """Diagnoses one refused request. Every method raises AttemptFailed if a request fails otherwise than by a refusal."""
 
     def __init__(self, client: "UpstreamClient", trial: Trial, budget: HalvingBudget) -> None:
         self.client = client
@@ -81,10 +81,10 @@ class Diagnosis:
         self.passed: list[Passed] = []
 
     async def find(self, failure: Failure) -> list[Passed]:
-        """What passed meanwhile, once the rest may pass too. Raises AttemptFailed with what is the client's, or the server's."""
+        """Returns what passed meanwhile, once the rest may pass too. Raises AttemptFailed for a bad input or a failing server."""
         part, is_alive = slice(0, len(self.trial.inputs.texts)), False
         while size_of(part) > 1:
-            if self.limits.excludes(self.measure(part)):  # another request has found it out
+            if self.limits.excludes(self.measure(part)):  # another request has learned the limit meanwhile
                 return self.passed
             left, right = halves_of(part)
             failed = await self.failure_of(left)
@@ -101,7 +101,10 @@ class Diagnosis:
         return await self.blame(part, failure)
 
     async def blame(self, part: slice, failure: Failure) -> list[Passed]:
-        """Raises AttemptFailed. A text that was asked for once, and failed by what may pass, is asked for again first."""
+        """Blames the one input that is left. If it was sent only once, and its failure may be temporary, it is sent again first.
+
+        Returns what passed if it now passes. Raises AttemptFailed otherwise.
+        """
         await self.require_alive(failure)
         is_first = len(self.trial.inputs.texts) == 1 and not failure.may_retry
         if is_first and failure.is_fault and self.client.settings.retry:
@@ -111,13 +114,13 @@ class Diagnosis:
             failure = again
         refusal = failure.refusal or UpstreamRefusal(OK)
         count = self.trial.counts[part.start]
-        if refusal.max_tokens is None and count <= self.client.upstream.max_tokens:  # fewer than were sent, as far as one can tell
+        if refusal.max_tokens is None and count <= self.client.upstream.max_tokens:  # fewer than were sent, by our estimate
             refusal = replace(refusal, max_tokens=max(1, count - 1))
         where = self.trial.inputs.where(part.start)
         raise AttemptFailed(failures.of_own_trouble(refusal, where, failure.code, self.client.upstream), self.trial.endpoint)
 
     async def require_alive(self, failure: Failure) -> None:
-        """Raises AttemptFailed with the failure where a known-good text fails too, Base64Refused where it does only as bytes."""
+        """Raises AttemptFailed with the failure if a known-good text fails too, Base64Refused if it fails only with base64."""
         if await self.does_pass():
             return
         if self.trial.as_base64 and not failure.is_fault:
@@ -127,7 +130,7 @@ class Diagnosis:
         raise AttemptFailed(replace(failure, is_undecided=False), self.trial.endpoint)
 
     async def learn(self, part: slice, left: slice, right: slice, failure: Failure) -> None:
-        """Of inputs that only fail together: what of them is too much for one request."""
+        """Learns which limit is exceeded by inputs that fail only together."""
         refused, halves = self.measure(part), (self.measure(left), self.measure(right))
         hint = failure.refusal.hint if failure.refusal is not None else None
         async with self.limits.lock:
@@ -142,7 +145,7 @@ class Diagnosis:
                     self.limits.learn(setting, await self.bisect(setting, least, most))
 
     async def bisect(self, setting: Setting, passing: int, refused: int) -> int:
-        """The most that passes, as far as it pays to know it: by known-good texts alone."""
+        """Bisects a limit with known-good texts alone. Returns the most that was seen to pass."""
         while refused - passing > (1 if setting == "max_inputs" and refused <= EXACT_BELOW else max(1, passing // 16)):
             middle = (passing + refused) // 2
             if await self.does_pass(setting, middle):
@@ -152,7 +155,7 @@ class Diagnosis:
         return passing
 
     async def failure_of(self, part: slice) -> Failure | None:
-        """Asks for these inputs. Why they were refused; None where they passed, which is then kept."""
+        """Sends these inputs, and keeps their vectors if they pass. Returns why they were refused, or None if they passed."""
         trial = self.trial
         inputs = trial.inputs.only(list(range(part.start, part.stop)))
         try:
@@ -166,7 +169,7 @@ class Diagnosis:
         return None
 
     async def does_pass(self, setting: Setting = "max_inputs", value: int = 1) -> bool:
-        """Whether known-good text passes: so many of them, or one in a body of so many bytes."""
+        """Whether known-good text passes: `value` texts, or one text in a body of `value` bytes."""
         num_texts = value if setting == "max_inputs" else 1
         inputs = replace(self.trial.inputs, texts=[TEXTS[0]] * num_texts, is_array=True, positions=None, instruction=None)
         counts = [estimated_tokens(TEXTS[0])] * num_texts
@@ -203,7 +206,7 @@ def size_of(part: slice) -> int:
 
 
 def halves_of(part: slice) -> tuple[slice, slice]:
-    """The left one is the larger: it is asked first, and alone where it fails."""
+    """The left half is the larger: it is sent first, and the right one not at all if the left one fails."""
     middle = part.start + (size_of(part) + 1) // 2
     return slice(part.start, middle), slice(middle, part.stop)
 

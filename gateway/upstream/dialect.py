@@ -1,4 +1,4 @@
-"""A dialect is a row: how one kind of server is asked, how its reply is read, and what is known of it beforehand."""
+"""A dialect describes one kind of server: how a request is rendered, how its reply is read, and what is known beforehand."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ Headers = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class UpstreamQuery:
-    """One call to an upstream. `settings` are the row's own; `as_base64` asks for bytes where the dialect knows them.
+    """One request to an upstream. `settings` are its row's; `as_base64` asks for base64 if the dialect knows it.
 
-    `input_type` is the name of one of the row's prompts, or of a purpose that has none.
+    `input_type` names one of the row's prompts, or a purpose without a prompt.
     """
 
     texts: list[str]
@@ -23,13 +23,13 @@ class UpstreamQuery:
     rule: LongInput
     normalize: bool = True
     as_base64: bool = True
-    knows_normalize: bool = False  # whether `normalize` may be a field of its body: of another gateway's
+    knows_normalize: bool = False  # whether its body may have `normalize`, as another gateway's may
     input_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamLimits:
-    """What an upstream tells of itself; `identity` are its words for which vectors it gives, "" where it has none."""
+    """What an upstream reports of itself. `identity` is its own name for its vectors, "" if it has none."""
 
     max_inputs: int | None = None
     max_tokens: int | None = None
@@ -38,10 +38,10 @@ class UpstreamLimits:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """`read` raises InvalidResponse. `remedy` mends a model that is missing there.
+    """`remedy` says how to add a model that is missing there. `is_unit`: its vectors have length 1 whatever the request says.
 
-    `info_path` leads to what `read_info` understands, given the model's name; where `must_tell`, a server without it is none of
-    this kind. `is_unit`: its vectors are of length 1 whatever is asked.
+    `read_info` reads the reply of `info_path`, given the model's name. If `must_tell`, a server without that reply is not of this
+    kind. `read` raises InvalidResponse.
     """
 
     name: str

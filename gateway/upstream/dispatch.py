@@ -1,4 +1,4 @@
-"""One call to an upstream: which address, what its failure means for that address, whether it is sent once more."""
+"""Sends one request to an upstream: chooses an endpoint, judges the endpoint by the result, and retries once if that may help."""
 
 import asyncio
 import math
@@ -19,17 +19,18 @@ from gateway.upstream.outage import SILENT_SECONDS, EndpointOutage
 from gateway.upstream.retry_budget import RetryBudget
 from gateway.upstream.transport import Transport, TransportError, UpstreamResponse
 
-FAULT_SECONDS = 2.0  # an upstream that had a request for so long, and its deadline passed, has failed; with less it was asked late
+FAULT_SECONDS = 2.0  # an upstream that had this long before the deadline has failed; with less time it was asked too late
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest(Generic[Result]):
-    """What is posted, how much may come back, and what is made of it: `read` raises AttemptFailed for an answer that is none.
+    """What to post, how many bytes the reply may have, and how to read it.
 
-    `deadline` is when whoever asked gives up, by `time.monotonic`. `url` leads to another door of the same server; `headers` are
-    this call's own. `is_known_good`: what it asks for is ours, and fit for any embedder, so that a failure is the server's.
+    `deadline` is when the caller gives up, by `time.monotonic`. `url` may lead to another API of the same server; `headers` belong
+    to this request. `is_known_good`: the text is ours and fit for any embedder, so a failure is the server's. `read` raises
+    AttemptFailed for a reply without usable vectors.
     """
 
     content: bytes
@@ -42,19 +43,19 @@ class UpstreamRequest(Generic[Result]):
 
 
 class Guard(Protocol):
-    """Knows which address must be probed before it is asked."""
+    """Knows which endpoint must be probed before a request goes to it."""
 
     def is_due(self, endpoint: Endpoint) -> bool: ...
 
     async def prove(self, endpoint: Endpoint) -> None:
-        """Raises AttemptFailed where it cannot be probed now."""
+        """Probes an endpoint. Raises AttemptFailed if it cannot be probed now."""
 
     def has_returned(self) -> None:
-        """An address that had failed gave an answer again."""
+        """Called when an endpoint that had failed replies again."""
 
 
 class Dispatcher:
-    """Used on the event loop alone. `upstream` is of whom its errors speak; `may_retry` whether anything is sent twice."""
+    """Used only on the event loop. `upstream` is what its errors name; `may_retry` says whether anything is sent twice."""
 
     def __init__(self, endpoints: Endpoints, metrics: UpstreamMetrics, upstream: UpstreamInfo, *, may_retry: bool) -> None:
         self.endpoints = endpoints
@@ -63,8 +64,8 @@ class Dispatcher:
         self.may_retry = may_retry
         self.budget = RetryBudget()
         self.outages = {each: EndpointOutage(upstream.name, each.label) for each in endpoints.endpoints}
-        self.guard: Guard | None = None  # set by who watches over the addresses
-        self.on_return: Callable[[], None] = lambda: None  # an address that could not be reached answers again
+        self.guard: Guard | None = None  # the watch over the endpoints, once there is one
+        self.on_return: Callable[[], None] = lambda: None  # called when an endpoint that was unreachable replies again
         metrics.watch(
             is_up=lambda: endpoints.is_up,
             outstanding=lambda: endpoints.num_outstanding,
@@ -74,7 +75,7 @@ class Dispatcher:
         )
 
     async def ask(self, connection: Transport, call: UpstreamRequest[Result]) -> Result:
-        """What the call makes of the answer to it. Raises AttemptFailed."""
+        """Sends a request, and once more if a retry may help. Returns what its `read` makes of the reply. Raises AttemptFailed."""
         self.budget.earn()
         endpoint, is_proven = self.choose_endpoint(), False
         try:
@@ -94,18 +95,18 @@ class Dispatcher:
         return await self.send(other, connection, call)
 
     async def ask_same(self, endpoint: Endpoint, connection: Transport, call: UpstreamRequest[Result]) -> Result:
-        """Asks the address that was asked before, once; another where that one takes no requests now. Raises AttemptFailed."""
+        """Sends a request once, to this endpoint or to another if this one admits none now. Raises AttemptFailed."""
         if endpoint.proof != "used" or not endpoint.breaker.admits:
             endpoint = self.choose_endpoint()
         return await self.send(await self.proven(endpoint, call.deadline), connection, call)
 
     async def proven(self, endpoint: Endpoint, deadline: float) -> Endpoint:
-        """This address, or another where it turns out that its vectors are no longer the row's. Raises AttemptFailed."""
+        """Probes an endpoint if it is due. Returns it, or another if its vectors are no longer the row's. Raises AttemptFailed."""
         while self.guard is not None and self.guard.is_due(endpoint):
             began = time.monotonic()
             try:
                 await self.guard.prove(endpoint)
-            except asyncio.CancelledError:  # the probe goes on, and who waited for it does not
+            except asyncio.CancelledError:  # only this request is cancelled; the probe goes on
                 if deadline <= (now := time.monotonic()) and now - began >= FAULT_SECONDS:
                     self.on_failure(endpoint, failures.of_transport_error("timeout", self.upstream), is_counted=True)
                 raise
@@ -114,7 +115,7 @@ class Dispatcher:
         return endpoint
 
     async def send(self, endpoint: Endpoint, connection: Transport, call: UpstreamRequest[Result]) -> Result:
-        """A request's own call. An address that comes back by it is probed at once, any other in its time."""
+        """Sends a client's request. A suspect endpoint that replies to it is probed at once, any other when its probe is due."""
         endpoint.has_traffic = True
         result = await self.attempt(endpoint, connection, call)
         if endpoint.is_suspect and self.guard is not None:
@@ -131,7 +132,7 @@ class Dispatcher:
     async def attempt(
         self, endpoint: Endpoint, connection: Transport, call: UpstreamRequest[Result], *, is_counted: bool = True
     ) -> Result:
-        """Asks this address, once. Raises AttemptFailed."""
+        """Sends a request to this endpoint, once. Raises AttemptFailed."""
         about = {
             "gen_ai.operation.name": "embeddings",
             "gen_ai.request.model": self.upstream.model,
@@ -155,7 +156,7 @@ class Dispatcher:
                 failure = replace(failed.failure, is_undecided=failed.failure.is_undecided and not call.is_known_good)
                 self.on_failure(endpoint, failure, is_counted=is_counted)
                 raise AttemptFailed(failure, endpoint) from None
-            except BaseException:  # cancelled: the client left, or its time is over
+            except BaseException:  # cancelled: the client left, or its deadline passed
                 now = time.monotonic()
                 if now >= call.deadline and now - began >= FAULT_SECONDS:
                     self.on_failure(endpoint, failures.of_transport_error("timeout", self.upstream), is_counted=is_counted)
@@ -170,7 +171,7 @@ class Dispatcher:
             return result
 
     def on_failure(self, endpoint: Endpoint, failure: Failure, *, is_counted: bool) -> None:
-        """What may hang on the inputs says nothing of the address: what is asked next of it, a known-good text, does."""
+        """Judges an endpoint by a failure. If the inputs may have caused it, the known-good text sent next decides instead."""
         self.metrics.ended(failure.outcome).inc(is_counted)
         if failure.is_undecided:
             endpoint.breaker.on_cancelled()
@@ -179,14 +180,14 @@ class Dispatcher:
         endpoint.is_suspect |= failure.is_fault or failure.is_other or failure.is_silent
         if failure.outcome == "rate_limited":
             endpoint.limited_until = endpoint.breaker.clock() + max(1.0, failure.wait_seconds)
-        if failure.is_silent:  # whether it is there a new connection will tell
+        if failure.is_silent:  # a new connection will show whether it is alive
             endpoint.breaker.on_cancelled()
             self.outages[endpoint].begin("a connection was lost without a word")
         elif failure.is_fault:
             endpoint.breaker.on_failure()
             if endpoint.breaker.state == "open":
                 self.outages[endpoint].begin(f"left alone after failures, the last: {failure.outcome}")
-        else:  # it is there, and says no
+        else:  # it is alive, and refuses
             self.on_response(endpoint)
 
     def on_response(self, endpoint: Endpoint) -> None:

@@ -1,4 +1,4 @@
-"""A model on another server, as an Embedder."""
+"""A model on another server as an Embedder: measures the server, verifies its vectors, and embeds through it."""
 
 import asyncio
 import time
@@ -47,14 +47,14 @@ from gateway.upstream.watch import Watch
 
 STARTS = Backoff(first_seconds=0.25, max_seconds=4.0)  # between tries to reach an upstream that is unavailable at the start
 MAX_ON_LOOP_CHARS = 256 * 1024
-MAX_BEGINNINGS = 3  # of a request whose server's model was changed while it was asked
-MEASURING_REQUESTS = 10  # of a measurement, tries included: what bounds one that neither ends nor fails
+MAX_BEGINNINGS = 3  # tries of a request while the server's model changes
+MEASURING_REQUESTS = 10  # of a measurement, retries included: bounds one that neither ends nor fails
 
 log = get_logger()
 
 
 class UpstreamEmbedder:
-    """Follows Embedder, over the servers of one row, which must all give the same vectors."""
+    """Follows Embedder, over the endpoints of one row, which must all give the same vectors."""
 
     def __init__(self, settings: AnySettings, dialect: Dialect, context: BackendContext) -> None:
         self.settings = settings
@@ -84,14 +84,14 @@ class UpstreamEmbedder:
         self.watch: Watch | None = None
         self.lengths: Reach | None = None
         self.background: BackgroundTask | None = None
-        self.raw: Door | None = None  # where vectors are had that were not made length 1, once it was looked for
+        self.raw: Door | None = None  # the API that gives unnormalised vectors, once it was looked for
         self.is_raw_known = False
 
     async def start(self) -> None:
-        """Returns once the upstream has been measured, however long it is unavailable; until then `health` tells why.
+        """Measures the upstream, and waits for it however long it is unavailable; until then `health` says why.
 
-        Raises OperatorError for what waiting does not mend: a secret or a file that is missing, a refused key, a model that is not
-        there, a server that gives no embeddings.
+        Raises OperatorError if waiting cannot help: a secret or a file is missing, the key is refused, the model is missing, or the
+        server gives no embeddings.
         """
         connection = await Transport.open(self.route())
         await self.stop()
@@ -112,7 +112,7 @@ class UpstreamEmbedder:
             self.state = Health("loading", failure.error.message, category=failure.error.outcome)
             num_failures += 1
             await asyncio.sleep(STARTS.pause_seconds(num_failures))
-        with suppress(AttemptFailed):  # else when a request comes
+        with suppress(AttemptFailed):  # if this fails, the first request that needs it measures
             await self.lengths.measure_truncation(FIRST_WORDS)
         self.state = Health("ready")
         self.background = BackgroundTask(f"watch-{self.name}", self.watch.run)
@@ -130,7 +130,7 @@ class UpstreamEmbedder:
         return self.watch.space
 
     def check(self) -> None:
-        """Raises OperatorError for what is missing here before anybody is asked: a secret, or a file of authorities."""
+        """Sends nothing. Raises OperatorError if a secret or the file of certificate authorities is missing here."""
         tls(self.route().ca_file)
 
     def route(self) -> TransportOptions:
@@ -138,11 +138,11 @@ class UpstreamEmbedder:
 
     @property
     def patience_seconds(self) -> float:
-        """A read's limit ends neither what begins with a 100 nor a byte now and then."""
+        """Bounds a measurement. The read timeout alone does not end a reply of interim 100s, or of a byte now and then."""
         return MEASURING_REQUESTS * (self.settings.connect_timeout_seconds + self.settings.read_timeout_seconds)
 
     def settle(self, measured: Measurement) -> Space:
-        """From now on the row is what was measured: at the start, and where its server's model was changed."""
+        """Applies a measurement to the row: at the start, and when its server's model changed. Returns the space of its vectors."""
         if self.client is None:
             raise ModelLoading(self.name)
         dimensions, told = measured.reference.rows.shape[1], measured.told
@@ -162,7 +162,7 @@ class UpstreamEmbedder:
         return space
 
     def publish_space(self, space: Space) -> None:
-        """The metrics say which vectors these are; those of a group's members are the group's."""
+        """Publishes the fingerprint in the metrics. Members of a group do not: their metrics are the group's."""
         about = replace(self.description, fingerprint=space.fingerprint)
         if self.model_metrics.name == self.name:
             self.model_metrics.record_load(
@@ -171,7 +171,7 @@ class UpstreamEmbedder:
             )  # fmt: skip
 
     async def reach(self, endpoint: Endpoint) -> str:
-        """Asks this address alone for one vector, and tells what it gave. Raises OperatorError with its failure."""
+        """Embeds one text at this endpoint alone. Returns what it gave, in words. Raises OperatorError with its failure."""
         exchange = Dispatcher(Endpoints([endpoint]), self.metrics, self.dispatcher.upstream, may_retry=False)
         connection = await Transport.open(self.route())
         client = self.client_over(connection, exchange)
@@ -188,7 +188,7 @@ class UpstreamEmbedder:
         return f"{found.rows.shape[1]} dimensions"
 
     async def verify(self) -> None:
-        """Follows Verified; mostly it does nothing. Raises UpstreamError or UpstreamUnavailable where no probe can tell now."""
+        """Follows Verified; mostly it does nothing. Raises UpstreamError or UpstreamUnavailable if no probe can verify now."""
         if self.watch is None:
             raise ModelLoading(self.name)
         if self.watch.is_unsure:
@@ -199,7 +199,7 @@ class UpstreamEmbedder:
                 raise failed.failure.error from None
 
     async def prepare(self, inputs: Inputs) -> Prepared[None]:
-        """The counts are estimates; `embed` tells what the upstream counted."""
+        """Estimates token counts; `embed` returns what the upstream counted."""
         if self.watch is None or self.lengths is None:
             raise ModelLoading(self.name)
         rule = inputs.long_input or self.settings.long_input
@@ -218,11 +218,11 @@ class UpstreamEmbedder:
         return prepared
 
     def is_long(self, count: int, rule: LongInput) -> bool:
-        """Whether a text is shortened, as far as a count can tell that is estimated."""
+        """Whether the server truncates a text, as far as an estimated count shows it."""
         return rule == "end" and self.lengths is not None and self.lengths.is_cutting and count > self.lengths.max_tokens
 
     async def refuse_unknown(self, inputs: Inputs, rule: LongInput) -> None:
-        """Raises InvalidValue for a rule, or for unnormalised vectors, that this server does not know."""
+        """Raises InvalidValue if this server does not know the rule, or cannot give the unnormalised vectors asked for."""
         if not inputs.normalize and await self.raw_door() is None:
             raise InvalidValue(
                 "Invalid value for 'normalize': this model is on another server, which gives vectors of length 1 only.",
@@ -241,7 +241,7 @@ class UpstreamEmbedder:
         )
 
     async def raw_door(self) -> Door | None:
-        """Where vectors are had that were not made length 1, looked for once."""
+        """Looks once for the API that gives unnormalised vectors. Returns None if there is none."""
         if not self.is_raw_known and self.watch is not None and self.client is not None:
             self.raw = await self.watch.prober.raw_door(self.endpoints.used, self.space.reference)
             self.is_raw_known = True
@@ -253,7 +253,7 @@ class UpstreamEmbedder:
         return self.client.with_prompts(inputs) if self.client is not None else inputs.texts
 
     async def embed(self, prepared: Prepared[None]) -> Vectors:
-        """Begun again where the server's model was changed meanwhile: no reply has vectors of two models."""
+        """Starts again if the server's model changes meanwhile: no reply has vectors of two models."""
         if self.client is None:
             raise ModelLoading(self.name)
         started = time.perf_counter()
@@ -264,7 +264,7 @@ class UpstreamEmbedder:
                 try:
                     vectors = await self.embed_checked(prepared)
                 except AttemptFailed as failed:
-                    if failed.failure.is_other and self.space is not space:  # it was just found out why
+                    if failed.failure.is_other and self.space is not space:  # a probe has just found the change
                         continue
                     raise
                 if self.space is space:
@@ -273,7 +273,7 @@ class UpstreamEmbedder:
             raise AttemptFailed(failures.of_unproven("was changed while it was asked", self.client.upstream))
 
     async def embed_checked(self, prepared: Prepared[None]) -> Vectors:
-        """Raises AttemptFailed, and InputTooLong for what the server would cut in silence."""
+        """Raises AttemptFailed, or InputTooLong if the server would silently truncate an input."""
         if self.client is None or self.lengths is None:
             raise ModelLoading(self.name)
         if prepared.rule != "end":
@@ -285,7 +285,7 @@ class UpstreamEmbedder:
 
     @asynccontextmanager
     async def failing_well(self, inputs: Inputs) -> AsyncIterator[None]:
-        """What fails within becomes an error of ours; all of it ends by the request's deadline."""
+        """Bounds its body by the request's deadline, and translates AttemptFailed into the error for the client."""
         try:
             async with asyncio.timeout(inputs.deadline - time.monotonic()):
                 yield
@@ -309,7 +309,7 @@ class UpstreamEmbedder:
         )
 
     def health(self) -> Health:
-        """Where the watch died, requests wait for their probes, and addresses that were unavailable stay unused."""
+        """Names the watch if it died: then requests wait for their probes, and unused endpoints stay unused."""
         has_died = self.background is not None and self.background.death is not None
         learned = {str(name): value for name, value in self.request_limits.current.items()}
         return replace(self.condition, learned=learned, dead_parts=(f"watch-{self.name}",) if has_died else ())
@@ -331,7 +331,7 @@ class UpstreamEmbedder:
         await self.stop()
 
     async def stop(self) -> None:
-        """Ends what a start began."""
+        """Ends what `start` began."""
         if self.background is not None:
             await self.background.close()
         if self.watch is not None:
@@ -343,5 +343,5 @@ class UpstreamEmbedder:
 
 
 def category_of(failure: Failure) -> str:
-    """Why it cannot be loaded, in a word for strangers: `refused` is our key, `missing` the model."""
+    """Why the row cannot be loaded, in a word fit for clients: `refused` is our key, `missing` the model."""
     return failure.outcome
