@@ -1,1 +1,1 @@
-"""The idea of embedding: the seam every backend fits, the catalog of models, and what is done with any backend's vectors."""
+"""Embedding: the interface that every backend implements, the catalog of models, and the steps common to all backends' vectors."""

@@ -1,4 +1,4 @@
-"""A backend makes embedders from model rows, and answers what commands ask of a row that is not loaded."""
+"""The interface of a backend. It makes embedders from model rows, and answers commands about rows that are not loaded."""
 
 import asyncio
 import time
@@ -22,11 +22,12 @@ UNKNOWN = "known once it is loaded"
 
 @dataclass(frozen=True, slots=True)
 class BackendContext:
-    """What an embedder is given beside the settings of its own row.
+    """What an embedder gets besides the settings of its own row.
 
-    `load_lock` is held by who takes the whole machine, as loading a model does: each takes every core, and for a while several
-    times the memory that it keeps. `member` binds a row of its own to its backend: what a group is made of; it raises
-    ConfigurationError. `shared` is what the embedders of one gateway share, by a name of the backend's own; `clock` counts seconds.
+    `load_lock` is held during work that takes the whole machine. Loading a model does: it takes every core, and for a while
+    several times the memory that it keeps. `member` binds another row to its backend; groups are made with it. It raises
+    ConfigurationError. `shared` contains what the embedders of one gateway share, under a name that the backend chooses. `clock`
+    counts seconds.
     """
 
     name: str
@@ -42,9 +43,9 @@ class BackendContext:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What is known of a model before it is loaded, for the table of `gateway models`. None is not known yet.
+    """What is known of a model before it is loaded, for the table of `gateway models`. None means not known yet.
 
-    `source` is what its vectors come from. `state` is for operators: what was made ahead of time.
+    `source` is where its vectors come from. `state` tells operators what was made ahead of time.
     """
 
     source: str | None = None
@@ -60,23 +61,23 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """What became of compiling the model `name`; `result` is for operators: where it lies, or why there is nothing to compile."""
+    """The result of compiling the model `name`. `result` is for operators: the path, or why there is nothing to compile."""
 
     name: str
     result: str
 
 
 class CompileProgress(Protocol):
-    """Hears of each step of compiling a model as it begins. `share`, from 0 to 1, is how much will be done once it has ended."""
+    """A callback for each step of compiling a model, called as the step begins. `share` (0 to 1) is the progress at its end."""
 
     def __call__(self, name: str, step: str, *, share: float) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionCheck:
-    """`ask` reaches `what`, and returns what there is to say of it.
+    """`ask` connects to `what`, and returns a remark on it for the operator, or "".
 
-    Raises OperatorError or GatewayError where it cannot be used.
+    Raises OperatorError or GatewayError if it cannot be used.
     """
 
     what: str
@@ -84,12 +85,12 @@ class ConnectionCheck:
 
 
 class Backend(Protocol):
-    """A kind of model. `name`, `settings` and `build` are all it needs; what it does not answer is answered as here.
+    """A kind of model. It needs only `name`, `settings` and `build`; the other methods have the defaults below.
 
-    `settings` types what a row may hold beside what `gateway.config.ModelRow` names. `has_cache` says that its embedders keep their
+    `settings` types a row's fields besides those of `gateway.config.ModelRow`. `has_cache` means that its embedders cache their
     vectors themselves: no cache is put around them.
 
-    All but `build` is asked by commands, in a process of their own, where nothing is served. Each may block.
+    Commands call all methods but `build`, in a process of their own that serves nothing. Each of those may block.
     """
 
     name: str
@@ -98,22 +99,22 @@ class Backend(Protocol):
 
     @abstractmethod
     def build(self, settings: Any, context: BackendContext) -> AnyEmbedder:
-        """Cheap: no file is opened and nothing is loaded before `Embedder.start`."""
+        """Makes an embedder. Cheap: it opens no file and loads nothing; `Embedder.start` does."""
 
     def check(self, settings: Any, context: BackendContext) -> None:  # noqa: ARG002 - as in all that follow: for who overrides it
-        """Makes nothing, and reaches for nobody. Raises OperatorError for what is missing here: a secret, a file, a package."""
+        """Makes nothing and connects to nothing. Raises OperatorError if a secret, a file or a package is missing here."""
         return
 
     def connections(self, settings: Any, context: BackendContext) -> Iterable[ConnectionCheck]:  # noqa: ARG002
-        """Whom such a model would reach, each to be asked by itself."""
+        """The servers that such a model would connect to, as one check each."""
         return ()
 
     def compile(self, settings: Any, context: BackendContext, progress: CompileProgress) -> Iterator[Compiled]:  # noqa: ARG002
-        """Makes ahead of time what `start` would have to make. Raises OperatorError where it cannot be made."""
+        """Makes ahead of time what `start` would have to make. Raises OperatorError if it cannot be made."""
         yield Compiled(context.name, f"nothing to compile: the backend '{self.name}' compiles nothing")
 
     def preview(self, settings: Any, context: BackendContext) -> Preview:  # noqa: ARG002
-        """Opens files, and loads nothing. Raises OperatorError for a model that cannot be served."""
+        """Opens files, and loads nothing. Raises OperatorError if the model cannot be served."""
         return Preview(source=self.name)
 
     def is_local(self, settings: Any, context: BackendContext) -> bool:  # noqa: ARG002
@@ -121,13 +122,13 @@ class Backend(Protocol):
         return False
 
     def find_compiled(self, settings: Any, context: BackendContext, fingerprint: str) -> AnyEmbedder | None:  # noqa: ARG002
-        """An embedder, started, of vectors that this row once had and that can still be made; None where it has none."""
+        """A started embedder for an earlier fingerprint of this row, if its vectors can still be made; else None."""
         return None
 
 
 @dataclass(frozen=True, slots=True)
 class BoundBackend:
-    """A backend, with one row's settings and context. Its errors name the row, or the member of a group, that they are of.
+    """A backend with one row's settings and context. Its errors name the row, or the member of a group, that they concern.
 
     `cached` puts the cache around an embedder.
     """
@@ -155,7 +156,7 @@ class BoundBackend:
             yield from self.backend.compile(self.settings, self.context, progress)
 
     def preview(self) -> Preview:
-        """One that is refused says why."""
+        """The backend's preview. If it refuses the row, `state` says why."""
         try:
             with errors_of(self.context.name):
                 return self.backend.preview(self.settings, self.context)
@@ -171,7 +172,7 @@ class BoundBackend:
 
 @contextmanager
 def errors_of(name: str) -> Iterator[None]:
-    """An OperatorError from within begins with the row that it is of, where it does not do so already."""
+    """Prefixes an OperatorError from within with the row that it concerns, if it does not name one yet."""
     try:
         yield
     except OperatorError as error:

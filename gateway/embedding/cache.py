@@ -1,8 +1,8 @@
-"""Vectors that were made already, by what they depend on; bounded in bytes, used on the event loop alone.
+"""An LRU cache of vectors, bounded in bytes. Only the event loop uses it.
 
-A key is a digest of the model's scope and fingerprint, the exact text, `long_input`, `input_type`, `instruction` and `normalize`.
-What is cut or encoded for a client is no part of it, so one entry serves every `dimensions` and every `encoding_format`. It begins
-with a digest of the scope alone, so that all of a scope can be dropped.
+A key is a digest of all that a vector depends on: the model's scope and fingerprint, the exact text, `long_input`, `input_type`,
+`instruction` and `normalize`. Cutting and encoding come later, so one entry serves every `dimensions` and every `encoding_format`.
+A key begins with a digest of the scope alone, so that all entries of a scope can be dropped.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from gateway.embedding.embedder import Description, Inputs
 
 KEY_BYTES, SCOPE_BYTES = 32, 8
-# What an entry costs beside its row: key, table slot, three small objects. A test holds it against what Python allocates.
+# What an entry costs besides its row: key, table slot, three small objects. A test compares it with what Python allocates.
 ENTRY_BYTES = 330
 
 Key = bytes
@@ -20,7 +20,7 @@ Key = bytes
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A vector's float32 bytes, and what its input counts."""
+    """A vector's float32 bytes, and the token count of its input."""
 
     row: bytes
     num_tokens: int
@@ -28,7 +28,7 @@ class Entry:
 
 
 class VectorCache:
-    """The entry longest unused goes first. 0 bytes hold nothing."""
+    """Evicts the least recently used entry first. With 0 bytes it stores nothing."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
@@ -50,12 +50,12 @@ class VectorCache:
         self.make_room()
 
     def drop(self, scope: bytes) -> None:
-        """Forgets what is kept under a scope. It looks at all there is: 10 ms for 100,000 entries, once a change."""
+        """Removes all entries of a scope. It scans the whole cache: 10 ms for 100,000 entries, once for each change of a model."""
         for key in [key for key in self.entries if key.startswith(scope)]:
             self.num_bytes -= ENTRY_BYTES + len(self.entries.pop(key).row)
 
     def resize(self, max_bytes: int) -> None:
-        """From now on it holds so much; 0 empties it."""
+        """Sets the bound, and evicts what exceeds it; 0 empties the cache."""
         self.max_bytes = max_bytes
         self.make_room()
 
@@ -66,12 +66,12 @@ class VectorCache:
 
 
 def scope_of(about: Description) -> bytes:
-    """What all the keys of a model begin with."""
+    """The prefix of all keys of a model."""
     return hashlib.blake2b((about.scope or about.fingerprint).encode(), digest_size=SCOPE_BYTES).digest()
 
 
 def seed_of(inputs: Inputs, about: Description) -> bytes:
-    """What all the keys of a request share. A rule that is asked for and the same rule as the model's own are one."""
+    """The part of the key that all inputs of a request share. The model's own `long_input` and the same one explicit are equal."""
     rule = inputs.long_input or about.long_input
     own = (rule, inputs.input_type or "", inputs.instruction or "", str(inputs.normalize))
     parts = (about.scope, about.fingerprint, *own)

@@ -1,10 +1,9 @@
-"""`CachedEmbedder(embedder)`: each distinct input is embedded once, and shared among requests for as long as the cache holds it.
+"""An LRU cache with single-flight: each distinct input is embedded once, and concurrent requests for it share one computation.
 
-Also while it is being embedded: who asks for the same input then waits for the same work. Nothing of a request's own is shared: its
-limits, its deadline and the names of its inputs stay its own.
+Requests share vectors only: each keeps its own limits, its own deadline and its own names of inputs.
 
-What an embedder gives may become other vectors while it runs. It is asked whether it still is what it was before anything is looked
-up, and a request that straddles the change is begun again: no reply has vectors of both.
+The vectors of an embedder may change while it runs. So each lookup first verifies the embedder, and a request that spans a change
+begins again: no reply mixes old and new vectors.
 """
 
 import asyncio
@@ -21,24 +20,24 @@ from gateway.embedding.embedder import Description, Embedder, Health, Inputs, Pr
 from gateway.errors import Overloaded, RequestTooLong
 from gateway.metrics import ModelMetrics
 
-# Digests of more are made in a thread: 100,000 characters, or 100 inputs, take about 0.1 ms.
+# Above these, a thread makes the digests: 100,000 characters, or 100 inputs, take about 0.1 ms.
 MAX_ON_LOOP_CHARS = 64 * 1024
 MAX_ON_LOOP_INPUTS = 256
-FEW_INPUTS = 16  # of a request that a shorter one may wait for
-MAX_BEGINNINGS = 3  # of a request that is straddled by changes
+FEW_INPUTS = 16  # a request may always join a flight of at most so many
+MAX_BEGINNINGS = 3  # attempts of a request that spans changes of the model
 CLOSE_SECONDS = 1.0  # for flights to end once their embedder is closed
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedEntries:
-    """What became of some inputs, in their order."""
+    """The cache entries of some inputs, in their order."""
 
     entries: list[Entry]
     stages: StageSeconds
 
 
 class InFlight:
-    """Inputs being embedded. It lasts as long as somebody waits for it: who began it may leave before another does."""
+    """A flight: inputs being embedded. It is cancelled when its last waiter leaves; the request that began it may leave earlier."""
 
     def __init__(self, task: asyncio.Task[EmbeddedEntries], keys: list[Key]) -> None:
         self.task = task
@@ -65,10 +64,10 @@ class InFlight:
 
 @dataclass(frozen=True, slots=True)
 class Deduplicated(Generic[WorkT]):
-    """A request's inputs without repetitions. Input i is the one at `places[i]`; that one is first met at `first[place]`.
+    """A request's distinct inputs. Input i is the distinct one at `places[i]`, which first appears at index `first[place]`.
 
-    `entries` are what the cache had when the request was prepared; `prepared` holds the others, `missing`, in that order. `about`
-    is the embedder as it was then.
+    `entries` are the cache's entries at the time of preparing, None for a miss. `missing` are the places of the misses, and
+    `prepared` contains these inputs in that order. `about` describes the embedder at that time.
     """
 
     keys: list[Key]
@@ -81,7 +80,7 @@ class Deduplicated(Generic[WorkT]):
 
 
 class CachedEmbedder(Generic[WorkT]):
-    """An Embedder over another. A `cache` of 0 bytes shares nothing; repetitions inside a request are still embedded once."""
+    """An Embedder around another one. With a `cache` of 0 bytes requests share nothing; each still embeds repetitions once."""
 
     def __init__(self, embedder: Embedder[WorkT], cache: VectorCache, *, max_request_tokens: int, metrics: ModelMetrics) -> None:
         self.embedder = embedder
@@ -95,14 +94,14 @@ class CachedEmbedder(Generic[WorkT]):
 
     @property
     def is_shared(self) -> bool:
-        """Asked again and again: the size of the cache may change while the gateway runs."""
+        """Whether requests share work. Read anew each time: the size of the cache may change while the gateway runs."""
         return self.cache.max_bytes > 0
 
     async def start(self) -> None:
         await self.embedder.start()
 
     async def prepare(self, inputs: Inputs) -> Prepared[Deduplicated[WorkT]]:
-        """As the embedder, whose own limits see the missing inputs alone; hits and repetitions are counted like the rest."""
+        """Prepares the missing inputs: the embedder's own limits see only these. Hits and repetitions count like all others."""
         if self.verify is not None:
             await self.verify()
         about = self.current()
@@ -132,7 +131,7 @@ class CachedEmbedder(Generic[WorkT]):
         return whole
 
     def current(self) -> Description:
-        """What the embedder is now. What is cached of what it was before is dropped: it would never be found again."""
+        """The embedder's present description. If its scope changed, drops the old one's entries: no key would find them again."""
         about = self.describe()
         if self.about is not None and self.about.scope != about.scope:
             self.cache.drop(scope_of(self.about))
@@ -165,7 +164,7 @@ class CachedEmbedder(Generic[WorkT]):
         stages = await self.fill(found, prepared) if len(found) < len(entries) else {}
         chosen = [found[place] for place in distinct.places]
         if len({len(entry.row) for entry in chosen}) > 1 and not self.is_current(distinct):
-            return Vectors(np.zeros((0, 0), dtype=np.float32))  # of two models: it is begun again
+            return Vectors(np.zeros((0, 0), dtype=np.float32))  # rows of two models: `embed` begins again
         array = np.frombuffer(b"".join([entry.row for entry in chosen]), dtype=np.float32).reshape(len(chosen), -1)
         return Vectors(
             array,
@@ -176,9 +175,9 @@ class CachedEmbedder(Generic[WorkT]):
         )
 
     async def fill(self, found: dict[int, Entry], prepared: Prepared[Deduplicated[WorkT]]) -> StageSeconds:
-        """Gets the entries that are missing: from those who are making them, and by making the rest.
+        """Single-flight: joins the flights that already embed missing entries, and embeds the rest.
 
-        Not from a bulk that is larger than this request: all of that would have to be waited for.
+        It joins no flight with more inputs than this request and FEW_INPUTS: it would wait for all of them.
         """
         distinct = prepared.work
         missing = [place for place in distinct.missing if place not in found]
@@ -196,14 +195,14 @@ class CachedEmbedder(Generic[WorkT]):
         stages = flights[own[0]].task.result().stages if own else {}
         lost = [place for place, flight in flights.items() if flight.has_failed]
         found |= {place: flight.entry(distinct.keys[place]) for place, flight in flights.items() if not flight.has_failed}
-        if lost:  # with somebody else's inputs, which may be to blame: these are tried without them
+        if lost:  # another request's inputs may be to blame: these are tried again without them
             made = await self.embed_missing(prepared, lost)
             found |= dict(zip(lost, made.entries, strict=True))
             stages = made.stages
         return stages
 
     def launch(self, prepared: Prepared[Deduplicated[WorkT]], places: list[int]) -> InFlight:
-        """Begins to embed what nobody is embedding."""
+        """Starts a flight for distinct inputs that no other flight embeds."""
         task = launch(self.embed_missing(prepared, places), name="embed")
         flight = InFlight(task, [prepared.work.keys[place] for place in places])
         self.tasks.add(task)
@@ -215,11 +214,11 @@ class CachedEmbedder(Generic[WorkT]):
     def on_done(self, flight: InFlight) -> None:
         self.tasks.discard(flight.task)
         for key in flight.positions:
-            if self.flights.get(key) is flight:  # and not a smaller one that began later
+            if self.flights.get(key) is flight:  # a smaller one may have replaced it
                 del self.flights[key]
 
     async def embed_missing(self, prepared: Prepared[Deduplicated[WorkT]], places: list[int]) -> EmbeddedEntries:
-        """Some distinct inputs, which go into the cache: with the counts that the work told, if it told any."""
+        """Embeds some distinct inputs and caches them, with the token counts of the vectors if these have any."""
         distinct = prepared.work
         inner = distinct.prepared
         if inner is None or places != distinct.missing:
@@ -240,7 +239,7 @@ class CachedEmbedder(Generic[WorkT]):
         return self.embedder.health()
 
     async def close(self) -> None:
-        """The embedder fails what still waits, and with it the flights end. One that does not is a device's that hangs."""
+        """Closes the embedder. That fails the waiting work and so ends the flights; those of a device that hangs are cancelled."""
         await self.embedder.close()
         if self.tasks:
             _, hanging = await asyncio.wait(self.tasks, timeout=CLOSE_SECONDS)
@@ -250,7 +249,7 @@ class CachedEmbedder(Generic[WorkT]):
 
 
 def first_positions(places: list[int]) -> list[int]:
-    """For places numbered in order of appearance, the index at which each appears first."""
+    """The index at which each place appears first; places are numbered in order of appearance."""
     first: list[int] = []
     for index, place in enumerate(places):
         if place == len(first):

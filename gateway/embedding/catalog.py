@@ -1,4 +1,4 @@
-"""Model names to models."""
+"""The catalog: finds models by name."""
 
 from collections.abc import Iterable, Iterator
 
@@ -11,7 +11,7 @@ __all__ = ["Catalog", "Model"]
 
 
 class Catalog:
-    """All models by name and alias. What it holds never changes after it was made; how far they are loaded does."""
+    """All models by name and alias. Immutable; only the models' load state changes."""
 
     def __init__(self, models: Iterable[Model], loader: Loader | None = None) -> None:
         self.models = list(models)
@@ -32,22 +32,22 @@ class Catalog:
         return iter(self.by_name.items())
 
     def find(self, name: str) -> Model:
-        """The model of this name, or the one that takes all names. Raises UnknownModel."""
+        """The model of this name or alias, else the one with the alias "*". Raises UnknownModel if there is neither."""
         model = self.by_name.get(name, self.catch_all)
         if model is None:
             raise UnknownModel(name)
         return model
 
     async def ensure_ready(self, model: Model, name: str, *, deadline: float) -> None:
-        """Returns once the model, asked for as `name`, can serve. Raises ModelLoading, or ModelUnavailable once it failed."""
+        """Returns once the model, requested as `name`, can serve. Raises ModelLoading, or ModelUnavailable if it failed."""
         await self.loader.ensure_ready(model, name, deadline=deadline)
 
     @property
     def ready(self) -> bool:
-        """Nothing is waited for, and there is something that serves or will: one that failed does not take the others down."""
+        """Whether no model is still loading and at least one has not failed: one that failed does not take the others down."""
         return not self.loading and any(model.state != "failed" for model in self.models)
 
     @property
     def loading(self) -> list[Model]:
-        """Those that are still to be loaded before all is ready. One for its first use is never among them."""
+        """The models that must still load before the gateway is ready. Those with `load = "first_use"` are never among them."""
         return [model for model in self.models if model.row.load == "start" and model.state == "loading"]

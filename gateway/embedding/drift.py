@@ -1,4 +1,4 @@
-"""How far the vectors of one model are from another's: whether an index made with the one may be searched with the other."""
+"""Drift between the vectors of two models: whether an index made with one may be searched with the other."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,10 @@ MIN_COSINE, MIN_KEPT = 0.999, 0.97
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """Cosines of the same texts' vectors, None where dimensions differ; `kept` is the share of each text's nearest that stay."""
+    """Cosines between the two models' vectors of the same texts, None if dimensions differ.
+
+    `kept` is the share of each text's nearest neighbours that are the same in both.
+    """
 
     num_texts: int
     mean_cosine: float | None
@@ -26,7 +29,7 @@ class Drift:
 
 
 def measure_drift(first: Float32, second: Float32) -> Drift:
-    """Both of shape (n, dimensions), of the same n texts, n above NUM_NEIGHBOURS. Lengths play no part."""
+    """Both have shape (n, dimensions), of the same n texts, n above NUM_NEIGHBOURS. Lengths do not matter: rows are normalised."""
     first, second = unit(first), unit(second)
     same_width = first.shape[1] == second.shape[1]
     cosines = (first * second).sum(axis=1) if same_width else None
@@ -39,7 +42,7 @@ def measure_drift(first: Float32, second: Float32) -> Drift:
 
 
 def neighbours_kept(first: Float32, second: Float32) -> float:
-    """The mean share of a text's NUM_NEIGHBOURS nearest others by cosine that are the same for both. Rows are of length 1."""
+    """The mean share of a text's NUM_NEIGHBOURS nearest neighbours by cosine that both have. Rows are of length 1."""
     pairs = zip(nearest(first), nearest(second), strict=True)
     return float(np.mean([len(set(a) & set(b)) / NUM_NEIGHBOURS for a, b in pairs]))
 

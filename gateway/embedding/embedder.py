@@ -1,4 +1,4 @@
-"""The seam everything hangs on: what goes into an embedder, what comes out, and what it tells about itself."""
+"""The interface of an embedder: its inputs, its vectors, its description and its health."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -19,13 +19,13 @@ WorkT_co = TypeVar("WorkT_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The inputs of one request, and for whom and until when they are wanted.
+    """The inputs of one request, with its caller and its deadline.
 
-    `deadline` is on the clock of `time.monotonic`, in seconds. `long_input` and `input_type` None leave the choice to the model.
-    `input_type` is the name of one of its prompts, or of a purpose that has none; `instruction` takes that prompt's place.
-    `positions` are the client's own, where some of its inputs were taken out.
-    `caller` is the key of fairness: busy callers of one `service_class` get what a device serves in proportion to their `weight`.
-    A client that leaves cancels the task that awaits the embedder; nothing else needs to be told.
+    `deadline` is on the clock of `time.monotonic`, in seconds. If `long_input` or `input_type` is None, the model chooses.
+    `input_type` is the name of one of the model's prompts, or of a purpose without a prompt; `instruction` replaces that prompt.
+    `positions` are the client's own numbers of the inputs, if some were taken out.
+    `caller` is the key of fair queueing: busy callers of one `service_class` share a device in proportion to their `weight`.
+    A client that disconnects cancels the task that awaits the embedder; nothing else needs to know.
     """
 
     texts: list[str]
@@ -46,7 +46,7 @@ class Inputs:
         return f"input[{position}]" if self.is_array else "input"
 
     def only(self, indices: list[int]) -> "Inputs":
-        """Some of the inputs, which keep their names. All of them, in order, are the same inputs."""
+        """Some of the inputs, under their old names. Returns itself if `indices` are all of them, in order."""
         if len(indices) == len(self.texts):
             return self
         positions = tuple(self.positions[index] for index in indices) if self.positions else tuple(indices)
@@ -54,17 +54,17 @@ class Inputs:
 
 
 def no_work() -> Any:
-    """None, as the work of an embedder that needs no more than the inputs: Prepared[None]."""
+    """None, the work of an embedder that needs only the inputs: Prepared[None]."""
     return None
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared(Generic[WorkT_co]):
-    """Inputs that were checked and counted, before any work is done.
+    """Inputs that were checked and counted, but not embedded yet.
 
-    `token_counts[i]` are the tokens of input i, special tokens included, long inputs in full; `is_long[i]` says that input i is
-    more than the model reads at once and that `rule` was applied. `num_cached_tokens` of them need no work. `work` is what the
-    embedder made of the inputs, for its own `embed`; others only read the counts, of a Prepared[object].
+    `token_counts[i]` are the tokens of input i, special tokens included, long inputs in full. `is_long[i]` means that input i is
+    longer than the model reads at once and that `rule` was applied. `num_cached_tokens` of all tokens need no work. `work` is for
+    the `embed` of the same embedder; other code only reads the counts, of a Prepared[object].
     """
 
     inputs: Inputs
@@ -94,11 +94,11 @@ class Prepared(Generic[WorkT_co]):
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """`rows` has shape (n, dimensions) and dtype float32, in input order; of length 1 unless `normalize` was false.
+    """`rows` has shape (n, dimensions) and dtype float32, in input order; each is of length 1 unless `normalize` was false.
 
-    `num_hits` counts the inputs that a cache had; None where there is no cache. `token_counts` are the inputs' true ones where only
-    the work could tell them; None where those of Prepared are true. `member` names the one of a group that made them. `fingerprint`
-    is that of these vectors, where what the embedder describes may be another by now.
+    `num_hits` counts the inputs that the cache had; None without a cache. `token_counts` correct those of Prepared if these were
+    estimates; else None. `member` names the member of a group that made them. `fingerprint` is that of these vectors, if the
+    embedder's description may have changed since.
     """
 
     rows: NDArray[np.float32]
@@ -113,12 +113,12 @@ class Vectors:
 class Description:
     """What a loaded model is. `max_tokens` is what it reads at once, special tokens included; `created` is in Unix seconds.
 
-    `prompts` are the names of those it has, `tasks` the purposes that it has routes of their own for.
-    `fallback` says, for operators, what was given up for this runtime and precision, and why.
+    `prompts` are the names of its prompts, `tasks` the purposes for which it has routes of their own.
+    `fallback` tells operators which runtime or precision was given up for this one, and why.
 
-    `alike` are fingerprints that mean the very same vectors, where these were measured and lie within their noise of a boundary.
-    `scope` is what its cache entries are kept under: two models of one scope give the same vectors, and one that turned out to give
-    others has a new one. The fingerprint, where it is empty.
+    `alike` are further fingerprints of the very same vectors: measured ones, within their noise of a boundary.
+    `scope` is the prefix of its cache entries; if empty, the fingerprint is. Two models of one scope give the same vectors; a model
+    whose vectors changed has a new scope.
     """
 
     backend: str
@@ -144,13 +144,13 @@ class Description:
 class Health:
     """`detail` is for operators: what is loading, or why it failed. It never goes to a client.
 
-    A model that is ready may not be available for a while: what serves it elsewhere does not answer, and requests are refused at
-    once. One that is "loading" and has a `category` waits for something unavailable, such as another server, and comes by itself
-    once that is back. Until then it counts as failed, and strangers are told the category: a word such as "upstream_unavailable".
-    `trouble` is a word for strangers too, of a model that serves and that somebody should look at. `learned` are settings of its
-    row that would say what its server's refusals taught, such as {"max_inputs": 10}; strangers may read them too. `dead_parts` are
-    the names of background work that died and that only a restart brings back: `/livez` tells them, and the model goes on as far
-    as it can.
+    * `is_available` is false while a ready model cannot serve because its server does not answer. Requests are refused at once.
+    * `category`, of a model that is "loading": it waits for something unavailable, such as another server, and becomes ready by
+      itself. Until then it counts as failed. The category is a public word, such as "upstream_unavailable".
+    * `trouble` is a public word too: the model serves, but an operator should look at it.
+    * `learned` are settings for its row that its server's refusals taught, such as {"max_inputs": 10}. They are public.
+    * `dead_parts` are the names of background work that died and that only a restart brings back. `/livez` lists them, and the
+      model goes on as far as it can.
     """
 
     state: State
@@ -164,38 +164,38 @@ class Health:
 
 @runtime_checkable
 class Verified(Protocol):
-    """An embedder whose vectors may become others while it runs, as those of another server do."""
+    """An embedder whose vectors may change while it runs, as those of another server can."""
 
     async def verify(self) -> None:
-        """Before anything is served that it made earlier: afterwards `describe` is true. Raises Unavailable if it cannot tell."""
+        """Called before earlier vectors are served. Afterwards `describe` is up to date. Raises Unavailable if it cannot verify."""
 
 
 class Embedder(Protocol[WorkT]):
-    """Turns inputs into vectors. Local, cached, remote and clustered embedders all look like this.
+    """Turns inputs into vectors. Local, cached, upstream and clustered embedders all implement this.
 
-    What one has prepared only it can embed: WorkT is the type of that work.
+    Only the embedder that prepared inputs can embed them: WorkT is the type of its work.
     """
 
     async def start(self) -> None:
-        """Loads and warms up. May wait for what is unavailable, as long as `health` says so.
+        """Loads and warms up. May wait for something unavailable, as long as `health` says so.
 
-        Raises OperatorError saying what is missing; may then be called again, when it may be there.
+        Raises OperatorError saying what is missing; may then be called again.
         """
 
     async def prepare(self, inputs: Inputs) -> Prepared[WorkT]:
         """Tokenises or estimates, checks and counts. Raises InputTooLong, RequestTooLong or DeadlinePassed."""
 
     async def embed(self, prepared: Prepared[WorkT]) -> Vectors:
-        """Does the work. Raises Unavailable when full, late or broken, Unembeddable for an input without a vector."""
+        """Computes the vectors. Raises Unavailable if it is full, late or broken, Unembeddable if an input has no vector."""
 
     def describe(self) -> Description:
-        """What was loaded; only asked once `start` has returned."""
+        """What was loaded. Only called once `start` has returned."""
 
     def health(self) -> Health:
-        """Cheap: asked by every probe and every request."""
+        """The state now. Cheap: every probe and every request calls it."""
 
     async def close(self) -> None:
-        """Ends threads and connections; what still waits fails with Unavailable. May be called twice, or before `start`."""
+        """Ends threads and connections; work that still waits fails with Unavailable. May be called twice, or before `start`."""
 
 
-AnyEmbedder: TypeAlias = Embedder[Any]  # for who holds embedders of many kinds, and hands each what it prepared itself
+AnyEmbedder: TypeAlias = Embedder[Any]  # for code that has embedders of many kinds, and gives each its own prepared work

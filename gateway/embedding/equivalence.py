@@ -1,4 +1,4 @@
-"""Whether two members of a group give the same vectors: proven by texts, not believed."""
+"""The equivalence check of a group: probe texts prove that two members give the same vectors."""
 
 import time
 from collections.abc import Iterable
@@ -33,9 +33,9 @@ Rows = NDArray[np.float32]
 
 
 async def probe_vectors(embedder: Embedder[WorkT], names: Iterable[str] = ()) -> Rows:
-    """The probes' vectors, shape (n, dimensions), float32, of length 1: without a prompt asked for, then with each of `names`.
+    """The probes' vectors, shape (n, dimensions), float32, of length 1: with the default prompt, then with each of `names`.
 
-    Raises as the embedder, and InvalidValue for a prompt that it has not.
+    Raises as the embedder does, and InvalidValue if it lacks a prompt.
     """
     rows = [await probed_with(embedder, None)]
     rows += [await probed_with(embedder, resolve_input_type(name, embedder.describe())) for name in names]
@@ -49,13 +49,13 @@ async def probed_with(embedder: Embedder[WorkT], input_type: str | None) -> Rows
 
 
 def check_equivalent(where: str, first: tuple[Description, Rows], other: tuple[Description, Rows]) -> None:
-    """Raises OperatorError with the figures where `other` is not what `first` is. `where` names both for the operator."""
+    """`where` names both for the operator. Raises OperatorError, with the figures, if `other` is not equivalent to `first`."""
     (about, rows), (other_about, other_rows) = first, other
     if about.dimensions != other_about.dimensions:
         raise differ(f"{where} differ: {about.dimensions} and {other_about.dimensions} dimensions")
     told, other_told = about.fingerprint, other_about.fingerprint
     if tells_parts(told) and tells_parts(other_told):
-        # Runtime and precision may differ: what they change, the cosines tell.
+        # Runtime and precision may differ: the cosines show what they change.
         changed = [part for part in changes(told, other_told) if part != "runtime or precision"]
         if changed:
             raise differ(f"{where} differ in {' and '.join(changed)}: {told} and {other_told}")
@@ -68,9 +68,9 @@ def check_equivalent(where: str, first: tuple[Description, Rows], other: tuple[D
 
 
 def tells_parts(fingerprint: str) -> bool:
-    """Whether it is one of ours, made of what the model's files are.
+    """Whether this fingerprint is a digest of the model's files.
 
-    Where those cannot be seen, behind another server's door, it is made of addresses and names instead, and says "unknown".
+    For a model on another server, whose files cannot be seen, it is made of addresses and names instead, and ends in "unknown".
     """
     parts, _, runtime = fingerprint.partition(".")
     if runtime.endswith("unknown"):

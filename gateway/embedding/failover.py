@@ -1,7 +1,7 @@
-"""Several embedders of the same model under one name: the first that can serves, and a reply tells which.
+"""Failover over several embedders of the same model: the first available member serves, and the reply names it.
 
-Only what was proven equal serves: each member embeds the same texts before its first use, and one whose vectors are others is
-refused. A member that fails, or is too slow, hands its request to the next; what a client did wrong is nobody's to try again.
+Only members with proven equal vectors serve: each embeds the same probe texts before its first use, and is refused if its vectors
+differ. If a member fails, or is too slow, the next one gets the request. Client errors are not retried.
 """
 
 import asyncio
@@ -29,8 +29,8 @@ from gateway.metrics import ModelMetrics
 
 BACKEND = "group"  # its name
 FALLS_BACK = frozenset({502, 503})
-REST_SECONDS = 5.0  # a member that failed is asked last for so long: one that hangs would cost every request its share of time
-CHECKS = Backoff(first_seconds=5.0, max_seconds=300.0)  # between tries to reach a member that was unavailable
+REST_SECONDS = 5.0  # a member that failed is tried last for so long: one that hangs would cost every request its share of time
+CHECKS = Backoff(first_seconds=5.0, max_seconds=300.0)  # between attempts to reach a member that was unavailable
 
 Answer = TypeVar("Answer")
 
@@ -39,10 +39,11 @@ log = get_logger()
 
 @dataclass(slots=True)
 class Member:
-    """One of a group. `built` is its embedder without the cache, which two of one fingerprint share: the probes go past it.
+    """A member of a group. `built` is its embedder without the cache. Probes use it, as members of one fingerprint share entries.
 
-    `failure` is why it is refused for good; `cooling_until` is on the clock of `time.monotonic`. `fingerprint` is what was checked:
-    a member that has another since is checked again, and one that was `refused` for it is when it has another again.
+    `failure` is why it is refused for good; `cooling_until` is on the clock of `time.monotonic`. `fingerprint` is the one that was
+    checked: if the member's changes, it is checked again. `refused` is the fingerprint that failed a later check, with the error:
+    the member is checked again once it has another one.
     """
 
     name: str
@@ -59,14 +60,14 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class MemberWork:
-    """What `member` has prepared. Another one prepares anew."""
+    """The inputs as `member` prepared them. Another member must prepare them anew."""
 
     member: Member
     prepared: Prepared[object]
 
 
 class FailoverEmbedder:
-    """An Embedder over its members. What it describes is the first of them that was reached."""
+    """An Embedder over its members. Its description is that of the first member that was reached."""
 
     def __init__(
         self, name: str, members: list[Member], metrics: ModelMetrics, clock: Callable[[], float] = time.monotonic
@@ -75,15 +76,15 @@ class FailoverEmbedder:
         self.members = members
         self.metrics = metrics
         self.clock = clock
-        self.first: tuple[Description, Rows] | None = None  # what every other member is held against
+        self.first: tuple[Description, Rows] | None = None  # every other member is compared with it
         self.first_name = ""
         self.state = Health("loading", "not started")
         self.background = BackgroundTask(f"group-{name}", self.watch, may_end=True)
 
     async def start(self) -> None:
-        """Reaches and checks the members. Those that are unavailable are checked before their first use, all but one at most.
+        """Starts and checks the members. At least one must be reached; the others may be checked later, before their first use.
 
-        Raises OperatorError where one gives other vectors than the others, or none can be reached.
+        Raises OperatorError if a member's vectors differ from the others', or if none can be reached.
         """
         reasons = []
         self.first = None
@@ -107,7 +108,7 @@ class FailoverEmbedder:
             self.begin_watch()
 
     async def check(self, member: Member) -> None:
-        """Starts a member and holds its vectors against the first one's. Raises OperatorError or GatewayError."""
+        """Starts a member and compares its vectors with the first one's. Raises OperatorError or GatewayError."""
         async with member.lock:
             if member.is_checked:
                 return
@@ -125,12 +126,12 @@ class FailoverEmbedder:
                 if self.first is None:
                     self.first, self.first_name = found, member.name
                 check_equivalent(f"models[{self.name}]: the members {self.first_name} and {member.name}", self.first, found)
-            except InvalidValue as error:  # a prompt that only the first has: its texts would be embedded without it
+            except InvalidValue as error:  # only the first member has this prompt: this one would embed texts without it
                 where = f"models[{self.name}]: the members {self.first_name} and {member.name}"
                 member.failure = differ(f"{where} differ in prompts: {error.message}")
                 raise member.failure from None
             except OperatorError as error:
-                if member.fingerprint:  # it was checked before, and its server was changed since: that may be undone
+                if member.fingerprint:  # it passed before, and its server has changed since: that may be undone
                     member.refused = (about.fingerprint, error)
                     log.warning("group_member_changed", model=self.name, member=member.name, reason=str(error))
                 else:
@@ -139,7 +140,10 @@ class FailoverEmbedder:
             member.is_checked, member.fingerprint = True, about.fingerprint
 
     async def start_member(self, member: Member) -> None:
-        """Raises as the member's start, and OperatorError while that waits for an unavailable server; it then goes on by itself."""
+        """Starts a member. A start that waits for an unavailable server goes on in the background.
+
+        Raises as the member's start, and OperatorError while it waits.
+        """
         if member.task is None or (member.task.done() and member.embedder.health().state != "ready"):
             member.task = launch(member.embedder.start(), name=f"start-{self.name}/{member.name}")
         await wait_settled(member.task, member.embedder)
@@ -153,7 +157,7 @@ class FailoverEmbedder:
         self.background.start()
 
     async def watch(self) -> None:
-        """Reaches those that were unavailable, until all were checked or refused."""
+        """Tries the members that were unavailable again, until each was checked or refused."""
         num_failures = 0
         while waiting := [member for member in self.members if not member.is_checked and member.failure is None]:
             num_failures += 1
@@ -162,7 +166,7 @@ class FailoverEmbedder:
                 await self.retry_member(member)
 
     async def retry_member(self, member: Member) -> bool:
-        """Whether a member that was unavailable can be used now."""
+        """Checks a member that was unavailable. Returns whether it can be used now."""
         try:
             await self.check(member)
         except (OperatorError, GatewayError):
@@ -175,7 +179,7 @@ class FailoverEmbedder:
         return True
 
     async def prepare(self, inputs: Inputs) -> Prepared[MemberWork]:
-        """By the first member that can."""
+        """Prepared by the first member that can."""
         member, prepared = await self.ask_member(inputs, lambda member: member.embedder.prepare(inputs))
         return prepared.with_work(MemberWork(member, prepared))
 
@@ -192,7 +196,7 @@ class FailoverEmbedder:
         return replace(vectors, member=member.name, fingerprint=vectors.fingerprint or member.fingerprint)
 
     async def ask_member(self, inputs: Inputs, work: Callable[[Member], Awaitable[Answer]]) -> tuple[Member, Answer]:
-        """What the first member that does not fail answers. Raises the first one's failure when all did."""
+        """The answer of the first member that does not fail, with that member. Raises the first failure if all fail."""
         failure: GatewayError | None = None
         order = self.candidates()
         for number, member in enumerate(order):
@@ -211,7 +215,7 @@ class FailoverEmbedder:
                 if error.status not in FALLS_BACK and not is_refused:
                     raise
                 failure = failure or error
-                if is_refused:  # another server may have a vector for it, and this one has for others
+                if is_refused:  # only this input has no vector here: another server may have one, so the member need not cool down
                     self.metrics.record_member(member.name, error.outcome)
                 else:
                     self.cool_down(member, error)
@@ -220,13 +224,13 @@ class FailoverEmbedder:
         raise failure or ModelUnavailable("None of its servers can be reached.", retry_after_seconds=REST_SECONDS)
 
     def candidates(self) -> list[Member]:
-        """As configured; those that failed a moment ago after the others, and those that were never reached last."""
+        """Members in configured order; then those that are cooling down, and last those that were never reached."""
         now = self.clock()
         known = [member for member in self.members if member.is_checked or (member.failure is None and member.cooling_until <= now)]
         return sorted(known, key=lambda member: (not member.is_checked, member.cooling_until > now))
 
     def cool_down(self, member: Member, error: GatewayError) -> None:
-        """It is asked last for a while. Told once for that while, however many requests it fails."""
+        """Makes a member the last choice for REST_SECONDS. Logs that once, however many requests fail in that time."""
         if member.cooling_until <= self.clock():
             log.warning("group_member_failed", model=self.name, member=member.name, code=error.outcome)
         member.cooling_until = self.clock() + REST_SECONDS
@@ -258,13 +262,13 @@ class FailoverEmbedder:
 
 
 def share(deadline: float, *, num_left: int) -> float:
-    """The seconds a member may take: half of what is left while others could still be asked, else all of it."""
+    """The seconds a member may take: half of the time left if other members remain, else all of it."""
     left = max(0.0, deadline - time.monotonic())
     return left / 2 if num_left > 1 else left
 
 
 async def within(work: Awaitable[Answer], seconds: float) -> Answer:
-    """Raises DeadlinePassed when it takes longer."""
+    """Awaits `work`. Raises DeadlinePassed if it takes longer."""
     try:
         async with asyncio.timeout(seconds):
             return await work

@@ -1,4 +1,4 @@
-"""The backend `group`: several rows of the same model under one name. What it is asked it passes on to its members."""
+"""The backend `group`: failover over several rows of the same model under one name. It delegates to the members' backends."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -22,7 +22,7 @@ from gateway.errors import ConfigurationError
 
 
 class MemberRow(Struct, frozen=True, kw_only=True):
-    """What is read of a member before its backend reads the rest."""
+    """The fields of a member that the group reads; the member's backend reads the rest."""
 
     backend: str
     name: Annotated[str, Meta(max_length=60, pattern=r"^[A-Za-z0-9._-]+$")] | None = None  # a header's and a label's value
@@ -41,14 +41,14 @@ class FailoverSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class FailoverBackend(Backend):
-    """The backend of models that several servers have. What it is asked it passes on to each of its members."""
+    """The backend of models that several servers have. Each method delegates to every member."""
 
     name = BACKEND
     settings = FailoverSettings
-    has_cache = True  # of each member: its vectors are its own
+    has_cache = True  # each member has one: members' vectors are not mixed
 
     def build(self, settings: FailoverSettings, context: BackendContext) -> FailoverEmbedder:
-        """Raises ConfigurationError for a member that is wrong."""
+        """Makes an embedder of all members. Raises ConfigurationError if a member's row is wrong."""
         models = {name: member.build() for name, member in members_of(settings, context).items()}
         members = [Member(name, model.embedder, model.built or model.embedder) for name, model in models.items()]
         return FailoverEmbedder(context.name, members, context.metrics)
@@ -70,7 +70,7 @@ class FailoverBackend(Backend):
         return Preview(source=self.name, state="; ".join(f"{name}: {member.preview().state}" for name, member in members))
 
     def is_local(self, settings: FailoverSettings, context: BackendContext) -> bool:
-        """Where one member is: it may be the one that serves."""
+        """Whether any member is: it may be the one that serves."""
         return any(member.is_local() for member in members_of(settings, context).values())
 
     def find_compiled(self, settings: FailoverSettings, context: BackendContext, fingerprint: str) -> AnyEmbedder | None:
@@ -79,7 +79,7 @@ class FailoverBackend(Backend):
 
 
 def members_of(settings: FailoverSettings, context: BackendContext) -> dict[str, BoundBackend]:
-    """By their names, in the order they are asked. Raises ConfigurationError for a member that is wrong."""
+    """The members by name, in the order they are tried. Raises ConfigurationError if a member's row is wrong."""
     members: dict[str, BoundBackend] = {}
     for number, table in enumerate(settings.members, start=1):
         name, member = member_of(number, table, context)

@@ -1,8 +1,8 @@
-"""Which vectors these are. Vectors live for years; two models that could mix in one index must not look alike.
+"""A fingerprint identifies a model's vectors. Vectors live for years; two models that could mix in one index must have two of them.
 
-A fingerprint is the short digests of its parts, one after another, then runtime and precision behind a dot:
-`<weights 8><tokenizer 4><pooling 4><prompts 4><long-input rule 4>.torch-float32`. So a pinned one that differs tells what changed,
-without the old one being kept anywhere.
+It concatenates short digests of its parts, then a dot, the runtime and the precision:
+`<weights 8><tokenizer 4><pooling 4><prompts 4><long-input rule 4>.torch-float32`. So comparing a pinned fingerprint with the
+present one shows which part changed; nothing else of the old model needs to be stored.
 """
 
 import hashlib
@@ -12,15 +12,15 @@ import msgspec
 
 
 def digest(*contents: object) -> str:
-    """SHA-256, as hex, of what JSON can say of `contents`."""
+    """SHA-256, in hex, of `contents` as JSON."""
     return hashlib.sha256(msgspec.json.encode(contents, order="sorted")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """Each part as the hex digest of what makes it; `runtime` is such as "torch-float32".
+    """Each part is a hex digest; `runtime` is runtime and precision, for example "torch-float32".
 
-    `weights` is of the network: its numbers, and the configuration that says what is computed with them.
+    `weights` is a digest of the network: its numbers, and the configuration that says what is computed with them.
     """
 
     weights: str
@@ -39,7 +39,7 @@ PARTS = {field.name: 8 if field.name == "weights" else 4 for field in fields(Fin
 
 
 def changes(pinned: str, found: str) -> list[str]:
-    """The names of the parts in which two fingerprints differ; all of it where they are not alike in form."""
+    """The names of the parts in which two fingerprints differ; "the whole model" if their forms differ."""
     (pinned_parts, _, pinned_runtime), (found_parts, _, found_runtime) = pinned.partition("."), found.partition(".")
     if not len(pinned_parts) == len(found_parts) == sum(PARTS.values()):
         return ["the whole model"] if pinned != found else []

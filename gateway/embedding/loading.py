@@ -1,4 +1,4 @@
-"""When models are loaded: at the start or on first use, and again some time after that failed."""
+"""The loader: loads models at the start or on first use, and retries failed loads with backoff."""
 
 import asyncio
 import time
@@ -11,18 +11,18 @@ from gateway.embedding.model import Model
 from gateway.errors import ModelLoading, ModelUnavailable, OperatorError
 from gateway.log import get_logger
 
-MAX_WAITING = 64  # requests a model that is loaded on first use; more would take the places of other models' callers
+MAX_WAITING = 64  # requests that wait for one model's first load; more would leave too few slots for other models' callers
 RETRIES = Backoff(first_seconds=15.0, max_seconds=900.0)
 WATCH_SECONDS = 1.0
-LOOK_SECONDS = 0.1  # between two looks at what a start waits for
-WAITING_SECONDS = 4.0  # at most, between two tries to reach a server that was unavailable at the start
-FAILED_SECONDS = 30.0  # Retry-After for a model that broke: about what a restart takes, which /livez then asks for
+LOOK_SECONDS = 0.1  # between two checks whether a start waits for something
+WAITING_SECONDS = 4.0  # at most, between two attempts to reach a server that was unavailable at the start
+FAILED_SECONDS = 30.0  # Retry-After for a model that broke: about what a restart takes, and /livez asks for one
 
 log = get_logger()
 
 
 class Loader:
-    """Belongs to one event loop. `on_loaded` is called with each model that can serve from now on."""
+    """Loads models; belongs to one event loop. It calls `on_loaded` with each model that has become ready."""
 
     def __init__(self, on_loaded: Callable[[Model], None] = lambda _: None, clock: Callable[[], float] = time.monotonic) -> None:
         self.on_loaded = on_loaded
@@ -30,9 +30,9 @@ class Loader:
         self.tasks: set[asyncio.Task[None]] = set()
 
     async def load(self, model: Model) -> None:
-        """Returns when the load that is under way, or a new one, has ended, or waits for something; the model tells which.
+        """Joins the current load, or begins one. Returns once it has ended or waits for something; the model's state says which.
 
-        Whoever waits may leave.
+        A caller may be cancelled; the load goes on.
         """
         await wait_settled(self.begin(model), model.embedder)
 
@@ -53,7 +53,7 @@ class Loader:
             "model_loaded", model=model.name, runtime=about.runtime, device=about.device, precision=about.precision,
             fingerprint=about.fingerprint, seconds=round(time.perf_counter() - started, 1),
         )  # fmt: skip
-        model.load_state.failure = None  # until now it went on being called failed: a second try must not make /readyz wait
+        model.load_state.failure = None  # only now: a retry still counts as failed, so that /readyz does not wait for it
         self.on_loaded(model)
 
     def on_load_ended(self, model: Model, task: asyncio.Task[None]) -> None:
@@ -68,14 +68,15 @@ class Loader:
         load_state.num_failures += 1
         seconds = RETRIES.pause_seconds(load_state.num_failures)
         load_state.retry_at = self.clock() + seconds
-        is_told = isinstance(load_state.failure, OperatorError)  # a defect is told by where it is; its words may quote anything
+        is_told = isinstance(load_state.failure, OperatorError)  # a defect is logged by its stack; its message may quote anything
         reason = {"reason": str(load_state.failure)} if is_told else {"exc_info": load_state.failure}
         log.error("model_failed", model=model.name, category=model.category, retry_seconds=round(seconds, 1), **reason)
 
     async def ensure_ready(self, model: Model, name: str, *, deadline: float) -> None:
-        """Returns at once if the model can serve. One that is loaded on first use is waited for, until `deadline` at most.
+        """Returns at once if the model can serve. If it is loaded on first use, waits for that, until `deadline` at most.
 
-        `name` is the client's own; `deadline` is on the clock of `time.monotonic`. Raises ModelLoading or ModelUnavailable.
+        `name` is the model's name in the request; `deadline` is on the clock of `time.monotonic`.
+        Raises ModelLoading or ModelUnavailable.
         """
         if model.state == "ready":
             return
@@ -89,7 +90,7 @@ class Loader:
                 raise ModelLoading(name)
 
     def next_try_seconds(self, model: Model) -> float:
-        """Until a model that failed may serve again. One that waits for another server tries that again and again by itself."""
+        """Seconds until a failed model may serve again. An embedder that waits for another server retries by itself."""
         if model.load_state.failure is not None:
             return 0.0 if model.load_state.is_loading else max(0.0, model.load_state.retry_at - self.clock())
         return FAILED_SECONDS if model.is_broken else WAITING_SECONDS
@@ -105,12 +106,12 @@ class Loader:
             task = self.begin(model)
             await asyncio.wait_for(wait_settled(task, model.embedder), timeout=max(0.0, deadline - time.monotonic()))
         except TimeoutError:
-            pass  # the model's state says what becomes of the request
+            pass  # the model's state decides the answer to the request
         finally:
             load_state.num_waiting -= 1
 
     async def watch(self, models: Callable[[], Iterable[Model]]) -> None:
-        """Tries those again, for ever, that should be loaded and could not be. One for its first use waits for the next request."""
+        """Retries failed loads, for ever. A model with `load = "first_use"` is retried by its next request instead."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             for model in models():
@@ -118,13 +119,13 @@ class Loader:
                     self.begin(model)
 
     async def close(self) -> None:
-        """Loads under way are given up."""
+        """Cancels the current loads."""
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
 
 async def wait_settled(task: asyncio.Task[None], embedder: AnyEmbedder) -> None:
-    """Returns when an embedder's start has ended, or says that it waits for what is unavailable. Raises nothing of it."""
+    """Returns once an embedder's start has ended, or waits for something unavailable. Never raises the start's own error."""
     while not task.done() and not embedder.health().category:
         await asyncio.wait([task], timeout=LOOK_SECONDS)

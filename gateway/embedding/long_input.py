@@ -1,4 +1,4 @@
-"""What is done with a text longer than a model reads: `chunk`, `end` or `error`. Texts that fit are never changed.
+"""The rules for a text longer than the model reads: `chunk`, `end` or `error`. Texts that fit are never changed.
 
 chunk   split into windows the model can read; the windows' vectors are averaged by their token counts
 end     keep the first window, as sentence-transformers does
@@ -9,7 +9,7 @@ from gateway.config import LongInput
 
 
 def windows(num_tokens: int, *, max_tokens: int, rule: LongInput) -> list[slice]:
-    """The slices of a text's token ids that are embedded; special tokens counted in neither number.
+    """The slices of a text's token ids that are embedded. Neither number counts special tokens.
 
     `max_tokens` is at least 1. A text without any tokens is one empty window. With `error` a long text has no windows.
     """

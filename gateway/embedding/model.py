@@ -1,4 +1,4 @@
-"""A model: a row of the configuration, the embedder that serves it, and how far its loading has come."""
+"""A model: a row of the configuration, the embedder that serves it, and the state of its load."""
 
 import asyncio
 from dataclasses import dataclass, field, replace
@@ -15,7 +15,7 @@ ModelState = Literal["unloaded", "loading", "ready", "failed"]
 
 @dataclass(slots=True)
 class LoadState:
-    """How far an embedder has come. It outlives the configuration it was built for, as its embedder does."""
+    """The state of loading an embedder. It outlives the configuration it was built for, as its embedder does."""
 
     task: asyncio.Task[None] | None = None  # the latest load
     failure: BaseException | None = None  # of that load
@@ -30,7 +30,7 @@ class LoadState:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """`built` is the backend's own embedder, without what stands around it."""
+    """`embedder` serves requests; `built` is the backend's own, without the cache around it."""
 
     row: ModelRow
     embedder: AnyEmbedder
@@ -43,7 +43,7 @@ class Model:
 
     @property
     def state(self) -> ModelState:
-        """ "unloaded" is a model that waits for its first request; "failed" one that could not be loaded, or broke since."""
+        """ "unloaded": it waits for its first request. "failed": it could not be loaded, or has broken since."""
         if self.load_state.failure is not None:
             return "failed"
         health = self.embedder.health()
@@ -54,17 +54,17 @@ class Model:
 
     @property
     def is_broken(self) -> bool:
-        """It served and no longer can: a restart is what helps. One that could not be loaded is tried again instead."""
+        """Whether it was ready and failed since: only a restart helps. A model that could not be loaded is retried instead."""
         return self.load_state.failure is None and self.embedder.health().state == "failed"
 
     async def start(self) -> None:
-        """Starts the embedder, if it is not started yet, and checks it against the row. Raises as `check`, and OperatorError."""
+        """Starts the embedder, if it is not ready yet, and checks it against the row. Raises as `check`, and OperatorError."""
         if self.embedder.health().state != "ready":
             await self.embedder.start()
         self.check()
 
     def check(self) -> None:
-        """Raises OperatorError for other vectors than the pinned ones, ConfigurationError for dimensions there are not."""
+        """Raises OperatorError if the vectors are not the pinned ones, ConfigurationError if max_dimensions is too large."""
         about = self.describe()
         pinned, found = self.row.fingerprint, about.fingerprint
         if not self.is_pinned(found):
@@ -81,18 +81,19 @@ class Model:
             )
 
     def name_of(self, fingerprint: str) -> str:
-        """The embedder's fingerprint as clients know it: it also says where the row makes other short vectors of the same ones."""
+        """The fingerprint that clients see: with a suffix if the row cuts vectors from a layer norm, as those differ once cut."""
         return f"{fingerprint}{LAYER_NORM}" if self.row.layer_norm_before_cut else fingerprint
 
     def is_pinned(self, fingerprint: str) -> bool:
-        """Whether vectors of this fingerprint may be served: it is the row's, or means the very same, or the row names none."""
+        """Whether vectors of this fingerprint may be served: it is the row's, means the same vectors, or the row names none."""
         pinned = self.row.fingerprint
         return pinned is None or pinned == fingerprint or pinned in map(self.name_of, self.embedder.describe().alike)
 
     def fingerprint_of(self, vectors: Vectors | None = None) -> str:
-        """What clients are told: the pinned one where the vectors' own means the same. Raises UpstreamError for other vectors.
+        """The fingerprint that clients see: the pinned one if the vectors' own means the same.
 
-        A member of a group tells its own, which may be of another precision than the first's: the group has proven it equal.
+        For a group it is the serving member's own, perhaps of another precision than the first's: the group has proven them equal.
+        Raises UpstreamError if the vectors are not the pinned ones.
         """
         own = vectors.fingerprint if vectors is not None else None
         if vectors is not None and vectors.member is not None and own is not None:
@@ -103,7 +104,7 @@ class Model:
         return self.row.fingerprint or found
 
     def describe(self) -> Description:
-        """The embedder's; the fingerprint also says where the row makes other short vectors of the same whole ones."""
+        """The embedder's description, with the fingerprint that clients see."""
         about = self.embedder.describe()
         pinned = self.row.fingerprint
         is_alike = pinned is not None and pinned in map(self.name_of, about.alike)
@@ -111,7 +112,7 @@ class Model:
 
     @property
     def trouble(self) -> str:
-        """What somebody should look at, in a word that strangers may read; "" where there is nothing."""
+        """A public word for what an operator should look at; "" if there is nothing."""
         if self.state != "ready":
             return ""
         is_other = not self.is_pinned(self.describe().fingerprint)
@@ -119,12 +120,12 @@ class Model:
 
     @property
     def dimensions(self) -> int:
-        """What a request gets that asks for none, and the most it may ask for. Only once it is loaded."""
+        """The default and the maximum of a request's `dimensions`. Known only once the model is loaded."""
         return self.row.max_dimensions or self.describe().dimensions
 
     @property
     def category(self) -> str:
-        """Why it is "failed", in a word that strangers may read."""
+        """Why it is "failed", as a public word."""
         failure = self.load_state.failure
         if failure is None:
             return self.embedder.health().category or "broken"

@@ -1,8 +1,8 @@
-"""Which of a model's prompts a request means: `input_type`, in the words that clients have for it, and a free `instruction`.
+"""Resolves which of a model's prompts a request means: by `input_type`, with its synonyms, and by a free `instruction`.
 
 The reference is sentence-transformers' `encode_query` and `encode_document`: a text gets the prompt that its purpose names, and on
-a model with routes (Router) the route. What a model has not is refused by name, so that no text is embedded without the prompt
-that its client believes is there.
+a model with routes (Router) the route. A prompt that the model lacks is refused by name, so that no text is embedded without the
+prompt that its client expects.
 """
 
 import re
@@ -13,7 +13,7 @@ from gateway.config import Task
 from gateway.embedding.embedder import Description
 from gateway.errors import InvalidValue
 
-# The words for one purpose, in the order in which a model's prompts are looked through: `encode_document`'s own three, then
+# Synonyms of each purpose, in the order in which they are looked up in a model's prompts: `encode_document`'s own three, then
 # Cohere's and NVIDIA's (search_query, search_document, passage) and Jina's.
 QUERY_WORDS = ("query", "search_query", "retrieval.query")
 DOCUMENT_WORDS = ("document", "passage", "corpus", "search_document", "retrieval.passage")
@@ -21,7 +21,7 @@ TASKS: dict[str, Task] = {**dict.fromkeys(QUERY_WORDS, "query"), **dict.fromkeys
 WORDS: dict[Task, tuple[str, ...]] = {"query": QUERY_WORDS, "document": DOCUMENT_WORDS}
 
 INSTRUCTION = "{instruction}"
-# Qwen3-Embedding's documented form, e5-instruct's and SFR's: the query prompt itself shows where an instruction stands.
+# The documented form of Qwen3-Embedding, e5-instruct and SFR: the query prompt itself shows where the instruction goes.
 INSTRUCTED_QUERY = re.compile(r"Instruct: (?P<instruction>.+?)(?P<rest>\n ?Query: ?)", re.DOTALL)
 
 
@@ -31,9 +31,9 @@ def first_of(words: Iterable[str], names: Iterable[str]) -> str | None:
 
 
 def resolve_input_type(asked: str | None, about: Description, *, param: str = "input_type") -> str | None:
-    """The name of the prompt that `asked` means on this model, or of the purpose where no prompt is put before such texts.
+    """The name of the prompt that `asked` means on this model, or of the purpose if such texts get no prompt.
 
-    None stays None: the model's default prompt. Raises InvalidValue naming those there are.
+    None, for the model's default prompt, gives None. Raises InvalidValue, naming the model's prompts, if it has no such prompt.
     """
     if asked is None or asked in about.prompts:
         return asked
@@ -43,7 +43,7 @@ def resolve_input_type(asked: str | None, about: Description, *, param: str = "i
     found = first_of(WORDS[task], about.prompts)
     if found is not None:
         return found
-    # `encode_document` adds nothing on a model that has a prompt for queries alone; without any prompt neither does `encode_query`.
+    # `encode_document` adds nothing if the model only has a prompt for queries; `encode_query` adds nothing if it has no prompts.
     has_query_alone = task == "document" and first_of(QUERY_WORDS, about.prompts) is not None
     if about.tasks or not about.prompts or has_query_alone:
         return task
@@ -70,7 +70,7 @@ def unknown(asked: str, about: Description, param: str) -> InvalidValue:
 
 
 def resolve_instruction(instruction: str | None, input_type: str | None, about: Description) -> str | None:
-    """The name of the prompt that an instruction stands in. Raises InvalidValue where the model takes none for such texts."""
+    """The name of the prompt that the instruction goes into. Raises InvalidValue if the model takes none for such texts."""
     if instruction is None:
         return input_type
     if not about.takes_instruction:
@@ -83,14 +83,14 @@ def resolve_instruction(instruction: str | None, input_type: str | None, about: 
 
 
 def instruction_format_of(prompts: Mapping[str, str]) -> str | None:
-    """The query prompt with `{instruction}` where its own instruction stands; None where it has no such place."""
+    """The query prompt with `{instruction}` in place of its own instruction; None if it contains none."""
     name = first_of(QUERY_WORDS, prompts)
     shape = INSTRUCTED_QUERY.fullmatch(prompts[name]) if name else None
     return f"Instruct: {INSTRUCTION}{shape['rest']}" if shape else None
 
 
 def prompt_header(asked: str | None, name: str | None, about: Description) -> dict[str, str]:
-    """`x-gateway-prompt`, where a request asked for one: whose text was put before the inputs, or "none"."""
+    """`x-gateway-prompt`, if the request asked for one: the name of the prompt put before the inputs, or "none"."""
     if asked is None or name is None:
         return {}
     return {"x-gateway-prompt": header_value(name) if name in about.prompts else "none"}

@@ -1,6 +1,6 @@
-"""Backends are rows in a table.
+"""The registry of backends, by name.
 
-A third party adds one by the entry-point group `gateway.backends`, without touching this repository.
+A third party adds one by the entry-point group `gateway.backends`, without changing this repository.
 """
 
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ OPTIONAL = ["has_cache", *(name for name in METHODS if name != "build")]
 
 
 class CompletedBackend(Backend):
-    """An object that is no Backend by its base, and has `name`, `settings` and `build`. What else it lacks is Backend's own."""
+    """Adapts an object with `settings` and `build` that does not inherit Backend. Members it lacks come from Backend."""
 
     def __init__(self, given: Any, *, name: str) -> None:
         self.name = name
@@ -35,7 +35,7 @@ class CompletedBackend(Backend):
 
 
 def installed_backends(builtin: Iterable[Any]) -> dict[str, Backend]:
-    """The built-in backends and those of installed packages, by name. Raises ConfigurationError where one is broken."""
+    """The built-in backends and those of installed packages, by name. Raises ConfigurationError if one is broken."""
     backends = {each.name: complete(each, each.name) for each in builtin}
     for point in entry_points(group=GROUP):
         if point.name in backends:
@@ -55,7 +55,7 @@ def load_entry_point(point: EntryPoint) -> Backend:
 
 
 def refuse_other_objects(backend: Any, name: str, where: str) -> None:
-    """Raises ConfigurationError for what is no backend of this name."""
+    """Raises ConfigurationError if the object is no backend of this name."""
     if isinstance(backend, type):
         raise ConfigurationError(f"{where} is a class: name an object of it as the entry point")
     settings = getattr(backend, "settings", None)
@@ -72,7 +72,7 @@ def refuse_other_objects(backend: Any, name: str, where: str) -> None:
 
 
 def complete(backend: Any, name: str) -> Backend:
-    """What has all of Backend as it is."""
+    """The object itself if it has all members of Backend, else adapted."""
     is_whole = all(hasattr(backend, part) for part in ("name", *OPTIONAL))
     return backend if is_whole else CompletedBackend(backend, name=name)
 
@@ -82,7 +82,7 @@ def origin(point: EntryPoint) -> str:
 
 
 def backend_of(row: ModelRow, backends: dict[str, Backend]) -> tuple[Backend, Struct]:
-    """The backend of a row and the row's settings as it types them. Raises ConfigurationError."""
+    """The backend of a row, and the row's settings in the backend's type. Raises ConfigurationError."""
     if row.backend not in backends:
         raise ConfigurationError(
             f"models[{row.name}].backend: no backend is named '{row.backend}'; there are {', '.join(backends)}"

@@ -1,4 +1,4 @@
-"""What is done with vectors, wherever they were made: windows joined, dimensions cut, length 1."""
+"""Operations on the vectors of any backend: joining windows, cutting dimensions, normalising to length 1."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +15,16 @@ TINY = np.float32(1e-12)  # torch's own floor in `normalize`: a zero vector stay
 
 
 def normalize_rows(rows: Float32) -> Float32:
-    """Each row divided by its Euclidean length. Shape (n, d), dtype float32, as it came."""
+    """Each row divided by its Euclidean length. Shape (n, d), dtype float32, like `rows`."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     unit: Float32 = rows / np.maximum(lengths, TINY)
     return unit
 
 
 def scale_to_unit(rows: Float32) -> Float32:
-    """As `normalize_rows`, but a row that is of length 1 already, to 1e-6, stays bit for bit what its maker made it.
+    """As `normalize_rows`, but a row that already has length 1, to 1e-6, is returned bit for bit.
 
-    Lengths are reckoned in float64: the square of a float32 may be too large or too small for one.
+    Lengths are computed in float64: the square of a float32 may overflow or underflow in float32.
     """
     lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
     is_unit = np.abs(lengths - 1) <= UNIT_TOLERANCE
@@ -32,9 +32,9 @@ def scale_to_unit(rows: Float32) -> Float32:
 
 
 def join_windows(windows: Float32, *, counts: list[int], weights: list[int]) -> Float32:
-    """One row an input from its windows' rows, averaged by `weights`; inputs of one window keep their row bit for bit.
+    """One row for each input: the average of its windows' rows by `weights`. An input of one window keeps its row bit for bit.
 
-    `windows` has shape (sum(counts), d), `counts[i]` >= 1 windows belong to input i, `weights` has one token count a window.
+    `windows` has shape (sum(counts), d); `counts[i]` >= 1 windows belong to input i; `weights` has a token count for each window.
     """
     if len(counts) == len(windows):
         return windows
@@ -46,24 +46,24 @@ def join_windows(windows: Float32, *, counts: list[int], weights: list[int]) -> 
 
 
 def is_vector(rows: Float32) -> NDArray[np.bool_]:
-    """Whether each row is one: finite, and not all zeros, which has no direction and a cosine to nothing. Shape (n,)."""
+    """Whether each row is a usable vector: finite, and not all zeros, which has no direction and no cosine. Shape (n,)."""
     finite: NDArray[np.bool_] = np.isfinite(rows)
     nonzero: NDArray[np.bool_] = rows != 0
     return np.logical_and(finite.all(axis=1), nonzero.any(axis=1))
 
 
 def refuse_no_vector(rows: Float32, inputs: Inputs) -> None:
-    """Raises Unembeddable for the first row that is none."""
+    """Raises Unembeddable for the first row that is not a usable vector."""
     if not (has_vector := is_vector(rows)).all():
         index = int(np.argmin(has_vector))
         raise Unembeddable(inputs.where(index), *([] if rows[index].any() else [ALL_ZERO]))
 
 
 def truncate(rows: Float32, dimensions: int | None, *, normalize: bool, layer_norm: bool = False) -> Float32:
-    """The first `dimensions` components, made length 1 again where `normalize` says so. None or all of them changes nothing.
+    """The first `dimensions` components, scaled to length 1 again if `normalize`. None or all of them changes nothing.
 
-    With `layer_norm` they are cut from each row's layer norm, without weights, over all of its components: what some Matryoshka
-    models were trained for (nomic-embed-text-v1.5's card).
+    With `layer_norm` they are cut from each row's layer norm, without weights, over all of its components. Some Matryoshka models
+    were trained for that (nomic-embed-text-v1.5's card).
     """
     if dimensions is None or dimensions == rows.shape[1]:
         return rows
