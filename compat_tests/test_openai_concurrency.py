@@ -5,6 +5,7 @@ import asyncio
 import tiktoken
 from openai import AsyncOpenAI
 
+from compat_tests.process import Gateway
 from compat_tests.texts import MODEL, SAMPLES, prose
 from compat_tests.truth import Truth, assert_close
 
@@ -37,3 +38,11 @@ async def test_openai_texts_token_ids_and_mistakes_at_once_do_not_meet(async_cli
     assert [isinstance(answer, BaseException) for answer in answers] == [False, True, False, True, False]
     for answer in good:
         assert_close(answer.data[0].embedding, expected)
+
+
+async def test_openai_beyond_a_keys_requests_at_once_waits_its_turn_and_loses_none(gateway: Gateway) -> None:
+    """With two at once and 64 that come together: a 429 for each of the others would end for many in spite of the SDK's retries."""
+    _, key = gateway.create_key("two at once", "--concurrency", "2")
+    async with AsyncOpenAI(base_url=gateway.base_url, api_key=key) as client:
+        answers = await asyncio.gather(*(client.embeddings.create(model=MODEL, input=f"text {n}") for n in range(64)))
+    assert [len(answer.data) for answer in answers] == [1] * 64
