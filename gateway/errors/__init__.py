@@ -1,7 +1,7 @@
-"""Every way a request can fail, told once: `client` has those that are the request's, `server` those that are not.
+"""The errors of a request, each declared once: `client` has those that the request causes, `server` has the others.
 
     GatewayError
-    ├── ClientError                   the request is wrong: sending it again changes nothing
+    ├── ClientError                   the request is wrong: a retry changes nothing
     │   ├── InvalidJSON               400 invalid_json
     │   ├── MissingParameter          400 missing_required_parameter
     │   ├── InvalidType               400 invalid_type
@@ -10,7 +10,7 @@
     │   ├── InputTooLong              400 context_length_exceeded
     │   ├── RequestTooLong            400 max_tokens_per_request
     │   ├── RequestExceedsLimit       400 request_exceeds_limit
-    │   ├── Unauthenticated           401, WWW-Authenticate says how
+    │   ├── Unauthenticated           401: WWW-Authenticate has the challenge
     │   │   ├── MissingKey            401
     │   │   ├── KeyInQuery            401 api_key_in_query
     │   │   └── InvalidKey            401 invalid_api_key
@@ -36,13 +36,13 @@
     ├── UpstreamError                 502 upstream_error
     ├── Unembeddable                  500 unembeddable_input
     └── InternalError                 500 internal_error
-    ClientGone                        nobody is left to answer; never becomes a response
-    OperatorError                     what whoever runs the gateway must mend: one line, exit code 2
+    ClientGone                        the client has left; never becomes a response
+    OperatorError                     the operator must fix it: one line, exit code 2
     ├── ConfigurationError
-    └── StoreAway                 the key store cannot be used now; later it may be
+    └── StoreAway                 the key store is unavailable; a retry may succeed
 
-`message` is written for the client and holds nothing of our insides. `code` is what clients match, and what the metrics count.
-The shape is OpenAI's: `{"error": {"message", "type", "param", "code"}}`.
+`message` is for the client and reveals no internals. Clients match `code`, and the metrics count it.
+The body has OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`.
 """
 
 from gateway.errors.client import (

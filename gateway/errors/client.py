@@ -1,16 +1,16 @@
-"""The request is wrong, or its caller may not: sending it again changes nothing."""
+"""Errors that the request or its caller's rights cause: a retry changes nothing."""
 
 from collections.abc import Sequence
 from typing import ClassVar
 
 from gateway.errors.gateway_error import GatewayError
 
-MAX_QUOTED_CHARS = 200  # of what a client sent, quoted back to it
-MAX_NAMES = 10  # of models, in an error: 2,000 characters at most
+MAX_QUOTED_CHARS = 200  # of a client's text that an error message quotes
+MAX_NAMES = 10  # of models that an error message lists: 2,000 characters at most
 
 
 def names_in_prose(names: Sequence[str]) -> str:
-    """At most MAX_NAMES of them, and how many more there are."""
+    """A list for a sentence: at most MAX_NAMES names, then the number of the others."""
     shown = ", ".join(f"`{name}`" for name in names[:MAX_NAMES])
     return shown if len(names) <= MAX_NAMES else f"{shown} and {len(names) - MAX_NAMES} more"
 
@@ -56,7 +56,7 @@ class InputTooLong(ClientError):
     code = "context_length_exceeded"
 
     def __init__(self, where: str, max_tokens: int) -> None:
-        super().__init__(  # OpenAI's words, and those that cognee and pgai look for
+        super().__init__(  # both OpenAI's words and those that cognee and pgai match
             f"Invalid '{where}': maximum input length is {max_tokens} tokens. The maximum context length is {max_tokens} tokens.",
             param="input",
         )
@@ -81,7 +81,7 @@ class RequestExceedsLimit(ClientError):
 
 
 class Unauthenticated(ClientError):
-    """A 401 says how to authenticate (RFC 9110, 15.5.2), and whether a key that was sent is wrong (RFC 6750, 3)."""
+    """A 401 response. Its challenge names the scheme (RFC 9110, 15.5.2), and says if the key sent is wrong (RFC 6750, 3)."""
 
     status = 401
     challenge: ClassVar[str] = 'Bearer realm="embeddings gateway"'
@@ -101,7 +101,7 @@ class MissingKey(Unauthenticated):
 
 
 class KeyInQuery(Unauthenticated):
-    """URLs are kept by proxies, browsers and logs, and a key in one is no longer secret."""
+    """An API key in the URL. Proxies, browsers and logs keep URLs, so the key is no longer secret."""
 
     code = "api_key_in_query"
 
@@ -126,7 +126,7 @@ class InsufficientPermissions(ClientError):
 
 
 class UnknownKey(ClientError):
-    """An admin asked for a key that the store does not have, or no longer in force."""
+    """An admin named a key that the store does not have, or that is no longer in force."""
 
     status = 404
     code = "key_not_found"
@@ -173,7 +173,7 @@ class SlowRequest(ClientError):
         super().__init__(f"The {part} of your request did not arrive within {timeout_seconds:g} seconds.")
 
     def headers(self) -> dict[str, str]:
-        return {**super().headers(), "Connection": "close"}  # or it could trickle on for ever
+        return {**super().headers(), "Connection": "close"}  # else the client could go on sending slowly, for ever
 
 
 class BodyTooLarge(ClientError):
@@ -196,7 +196,7 @@ class UnsupportedEncoding(ClientError):
 
 
 class InsufficientQuota(ClientError):
-    """The key's token budget is spent. It is a 429 that no retry helps soon, so it has no Retry-After."""
+    """The key's token budget is spent. A retry does not help soon, so this 429 has no Retry-After."""
 
     status = 429
     type = "insufficient_quota"

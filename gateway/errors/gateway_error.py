@@ -1,4 +1,4 @@
-"""What every failure of a request has: the words, the status, the code and the headers that its client is answered with."""
+"""The base class of all request errors: message, status, code and headers of the response."""
 
 from typing import ClassVar, Self
 
@@ -6,13 +6,13 @@ MAX_RETRY_AFTER_SECONDS = 59  # openai-node 7 and the AI SDK ignore 60 seconds a
 
 
 class GatewayError(Exception):
-    """A failure with the words, the status and the headers a client is answered with."""
+    """A failed request, with the message, status and headers of its response."""
 
     status: ClassVar[int] = 500
     type: str = "server_error"
     code: ClassVar[str | None] = "internal_error"
     should_retry: ClassVar[bool | None] = None
-    num_wasted_tokens = num_wasted_bytes = 0  # counted, or unpacked, before it was raised: the caller's limit is charged for them
+    num_wasted_tokens = num_wasted_bytes = 0  # counted, or decompressed, before the error: the caller's limit is charged for them
 
     def __init__(self, message: str, *, param: str | None = None, retry_after_seconds: float | None = None) -> None:
         super().__init__(message)
@@ -21,13 +21,13 @@ class GatewayError(Exception):
         self.retry_after_seconds = retry_after_seconds
 
     def after(self, *, num_tokens: int = 0, num_bytes: int = 0) -> Self:
-        """The same error, raised after so much work."""
+        """Records the work that was done before the error. Returns the same error."""
         self.num_wasted_tokens, self.num_wasted_bytes = num_tokens, num_bytes
         return self
 
     @property
     def outcome(self) -> str:
-        """The metric label: `code`, or a name of our own where the contract's code is null."""
+        """The metric's label: `code`, or a name of our own if the API's code is null."""
         return self.code or "missing_api_key"
 
     def headers(self) -> dict[str, str]:

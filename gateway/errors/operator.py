@@ -1,10 +1,10 @@
-"""What whoever runs the gateway must mend."""
+"""Errors that the operator must fix."""
 
 
 class OperatorError(Exception):
-    """Something whoever runs the gateway must mend. Its text is the one line they read.
+    """An error that the operator must fix. Its text is one line, written for the operator.
 
-    `category` is all that strangers are told of it, by `/readyz`: a word without paths, addresses or figures.
+    `category` is the only part that `/readyz` shows: one word, without paths, addresses or figures.
     """
 
     def __init__(self, message: str, *, category: str = "cannot_be_loaded") -> None:
@@ -17,9 +17,9 @@ class ConfigurationError(OperatorError):
 
 
 class StoreAway(OperatorError):
-    """The key store gives no answer, or refuses us, now; the same may succeed later.
+    """The key store is unavailable: it does not answer, or refuses us. A retry may succeed later.
 
-    `is_unsure` where a change was sent off and nobody said whether it was made.
+    `is_unsure`: a change was sent, and it is unknown whether the store made it.
     """
 
     def __init__(self, message: str, *, is_unsure: bool = False) -> None:

@@ -1,17 +1,18 @@
-"""The request may be right, and cannot be served: not now, not by an upstream, or by our own fault."""
+"""Errors of requests that may be valid: refused for now, failed by an upstream, or failed by the gateway itself."""
 
 import math
 from typing import Literal
 
 from gateway.errors.gateway_error import GatewayError
 
-LimitedKind = Literal["requests", "tokens"]  # what a key's limits are of
+LimitedKind = Literal["requests", "tokens"]  # what a key's limits count
 
 
 class RateLimited(GatewayError):
-    """`limit` is what was reached, and where the caller stands; `wait_seconds` is when there is room again, exactly.
+    """A limit is reached. `limit` names it and the caller's state; `wait_seconds` is the exact time until there is room.
 
-    Retry-After is that in whole seconds, but never more than clients obey; who comes back too early is told the rest.
+    Retry-After is `wait_seconds` in whole seconds, but at most MAX_RETRY_AFTER_SECONDS, as clients ignore more. A client that
+    then comes back too early gets the rest of the wait in another 429.
     """
 
     status = 429
@@ -31,7 +32,7 @@ class RateLimited(GatewayError):
 
 
 def duration(seconds: float) -> str:
-    """As Go writes one, rounded up to milliseconds: 12ms, 1.5s, 6m0s, 1h0m0s."""
+    """Formats seconds as Go does, rounded up to milliseconds: 12ms, 1.5s, 6m0s, 1h0m0s."""
     milliseconds = math.ceil(round(seconds * 1000, 3))
     if milliseconds == 0:
         return "0s"
@@ -59,7 +60,7 @@ class ModelLoading(Unavailable):
 
 
 class ModelUnavailable(Unavailable):
-    """A model that could not be loaded, or whose device fails: what other models do has no part in it."""
+    """The model could not be loaded, or its device fails. Other models are not affected."""
 
     code = "model_unavailable"
 
@@ -103,7 +104,7 @@ class UpstreamUnavailable(Unavailable):
 
 
 class UpstreamError(GatewayError):
-    """Another server could not do its part. `may_help` says that the same request may succeed later."""
+    """Another server failed. `may_help`: the same request may succeed later."""
 
     status = 502
     code = "upstream_error"
@@ -124,7 +125,7 @@ class Unembeddable(GatewayError):
     def __init__(
         self, where: str, reason: str = "it gave a vector with values that are not numbers", *, is_of_server: bool = False
     ) -> None:
-        """`is_of_server`: a server refuses it for reasons of its own, and another with the same model may not."""
+        """`is_of_server`: a server refuses the input for its own reasons; another server with the same model may accept it."""
         super().__init__(f"The model cannot embed '{where}': {reason}.", param="input")
         self.where = where
         self.reason = reason

@@ -1,16 +1,16 @@
-"""Every metric, told once, by what it is of: its name, its labels, its meaning. Durations are in seconds, sizes in bytes or tokens.
+"""Prometheus metrics, each declared once in the file of its subject. Durations are in seconds, sizes in bytes or tokens.
 
-Labels are bounded whatever clients send: `model` is a configured model's name or "unknown", `route` a route's template or
+Label values are bounded, whatever clients send: `model` is a configured model's name or "unknown", `route` a route's template or
 "unmatched", `code` a code of gateway/errors/.
 
-metrics      all of them, and the text that Prometheus reads
-http         what was asked, and the connections
+metrics      all metrics, and their exposition for Prometheus
+http         requests, responses and connections
 access       keys, limits, usage, and the stores behind them
 model        models: requests, inputs, batches, queues, the cache, groups
 upstream     other servers
 cluster      models on a Ray cluster
 process      configuration, background work, event loop, log
-declaration  how one is declared; the buckets
+declaration  constructors of counters, gauges and histograms; the buckets
 server       /metrics on a port of its own
 """
 

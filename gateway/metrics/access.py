@@ -1,4 +1,4 @@
-"""Keys, their limits and their usage, and the stores behind them. `key` is a public id or "other"."""
+"""Metrics of keys, limits, usage and their stores. The label `key` is a public id or "other"."""
 
 from functools import cache, partial
 
@@ -11,7 +11,7 @@ OTHER_KEYS = "other"
 
 
 class AccessMetrics:
-    """Who was let in, who was not, and what they used."""
+    """Requests accepted and refused, and what each key used."""
 
     def __init__(self, declare: MetricDeclaration) -> None:
         self.auth_failures = declare.count("gateway_auth_failures_total", "Requests without a valid key.", ["reason"])
@@ -54,7 +54,7 @@ class AccessMetrics:
         self.shown_keys: dict[Gauge, set[str]] = {}
 
     def of_key(self, public_id: str) -> "KeyMetrics":
-        """The metrics of a key; of all together once MAX_KEY_LABELS have their own."""
+        """Returns the key's own metrics, or those of "other" once there are MAX_KEY_LABELS."""
         found = self.keys.get(public_id)
         if found is None:
             if OTHER_KEYS not in self.keys:
@@ -65,7 +65,7 @@ class AccessMetrics:
         return found
 
     def show_by_key(self, gauge: Gauge, values: dict[str, float]) -> None:
-        """Exactly these keys. One that stays is never missing in between: a scrape just then would reset its alert."""
+        """Sets the gauge for exactly these keys. A key that is kept is never missing in between: a scrape would reset its alert."""
         for public_id in self.shown_keys.get(gauge, set()) - values.keys():
             gauge.remove(public_id)
         for public_id, value in values.items():
@@ -74,7 +74,7 @@ class AccessMetrics:
 
 
 class KeyMetrics:
-    """A key's own metrics, their labels looked up once."""
+    """One key's metrics, with their labels looked up once."""
 
     def __init__(self, public_id: str, access: AccessMetrics) -> None:
         self.tokens = access.key_tokens.labels(public_id)

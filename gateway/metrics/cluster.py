@@ -1,4 +1,4 @@
-"""Models on a Ray cluster. `model` is a configured model's name, `state` one of REPLICA_STATES."""
+"""Metrics of models on a Ray cluster. `model` is a configured model's name, `state` one of REPLICA_STATES."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,25 +26,25 @@ class ClusterFamilies:
 
 
 class ClusterMetrics:
-    """Those of one model."""
+    """The metrics of one model."""
 
     def __init__(self, name: str, families: ClusterFamilies) -> None:
         self.name = name
         self.families = families
 
     def set_status(self, replicas: dict[str, int], *, is_up: bool) -> None:
-        """How the model's cluster is; `replicas` counts those in each of REPLICA_STATES."""
+        """Sets the state of the model's cluster; `replicas` counts the replicas in each of REPLICA_STATES."""
         self.families.up.labels(self.name).set(is_up)
         for state in REPLICA_STATES:
             self.families.replicas.labels(self.name, state).set(replicas.get(state, 0))
 
     @contextmanager
     def call(self) -> Iterator[None]:
-        """A request waits for its cluster."""
+        """Counts a request as outstanding while the block runs."""
         outstanding = self.families.outstanding.labels(self.name)
         with outstanding.track_inprogress():
             yield
 
     def record_call(self, outcome: str) -> None:
-        """One try of a call ended."""
+        """Counts one try of a call that ended."""
         self.families.calls.labels(self.name, outcome).inc()

@@ -1,4 +1,4 @@
-"""How a metric is declared, and the buckets of the histograms. Durations are in seconds, sizes in bytes or tokens."""
+"""Constructors of counters, gauges and histograms; the buckets. Durations are in seconds, sizes in bytes or tokens."""
 
 from functools import partial
 

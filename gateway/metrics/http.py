@@ -1,4 +1,4 @@
-"""HTTP, and the connections below it. `route` is a route's template or "unmatched", `reason` a code of gateway/errors/."""
+"""Metrics of HTTP and its connections. `route` is a route's template or "unmatched", `reason` a code of gateway/errors/."""
 
 from collections.abc import Callable
 from functools import cache
@@ -7,7 +7,7 @@ from gateway.metrics.declaration import SECONDS, MetricDeclaration
 
 
 class HTTPMetrics:
-    """What was asked of the server, whatever it was, and what became of its connections."""
+    """Requests to every route, known or not, and the server's connections."""
 
     def __init__(self, declare: MetricDeclaration) -> None:
         self.requests = declare.count(
@@ -21,20 +21,20 @@ class HTTPMetrics:
         self.connections_cut = declare.count(
             "gateway_connections_cut_total", "Connections ended for what their clients did, or for want of room.", ["reason"]
         )
-        for reason in ("server_overloaded", "address_limit", "made_room"):  # so that a rate is seen from the first one on
+        for reason in ("server_overloaded", "address_limit", "made_room"):  # starts at 0, so that a rate includes the first one
             self.connections_cut.labels(reason)
         self.open_connections = declare.gauge("gateway_open_connections", "Open connections, by what they do.", ["state"])
         self.max_connections = declare.gauge("gateway_max_connections", "Connections that may be open at once.")
-        # A look-up by labels costs 3 microseconds, a cached one none; their values are bounded, so are these.
+        # A look-up by labels costs 3 microseconds, a cached one none. Label values are bounded, so these caches are too.
         self.requests_of = cache(self.requests.labels)
         self.seconds_of = cache(self.seconds.labels)
 
     def record_response(self, route: str, method: str, status: str, *, seconds: float) -> None:
-        """A response went out."""
+        """Counts a response that was sent."""
         self.requests_of(route, method, status).inc()
         self.seconds_of(route).observe(seconds)
 
     def open_connections_of(self, *, active: Callable[[], int], waiting: Callable[[], int]) -> None:
-        """Where to ask for their numbers."""
+        """Sets the functions that a scrape calls for the numbers."""
         self.open_connections.labels("active").set_function(active)
         self.open_connections.labels("waiting").set_function(waiting)

@@ -1,4 +1,4 @@
-"""All of a gateway's metrics, and the text Prometheus reads. Each gateway has a registry of its own, so that tests may run many."""
+"""All metrics of one gateway, and their exposition. Each gateway has a registry of its own, so tests may run several."""
 
 import socket
 from collections.abc import Iterable, Iterator
@@ -19,7 +19,7 @@ CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST.removesuffix("; charset=utf
 
 
 class Metrics:
-    """In groups; `of_model` has those of one model, their labels looked up."""
+    """The metrics by subject; `of_model` has those of one model, with their labels looked up."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -34,7 +34,7 @@ class Metrics:
         self.servers: list[MetricsServer] = []
 
     def of_model(self, name: str) -> ModelMetrics:
-        """The metrics of a configured model; clients' own names never come here."""
+        """Returns the metrics of a configured model. Other names that clients send never reach this."""
         if name not in self.by_model:
             self.by_model[name] = ModelMetrics(
                 name, self.models, upstreams=self.upstreams, clusters=self.clusters, process=self.process
@@ -42,7 +42,7 @@ class Metrics:
         return self.by_model[name]
 
     def samples(self, names: Iterable[str]) -> Iterator[tuple[str, dict[str, str], float]]:
-        """Name, labels and value of the samples with these names, as /metrics has them now; of a name that is not there, none."""
+        """Yields name, labels and value of the samples with these names, as /metrics shows them now. Unknown names are skipped."""
         for family in self.registry.restricted_registry(names).collect():
             for sample in family.samples:
                 yield sample.name, sample.labels, sample.value
@@ -52,17 +52,17 @@ class Metrics:
         return generate_latest(self.registry)
 
     def serve(self, sockets: Iterable[socket.socket]) -> None:
-        """Serves /metrics on these, which listen, each from a thread of its own, until `close`."""
+        """Serves /metrics on these listening sockets, with one thread each, until `close`."""
         self.servers = [MetricsServer(listening, make_wsgi_app(self.registry)) for listening in sockets]
 
     def is_served(self) -> bool:
-        """Whether its own ports are, where it has some."""
+        """Whether every thread that serves /metrics runs; True if there is none."""
         return all(server.background.is_running for server in self.servers)
 
     def close(self) -> None:
-        """Blocks for half a second at most."""
+        """Stops serving. Blocks for half a second at most."""
         for server in self.servers:
-            server.background.close(0)  # its end is no death from now on
+            server.background.close(0)  # from now on its end is not a death
             server.shutdown()
             server.server_close()
         self.servers = []

@@ -1,4 +1,4 @@
-"""Models: requests, inputs, batches, queues, the cache, groups. `model` is a configured model's name or "unknown"."""
+"""Metrics of models: requests, inputs, batches, queues, the cache, groups. `model` is a configured model's name or "unknown"."""
 
 from functools import cache, partial
 
@@ -60,15 +60,15 @@ class ModelFamilies:
             "gateway_group_fallbacks_total", "Requests that another member than a group's first one served.", ["model"]
         )
         self.model_info = declare.gauge("gateway_model_info", "1 for each loaded model.", MODEL_INFO)
-        self.requests_of = cache(self.requests.labels)  # their values are bounded, so are these
+        self.requests_of = cache(self.requests.labels)  # bounded, as the label values are
 
     def record_outcome(self, model: str, outcome: str) -> None:
-        """An embedding request ended, well or not."""
+        """Counts an embedding request that ended, successfully or not."""
         self.requests_of(model, outcome).inc()
 
 
 class ModelMetrics:
-    """A model's own metrics, their labels looked up once."""
+    """One model's metrics, with their labels looked up once."""
 
     def __init__(
         self, name: str, families: ModelFamilies, *, upstreams: UpstreamFamilies, clusters: ClusterFamilies, process: ProcessMetrics
@@ -77,7 +77,7 @@ class ModelMetrics:
         self.upstreams = upstreams
         self.clusters = clusters
         self.process = process
-        # Only the stages this model has: twenty lines of a scrape each.
+        # Made at a stage's first use: each stage adds twenty lines to a scrape.
         self.stage_seconds_of = cache(partial(families.stage_seconds.labels, name))
         self.inputs = families.inputs.labels(name)
         self.input_tokens_total = families.input_tokens_total.labels(name)
@@ -98,15 +98,15 @@ class ModelMetrics:
         self.shown: tuple[str, ...] | None = None  # the labels of this model's row in `info`
 
     def of_upstream(self) -> UpstreamMetrics:
-        """For a model that another server embeds; it is called the same there."""
+        """Returns the metrics of the model's upstream, which has the model's name."""
         return UpstreamMetrics(self.name, self.upstreams)
 
     def of_cluster(self) -> ClusterMetrics:
-        """For a model that a cluster embeds."""
+        """Returns the metrics of the model on its cluster."""
         return ClusterMetrics(self.name, self.clusters)
 
     def record_load(self, *, fidelity: float | None, **labels: str) -> None:
-        """The model can serve. `labels` are those of MODEL_INFO beside `model`; a fidelity nobody measured is not shown."""
+        """Shows a model that can serve. `labels` are those of MODEL_INFO except `model`. A fidelity of None was not measured."""
         self.forget()
         self.shown = (self.name, *(labels[name] for name in MODEL_INFO[1:]))
         self.info.labels(*self.shown).set(1)
@@ -114,33 +114,33 @@ class ModelMetrics:
             self.fidelity.labels(self.name).set(fidelity)
 
     def forget(self) -> None:
-        """It is no longer what it was. What was counted of it stays."""
+        """Removes the description of the loaded model. Its counters are kept."""
         if self.shown is not None:
             self.info.remove(*self.shown)
             self.shown = None
         self.fidelity.remove_by_labels({"model": self.name})
 
     def record_member(self, member: str, outcome: str) -> None:
-        """A member of this group was asked. `outcome` is "ok" or an error's code."""
+        """Counts a request to a member of this group. `outcome` is "ok" or an error's code."""
         self.group_requests.labels(self.name, member, outcome).inc()
 
     def record_member_served(self, member: str, *, is_first: bool) -> None:
-        """A member's vectors went out. Of one that is not the first, whoever runs it pays for a fallback."""
+        """Counts a request that a member answered. If it is not the first member, the operator pays for a fallback, counted too."""
         self.record_member(member, "ok")
         self.group_fallbacks.labels(self.name).inc(not is_first)
 
     def record_restart(self, task: str) -> None:
-        """Background work of this kind died, and was begun anew."""
+        """Counts background work of this kind that died and was restarted."""
         self.process.background_restarts.labels(task).inc()
 
     def record_lookups(self, **results: int) -> None:
-        """So many inputs had each of LOOKUP_RESULTS."""
+        """Counts inputs by the result of their cache look-up, one of LOOKUP_RESULTS."""
         for result, num_inputs in results.items():
             if num_inputs:
                 self.lookups[result].inc(num_inputs)
 
     def record_embedding(self, token_counts: list[int], stages: dict[str, float]) -> None:
-        """One request's inputs were embedded."""
+        """Counts the embedded inputs of one request."""
         self.inputs.inc(len(token_counts))
         self.input_tokens_total.inc(sum(token_counts))
         for count in token_counts:
@@ -149,7 +149,7 @@ class ModelMetrics:
             self.stage_seconds_of(stage).observe(seconds)
 
     def record_batch(self, *, num_inputs: int, padded_tokens: int, real_tokens: int) -> None:
-        """One batch ran on the device."""
+        """Counts a batch that ran on the device."""
         self.batch_inputs.observe(num_inputs)
         self.batch_tokens.observe(padded_tokens)
         self.batch_padding.observe(padded_tokens / real_tokens)

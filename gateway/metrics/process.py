@@ -1,4 +1,4 @@
-"""The process itself: its configuration, its background work, its event loop and its log."""
+"""Metrics of the process: its configuration, background work, event loop and log."""
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 
@@ -7,7 +7,7 @@ from gateway.metrics.declaration import MetricDeclaration
 
 
 class ProcessMetrics:
-    """What outlives every request and every model."""
+    """Metrics that belong to no single request or model."""
 
     def __init__(self, declare: MetricDeclaration, registry: CollectorRegistry) -> None:
         self.log_lines_left_out = declare.count(
@@ -29,7 +29,7 @@ class ProcessMetrics:
         self.background_restarts = declare.count(
             "gateway_background_restarts_total", "Background tasks that died and were begun anew.", ["task"]
         )
-        for task in ("cluster", "group", "live-figures"):  # so that a rate is seen from the first one on
+        for task in ("cluster", "group", "live-figures"):  # starts at 0, so that a rate includes the first one
             self.background_restarts.labels(task)
         self.loop_lag = declare.gauge("gateway_event_loop_lag_seconds", "How late the event loop was when last looked at.")
         declare.gauge("gateway_build_info", "1 for the running version.", ["version"]).labels(__version__).set(1)

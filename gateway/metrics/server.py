@@ -1,4 +1,4 @@
-"""/metrics on a port of its own, which Prometheus may reach where clients may not."""
+"""An HTTP server for /metrics on a port of its own: Prometheus may reach it, and clients need not."""
 
 import socket
 from collections.abc import Callable, Iterable
@@ -10,7 +10,7 @@ from gateway.background import BackgroundThread
 
 
 class MetricsServer(ThreadingWSGIServer):
-    """On a socket that listens already, from a thread of its own."""
+    """A WSGI server on a socket that listens already, in a thread of its own."""
 
     def __init__(self, listening: socket.socket, app: Callable[..., Iterable[bytes]]) -> None:
         self.server_name, self.server_port = address = listening.getsockname()[:2]
@@ -25,4 +25,4 @@ class MetricsServer(ThreadingWSGIServer):
 
 class SilentHandler(WSGIRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the library calls it
-        """A scrape is worth no line."""
+        """Logs nothing: a scrape is not worth a line."""

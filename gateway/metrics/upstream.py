@@ -1,4 +1,4 @@
-"""Other servers. `upstream` is the name of a configured model, `address` one of its row's."""
+"""Metrics of upstream servers. `upstream` is the name of a configured model, `address` one of its addresses."""
 
 from collections.abc import Callable
 from functools import cache, partial
@@ -63,7 +63,7 @@ class UpstreamFamilies:
 
 
 class UpstreamMetrics:
-    """An upstream's own metrics. What can be asked is asked when somebody looks, and costs a request nothing."""
+    """One upstream's metrics. Gauges are computed when they are scraped, and cost a request nothing."""
 
     def __init__(self, name: str, families: UpstreamFamilies) -> None:
         self.name = name
@@ -84,7 +84,8 @@ class UpstreamMetrics:
         is_open: dict[str, Callable[[], float]],
         is_used: dict[str, Callable[[], float]],
     ) -> None:
-        """Where to ask; `is_open` has the breaker of each address, `is_used` whether its vectors are known to be the row's."""
+        """Sets the functions that a scrape calls: `is_open` tells each address's breaker, `is_used` whether it
+        is proven to give the row's vectors."""
         self.families.up.labels(self.name).set_function(lambda: float(is_up()))
         self.families.outstanding.labels(self.name).set_function(lambda: float(outstanding()))
         self.families.oldest.labels(self.name).set_function(oldest_seconds)
@@ -94,10 +95,10 @@ class UpstreamMetrics:
             self.families.address_used.labels(self.name, address).set_function(ask)
 
     def watch_limits(self, learned: dict[str, Callable[[], float]]) -> None:
-        """`learned` tells what was learned of each setting."""
+        """Sets the functions that a scrape calls for the learned limit of each setting."""
         for setting, ask in learned.items():
             self.families.learned_limit.labels(self.name, setting).set_function(ask)
 
     def record_probe(self, outcome: str) -> None:
-        """A probe ended: "same", "swapped", "other", "unsteady" or "failed"."""
+        """Counts a probe by its outcome: "same", "swapped", "other", "unsteady" or "failed"."""
         self.families.probes.labels(self.name, outcome).inc()

@@ -1,1 +1,1 @@
-"""One configuration after another while the process runs: what changed, what is built anew, and the swap between two requests."""
+"""Live reload: compares a new configuration with the old, builds its parts, and swaps them in between two requests."""

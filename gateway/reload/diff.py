@@ -1,4 +1,4 @@
-"""What a new configuration changes: what cannot be changed while running, and which embedders can stay."""
+"""The difference between two configurations: settings that need a restart, and embedders that can be kept."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ import msgspec
 from gateway.config import Config, ModelRow
 from gateway.errors import ConfigurationError
 
-# The socket is bound, and the files are open; connections are made by what stood here when the server began.
+# Need a restart: the socket is bound, the files are open, and connections use the values from the start.
 FIXED = (
     "server.host", "server.port", "server.unix_socket_mode", "server.max_connections", "server.max_header_bytes",
     "server.header_timeout_seconds", "server.keep_alive_seconds", "server.send_timeout_seconds",
@@ -16,7 +16,7 @@ FIXED = (
 
 
 def refuse_fixed(before: Config, after: Config) -> None:
-    """Raises ConfigurationError naming every setting that changed and needs a restart."""
+    """Raises ConfigurationError if settings changed that need a restart; its text names all of them."""
     if changed := list(fixed_changes(before, after)):
         raise ConfigurationError(f"{', '.join(changed)}: cannot be changed while running: restart the gateway, or change it back")
 
@@ -33,6 +33,6 @@ def fixed_changes(before: Config, after: Config) -> Iterator[str]:
 
 
 def embedder_key(config: Config, row: ModelRow) -> object:
-    """What an embedder is built from. One of the same recipe is the same embedder, whatever else changed, its aliases included."""
-    limits = config.limits.max_input_tokens, config.limits.max_request_tokens  # the others are those of keys
+    """Everything an embedder is built from. Rows with equal keys share an embedder, even if their aliases differ."""
+    limits = config.limits.max_input_tokens, config.limits.max_request_tokens  # the other limits belong to keys
     return row.name, row.backend, row.settings, limits, config.engine, config.store

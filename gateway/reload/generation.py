@@ -1,6 +1,6 @@
-"""What was built from one configuration, and the requests that are answered by it.
+"""A generation: the parts built from one configuration, and the number of requests that use them.
 
-A request is answered by the generation that it came to, from its first byte to its last, however many have followed since.
+A request stays with the generation in effect when it arrived, from its first byte to its last, however many follow.
 """
 
 import asyncio
@@ -21,9 +21,9 @@ from gateway.errors import ConfigurationError
 
 @dataclass(slots=True)
 class Generation:
-    """The parts in road order; `app` is the whole application. Used on the event loop alone.
+    """The parts in the order a request passes them; `app` is the whole application. Used on the event loop only.
 
-    `dead_parts` names what only a restart of the process brings back, as `/livez` tells it.
+    `dead_parts` names the dead parts that only a restart of the process brings back, as `/livez` shows them.
     """
 
     config: Config
@@ -48,18 +48,18 @@ class Generation:
                 self.idle.set()
 
     async def start(self, before: "Generation | None" = None) -> None:
-        """Starts what `before` has not started already; models are not loaded by it. Raises OperatorError."""
+        """Starts the parts that `before` does not share. Loads no models. Raises OperatorError."""
         if before is None or self.limiter.store is not before.limiter.store:
             await self.limiter.start()
         if before is None or self.access_control is not before.access_control:
             await self.access_control.start()
 
     def has(self, model: Model) -> bool:
-        """Whether this model's embedder is one of its own."""
+        """Whether this generation has the model's embedder."""
         return any(other.load_state is model.load_state for other in self.catalog.models)
 
     def raise_failure(self, begun: Iterable[Model]) -> None:
-        """Raises the OperatorError of a model of `begun` whose configuration is wrong, or one of them where no model is left."""
+        """Raises the ConfigurationError of a model in `begun` that this generation has; the first failure if every model failed."""
         for model in begun:
             if isinstance(model.load_state.failure, ConfigurationError) and self.has(model):
                 raise model.load_state.failure
@@ -68,11 +68,11 @@ class Generation:
             raise failures[0]
 
     def alone_in(self, others: Sequence["Generation"]) -> list[Model]:
-        """The models that none of the others has."""
+        """Returns the models that none of `others` has."""
         return [model for model in self.catalog.models if not any(other.has(model) for other in others)]
 
     async def close(self, *, survivors: Sequence["Generation"] = ()) -> None:
-        """Closes what none of the survivors has too."""
+        """Closes the parts that no survivor shares."""
         for model in self.alone_in(survivors):
             await model.embedder.close()
         if all(self.access_control is not other.access_control for other in survivors):
@@ -84,7 +84,7 @@ class Generation:
         self.handler.close()
 
     async def wait_ended(self, *, timeout_seconds: float) -> None:
-        """Returns once nothing is under way here; a client that will not read its reply is not waited for beyond the time."""
+        """Waits until no request is in flight, `timeout_seconds` at most: a client may never read its response."""
         if self.num_requests:
             try:
                 await asyncio.wait_for(self.idle.wait(), timeout_seconds)

@@ -1,4 +1,4 @@
-"""The generation in effect, how another one takes its place, and what becomes of those before it."""
+"""The swap of generations: a new one takes effect at once, and the old one is closed after its last request."""
 
 import asyncio
 import gc
@@ -13,11 +13,11 @@ from gateway.errors import OperatorError
 from gateway.metrics import Metrics
 from gateway.reload.generation import Generation
 
-LOAD_SECONDS = 3600.0  # for a model of a new configuration: twice what compiling may take, as it may wait for its turn
+LOAD_SECONDS = 3600.0  # to load a new model: twice what compiling may take, as the model may wait for its turn
 
 
 class GenerationSwap:
-    """`build` makes a generation that shares with the one before what is the same; `on_switched` is told both, at once after."""
+    """`build` makes a generation that shares unchanged parts with the one before. `on_switched` gets both, right after a swap."""
 
     def __init__(
         self,
@@ -33,15 +33,15 @@ class GenerationSwap:
         self.loader = loader
         self.on_switched = on_switched
         self.metrics = metrics
-        self.retired: list[Generation] = []  # which may still answer requests that came before
-        self.retirement: BackgroundTask | None = None  # the latest; each waits for the one before
-        self.has_leaked = False  # a retirement died, and what it should have closed is held until the process ends
+        self.retired: list[Generation] = []  # may still answer requests that arrived before the swap
+        self.retirement: BackgroundTask | None = None  # the latest task; each waits for the one before
+        self.has_leaked = False  # a retirement died: what it should have closed is open until the process ends
 
     async def renew(self, config: Config) -> None:
-        """The generation of `config` takes the place of the one in effect, whole or not at all.
+        """Atomic swap: the generation of `config` replaces the one in effect as a whole, or not at all.
 
-        New models are loaded beside the old ones, so for a while both take memory. Raises OperatorError where anything of it cannot
-        work; nothing has changed then.
+        New models are loaded beside the old ones, so for a while both take memory. Raises OperatorError if any part cannot work;
+        nothing has changed then.
         """
         before = self.current
         after = self.build(config, before)
@@ -57,7 +57,7 @@ class GenerationSwap:
         self.retire(before)
 
     async def make_ready(self, model: Model, *, is_new: bool) -> None:
-        """What must be true of a model before its configuration comes into effect. One that failed before may go on failing."""
+        """Loads or checks a model before its configuration takes effect. A shared model that had failed already stops nothing."""
         if model.row.load == "start" and (is_new or model.state == "unloaded"):
             try:
                 await asyncio.wait_for(self.loader.load(model), LOAD_SECONDS)
@@ -72,7 +72,7 @@ class GenerationSwap:
             model.check()
 
     def retire(self, generation: Generation) -> None:
-        """Closes what only `generation` has, once its requests and those of all before it have ended."""
+        """Closes what only `generation` has, after its requests and those of all earlier generations."""
         self.retired.append(generation)
         work = partial(self.retiring, generation, self.retirement)
         self.retirement = BackgroundTask("retire", work, may_end=True, on_death=self.on_leak)
@@ -97,12 +97,12 @@ class GenerationSwap:
         for model in gone:
             if all(model.name != other.name for other in self.current.catalog.models):
                 self.metrics.of_model(model.name).forget()
-        gc.unfreeze()  # this generation with its cycles, which would else stay for ever
+        gc.unfreeze()  # else this generation's reference cycles would never be collected
         gc.collect()
         gc.freeze()
 
     async def close(self) -> None:
-        """Closes all there is, whether requests are under way or not."""
+        """Closes every generation, even if requests are in flight."""
         if self.retirement is not None:
             await self.retirement.close()
         closed: list[Generation] = []

@@ -1,6 +1,6 @@
-"""When a configuration is read again: on SIGHUP, and when its file has changed. One at a time, whole or not at all.
+"""Reloads the configuration on SIGHUP and after its file changed: one reload at a time, each applied whole or not at all.
 
-A hang-up of the terminal that the gateway was started from is a SIGHUP too; that one ends it, as it ends every other program.
+A closed terminal sends SIGHUP too. If the gateway has lost its terminal, the signal ends it, as it ends other programs.
 """
 
 import asyncio
@@ -16,16 +16,16 @@ from gateway.log import get_logger
 from gateway.metrics import Metrics
 from gateway.reload.diff import refuse_fixed
 
-LOOK_SECONDS = 1.0  # between two looks at the file: a stat, in a thread
+LOOK_SECONDS = 1.0  # between two checks of the file: a stat, in a thread
 TERMINAL = "/dev/tty"
 
 log = get_logger()
 
 
 class ConfigWatcher:
-    """`current` is the configuration in effect; `renew` puts another in its place, or raises and has changed nothing.
+    """`current` returns the configuration in effect; `renew` replaces it, or raises and changes nothing.
 
-    Raises nothing itself.
+    `watch` and `reload` raise nothing.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class ConfigWatcher:
         metrics.process.config_loaded_at.set_to_current_time()
 
     async def watch(self) -> None:
-        """For ever. What is asked for during a reload is one more, after it."""
+        """Runs until it is cancelled. Signals during a reload cause one more reload after it."""
         while True:
             try:
                 await asyncio.wait_for(self.is_wanted.wait(), LOOK_SECONDS)
@@ -50,7 +50,7 @@ class ConfigWatcher:
             await self.reload()
 
     async def has_changed(self) -> bool:
-        """Whether the file is another than was read last, and still the same a look later: who writes it may not be done."""
+        """Whether the file differs from the one read last, and is the same at a second check: its writer may not have finished."""
         stamp = await asyncio.to_thread(self.source.stamp)
         if stamp == self.source.seen:
             return False
@@ -58,10 +58,10 @@ class ConfigWatcher:
         return stamp == await asyncio.to_thread(self.source.stamp)
 
     async def reload(self) -> None:
-        """Reads, and renews. Whatever is wrong is one line of the log, and changes nothing."""
+        """Reads the configuration and applies it. A failure is one line in the log, and changes nothing."""
         [result] = await asyncio.gather(self.load_config(), return_exceptions=True)
         if isinstance(result, BaseException):
-            is_told = isinstance(result, OperatorError | GatewayError)  # a defect is told by where it is
+            is_told = isinstance(result, OperatorError | GatewayError)  # a defect is logged by its place in the code
             reason = {"reason": str(result)} if is_told else {"exc_info": result}
             log.error("configuration_refused", **reason, hint="nothing has changed: the former one stays in effect")
         is_refused = isinstance(result, BaseException)
@@ -82,7 +82,7 @@ class ConfigWatcher:
 
     @contextmanager
     def on_hang_up(self, stop: Callable[[], None]) -> Iterator[None]:
-        """SIGHUP asks for a reload, or calls `stop` where the terminal is gone. Signals reach a process's first thread only."""
+        """SIGHUP causes a reload, or calls `stop` if the terminal is gone. Only the main thread can handle signals."""
         if not hasattr(signal, "SIGHUP") or threading.current_thread() is not threading.main_thread():
             yield
             return
