@@ -1,4 +1,4 @@
-"""One gateway's life: it starts, serves, drains and stops. What it serves by is built in `gateway/build.py`."""
+"""The lifecycle of one gateway: start, serve, drain, stop. `gateway/build.py` builds the parts that answer requests."""
 
 import asyncio
 import gc
@@ -39,18 +39,18 @@ log = get_logger()
 
 
 class Gateway:
-    """One gateway. Building it checks the whole configuration, and opens and loads nothing.
+    """One gateway. The constructor checks the whole configuration, and opens and loads nothing.
 
-    `generation` holds what was built from the configuration in effect; the rest is the process's own and outlives that.
+    `generation` has the parts built from the configuration in effect. Other attributes belong to the process and outlive it.
     """
 
     def __init__(
         self, config: Config, backends: Iterable[Backend] = BUILTIN_BACKENDS, *, source: ConfigSource | None = None
     ) -> None:
-        """`source` is where the configuration is read from again. Raises ConfigurationError for anything that cannot work."""
+        """`source` is what a reload reads. Raises ConfigurationError if any part of the configuration cannot work."""
         self.is_shutting_down = self.is_draining = False
         self.server: Server | None = None
-        self.addresses: list[str] = []  # once it listens
+        self.addresses: list[str] = []  # empty until it listens
         self.metrics = Metrics()
         self.tracing = Tracing(config.traces) if config.traces.endpoint else None
         self.figures = Figures(self.metrics)
@@ -73,7 +73,7 @@ class Gateway:
         self.metrics.process.background_dead.set_function(lambda: len(self.generation.dead_parts()))
 
     def build_tasks(self) -> list[BackgroundTask]:
-        """What runs as long as it serves."""
+        """Returns the background tasks that run while the gateway serves."""
         tasks = [
             BackgroundTask("lag-watch", partial(watch_loop_lag, self.metrics)),
             BackgroundTask("load-watch", partial(self.loader.watch, lambda: self.catalog.models)),
@@ -85,7 +85,7 @@ class Gateway:
         return tasks
 
     def dead_parts(self) -> list[str]:
-        """What of the process itself died, and only a restart brings back."""
+        """Returns the names of the process's own parts that died and that only a restart brings back."""
         dead = [task.name for task in self.tasks if task.death is not None]
         dead += ["retire"] if self.swap.has_leaked else []
         return dead + (["metrics"] if not self.metrics.is_served() else [])
@@ -107,22 +107,22 @@ class Gateway:
         return self.generation.catalog
 
     def bind(self, row: ModelRow) -> BoundBackend:
-        """What commands ask of a row. Raises ConfigurationError."""
+        """Returns a row's backend, for commands. Raises ConfigurationError."""
         return self.builder.bind(self.config, row)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The application: whatever generation is in effect when a request comes answers it."""
+        """The ASGI application: the generation in effect when a request arrives answers it."""
         await self.generation(scope, receive, send)
 
     async def start(self) -> None:
-        """Reads the keys. Models are loaded by `load`, so that probes are answered meanwhile. Raises OperatorError."""
+        """Reads the keys. Models are loaded later, by `load`, so that probes are answered meanwhile. Raises OperatorError."""
         await self.generation.start()
         self.access_control.warn(addresses=self.config.server.addresses)
 
     async def load(self) -> None:
-        """Loads the models that are loaded at the start; one that cannot be, or waits for what is unavailable, holds up no other.
+        """Loads the models of the start, side by side. One that fails, or waits for another server, delays no other.
 
-        Raises OperatorError where the configuration itself is wrong, or where nothing at all is left to be served.
+        Raises OperatorError if the configuration itself is wrong, or if every model failed.
         """
         models = self.catalog.models
         await asyncio.gather(*(self.loader.load(model) for model in models if model.row.load == "start"))
@@ -136,7 +136,7 @@ class Gateway:
         )  # fmt: skip
 
     def on_swap(self, before: Generation, after: Generation) -> None:
-        """What is the process's own, and set by the configuration. Between two requests: nothing here waits."""
+        """Applies the new configuration to the process's own parts. It runs between two requests: nothing here waits."""
         config = after.config
         self.admission.max_requests, self.admission.max_bytes = (
             config.server.max_concurrent_requests,
@@ -152,7 +152,7 @@ class Gateway:
             after.access_control.warn(addresses=config.server.addresses)
 
     async def serve(self) -> None:
-        """Listens, loads, and serves until a signal. Raises OperatorError where it cannot begin."""
+        """Listens, loads, and serves until a signal. Raises OperatorError if it cannot start."""
         settings = self.config.server
         self.server = server = Server(
             self, settings, metrics=self.metrics, render_error=error_response, sampler=self.sampler,
@@ -181,14 +181,14 @@ class Gateway:
             listening.close()
 
     async def announce(self, server: Server) -> None:
-        """Loads the models and says so. Where none can be, or the configuration is wrong, the server ends."""
+        """Loads the models and logs `ready`. Stops the server if `load` raises."""
         try:
             await self.load()
         except BaseException:
             server.stop(skip_delay=True)
             raise
         gc.collect()
-        gc.freeze()  # what was built to stay: looking it through again, every few thousand requests, held up the loop for 50 ms
+        gc.freeze()  # long-lived objects: scanning them again, every few thousand requests, blocked the loop for 50 ms
         serving = [model.name for model in self.catalog.models if model.state != "failed"]
         urls = [f"{url}/v1" if url.startswith("http") else url for url in self.addresses]
         more: dict[str, object] = {"others": urls[1:]} if urls[1:] else {}
@@ -198,21 +198,21 @@ class Gateway:
 
     @property
     def address(self) -> str:
-        """The first that a browser can open, such as http://127.0.0.1:8000, else a Unix socket's; empty until it listens."""
+        """The first address that a browser can open, as http://127.0.0.1:8000, else a Unix socket's; empty until it listens."""
         return next((url for url in self.addresses if url.startswith("http")), "".join(self.addresses[:1]))
 
     def stop(self) -> None:
-        """What SIGTERM does: finish what runs, then end `serve`. Only on the loop that serves."""
+        """Handles SIGTERM: finishes the requests in flight, then ends `serve`. Call it only on the loop that serves."""
         if self.server is not None:
             self.server.stop()
 
     def begin_shutdown(self) -> None:
-        """From now on `/readyz` says no, and each reply closes its connection; requests are served as ever."""
+        """From now on `/readyz` fails, and each response closes its connection. Requests are still served."""
         self.is_shutting_down = True
         log.info("leaving", seconds=self.server.drain_delay_seconds if self.server else 0)
 
     def drain(self) -> None:
-        """From now on new requests are refused; those under way go on."""
+        """From now on new requests are refused; those in flight continue."""
         self.is_shutting_down = self.is_draining = True
         self.generation.limiter.queue.close()
         log.info("draining")

@@ -1,6 +1,6 @@
-"""The public face for backends of other packages: all that an author needs. What is not here may change in any release.
+"""The public API for backends in other packages: every name an author needs. All other names may change in any release.
 
-docs/backends.md has a whole example. The rest of this package imports these names from where they are made.
+docs/backends.md has a complete example. The rest of this package imports these names from the modules that define them.
 """
 
 from gateway.config import LongInput, ModelRow, Secret, secret_value

@@ -1,8 +1,8 @@
-"""Background work has one form: its owner starts it, asks whether it runs, and closes it. A death is logged once, with its reason.
+"""Supervised background work: its owner starts it, asks whether it runs, and closes it. A death is logged once, with its reason.
 
-A death is an end that nobody asked for: an exception, a return, a cancellation by somebody else. Nothing is restarted here. The
-owner decides: work that it does not begin anew fails `/livez` from then on, so that a supervisor restarts the process; work that it
-begins anew is counted (`gateway_background_restarts_total`).
+A death is an end that the owner did not request: an exception, a return, or a cancellation from elsewhere. Nothing is restarted
+here: the owner decides. If it restarts the work, that is counted (`gateway_background_restarts_total`). If it does not, `/livez`
+fails from then on, so that a supervisor restarts the process.
 """
 
 import asyncio
@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 from gateway.errors import OperatorError
 from gateway.log import get_logger
 
-# asyncio.wait_for of Python 3.11 loses a cancellation that comes together with what it waits for, so another one follows. Not
-# before any work here has had the time to clean up (3 s, for a process to end), which it would cut short.
+# asyncio.wait_for of Python 3.11 loses a cancellation that arrives together with its result, so a second one follows. It must not
+# cut short the clean-up after the first one, which takes 3 s at most here (for a process to end).
 CANCEL_AGAIN_SECONDS = 10.0
 
 Result = TypeVar("Result")
@@ -23,10 +23,10 @@ log = get_logger()
 
 
 class BackgroundTask:
-    """A task that runs until it is closed. Used on one event loop.
+    """An asyncio task that runs until it is closed. Used on one event loop.
 
-    `work` makes the coroutine, anew at each start. Where it `may_end`, a return is no death. `on_death` is called after a death was
-    logged. `death` is its reason, in a word that may be logged, until the work is started again; None while there was none.
+    `work` makes a new coroutine at each start. If it `may_end`, a return is not a death. `on_death` is called after a death was
+    logged. `death` is the reason, safe to log; None if the work has not died since it was last started.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class BackgroundTask:
         self.is_closing = False
 
     def start(self) -> None:
-        """Begins, unless it runs. What died, ended or was closed begins anew."""
+        """Starts the task unless it runs. A task that died, ended or was closed can be started again."""
         if self.is_running:
             return
         self.death, self.is_closing = None, False
@@ -66,12 +66,12 @@ class BackgroundTask:
         self.on_death()
 
     async def wait_ended(self) -> None:
-        """Returns once it does not run, and raises nothing of it."""
+        """Waits until the task does not run. Its exception is not raised here."""
         if self.task is not None and not self.task.done():
             await asyncio.wait([self.task])
 
     async def close(self, *, grace_seconds: float = 0.0) -> None:
-        """Cancels it, unless it ends within the grace, and waits for its end. May be called twice, or before a start."""
+        """Lets the task end by itself within the grace, then cancels it and waits. May be called twice, or before a start."""
         self.is_closing = True
         if self.task is not None and grace_seconds:
             await asyncio.wait([self.task], timeout=grace_seconds)
@@ -81,9 +81,9 @@ class BackgroundTask:
 
 
 class BackgroundThread:
-    """A thread in the same form. Nobody can cancel a thread, so its owner first tells the work to end, by means of its own.
+    """A thread with the interface of BackgroundTask. A thread cannot be cancelled: its owner must make the work end before `close`.
 
-    `on_death` is called on the dying thread. Only one that is no daemon keeps the process from ending.
+    `on_death` is called on the dying thread. Only a thread that is not a daemon keeps the process from ending.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class BackgroundThread:
         self.is_closing = False
 
     def start(self) -> None:
-        """Begins, unless it runs. Raises RuntimeError where the system gives no more threads."""
+        """Starts the thread unless it runs. Raises RuntimeError if the system gives no more threads."""
         if self.is_running:
             return
         self.death, self.is_closing = None, False
@@ -122,14 +122,14 @@ class BackgroundThread:
 
     @property
     def is_current(self) -> bool:
-        """Whether the caller runs on it."""
+        """Whether the caller runs on this thread."""
         return self.thread is threading.current_thread()
 
     def run(self) -> None:
         error: BaseException | None = None
         try:
             self.work()
-        except BaseException as raised:  # noqa: BLE001 - whatever ends it is what is told
+        except BaseException as raised:  # noqa: BLE001 - any exception is a death, and is logged
             error = raised
         if error is None and (self.may_end or self.is_closing):
             return
@@ -138,16 +138,16 @@ class BackgroundThread:
         self.on_death()
 
     def close(self, timeout_seconds: float) -> None:
-        """From now on an end is no death. Waits for it so long at most, and not at all on the thread itself."""
+        """From now on a return is not a death. Waits `timeout_seconds` at most for the end, and not at all on the thread itself."""
         self.is_closing = True
         if self.thread is not None and not self.is_current:
             self.thread.join(timeout_seconds)
 
 
 def launch(work: Coroutine[Any, Any, Result], *, name: str, is_awaited: bool = True) -> asyncio.Task[Result]:
-    """Begins one piece of work that ends by itself. Whoever waits for it raises what it raises, and may leave before.
+    """Starts a task that ends by itself. Awaiting it raises its exception; a caller may stop waiting before its end.
 
-    What nobody will wait for is told to be not `is_awaited`: its failure is then logged as a death.
+    Pass `is_awaited=False` if nothing will await the task: its failure is then logged as a death.
     """
     task = asyncio.create_task(work, name=name)
     task.add_done_callback(retrieve if is_awaited else log_failure)
@@ -155,7 +155,7 @@ def launch(work: Coroutine[Any, Any, Result], *, name: str, is_awaited: bool = T
 
 
 def retrieve(task: "asyncio.Task[Any]") -> BaseException | None:
-    """Its exception. One that was never retrieved asyncio would log, with whatever its words quote."""
+    """Returns the task's exception. One never retrieved would be logged by asyncio, with a text that may quote a client."""
     return None if task.cancelled() else task.exception()
 
 
@@ -165,7 +165,7 @@ def log_failure(task: "asyncio.Task[Any]") -> None:
 
 
 def reason_of(error: BaseException | None) -> str:
-    """An error of ours is written for operators; of any other only the type is told, as its words may quote what a client sent."""
+    """The text of an OperatorError. Of any other error only the type: its message may quote what a client sent."""
     if error is None:
         return "it returned"
     return str(error) if isinstance(error, OperatorError) else type(error).__qualname__

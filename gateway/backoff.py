@@ -1,21 +1,21 @@
-"""Pauses between tries: exponential backoff with equal jitter.
+"""Exponential backoff with equal jitter: the pauses between retries.
 
-Source: Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015. Half of each pause is fixed, so that no try
-follows another at once; the other half is random, so that many gateways whose server went away do not come back in step.
+Source: Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015. Half of each pause is fixed, so that no
+retry is immediate. The other half is random, so that many gateways whose server failed do not retry in step.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import random
 
-MAX_DOUBLINGS = 60  # beyond, no pause is bounded by anything but `max_seconds`; a float has no more than 1023
+MAX_DOUBLINGS = 60  # beyond it only `max_seconds` bounds a pause; a float has no more than 1023
 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
     """The ceiling is `first_seconds` after the first failure and doubles after each further one, up to `max_seconds`.
 
-    It counts nothing itself: who tries knows how often that failed. `draw` gives numbers in [0, 1); another one in tests.
+    It counts nothing: the caller counts the failures. `draw` returns random numbers in [0, 1); tests pass another one.
     """
 
     first_seconds: float
@@ -23,9 +23,9 @@ class Backoff:
     draw: Callable[[], float] = random
 
     def pause_seconds(self, num_failures: int, *, at_least_seconds: float = 0.0) -> float:
-        """The pause after so many failures in a row, counted from 1: half of the ceiling to all of it.
+        """The pause after `num_failures` in a row, counted from 1: half of the ceiling to all of it.
 
-        `at_least_seconds` is what the other side asked for, as by a Retry-After: the pause is never shorter, and keeps its jitter.
+        `at_least_seconds` is what the server asked for, as by Retry-After: the pause is never shorter, and keeps its jitter.
         """
         half = min(self.first_seconds * 2.0 ** min(max(num_failures, 1) - 1, MAX_DOUBLINGS), self.max_seconds) / 2
         return max(half, at_least_seconds) + self.draw() * half

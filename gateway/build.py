@@ -1,4 +1,4 @@
-"""A generation is built out of a configuration here, in road order: reading it is reading the plan. Nothing is opened or loaded."""
+"""Builds a generation from a configuration, in the order that a request passes its parts. Nothing is opened or loaded."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -49,10 +49,10 @@ BUILTIN_BACKENDS: tuple[Backend, ...] = (SentenceTransformersBackend(), *UPSTREA
 
 @dataclass(frozen=True, slots=True)
 class GenerationBuilder:
-    """Holds what is the process's own: all generations share it, and it outlives each of them.
+    """Has the process's own parts: all generations share them, and they outlive each of them.
 
-    `is_leaving` and `is_draining` say how far a stop has come, `dead_parts` what of the process died. `load_lock` and `shared` are
-    for backends, see BackendContext.
+    `is_leaving` and `is_draining` tell how far a shutdown has come; `dead_parts` names the process's parts that died. `load_lock`
+    and `shared` are for backends, see BackendContext.
     """
 
     backends: dict[str, Backend]
@@ -70,9 +70,9 @@ class GenerationBuilder:
     shared: dict[str, Any] = field(default_factory=dict)
 
     def build(self, config: Config, before: Generation | None = None) -> Generation:
-        """The parts in road order. What `before` has and nothing changed of, such as its embedders, is the same in both.
+        """Builds the parts. It reuses those of `before` whose settings did not change, embedders among them.
 
-        Raises ConfigurationError for anything that cannot work.
+        Raises ConfigurationError if any part cannot work.
         """
         access = self.build_access(config, before)
         limiter = build_limiter(config.limits, self.metrics, before=before.limiter if before is not None else None)
@@ -120,7 +120,7 @@ class GenerationBuilder:
             yield Model(row, same[0].embedder, same[0].built, same[0].load_state) if same else self.bind(config, row).build()
 
     def bind(self, config: Config, row: ModelRow, *, group: str | None = None) -> BoundBackend:
-        """Of a row, or of a member of a group, whose metrics are the group's. Raises ConfigurationError."""
+        """Binds a row, or a member of a group, to its backend. A member has its group's metrics. Raises ConfigurationError."""
         backend, settings = backend_of(row, self.backends)
         metrics = self.metrics.of_model(group or row.name)
         member = partial(self.bind, config, group=group or row.name)
@@ -172,7 +172,7 @@ class GenerationBuilder:
 
 
 def allowed_methods(route: HTTPRoute) -> str:
-    """For an Allow header. The edge answers HEAD by GET."""
+    """The value of an Allow header. Edge answers HEAD by GET."""
     methods = {str(method) for method in route.methods}
     return ", ".join(sorted(methods | {"HEAD", "OPTIONS"} if "GET" in methods else methods | {"OPTIONS"}))
 
@@ -184,7 +184,7 @@ def docs_routes(config: Config, catalog: Catalog, *, needs_key: bool) -> list[HT
 
 
 def refuse_misread_names(row: ModelRow) -> None:
-    """Clients choose the encoding of token arrays by the model's name; under some names ours would be read wrongly."""
+    """Raises ConfigurationError for a name under which clients would choose another encoding for token arrays than ours."""
     for name in (row.name, *row.aliases):
         if encoding := other_encoding(name):
             raise ConfigurationError(

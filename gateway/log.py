@@ -1,6 +1,6 @@
-"""One pipe for every log line: ours, uvicorn's, the libraries'. Texts, vectors and keys never enter it.
+"""Structured logging: one pipeline for our lines, uvicorn's and the libraries'. Texts, vectors and keys are never logged.
 
-An exception is told by its type and the lines of code it passed, without its message: a message may quote what a client sent.
+An exception is logged by its type and the lines of code it passed, without its message: a message may quote what a client sent.
 """
 
 import logging
@@ -23,7 +23,7 @@ def get_logger() -> Any:
 
 
 class LogStream:
-    """Standard error, whose reader may go and whose disk may be full: a line that is lost costs neither a request nor a stop."""
+    """Standard error. Its reader may leave, and its disk may be full: the line is lost, and no request or shutdown fails."""
 
     def __init__(self, file: TextIO) -> None:
         self.file = file
@@ -32,7 +32,7 @@ class LogStream:
         try:
             self.file.write(text)
             self.file.flush()
-        except BrokenPipeError:  # for good: what is written from now on, by libraries too and at the exit, goes nowhere
+        except BrokenPipeError:  # for good: all later output, also of libraries and at the exit, goes to /dev/null
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.file.fileno())
             os.close(nowhere)
@@ -40,11 +40,11 @@ class LogStream:
             pass
 
     def flush(self) -> None:
-        """All is written through."""
+        """Does nothing: `write` has flushed already."""
 
 
 def configure(*, level: str, line_format: str) -> None:
-    """Console lines, JSON, or with "auto" whichever suits standard error: a person on a terminal or a collector."""
+    """Logs lines for a console or as JSON. "auto" chooses by standard error: a console on a terminal, else JSON for a collector."""
     is_console = line_format == "console" or (line_format == "auto" and sys.stderr.isatty())
     renderer = structlog.dev.ConsoleRenderer() if is_console else structlog.processors.JSONRenderer(serializer=as_json)
     shared: list[structlog.typing.Processor] = [
@@ -55,7 +55,7 @@ def configure(*, level: str, line_format: str) -> None:
     formatter = structlog.stdlib.ProcessorFormatter(
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer], foreign_pre_chain=shared
     )
-    stream: Any = LogStream(sys.stderr)  # Any: it has what both write to
+    stream: Any = LogStream(sys.stderr)  # Any: it has the methods that `logging` and structlog call
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)
     root = logging.getLogger()
@@ -74,7 +74,7 @@ def configure(*, level: str, line_format: str) -> None:
         logger = logging.getLogger(noisy)
         logger.handlers, logger.propagate = [], True
         logger.setLevel(max(logging.WARNING, root.level))
-    structlog.configure(  # our own lines do not pass through `logging`: that would double what a line costs
+    structlog.configure(  # our own lines bypass `logging`, which would double the cost of a line
         processors=[*shared, renderer],
         logger_factory=structlog.WriteLoggerFactory(stream),
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -87,7 +87,7 @@ def as_json(event: Event, **_: Any) -> str:
 
 
 def error_without_message(_logger: Any, _method: str, event: Event) -> Event:
-    """`exc_info` becomes `error`, its type, and `at`, where it went."""
+    """Replaces `exc_info` by `error`, its type, and `at`, the lines of code it passed."""
     error = event.pop("exc_info", None)
     error = sys.exc_info()[1] if error is True else error[1] if isinstance(error, tuple) else error
     if isinstance(error, BaseException):

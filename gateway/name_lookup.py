@@ -1,6 +1,6 @@
-"""Names looked up without a thread that others need: the system's resolver blocks, without a deadline, and cannot be stopped.
+"""Name resolution in threads of its own: the system's resolver blocks, without a deadline, and cannot be cancelled.
 
-Each name is looked up by one thread at a time, however many wait for it; they are daemons, and as many as there are names.
+Single flight: one thread at a time looks a name up, however many callers wait. The threads are daemons, at most one for each name.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from typing import Any
 
 from gateway.background import BackgroundThread
 
-AddressInfo = tuple[Any, Any, int, str, tuple[Any, ...]]  # as socket.getaddrinfo has it
+AddressInfo = tuple[Any, Any, int, str, tuple[Any, ...]]  # as socket.getaddrinfo returns it
 
 
 class NameLookup:
@@ -22,7 +22,7 @@ class NameLookup:
         self.pending: dict[tuple[str, int, int], asyncio.Future[list[AddressInfo]]] = {}
 
     async def addresses(self, host: str, port: int, *, family: int = 0, timeout_seconds: float) -> list[AddressInfo]:
-        """Raises OSError where there are none, or none in time."""
+        """Returns the addresses of `host`. Raises OSError if there are none, or none in time."""
         name = host, port, family
         found = self.pending.get(name)
         if found is None:
@@ -57,9 +57,9 @@ class NameLookup:
             self.pending.pop(name, None)
             if isinstance(result, OSError):
                 found.set_exception(result)
-                found.exception()  # whoever waited may have left
+                found.exception()  # the callers may have stopped waiting; asyncio logs what was never retrieved
             else:
                 found.set_result(result)
 
-        with suppress(RuntimeError):  # the loop has ended: nobody waits any more
+        with suppress(RuntimeError):  # the loop has ended, and no caller waits
             found.get_loop().call_soon_threadsafe(finish)

@@ -1,6 +1,6 @@
-"""Addresses of this machine, and peers that are gone without a word: a cable cut, a host switched off, a firewall that forgot.
+"""TCP keepalive, for peers that vanish without a word (a cable cut, a host switched off, a firewall's lost state); loopback names.
 
-TCP alone would wait for some 15 minutes for what it sent to be acknowledged, and for ever where it has nothing to send.
+TCP alone would wait for some 15 minutes for what it sent to be acknowledged, and for ever if it has nothing to send.
 """
 
 import ipaddress
@@ -10,10 +10,11 @@ NUM_PROBES = 3
 
 
 def notice_silent_peer(sock: socket.socket, seconds: float) -> None:
-    """The kernel asks a peer that says nothing, and ends the connection where none of that is answered.
+    """TCP keepalive: the kernel probes a silent peer, and ends the connection if no probe is answered.
 
-    After `seconds` of silence at the earliest, and twice as many at the latest. A peer's kernel answers, however busy its
-    program is. Connections that a listening socket accepts have its options. Only where the system knows such options (Linux).
+    The end comes after `seconds` of silence at the earliest, and after twice as many at the latest. The peer's kernel answers,
+    however busy its program is. Connections that a listening socket accepts inherit its options. Options that the system does not
+    have are skipped: Linux has them.
     """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (("TCP_KEEPIDLE", seconds), ("TCP_KEEPINTVL", seconds / NUM_PROBES), ("TCP_KEEPCNT", NUM_PROBES)):
@@ -22,7 +23,7 @@ def notice_silent_peer(sock: socket.socket, seconds: float) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine is reached by that address or name."""
+    """Whether the address or name is a loopback one, which only this machine reaches."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,7 +1,7 @@
-"""Traces: a span for each request, its stages, and its calls to other servers, for an OpenTelemetry collector.
+"""OpenTelemetry tracing: a span for each request, its stages, and its calls to other servers, sent to a collector.
 
-Off unless `traces.endpoint` is set; a room's `stage` then costs a look at a variable. The names are those of OpenTelemetry's
-semantic conventions for HTTP and for generative AI, in one table in deploy/traces.md. No text, vector or key is ever an attribute.
+Tracing is off unless `traces.endpoint` is set; while off, `stage` costs one look at a variable. The names are those of the semantic
+conventions for HTTP and for generative AI; deploy/traces.md has the table. No text, vector or key is ever an attribute.
 """
 
 import time
@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # the SDK is an extra
 
 NANOSECONDS = 1_000_000_000
 MAX_WAITING_SPANS = 8192  # beyond it spans are dropped: a slow collector costs traces, never requests
-ERROR_STATUS = 500  # from which a server's span is an error; a client's mistake is none
+ERROR_STATUS = 500  # a server's span is an error from this status on; a client's mistake is not one
 
 Attributes = Mapping[str, str | int | float | bool | None]
 
@@ -28,7 +28,7 @@ current: ContextVar["RequestSpan | None"] = ContextVar("current", default=None)
 
 
 def stage(name: str, started: float, ended: float) -> None:
-    """A stage of the current request, between two times of `time.perf_counter`. Nothing where it is not traced."""
+    """Adds a span for a stage of the current request. Times are of `time.perf_counter`. Does nothing if it is not traced."""
     span = current.get()
     if span is not None:
         span.stage(name, started, ended)
@@ -36,7 +36,7 @@ def stage(name: str, started: float, ended: float) -> None:
 
 @contextmanager
 def call(name: str, attributes: Attributes) -> Iterator[dict[str, str]]:
-    """A call to another server on behalf of the current request. Yields the headers that carry its trace there, W3C's."""
+    """Traces a call to another server for the current request. Yields the W3C headers that carry the trace there."""
     span = current.get()
     if span is None:
         yield {}
@@ -46,10 +46,10 @@ def call(name: str, attributes: Attributes) -> Iterator[dict[str, str]]:
 
 
 class Tracing:
-    """Makes the spans of requests. `close` sends what is left."""
+    """Starts the spans of requests. `close` sends the spans that are left."""
 
     def __init__(self, settings: TraceSettings, exporter: "SpanExporter | None" = None) -> None:
-        """Without `exporter`, one that sends to `settings.endpoint`. Raises ConfigurationError where the extra is not installed."""
+        """Without `exporter`, spans go to `settings.endpoint`. Raises ConfigurationError if the extra is not installed."""
         try:
             from opentelemetry import trace  # noqa: PLC0415 - an extra
             from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
@@ -72,7 +72,7 @@ class Tracing:
         self.tracer = self.provider.get_tracer("gateway", __version__)
 
     def begin(self, method: str, headers: Iterable[tuple[bytes, bytes]]) -> "RequestSpan":
-        """The span of a request that has just come in, a child of the client's own where its headers name one."""
+        """Starts the span of a new request, as a child of the client's own span if the headers name one."""
         carrier = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in headers if name in (b"traceparent", b"tracestate")
         }
@@ -82,7 +82,7 @@ class Tracing:
         return request
 
     def close(self) -> None:
-        """Blocks until what waits was sent, or given up."""
+        """Blocks until the waiting spans were sent, or given up."""
         self.provider.shutdown()
 
 
@@ -97,7 +97,7 @@ def exporter_of(settings: TraceSettings) -> "SpanExporter":
 
 
 class RequestSpan:
-    """One request's span, and the parent of its stages'."""
+    """One request's span, the parent of its stages' spans."""
 
     def __init__(self, tracing: Tracing, span: "Span") -> None:
         self.tracing = tracing
@@ -107,7 +107,7 @@ class RequestSpan:
 
     @property
     def trace_id(self) -> str | None:
-        """As hex, for the log; None where this request is not sampled."""
+        """As hex, for the log; None if this request is not sampled."""
         about = self.span.get_span_context()
         return f"{about.trace_id:032x}" if about.trace_flags.sampled else None
 
@@ -133,7 +133,7 @@ class RequestSpan:
             span.end()
 
     def end(self, name: str, *, status: int, error: str | None, attributes: Attributes) -> None:
-        """`error` is a code of gateway/errors/, None where all went well. The response has been sent, or its client has left."""
+        """Ends the span, after the response was sent or the client left. `error` is a code of gateway/errors/, None on success."""
         self.span.update_name(name)
         self.span.set_attributes({**without_none(attributes), "http.response.status_code": status})
         if error is not None:
