@@ -1,9 +1,9 @@
-"""Access control: who may come in, and how much at once. Knows keys and callers; knows no HTTP, no model and no text.
+"""Access control: authentication by API key, rate limits, usage and budgets. It knows no HTTP, no model and no text.
 
-access_control  what a generation holds: open_access where nobody needs a key, key_access with the parts that keys have
-keys            who may: records in the store, and the copy-on-write snapshot that requests are checked against
-limits          how much a minute, and how many at once: GCRA in this process, or in Redis for several gateways
-usage           what was used, counted here and written behind; budgets
-admission       how many requests, and bytes of bodies, this gateway takes at once
-database        the store's connection; schema its tables
+access_control  the interface: open_access needs no key, key_access has the parts for keys
+keys            API keys: records in the store, and the copy-on-write snapshot that requests are checked against
+limits          requests and tokens a minute, and concurrency: GCRA in this process, or in Redis for several gateways
+usage           usage, by write-behind counters; budgets
+admission       the bound on requests, and bytes of their bodies, in this gateway at once
+database        the store's connections; schema has its tables
 """

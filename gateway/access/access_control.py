@@ -1,4 +1,4 @@
-"""Who is let in, and what becomes of it. There is always one: open to everybody, or with keys."""
+"""The interface of access control, and the choice between its two implementations: without keys, or with keys."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
@@ -12,7 +12,7 @@ from gateway.metrics import Metrics
 
 
 class AccessControl(Protocol):
-    """`OpenAccess` or `KeyAccess`. Used on the event loop alone."""
+    """`OpenAccess` or `KeyAccess`. Used on the event loop only."""
 
     @property
     def needs_key(self) -> bool:
@@ -20,37 +20,40 @@ class AccessControl(Protocol):
 
     @property
     def databases(self) -> Iterable[Database]:
-        """What it cannot start without."""
+        """The databases that it needs to start."""
 
     @property
     def parts(self) -> dict[str, Callable[[], bool]]:
-        """The tasks that must run as long as this does, and whether they do."""
+        """The background tasks by name, each with a function that tells whether it runs."""
 
     @property
     def shortfalls(self) -> dict[str, Callable[[], str | None]]:
-        """The parts that may go on without the store, and in a word for strangers how; None while they need not."""
+        """The parts that can run without the store. Each function returns how, in one public word; None while it need not."""
 
     async def start(self) -> None:
-        """Raises OperatorError."""
+        """Reads what requests need. Raises OperatorError."""
 
     def warn(self, *, addresses: Sequence[ListenAddress]) -> None:
-        """Logs what an operator should know of a gateway that listens there."""
+        """Logs warnings for a gateway that listens on `addresses`."""
 
     async def authenticate(self, read_key: Callable[[], str]) -> Caller:
-        """Who asks. Raises what `read_key` does, which is called where a key is needed; InvalidKey or StoreUnavailable."""
+        """Returns the caller. `read_key` is called only if a key is needed.
+
+        Raises InvalidKey, StoreUnavailable, or what `read_key` raises.
+        """
 
     def refuse_spent(self, caller: Caller) -> None:
         """Raises InsufficientQuota once the caller's budget is spent."""
 
     def record(self, caller: Caller, *, model: str, num_inputs: int, num_tokens: int, num_cached_tokens: int) -> None:
-        """One request was answered."""
+        """Counts a request that was answered."""
 
     def require_keys(self) -> KeyAccess:
-        """Itself, for whoever administers keys. Raises ConfigurationError where there are none."""
+        """Returns itself, for the administration of keys. Raises ConfigurationError if this access has no keys."""
 
     async def close(self) -> None: ...
 
 
 def build_access_control(auth: AuthSettings, usage: UsageSettings, store: StoreSettings, metrics: Metrics) -> AccessControl:
-    """Raises ConfigurationError."""
+    """Builds the implementation that `auth.mode` names. Raises ConfigurationError."""
     return OpenAccess() if auth.mode == "none" else build_key_access(auth, usage, store, metrics)

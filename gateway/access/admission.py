@@ -1,4 +1,4 @@
-"""Room: how many requests, and how many bytes of their bodies, are held at once."""
+"""Admission control: bounds the requests, and the bytes of their bodies, that are in memory at once."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,14 +7,14 @@ from gateway.errors import Overloaded
 
 
 class Permit:
-    """One request's place, from its first byte to its reply."""
+    """One admitted request, from its first byte to its response."""
 
     def __init__(self, admission: "Admission") -> None:
         self.admission = admission
         self.num_bytes = 0
 
     def hold(self, num_bytes: int) -> None:
-        """So many more bytes of body are kept in memory. Raises Overloaded when all requests together keep too many."""
+        """Counts `num_bytes` more of the body. Raises Overloaded if all requests together would keep too many."""
         if self.admission.num_bytes + num_bytes > self.admission.max_bytes:
             raise Overloaded("Its memory for request bodies is full.")
         self.num_bytes += num_bytes
@@ -23,7 +23,7 @@ class Permit:
 
 
 class Admission:
-    """Used on the event loop alone, so counting needs no lock."""
+    """Used on the event loop only, so counting needs no lock."""
 
     def __init__(self, *, max_requests: int, max_bytes: int) -> None:
         self.max_requests = max_requests
@@ -33,7 +33,7 @@ class Admission:
 
     @contextmanager
     def enter(self) -> Iterator[Permit]:
-        """Raises Overloaded when every place is taken."""
+        """Admits a request until the block ends. Raises Overloaded if `max_requests` are admitted already."""
         if self.num_requests >= self.max_requests:
             raise Overloaded("Too many requests are being served.")
         permit = Permit(self)

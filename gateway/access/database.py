@@ -1,13 +1,13 @@
-"""The database under the keys and the usage: a SQLite file, or PostgreSQL by its URL. All of it may block, none of it for ever.
+"""The database of keys and usage: a SQLite file, or PostgreSQL by its URL. Every call may block, but never for ever.
 
-Silence has a bound on our side, whatever the server, a pooler or the network between does with a connection:
+We bound each wait ourselves, whatever the server, a pooler or the network does with a connection:
 
-    an idle connection is asked before its use     PING_SECONDS       then it is dropped, said, and another is opened
+    a ping, before an idle connection is used      PING_SECONDS       then it is dropped and logged, and another is opened
     a connection is made, for each host            CONNECT_TIMEOUT_SECONDS
-    a statement, a batch of rows, a commit         SILENCE_SECONDS    then its connection is dropped, and OperatorError
+    a statement, a batch of rows, a commit         SILENCE_SECONDS    then its connection is dropped: StoreAway
 
-The server has shorter bounds of its own, so that it is its own error that is told where it lives. It also ends a transaction that
-nobody continues: one whose connection was lost in the middle holds locks that the next try needs.
+We also give the server shorter bounds: while it lives, its own error is the one that is reported. The server ends an idle
+transaction too: after a lost connection its locks would block the next try.
 """
 
 import itertools
@@ -34,25 +34,25 @@ from gateway.log import get_logger
 FILE_NAME = "gateway.db"
 BUSY_TIMEOUT_SECONDS = 5.0
 BUSY = Backoff(first_seconds=0.02, max_seconds=0.08)
-PRIMARY_CODE = 0xFF  # of SQLite's extended error codes, the part that is the error itself
+PRIMARY_CODE = 0xFF  # the part of SQLite's extended error codes that is the primary code
 CONNECT_TIMEOUT_SECONDS = 3
 PING_SECONDS = 2.0
 SILENCE_SECONDS = 5.0
-LONG_SILENCE_SECONDS = 16.0  # for the few statements that go through a whole table
-SERVERS_SHARE, LOCK_SHARE = 0.8, 0.75  # of our bound the server's own on a statement; of that the one on a lock
-LEEWAY_SECONDS = 1.0  # between a connection's being cut and its thread's being given up
-LINK_TIMEOUT_SECONDS = 10  # for what was sent to be acknowledged: a network that drops packets is noticed within it
+LONG_SILENCE_SECONDS = 16.0  # for the few statements that scan a whole table
+SERVERS_SHARE, LOCK_SHARE = 0.8, 0.75  # the server's bound on a statement, of ours; its bound on a lock, of that one
+LEEWAY_SECONDS = 1.0  # after a connection is cut, until its thread is abandoned
+LINK_TIMEOUT_SECONDS = 10  # for data to be acknowledged: detects a network that drops packets
 MIGRATION_LOCK = 0x67617465  # "gate": any number that no other program takes
 POSTGRES_SCHEMES = {"postgresql", "postgres", "postgresql+psycopg"}
 
 WRITING, SILENCE = "is_writing", "silence_seconds"
-READ_ONLY = "25006"  # said by a server that was the primary and is a standby now: writers must find the other
+READ_ONLY = "25006"  # SQLSTATE of a primary that became a standby: writers must find the new primary
 
 log = get_logger()
 
 
 class Database:
-    """`read` and `write` give transactions; both raise StoreAway, in one line and without a password, on any failure."""
+    """`read` and `write` give transactions. On any failure both raise StoreAway, in one line without a password."""
 
     def __init__(
         self,
@@ -62,19 +62,19 @@ class Database:
         silence_seconds: float = SILENCE_SECONDS,
         on_dropped: Callable[[], None] | None = None,
     ) -> None:
-        """Connects to nothing yet. `on_dropped` is told of each connection that was cut for its silence, on the thread it had.
+        """Does not connect yet. `on_dropped` is called for each connection that was cut for its silence, on its own thread.
 
-        Raises ConfigurationError for a URL that is none, and where PostgreSQL's driver is missing.
+        Raises ConfigurationError if the URL is not valid, or PostgreSQL's driver is missing.
         """
         self.silence_seconds = silence_seconds
         self.on_dropped = on_dropped
         self.connect_seconds = float(CONNECT_TIMEOUT_SECONDS)
-        self.here = threading.local()  # `watch`: of the work this thread is at
+        self.here = threading.local()  # `watch`: the deadline of this thread's work
         if settings.database_url is None:
             self.path: Path | None = settings.folder / FILE_NAME
-            self.identity = ""  # of a server's database alone
+            self.identity = ""  # empty for SQLite
             self.label = str(self.path)
-            self.silence_seconds += busy_timeout_seconds  # which it waits for a lock by itself, and then says so
+            self.silence_seconds += busy_timeout_seconds  # SQLite itself waits for a lock so long, and then reports it
             self.engine = sqlite_engine(self.path, busy_timeout_seconds)
         else:
             self.path = None
@@ -83,12 +83,12 @@ class Database:
             self.identity = identity_of(url)
             self.connect_seconds *= max(1, len(url.normalized_query.get("host", ())))
             self.engine = postgres_engine(url)
-        sql.event.listen(self.engine, "connect", self.on_connect, insert=True)  # before SQLAlchemy asks what server it is
+        sql.event.listen(self.engine, "connect", self.on_connect, insert=True)  # before SQLAlchemy asks for the server's version
         sql.event.listen(self.engine, "checkout", self.checked_out)
         self.inode: int | None = None
 
     def open(self) -> None:
-        """Makes the file where there is none, for its owner alone to read, and brings the tables up to this version."""
+        """Creates the file if there is none, readable by its owner only, and migrates the tables to this version."""
         if self.path is not None:
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -105,11 +105,11 @@ class Database:
             migrate(connection)
 
     def read(self, *, silence_seconds: float | None = None) -> AbstractContextManager[sql.Connection]:
-        """`silence_seconds` bound each statement that takes longer than others."""
+        """`silence_seconds` bounds each statement, for those that take longer than others."""
         return self.transaction(is_writing=False, silence_seconds=silence_seconds)
 
     def write(self, *, silence_seconds: float | None = None) -> AbstractContextManager[sql.Connection]:
-        """On SQLite the file is locked from the beginning: a reader that turns into a writer could be refused in the middle."""
+        """On SQLite the write lock is taken at the beginning: a reader that turns into a writer could be refused in the middle."""
         return self.transaction(is_writing=True, silence_seconds=silence_seconds)
 
     @contextmanager
@@ -122,7 +122,7 @@ class Database:
             options: dict[str, Any] = {WRITING: is_writing, SILENCE: silence}
             with watch, self.engine.connect().execution_options(**options) as connection, connection.begin():
                 yield connection
-                is_unsure = is_writing  # from here on it is committed
+                is_unsure = is_writing  # the commit follows
                 self.goes_on()
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             reason = reason_of(error)
@@ -135,7 +135,7 @@ class Database:
             self.here.watch = None
 
     def goes_on(self) -> None:
-        """Work that takes long has come further: the next sign of life is due anew."""
+        """Heartbeat of long work: restarts the deadline for the next one."""
         watch: WorkDeadline | None = getattr(self.here, "watch", None)
         if watch is not None:
             watch.expect(self.here.silence_seconds)
@@ -146,7 +146,7 @@ class Database:
         self.watch_over(dbapi_connection)
 
     def checked_out(self, dbapi_connection: Any, record: Any, _: object) -> None:
-        """A connection that was idle answers, or is dropped with all that are as old; the pool then opens another."""
+        """Pings an idle connection. If it does not answer, it and all as old are dropped, and the pool opens another."""
         if record.info.pop("is_fresh", False) or self.path is not None:
             self.watch_over(dbapi_connection)
             return
@@ -175,7 +175,7 @@ class Database:
             self.on_dropped()
 
     def notice_another_file(self) -> None:
-        """A backup put in the file's place would else go unread until a restart: open connections keep the old file."""
+        """Reconnects if the file was replaced, as by a backup: open connections would read the old file until a restart."""
         if self.path is not None:
             try:
                 inode = self.path.stat().st_ino
@@ -191,7 +191,7 @@ class Database:
 
 def sqlite_engine(path: Path, busy_timeout_seconds: float) -> sql.Engine:
     def connect() -> sqlite3.Connection:
-        # mode=rw: a file that went away is an error, not an empty database.
+        # mode=rw: a file that was removed is an error, not an empty database.
         uri = f"file:{quote(str(path))}?mode=rw"
         connection = sqlite3.connect(uri, uri=True, timeout=busy_timeout_seconds, check_same_thread=False, isolation_level=None)
         try:
@@ -207,7 +207,7 @@ def sqlite_engine(path: Path, busy_timeout_seconds: float) -> sql.Engine:
 
 
 def enter_wal(connection: sqlite3.Connection, timeout_seconds: float) -> None:
-    """Several processes that begin at once each try to make a new file a WAL one; SQLite then says busy without any waiting."""
+    """Switches the file to WAL, with retries: if several processes do so at once, SQLite reports busy without waiting."""
     deadline = time.monotonic() + timeout_seconds
     for num_failures in itertools.count(1):
         try:
@@ -236,7 +236,7 @@ def postgres_url(settings: StoreSettings) -> sql.URL:
 
 
 def identity_of(url: sql.URL) -> str:
-    """Which database it is, and who asks: no password, and nothing of how it is reached, such as `sslmode`."""
+    """The database and the user, without a password and without options of the connection (`sslmode`)."""
     query = {name: url.query[name] for name in ("host", "port", "dbname", "user") if name in url.query}
     return url.set(password=None, query=query).render_as_string()
 
@@ -246,14 +246,14 @@ def postgres_engine(url: sql.URL) -> sql.Engine:
         engine = sql.create_engine(
             url,
             pool_size=4,
-            max_overflow=20,  # more than there may be threads that were abandoned with one
+            max_overflow=20,  # more than the threads that can be abandoned with a connection
             pool_timeout=CONNECT_TIMEOUT_SECONDS,
             connect_args={
                 "connect_timeout": CONNECT_TIMEOUT_SECONDS,
                 "tcp_user_timeout": 1000 * LINK_TIMEOUT_SECONDS,
                 "keepalives_idle": LINK_TIMEOUT_SECONDS,
                 "application_name": "embeddings-gateway",
-                "prepare_threshold": None,  # poolers between us and the server hand a session's statements to another
+                "prepare_threshold": None,  # a pooler runs one session's statements on another session
             },
         )
     except ImportError:
@@ -264,7 +264,7 @@ def postgres_engine(url: sql.URL) -> sql.Engine:
 
 
 def begin_postgres(connection: sql.Connection) -> None:
-    """LOCAL to the transaction: a pooler would give a session's settings to somebody else."""
+    """Sets the server's time-outs, LOCAL to the transaction: a pooler would pass a session's settings to other clients."""
     milliseconds = round(1000 * SERVERS_SHARE * connection.get_execution_options().get(SILENCE, SILENCE_SECONDS))
     connection.exec_driver_sql(
         f"SET LOCAL statement_timeout = {milliseconds}; SET LOCAL lock_timeout = {round(LOCK_SHARE * milliseconds)};"
@@ -278,7 +278,7 @@ def leave_a_standby(context: sql.ExceptionContext) -> None:
 
 
 def reason_of(error: Exception) -> str:
-    """The driver's own words, of which the first line says what is wrong."""
+    """The first line of the driver's message, which says what is wrong."""
     if isinstance(error, OSError):  # out of descriptors or threads
         return error.strerror or type(error).__name__
     lines = str(getattr(error, "orig", None) or "").strip().splitlines() or [str(error) if isinstance(error, sqlite3.Error) else ""]

@@ -1,4 +1,4 @@
-"""Access by keys: the keys in force, the usage they make, and the store behind both."""
+"""Access control with API keys: the snapshot of keys, the usage recorder, and the store behind both."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeyAccess:
-    """An `AccessControl` that lets callers in by their keys."""
+    """An `AccessControl` that authenticates callers by their keys."""
 
     store: KeyStore
     snapshot: KeySnapshot
@@ -52,7 +52,7 @@ class KeyAccess:
         return {"keys": lambda: "snapshot" if self.snapshot.is_away else None}
 
     async def start(self) -> None:
-        """Reads the keys and what they have used."""
+        """Reads the keys and what they have spent."""
         await self.snapshot.start()
         self.metrics.access.key_snapshot_age.set_function(lambda: self.snapshot.age_seconds)
         await self.recorder.start(is_store_away=self.snapshot.is_away)
@@ -75,7 +75,7 @@ class KeyAccess:
         return self
 
     async def close(self) -> None:
-        """Writes what was used, last of all."""
+        """Closes the parts. The recorder writes the remaining usage."""
         await self.gauges.close()
         await self.recorder.close()
         await self.snapshot.close()
@@ -84,7 +84,7 @@ class KeyAccess:
 def build_key_access(auth: AuthSettings, usage: UsageSettings, store: StoreSettings, metrics: Metrics) -> KeyAccess:
     database = Database(store, on_dropped=metrics.access.store_connections_dropped.inc)
     keys, usage_store = KeyStore(database), UsageStore(database)
-    # A file of SQLite's is on this machine, and is unavailable with the disk that a snapshot would be on.
+    # No snapshot for SQLite: its file is on the same disk that a snapshot would be on, and fails with it.
     is_kept = auth.snapshot_on_disk and database.identity
     file = SnapshotFile(store.folder, database.identity) if is_kept else None
     outage = StoreOutage("key_store", hint=OUTAGE_HINT, show=metrics.access.key_store_up.set)

@@ -1,4 +1,4 @@
-"""Access for everybody, as one caller without limits of its own. Nothing of it is counted, and nothing kept."""
+"""Access control without keys: every request has the same caller, without limits of its own. No usage is counted or kept."""
 
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -28,23 +28,23 @@ class OpenAccess:
         return {}
 
     async def start(self) -> None:
-        """Nothing is read."""
+        """Does nothing: there are no keys to read."""
 
     def warn(self, *, addresses: Sequence[ListenAddress]) -> None:
         if far := [str(address) for address in addresses if not address.is_local]:
             log.warning("authentication_is_off", host=", ".join(far), hint="EVERYBODY who reaches this address can use this server")
 
-    async def authenticate(self, read_key: Callable[[], str]) -> Caller:  # noqa: ARG002 - whatever key a client sends is not looked at
+    async def authenticate(self, read_key: Callable[[], str]) -> Caller:  # noqa: ARG002 - a key that a client sends is ignored
         return ANONYMOUS
 
     def refuse_spent(self, caller: Caller) -> None:
-        """Nobody has a budget."""
+        """Does nothing: there are no budgets."""
 
     def record(self, caller: Caller, *, model: str, num_inputs: int, num_tokens: int, num_cached_tokens: int) -> None:
-        """Usage is kept by key."""
+        """Does nothing: usage is kept by key."""
 
     def require_keys(self) -> NoReturn:
         raise ConfigurationError("auth.mode is 'none': there are no keys")
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing: nothing is open."""

@@ -1,4 +1,4 @@
-"""An outage of something the gateway depends on: told once when it begins and once when it ends, and shown by a gauge meanwhile."""
+"""An outage of a store that the gateway depends on: logged once at its start and once at its end, and shown by a gauge."""
 
 import time
 from collections.abc import Callable
@@ -9,7 +9,7 @@ log = get_logger()
 
 
 class StoreOutage:
-    """`what` begins the events in the log: `what_unavailable`, an error, and `what_available`. Used on the event loop alone."""
+    """`what` is the prefix of two log events: `what_unavailable`, an error, and `what_available`. Used on the event loop only."""
 
     def __init__(
         self,
@@ -19,7 +19,7 @@ class StoreOutage:
         show: Callable[[float], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`show` is given 1 while it is there and 0 while it is not: a gauge's `set`."""
+        """`show` is a gauge's `set`: called with 1 if the store is available, else with 0."""
         self.begun, self.ended = f"{what}_unavailable", f"{what}_available"
         self.hint = hint
         self.show = show
@@ -29,7 +29,7 @@ class StoreOutage:
         show(1)
 
     def begin(self, reason: str) -> None:
-        """May be called again and again while it lasts; the first reason is the one that is told."""
+        """May be called repeatedly during an outage; only the first reason is logged."""
         if self.reason is None:
             self.reason, self.began_at = reason, self.clock()
             self.show(0)

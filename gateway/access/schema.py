@@ -1,9 +1,8 @@
-"""The tables, and how a database of an older version becomes one of this. Steps only ever add.
+"""The database's tables, and migrations from older versions. Migrations only add tables and columns.
 
 Old and new versions run side by side during an upgrade: the old one reads and writes the columns it knows, and every new column
-may be empty. A column or a table says in `info` since which step it is there; a step adds what is missing of its own, so it may run
-twice.
-A change that old versions could not live with sets `readable_from`, and they then say so instead of guessing.
+may be empty. `info` of a column or table has the step that added it. A step adds only what is missing, so it may run twice. A
+change that old versions cannot read sets `readable_from`: they then refuse the database instead of guessing.
 """
 
 from typing import Any, get_args, get_type_hints
@@ -16,18 +15,18 @@ from gateway.access.keys.key import Allowance, BudgetPeriod
 from gateway.errors import OperatorError
 
 LATEST = 3
-COUNTS = ("requests", "inputs", "tokens", "cached_tokens")  # of usage
+COUNTS = ("requests", "inputs", "tokens", "cached_tokens")  # the columns of usage_table that are summed
 
 metadata = sql.MetaData()
 
 
 def added_column(name: str, kind: Any) -> sql.Column[Any]:
-    """A column of step 2: empty in the rows that older versions write."""
+    """A column that step 2 added: empty in rows that older versions wrote."""
     return sql.Column(name, kind, info={"since": 2})
 
 
 def limit_columns() -> list[sql.Column[Any]]:
-    """One for each field of Allowance, in the step that it names."""
+    """One column for each field of Allowance, added in the step that the field names."""
     columns: list[sql.Column[Any]] = []
     for name, hint in get_type_hints(Allowance, include_extras=True).items():
         [since] = [each.extra["since"] for each in hint.__metadata__ if isinstance(each, Meta) and each.extra]
@@ -42,7 +41,7 @@ keys_table = sql.Table(
     sql.Column("public_id", sql.String(64), primary_key=True),
     sql.Column("name", sql.String(200), nullable=False),
     sql.Column("digest", sql.LargeBinary(32), nullable=False),
-    sql.Column("created_at", sql.DateTime, nullable=False),  # UTC, as SQLite keeps no zone
+    sql.Column("created_at", sql.DateTime, nullable=False),  # UTC; SQLite stores no time zone
     sql.Column("revoked_at", sql.DateTime),
     added_column("previous_digest", sql.LargeBinary(32)),
     added_column("previous_until", sql.DateTime()),
@@ -55,7 +54,7 @@ keys_table = sql.Table(
 )
 sql.Index("keys_changed_in", keys_table.c.changed_in)
 
-# `number` moves with every change of any version, `counted` with those that left `changed_in` in the rows they wrote.
+# Every change of any version increments `number`. Changes that set `changed_in` in their rows increment `counted` too.
 revision_table = sql.Table(
     "revision", metadata, sql.Column("number", sql.Integer, nullable=False), added_column("counted", sql.BigInteger())
 )
@@ -76,7 +75,7 @@ usage_table = sql.Table(
     info={"since": 2},
 )
 sql.Index("usage_hour", usage_table.c.hour)
-# What budgets are held against: the sums of `usage`, by day and by month, so that one row tells what is spent.
+# The sums of `usage` by day and by month, for budgets: one row has what a key has spent.
 spending_table = sql.Table(
     "spending",
     metadata,
@@ -85,13 +84,13 @@ spending_table = sql.Table(
     sql.Column("tokens", sql.BigInteger, nullable=False),
     info={"since": 2},
 )
-# How far each gateway process's usage is written: a batch whose commit nobody acknowledged is sent again, and counted once.
+# The last batch that each gateway process wrote: a batch whose commit was not acknowledged is sent again, and counted once.
 writers_table = sql.Table(
     "usage_writers",
     metadata,
     sql.Column("writer", sql.String(32), primary_key=True),
-    sql.Column("number", sql.BigInteger, nullable=False),  # of the last batch that is written
-    sql.Column("hour", sql.String(13), nullable=False),  # when that was, UTC
+    sql.Column("number", sql.BigInteger, nullable=False),  # of the last batch that was written
+    sql.Column("hour", sql.String(13), nullable=False),  # of that write, UTC
     info={"since": 3},
 )
 audit_table = sql.Table(
@@ -109,12 +108,12 @@ sql.Index("audit_key_id", audit_table.c.key_id)
 
 
 def is_current(connection: sql.Connection) -> bool:
-    """Whether nothing is to be done. Raises OperatorError where this version is too old for the database."""
+    """Whether no migration is needed. Raises OperatorError if this version is too old for the database."""
     return version_of(connection) >= LATEST
 
 
 def migrate(connection: sql.Connection) -> None:
-    """Takes the steps that are missing. The caller sees to it that nobody else does meanwhile."""
+    """Runs the missing steps. The caller holds a lock, so that no other process migrates meanwhile."""
     for step in range(version_of(connection) + 1, LATEST + 1):
         expand(connection, step)
     if connection.scalar(sql.select(schema_table.c.version)) is None:
@@ -127,7 +126,10 @@ def migrate(connection: sql.Connection) -> None:
 
 
 def version_of(connection: sql.Connection) -> int:
-    """0 for an empty database, 1 for one of the first version, which kept no version. Raises OperatorError for another's."""
+    """0 if the database is empty, 1 if the first version made it, which stored no version.
+
+    Raises OperatorError if the tables are not a gateway's, or are of a version that this one cannot read.
+    """
     inspected = sql.inspect(connection)
     if not inspected.has_table(schema_table.name):
         if not inspected.has_table(keys_table.name):

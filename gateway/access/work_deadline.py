@@ -1,7 +1,7 @@
-"""A deadline for work on a database's connection. A call that blocks in a driver cannot be cancelled: its connection is cut.
+"""A watchdog for work on a database connection. A call that blocks in a driver cannot be cancelled, so its connection is cut.
 
 connection   cut by
-PostgreSQL   shutting down its socket, of which the watch has a duplicate: the driver then reads the end of the stream
+PostgreSQL   shutting down its socket, through a duplicate: the driver then reads the end of the stream
 SQLite       sqlite3_interrupt, which ends the statement
 """
 
@@ -23,7 +23,7 @@ Cut = Callable[[], None]
 
 
 class WorkDeadline:
-    """A context around one piece of work, used on its thread. `has_cut` tells whether it took too long."""
+    """A context around one piece of work, used on its thread. `has_cut` tells whether its deadline passed."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
@@ -36,7 +36,7 @@ class WorkDeadline:
         self.thread = BackgroundThread("store-watch", self.keep, may_end=True)
 
     def __enter__(self) -> "WorkDeadline":
-        """Raises OSError where the system gives no more threads."""
+        """Starts the watchdog's thread. Raises OSError if the system gives no more threads."""
         try:
             self.thread.start()
         except RuntimeError as error:
@@ -44,13 +44,13 @@ class WorkDeadline:
         return self
 
     def expect(self, seconds: float) -> None:
-        """A sign of life is due within so long from now."""
+        """Sets the deadline for the next heartbeat, `seconds` from now."""
         with self.changed:
             self.seconds, self.due = seconds, time.monotonic() + seconds
             self.changed.notify()
 
     def over(self, connection: Any) -> None:
-        """From now on this connection is the one to be cut."""
+        """Makes `connection` the one to be cut."""
         with self.changed:
             self.let_go()
             if isinstance(connection, sqlite3.Connection):
@@ -61,7 +61,7 @@ class WorkDeadline:
             self.has_cut = False
 
     def forget(self) -> None:
-        """There is no connection for now; what was cut is dealt with."""
+        """Clears the connection, the deadline and `has_cut`."""
         with self.changed:
             self.let_go()
             self.due, self.has_cut = math.inf, False
@@ -84,7 +84,7 @@ class WorkDeadline:
                     self.changed.wait(None if remaining == math.inf else remaining)
                     continue
                 self.due, self.has_cut = math.inf, True
-                with suppress(OSError, sqlite3.Error):  # it ended by itself meanwhile
+                with suppress(OSError, sqlite3.Error):  # the connection ended by itself meanwhile
                     self.cut()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -95,4 +95,4 @@ class WorkDeadline:
 
 
 def nothing() -> None:
-    """Of no connection there is nothing to cut."""
+    """Does nothing: there is no connection to cut."""

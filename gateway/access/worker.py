@@ -1,7 +1,7 @@
-"""A thread for what may block: the database's answers.
+"""A worker thread for blocking database calls, supervised by heartbeats.
 
-A thread that blocks cannot be ended. One whose work gives no sign of life within its time is abandoned: whoever waits is told, and
-another thread takes its place. At most MAX_ABANDONED are left behind at once; beyond that nothing more is begun until one returns.
+A blocked thread cannot be ended. If its work gives no heartbeat in time, the thread is abandoned: the caller gets StoreAway, and a
+new thread replaces it. At most MAX_ABANDONED threads are abandoned at once; beyond that no work starts until one returns.
 """
 
 import asyncio
@@ -15,9 +15,9 @@ from typing import Any, ParamSpec, TypeVar
 from gateway.background import BackgroundThread
 from gateway.errors import StoreAway
 
-STUCK_SECONDS = 8.0  # for work that says nothing of itself
-WAIT_SECONDS = 30.0  # for the turn of what waits behind other work
-LOOK_SECONDS = 0.5  # between looks whether a sign of life is overdue
+STUCK_SECONDS = 8.0  # for work that sends no heartbeat of its own
+WAIT_SECONDS = 30.0  # in the queue, behind other work
+LOOK_SECONDS = 0.5  # between checks for an overdue heartbeat
 MAX_ABANDONED = 4
 
 Arguments = ParamSpec("Arguments")
@@ -27,7 +27,7 @@ here = threading.local()
 
 
 class WorkerJob:
-    """One piece of work. `due` is when its next sign of life is; beyond it whoever waits for it is told that there is none."""
+    """One piece of work. `due` is the deadline of its next heartbeat; after it the caller gets StoreAway."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, work: Callable[[], Any]) -> None:
         self.loop = loop
@@ -51,12 +51,12 @@ class WorkerJob:
             here.job = None
 
     def deliver(self, way: Callable[..., None], what: object) -> None:
-        with suppress(RuntimeError):  # the loop has ended: nobody waits any more
+        with suppress(RuntimeError):  # the loop has ended, and no caller waits
             self.loop.call_soon_threadsafe(lambda: None if self.future.done() else way(what))
 
 
 async def in_thread(work: Callable[[], Result]) -> Result:
-    """What `work` returns or raises, in a daemon of its own: what never answers keeps no process from ending."""
+    """Runs `work` in a daemon thread, which keeps no process from ending. Returns or raises what `work` does."""
     worker = WorkerThread("once")
     try:
         return await worker.run(work)
@@ -65,14 +65,14 @@ async def in_thread(work: Callable[[], Result]) -> Result:
 
 
 def alive(seconds: float = STUCK_SECONDS) -> None:
-    """The work of this thread goes on; its next sign of life comes within so long. Nothing outside a worker's thread."""
+    """Heartbeat of this thread's work: the next one is due within `seconds`. Does nothing outside a worker's thread."""
     job: WorkerJob | None = getattr(here, "job", None)
     if job is not None:
         job.due = time.monotonic() + seconds
 
 
 class WorkerThread:
-    """Does one thing after another. Its threads are daemons: what never answers must not keep the process from ending."""
+    """Runs jobs one after another. Its threads are daemons: a blocked one must not keep the process from ending."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -87,13 +87,13 @@ class WorkerThread:
         return BackgroundThread(self.name, self.run_forever, may_end=True)
 
     async def run(self, work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        """What `work` returns or raises. Who is cancelled no longer waits; what was begun goes on.
+        """Runs `work` in the thread. If the caller is cancelled, work that has begun goes on.
 
-        Raises StoreAway where the work gives no sign of life in time, or its turn does not come.
+        Returns or raises what `work` does. Raises StoreAway if the work gives no heartbeat in time, or does not start in time.
         """
         job = WorkerJob(asyncio.get_running_loop(), lambda: work(*args, **kwargs))
         if not self.is_closed:
-            self.thread.start()  # also one that died
+            self.thread.start()  # also if it died
         self.waiting.put(job)
         while not job.future.done():
             remaining = job.due - time.monotonic()
@@ -120,18 +120,18 @@ class WorkerThread:
                 self.current = job
             job.do()
             with self.lock:
-                if not self.thread.is_current:  # abandoned meanwhile: another does the rest
+                if not self.thread.is_current:  # abandoned meanwhile: another thread does the rest
                     return
                 self.current = None
 
     def close(self) -> None:
-        """Ends the thread once it has done what it was given before. May be called twice, or before anything was run."""
+        """Ends the thread after the jobs it already has. May be called twice, or before any job."""
         self.is_closed = True
         self.waiting.put(None)
 
 
 async def wait_for_done(future: "asyncio.Future[Any]", seconds: float) -> None:
-    """Returns after so long at the latest. Who is cancelled leaves the future cancelled: what was not begun is skipped."""
+    """Waits `seconds` at most. If the caller is cancelled, so is the future: a job that has not begun is then skipped."""
     try:
         await asyncio.wait([future], timeout=seconds)
     except asyncio.CancelledError:
