@@ -1,1 +1,1 @@
-"""API keys: made, kept as digests, known to every request by a snapshot."""
+"""API keys: created, stored as digests, and looked up in a copy-on-write snapshot."""

@@ -1,4 +1,4 @@
-"""The audit trail: who did what to which key, and when. Written with the change itself, or not at all; never a secret."""
+"""The audit trail: who did what to which key, and when. Each event is in the same transaction as its change; no secret is in it."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +19,7 @@ Action = Literal["create", "limit", "revoke", "rotate"]
 
 
 class AuditView(Struct, frozen=True):
-    """An event for JSON."""
+    """An event, as JSON shows it."""
 
     at: Moment
     actor: Annotated[str, Meta(description="`cli:` and a user of the machine, or `key:` and an admin's id.")]
@@ -42,20 +42,20 @@ class AuditEvent:
         return AuditView(as_seconds(self.at), self.actor, self.action, self.key_id, self.detail)
 
     def to_dict(self) -> dict[str, Any]:
-        """The view, as JSON has it."""
+        """Returns the view as plain JSON values."""
         shown: dict[str, Any] = msgspec.to_builtins(self.view())
         return shown
 
 
 def write(connection: sql.Connection, event: AuditEvent) -> None:
-    """Of metadata only the names are kept: what operators put there is theirs."""
+    """Writes the event. Of metadata only the names are stored: the values are the operator's own."""
     told = {name: sorted(value) if name == "metadata" else value for name, value in event.detail.items()}
     row = {"at": event.at, "actor": event.actor[:MAX_ACTOR_CHARS], "action": event.action, "key_id": event.key_id}
     connection.execute(audit_table.insert().values(**row, detail=msgspec.json.encode(told).decode()))
 
 
 def history(database: Database, key_id: str | None = None, *, limit: int) -> list[AuditEvent]:
-    """The latest events, the last one first; of one key or of all."""
+    """Returns the latest events of one key or of all, newest first."""
     chosen = audit_table.select().order_by(audit_table.c.number.desc()).limit(limit)
     if key_id is not None:
         chosen = chosen.where(audit_table.c.key_id == key_id)

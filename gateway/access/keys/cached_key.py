@@ -1,4 +1,4 @@
-"""A key as the request path knows it: what opens it, until when, and who it makes the one who presents it."""
+"""A key in the in-memory snapshot: the digests that match it, its expiry, and the caller it stands for."""
 
 import hmac
 import math
@@ -15,7 +15,7 @@ from gateway.access.schema import keys_table
 
 NO_DIGEST = NOBODY.digest
 
-# What a look-up needs of a row, in the order `cached_key` reads it.
+# The columns that a look-up needs, in the order that `cached_key` reads.
 COLUMNS = [
     keys_table.c[name]
     for name in (
@@ -27,7 +27,7 @@ COLUMNS = [
 
 @dataclass(frozen=True, slots=True)
 class CachedKey:
-    """Times are in Unix seconds. Until `previous_until` the secret before the last rotation opens it too."""
+    """Times are in Unix seconds. Until `previous_until` the secret from before the last rotation matches too."""
 
     caller: Caller
     digest: bytes
@@ -36,7 +36,7 @@ class CachedKey:
     previous_until: float = 0.0
 
     def opens_with(self, digest: bytes, now: float) -> bool:
-        """Compares with both secrets, in constant time, whether there are two or not."""
+        """Compares with both secrets in constant time, even if there is only one."""
         is_current = hmac.compare_digest(digest, self.digest)
         is_previous = hmac.compare_digest(digest, self.previous_digest) and now < self.previous_until
         return (is_current or is_previous) and now < self.expires_at
@@ -46,12 +46,12 @@ UNKNOWN = CachedKey(Caller(""), NO_DIGEST)
 
 
 def configured_key(key: Key) -> CachedKey:
-    """A key of the environment or of the key file: without limits, and never an admin's."""
+    """A key from the environment or the key file: without limits of its own, and never an admin's."""
     return CachedKey(Caller(key.public_id), key.digest)
 
 
 def cached_key(row: Any) -> CachedKey:
-    """From a row of COLUMNS. Those that older versions wrote have no terms, so no limits."""
+    """Makes a key from a row of COLUMNS. A row that an older version wrote has no limits."""
     public_id, digest, _revoked, previous_digest, previous_until, expires_at, models, is_admin, *allowed = row
     caller = Caller(public_id, allowance_of(*allowed), models_of(models), is_admin=bool(is_admin))
     if previous_digest is None and expires_at is None:
@@ -67,7 +67,7 @@ def cached_key(row: Any) -> CachedKey:
 
 @lru_cache(maxsize=1024)  # most keys share their limits with many: among 100,000 that saves 20 MB
 def allowance_of(*values: Any) -> Allowance:
-    """Of ALLOWANCE_FIELDS, of which the period comes last."""
+    """Takes the values of ALLOWANCE_FIELDS, the period last. A period without any limit is UNLIMITED."""
     return Allowance(*values) if any(values[:-1]) else UNLIMITED
 
 

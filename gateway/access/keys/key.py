@@ -1,7 +1,7 @@
-"""API keys: how one is made, known again, and shown without being told.
+"""API keys: how a key is generated, recognised and masked.
 
-`sk-gw-<public id>-<secret>`, both parts base62. A key is 256 random bits, so its SHA-256 can be kept and compared as it is: a slow
-hash is for passwords, which people choose, and would be a way to overload us.
+The form is `sk-gw-<public id>-<secret>`, both parts base62. A secret is 256 random bits, so the key's plain SHA-256 is stored and
+compared. A slow hash is for passwords, which people choose; here it would be a way to overload us.
 """
 
 import hashlib
@@ -17,13 +17,13 @@ from msgspec import Meta, Struct
 
 PREFIX = "sk-gw-"
 BASE62 = string.digits + string.ascii_letters
-PUBLIC_ID_CHARS = 10  # 59 bits: among a million keys two alike once in a million
+PUBLIC_ID_CHARS = 10  # 59 bits: a million keys collide with a chance of one in a million
 SECRET_CHARS = 43  # 62 ** 43 > 2 ** 256
 MIN_PLAIN_KEY_CHARS = 24
-MADE_SHAPE = re.compile(rf"{PREFIX}[0-9A-Za-z]{{{PUBLIC_ID_CHARS}}}-[0-9A-Za-z]{{{SECRET_CHARS}}}")  # to the letter
+MADE_SHAPE = re.compile(rf"{PREFIX}[0-9A-Za-z]{{{PUBLIC_ID_CHARS}}}-[0-9A-Za-z]{{{SECRET_CHARS}}}")  # exactly as generated
 OWN_SHAPE = re.compile(rf"{PREFIX}([0-9A-Za-z]{{1,64}})-[0-9A-Za-z]+")
 
-MAX_NUMBER = 10**12  # of any limit
+MAX_NUMBER = 10**12  # the largest value of a limit
 
 Number = Annotated[int, Meta(ge=1, le=MAX_NUMBER)]
 BudgetPeriod = Literal["day", "month"]
@@ -31,21 +31,21 @@ BudgetPeriod = Literal["day", "month"]
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What is kept of a key: `digest` is the SHA-256 of all of it."""
+    """The stored part of a key: `digest` is the SHA-256 of the whole key."""
 
     public_id: str
     digest: bytes
 
 
 def limit(description: str, *, since: int) -> Meta:
-    """Of a field of Allowance: its help text, and the step of the store's schema that brought its column."""
+    """Describes a field of Allowance: its help text, and the step of the store's schema that added its column."""
     return Meta(description=description, extra={"since": since})
 
 
 class Allowance(Struct, frozen=True):
-    """How much a key may use; None is without limit. Bursts that are None: see `gateway.access.limits.gcra`.
+    """How much a key may use; None is without limit. For a burst of None see `gateway.access.limits.gcra`.
 
-    Declared here alone: the store's columns, the options of `gateway keys` and the admin API's fields are made of it.
+    The only declaration: the store's columns, the options of `gateway keys` and the admin API's fields are generated from it.
     """
 
     requests_per_minute: Annotated[Number | None, limit("Requests a minute.", since=2)] = None
@@ -72,7 +72,7 @@ EVERY_MODEL = ("*",)
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who sends a request, by public id, and what it may use. `models` are globs over model names."""
+    """The sender of a request, by its key's public id, and what it may use. `models` are globs over model names."""
 
     public_id: str
     allowance: Allowance = UNLIMITED
@@ -80,22 +80,22 @@ class Caller:
     is_admin: bool = False
 
     def may_use(self, names: Iterable[str]) -> bool:
-        """Whether a model of these names, its own and its aliases, is among those the key may use."""
+        """Whether the key may use the model that has these names (its own and its aliases)."""
         return self.models == EVERY_MODEL or any(fnmatchcase(name, glob) for glob in self.models for name in names)
 
 
-NOBODY = Key("", bytes(hashlib.sha256().digest_size))  # compared with when an id is unknown, so that both cost the same
+NOBODY = Key("", bytes(hashlib.sha256().digest_size))  # compared with if the id is unknown, so that both cases take the same time
 
 
 def new_key(public_id: str | None = None) -> tuple[str, Key]:
-    """A fresh key in full, for its owner's eyes, and what is kept of it. With an id: another secret of the key that has it."""
+    """Generates a key; with `public_id`, a new secret for that key. Returns the full text, for its owner, and the stored part."""
     public_id = public_id or "".join(secrets.choice(BASE62) for _ in range(PUBLIC_ID_CHARS))
     text = f"{PREFIX}{public_id}-" + "".join(secrets.choice(BASE62) for _ in range(SECRET_CHARS))
     return text, Key(public_id, digest_of(text))
 
 
 def plain_key(text: str) -> Key:
-    """What is kept of a key that somebody else made: its id tells its digest's first 8 hex digits."""
+    """The stored part of a key that was not generated here. Its id has the first 8 hex digits of its digest."""
     digest = digest_of(text)
     return Key(f"env-{digest.hex()[:8]}", digest)
 
@@ -105,11 +105,11 @@ def digest_of(text: str) -> bytes:
 
 
 def candidate_ids(text: str) -> list[str]:
-    """The public ids a presented key may have: the one written in it, and the one of a plain key."""
+    """Returns the public ids that a presented key may have: the one written in it, and the one of a plain key."""
     shape = OWN_SHAPE.fullmatch(text)
     return [*([shape[1]] if shape else []), plain_key(text).public_id]
 
 
 def mask(text: str) -> str:
-    """A presented key as a message may show it: `sk-gw-ab***yz`; of a short one nothing."""
+    """Masks a presented key for messages: `sk-gw-ab***yz`, and `***` for a short one."""
     return f"{text[:8]}***{text[-2:]}" if len(text) >= MIN_PLAIN_KEY_CHARS and text.isascii() and text.isprintable() else "***"

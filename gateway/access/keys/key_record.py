@@ -1,4 +1,4 @@
-"""A key as whoever runs the gateway sees it, and as its row holds it."""
+"""A key as operators see it, and its conversion from and to a row."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ State = Literal["active", "expired", "revoked"]
 
 
 class KeyView(KeyPolicy, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """A key for JSON: its policy, and what became of it. Nothing here opens anything."""
+    """A key, as JSON shows it: its policy and its state, without a secret or digest."""
 
     id: str
     state: State
@@ -23,13 +23,13 @@ class KeyView(KeyPolicy, frozen=True, kw_only=True, forbid_unknown_fields=False)
     old_secret_until: Annotated[Moment | None, Meta(description="How long the secret before the last rotation works.")]
 
     def fields(self) -> dict[str, Any]:
-        """To make a view of more."""
+        """Returns the fields, to build a larger view."""
         return msgspec.structs.asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """Times are UTC without a zone. `previous_until` is None where no older secret opens it."""
+    """Times are UTC without a zone. `previous_until` is None if no older secret is valid."""
 
     key: Key
     policy: KeyPolicy
@@ -57,7 +57,7 @@ class KeyRecord:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The view, as JSON has it, for people: who it is comes first."""
+        """Returns the view as plain JSON values, for people: identity and state first."""
         shown: dict[str, Any] = msgspec.to_builtins(self.view())
         first = {"id": self.key.public_id, "state": self.state, "name": self.policy.name, "models": list(self.policy.models)}
         return first | shown | {"models": list(self.policy.models)}
@@ -76,7 +76,7 @@ def columns_of(policy: KeyPolicy) -> dict[str, Any]:
 
 
 def key_record(row: Any) -> KeyRecord:
-    """From a whole row; older versions left empty what they did not know."""
+    """Makes a record from a whole row. Columns that an older version did not know are empty."""
     policy = KeyPolicy(
         name=row.name,
         models=msgspec.json.decode(row.models, type=tuple[str, ...]) if row.models else EVERY_MODEL,

@@ -1,4 +1,4 @@
-"""What a key may do, as whoever runs the gateway sets it: checked here for the command line and the admin API alike."""
+"""The policy of a key, as an operator sets it: one check for both the command line and the admin API."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -9,19 +9,19 @@ from msgspec import Meta, field
 
 from gateway.access.keys.key import EVERY_MODEL, Allowance
 
-MAX_METADATA = 16  # pairs, of at most 64 and 512 characters: OpenAI's own bounds
+MAX_METADATA = 16  # pairs of at most 64 and 512 characters: OpenAI's bounds
 
-# Of "printable", what JSON Schema can say; `policy_of` refuses more.
+# The part of "printable" that JSON Schema can express; `policy_of` refuses more.
 PRINTABLE = {"pattern": "^[^\\u0000-\\u001f\\u007f]*$"}
 Moment = Annotated[datetime, Meta(tz=True)]
 ModelGlob = Annotated[str, Meta(min_length=1, max_length=200, extra_json_schema=PRINTABLE)]
 MetadataName = Annotated[str, Meta(min_length=1, max_length=64, extra_json_schema=PRINTABLE)]
 MetadataText = Annotated[str, Meta(max_length=512, extra_json_schema=PRINTABLE)]
-RATE_OF_BURST = {"requests_burst": "requests_per_minute", "tokens_burst": "tokens_per_minute"}  # without which there is no burst
+RATE_OF_BURST = {"requests_burst": "requests_per_minute", "tokens_burst": "tokens_per_minute"}  # a burst needs its rate
 
 
 class InvalidPolicy(ValueError):
-    """`field` is the term that cannot be as it was given. The text is for whoever gave it."""
+    """A policy with an invalid field, named by `field`. The text is for the person who set it."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"{field}: {reason}" if field else reason)
@@ -29,7 +29,7 @@ class InvalidPolicy(ValueError):
 
 
 class KeyPolicy(Allowance, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Every term of a key."""
+    """Every setting of a key."""
 
     name: Annotated[str, Meta(max_length=200, description="What the key is for.", extra_json_schema=PRINTABLE)] = "default"
     models: Annotated[
@@ -52,13 +52,13 @@ FIELDS = tuple(each.name for each in msgspec.structs.fields(KeyPolicy))
 
 
 def description_of(name: str) -> str:
-    """What a field of KeyPolicy is, for whoever sets it."""
+    """Returns the help text of a field of KeyPolicy."""
     hint = get_type_hints(KeyPolicy, include_extras=True)[name]
     return next(each.description for each in hint.__metadata__ if isinstance(each, Meta) and each.description)
 
 
 def policy_of(table: Mapping[str, Any], before: KeyPolicy | None = None) -> KeyPolicy:
-    """The terms in `table`, the others as `before` has them or as they are by default. Raises InvalidPolicy."""
+    """Checks a policy: fields of `table`, then those of `before`, then defaults. Raises InvalidPolicy."""
     for name in table:
         if name not in FIELDS:
             raise InvalidPolicy(name[:64], f"unknown; known are {', '.join(FIELDS)}")
@@ -78,18 +78,18 @@ def policy_of(table: Mapping[str, Any], before: KeyPolicy | None = None) -> KeyP
 
 
 def whole_number(value: Any) -> Any:
-    """5.0 is the integer 5, as JSON Schema has it."""
+    """Turns 5.0 into 5, which is an integer in JSON Schema. Other values are unchanged."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def as_table(policy: KeyPolicy) -> dict[str, Any]:
-    """As JSON has it: times in ISO 8601, UTC."""
+    """Returns the policy as plain JSON values, with times in ISO 8601, UTC."""
     table: dict[str, Any] = msgspec.to_builtins(policy)
     return {**table, "models": list(policy.models), "expires_at": iso(policy.expires_at)}
 
 
 def iso(moment: datetime | None) -> str | None:
-    """`2026-11-25T08:00:00Z`; a time without a zone is UTC."""
+    """Formats a time as `2026-11-25T08:00:00Z`. A time without a zone is UTC."""
     shown = as_seconds(moment)
     return None if shown is None else shown.isoformat().replace("+00:00", "Z")
 
@@ -99,7 +99,7 @@ def as_seconds(moment: datetime) -> datetime: ...
 @overload
 def as_seconds(moment: datetime | None) -> datetime | None: ...
 def as_seconds(moment: datetime | None) -> datetime | None:
-    """In UTC, and whole seconds. A time without a zone is UTC."""
+    """Converts a time to UTC and whole seconds. A time without a zone is UTC."""
     if moment is None:
         return None
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -1,9 +1,9 @@
-"""The keys in force, as requests see them: a snapshot that is replaced when the store or the key file changes.
+"""A copy-on-write snapshot of the keys in force, replaced when the store or the key file changes.
 
-A look-up is a few hashes and a dictionary; no request with a known key waits for a database. A change shows within
-`REFRESH_SECONDS`, so a revoked key stops within 2 s in every process; a key that nobody knows makes the store be asked once more
-before it is refused. While the store cannot be read the last snapshot goes on, for `max_snapshot_age_seconds`; a file keeps it, so
-that a gateway which starts meanwhile has it too.
+A look-up is a few hashes and a dictionary: a request with a known key never waits for a database. A change is seen within
+`REFRESH_SECONDS`, so a revoked key stops within 2 s in every process. Before an unknown key is refused, the store is read once
+more. While the store cannot be read, the last snapshot is used for `max_snapshot_age_seconds`. A file keeps it, for a gateway that
+starts meanwhile.
 """
 
 import asyncio
@@ -42,9 +42,9 @@ Keys = dict[str, CachedKey]
 
 
 class KeySnapshot:
-    """Configured keys and stored ones, together."""
+    """The configured keys and the stored keys, together."""
 
-    def __init__(  # noqa: PLR0913 - where keys are from, two clocks, and what outlives the store
+    def __init__(  # noqa: PLR0913 - two sources of keys, two clocks, two parts for an outage
         self,
         settings: AuthSettings,
         store: KeyStore,
@@ -54,27 +54,27 @@ class KeySnapshot:
         outage: StoreOutage | None = None,
         file: SnapshotFile | None = None,
     ) -> None:
-        """`outage` hears when the keys cannot be read; without a `file` nothing is kept on disk."""
+        """`outage` reports times when the keys cannot be read. Without `file` nothing is kept on disk."""
         self.settings = settings
         self.store = store
         self.clock = clock
         self.wall_clock = wall_clock
         self.outage = outage or StoreOutage("key_store", hint=OUTAGE_HINT, show=lambda _: None, clock=clock)
         self.file = file
-        self.stored: Keys = {}  # neither is ever changed, only replaced: a reader sees the old one or the new one
+        self.stored: Keys = {}  # copy-on-write, as `configured`: replaced as a whole, never mutated
         self.configured: Keys = {}
         self.revision: Revision | None = None  # of the store, when `stored` was read
         self.file_time: float | None = None  # of the key file, when `configured` was read
         self.read_at = clock()
-        self.is_opened = True  # False where the store was unavailable at the start: its tables may be another version's
+        self.is_opened = True  # False if the store was unavailable at the start: its tables may be of another version
         self.unknown = UnknownKeyLookup(self.look_again, clock)
         self.background = BackgroundTask("keys", self.watch)
-        # A thread of its own: a revocation must not wait for whatever else blocks in the loop's common threads.
+        # A thread of its own: a revocation must not wait for other work in the loop's shared threads.
         self.worker = WorkerThread("keyring")
         self.writer = SnapshotWriter(file, max_age_seconds=settings.max_snapshot_age_seconds, clock=clock) if file else None
 
     async def start(self) -> None:
-        """Reads all keys once, then keeps watch. Raises OperatorError where neither the store nor the file has them."""
+        """Reads all keys, then watches for changes. Raises OperatorError if neither the store nor the file can be read."""
         try:
             await self.worker.run(self.store.open)
             await self.worker.run(self.refresh)
@@ -85,7 +85,7 @@ class KeySnapshot:
         self.background.start()
 
     async def authenticate(self, text: str) -> Caller:
-        """As `caller`; the store is asked once more about a key that could be one of its own and that nobody knows."""
+        """Like `caller`, but reads the store once more for an unknown key that has the form of a stored one."""
         try:
             return self.caller(text)
         except InvalidKey:
@@ -101,7 +101,7 @@ class KeySnapshot:
             raise
 
     def caller(self, text: str) -> Caller:
-        """Who `text` is the key of. Raises InvalidKey, or StoreUnavailable when the snapshot is too old to be believed."""
+        """Returns the owner of the key `text`. Raises InvalidKey, or StoreUnavailable if the snapshot is too old."""
         if self.clock() - self.read_at > self.settings.max_snapshot_age_seconds:
             raise StoreUnavailable
         digest, now = digest_of(text), self.wall_clock()
@@ -117,22 +117,22 @@ class KeySnapshot:
 
     @property
     def is_watching(self) -> bool:
-        """Whether changes are noticed; False means that the watch died, which `/livez` tells."""
+        """Whether changes are noticed. False if the watch died, which `/livez` shows."""
         return self.background.is_running
 
     @property
     def is_kept(self) -> bool:
-        """False where what writes the file died, and what is known is no longer kept."""
+        """Whether the snapshot is kept in the file. False if the writer died."""
         return self.writer is None or self.writer.background.death is None
 
     @property
     def is_away(self) -> bool:
-        """Whether the store could not be read when that was last tried."""
+        """Whether the last try to read the store failed."""
         return self.outage.reason is not None
 
     @property
     def age_seconds(self) -> float:
-        """How old what is known is."""
+        """The age of the snapshot."""
         return max(0.0, self.clock() - self.read_at)
 
     async def watch(self) -> None:
@@ -142,7 +142,7 @@ class KeySnapshot:
                 self.writer.offer(Snapshot(self.stored, self.wall_clock() - self.age_seconds))
 
     async def renew(self) -> bool:
-        """Reads what changed up to now; whether the store could be read. Whoever has changed a key calls it before saying so."""
+        """Reads all changes up to now. Code that changes a key awaits it before it answers. Returns whether it could."""
         return await self.read_with(self.refresh)
 
     async def look_again(self) -> bool:
@@ -162,7 +162,7 @@ class KeySnapshot:
         self.refresh()
 
     def refresh(self) -> None:
-        """Reads what changed: one key among 100,000 costs a copied dictionary, not a second of reading all."""
+        """Reads the changes only: one changed key among 100,000 costs a copied dictionary, not a second of reading all."""
         started = self.clock()
         if not self.is_opened:
             self.store.open()
@@ -180,7 +180,7 @@ class KeySnapshot:
             self.file_time = file_time
 
     def restore(self) -> bool:
-        """Takes the keys from the file; whether it may be believed. Raises ConfigurationError as a refresh does."""
+        """Takes the keys from the file. Returns whether it was usable. Raises ConfigurationError as `refresh` does."""
         if self.file is None:
             return False
         now = self.wall_clock()
@@ -216,7 +216,7 @@ def apply_changes(stored: Keys, changes: KeyChanges) -> Keys:
 
 
 def configured_keys(settings: AuthSettings) -> list[Key]:
-    """The keys of the environment and of the key file. Raises ConfigurationError for one that is too short, saying which line."""
+    """Returns the keys of the environment and the key file. Raises ConfigurationError with the number of an unusable key."""
     keys: list[Key] = []
     if settings.keys is not None:
         origin = settings.keys.env or settings.keys.file or ""
@@ -246,7 +246,7 @@ def parse_keys(lines: Iterable[str], origin: str) -> Iterable[Key]:
 
 
 def misspelt(text: str) -> str | None:
-    """What stands around keys, or between them, where it would be taken for a part of one."""
+    """The reason why `text` looks like a mistake: quotes, brackets or a wrong separator would become part of the key."""
     if text[0] in QUOTES or text[-1] in QUOTES:
         return "it has a quote at its end, which would be part of it: write keys without quotes"
     if text.startswith(("[", "{")):
@@ -260,4 +260,4 @@ def modified_at(path: str | None) -> float:
     try:
         return Path(path).stat().st_mtime_ns if path else 0
     except OSError:
-        return -1  # a file that went away is a change too; reading it then says so
+        return -1  # a removed file is a change too; reading it then raises

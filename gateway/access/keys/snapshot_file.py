@@ -1,12 +1,12 @@
-"""The keys in force in a file, for a gateway that starts while its store is unavailable: ids, digests and policies, never a key.
+"""A file of the keys in force, for a gateway that starts while its store is unavailable: ids, digests and policies, but no key.
 
-    magic     one line, which tells the format
+    magic     one line that names the format
     header    one line of JSON: the store it was read from, when, and the names of the policies' fields
     frames    of at most ROWS_AT_ONCE keys: four bytes of length, then MessagePack
-    seal      HMAC-SHA256 of all before it, with the store's identity as its key: it finds damage and other stores' files
+    seal      HMAC-SHA256 of all before it, keyed by the store's identity: it detects damage and files of other stores
 
-Whoever can write the data folder is trusted as the gateway's own user, so the seal needs no secret. The file is for its owner alone
-and is replaced whole. Everything here may block.
+Anyone who can write the data folder is trusted as the gateway's own user, so the seal needs no secret. Only its owner can read the
+file. It is replaced as a whole. Everything here may block.
 """
 
 import hashlib
@@ -33,15 +33,15 @@ MAGIC = b"embeddings-gateway keys 1\n"
 SEAL_BYTES = hashlib.sha256().digest_size
 MAX_BYTES = 2**30  # some five million keys
 MAX_HEADER_BYTES = 4096
-ROWS_AT_ONCE = 500  # more would hold up the event loop's thread
-STALE_SECONDS = 600.0  # after which an unfinished file belongs to nobody
-CLOCK_SECONDS = 60.0  # by which machines' clocks may differ
+ROWS_AT_ONCE = 500  # more would delay the event loop's thread
+STALE_SECONDS = 600.0  # an unfinished file older than this has no writer any more
+CLOCK_SECONDS = 60.0  # that machines' clocks may differ
 
 Digest = Annotated[bytes, msgspec.Meta(min_length=SEAL_BYTES, max_length=SEAL_BYTES)]
 
 
 class UnusableSnapshot(Exception):
-    """There is a file, and it is not to be believed. The text says why."""
+    """The file exists but cannot be trusted. The text says why."""
 
 
 class SnapshotHeader(msgspec.Struct, frozen=True):
@@ -65,21 +65,21 @@ class SnapshotRow(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The keys in force when the store was last read, in Unix seconds."""
+    """The keys in force at `read_at`, when the store was last read (Unix seconds)."""
 
     keys: dict[str, CachedKey]
     read_at: float
 
 
 class SnapshotFile:
-    """`identity` names the store: where it is and who asks it, without a password."""
+    """`identity` names the store by its address and user, without a password."""
 
     def __init__(self, folder: Path, identity: str) -> None:
         self.path = folder / FILE_NAME
         self.key = hashlib.sha256(identity.encode()).digest()
 
     def write(self, snapshot: Snapshot) -> None:
-        """Whole or not at all. Raises OSError."""
+        """Replaces the file atomically. Raises OSError."""
         folder = self.path.parent
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         remove_stale(folder)
@@ -107,9 +107,9 @@ class SnapshotFile:
             yield len(frame).to_bytes(4, "big") + frame
 
     def read(self, *, now: float, max_age_seconds: float) -> Snapshot | None:
-        """None where there is no file.
+        """Returns the snapshot, or None if there is no file.
 
-        Raises UnusableSnapshot where it is damaged, another store's, of another version, or too old.
+        Raises UnusableSnapshot if it is damaged, from another store or version, or too old.
         """
         try:
             with self.path.open("rb") as file:
@@ -133,7 +133,7 @@ class SnapshotFile:
         return Snapshot(keys, header.read_at)
 
     def check_header(self, content: bytes) -> tuple[SnapshotHeader, int]:
-        """The header, and where the frames begin. Raises UnusableSnapshot."""
+        """Returns the header, and the offset of the first frame. Raises UnusableSnapshot."""
         end = content.find(b"\n", len(MAGIC), len(MAGIC) + MAX_HEADER_BYTES)
         if not content.startswith(MAGIC) or end < 0:
             raise UnusableSnapshot("it is of another version, or no snapshot of keys")
@@ -167,7 +167,7 @@ def row_of(known: CachedKey) -> SnapshotRow:
 def read_keys(content: bytes, place: int) -> Iterator[CachedKey]:
     end = len(content) - SEAL_BYTES
     decode = msgspec.msgpack.Decoder(list[SnapshotRow]).decode
-    models: dict[tuple[str, ...], tuple[str, ...]] = {}  # most keys share theirs with many
+    models: dict[tuple[str, ...], tuple[str, ...]] = {}  # most keys share their list with many others
     while place < end:
         begin = place + 4
         place = begin + int.from_bytes(content[place:begin], "big")
@@ -179,7 +179,7 @@ def read_keys(content: bytes, place: int) -> Iterator[CachedKey]:
 
 
 def remove_stale(folder: Path) -> None:
-    """Those of processes that were killed while they wrote."""
+    """Removes unfinished files of processes that were killed while writing."""
     for path in folder.glob(f"{UNFINISHED}*"):
         with suppress(OSError):
             if time.time() - path.stat().st_mtime > STALE_SECONDS:

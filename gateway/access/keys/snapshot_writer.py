@@ -1,4 +1,4 @@
-"""When the file of the known keys is written: soon after a change, and before what is in it grows old."""
+"""The schedule for writing the snapshot file: soon after a change, and before the file gets too old."""
 
 import math
 import time
@@ -10,15 +10,15 @@ from gateway.background import BackgroundTask
 from gateway.errors import OperatorError
 from gateway.log import get_logger
 
-SHARE_OF_AGE = 20  # it is written whenever it is a twentieth of the age at which it is worth nothing
-SHARE_OF_TIME = 50  # and takes at most a fiftieth of the time: a hundred thousand keys take a third of a second
-CHANGE_SECONDS = 2.0  # that a change may wait
+SHARE_OF_AGE = 20  # the file is written again at a twentieth of its maximum age
+SHARE_OF_TIME = 50  # writing takes at most a fiftieth of the time: a hundred thousand keys take a third of a second
+CHANGE_SECONDS = 2.0  # that a change may wait to be written
 
 log = get_logger()
 
 
 class SnapshotWriter:
-    """Used on the event loop. A disk that hangs or is full holds up nothing else, and is told once until it works again."""
+    """Used on the event loop. A disk that hangs or is full delays nothing else. It is logged once, until it works again."""
 
     def __init__(self, file: SnapshotFile, *, max_age_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.file = file
@@ -27,13 +27,13 @@ class SnapshotWriter:
         self.worker = WorkerThread("key-snapshot")
         self.background = BackgroundTask("key-snapshot", self.write, may_end=True)
         self.offered: Snapshot | None = None
-        self.keys: object = None  # what was written last
+        self.keys: object = None  # of the snapshot written last
         self.began_at = -math.inf
         self.write_seconds = 0.0
         self.is_failing = False
 
     def offer(self, snapshot: Snapshot) -> None:
-        """What is known now. It is written if that is due."""
+        """Takes the current snapshot, and starts to write it if that is due."""
         if not self.background.is_running and self.background.death is None:
             pause = self.max_age_seconds / SHARE_OF_AGE
             if self.keys is not snapshot.keys:

@@ -1,5 +1,7 @@
-"""Keys at rest: made, changed, revoked and read. Every change is one transaction with its line in the audit trail, and moves the
-revision, by which running gateways notice it and read the changed rows alone."""
+"""The key store: creates, changes, revokes and reads keys in the database.
+
+Every change is one transaction with its event in the audit trail, and increments the revision. Running gateways notice a new
+revision, and read only the changed rows."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,9 +25,9 @@ ROWS_AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """`number` counts every change, `counted` those that marked the rows they changed: older versions do not.
+    """`number` counts every change; `counted` only those that marked their rows, which older versions do not do.
 
-    `file` tells one SQLite file from another that was put in its place.
+    `file` identifies the SQLite file, so that a replaced file is noticed.
     """
 
     number: int
@@ -35,7 +37,7 @@ class Revision:
 
 @dataclass(frozen=True, slots=True)
 class KeyChanges:
-    """The keys in force; of a partial reading only those that changed, and `removed` are the ids no longer in force."""
+    """All keys in force if `is_whole`; else those that changed, and in `removed` the ids that are no longer in force."""
 
     revision: Revision
     is_whole: bool
@@ -44,7 +46,7 @@ class KeyChanges:
 
 
 class KeyStore:
-    """Every method may block: off the event loop only. Each raises OperatorError where the database cannot be used."""
+    """Every method may block: never call it on the event loop. Each raises OperatorError if the database cannot be used."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -52,7 +54,7 @@ class KeyStore:
         self.close = database.close
 
     def add(self, key: Key, policy: KeyPolicy, *, by: str) -> KeyRecord:
-        """`by` says who does it, for the audit trail: `cli:` and a user, or `key:` and a public id."""
+        """Adds a key. `by` is the actor in the audit trail: `cli:` and a user, or `key:` and a public id."""
         with self.change() as (connection, revision):
             row = {"public_id": key.public_id, "digest": key.digest, "created_at": now(), "changed_in": revision}
             connection.execute(keys_table.insert().values(**row, **columns_of(policy)))
@@ -60,7 +62,7 @@ class KeyStore:
             return find_record(connection, key.public_id)
 
     def amend(self, public_id: str, changes: Mapping[str, Any], *, by: str) -> KeyRecord:
-        """Sets some terms of a key, which may have expired. Raises UnknownKey, or InvalidPolicy."""
+        """Changes the policy of a key, even of an expired one. Raises UnknownKey or InvalidPolicy."""
         with self.change() as (connection, revision):
             before = find_unrevoked(connection, public_id)
             policy = policy_of(changes, before.policy)
@@ -70,7 +72,7 @@ class KeyStore:
             return find_record(connection, public_id)
 
     def revoke(self, public_id: str, *, by: str) -> KeyRecord:
-        """Raises UnknownKey, also for a key that is revoked already."""
+        """Revokes a key. Raises UnknownKey, also if the key is revoked already."""
         with self.change() as (connection, revision):
             find_unrevoked(connection, public_id)
             self.update(connection, public_id, changed_in=revision, revoked_at=now())
@@ -78,9 +80,9 @@ class KeyStore:
             return find_record(connection, public_id)
 
     def rotate(self, key: Key, *, grace: timedelta, by: str) -> KeyRecord:
-        """`key` has the id of a key in force and its new secret; the one before opens it too until `grace` is over.
+        """Replaces the secret of a key in force by that of `key`, which has the same id. The old secret is valid for `grace` more.
 
-        The key stays what it is, its limits and its usage with it, so that they do not double meanwhile. Raises UnknownKey.
+        It is still one key, with one set of limits and one usage, so they do not double meanwhile. Raises UnknownKey.
         """
         with self.change() as (connection, revision):
             before = find_unrevoked(connection, key.public_id)
@@ -97,12 +99,12 @@ class KeyStore:
             return rotated
 
     def get(self, public_id: str) -> KeyRecord:
-        """Also a revoked one. Raises UnknownKey."""
+        """Returns a key, even a revoked one. Raises UnknownKey."""
         with self.database.read() as connection:
             return find_record(connection, public_id)
 
     def page(self, *, limit: int, after: str | None = None) -> list[KeyRecord]:
-        """Oldest first, revoked ones included, from the one behind `after` on. Raises UnknownKey for an `after` that is none."""
+        """Returns keys, revoked ones included, oldest first, beginning behind `after`. Raises UnknownKey if `after` is unknown."""
         chosen = keys_table.select().order_by(keys_table.c.created_at, keys_table.c.public_id).limit(limit)
         with self.database.read() as connection:
             if after is not None:
@@ -112,7 +114,7 @@ class KeyStore:
             return [key_record(row) for row in connection.execute(chosen)]
 
     def all(self) -> Iterator[KeyRecord]:
-        """As `page` has them, to the last."""
+        """Yields every key in the order of `page`."""
         after = None
         while page := self.page(limit=1000, after=after):
             yield from page
@@ -126,7 +128,7 @@ class KeyStore:
             return connection.scalar(found) is not None
 
     def read(self, seen: Revision | None = None) -> KeyChanges | None:
-        """What changed since `seen`, as far as the rows tell, else everything; None where nothing did."""
+        """Returns the changes since `seen` if their rows are marked, else all keys; None if nothing changed."""
         with self.database.read() as connection:
             row = connection.execute(revision_table.select()).one()
             revision = Revision(row.number, row.counted, self.database.inode)
@@ -139,7 +141,7 @@ class KeyStore:
             else:
                 chosen = chosen.where(keys_table.c.changed_in > seen.number)
             changes = KeyChanges(revision, is_whole, {}, [])
-            # Row by row: a hundred thousand at once would hold up every other thread, the event loop's too, for 0.1 s.
+            # Row by row: a hundred thousand at once would block every other thread, the event loop's too, for 0.1 s.
             for number, row in enumerate(connection.execution_options(yield_per=ROWS_AT_ONCE).execute(chosen)):
                 if number % ROWS_AT_ONCE == 0:
                     self.database.goes_on()
@@ -151,7 +153,7 @@ class KeyStore:
 
     @contextmanager
     def change(self) -> Iterator[tuple[sql.Connection, int]]:
-        """A transaction and the revision it makes. The revision's row is locked first, so revisions come to be seen in order."""
+        """Yields a transaction and its new revision. It locks the revision's row first, so revisions are seen in order."""
         number, counted = revision_table.c.number, revision_table.c.counted
         with self.database.write() as connection:
             connection.execute(revision_table.update().values(number=number + 1, counted=counted + 1))
@@ -162,7 +164,7 @@ class KeyStore:
 
 
 def is_incremental(seen: Revision, found: Revision) -> bool:
-    """Whether every change between the two marked its rows. A backup put back goes backwards, and is read whole."""
+    """Whether every change between the two marked its rows. A restored backup goes backwards, and is read as a whole."""
     if seen.counted is None or found.counted is None or seen.file != found.file:
         return False
     return found.number > seen.number and found.number - seen.number == found.counted - seen.counted

@@ -1,8 +1,8 @@
-"""When the store is asked about a key that the snapshot does not know, so that one just made elsewhere works at once.
+"""Reads the store for a key that the snapshot does not know: a key just created elsewhere works at once.
 
-What is asked for is whatever changed, and never a word of what was presented: one question answers all who wait for it, and takes
-the same time whether an id exists or not. GCRA spaces the questions out for all callers together, and a key that was not there is
-remembered, so strangers cannot make the store work.
+Single flight: one query answers all requests that wait. It reads the changes, not the presented key, so it takes the same time
+whether an id exists or not. GCRA limits the queries of all callers together, and a negative cache remembers keys that were not
+found, so strangers cannot overload the store.
 """
 
 import asyncio
@@ -15,21 +15,21 @@ from gateway.background import launch
 
 ASKS_A_SECOND = 10.0
 BURST = 5
-WAIT_SECONDS = 1.0  # for the store's answer; a caller is then refused as one the snapshot does not know
+WAIT_SECONDS = 1.0  # for the store's answer; then the key is refused as unknown
 REMEMBERED_SECONDS = 60.0
 MAX_REMEMBERED = 10_000  # 1 MB
 
 
 class UnknownKeyLookup:
-    """`ask` reads the changes from the store; it calls `begun` when it begins. Used on the event loop, but for `begun`."""
+    """Used on the event loop, except `begun`."""
 
     def __init__(self, ask: Callable[[], Awaitable[bool]], clock: Callable[[], float] = time.monotonic) -> None:
-        """`ask` tells whether the store answered."""
+        """`ask` reads the changes from the store. It calls `begun` when it begins, and returns whether the store answered."""
         self.ask = ask
         self.clock = clock
-        self.remembered: OrderedDict[bytes, float] = OrderedDict()  # digests of presented keys, and until when
+        self.remembered: OrderedDict[bytes, float] = OrderedDict()  # digests of presented keys, each until a time
         self.arrival = 0.0  # GCRA's theoretical arrival time
-        self.coming: asyncio.Task[bool] | None = None  # a question that has not begun: who comes now may wait for it
+        self.coming: asyncio.Task[bool] | None = None  # a query that has not begun: new requests may wait for it
 
     def is_remembered(self, digest: bytes) -> bool:
         until = self.remembered.get(digest)
@@ -42,7 +42,7 @@ class UnknownKeyLookup:
             self.remembered.popitem(last=False)
 
     async def look(self) -> bool:
-        """Returns once the store was asked, from now on; False where it did not answer in time."""
+        """Waits for a query that begins after this call. Returns whether the store answered in time."""
         if self.coming is None:
             self.coming = launch(self.ask_store(), name="unknown-keys")
         with suppress(TimeoutError):
@@ -56,11 +56,11 @@ class UnknownKeyLookup:
         try:
             return await self.ask()
         finally:
-            if self.coming is asyncio.current_task():  # it never began
+            if self.coming is asyncio.current_task():  # the query never began
                 self.coming = None
 
     def begun(self) -> None:
-        """From now on what changes is not seen by the question that was coming. On any thread."""
+        """Marks the query as begun: it may not see later changes, so later requests need another. Callable from any thread."""
         self.coming = None
 
     async def close(self) -> None:
