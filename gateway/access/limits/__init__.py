@@ -1,5 +1,5 @@
-"""Rate limits: GCRA, kept in this process or by Redis for several gateways.
+"""Rate limits by GCRA, with the state in this process, or in Redis for several gateways.
 
-build    which store keeps what callers used; limiter what a request is charged, and when
-gcra     the algorithm; gcra.lua the same in Redis
+limiter  what a request is charged, and when; build chooses the store of the state
+gcra     the algorithm; gcra.lua is the same in Redis
 """

@@ -1,4 +1,4 @@
-"""Which store keeps what callers used: this process alone, a Redis server for several gateways, or both in turn."""
+"""Chooses the store of rate-limit state: this process, a Redis server for several gateways, or both in turn."""
 
 from importlib.util import find_spec
 
@@ -18,7 +18,7 @@ WITHOUT_REDIS = {
 
 
 def build_limiter(settings: LimitSettings, metrics: Metrics, *, before: Limiter | None = None) -> Limiter:
-    """The store of the limiter `before` stays where its settings do: what callers used outlives a change of their limits.
+    """Reuses the store of `before` if the store's settings are the same: what callers used survives a change of their limits.
 
     Raises ConfigurationError.
     """
@@ -44,5 +44,5 @@ def build_store(settings: LimitSettings, metrics: Metrics) -> RateLimitStore:
 
 
 def store_key(settings: LimitSettings) -> object:
-    """What a store is built from."""
+    """The settings that a store is built from."""
     return settings.redis_url, settings.redis_timeout_seconds, settings.redis_url and settings.on_limiter_failure

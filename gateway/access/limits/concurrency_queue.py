@@ -1,8 +1,8 @@
-"""A FIFO queue in front of each caller's limit of concurrent requests: a burst waits its turn for a moment, instead of a 429.
+"""A FIFO queue before each caller's limit of concurrent requests: a burst waits for a moment instead of getting a 429.
 
-SDKs that are refused together come back together: with a limit of 4 and 64 requests at once, six SDKs lost 20 to 48 of the 64 for
-good with their default retries. Waiters are bounded in seconds and in number, hold no body and no place of the admission, and leave
-with their client and at the drain. What does not fit is told when to come back by what is ahead of it, with a random part.
+SDKs that are refused together retry together: with a limit of 4 and 64 requests at once, six SDKs lost 20 to 48 of the 64 for
+good with their default retries. Waiters are bounded in number and time. They have no body in memory and no permit of Admission.
+They leave with their client, and at the drain. A request that does not fit gets a Retry-After by the queue's length, with jitter.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ OnDisconnect = list[Callable[[], None]]
 
 @dataclass(slots=True)
 class Line:
-    """One caller's requests here: those that run, and those that wait, the longest first."""
+    """One caller's queue: requests that run, and requests that wait, the longest first."""
 
     most: int
     num_running: int = 0
@@ -32,7 +32,7 @@ class Line:
 
 
 class ConcurrencyQueue:
-    """Used on the event loop alone. Holds a Line only of callers with requests in flight."""
+    """Used on the event loop only. Keeps a Line only for callers with requests in flight."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic, draw: Callable[[], float] = random.random) -> None:
         self.clock = clock
@@ -42,9 +42,9 @@ class ConcurrencyQueue:
         self.is_closed = False
 
     async def enter(self, caller: str, most: int, settings: LimitSettings, on_disconnect: OnDisconnect | None = None) -> None:
-        """Returns when the caller has fewer than `most` requests running, of which this one is then one: `leave` frees its place.
+        """Acquires one of the caller's `most` slots, and waits for it if needed; `leave` releases it.
 
-        Raises RateLimited where there is no room to wait or none came in time, ClientGone, and Overloaded at the drain.
+        Raises RateLimited if the queue is full or no slot is free in time, ClientGone, and Overloaded at the drain.
         """
         line = self.lines.setdefault(caller, Line(most))
         line.most = most
@@ -85,7 +85,7 @@ class ConcurrencyQueue:
                 on_disconnect.remove(on_gone)
 
     def leave(self, caller: str, *, seconds: float | None = None) -> None:
-        """Frees a place, for who has waited longest. `seconds` is how long the request took, where it was served."""
+        """Releases a slot, to the longest waiter. `seconds` is how long the request took, None if it was not served."""
         line = self.lines[caller]
         line.num_running -= 1
         if seconds is not None:
@@ -99,7 +99,7 @@ class ConcurrencyQueue:
             del self.lines[caller]
 
     def refusal(self, caller: str) -> RateLimited:
-        """Retry-After by what is ahead; in `retry-after-ms`, which OpenAI's SDKs obey first, up to as much again by chance."""
+        """A 429 with Retry-After by the queue's length; `retry-after-ms`, which OpenAI's SDKs prefer, adds up to 100 % jitter."""
         line = self.lines.get(caller) or Line(most=1)
         ahead = line.num_running + len(line.waiters)
         wait_seconds = max(MIN_RETRY_SECONDS, ahead * line.mean_seconds / line.most)
@@ -108,7 +108,7 @@ class ConcurrencyQueue:
         return RateLimited("requests", limit, wait_seconds=wait_seconds, retry_after_ms=round(1000 * spread_seconds))
 
     def close(self) -> None:
-        """At the drain: nobody waits any longer."""
+        """Starts the drain: all waiters are refused."""
         self.is_closed = True
         for line in self.lines.values():
             for turn in line.waiters:

@@ -1,8 +1,8 @@
-"""Shared meters, and this process's own while those cannot be reached: each gateway then applies the whole limit by itself.
+"""A fallback from the shared rate-limit store to a local one: during an outage each gateway applies the whole limit by itself.
 
-An outage begins with empty meters here. When it ends, what a caller used here is charged there with its first request, so that
-nobody has a second burst; several gateways' shares add up there, to at most a full burst. A request is given back where it
-entered, and its place is counted where it was taken, also once the other meters are asked.
+An outage begins with empty local state. After it, a caller's first request charges the shared store with what the caller used
+locally, so no caller gets a second burst. The shares of several gateways add up there, to at most a full burst. A request is
+refunded, and its concurrency slot counted, in the store where it entered, even if the other store is in use by then.
 """
 
 from collections.abc import Callable
@@ -13,15 +13,13 @@ from gateway.access.limits.local_store import Cost, LocalRateLimitStore, RateLim
 
 
 class FallbackRateLimitStore:
-    """Follows RateLimitStore, and never raises RateLimitStoreUnavailable. `on_local` is called for each question
-    that was answered here.
-    """
+    """A RateLimitStore that never raises RateLimitStoreUnavailable. `on_local` is called for each call answered locally."""
 
     def __init__(self, shared: RateLimitStore, local: LocalRateLimitStore, *, on_local: Callable[[], None]) -> None:
         self.shared = shared
         self.local = local
         self.on_local = on_local
-        self.here: set[str] = set()  # visits whose place is one of ours
+        self.here: set[str] = set()  # leases that the local store has
 
     async def start(self) -> None:
         await self.shared.start()
@@ -71,11 +69,13 @@ class FallbackRateLimitStore:
             self.shared.leave(caller, limits, lease, returned)
 
     async def settle(self, caller: str, limits: RateLimits) -> None:
-        """Charges there what was used here. Raises RateLimitStoreUnavailable; it is then still owed."""
+        """Charges the shared store for local use. Raises RateLimitStoreUnavailable; the debt is then kept."""
         debts = self.local.debts(caller, limits) if self.shared.outage is None else None
         if debts is None:
             return
-        self.local.charge_debts(caller, limits, -debts[0], -debts[1])  # before the wait: who asks meanwhile owes nothing more
+        self.local.charge_debts(
+            caller, limits, -debts[0], -debts[1]
+        )  # before the await: a concurrent request must not charge it again
         try:
             await self.shared.owe(caller, limits, Cost(units(limits.requests, debts[0]), units(limits.tokens, debts[1])))
         except BaseException:

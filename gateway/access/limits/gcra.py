@@ -1,11 +1,11 @@
-"""Limits by GCRA, in whole numbers: how much a caller has used, when there is room again, and what is left.
+"""GCRA in whole numbers: how much a caller has used, when there is room again, and what is left.
 
-The leaky-bucket form of ITU-T I.371, annex A: a debt grows by what is charged, and shrinks with time. It is counted in shares of
-1/`MINUTE` of a unit, of which `per_minute` are paid back each microsecond: nothing is ever rounded, so nothing drifts. The debt is
-kept, not the moment at which it ends (GCRA's TAT): a clock that is set back an hour then stands still for a moment, and locks
-nobody out for an hour.
+This is the leaky-bucket form of ITU-T I.371, annex A. A debt (the bucket's level) grows by each charge and shrinks with time. Its
+shares are 1/`MINUTE` of a unit, and `per_minute` of them are paid back each microsecond: nothing is rounded, so nothing drifts. We
+store the debt, not the time at which it ends (GCRA's TAT): if the clock is set back an hour, it only stands still for a moment, and
+no caller is locked out for an hour.
 
-A debt stays within the burst, but for a single cost above the burst: that fits while it and the debt are at most `max_cost`
+A debt is at most the burst, with one exception: a single cost above the burst fits if it and the debt are at most `max_cost`
 together. So a limit of a million tokens a minute takes a request of 600,000, and then nothing until the debt is small again.
 """
 
@@ -14,17 +14,17 @@ from functools import lru_cache
 
 from gateway.access.keys.key import Allowance
 
-SECOND = 1_000_000  # microseconds, as Redis tells the time
+SECOND = 1_000_000  # microseconds, the unit of Redis' clock
 MINUTE = 60 * SECOND
-BURST_SHARE = 6  # of a minute's, where a key has no burst of its own
-MIN_TOKENS_BURST = 300_000  # what OpenAI takes in one request, and clients fill: a smaller minute's limit is a burst as a whole
+BURST_SHARE = 6  # without a burst of its own, a key has a sixth of a minute's units
+MIN_TOKENS_BURST = 300_000  # OpenAI's limit for one request, which clients fill. A smaller limit a minute may all come at once
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """So much a minute, of which `burst` may come at once. Debts are in shares of a unit, waits in microseconds.
+    """A rate of `per_minute` units, of which `burst` may come at once. Debts are in shares of a unit, waits in microseconds.
 
-    `max_cost` is the largest single cost that ever fits, and so the largest debt: the burst, unless it is given.
+    `max_cost` is the largest single cost that can fit, and so the largest debt: by default the burst.
     """
 
     per_minute: int
@@ -35,40 +35,40 @@ class Rate:
         object.__setattr__(self, "max_cost", max(self.max_cost, self.burst))
 
     def after(self, debt: int, elapsed: int) -> int:
-        """What is left of a debt `elapsed` microseconds later; less than none have passed where the clock was set back."""
+        """The debt `elapsed` microseconds later. A negative `elapsed` (the clock was set back) counts as 0."""
         return max(0, min(debt, self.max_cost * MINUTE) - max(0, elapsed) * self.per_minute)
 
     def charge(self, debt: int, cost: int) -> int:
-        """`cost` units more; less than none are given back, and lift nobody above a full burst."""
+        """The debt after `cost` units more. A negative cost is a refund; the debt is never below 0."""
         return self.clamp(debt + cost * MINUTE)
 
     def clamp(self, debt: int) -> int:
         return min(max(0, debt), self.max_cost * MINUTE)
 
     def wait(self, debt: int, cost: int) -> int:
-        """How long until `cost` units fit: to the microsecond, 0 where they do now. A cost above `max_cost` never will."""
+        """Microseconds until `cost` units fit, 0 if they fit now. A cost above `max_cost` never fits."""
         ceiling = self.burst if cost <= self.burst else self.max_cost
         return max(0, rounded_up(debt + (cost - ceiling) * MINUTE, self.per_minute))
 
     def wait_for_any(self, debt: int, least: int) -> int:
-        """0 where some cost fits that is `least` or more, of the burst or above it; else how long until `least` fits."""
+        """0 if any cost of `least` or more fits now, within the burst or above it; else microseconds until `least` fits."""
         above = max(least, self.burst + 1)
         if above <= self.max_cost and self.wait(debt, above) == 0:
             return 0
         return self.wait(debt, least)
 
     def remaining(self, debt: int) -> int:
-        """Whole units of the burst that fit now; none while a cost above the burst is paid back."""
+        """Whole units of the burst that fit now; 0 while a cost above the burst is paid back."""
         return max(0, (self.burst * MINUTE - debt) // MINUTE)
 
     def reset(self, debt: int) -> int:
-        """How long until the whole burst is there again."""
+        """Microseconds until the whole burst fits again."""
         return rounded_up(debt, self.per_minute)
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimits:
-    """What a caller is held to; None is without limit."""
+    """A caller's limits; None is without limit."""
 
     requests: Rate | None = None
     tokens: Rate | None = None
@@ -87,7 +87,7 @@ def requests_rate(per_minute: int | None, burst: int | None) -> Rate | None:
 
 
 def tokens_rate(per_minute: int | None, burst: int | None) -> Rate | None:
-    """Without a burst of its own: a sixth of a minute's or 300,000, whichever is more; one request may have a whole minute's."""
+    """The default burst is a sixth of a minute's tokens or 300,000 if that is more; one request may take a whole minute's."""
     if per_minute is None:
         return None
     if burst is not None:
@@ -97,7 +97,7 @@ def tokens_rate(per_minute: int | None, burst: int | None) -> Rate | None:
 
 @lru_cache(maxsize=1024)
 def limits_of(own: Allowance, default: Allowance) -> RateLimits:
-    """A key's own limits; where it has none, those of every key. A burst belongs to the rate it stands beside."""
+    """A key's own limits, or `default` for those that it does not set. A burst is taken from the same place as its rate."""
     requests = own if own.requests_per_minute is not None else default
     tokens = own if own.tokens_per_minute is not None else default
     concurrent = own.max_concurrent_requests

@@ -1,12 +1,12 @@
-"""What a request is charged, and when: one request at the door, its tokens once they are known, both back if its work never ran.
+"""The rate limiter: charges one request on arrival and its tokens once they are counted, and refunds both if its work never ran.
 
-A request that is refused for its tokens stays charged as a request: its body was read and counted. So does one whose client left:
-else leaving early would be the way to be read for nothing. Only 502, 503 and the end of the server give back.
+A request that is refused for its tokens is still charged as a request: its body was read and counted. So is a request whose client
+left: else leaving early would make the reading free. Only 502, 503 and the end of the server refund.
 
-Work that was done for a request before it was refused is charged to its key's tokens a minute, to no budget and no usage: tokens
-that were counted, and bytes that were unpacked and decoded, at most a burst for one request. Else a body of a few KB, which unpacks
-to 16 MB, is worked on and then refused, would be free, again and again. A 429 is free once; the next ones before the caller was
-served cost a small share of the tokens that had to be counted for them.
+Work done for a request before it was refused is charged to its key's tokens a minute, but not to its budget or usage: the tokens
+counted and the bytes decompressed and decoded, at most a burst for one request. Else a body of a few KB that decompresses to 16 MB
+and is then refused would be free, again and again. The first 429 is free; further ones, until the caller is served, cost a small
+share of the tokens that were counted for them.
 """
 
 import asyncio
@@ -26,23 +26,23 @@ from gateway.metrics import Metrics
 
 NEVER_RAN = {502, 503}
 NOTHING = Cost()
-# Of a body that was unpacked, decoded and refused: 16 MB take a core 0.02 to 0.05 s, in which it embeds 700 tokens at most. The
-# price is some times that, as the memory counts too.
+# The price of a body that was decompressed, decoded and refused: 16 MB take a core 0.02 to 0.05 s, in which it embeds 700 tokens at
+# most. The price is some times that, as the memory counts too.
 BYTES_PER_TOKEN = 4096
-# A token that was counted takes a core 0.7 microseconds, one that is embedded 68. A 429 costs so little only a caller that comes
-# back without having waited: who waits as it was told is served, and pays for that alone.
+# Counting a token takes a core 0.7 microseconds, embedding one 68. Only a caller that retries without waiting pays this price for
+# its 429s. A caller that obeys Retry-After is served, and pays for that alone.
 COUNTED_PER_TOKEN = 64
 MAX_REFUSED = 100_000
-POLL_SECONDS = 0.1  # between questions whether another gateway has freed a place
+POLL_SECONDS = 0.1  # between checks whether another gateway has released a slot
 
 
 class Limiter:
-    """Holds callers to their own limits, and where they have none to those of the settings."""
+    """Applies each caller's own limits, and the defaults of the settings for the others."""
 
     def __init__(
         self, settings: LimitSettings, limit_store: RateLimitStore, metrics: Metrics, queue: ConcurrencyQueue | None = None
     ) -> None:
-        """`queue` is that of the limiter before this one: who waits there goes on waiting."""
+        """`queue` is that of the limiter before a reload: its waiters go on waiting."""
         self.settings = settings
         self.store = limit_store
         self.queue = queue or ConcurrencyQueue()
@@ -55,20 +55,20 @@ class Limiter:
             max_concurrent_requests=settings.max_concurrent_requests,
         )
         self.default_limits = limits_of(UNLIMITED, self.default)
-        self.refused: dict[str, None] = {}  # callers refused for their tokens and not served since, the longest first
+        self.refused: dict[str, None] = {}  # callers refused for their tokens and not served since, oldest first
         self.names = map(f"{secrets.token_hex(8)}-{{}}".format, itertools.count())
 
     async def start(self) -> None:
         await self.store.start()
 
     def lease(self, caller: Caller, on_disconnect: OnDisconnect | None = None) -> "RateLimitLease":
-        """One request of a caller, from the door to its reply. `on_disconnect` calls what is in it when its client leaves."""
+        """A lease for one request, from arrival to response. The entries of `on_disconnect` are called if the client leaves."""
         allowance = caller.allowance
         limits = self.default_limits if allowance is UNLIMITED else limits_of(allowance, self.default)
         return RateLimitLease(self, caller, limits, on_disconnect)
 
     async def read(self, asked: Awaitable[RateState]) -> RateState | None:
-        """None where the meters are unavailable and requests are let through. Raises LimiterUnavailable where they are not."""
+        """Returns the state; None if the store is unavailable and requests may pass. Raises LimiterUnavailable if they may not."""
         try:
             return await asked
         except RateLimitStoreUnavailable:
@@ -85,7 +85,7 @@ class Limiter:
 
     @property
     def shortfall(self) -> str | None:
-        """What limits are worth while the meters are unavailable, in a word for strangers; None while they are there."""
+        """While the store is unavailable, how limits are applied, in one public word (`on_limiter_failure`); else None."""
         return self.settings.on_limiter_failure if self.store.outage is not None else None
 
     @property
@@ -97,7 +97,7 @@ class Limiter:
 
 
 class RateLimitLease:
-    """A context, which raises RateLimited for a caller at a limit. `state` is where it stands, None where nobody can tell."""
+    """A context for one request. `state` is the caller's rate state, None if unknown. Entering raises RateLimited at a limit."""
 
     __slots__ = (
         "asked_at", "caller", "charged", "has_turn", "limiter", "limits", "name", "num_bytes", "num_wasted_tokens", "on_disconnect",
@@ -110,8 +110,8 @@ class RateLimitLease:
         self.limits = limits
         self.state: RateState | None = None
         self.charged = NOTHING
-        self.num_bytes = 0  # of its body, unpacked, once it is here
-        self.num_wasted_tokens = 0  # that a 429 costs
+        self.num_bytes = 0  # of its decompressed body, once it has arrived
+        self.num_wasted_tokens = 0  # the price of a 429
         self.name = next(limiter.names)
         self.on_disconnect = on_disconnect
         self.has_turn = False
@@ -137,7 +137,7 @@ class RateLimitLease:
         return self
 
     async def take_turn(self) -> None:
-        """Waits until fewer requests of this caller run here than may. Raises as ConcurrencyQueue.enter."""
+        """Waits for a slot in this process's queue. Raises what ConcurrencyQueue.enter raises."""
         most = self.limits.max_concurrent_requests
         if most is not None and self.limiter.shortfall != "allow":
             await self.limiter.queue.enter(self.caller.public_id, most, self.limiter.settings, self.on_disconnect)
@@ -149,12 +149,12 @@ class RateLimitLease:
             self.limiter.queue.leave(self.caller.public_id, seconds=seconds)
 
     async def read_state(self) -> None:
-        """Where a caller stands that was refused before anybody was asked, for the headers that tell it."""
+        """Reads the state of a caller that was refused before the store was asked, for the response's headers."""
         with suppress(LimiterUnavailable):
             self.state = await self.limiter.read(self.limiter.store.charge(self.caller.public_id, self.limits, 0))
 
     async def enter_elsewhere(self) -> None:
-        """Where other gateways share the limit, all places may be taken there: asked again for as long as it may wait."""
+        """Enters the store, and polls it up to `max_wait_seconds` while requests on other gateways take all slots."""
         until = self.asked_at + self.limiter.settings.max_wait_seconds
         while True:
             try:
@@ -170,18 +170,18 @@ class RateLimitLease:
 
     async def enter(self) -> None:
         settings = self.limiter.settings
-        min_tokens = 1 if self.limits.tokens is not None and settings.charge_cached else 0  # what is cached might cost nothing
+        min_tokens = 1 if self.limits.tokens is not None and settings.charge_cached else 0  # cached inputs may cost nothing
         limit_store = self.limiter.store
         try:
             asked = limit_store.enter(self.caller.public_id, self.limits, self.name, min_tokens=min_tokens)
             await self.check(asked, Cost(requests=1), Cost(tokens=min_tokens))
         except BaseException:
-            if self.state is None:  # whether there is a place to free nobody knows; freeing none harms nobody
+            if self.state is None:  # the slot may or may not be taken; releasing none is harmless
                 limit_store.leave(self.caller.public_id, self.limits, self.name, NOTHING)
             raise
 
     async def charge(self, num_tokens: int, *, num_cached_tokens: int = 0) -> None:
-        """All of a request's tokens, or those that no cache had. Raises RateLimited, RequestExceedsLimit."""
+        """Charges a request's tokens, or only those not cached. Raises RateLimited or RequestExceedsLimit."""
         rate = self.limits.tokens
         if rate is None:
             return
@@ -207,7 +207,7 @@ class RateLimitLease:
         if state is None:
             return
         if state.refused is not None:
-            if state.refused != "concurrency":  # asked again and again, and counted once
+            if state.refused != "concurrency":  # polled repeatedly, and counted once at the end
                 self.limiter.metrics.access.limited.labels(state.refused).inc()
             raise self.refusal(state, needed)
         self.charged = Cost(self.charged.requests + cost.requests, self.charged.tokens + cost.tokens)
@@ -235,7 +235,7 @@ class RateLimitLease:
         self.end_turn(seconds=self.limiter.queue.clock() - self.started_at)
 
     def price(self, error: BaseException | None) -> int:
-        """Of work that was refused, or whose client left before it was charged, in tokens."""
+        """The price, in tokens, of work that was refused or whose client left before it was charged."""
         if self.limits.tokens is None or self.charged.tokens:
             return 0
         num_tokens = num_bytes = 0

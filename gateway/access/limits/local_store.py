@@ -1,4 +1,4 @@
-"""What callers have used of their limits, kept in this process: for one gateway alone. `redis_store` keeps it for several."""
+"""Rate-limit state in this process, for one gateway. `redis_store` shares it among several."""
 
 import time
 from collections import OrderedDict
@@ -8,12 +8,12 @@ from typing import Literal, Protocol
 
 from gateway.access.limits.gcra import MINUTE, SECOND, Rate, RateLimits
 
-MAX_METERS = 100_000  # 30 MB; beyond it the caller that stayed away longest begins anew
+MAX_METERS = 100_000  # 30 MB; beyond it the least recently used caller starts afresh
 Refusal = Literal["requests", "tokens", "concurrency"]
 
 
 class RateLimitStoreUnavailable(Exception):
-    """Nobody can tell what a caller has used; `reason` is for operators."""
+    """The store cannot be reached; `reason` is for operators."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -22,7 +22,7 @@ class RateLimitStoreUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What is charged, of all limits or of none."""
+    """The units to charge: to all limits, or to none of them."""
 
     requests: int = 0
     tokens: int = 0
@@ -30,7 +30,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class RateState:
-    """A caller's meters after a charge that was made, or `refused`; then nothing was charged. `wait` is in microseconds."""
+    """A caller's state after a charge. If `refused`, nothing was charged. `wait` is in microseconds."""
 
     requests_debt: int = 0
     tokens_debt: int = 0
@@ -39,37 +39,37 @@ class RateState:
 
 
 class RateLimitStore(Protocol):
-    """Used on the event loop alone."""
+    """The interface of rate-limit stores. Used on the event loop only."""
 
     async def start(self) -> None:
-        """Never fails: whoever keeps the meters may come later."""
+        """Never fails: the server may become available later."""
 
     async def enter(self, caller: str, limits: RateLimits, lease: str, *, min_tokens: int) -> RateState:
-        """Charges one request and takes a place among the caller's `lease`s, whose names are unique; all of it or nothing.
+        """Charges one request and takes a concurrency slot under the unique name `lease`, both or neither.
 
-        Refused too where there is no room for `min_tokens` or any number above, which are not charged yet. Raises
+        Also refuses if neither `min_tokens` nor any larger number would fit; tokens are not charged yet. Raises
         RateLimitStoreUnavailable.
         """
 
     async def charge(self, caller: str, limits: RateLimits, num_tokens: int) -> RateState:
-        """Raises RateLimitStoreUnavailable."""
+        """Charges `num_tokens`, all or none. Raises RateLimitStoreUnavailable."""
 
     def leave(self, caller: str, limits: RateLimits, lease: str, returned: Cost) -> None:
-        """Frees the place, and gives back what was charged for work that never ran. Never waits, never fails.
+        """Releases the slot, and refunds `returned` for work that never ran. Never waits, never fails.
 
-        Less than none is charged, whether there is room for it or not: refused work.
+        A negative refund charges for refused work, whether it fits or not.
         """
 
     async def owe(self, caller: str, limits: RateLimits, cost: Cost) -> None:
-        """Charges what was used elsewhere, whether there is room for it or not. Raises RateLimitStoreUnavailable."""
+        """Charges what was used in another store, whether it fits or not. Raises RateLimitStoreUnavailable."""
 
     @property
     def outage(self) -> str | None:
-        """Why nobody can tell at present what callers have used; None while somebody can."""
+        """Why the store is unavailable; None while it is available."""
 
     @property
     def is_alive(self) -> bool:
-        """False once no more can be expected of them without a restart."""
+        """False once only a restart of the process can bring the store back."""
 
     async def close(self) -> None: ...
 
@@ -83,7 +83,7 @@ class Meter:
 
 
 class LocalRateLimitStore:
-    """`clock` is in seconds, as `time.monotonic`, whose zero may be anywhere."""
+    """A RateLimitStore in memory. `clock` is in seconds, from any zero, as `time.monotonic`."""
 
     is_alive = True
     outage: str | None = None
@@ -95,7 +95,7 @@ class LocalRateLimitStore:
     async def start(self) -> None:
         pass
 
-    async def enter(self, caller: str, limits: RateLimits, lease: str, *, min_tokens: int) -> RateState:  # noqa: ARG002 - the number will do
+    async def enter(self, caller: str, limits: RateLimits, lease: str, *, min_tokens: int) -> RateState:  # noqa: ARG002 - counts leases without their names
         meter = self.meter(caller, limits)
         most = limits.max_concurrent_requests
         if most is not None and meter.num_running >= most:
@@ -110,7 +110,7 @@ class LocalRateLimitStore:
 
     def leave(self, caller: str, limits: RateLimits, lease: str, returned: Cost) -> None:  # noqa: ARG002
         meter = self.meter(caller, limits)
-        meter.num_running = max(0, meter.num_running - 1)  # one that began anew knows of none
+        meter.num_running = max(0, meter.num_running - 1)  # a meter that started afresh has 0
         if limits.requests is not None:
             meter.requests_debt = limits.requests.charge(meter.requests_debt, -returned.requests)
         if limits.tokens is not None:
@@ -120,19 +120,19 @@ class LocalRateLimitStore:
         self.charge_debts(caller, limits, cost.requests * MINUTE, cost.tokens * MINUTE)
 
     def num_running(self, caller: str) -> int:
-        """How many of its visits have a place here."""
+        """The number of the caller's leases in this store."""
         meter = self.meters.get(caller)
         return meter.num_running if meter is not None else 0
 
     def debts(self, caller: str, limits: RateLimits) -> tuple[int, int] | None:
-        """What a caller owes here, of requests and of tokens, in shares of a unit; None where that is nothing."""
+        """The caller's debts of requests and tokens, in shares of a unit; None if both are 0."""
         if caller not in self.meters:
             return None
         meter = self.meter(caller, limits)
         return (meter.requests_debt, meter.tokens_debt) if meter.requests_debt or meter.tokens_debt else None
 
     def charge_debts(self, caller: str, limits: RateLimits, requests_debt: int, tokens_debt: int) -> None:
-        """Adds to what a caller owes; less than nothing takes away."""
+        """Adds to a caller's debts; negative numbers reduce them."""
         meter = self.meter(caller, limits)
         if limits.requests is not None:
             meter.requests_debt = limits.requests.clamp(meter.requests_debt + requests_debt)
@@ -140,7 +140,7 @@ class LocalRateLimitStore:
             meter.tokens_debt = limits.tokens.clamp(meter.tokens_debt + tokens_debt)
 
     def meter(self, caller: str, limits: RateLimits) -> Meter:
-        """As it stands at this moment."""
+        """Returns the caller's meter, with its debts brought up to this moment."""
         now = int(self.clock() * SECOND)
         meter = self.meters.get(caller)
         if meter is None:
@@ -155,8 +155,8 @@ class LocalRateLimitStore:
         return meter
 
     def take(self, meter: Meter, limits: RateLimits, cost: Cost, min_tokens: int) -> RateState:
-        """The longer wait is the one that is told: after it there is room for both."""
-        is_known = min_tokens <= cost.tokens  # else more may turn out to be asked for
+        """Charges the cost, or refuses with the longer of the two waits: after it both fit."""
+        is_known = min_tokens <= cost.tokens  # else the cost may turn out to be higher
         wait_requests = wait_for(limits.requests, meter.requests_debt, cost.requests)
         wait_tokens = wait_for(limits.tokens, meter.tokens_debt, min_tokens, is_known=is_known)
         if wait_requests or wait_tokens:

@@ -1,8 +1,7 @@
-"""One connection to a Redis or Valkey server, shared by all who ask: commands leave as they come, replies come in that order.
+"""One pipelined connection to a Redis or Valkey server, shared by all requests: replies come in the order of the commands.
 
-So there is no pool to wait for, and a question costs this process 10 microseconds of CPU; redis-py's asyncio client, with its pool,
-takes 50, and its time-outs also strike when it is our own loop that is late. hiredis, redis-py's parser, reads and writes the
-protocol.
+So there is no pool to wait for, and a command costs this process 10 microseconds of CPU. redis-py's asyncio client, with its pool,
+takes 50, and its time-outs also fire if only our own loop is late. hiredis, redis-py's parser, reads and writes the protocol.
 """
 
 import asyncio
@@ -19,7 +18,7 @@ from gateway.name_lookup import NameLookup
 
 DEFAULT_PORT = 6379
 CONNECT_SECONDS = 2.0  # TLS included; no request waits for it
-LATE_TURNS = 4  # of the loop: what came while it was busy elsewhere is read in them, and counts as in time
+LATE_TURNS = 4  # of the event loop after the time-out: a reply that came while the loop was busy is read in them, and is in time
 
 
 class RedisConnectionLost(Exception):
@@ -32,7 +31,7 @@ class RedisError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RedisAddress:
-    """Where the server is, and who asks. `path` is a Unix socket's."""
+    """A server's address and the credentials for it. `path` is a Unix socket's."""
 
     host: str = ""
     port: int = DEFAULT_PORT
@@ -44,9 +43,9 @@ class RedisAddress:
 
 
 def address_of(url: str) -> RedisAddress:
-    """redis://[[user]:password@]host[:port][/database], rediss:// for TLS, or unix:///path?db=0. Raises ConfigurationError.
+    """Parses redis://[[user]:password@]host[:port][/database], rediss:// for TLS, or unix:///path?db=0.
 
-    The message holds nothing of the URL, which may hold a password.
+    Raises ConfigurationError, whose text quotes nothing of the URL, which may contain a password.
     """
     try:
         parts = urlsplit(url.strip())
@@ -64,7 +63,7 @@ def address_of(url: str) -> RedisAddress:
 
 
 class RedisConnection(asyncio.Protocol):
-    """Made by `open_connection`. `lost` is set once it can no longer be used."""
+    """A connection, made by `open_connection`. `lost` is set once it can no longer be used."""
 
     transport: asyncio.Transport
 
@@ -80,7 +79,7 @@ class RedisConnection(asyncio.Protocol):
         self.transport = transport  # type: ignore[assignment]
 
     async def ask(self, *words: str | int) -> Any:
-        """Raises RedisConnectionLost, or RedisError with the server's words."""
+        """Sends a command. Returns its reply. Raises RedisConnectionLost, or RedisError with the server's message."""
         future = self.loop.create_future()
         self.send(words, future)
         timer = self.loop.call_later(self.timeout_seconds, self.expire, future, LATE_TURNS)
@@ -90,7 +89,7 @@ class RedisConnection(asyncio.Protocol):
             timer.cancel()
 
     def send_nowait(self, *words: str | int) -> None:
-        """Nobody waits for what comes back."""
+        """Sends a command and ignores its reply."""
         if not self.lost.is_set():
             self.send(words, None)
 
@@ -105,7 +104,7 @@ class RedisConnection(asyncio.Protocol):
         try:
             while (reply := self.reader.gets()) is not False:
                 answer = self.pending.popleft()
-                if answer is None or answer.done():  # whoever asked has left
+                if answer is None or answer.done():  # the caller was cancelled, or did not wait
                     continue
                 if isinstance(reply, hiredis.ReplyError):
                     answer.set_exception(RedisError(str(reply)))
@@ -126,7 +125,7 @@ class RedisConnection(asyncio.Protocol):
         self.close(f"the connection broke: {error}" if error else "the server closed the connection")
 
     def close(self, reason: str) -> None:
-        """What waits for an answer is told the reason; of several the first is kept."""
+        """Breaks the connection. Pending commands fail with the reason; `lost_because` keeps the first one."""
         self.lost_because = self.lost_because or reason
         self.lost.set()
         self.transport.abort()
@@ -137,11 +136,11 @@ class RedisConnection(asyncio.Protocol):
 
 
 async def open_connection(address: RedisAddress, timeout_seconds: float, names: NameLookup) -> RedisConnection:
-    """A link that has said who it is. Raises RedisConnectionLost, or RedisError where the server does not want us."""
+    """Returns an authenticated connection. Raises RedisConnectionLost, or RedisError if the server refuses us."""
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             connection = await connect_any(address, timeout_seconds, names)
-    except OSError as error:  # TimeoutError and what TLS refuses among them
+    except OSError as error:  # including TimeoutError and TLS errors
         raise RedisConnectionLost(f"it cannot be reached: {error.strerror or type(error).__name__}") from None
     try:
         if address.password:
@@ -155,7 +154,7 @@ async def open_connection(address: RedisAddress, timeout_seconds: float, names: 
 
 
 async def connect_any(address: RedisAddress, timeout_seconds: float, names: NameLookup) -> RedisConnection:
-    """Over the first of the host's addresses that answers. Raises OSError."""
+    """Connects to the first of the host's addresses that answers. Raises OSError."""
     loop = asyncio.get_running_loop()
     if address.path:
         _, connection = await loop.create_unix_connection(lambda: RedisConnection(timeout_seconds), address.path)

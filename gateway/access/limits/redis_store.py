@@ -1,9 +1,8 @@
-"""What callers have used, kept by Redis or Valkey for several gateways: each charge is one script there, on that server's clock.
+"""Rate-limit state in Redis or Valkey, shared by several gateways: each charge is one atomic script, on that server's clock.
 
-An unavailable server costs no request its time-out: one question without an answer marks it unavailable, and it is tried again
-every second or two in the background, on a new connection. While nobody asks, it is probed every PROBE_SECONDS. Nothing is kept
-there for longer than it takes to pay back a debt, and nothing but public ids and numbers. A gateway that dies leaves its visits'
-places; they are free again when their leases end.
+One command without a reply marks the server unavailable, so later requests do not wait for the time-out. A background task then
+reconnects, every second or two. It also probes the connection every PROBE_SECONDS. The server stores only public ids and numbers,
+and each only until its debt is paid back. Concurrency slots are leases: if a gateway dies, its slots are free when they expire.
 """
 
 import asyncio
@@ -21,9 +20,9 @@ from gateway.name_lookup import NameLookup
 
 RETRIES = Backoff(first_seconds=0.5, max_seconds=2.0)
 PROBE_SECONDS = 2.0
-LEASE_SECONDS = 15.0  # of a visit's place, renewed three times in it
+LEASE_SECONDS = 15.0  # of a concurrency slot; renewed three times in that time
 SCRIPT = files("gateway.access.limits").joinpath("gcra.lua").read_text(encoding="utf-8")
-SCRIPT_SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()  # the name Redis has for it
+SCRIPT_SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()  # Redis' name for the script
 REFUSALS: tuple[Refusal | None, ...] = (None, "requests", "tokens", "concurrency")
 
 Arguments = tuple[str | int, ...]
@@ -40,7 +39,7 @@ class RedisRateLimitStore:
         lease_seconds: float = LEASE_SECONDS,
         told: StoreOutage | None = None,
     ) -> None:
-        """`told` hears of outages."""
+        """`told` reports outages."""
         self.address = address
         self.timeout_seconds = timeout_seconds
         self.lease_seconds = lease_seconds
@@ -80,7 +79,7 @@ class RedisRateLimitStore:
     def leave(self, caller: str, limits: RateLimits, lease: str, returned: Cost) -> None:
         self.running.pop(lease, None)
         is_heard = limits.max_concurrent_requests is not None or returned.requests or returned.tokens
-        if self.connection is not None and is_heard:  # also of a visit whose reply never came: it may have a place
+        if self.connection is not None and is_heard:  # also if the reply to `enter` never came: the slot may be taken
             charged = Cost(-returned.requests, -returned.tokens)
             self.connection.send_nowait(
                 "EVALSHA", SCRIPT_SHA, 2, *keys_of(caller), *self.arguments(limits, "leave", lease, charged=charged)
@@ -97,10 +96,10 @@ class RedisRateLimitStore:
             except RedisError as error:
                 if not str(error).startswith("NOSCRIPT"):
                     raise
-                reply = await connection.ask("EVAL", SCRIPT, *arguments)  # it forgot its scripts; this teaches it again
+                reply = await connection.ask("EVAL", SCRIPT, *arguments)  # the server lost its scripts; EVAL loads this one again
             refused, wait, requests_debt, tokens_debt = reply
         except (RedisConnectionLost, RedisError) as error:
-            connection.close(str(error))  # READONLY, LOADING, OOM: another connection may find a server that can
+            connection.close(str(error))  # READONLY, LOADING, OOM: a new connection may reach a server that works
             self.lose(connection, str(error))
             raise RateLimitStoreUnavailable(self.unavailable_reason) from None
         return RateState(requests_debt, tokens_debt, REFUSALS[refused], wait)
@@ -113,7 +112,7 @@ class RedisRateLimitStore:
         )  # fmt: skip
 
     async def watch(self) -> None:
-        """Connects again what was lost, notices a server that hangs, and renews the leases of what runs."""
+        """Reconnects, probes for a server that hangs, and renews the leases of running requests (heartbeat)."""
         num_failures = 0
         while True:
             connection = self.connection
@@ -150,11 +149,11 @@ class RedisRateLimitStore:
         self.renew()
 
     async def probe(self, connection: RedisConnection) -> None:
-        """Runs the script for nobody: only a server that may write can do what it will be asked. One that cannot loses the link."""
+        """Runs the script for an empty caller, which needs a server that can write. Closes the connection if that fails."""
         try:
             await connection.ask("EVALSHA", SCRIPT_SHA, 2, *keys_of(""), *self.arguments(RateLimits(), "leave", ""))
         except RedisError as error:
-            if not str(error).startswith("NOSCRIPT"):  # it forgot its scripts, and is taught again by the next question
+            if not str(error).startswith("NOSCRIPT"):  # the server lost its scripts; the next command loads this one again
                 connection.close(str(error))
         except RedisConnectionLost:
             pass
@@ -180,7 +179,7 @@ class RedisRateLimitStore:
     async def close(self) -> None:
         await self.background.close()
         if self.connection is not None:
-            self.connection.transport.close()  # after what was told has left
+            self.connection.transport.close()  # after the sent commands have left
             self.connection = None
 
 

@@ -1,1 +1,1 @@
-"""What each key used: counted in memory, written behind."""
+"""Usage of each key, by write-behind: counted in memory, written to the store every few seconds."""

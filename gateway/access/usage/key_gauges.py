@@ -1,7 +1,7 @@
-"""Keys that will soon stop working, as gauges: what share of its budget each has used, and when it expires.
+"""Gauges of keys that will soon stop working: the used share of a key's budget, and the time it expires.
 
-By key, since whoever is warned must tell that key's owner; a count would only say that there is one. At most MAX_KEYS of each, the
-most urgent first. Every gateway shows what it knows: where several share a store, the largest share is the true one.
+Each key has its own series, as an operator must warn that key's owner; a count of such keys would not name them. A gauge has at
+most MAX_KEYS series, the most urgent ones. Every gateway shows what it knows: if several share a store, the largest share is true.
 """
 
 import asyncio
@@ -21,14 +21,14 @@ from gateway.errors import StoreAway
 from gateway.metrics import Metrics
 
 MAX_KEYS = 1000
-LOOK_SECONDS = 30.0  # between two looks at all keys: of 100,000 one takes 0.1 s, in a thread
-SOON_SECONDS = 30 * 86_400.0  # an expiry further away is nobody's concern yet
+LOOK_SECONDS = 30.0  # between two scans of all keys: a scan of 100,000 takes 0.1 s, in a thread
+SOON_SECONDS = 30 * 86_400.0  # a later expiry is not urgent
 
 ByKey = dict[str, float]
 
 
 class KeyGauges:
-    """Used on the event loop alone; the keys are looked through in a thread."""
+    """Used on the event loop only; the keys are scanned in a thread."""
 
     def __init__(
         self, key_snapshot: KeySnapshot, recorder: UsageRecorder, metrics: Metrics, wall_clock: Callable[[], float] = time.time
@@ -51,11 +51,11 @@ class KeyGauges:
     async def watch(self) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            with suppress(StoreAway):  # the thread was too slow, on a machine that is: the next look will do
+            with suppress(StoreAway):  # the thread was too slow, as the machine is: the next scan will do
                 await self.update()
 
     async def update(self) -> None:
-        """Shows the keys that matter now; a key that no longer does loses its series."""
+        """Scans the keys and sets the gauges. A key that is no longer urgent loses its series."""
         keys, spent, now = self.key_snapshot.stored, dict(self.recorder.spent), self.wall_clock()
         self.metrics.access.show_by_key(self.metrics.access.key_budget_used, await self.worker.run(budgets_used, keys, spent, now))
         self.metrics.access.show_by_key(self.metrics.access.key_expires_at, await self.worker.run(expiries, keys, now))
@@ -66,7 +66,7 @@ class KeyGauges:
 
 
 def budgets_used(keys: Mapping[str, CachedKey], spent: Spent, now: float) -> ByKey:
-    """Those that have used the largest share of theirs. More than 1 is what requests under way took beyond it."""
+    """The MAX_KEYS largest used shares of a budget. Requests in flight can take a share above 1."""
     hour = hour_of(now)
     shares = {}
     for public_id, key in keys.items():
@@ -78,6 +78,6 @@ def budgets_used(keys: Mapping[str, CachedKey], spent: Spent, now: float) -> ByK
 
 
 def expiries(keys: Mapping[str, CachedKey], now: float) -> ByKey:
-    """Those that expire next, in Unix seconds; one that has expired works no longer and is not shown."""
+    """The MAX_KEYS keys that expire next, in Unix seconds. An expired key no longer works and is not shown."""
     soon = {public_id: key.expires_at for public_id, key in keys.items() if now < key.expires_at < now + SOON_SECONDS}
     return {public_id: soon[public_id] for public_id in heapq.nsmallest(MAX_KEYS, soon, key=soon.__getitem__)}

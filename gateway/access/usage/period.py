@@ -1,4 +1,4 @@
-"""Spans of time as people write them, and the hours, days and months that usage is counted by, all in UTC."""
+"""Durations as people write them, and the hours, days and months by which usage is counted, all in UTC."""
 
 import re
 import time
@@ -12,13 +12,13 @@ SPANS: tuple[Span, ...] = get_args(Span)
 NUM_CHARS = {"hour": 13, "day": 10, "month": 7}  # of 2026-11-25T08
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 DURATION = re.compile(r"([0-9]{1,9})([smhdw])")
-DURATION_PATTERN = rf"^\s*{DURATION.pattern}\s*$"  # for JSON Schema, which cannot say how long it may be
+DURATION_PATTERN = rf"^\s*{DURATION.pattern}\s*$"  # for JSON Schema, which cannot bound the duration
 MAX_DURATION = timedelta(days=36_500)
 HOUR_SECONDS = 3600
 
 
 def duration(text: str) -> timedelta:
-    """`30d`, `12h`, `90s`. Raises ValueError saying how it is written."""
+    """Parses `30d`, `12h`, `90s`. Raises ValueError that shows the right form."""
     shape = DURATION.fullmatch(text.strip())
     if shape is None:
         raise ValueError(f"'{text[:40]}' is no duration: write a number and one of s, m, h, d, w, such as 12h or 30d")
@@ -28,7 +28,7 @@ def duration(text: str) -> timedelta:
 
 
 def hour_of(seconds: float) -> str:
-    """`2026-11-25T08` of a Unix time. Its first characters name the day and the month, so all sort and group as text."""
+    """Formats a Unix time as `2026-11-25T08`. Its prefixes are the day and the month, so all of them sort and group as text."""
     return name_of(int(seconds // HOUR_SECONDS))
 
 
@@ -38,17 +38,17 @@ def name_of(hour: int) -> str:
 
 
 def since(text: str, now: float | None = None) -> str:
-    """The hour that a duration before now lies in. Raises ValueError."""
+    """Returns the hour that was a duration before now, as `hour_of` does. Raises ValueError."""
     return hour_of((time.time() if now is None else now) - duration(text).total_seconds())
 
 
 def period_of(span: Span, hour: str) -> str:
-    """The `span` that `hour` lies in, by the name `hour_of` begins with."""
+    """The `span` that contains `hour`: a prefix of what `hour_of` returns."""
     return hour[: NUM_CHARS[span]]
 
 
 def renewed_at(span: Span, seconds: float) -> datetime:
-    """When the period of `span` that a Unix time lies in is over."""
+    """The end of the `span` that contains a Unix time."""
     now = datetime.fromtimestamp(seconds, UTC)
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     if span == "day":

@@ -1,8 +1,8 @@
-"""What keys use, counted on the event loop and written every few seconds; and budgets, which that is held against.
+"""Write-behind usage accounting: counts in memory, flushes to the store every `usage.flush_seconds`, and enforces budgets.
 
-On the request path are only additions to dictionaries. A process that is killed loses what it counted since the last writing,
-`usage.flush_seconds` at most. While the store is unavailable the counts are kept and written later, up to MAX_PENDING_ROWS of them.
-What was sent and not acknowledged may have been written: it is sent again as it was, under the same number, and counted once.
+The request path only adds to dictionaries. A killed process loses what it counted since its last flush. While the store is
+unavailable, up to MAX_PENDING_ROWS rows of counts are kept and written later. A batch that was sent and not acknowledged may have
+been written: it is sent again unchanged, under the same number, so the store counts it once.
 """
 
 import asyncio
@@ -23,11 +23,11 @@ from gateway.errors import InsufficientQuota, OperatorError, StoreAway
 from gateway.log import get_logger
 from gateway.metrics import Metrics
 
-MAX_PENDING_ROWS = 50_000  # some 20 MB: a key, a model and an hour each
-ACTIVE_SECONDS = 600.0  # how long after a key's last request others' share of its budget is still asked for
+MAX_PENDING_ROWS = 50_000  # some 20 MB: each is a key, a model and an hour
+ACTIVE_SECONDS = 600.0  # after a key's last request, how long to fetch what other gateways spent of its budget
 PRUNE_SECONDS = 3600.0
-CLOSE_SECONDS = 5.0  # for the last writing, when the process stops
-UNAVAILABLE_CLOSE_SECONDS = 1.0  # the same where the store was unavailable when that was last tried
+CLOSE_SECONDS = 5.0  # for the last flush, when the process stops
+UNAVAILABLE_CLOSE_SECONDS = 1.0  # the same, if the store was unavailable at the last flush
 DAY_SECONDS = 86_400
 
 log = get_logger()
@@ -51,15 +51,15 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What was sent to the store, and is not known to be written."""
+    """Counts that were sent to the store, and are not known to be written."""
 
     number: int
     counts: dict[Place, Counts]
-    is_unsure: bool = False  # whether it may be
+    is_unsure: bool = False  # whether it may have been written
 
 
 class UsageRecorder:
-    """Used on the event loop alone; the usage store is written in a thread."""
+    """Used on the event loop only; the usage store is written in a thread."""
 
     def __init__(
         self,
@@ -79,21 +79,21 @@ class UsageRecorder:
         self.number = 0  # of the last batch
         self.pending: dict[Place, Counts] = {}
         self.sent: Batch | None = None
-        self.is_informed = False  # of what was spent before
+        self.is_informed = False  # whether earlier spending was read
         self.is_away = False
-        self.spent: Spent = {}  # of keys with a budget: what the usage store said last, and what was counted since
+        self.spent: Spent = {}  # of keys with a budget: the store's last sums, plus what was counted since
         self.known_periods: list[str] = []
-        self.active: dict[str, float] = {}  # keys with a budget, and when they last asked for something
+        self.active: dict[str, float] = {}  # keys with a budget, and the time of their last request
         self.pruned_at = 0.0
-        self.num_lost = 0  # rows, since that was last told
+        self.num_lost = 0  # rows, since the last log line about them
         self.is_stopping = asyncio.Event()
         self.background = BackgroundTask("usage", self.flush_forever)
         self.worker = WorkerThread("usage")
 
     async def start(self, *, is_store_away: bool = False) -> None:
-        """Learns what was spent before, then writes every few seconds. Raises OperatorError where the store cannot be read.
+        """Reads what was spent before, then flushes every few seconds. Raises OperatorError if the store cannot be read.
 
-        With `is_store_away` it is learned once the store is back; until then budgets know what is counted here alone.
+        With `is_store_away` it reads that later, once the store is available; until then budgets have only what is counted here.
         """
         if not is_store_away:
             await self.inform()
@@ -102,17 +102,17 @@ class UsageRecorder:
     async def inform(self) -> None:
         found = await self.worker.run(self.usage_store.budgets, self.periods())
         for place in list(found):
-            found[place] += self.spent.get(place, 0)  # none of which is written yet
+            found[place] += self.spent.get(place, 0)  # not written yet
         self.spent |= found
         self.is_informed = True
 
     @property
     def is_running(self) -> bool:
-        """False means that usage is no longer written, which `/livez` tells."""
+        """False if usage is no longer written, which `/livez` shows."""
         return self.background.is_running
 
     def record(self, caller: Caller, *, model: str, num_inputs: int, num_tokens: int, num_cached_tokens: int) -> None:
-        """One request was answered."""
+        """Counts a request that was answered."""
         now = self.wall_clock()
         hour = int(now // HOUR_SECONDS)
         self.add_pending((caller.public_id, model, hour), Counts(1, num_inputs, num_tokens, num_cached_tokens))
@@ -124,7 +124,7 @@ class UsageRecorder:
                 self.spent[place] = self.spent.get(place, 0) + num_tokens
 
     def refuse_spent(self, caller: Caller) -> None:
-        """Raises InsufficientQuota once the key's budget is spent. A request that began before that is finished."""
+        """Raises InsufficientQuota if the key's budget is spent. A request that began before that is finished."""
         budget, span = caller.allowance.token_budget, caller.allowance.budget_period
         if budget is None:
             return
@@ -152,7 +152,9 @@ class UsageRecorder:
         while not is_last:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.is_stopping.wait(), self.settings.flush_seconds)
-            is_last = self.is_stopping.is_set()  # before the last writing, or what a stop finds would not be written
+            is_last = (
+                self.is_stopping.is_set()
+            )  # read before the last flush, which then includes all that was counted before the stop
             try:
                 if not self.is_informed:
                     await self.inform()
@@ -171,7 +173,7 @@ class UsageRecorder:
                 self.num_lost = 0
 
     async def flush(self) -> None:
-        """Writes what was counted and learns what was spent. Raises OperatorError; what was counted is then kept."""
+        """Writes the counts and reads what was spent. Raises OperatorError; the counts are then kept."""
         now = self.wall_clock()
         self.active = {key: at for key, at in self.active.items() if now - at < ACTIVE_SECONDS}
         try:
@@ -202,20 +204,20 @@ class UsageRecorder:
         self.update_spent(found, keys, periods)
 
     def take_back(self, batch: Batch) -> None:
-        """It was certainly not written."""
+        """Puts back a batch that was certainly not written."""
         newer, self.pending, self.sent = self.pending, batch.counts, None
         for place, counts in newer.items():
             self.add_pending(place, counts)
 
     def update_spent(self, found: Spent, keys: list[str], periods: list[str]) -> None:
-        """The usage store's sums, with what was counted while they were fetched."""
+        """Takes the store's sums, plus what was counted while they were fetched."""
         fresh = {(key, period): found.get((key, period), 0) for key in keys for period in periods}
         for (key, _, hour), counts in self.pending.items():
             for span in BUDGET_SPANS:
                 place = key, period_of(span, hour_of(hour * HOUR_SECONDS))
                 if place in fresh:
                     fresh[place] += counts.num_tokens
-        if periods != self.known_periods:  # a day is over: what was spent in it stops nobody any more
+        if periods != self.known_periods:  # a day is over: its spending no longer matters
             self.spent = {place: tokens for place, tokens in self.spent.items() if place[1] in periods}
             self.known_periods = periods
         self.spent.update(fresh)
@@ -223,7 +225,7 @@ class UsageRecorder:
     async def prune(self) -> None:
         now = self.wall_clock()
         if now - self.pruned_at >= PRUNE_SECONDS:
-            self.pruned_at = now  # also if it fails: it is tried again in an hour, not every few seconds
+            self.pruned_at = now  # also if it fails: the next try is in an hour, not in a few seconds
             await self.worker.run(self.usage_store.prune, hour_of(now - self.settings.retention_days * DAY_SECONDS))
 
     def periods(self) -> list[str]:
@@ -231,10 +233,10 @@ class UsageRecorder:
         return [period_of(span, hour) for span in BUDGET_SPANS]
 
     async def close(self) -> None:
-        """Writes what is left; what then cannot be written is lost, and said to be."""
+        """Flushes the remaining counts. If that fails, they are lost, and the loss is logged."""
         self.is_stopping.set()
         seconds = UNAVAILABLE_CLOSE_SECONDS if self.is_away else CLOSE_SECONDS
-        await self.background.close(grace_seconds=seconds)  # it writes once more
+        await self.background.close(grace_seconds=seconds)  # it flushes once more
         lost = [*self.pending.values(), *(self.sent.counts.values() if self.sent else ())]
         if lost:
             tokens = sum(counts.num_tokens for counts in lost)

@@ -1,4 +1,4 @@
-"""Usage at rest: what each key used of each model in each hour, and what it spent of its budget. Sums of every gateway's share."""
+"""The usage store: sums over all gateways of what each key used, by model and hour, and of what it spent of its budget."""
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ from gateway.access.keys.key import BudgetPeriod
 from gateway.access.schema import COUNTS, keys_table, spending_table, usage_table, writers_table
 from gateway.access.usage.period import NUM_CHARS, Span, period_of
 
-MAX_IN_QUERY = 500  # keys asked for at once: databases bound the parameters of a query
+MAX_IN_QUERY = 500  # keys in one query: databases bound its parameters
 BUDGET_SPANS: tuple[Span, ...] = get_args(BudgetPeriod)
 
-ROWS_AT_ONCE = 1000  # written between two signs of life
+ROWS_AT_ONCE = 1000  # written between two heartbeats
 
 Spent = dict[tuple[str, str], int]  # by key and period, in tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """Which batch of which process this is; its numbers grow. `hour` is when it is sent."""
+    """Identifies a batch, so that it is counted once: the writing process and a growing number. `hour` is when it is sent."""
 
     writer: str
     number: int
@@ -44,7 +44,7 @@ class UsageTotals:
 
 
 class UsageStore:
-    """Every method may block: off the event loop only. Each raises OperatorError where the database cannot be used."""
+    """Every method may block: never call it on the event loop. Each raises OperatorError if the database cannot be used."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -57,10 +57,10 @@ class UsageStore:
         keys: Collection[str] = (),
         periods: Collection[str] = (),
     ) -> Spent:
-        """Adds the rows of some hours to what is there, all or none; returns what `keys` spent in `periods`, these included.
+        """Adds rows to the stored sums, all or none. Idempotent: a `stamp` that was written before adds nothing.
 
-        Rows of a `stamp` that was written before are not added again. Rows are written in one order by all gateways, so that two
-        of them cannot wait for each other for ever.
+        All gateways write rows in the same order, so they cannot deadlock. Returns what `keys` spent in `periods`, these rows
+        included.
         """
         with self.database.write() as connection:
             if rows and (stamp is None or is_new(connection, stamp)):
@@ -81,16 +81,16 @@ class UsageStore:
             self.database.goes_on()
 
     def budgets(self, periods: Collection[str]) -> Spent:
-        """What every key that has a budget spent in `periods`."""
+        """Returns what each key with a budget spent in `periods`."""
         with_budget = sql.select(keys_table.c.public_id).where(keys_table.c.token_budget.is_not(None))
         with self.database.read() as connection:
             return fetch_spent(connection, spending_table.c.key_id.in_(with_budget), periods)
 
     def report(self, *, by: Span, since: str, key: str | None = None, limit: int, offset: int = 0) -> list[UsageTotals]:
-        """Sums from the hour `since` on, by period, key and model, the oldest first."""
+        """Returns sums from the hour `since` on, by period, key and model, oldest first."""
         num_chars: sql.ColumnElement[int] = sql.literal_column(
             str(NUM_CHARS[by])
-        )  # as a parameter PostgreSQL would not see that the two are one expression
+        )  # no parameters: PostgreSQL would not see that the two expressions are the same
         period = sql.func.substr(usage_table.c.hour, sql.literal_column("1"), num_chars)
         sums = [sql.cast(sql.func.sum(usage_table.c[name]), sql.BigInteger) for name in COUNTS]
         group = (period, usage_table.c.key_id, usage_table.c.model)
@@ -102,7 +102,7 @@ class UsageStore:
             return [UsageTotals(*row) for row in connection.execute(chosen)]
 
     def prune(self, before: str) -> int:
-        """Deletes what is older than the hour `before`; how many rows of usage that were."""
+        """Deletes everything older than the hour `before`. Returns the number of deleted usage rows."""
         with self.database.write(silence_seconds=LONG_SILENCE_SECONDS) as connection:
             connection.execute(writers_table.delete().where(writers_table.c.hour < before))
             connection.execute(spending_table.delete().where(spending_table.c.period < period_of("month", before)))
@@ -110,7 +110,7 @@ class UsageStore:
 
 
 def is_new(connection: sql.Connection, stamp: Stamp) -> bool:
-    """Whether this batch was not written before; from now on it was. A second try at the same time waits here for the first."""
+    """Marks the batch as written. Returns whether it was new. A concurrent second try waits here for the first."""
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     statement: Any = insert(writers_table)
     first = {"writer": stamp.writer, "number": 0, "hour": stamp.hour}
@@ -143,14 +143,14 @@ def spending_rows(rows: Iterable[UsageTotals]) -> list[dict[str, Any]]:
 
 
 def upsert(connection: sql.Connection, table: sql.Table, rows: list[dict[str, Any]]) -> None:
-    """Adds the numbers of rows that are there already, in the database itself: several gateways write at once."""
+    """Inserts rows, or adds to those that exist. The database does the addition, as several gateways write at once."""
     is_postgres = connection.dialect.name == "postgresql"
     statement: Any = (postgresql.insert if is_postgres else sqlite.insert)(table)
     added = {name: table.c[name] + statement.excluded[name] for name in COUNTS if name in table.c}
     connection.execute(statement.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=added), rows)
     if is_postgres:
-        # psycopg sends many rows as a pipeline, whose last word, a Flush, stops PostgreSQL's clock for idle transactions: were the
-        # connection lost now, the rows' locks would be held for ever. A statement by itself starts it again.
+        # psycopg sends many rows as a pipeline. Its final Flush stops PostgreSQL's clock for idle transactions: if the connection
+        # were lost now, the rows' locks would be kept for ever. A single statement starts the clock again.
         connection.exec_driver_sql("SELECT 1")
 
 
