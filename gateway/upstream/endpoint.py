@@ -1,4 +1,4 @@
-"""One address of an upstream, and the choice among several."""
+"""The endpoints of an upstream, and the choice among them: power of two choices."""
 
 import itertools
 import random
@@ -16,26 +16,26 @@ Proof = Literal["unproven", "used", "other", "unsteady"]
 
 
 class Endpoint:
-    """`address` is what the configuration says, without what a path adds to it.
+    """`address` is the configured one, before a path is added.
 
-    `proof` says whether its vectors are known to be the row's: only then is it used. `is_suspect` after a failure, until it is
-    probed. `verified_at` is when it last gave the row's vectors to a probe, `has_traffic` whether it was asked for others since,
-    `limited_until` the end of a 429, all on the clock of its breaker.
+    `proof` says whether its vectors are known to be the row's; only then is it used. `is_suspect` is set by a failure, until the
+    next probe. `verified_at` is when it last gave the row's vectors to a probe, and `has_traffic` says whether requests went there
+    since. `limited_until` is the end of a 429. All times are of its breaker's clock.
     """
 
     def __init__(self, address: str, path: str, query: dict[str, str], breaker: Breaker) -> None:
         self.address = address
         self.url = URL(f"{address}{path}").with_query(query or None)
         self.breaker = breaker
-        self.began: dict[int, float] = {}  # of what is under way, oldest first
+        self.began: dict[int, float] = {}  # when each outstanding request began, oldest first
         self.numbers = itertools.count()
         self.proof: Proof = "unproven"
         self.is_suspect = False
         self.has_traffic = False
         self.verified_at = 0.0
         self.limited_until = 0.0
-        self.was_unreachable = False  # since its last answer: it may have been started anew
-        self.retry_at = 0.0  # when an address that is not used is tried again
+        self.was_unreachable = False  # since its last reply: it may have restarted
+        self.retry_at = 0.0  # when an unused endpoint is measured again
         self.num_tries = 0
 
     @property
@@ -53,7 +53,7 @@ class Endpoint:
         return f"{parts.netloc}{parts.path}"
 
     def open_or_not(self) -> float:
-        """For the metrics: 1 while it is left alone."""
+        """For the metrics: 1 while its breaker is open."""
         return float(self.breaker.state == "open")
 
     def used_or_not(self) -> float:
@@ -65,7 +65,7 @@ class Endpoint:
         return URL(f"{self.address}{path}")
 
     def at_root(self, path: str) -> URL:
-        """A path that the server has beside /v1."""
+        """A path at the server's root, beside /v1."""
         return URL(f"{self.address.removesuffix('/v1')}{path}")
 
     @contextmanager
@@ -80,7 +80,7 @@ class Endpoint:
 
 
 class Endpoints:
-    """Of two taken at random the one with fewer outstanding requests: nearly as even as asking all, and without a herd."""
+    """Power of two choices: picks the less busy of two random endpoints. Nearly as even as least-connections, without herding."""
 
     def __init__(
         self, endpoints: Sequence[Endpoint], sample: Callable[[list[Endpoint], int], list[Endpoint]] = random.sample
@@ -89,7 +89,7 @@ class Endpoints:
         self.sample = sample
 
     def choose(self, but: Endpoint | None = None) -> Endpoint | None:
-        """One that is used and takes requests now, if possible another than `but`. None where all are left alone."""
+        """Returns a used endpoint that admits requests now, if possible another than `but`. Returns None if none admits any."""
         admitting = [endpoint for endpoint in self.used if endpoint.breaker.admits]
         others = [endpoint for endpoint in admitting if endpoint is not but] or admitting
         if len(others) < 2:  # noqa: PLR2004 - nothing to choose from
@@ -99,7 +99,7 @@ class Endpoints:
 
     @property
     def used(self) -> list[Endpoint]:
-        """Those whose vectors were proven to be the row's."""
+        """The endpoints whose vectors were proven to be the row's."""
         return [endpoint for endpoint in self.endpoints if endpoint.proof == "used"]
 
     @property

@@ -1,4 +1,4 @@
-"""What a server tells that refuses or fails. It is looked through, and never passed on: it may hold inputs."""
+"""Parser of other servers' error replies. Their text is searched and never passed on: it may contain inputs."""
 
 import email.utils
 import re
@@ -9,14 +9,14 @@ from typing import Any
 
 import msgspec
 
-MAX_TOLD_BYTES = 64 * 1024  # an error of more is not looked at
-MAX_PLAIN_BYTES = 2000  # of one that is no JSON
-CODE_FIELDS = ("code", "type", "error_type")  # TEI's beside OpenAI's own
+MAX_TOLD_BYTES = 64 * 1024  # a larger error is not read
+MAX_PLAIN_BYTES = 2000  # read of an error that is not JSON
+CODE_FIELDS = ("code", "type", "error_type")  # two of OpenAI's, and TEI's
 CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """Seconds, or a date, as RFC 9110, 10.2.3, has them. None where it says nothing we understand."""
+    """Reads Retry-After, as seconds or a date (RFC 9110, 10.2.3). Returns None if it is neither."""
     value = headers.get("Retry-After", "").strip()
     if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value, flags=re.ASCII):
         return float(value)
@@ -28,9 +28,9 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class ErrorReply:
-    """`words` are free text, to be looked through and never passed on; `code` is a structured one, for log and message.
+    """`words` are free text, to be searched and never passed on; `code` is structured, for log and message.
 
-    `wait_seconds` is after how long it may be asked again.
+    `wait_seconds` is how long to wait before the next request.
     """
 
     words: str = ""
@@ -39,10 +39,10 @@ class ErrorReply:
 
 
 def read_error(content: bytes, status: int = 0) -> ErrorReply:
-    """What an error says, in any of the forms that servers have; nothing where it is none of them.
+    """Reads an error in any of the forms that servers use. Returns an empty ErrorReply if it has none of them.
 
-    OpenAI nests it under `error`, Gemini puts a list around that; Ollama and TEI have a text there; vLLM and TEI's /v1 have all
-    of it on top; FastAPI says `detail`; a proxy sends HTML, of which nothing is taken, or plain text.
+    OpenAI nests it under `error`, and Gemini puts a list around that. Ollama and TEI have a text under `error`. vLLM and TEI's /v1
+    have all fields on top. FastAPI says `detail`. A proxy sends HTML, which is ignored, or plain text.
     """
     if len(content) > MAX_TOLD_BYTES:
         return ErrorReply()
@@ -77,7 +77,7 @@ def words_of(error: dict[str, Any]) -> list[str]:
 
 
 def codes_of(error: dict[str, Any], status: int) -> Iterator[str]:
-    """Its `code`, else its `type`, as far as they are structured: a number that repeats the status says nothing."""
+    """Yields its `code`, then its `type`, if they are structured: a number that repeats the status says nothing."""
     reasons = [part.get("reason") for part in parts_of(error, "details")]  # google.rpc.ErrorInfo, more exact than `status`
     types = [part.get("type") for part in detail_of(error)[:1]]
     for value in (*(error.get(name) for name in CODE_FIELDS), *reasons, error.get("status"), *types):
@@ -87,7 +87,7 @@ def codes_of(error: dict[str, Any], status: int) -> Iterator[str]:
 
 
 def waits_of(error: dict[str, Any]) -> Iterator[float]:
-    """google.rpc.RetryInfo, which stands for a Retry-After: a duration as protobuf's JSON has it, "3.5s"."""
+    """Yields the delay of google.rpc.RetryInfo, which replaces Retry-After: a duration in protobuf's JSON form, "3.5s"."""
     for part in parts_of(error, "details"):
         delay = part.get("retryDelay")
         if isinstance(delay, str) and re.fullmatch(r"\d{1,9}(\.\d{1,9})?s", delay, flags=re.ASCII):

@@ -1,8 +1,8 @@
-"""How many tokens a text has for a tokenizer nobody here knows.
+"""Estimates how many tokens a text has for an unknown tokenizer.
 
-Four characters of ASCII a token, as English has in the vocabularies of both BERT and OpenAI; one for a Chinese or Japanese
-character, two for three Cyrillic or Arabic ones. Deliberately simple: it serves limits and splitting, and stands in for a `usage`
-that an upstream does not tell.
+Four ASCII characters count as one token, as English has in the vocabularies of both BERT and OpenAI. A Chinese or Japanese
+character counts as one token, three Cyrillic or Arabic ones as two. Deliberately simple: the estimate serves limits and splitting,
+and replaces a `usage` that an upstream does not report.
 """
 
 ASCII_CHARACTERS_PER_TOKEN = 4
@@ -21,11 +21,11 @@ def estimated_tokens(text: str) -> int:
 
 
 def apportion(total: int, weights: list[int]) -> list[int]:
-    """`total` tokens over inputs by their estimates: each has at least 1, and together they are `total`.
+    """Largest remainder method: divides `total` tokens among inputs by their estimates, at least 1 to each.
 
-    An upstream tells one number for a whole request. A text that was sent alone has its true count, one among others its share, and
-    each keeps what it has for as long as the cache keeps it. `total` is at least the number of inputs. What rounding leaves goes to
-    those it took most from, so the same inputs always get the same.
+    An upstream reports one number for a whole request. So a text that was sent alone gets its true count, one among others its
+    share, and the cache keeps that count with its vector. `total` is at least the number of inputs. The same inputs always get the
+    same counts.
     """
     if len(weights) == 1:
         return [total]
@@ -40,7 +40,7 @@ def apportion(total: int, weights: list[int]) -> list[int]:
 
 
 def is_honest(num_tokens: int, texts: list[str]) -> bool:
-    """Whether an upstream can mean tokens by this number: some count none, and infinity counts characters."""
+    """Whether this number can be a count of tokens: some upstreams count none, and infinity counts characters."""
     num_characters = sum(map(len, texts))
     num_bytes = num_characters if all(map(str.isascii, texts)) else sum(len(text.encode("utf-8", "replace")) for text in texts)
     is_possible = len(texts) <= num_tokens <= num_bytes + MAX_EXTRA_TOKENS * len(texts)

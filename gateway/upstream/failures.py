@@ -1,4 +1,4 @@
-"""Every way another server can fail, mapped to an error of ours. What it says is looked at and never quoted: it may hold inputs."""
+"""Maps every failure of another server to an error of ours. The server's text is read and never quoted: it may contain inputs."""
 
 import re
 from collections.abc import Mapping
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 REDIRECT, CLIENT_ERROR, UNAUTHORIZED, TOO_MANY_REQUESTS, SERVER_ERROR = 300, 400, 401, 429, 500
 WRONG_KEY = re.compile(r"(api_?key_?invalid|invalid_?api_?key)", re.IGNORECASE)  # a code; Google says it with 400
-SHORT_SECONDS = 2.0  # a Retry-After up to this is waited for
-RETRIES = Backoff(first_seconds=0.1, max_seconds=1.0)  # of a request, at the same address
+SHORT_SECONDS = 2.0  # the longest Retry-After that a retry waits for
+RETRIES = Backoff(first_seconds=0.1, max_seconds=1.0)  # of a request, at the same endpoint
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One try that failed. `outcome` is its label in the metrics; `is_fault` counts against the address in its breaker.
+    """One failed attempt. `outcome` is its label in the metrics; `is_fault` counts against the endpoint in its breaker.
 
-    `is_undecided`: it may hang on what was asked, and counts against nobody until a known-good text was asked for too. A `refusal`
-    is such a one that may be halved. `is_silent`: a connection was lost without a word, which blames the network between and no
-    address; what was sent on it did not arrive, so that sending it again costs the upstream nothing. `is_other`: it gave vectors,
-    and of another model. `code` is the upstream's own, fit to be shown. `wait_seconds` is what its Retry-After says.
+    `is_undecided`: the inputs may have caused it, so no breaker counts it until a known-good text was sent too. It has a `refusal`
+    if the inputs may be halved to find out. `is_silent`: a connection was lost silently, which blames the network and no endpoint;
+    what was sent on it did not arrive, so a retry costs the upstream nothing. `is_other`: it gave vectors of another model. `code`
+    is the upstream's own, fit to be shown. `wait_seconds` is its Retry-After.
     """
 
     outcome: str
@@ -44,19 +44,19 @@ class Failure:
     code: str | None = None
 
     def pause_seconds(self, num_failures: int) -> float:
-        """Before the same address is asked again, after so many failures in a row."""
+        """The pause before a retry at the same endpoint, after so many failures in a row."""
         return RETRIES.pause_seconds(num_failures, at_least_seconds=self.wait_seconds)
 
     @property
     def is_lasting(self) -> bool:
-        """It would happen again until somebody mends it."""
+        """Whether it would happen again until an operator fixes it."""
         return not isinstance(self.error, UpstreamUnavailable) and not (
             isinstance(self.error, UpstreamError) and self.error.may_help
         )
 
 
 class AttemptFailed(Exception):
-    """Carries a Failure to who decides what becomes of it. `endpoint` is the address that was asked, if any was."""
+    """Carries a Failure to the code that handles it. `endpoint` is where the request was sent, if it was sent."""
 
     def __init__(self, failure: Failure, endpoint: "Endpoint | None" = None) -> None:
         super().__init__(failure.outcome)
@@ -66,7 +66,7 @@ class AttemptFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class UpstreamInfo:
-    """Of whom messages speak: the model as it is called here, and there; what mends its absence; what it reads at once."""
+    """What messages name: the model's name here, and there; how to add it if it is missing; how many tokens it reads."""
 
     name: str
     model: str
@@ -75,7 +75,7 @@ class UpstreamInfo:
     secrets: SecretFilter = field(default_factory=SecretFilter)
 
 
-BROKEN: Mapping[Kind, tuple[str, bool, bool]] = {  # what is told, whether it is unavailable, whether a retry may help
+BROKEN: Mapping[Kind, tuple[str, bool, bool]] = {  # the message, whether it is unavailable, whether a retry may help
     "connect": ("cannot be reached", True, True),
     "timeout": ("did not answer in time", False, False),
     "silent": ("is silent: the connection was lost without a word", False, True),
@@ -100,7 +100,7 @@ def of_transport_error(kind: Kind, upstream: UpstreamInfo) -> Failure:
 
 
 def of_invalid_response(reason: str, upstream: UpstreamInfo, code: str | None = None) -> Failure:
-    """`reason` is of our own words."""
+    """For a reply that is not what the protocol says. `reason` is in our own words."""
     error = UpstreamError(upstream.name, f"answered wrongly: {reason}{shown(code)}")
     return Failure("nonsense", error, is_fault=True, is_undecided=True, refusal=UpstreamRefusal(OK), code=code)
 
@@ -115,17 +115,17 @@ def of_not_a_number(where: str, *, is_zero: bool = False) -> Failure:
 
 
 def of_other_vectors(reason: str, upstream: UpstreamInfo) -> Failure:
-    """What came is of another model than what was measured. The address is probed before it is asked again."""
+    """For vectors of another model than was measured. The endpoint is probed before the next request."""
     return Failure("other_vectors", UpstreamError(upstream.name, reason, may_help=True), is_other=True)
 
 
 def of_no_embedder(reason: str, upstream: UpstreamInfo) -> Failure:
-    """By what it was seen to give to probes."""
+    """For a server whose replies to probes are no embeddings."""
     return Failure("no_embedder", UpstreamError(upstream.name, reason))
 
 
 def of_unproven(reason: str, upstream: UpstreamInfo, *, wait_seconds: float = 1.0) -> Failure:
-    """Which vectors it gives cannot be told now, so none are served."""
+    """For a server whose vectors cannot be verified now, so that none are served."""
     return Failure("unproven", UpstreamUnavailable(upstream.name, reason, retry_after_seconds=max(1.0, wait_seconds)))
 
 
@@ -135,7 +135,7 @@ def of_open_breaker(wait_seconds: float, upstream: UpstreamInfo) -> Failure:
 
 
 def of_answer(answer: UpstreamResponse, inputs: Inputs, upstream: UpstreamInfo) -> Failure:
-    """For any status but 200. `inputs` are those it was asked for, in that order."""
+    """For a reply with any status but 200. `inputs` are those that were sent, in that order."""
     told = read_error(answer.content, answer.status)
     in_header = retry_after_seconds(answer.headers)
     wait_seconds = in_header if in_header is not None else told.wait_seconds
@@ -151,7 +151,7 @@ def of_answer(answer: UpstreamResponse, inputs: Inputs, upstream: UpstreamInfo) 
     return lasting(answer.status, told, upstream)
 
 
-NOT_THERE = {501, 505}  # it was not made, or not started, for this: llama.cpp without --embeddings
+NOT_THERE = {501, 505}  # the server was not built, or not started, for embeddings: llama.cpp without --embeddings
 PASSING = {408, 409, 423, 424, 425}  # a timeout, a conflict, a lock; 424 is TEI's word for a failure of its backend
 LASTING = {
     401: ("refused", "refused our key"),
@@ -163,12 +163,12 @@ LASTING = {
 
 
 def shown(code: str | None) -> str:
-    """In a message: a structured code, and never the words beside it."""
+    """Formats a structured code for a message; the words beside it are never shown."""
     return f" ({code})" if code else ""
 
 
 def lasting(status: int, told: ErrorReply, upstream: UpstreamInfo) -> Failure:
-    """What only somebody who comes and mends it can change."""
+    """For a failure that lasts until an operator fixes it."""
     if status in LASTING:
         outcome, reason = LASTING[status]
         remedy = f": {upstream.remedy}" if upstream.remedy else ""
@@ -180,7 +180,7 @@ def lasting(status: int, told: ErrorReply, upstream: UpstreamInfo) -> Failure:
 
 
 def of_refusal(answer: UpstreamResponse, told: ErrorReply, inputs: Inputs, upstream: UpstreamInfo) -> Failure:
-    """Of what was asked, or of everything: that is found out. One that is named, or alone, and too long is to blame at once."""
+    """For a refusal, of these inputs or any: `diagnosis` finds out. A too long input that is named or alone is blamed at once."""
     refusal = read_refusal(answer.status, told, inputs.texts)
     place = refusal.place(len(inputs.texts))
     if place is not None and refusal.is_too_long_for_sure:
@@ -198,7 +198,7 @@ def of_refusal(answer: UpstreamResponse, told: ErrorReply, inputs: Inputs, upstr
 
 
 def of_own_trouble(refusal: UpstreamRefusal, where: str, code: str | None, upstream: UpstreamInfo) -> Failure:
-    """An input that fails alone, while others do not."""
+    """For an input that fails alone, while others do not."""
     if refusal.is_too_long:
         return Failure("too_long", InputTooLong(where, refusal.max_tokens or upstream.max_tokens), code=code)
     if refusal.is_not_a_number:
@@ -220,7 +220,7 @@ def of_rate_limit(told: ErrorReply, upstream: UpstreamInfo) -> Failure:
 
 
 def faulty(answer: UpstreamResponse, told: ErrorReply, upstream: UpstreamInfo) -> Failure:
-    """502, 503 and 504 are said by whatever stands before a server that restarts; 500 is the server's own trouble."""
+    """For a server's fault. A proxy in front of a restarting server sends 502, 503 and 504; 500 is the server's own."""
     status, wait_seconds = answer.status, told.wait_seconds
     may_retry = status in {502, 503, 504} and (wait_seconds or 0.0) <= SHORT_SECONDS
     if status == UpstreamUnavailable.status:

@@ -1,4 +1,4 @@
-"""Who a model on another server is: what decides its vectors, its fingerprint, and how it is described."""
+"""Identity of a model on another server: what decides its vectors, its fingerprint, and its description."""
 
 import time
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ DEFAULT_MAX_TOKENS = 8192
 
 @dataclass(frozen=True, slots=True)
 class RowIdentity:
-    """Of one row; `model` is its name on its server."""
+    """The identity of one row; `model` is the model's name on its server."""
 
     settings: AnySettings
     dialect: Dialect
@@ -24,18 +24,18 @@ class RowIdentity:
 
     @property
     def input_types(self) -> dict[str, dict[str, Any]]:
-        """What a request's `input_type` puts into the body, where the protocol has a place for it."""
+        """The fields that a request's `input_type` adds to the body, if the protocol has any."""
         return getattr(self.settings, "input_types", {})
 
     def of_row(self, told: UpstreamLimits) -> str:
-        """All that decides its vectors and is not measured: rows that agree in it, and in their probes, share a cache."""
+        """A digest of all that decides the vectors and is not measured. Rows with the same digest and probes share a cache."""
         settings = self.settings
         own = (settings.dimensions, settings.prompts, settings.long_input, getattr(settings, "extra_body", {}))
         way = (settings.addresses, getattr(settings, "query", {}), settings.headers, settings.key)
         return digest(self.dialect.name, self.model, told.identity, own, way, *filter(None, [self.input_types]))
 
     def fingerprint(self, told: UpstreamLimits, known: Known, signature: str) -> str:
-        """That of another gateway where nothing of ours changes its vectors; else of what is told, and of the vectors."""
+        """Another gateway's own, if nothing of ours changes its vectors; else one of the server's report and of the vectors."""
         extra = getattr(self.settings, "extra_body", {})
         if known.theirs and not (self.settings.prompts or self.settings.dimensions or extra or self.input_types):
             return known.theirs

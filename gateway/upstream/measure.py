@@ -1,7 +1,7 @@
-"""One address is measured: what it tells, which vectors it gives, how far its answers to one text lie apart.
+"""Measures one endpoint: what it reports, which vectors it gives, how far its replies to one text lie apart.
 
-Six short requests (some 350 tokens), when a row is loaded and when its server turns out to have changed: the first text twice
-alone, as numbers and as bytes, the two others alone, and all of them twice in company.
+Sends six short requests (some 350 tokens), when a row is loaded and when its server turns out to have changed: the first text twice
+alone, as numbers and as base64; the two others alone; and twice all of them in one batch.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from gateway.upstream.probe import (
 )
 from gateway.upstream.raw import OWN, SAME, Door
 
-NUM_TRIES = 3  # of a probe that a moment may help
+NUM_TRIES = 3  # of a probe whose failure may be momentary
 TWO_MODELS = "gives two different vectors for one text, asked twice: two models answer in turn at its address, or it is no embedder"
 
 log = get_logger()
@@ -40,9 +40,9 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """`is_alone`: the server gives a text another vector in company than alone, so each text must be asked for alone.
+    """`is_alone`: the server gives a text another vector in a batch than alone, so each text must be sent alone.
 
-    `max_inputs` is how many texts it takes at once, where that is fewer than were asked for.
+    `max_inputs` is how many texts it accepts at once, if that is fewer than were sent.
     """
 
     told: UpstreamLimits
@@ -54,7 +54,7 @@ class Measurement:
 
 
 class Prober:
-    """Asks one address at a time. Every method raises AttemptFailed, also for what cannot be an embedder's answers."""
+    """Probes one endpoint at a time. Every method raises AttemptFailed, also for replies that no embedder gives."""
 
     def __init__(self, client: UpstreamClient) -> None:
         self.client = client
@@ -87,7 +87,7 @@ class Prober:
         return Measurement(told, reference, known, is_alone, is_unit, max_inputs)
 
     async def fetch_limits(self, endpoint: Endpoint) -> UpstreamLimits:
-        """What it tells, where it must tell or can; a server that answers nothing of the kind tells nothing."""
+        """Fetches what the server reports of itself. Returns empty limits if it reports nothing and its dialect allows that."""
         if self.client.dialect.must_tell:
             return await self.client.fetch_limits(endpoint)
         for _ in range(2):
@@ -96,7 +96,7 @@ class Prober:
         return UpstreamLimits()
 
     async def sample(self, endpoint: Endpoint, texts: list[str], *, as_base64: bool = False, is_known_good: bool = True) -> Sample:
-        """Tries again what a moment may help, as a request would."""
+        """Embeds probe texts, and retries momentary failures, as a request would."""
         ask = partial(self.client.sample, endpoint, texts, as_base64=as_base64, is_known_good=is_known_good)
         for num_failures in range(1, NUM_TRIES):
             try:
@@ -108,7 +108,7 @@ class Prober:
         return await ask()
 
     async def as_base64(self, endpoint: Endpoint, as_numbers: Sample) -> tuple[bool, Float32]:
-        """Whether its base64 is float32, and a second vector of the first text: both ways must give the same numbers."""
+        """Compares base64 with numbers. Returns whether its base64 is float32, and a second vector of the first text."""
         client = self.client
         if not client.dialect.knows_base64:
             return False, unit((await self.sample(endpoint, [TEXTS[0]])).rows)[0]
@@ -124,14 +124,14 @@ class Prober:
             if not found.is_bytes or as_numbers.is_bytes or are_alike(found.rows, as_numbers.rows):
                 return found.is_bytes, unit(found.rows)[0]
         second = await self.sample(endpoint, [TEXTS[0]])
-        if are_alike(second.rows, as_numbers.rows):  # or two models answer in turn, and it is no matter of base64
+        if are_alike(second.rows, as_numbers.rows):  # else two models reply in turn, and base64 is not to blame
             log.warning("upstream_base64_is_not_float32", model=client.upstream.name, address=endpoint.label)
         return False, unit(second.rows)[0]
 
     async def in_company(self, endpoint: Endpoint) -> tuple[Float32 | None, int | None]:
-        """The vectors of TEXTS among others in one request; how many texts it takes where it refuses those, and then no vectors.
+        """Embeds TEXTS and PADDING in one request: a batch that can never work is found here, not by a client with two texts.
 
-        A batch that can never work is found out here, and not by the first client that has two texts.
+        Returns the vectors of TEXTS, or None if it accepts fewer at once; and how many texts it accepts, or None if all.
         """
         most = min(len(COMPANY), self.client.limits.max_inputs)
         for size in range(most, 1, -1):
@@ -143,22 +143,22 @@ class Prober:
             else:
                 return rows[: len(TEXTS)] if size >= len(TEXTS) else None, size if size < most else None
         if most > 1:
-            await self.sample(endpoint, [TEXTS[0]])  # or it is the server that fails
+            await self.sample(endpoint, [TEXTS[0]])  # raises if it is the server that fails
         return None, 1 if most > 1 else None
 
     def refuse_two_models(self, answers: list[Float32]) -> None:
-        """Two answers to the same texts, shape (n, dimensions)."""
+        """Compares two replies to the same texts, shape (n, dimensions). Raises AttemptFailed if they are of two models."""
         one, other = answers
         if float(distances(one, other).max()) > FAR:
             raise AttemptFailed(failures.of_no_embedder(TWO_MODELS, self.client.upstream))
 
     async def alone(self, endpoint: Endpoint, text: str) -> Sample:
-        """The vector of a text, of length 1, shape (1, dimensions); asked for once."""
+        """Embeds one text, without a retry. Returns its vector, of length 1, shape (1, dimensions)."""
         found = await self.client.sample(endpoint, [text])
         return replace(found, rows=unit(found.rows))
 
     async def raw_door(self, endpoints: list[Endpoint], reference: Reference) -> Door | None:
-        """Where all of these addresses give vectors that were not made length 1."""
+        """Finds the API by which all these endpoints give unnormalised vectors. Returns None if there is none."""
         for door in OWN:
             try:
                 found = [await self.client.sample(endpoint, [TEXTS[0]], door=door) for endpoint in endpoints]
@@ -171,18 +171,18 @@ class Prober:
         return None
 
 
-PASSING = {"connect", "timeout", "rate_limited", "status_503", "status_504"}  # tell nothing of what a server is
+PASSING = {"connect", "timeout", "rate_limited", "status_503", "status_504"}  # prove nothing about the server's model
 UNREADABLE = {"nonsense", "unembeddable", "bad_request", "other_vectors"}
 
 
 def has_usual_length(rows: Float32) -> bool:
-    """Half and double precision, and bytes in the other order, read as float32, are next to nothing or beyond all measure."""
+    """Whether base64 was float32. Half or double precision, or the other byte order, read as float32 is tiny or huge."""
     lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
-    return bool(((lengths > 1e-3) & (lengths < 1e4)).all())  # noqa: PLR2004 - as said
+    return bool(((lengths > 1e-3) & (lengths < 1e4)).all())  # noqa: PLR2004 - as the docstring says
 
 
 def are_alike(one: Float32, other: Float32) -> bool:
-    """Whether two answers are the same numbers, noise aside, and not only the same direction."""
+    """Whether two replies are the same numbers, up to noise, and not only the same direction."""
     if one.shape != other.shape:
         return False
     length = float(np.linalg.norm(other.astype(np.float64)))

@@ -1,6 +1,6 @@
-"""Ollama's native /api/embed, as server/routes.go and docs/api.md of ollama/ollama have it.
+"""Ollama's native /api/embed, by server/routes.go and docs/api.md of ollama/ollama.
 
-Its vectors are of length 1 whatever is asked. Without `truncate: false` it cuts long texts in silence.
+Its vectors always have length 1. Without `truncate: false` it silently truncates long texts.
 """
 
 from typing import Any
@@ -30,13 +30,13 @@ def body(ask: UpstreamQuery) -> dict[str, Any]:
     return content
 
 
-def read(content: bytes, headers: Headers) -> ParsedResponse:  # noqa: ARG001 - as TEI's
+def read(content: bytes, headers: Headers) -> ParsedResponse:  # noqa: ARG001 - only TEI's protocol needs headers
     reply = parse(content, DECODER, OllamaReply)
     return ParsedResponse(list(reply.embeddings), None, whole(reply.prompt_eval_count))
 
 
 class Tag(msgspec.Struct):
-    """A model that was pulled. Its digest is of its manifest, so of weights, template and parameters."""
+    """A pulled model. Its digest is that of its manifest, so it covers weights, template and parameters."""
 
     name: str = ""
     model: str = ""
@@ -48,7 +48,7 @@ class Tags(msgspec.Struct):
 
 
 def read_tags(content: bytes, model: str) -> UpstreamLimits:
-    """/api/tags; a name without a tag means the tag `latest`, as types/model/name.go has it."""
+    """Reads /api/tags. A name without a tag means the tag `latest`, as in types/model/name.go."""
     try:
         tags = msgspec.json.decode(content, type=Tags).models or []
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -1,4 +1,4 @@
-"""OpenAI's own protocol, spoken by Azure, vLLM, infinity, llama.cpp, LM Studio, LocalAI, TEI under /v1, and other gateways."""
+"""OpenAI's protocol, also spoken by Azure, vLLM, infinity, llama.cpp, LM Studio, LocalAI, TEI under /v1, and other gateways."""
 
 from typing import Any
 
@@ -54,12 +54,12 @@ def read(content: bytes, headers: Headers) -> ParsedResponse:  # noqa: ARG001 - 
 
 
 def whole(value: Any) -> int | None:
-    """A number of tokens, where it is one."""
+    """A number of tokens. Returns None if it is not a whole number."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 class OpenAIEntry(msgspec.Struct):
-    """Of /models: what does not change while a server lives. `created` does: llama.cpp and vLLM put the time of the reply there.
+    """The constant part of an entry of /models. `created` is left out: llama.cpp and vLLM put the time of the reply there.
 
     `meta` is llama.cpp's, `root` and `parent` vLLM's, `fingerprint` another gateway's.
     """
@@ -76,11 +76,11 @@ class Entries(msgspec.Struct):
     data: list[OpenAIEntry]
 
 
-TOLD_OF_WEIGHTS = ("n_vocab", "n_ctx_train", "n_embd", "n_params", "size", "ftype")  # of `meta`; n_ctx is a flag of the server's
+TOLD_OF_WEIGHTS = ("n_vocab", "n_ctx_train", "n_embd", "n_params", "size", "ftype")  # of `meta`; not n_ctx, a flag of the server
 
 
 def read_models(content: bytes, model: str) -> UpstreamLimits:
-    """Of the model's own entry, or the only one: llama.cpp serves one model, whatever it is asked for."""
+    """Reads the model's own entry, or the only one: llama.cpp serves one model, whatever name a request has."""
     try:
         entries = msgspec.json.decode(content, type=Entries).data
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

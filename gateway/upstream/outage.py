@@ -1,14 +1,14 @@
-"""The log of an outage: one line when an address becomes unavailable and one when it is back, however many requests meet it."""
+"""Logs an outage: one line when an endpoint becomes unavailable and one when it is back, however many requests fail meanwhile."""
 
 from gateway.log import get_logger
 
-SILENT_SECONDS = 8.0  # without a reply to a request: it may only be slow, and whoever runs it should know
+SILENT_SECONDS = 8.0  # without a reply to a request: it may only be slow, but an operator should know
 
 log = get_logger()
 
 
 class EndpointOutage:
-    """Of one address of a model. At most a line in a second: a breaker opens for that long at least, a silence is longer."""
+    """The outages of one endpoint. It logs at most once a second: a breaker opens for at least that long, a silence is longer."""
 
     def __init__(self, model: str, address: str) -> None:
         self.model = model
