@@ -1,1 +1,1 @@
-"""HTTP in, HTTP out, in OpenAI's words. Litestar lives here and in no room below; `gateway.server` carries it over uvicorn."""
+"""The HTTP API, which follows OpenAI's. Only this package imports Litestar; `gateway.server` serves it with uvicorn."""

@@ -44,7 +44,7 @@ MAX_BODY_BYTES = 64 * 1024
 MAX_REQUESTS = 16
 MAX_HISTORY = 20
 CREATED = 201
-RENEW_SECONDS = 2.0  # for the snapshot to follow a change that is answered
+RENEW_SECONDS = 2.0  # that a reply waits for this gateway's key snapshot to have the change
 
 AdminRequest = Request[Caller, None, State]
 Arguments = ParamSpec("Arguments")
@@ -54,7 +54,7 @@ log = get_logger()
 
 
 class AdminService:
-    """Where an admin's requests are worked on: few at once, in a thread of their own, apart from the room of embedding requests."""
+    """Runs admin requests: few at once, in their own thread, with an admission separate from that of embedding requests."""
 
     def __init__(self, access: KeyAccess, settings: ServerSettings) -> None:
         self.key_snapshot = access.snapshot
@@ -65,7 +65,10 @@ class AdminService:
         self.worker = WorkerThread("admin")
 
     async def table(self, request: AdminRequest) -> dict[str, Any]:
-        """The JSON object of the body; no body is an empty one. Raises what `body.read` raises, InvalidJSON and InvalidType."""
+        """Returns the body's JSON object; an empty one if there is no body.
+
+        Raises what `body.read` raises, InvalidJSON, and InvalidType if it is not an object.
+        """
         with self.admission.enter() as permit:
             raw = await body.read(request.scope, request.receive, permit, self.settings)
         content = without_byte_order_mark(raw)
@@ -78,7 +81,7 @@ class AdminService:
         return table
 
     async def run(self, work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        """The store's answer. Raises StoreUnavailable where there is none, InvalidValue for terms that cannot be."""
+        """Returns the store's result. Raises StoreUnavailable if the store fails, InvalidValue for an invalid policy."""
         with self.admission.enter():
             try:
                 return await self.worker.run(work, *args, **kwargs)
@@ -89,9 +92,9 @@ class AdminService:
                 raise StoreUnavailable from None
 
     async def apply_change(self, work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        """As `run`, for what changes keys: when it returns, this gateway's own snapshot has the change."""
+        """As `run`, for a change of keys. Waits until this gateway's own snapshot has the change, for RENEW_SECONDS at most."""
         result = await self.run(work, *args, **kwargs)
-        with suppress(TimeoutError):  # it was made all the same; the snapshot follows
+        with suppress(TimeoutError):  # the store has the change; the snapshot will follow
             await asyncio.wait_for(self.key_snapshot.renew(), RENEW_SECONDS)
         return result
 
@@ -154,7 +157,7 @@ def routes(service: AdminService) -> list[HTTPRouteHandler]:
 
 
 def require_admin(request: AdminRequest) -> str:
-    """Who it is, for the audit trail. Raises InsufficientPermissions."""
+    """Returns the caller's name for the audit trail. Raises InsufficientPermissions if the key has no admin scope."""
     if not request.user.is_admin:
         raise InsufficientPermissions
     return f"key:{request.user.public_id}"
@@ -165,7 +168,7 @@ def json_response(reply: Struct, *, status_code: int = 200) -> Response[bytes]:
 
 
 def grace_of(table: dict[str, Any]) -> timedelta:
-    """Raises InvalidType, InvalidValue."""
+    """Returns the grace period of a rotation. Raises InvalidType, InvalidValue."""
     try:
         return duration(msgspec.convert(table, KeyRotation).grace)
     except msgspec.ValidationError as error:

@@ -1,4 +1,4 @@
-"""What the admin API takes and gives, beside the policies of keys: served by `admin`, described in /openapi.json."""
+"""The request and response bodies of the admin API, except the key policy. Served by `admin`, described in /openapi.json."""
 
 from typing import Annotated, Literal, get_args
 
@@ -31,19 +31,19 @@ class KeyRotation(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class KeyWithSecret(KeyView, frozen=True, kw_only=True):
-    """A key just made, or with a new secret."""
+    """A key that was just created or rotated, with its secret."""
 
     key: Annotated[str, Meta(description="The key itself. It is shown this once.")]
 
 
 class KeyWithHistory(KeyView, frozen=True, kw_only=True):
-    """A key, and what was done to it."""
+    """A key with its audit history."""
 
     history: Annotated[tuple[AuditView, ...], Meta(description="The last first.")]
 
 
 class KeyPage(Struct, frozen=True, kw_only=True):
-    """Some keys."""
+    """A page of keys."""
 
     object: Literal["list"] = "list"
     data: tuple[KeyView, ...]
@@ -51,7 +51,7 @@ class KeyPage(Struct, frozen=True, kw_only=True):
 
 
 class UsagePage(Struct, frozen=True, kw_only=True):
-    """Some sums."""
+    """A page of usage totals."""
 
     object: Literal["list"] = "list"
     data: tuple[UsageTotals, ...]

@@ -1,4 +1,4 @@
-"""Keys at the door: every route needs one unless it says that it does not."""
+"""Authentication by API key. Every route needs a key unless it is declared with `exclude_from_auth`."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -18,7 +18,7 @@ KEY_PARAMETERS = frozenset({"api-key", "api_key", "apikey", "key", "x-api-key", 
 
 
 class Authentication(AbstractAuthenticationMiddleware):
-    """`request.user` is the Caller."""
+    """Litestar middleware: sets `request.user` to the Caller."""
 
     def __init__(self, app: ASGIApp, *, access: AccessControl, metrics: Metrics) -> None:
         super().__init__(app)
@@ -36,7 +36,10 @@ class Authentication(AbstractAuthenticationMiddleware):
 
 
 def read_key(scope: Scope) -> str:
-    """The one key that a request presents. Raises KeyInQuery, MissingKey, InvalidKey."""
+    """Returns the one key that a request presents.
+
+    Raises KeyInQuery, MissingKey, and InvalidKey if its headers have different keys.
+    """
     if name := key_in_query(scope["query_string"]):
         raise KeyInQuery(name)
     keys = presented_keys(scope["headers"])
@@ -48,7 +51,7 @@ def read_key(scope: Scope) -> str:
 
 
 def key_in_query(query: bytes) -> str | None:
-    """The name of the parameter, in any case, that some other service would take a key from."""
+    """Returns the name of a query parameter that other services take a key from, in any case, or None."""
     if not query:
         return None
     names = (part.partition("=")[0] for part in query.decode("latin-1").split("&"))
@@ -56,7 +59,7 @@ def key_in_query(query: bytes) -> str | None:
 
 
 def presented_keys(headers: Iterable[tuple[bytes, bytes]]) -> set[str]:
-    """The distinct keys of a request's headers: `Authorization: Bearer`, its scheme in any case, `api-key` and `x-api-key`."""
+    """Returns the distinct keys of `Authorization: Bearer` (the scheme in any case), `api-key` and `x-api-key`."""
     keys = set()
     for name, value in headers:
         if name == b"authorization":

@@ -1,5 +1,5 @@
-"""The bytes of a request: bounded in size and in time, counted while they are held, unpacked if they are gzip; and the client
-watched once they are here."""
+"""Request bodies: read with limits of size and time, counted while in memory, decompressed if gzip. Then the client is watched
+for a disconnect."""
 
 import asyncio
 import zlib
@@ -13,14 +13,17 @@ from gateway.background import launch
 from gateway.config import ServerSettings
 from gateway.errors import BodyTooLarge, ClientError, ClientGone, InvalidJSON, SlowRequest, UnsupportedEncoding
 
-GZIP = zlib.MAX_WBITS | 16  # zlib's way to say: with a gzip header
+GZIP = zlib.MAX_WBITS | 16  # zlib's code for a gzip header
 FED_BYTES = 16 * 1024
 PIECE_BYTES = 64 * 1024
-MAX_MEMBERS = 1024  # bgzip, which makes the smallest ones there are, has 256 in 16 MB
+MAX_MEMBERS = 1024  # bgzip makes the smallest members of all tools: 256 in 16 MB
 
 
 async def read(scope: Scope, receive: Receive, permit: Permit, settings: ServerSettings) -> bytes:
-    """Raises BodyTooLarge as soon as that is known, SlowRequest, ClientGone, or Overloaded when all bodies are too many."""
+    """Returns the body as it was sent.
+
+    Raises BodyTooLarge as soon as that is known, SlowRequest, ClientGone, and Overloaded if all bodies together are too many bytes.
+    """
     declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
     if declared.isdigit() and int(declared) > settings.max_body_bytes:
         raise BodyTooLarge(settings.max_body_bytes)
@@ -44,7 +47,7 @@ async def read(scope: Scope, receive: Receive, permit: Permit, settings: ServerS
 
 
 def encoding_of(scope: Scope) -> str:
-    """The Content-Encoding, "" for none. Raises UnsupportedEncoding for one we do not read."""
+    """Returns the Content-Encoding: "gzip", or "" for none. Raises UnsupportedEncoding for any other."""
     value = next((value for name, value in scope["headers"] if name == b"content-encoding"), b"").decode("latin-1").strip().lower()
     if value in {"", "identity"}:
         return ""
@@ -54,12 +57,12 @@ def encoding_of(scope: Scope) -> str:
 
 
 def decompress(raw: bytes, *, max_bytes: int) -> bytes:
-    """A gzip body's content. Raises BodyTooLarge as soon as it has more than `max_bytes`, InvalidJSON."""
+    """Returns a gzip body's content. Raises BodyTooLarge as soon as it exceeds `max_bytes`, InvalidJSON if it is broken."""
     content = bytearray()
     try:
         for piece in pieces(raw):
             content += piece
-            if len(content) > max_bytes:  # by a piece at most
+            if len(content) > max_bytes:  # by one piece at most
                 raise BodyTooLarge(max_bytes)
     except zlib.error:
         raise InvalidJSON("its gzip encoding is broken").after(num_bytes=len(content)) from None
@@ -69,10 +72,10 @@ def decompress(raw: bytes, *, max_bytes: int) -> bytes:
 
 
 def pieces(raw: bytes) -> Iterator[bytes]:
-    """What is in all its members, piece by piece. Raises InvalidJSON and zlib.error.
+    """Yields the content of all gzip members, piece by piece.
 
-    A member is fed bit by bit, since what is behind its end comes back as a copy: of a whole body for each of 800,000 empty members
-    that made 150 s.
+    A member is fed FED_BYTES at a time, because zlib returns the bytes after its end as a copy. Fed the whole body at once, 800,000
+    empty members took 150 s. Raises InvalidJSON and zlib.error.
     """
     rest = memoryview(raw)
     for _ in range(MAX_MEMBERS):
@@ -94,9 +97,9 @@ def pieces(raw: bytes) -> Iterator[bytes]:
 
 
 class CancelOnDisconnect:
-    """Cancels what runs inside when the client closes its connection, and raises ClientGone. Only after the whole body was read.
+    """Context manager: if the client disconnects, cancels its block and raises ClientGone. Enter it after the whole body was read.
 
-    The watch begins in the loop's next turn: what is answered within this one, from the cache, is never watched.
+    The watch begins in the event loop's next iteration. So a request that is answered in this one, from the cache, costs no watch.
     """
 
     def __init__(self, receive: Receive) -> None:

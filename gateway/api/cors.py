@@ -1,4 +1,4 @@
-"""Browsers from other origins: off unless configured. On every response, errors of the edge included, unlike Litestar's own."""
+"""CORS: off unless configured. Unlike Litestar's own, it is on every response, including the errors that Edge answers."""
 
 from collections.abc import Collection
 
@@ -12,14 +12,14 @@ MAX_AGE_SECONDS = b"600"
 
 
 class Cors:
-    """`origins` are whole origins, such as https://app.example, or "*" for all."""
+    """CORS headers for `origins`: whole origins, such as https://app.example, or "*" for all."""
 
     def __init__(self, origins: Collection[str]) -> None:
         self.allows_all = EVERY_ORIGIN in origins
         self.origins = frozenset(origin.encode() for origin in origins)
 
     def response_headers(self, request: Headers) -> Headers:
-        """What a browser must be told so that its page may read the response."""
+        """Returns the headers that let a page of the request's origin read the response."""
         origin = value_of(request, b"origin")
         if not self.origins or origin is None:
             return []
@@ -29,7 +29,10 @@ class Cors:
         return [*allowed, (b"access-control-expose-headers", EXPOSED), (b"vary", b"origin")]
 
     def preflight_headers(self, method: str, request: Headers) -> Headers | None:
-        """The answer to a preflight; None for what is none. Asked headers are allowed as asked: the SDKs send their own."""
+        """Returns the headers of a preflight's response. All requested headers are allowed, because the SDKs send their own.
+
+        Returns None if the request is not a preflight, or CORS is off.
+        """
         is_preflight = method == "OPTIONS" and value_of(request, b"access-control-request-method") is not None
         if not is_preflight or not self.origins:
             return None

@@ -1,4 +1,4 @@
-"""/docs, /redoc and /openapi.json, with no byte from outside: Swagger UI and ReDoc are files beside this module."""
+"""/docs, /redoc and /openapi.json. Nothing is loaded from another host: Swagger UI and ReDoc are files beside this module."""
 
 import asyncio
 from functools import cache
@@ -22,7 +22,7 @@ SCRIPTS = {
     "swagger.js": 'SwaggerUIBundle({url: "/openapi.json", dom_id: "#page", deepLinking: true, persistAuthorization: false});',
     "redoc.js": 'Redoc.init("/openapi.json", {hideDownloadButton: true}, document.getElementById("page"));',
 }
-# Both set style attributes, and ReDoc searches in a worker made of a blob; all else comes from here.
+# Swagger UI and ReDoc set style attributes, and ReDoc searches in a worker made of a blob. All else comes from this server.
 POLICY = (
     "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
     " font-src 'self' data:; worker-src blob:; base-uri 'none'; frame-ancestors 'none'"
@@ -68,7 +68,7 @@ def routes(catalog: Catalog, *, default_model: str | None, needs_key: bool) -> l
 
 
 def bounds_of(catalog: Catalog, default_model: str | None) -> RequestBounds:
-    """Of a model that is not loaded nobody knows what it takes, so then nothing is said of any."""
+    """Returns the bounds of the served models. If one is not loaded its bounds are unknown, so only the default model is set."""
     if any(model.state != "ready" for model in catalog.models):
         return RequestBounds(default_model=default_model)
     abouts = [model.describe() for model in catalog.models]

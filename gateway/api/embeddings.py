@@ -1,4 +1,4 @@
-"""POST /v1/embeddings: the road of one request, told once."""
+"""POST /v1/embeddings: every step of a request, in order."""
 
 import asyncio
 import sys
@@ -36,14 +36,15 @@ from gateway.wire.token_ids import other_encoding
 
 ALWAYS = sys.maxsize
 MAX_ON_LOOP_BYTES = 64 * 1024  # larger bodies are decoded, and larger replies encoded, off the event loop
-BYTES_PER_NUMBER = 12  # of a float in a reply, at most
+BYTES_PER_NUMBER = 12  # at most, for a float in a reply
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
 class EmbeddingsReply:
-    """A whole 200 of JSON as an ASGI application. Litestar's Response does more, and takes 20 times as long: 25 microseconds."""
+    """A JSON response with status 200, as an ASGI application. Litestar's Response does more, and takes 20 times as long: 25
+    microseconds."""
 
     def __init__(self, content: bytes, headers: dict[str, str]) -> None:
         self.content = content
@@ -56,9 +57,9 @@ class EmbeddingsReply:
 
 
 class EmbeddingsHandler:
-    """What a request passes on its way. `pool` decodes large bodies and encodes large replies."""
+    """Handles embedding requests. `pool` decodes large bodies and encodes large replies."""
 
-    def __init__(  # noqa: PLR0913 - the stations of the road
+    def __init__(  # noqa: PLR0913 - one for each step
         self,
         *,
         access: AccessControl,
@@ -80,7 +81,7 @@ class EmbeddingsHandler:
         record = record_of(request.scope)
         self.access.refuse_spent(request.user)
         lease = record.lease = self.limiter.lease(request.user, request.scope["state"].get("on_disconnect"))
-        async with lease:  # it may wait for its turn, and holds no place until that has come
+        async with lease:  # it may wait for the key's concurrency limit; meanwhile it takes no admission slot
             timeout_seconds = self.settings.request_timeout_seconds - lease.waited_seconds
             with self.admission.enter() as permit:
                 encoding = body.encoding_of(request.scope)
@@ -116,17 +117,17 @@ class EmbeddingsHandler:
         inputs = with_prompt(inputs, asked, model.describe())
         refuse_what_it_has_not(asked, model)
         prepared = await model.embedder.prepare(inputs)
-        model.fingerprint_of()  # where it is pinned, nothing is charged for other vectors
+        model.fingerprint_of()  # raises before the charge if the fingerprint is not the pinned one
         record.num_tokens = prepared.num_tokens
         await lease.charge(prepared.num_tokens, num_cached_tokens=prepared.num_cached_tokens)
         vectors = await model.embedder.embed(prepared)
-        model.fingerprint_of(vectors)  # it may have changed meanwhile
-        token_counts = vectors.token_counts or prepared.token_counts  # an upstream's own, where it told them
+        model.fingerprint_of(vectors)  # it may have changed since
+        token_counts = vectors.token_counts or prepared.token_counts  # an upstream's own, if it reported them
         record.num_hits, record.member, record.num_tokens = vectors.num_hits, vectors.member, sum(token_counts)
         record.dimensions = asked.dimensions or model.dimensions
         rows = truncate(vectors.rows, record.dimensions, normalize=asked.normalize, layer_norm=model.row.layer_norm_before_cut)
         if rows is not vectors.rows:
-            refuse_no_vector(rows, inputs)  # the components that were asked for may all be zero
+            refuse_no_vector(rows, inputs)  # the requested components may all be zero
         content, seconds = await self.encode(rows, asked, num_tokens=record.num_tokens)
         record.stages = {**prepared.stages, **vectors.stages, "encode": seconds}
         self.metrics.of_model(model.name).record_embedding(token_counts, record.stages)
@@ -137,7 +138,7 @@ class EmbeddingsHandler:
         return EmbeddingsReply(content, headers_of(asked, model, prepared, vectors, record.stages))
 
     async def encode(self, rows: Float32, asked: EmbeddingsRequest, *, num_tokens: int) -> tuple[bytes, float]:
-        """The reply's body, and how long it took."""
+        """Returns the reply's body, and the seconds it took to encode."""
         started = time.perf_counter()
         content = await self.run_in_thread(
             rows.size * BYTES_PER_NUMBER, wire_response.encode, rows,
@@ -150,7 +151,7 @@ class EmbeddingsHandler:
     async def run_in_thread(
         self, num_bytes: int, work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
     ) -> Result:
-        """Runs `work` here if it is small, in a thread if it is not."""
+        """Runs `work` on the event loop if it is small, else in a thread."""
         if num_bytes <= MAX_ON_LOOP_BYTES:
             return work(*args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self.pool, lambda: work(*args, **kwargs))
@@ -177,7 +178,7 @@ def inputs_of(asked: EmbeddingsRequest, caller: Caller, timeout_seconds: float) 
 
 
 def with_prompt(inputs: Inputs, asked: EmbeddingsRequest, about: Description) -> Inputs:
-    """The inputs with the model's own name for what was asked. Raises InvalidValue."""
+    """Returns the inputs with the model's own name of the requested prompt. Raises InvalidValue if the model has no such prompt."""
     if asked.input_type is None and asked.instruction is None:
         return inputs
     name = resolve_input_type(asked.input_type, about, param=asked.input_type_param)
@@ -185,7 +186,11 @@ def with_prompt(inputs: Inputs, asked: EmbeddingsRequest, about: Description) ->
 
 
 def refuse_what_it_has_not(asked: EmbeddingsRequest, model: Model) -> None:
-    """Raises InvalidValue for too many dimensions, another length to cut to, and token ids of an encoding that we cannot read."""
+    """Checks the request against the model.
+
+    Raises InvalidValue for too many dimensions, a `truncate_prompt_tokens` other than the model's length, and token ids in an
+    encoding that the gateway cannot read.
+    """
     if asked.dimensions is not None and asked.dimensions > model.dimensions:
         raise too_many_dimensions(asked.dimensions, model, param=asked.dimensions_param)
     if asked.max_tokens is not None and asked.max_tokens != (reads := model.describe().max_tokens):
@@ -203,7 +208,7 @@ def refuse_what_it_has_not(asked: EmbeddingsRequest, model: Model) -> None:
 
 
 def too_many_dimensions(asked: int, model: Model, *, param: str) -> InvalidValue:
-    """Clients size their stores by the names of OpenAI's models: the message says what to set instead."""
+    """The error for too many dimensions. Clients size their stores by OpenAI's model names, so it says what to set instead."""
     return InvalidValue(
         f"Invalid value for '{param}': {asked}. The model `{model.name}` gives {model.dimensions}; set your client's dimension to"
         f" {model.dimensions} or less, or leave it out. Must be less than or equal to {model.dimensions}.",
@@ -232,5 +237,5 @@ def long_inputs_header(prepared: Prepared[object]) -> dict[str, Any]:
 
 
 def ascii_only(name: str) -> str:
-    """A model's name as a header may carry it."""
+    """Returns a model's name with "?" for characters that are not ASCII, as a header needs it."""
     return name.encode("ascii", errors="replace").decode()

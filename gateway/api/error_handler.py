@@ -1,4 +1,4 @@
-"""Every failure, translated to a response in one place. The shape is OpenAI's (`gateway/errors/`)."""
+"""Translates every error to a response, in one place. The shape is OpenAI's (`gateway/errors/`)."""
 
 from typing import Annotated
 
@@ -13,14 +13,14 @@ from gateway.errors import ClientGone, GatewayError, InternalError, InvalidValue
 from gateway.log import get_logger
 from gateway.server.protocol import ErrorResponse
 
-CLIENT_GONE_STATUS = 499  # nginx's number; nobody reads it but the log and the metrics
+CLIENT_GONE_STATUS = 499  # nginx's number; only the log and the metrics show it
 JSON = "application/json"
 
 log = get_logger()
 
 
 class ErrorObject(Struct, frozen=True):
-    """OpenAI's four fields, always all of them."""
+    """OpenAI's four fields. All are always present."""
 
     message: Annotated[str, Meta(description="For people. Words may change; match `code`.")]
     type: str
@@ -52,7 +52,7 @@ def translate(error: Exception, request: Request[object, object, State]) -> Gate
     if isinstance(error, NotFoundException):
         return UnknownURL(record.method, record.path)
     if isinstance(error, MethodNotAllowedException):
-        allow = (error.headers or {}).get("allow", "").replace("GET", "GET, HEAD")  # the edge answers HEAD by GET
+        allow = (error.headers or {}).get("allow", "").replace("GET", "GET, HEAD")  # Edge answers HEAD by GET
         return MethodNotAllowed(record.method, record.path, allow=allow)
     if isinstance(error, HTTPException) and error.status_code < InternalError.status:
         return InvalidValue("Your request could not be understood.")
@@ -61,7 +61,7 @@ def translate(error: Exception, request: Request[object, object, State]) -> Gate
 
 
 def error_response(error: GatewayError) -> ErrorResponse:
-    """For the server: of what never was a request, such as a connection too many."""
+    """Returns the error response of a connection that has no request yet, for example one connection too many."""
     request_id = request_id_from(None)
     own = {name.decode(): value.decode() for name, value in PRIVATE_HEADERS}
     return ErrorResponse(request_id, {"content-type": JSON, **error.headers(), "x-request-id": request_id, **own}, body(error))

@@ -1,4 +1,4 @@
-"""GET /info: what Azure AI's inference clients ask before they embed. Source: Azure AI Model Inference API, Get Model Info."""
+"""GET /info: Azure AI's inference clients call it before they embed. Source: Azure AI Model Inference API, Get Model Info."""
 
 import msgspec
 from litestar import Request, Response, get
@@ -12,7 +12,7 @@ from gateway.embedding.catalog import Catalog
 
 
 class ServiceInfo(msgspec.Struct):
-    """`model_name` is the model that a request which names none is served by, or else the first that the key may use."""
+    """`model_name` is the default model if the key may use it, else the first model that the key may use."""
 
     model_name: str
     model_type: str = "embeddings"
@@ -22,7 +22,7 @@ class ServiceInfo(msgspec.Struct):
 def route(catalog: Catalog, default_model: str | None) -> HTTPRouteHandler:
     @get("/info")
     async def info(request: Request[Caller, None, State]) -> Response[bytes]:
-        """Raises UnknownModel where the key may use none."""
+        """Raises UnknownModel if the key may use no model."""
         usable = usable_names(catalog, request.user)
         model = allowed_model(catalog, default_model if default_model in usable else next(iter(usable), ""), request.user)
         return Response(msgspec.json.encode(ServiceInfo(model.name)), media_type=JSON)

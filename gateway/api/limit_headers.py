@@ -1,6 +1,6 @@
-"""OpenAI's rate-limit headers: a minute's limit, what may be sent at this moment, and when the whole burst is there again.
+"""OpenAI's rate-limit headers: the limit per minute, what remains at this moment, and when the full burst is available again.
 
-Beside them one of ours, the burst: what may be sent at once after a rest.
+We add one of our own, the burst: how much may be sent at once after a pause.
 """
 
 from gateway.access.limits.gcra import SECOND, Rate
@@ -14,7 +14,7 @@ REQUESTS, TOKENS = (tuple(header.name.encode() for header in LIMITS if header.na
 
 
 def limit_headers(lease: RateLimitLease) -> Headers:
-    """None for a limit the caller has not, nor while nobody can tell where it stands."""
+    """Returns the headers of the caller's limits; none if their state is unknown because the store is unavailable."""
     state, limits = lease.state, lease.limits
     if state is None:
         return []

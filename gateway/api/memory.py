@@ -1,8 +1,8 @@
-"""Gives memory back that large bodies took: glibc keeps what was freed below something that is still in use.
+"""Returns the memory of large bodies to the system with malloc_trim: glibc keeps freed memory that lies below a block in use.
 
 Measured with MiniLM on two cores, after twelve bodies of 10 KB that unpack to 10 MB of text, four at once: 650 MB resident, 349 MB
-after malloc_trim (267 MB before them all). One heap for all threads instead (MALLOC_ARENA_MAX=1) left 657 MB, and a fixed threshold
-for mmap (MALLOC_MMAP_THRESHOLD_=1048576) 498 MB, so it is done by a trim, and by nothing else.
+after malloc_trim (267 MB before the bodies). One heap for all threads (MALLOC_ARENA_MAX=1) left 657 MB, and a fixed threshold for
+mmap (MALLOC_MMAP_THRESHOLD_=1048576) 498 MB. So only the trim is used.
 """
 
 import asyncio
@@ -13,13 +13,13 @@ from collections.abc import Callable
 from gateway.access.admission import Admission
 
 LOOK_SECONDS = 2.0
-MIN_BYTES = 8 * 1024 * 1024  # of bodies since the last time: fewer leave little behind
-# Of bodies in memory. A trim takes 10 to 130 ms of a thread, and threads that want memory wait meanwhile: not while there is work.
+MIN_BYTES = 8 * 1024 * 1024  # of bodies since the last trim: fewer leave little memory behind
+# Of bodies in memory: more of them means work, and then no trim runs. It takes 10 to 130 ms, and threads that allocate wait for it.
 MAX_HELD_BYTES = 1024 * 1024
 
 
 class MemoryWatch:
-    """Trims once large bodies came and are gone. `trim` runs in a thread."""
+    """Trims after large bodies have come and gone. `trim` runs in a thread."""
 
     def __init__(self, admission: Admission, trim: Callable[[], object]) -> None:
         self.admission = admission
@@ -39,7 +39,7 @@ class MemoryWatch:
 
 
 def malloc_trim() -> Callable[[], object] | None:
-    """glibc's, as malloc_trim(3) describes it: of all its heaps. None where the C library is another."""
+    """Returns a call of glibc's malloc_trim(3), which trims all its heaps, or None if the C library is another."""
     if sys.platform != "linux":
         return None
     found = getattr(ctypes.CDLL(None), "malloc_trim", None)

@@ -1,6 +1,6 @@
-"""The outermost layer, plain ASGI: request ids, the clock, metrics, one log line, and what must be said before Litestar is asked.
+"""The outermost ASGI middleware: request ids, timing, metrics, one log line, and the checks that come before Litestar.
 
-Litestar's own middleware sees neither a 404 nor a 405 and counts a 401 as a 200, so the counting stands here.
+Litestar's own middleware sees neither a 404 nor a 405 and counts a 401 as a 200. So requests are counted here.
 """
 
 import asyncio
@@ -25,20 +25,20 @@ from gateway.server.log_sampler import LogSampler
 from gateway.tracing import Tracing
 
 PROBES = frozenset({"/livez", "/readyz", "/health", "/metrics"})
-QUIET = PROBES | {"/page/live"}  # asked again and again: a line each would bury the others
+QUIET = PROBES | {"/page/live"}  # polled: a log line each would bury the others
 EMBEDDINGS = ("/v1/embeddings", "POST")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 REFUSALS = frozenset({RateLimited.status, Unavailable.status})
 MILLISECONDS = 1000
-KEEP_ALIVE_SHARE = 0.9  # of the real time, in whole seconds
-DOCS = ("/docs", "/redoc")  # the same for everybody, and worth keeping
+KEEP_ALIVE_SHARE = 0.9  # of the real keep-alive time
+DOCS = ("/docs", "/redoc")  # the same for every client, and worth caching
 
 log = get_logger()
 
 
 class Edge:
-    """Wraps the application. `is_leaving` says that clients had better go elsewhere, `is_draining` that new work is refused;
-    `methods` is what each route allows, by its template."""
+    """Wraps the application. `is_leaving`: the shutdown has begun, and clients should reconnect elsewhere. `is_draining`: new
+    requests are refused. `methods`: each route's `Allow` header, by its template."""
 
     def __init__(  # noqa: PLR0913 - named, each of them
         self,
@@ -71,7 +71,7 @@ class Edge:
             await self.app(scope, receive, send)  # a websocket, which Litestar refuses
 
     async def answer(self, original: HTTPScope, receive: Receive, send: Send) -> None:
-        scope = original.copy()  # the server's own stays as it is: to it a HEAD is a HEAD
+        scope = original.copy()  # the server's own scope is not changed: it must see a HEAD as a HEAD
         sent = list(scope["headers"])
         client_id = value_of(sent, b"x-request-id")
         target = target_of(scope["path"])
@@ -114,7 +114,7 @@ class Edge:
         except Exception:
             log.exception("internal_error", request_id=record.request_id)
             failure = InternalError(record.request_id)
-            if record.status:  # the client has a head, and no end to it
+            if record.status:  # the client has the response's head already: it cannot get another
                 record.status, record.outcome = failure.status, failure.outcome
             else:
                 await self.fail(failure, record, send_with_headers)
@@ -123,12 +123,12 @@ class Edge:
             self.finish(scope, record)
 
     def with_methods(self, headers: Iterable[tuple[bytes, bytes]], scope: HTTPScope) -> Headers:
-        """Every method that the path has: Litestar's own answer to OPTIONS knows one handler's."""
+        """Sets `Allow` of an OPTIONS response to all methods of the path: Litestar's own has one handler's."""
         allow = self.methods.get(str(scope.get("path_template"))) if scope["method"] == "OPTIONS" else None
         return [*headers] if allow is None else [*(each for each in headers if each[0] != b"allow"), (b"allow", allow.encode())]
 
     async def pass_on(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
-        """What is cancelled had no time to finish before the end: uvicorn by itself would say 500, in plain text."""
+        """Calls the application. Raises Overloaded if the shutdown cancels it: uvicorn by itself would send a 500 in plain text."""
         try:
             await self.app(scope, receive, send)
         except asyncio.CancelledError:
@@ -137,7 +137,7 @@ class Edge:
             raise Overloaded("It is shutting down.") from None
 
     def refuse(self, scope: HTTPScope) -> None:
-        """Raises what can be said without looking further than the headers."""
+        """Checks what the headers alone decide. Raises Overloaded, HeadersTooLarge."""
         if scope["path"] not in PROBES:
             if self.is_draining():
                 raise Overloaded("It is shutting down.")
@@ -162,7 +162,7 @@ class Edge:
             headers.append((b"openai-processing-ms", str(round(MILLISECONDS * record.seconds)).encode()))
         if record.lease is not None:
             headers += limit_headers(record.lease)
-        if self.is_leaving():  # the client's next request opens a new connection, which a balancer leads to another replica
+        if self.is_leaving():  # the client's next request opens a new connection, which a load balancer sends to another replica
             headers.append((b"connection", b"close"))
         return headers
 
@@ -173,7 +173,7 @@ class Edge:
         if (route, method) == EMBEDDINGS:
             self.metrics.models.record_outcome(record.model or "unknown", record.outcome)
             self.tell_key(record)
-        if record.status == Unavailable.status and record.outcome != "ok":  # a probe that says no refuses nobody
+        if record.status == Unavailable.status and record.outcome != "ok":  # a probe's 503 is no rejection
             self.metrics.http.rejections.labels(record.outcome).inc()
         write = log.debug if route in QUIET else log.info
         if route in QUIET or record.caller is not None or self.sampler.has_room(record.outcome):
@@ -181,7 +181,7 @@ class Edge:
         record.end_span(route, method)
 
     def tell_key(self, record: RequestRecord) -> None:
-        """Of whom it was, and whether that key's terms or want of room refused it."""
+        """Counts the request for its key, and its refusal if the key's limits or an overload refused it."""
         if record.caller is None:
             return
         key = self.metrics.access.of_key(record.caller)
@@ -191,13 +191,13 @@ class Edge:
 
 
 def keep_alive_headers(seconds: float) -> Headers:
-    """For how long a connection may be used again: less than it is kept, so that a client's pool is the first to close it."""
+    """Returns the `Keep-Alive` header. Its timeout is less than the real one, so that the client's pool closes first."""
     told = int(KEEP_ALIVE_SHARE * seconds)
     return [(b"keep-alive", b"timeout=%d" % told)] if told else []
 
 
 def ends(scope: HTTPScope) -> bool:
-    """Whether the client, or want of room, ends the connection after this reply."""
+    """Whether the connection closes after this response: the client asked for it, or there is no slot for the connection."""
     if scope["http_version"] != "1.1" or scope["state"].get("no_place"):
         return True
     return any(name == b"connection" and b"close" in value.lower() for name, value in scope["headers"])

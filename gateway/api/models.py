@@ -1,4 +1,4 @@
-"""GET /v1/models and /v1/models/{id}, ids with slashes in either form."""
+"""GET /v1/models and /v1/models/{id}. An id may contain slashes, percent-encoded or not."""
 
 from typing import Annotated, Literal
 
@@ -21,7 +21,7 @@ Positive = Annotated[int, Meta(ge=1)]
 
 
 class ModelObject(Struct, frozen=True, kw_only=True):
-    """OpenAI's four fields and beside them what only we tell. A model that is not loaded has the first five alone."""
+    """OpenAI's four fields, and more of our own. A model that is not loaded has only the first five, and `alias_of`."""
 
     id: str
     object: Literal["model"] = "model"
@@ -51,7 +51,7 @@ class ModelObject(Struct, frozen=True, kw_only=True):
 
 
 class ModelsResponse(Struct, frozen=True, kw_only=True):
-    """Every name and alias that the key may use."""
+    """All names and aliases that the key may use."""
 
     object: Literal["list"] = "list"
     data: tuple[ModelObject, ...]
@@ -65,7 +65,7 @@ def routes(catalog: Catalog) -> list[HTTPRouteHandler]:
 
     @get("/v1/models/{model:path}")
     async def get_model(request: Request[Caller, None, State]) -> Response[bytes]:
-        name = request.scope["path"].removeprefix(PREFIX)  # as sent: a path parameter would lose doubled slashes
+        name = request.scope["path"].removeprefix(PREFIX)  # from the path: a path parameter would lose doubled slashes
         model = catalog.by_name.get(name)
         if model is None or not request.user.may_use(model.row.names):
             raise UnknownModel(name, usable=usable_names(catalog, request.user))
@@ -75,9 +75,10 @@ def routes(catalog: Catalog) -> list[HTTPRouteHandler]:
 
 
 def allowed_model(catalog: Catalog, name: str, caller: Caller) -> Model:
-    """The model that serves `name`. Raises UnknownModel: one the key may not use is as unknown as one that there is not.
+    """Returns the model that serves `name`.
 
-    Asked before a model's state is: that a hidden one is loading would tell that it is there.
+    Call it before the model's state is used: an error about its loading would reveal a model that the key may not use.
+    Raises UnknownModel, for a model that the key may not use as for one that does not exist.
     """
     model = catalog.by_name.get(name, catalog.catch_all)
     if model is None or not caller.may_use(model.row.names):

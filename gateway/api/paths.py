@@ -1,4 +1,4 @@
-"""The paths clients really send, each to the one route that answers it. In process: a redirect would lose the body or the key.
+"""Path rewriting: the paths that clients really send, each to its one route. In process, as a redirect loses the body or the key.
 
 //v1//embeddings/                          /v1/embeddings
 /embeddings, /models, /models/x            /v1/…
@@ -22,14 +22,14 @@ AZURE_DEPLOYMENT = re.compile(r"^/openai/deployments/(?P<model>.+)/embeddings$")
 
 @dataclass(frozen=True, slots=True)
 class RequestTarget:
-    """Where a request goes. `model` is the one its path names, where the path names one."""
+    """The route of a request. `model` is the one that its path names, or None."""
 
     path: str
     model: str | None = None
 
 
 def target_of(sent: str) -> RequestTarget:
-    """`sent` is the path as ASGI gives it: percent-decoded, without the query."""
+    """Returns the route for a path. `sent` is the path as ASGI gives it: percent-decoded, without the query."""
     path = SLASHES.sub("/", sent)
     path = path.rstrip("/") or "/"
     if deployment := AZURE_DEPLOYMENT.match(path):

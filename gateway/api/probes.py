@@ -1,4 +1,4 @@
-"""Being watched: /livez, /readyz, /health and /metrics. Open to all, unless the configuration closes /metrics."""
+"""Health probes and metrics: /livez, /readyz, /health and /metrics. No key is needed, unless the configuration closes /metrics."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ Names = Annotated[Sequence[str], Meta(min_length=1)]
 
 
 class ProbeReport(Struct, frozen=True, kw_only=True):
-    """What is well is left out."""
+    """The reply of a probe. Healthy parts are left out."""
 
     status: ProbeStatus
     waiting_for: Annotated[Names | UnsetType, Meta(description="The models that are still loading.")] = UNSET
@@ -37,7 +37,7 @@ class ProbeReport(Struct, frozen=True, kw_only=True):
     ] = UNSET
 
 
-def routes(  # noqa: PLR0913 - all that is watched
+def routes(  # noqa: PLR0913 - all that is probed
     *,
     catalog: Catalog,
     dead_parts: Callable[[], list[str]],
@@ -48,20 +48,20 @@ def routes(  # noqa: PLR0913 - all that is watched
 ) -> list[HTTPRouteHandler]:
     @get(["/livez", "/health"], exclude_from_auth=True)
     async def livez() -> Response[bytes]:
-        """Alive: a restart would not help. A model whose device thread is gone for good, or a part whose task died, needs one.
+        """Liveness: 503 if only a restart helps, that is if a model's device thread is gone for good, or a part's task died.
 
-        A model that could not be loaded is tried again; a restart would only take the others down.
+        A model that could not be loaded is no reason: it is tried again, and a restart would only take the others down.
         """
         broken = dead_parts()
         return reply(NOT_NOW, ProbeReport(status="failed", failed=broken)) if broken else reply(OK, ProbeReport(status="ok"))
 
     @get("/readyz", exclude_from_auth=True)
     async def readyz() -> Response[bytes]:
-        """Ready: each model serves or is loaded on its first use, and no shutdown has begun.
+        """Readiness: 200 if each model serves or is loaded on its first use, and no shutdown has begun.
 
-        Where some failed and others serve, it is ready all the same, and says which failed and why, in a word for strangers: to be
-        taken out of service would take the others down. So it does of one that serves, and that somebody should look at. What is
-        `without` its store or its Redis, and how it goes on, is told too; `learned` is what a server was found to take.
+        If some models failed and others serve, it is still 200, since a 503 would take the others down too. In the report, `failed`
+        has the failed models with a category that is safe to publish, `trouble` those that serve but need attention. `without` has
+        the parts that run without their store or Redis, and how; `learned` has the limits found of models on other servers.
         """
         if is_leaving():
             return reply(NOT_NOW, ProbeReport(status="draining"))
@@ -78,7 +78,7 @@ def routes(  # noqa: PLR0913 - all that is watched
 
     @get("/metrics", exclude_from_auth=settings.access == "open")
     async def exposition() -> Response[bytes]:
-        """In a thread: of many models it takes 20 ms, which nobody else's request should wait for."""
+        """Renders in a thread: with many models it takes 20 ms, which would delay other requests."""
         return Response(await asyncio.to_thread(metrics.exposition), media_type=CONTENT_TYPE)
 
     serves_metrics = settings.access != "off" and not settings.port
@@ -86,7 +86,7 @@ def routes(  # noqa: PLR0913 - all that is watched
 
 
 def dead_parts(catalog: Catalog, parts: Mapping[str, Callable[[], bool]], of_process: Callable[[], list[str]]) -> list[str]:
-    """What only a restart brings back: models, a model's dead background work, parts that do not run, parts of the process."""
+    """Returns what only a restart repairs: models, models' dead background tasks, parts that do not run, parts of the process."""
     broken = [model.name for model in catalog.models if model.is_broken]
     broken += [part for model in catalog.models for part in model.embedder.health().dead_parts]
     broken += [part for part, is_well in parts.items() if not is_well()]

@@ -1,4 +1,4 @@
-"""The parameters of a query, declared once: read by handlers, described in /openapi.json."""
+"""Query parameters, declared once: handlers read them, and /openapi.json describes them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -74,7 +74,7 @@ class SinceParameter:
     description: str
 
     def read(self, query: Query) -> str:
-        """The hour it was. Raises InvalidValue."""
+        """Returns the hour in which the duration begins. Raises InvalidValue."""
         try:
             return since(query.get(self.name, self.default))
         except ValueError as error:

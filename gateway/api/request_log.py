@@ -1,4 +1,4 @@
-"""What is told of one request: the edge counts it and logs it, whoever answers it fills it in. Never text, vectors or keys."""
+"""The record of one request. Handlers fill it in, Edge counts and logs it. It never contains text, vectors or keys."""
 
 import re
 import secrets
@@ -13,7 +13,7 @@ from gateway.tracing import Attributes, RequestSpan
 
 OPENAI_VERSION = "2020-10-01"
 OWN_HEADERS = [(b"openai-version", OPENAI_VERSION.encode()), (b"x-content-type-options", b"nosniff")]  # on every reply
-PRIVATE_HEADERS = [*OWN_HEADERS, (b"cache-control", b"no-store")]  # on all that is not the same for everybody
+PRIVATE_HEADERS = [*OWN_HEADERS, (b"cache-control", b"no-store")]  # on replies that differ between clients
 CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -21,7 +21,7 @@ CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 class RequestRecord:
     request_id: str
     method: str
-    path: str  # as the client sent it, before it was made one of ours
+    path: str  # as the client sent it, before it was rewritten
     path_model: str | None = None
     started: float = field(default_factory=time.perf_counter)
     status: int = 0
@@ -32,7 +32,7 @@ class RequestRecord:
     num_tokens: int | None = None
     num_hits: int | None = None
     dimensions: int | None = None
-    member: str | None = None  # of a group of servers, which answered
+    member: str | None = None  # the server of a failover group that answered
     stages: dict[str, float] = field(default_factory=dict)
     span: RequestSpan | None = None
     client: str | None = None
@@ -43,7 +43,7 @@ class RequestRecord:
         return time.perf_counter() - self.started
 
     def line(self) -> dict[str, Any]:
-        """The fields of its log line; what does not apply is left out."""
+        """Returns the fields of the log line, without those that do not apply."""
         fields = {
             "request_id": self.request_id,
             "status": self.status,
@@ -62,7 +62,7 @@ class RequestRecord:
         return {name: value for name, value in fields.items() if value is not None}
 
     def end_span(self, route: str, method: str) -> None:
-        """By the conventions for HTTP servers, and where a model was found those for generative AI."""
+        """Ends the span, with OpenTelemetry's attributes for HTTP servers and, if a model was found, those for generative AI."""
         if self.span is None:
             return
         attributes: Attributes = {
@@ -86,13 +86,13 @@ class RequestRecord:
 
 
 def record_of(scope: Scope) -> RequestRecord:
-    """The record the edge put into the request's scope."""
+    """Returns the record that Edge put into the request's scope."""
     record: RequestRecord = scope["state"]["record"]
     return record
 
 
 def request_id_from(client_id: str | None) -> str:
-    """The client's own id where it is harmless, else a new one."""
+    """Returns the client's own id if it is harmless (CLIENT_REQUEST_ID), else a new one."""
     if client_id is not None and CLIENT_REQUEST_ID.fullmatch(client_id):
         return client_id
     return f"req_{secrets.token_hex(16)}"

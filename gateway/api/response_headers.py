@@ -1,4 +1,4 @@
-"""Every header of a reply, told once: for /openapi.json, and for what a page of another origin may read.
+"""Every response header, declared once: for /openapi.json, and for CORS's list of readable headers.
 
 A test holds the headers of real replies against this list, and docs/api.md too.
 """
@@ -26,9 +26,9 @@ TEXT: dict[str, Any] = {"type": "string"}
 
 @dataclass(frozen=True, slots=True)
 class ResponseHeader:
-    """`is_sure` says that every such reply has it, `is_readable` that pages of other origins may read it.
+    """`is_sure`: every such reply has it. `is_readable`: pages of other origins may read it.
 
-    `errors` are those that it always comes with, `some_errors` those that it may come with.
+    `errors` are the errors that always have it, `some_errors` those that may have it.
     """
 
     name: str
@@ -44,7 +44,7 @@ class ResponseHeader:
 
 
 def plain(name: str, description: str, *, is_sure: bool = False) -> ResponseHeader:
-    """One that is for browsers and proxies, and not for pages."""
+    """Returns a header for browsers and proxies, which pages of other origins may not read."""
     return ResponseHeader(name, description, is_sure=is_sure, is_readable=False)
 
 
