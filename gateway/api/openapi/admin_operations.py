@@ -1,4 +1,4 @@
-"""What the admin routes take and give, by method and path."""
+"""The OpenAPI operations of the admin routes, by method and path."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ from gateway.errors import InsufficientPermissions, UnknownKey
 
 ADMIN_PARSED = (KeyPolicy, KeyRotation)
 ADMIN_SERVED = (KeyView, KeyWithSecret, KeyWithHistory, KeyPage, AuditView, UsagePage, UsageTotals)
-# JSON Schema for what `policy_of` checks of a whole policy; of a PATCH, what is not named may be there already.
+# JSON Schema for what `policy_of` checks of a whole policy. Not for a PATCH: the key may already have what it leaves out.
 NEEDS_RATE = [
     {"anyOf": [{"properties": {burst: {"type": "null"}}}, {"required": [rate], "properties": {rate: {"type": "integer"}}}]}
     for burst, rate in RATE_OF_BURST.items()
@@ -37,7 +37,7 @@ PUBLIC_ID = path_parameter("id", "Of a key, as the list of keys has it.")
 
 
 def body(kind: type, *also: Schema) -> Schema:
-    """Every field may be left out, and the whole body too."""
+    """Returns a request body of which every field may be left out, and the whole body too."""
     schema = {"allOf": [reference(kind), *also]} if also else reference(kind)
     return {"required": False, "content": {JSON: {"schema": schema}}}
 

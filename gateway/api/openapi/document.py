@@ -1,4 +1,4 @@
-"""The whole document: an operation for every route that is served, and the schemas they name."""
+"""The OpenAPI document: an operation for every served route, and the schemas that they refer to."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -28,9 +28,9 @@ ALL_OPERATIONS = OPERATIONS | ADMIN_OPERATIONS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestBounds:
-    """What every model that is served makes of a request. Where not all are loaded, nobody knows the last four.
+    """The bounds of a request to the served models. If not all are loaded, the last four are unknown and keep their defaults.
 
-    `max_dimensions` is the largest model's; `input_types` are those that any of them takes, `lengths` the tokens that each reads.
+    `max_dimensions` is the largest model's. `input_types` are those that any of them takes. `lengths` are the models' `max_tokens`.
     """
 
     default_model: str | None = None
@@ -41,7 +41,7 @@ class RequestBounds:
 
 
 def document(routes: Iterable[BaseRoute], bounds: RequestBounds, *, needs_key: bool) -> Schema:
-    """Of the routes that are served. Without keys nothing speaks of keys."""
+    """Returns the document of the served routes. If no key is needed, it does not mention keys."""
     paths: dict[str, Schema] = {}
     tags: dict[str, None] = {}
     has_admin = False
@@ -74,7 +74,7 @@ def document(routes: Iterable[BaseRoute], bounds: RequestBounds, *, needs_key: b
 
 
 def served_operations(routes: Iterable[BaseRoute]) -> Iterator[tuple[str, str, Operation, bool]]:
-    """Path, method, operation, and whether it is open without a key."""
+    """Yields path, method, operation, and whether it is open without a key."""
     for route in routes:
         if isinstance(route, HTTPRoute):
             for handler in route.route_handlers:
@@ -83,7 +83,7 @@ def served_operations(routes: Iterable[BaseRoute]) -> Iterator[tuple[str, str, O
 
 
 def bounded(schema: Schema, bounds: RequestBounds) -> Schema:
-    """The body of a request to these models. With a default model, a request need not name one."""
+    """Returns the schema of a request body for these models. With a default model, `model` is not required."""
     properties: dict[str, Any] = {**schema["properties"]}
     required = ["input"]
     if bounds.default_model is None:

@@ -1,4 +1,4 @@
-"""JSON Schema of the Structs that are parsed and served: msgspec's own, in the form that people read."""
+"""JSON Schema of the Structs that are parsed and served: msgspec's own, simplified for readers."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ def reference(kind: type) -> Schema:
 
 
 def components(parsed: Iterable[type], served: Iterable[type]) -> Schema:
-    """The schemas by name, those of nested Structs too. What is served has every field, but one that may be UNSET."""
+    """Returns the schemas by name, with those of nested Structs. In a served Struct all fields are required, except UNSET ones."""
     kinds = [*parsed, *served]
     _, schemas = msgspec.json.schema_components(kinds, ref_template=REFERENCE)
     shown = {name: without_notes(simplify(schema)) for name, schema in schemas.items()}
@@ -28,19 +28,19 @@ def components(parsed: Iterable[type], served: Iterable[type]) -> Schema:
 
 
 def fields_of(kind: type) -> list[tuple[str, object]]:
-    """The names and defaults of a Struct's or a dataclass's fields."""
+    """Returns the names and defaults of a Struct's or a dataclass's fields."""
     if dataclasses.is_dataclass(kind):
         return [(field.name, field.default) for field in dataclasses.fields(kind)]
     return [(field.encode_name, field.default) for field in msgspec.structs.fields(kind)]
 
 
 def without_notes(schema: Schema) -> Schema:
-    """Docstrings are for who reads the code."""
+    """Removes title and description: docstrings are for readers of the code, not of the API."""
     return without(without(schema, "title"), "description")
 
 
 def simplify(schema: Any) -> Any:
-    """`anyOf` of one schema and null as one schema. What a field says in `oneOf` of its own stands for what its type says."""
+    """Merges `anyOf` of one schema and null into one schema. A `oneOf` that a field declares replaces the schema of its type."""
     if isinstance(schema, list):
         return [simplify(each) for each in schema]
     if not isinstance(schema, dict):
@@ -59,7 +59,7 @@ def without(schema: Schema, key: str) -> Schema:
 
 
 def or_null(schema: Schema) -> Schema:
-    """The same schema, that allows null too."""
+    """Returns the schema extended to allow null."""
     if "enum" in schema:
         return {**schema, "enum": [*schema["enum"], None]}
     return {**schema, "type": [schema["type"], "null"]}

@@ -1,4 +1,4 @@
-"""One operation: what a handler takes and gives, and every status that may come, with its codes and its headers."""
+"""An OpenAPI operation: a handler's request and reply, and every status that it may return, with its error codes and headers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,16 +25,16 @@ from gateway.errors import (
 Errors = tuple[type[GatewayError], ...]
 Headers = tuple[ResponseHeader, ...]
 
-EVERYWHERE: Errors = (InvalidValue, SlowRequest, HeadersTooLarge, InternalError, Overloaded)  # 400: what is no HTTP
+EVERYWHERE: Errors = (InvalidValue, SlowRequest, HeadersTooLarge, InternalError, Overloaded)  # InvalidValue: invalid HTTP is a 400
 WITH_KEY: Errors = (MissingKey, InvalidKey, KeyInQuery, StoreUnavailable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """`reply` is a Struct that is served as JSON, or a media type; `also` are further statuses that are no errors, with theirs.
+    """`reply` is a Struct that is served as JSON, or a media type. `also` are other statuses that are no errors, with their reply.
 
-    `headers` come with the reply, `shared_headers` with errors too, where there is something to tell. `is_guarded` says that the
-    handler itself asks for a key.
+    `headers` come with the reply, `shared_headers` may come with the reply and with errors. `is_guarded`: the handler itself
+    authenticates.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Operation:
         }
 
     def response(self, status: int, errors: Errors) -> Schema:
-        """Of one status: the reply, the errors, or whichever of both it is."""
+        """Returns the response of one status: the reply, the errors, or either."""
         has_reply = status == self.status or status in self.also
         if not has_reply:
             return error_response(status, errors, self.shared_headers)
@@ -104,7 +104,7 @@ def types_of(errors: Errors) -> list[str]:
     return list(dict.fromkeys(kind for error in errors for kind in (LIMITED if error is RateLimited else (error.type,))))
 
 
-LIMITED = response_headers.LIMITED_KINDS  # a RateLimited's type is what was too much
+LIMITED = response_headers.LIMITED_KINDS  # the type of a RateLimited is the limit that was exceeded
 
 
 def error_schema(errors: Errors) -> Schema:
@@ -117,7 +117,7 @@ def describe_headers(headers: Headers, *, never_sure: bool = False) -> Schema:
 
 
 def describe_error_headers(errors: Errors, *, never_sure: bool = False) -> Schema:
-    """Those that some of these errors have; sure where all of them always do."""
+    """Returns the headers that some of these errors have. A header is required if all of them always have it."""
     described = {}
     for header in response_headers.ERRORS:
         has = [error for error in errors if issubclass(error, (*header.errors, *header.some_errors))]

@@ -1,4 +1,4 @@
-"""What every route takes and gives, by method and path, as the router has it; those of admins are beside."""
+"""The OpenAPI operations by method and path, as the router has it. Those of the admin routes are in `admin_operations`."""
 
 from gateway.api.error_handler import JSON, ErrorBody, ErrorObject
 from gateway.api.info import ServiceInfo
@@ -62,7 +62,7 @@ def probe(name: str, summary: str) -> Operation:
 
 
 def page(name: str, summary: str, reply: str = HTML, *, asset: str | None = None, is_kept: bool = False) -> Operation:
-    """A file for browsers. `asset` describes the name of one among several."""
+    """Returns the operation of a file for browsers. `asset` describes the path parameter `name`, if there are several files."""
     return Operation(
         name=name, tag="pages", summary=summary, reply=reply, headers=PAGES, also={NOT_MODIFIED: None} if is_kept else {},
         errors=(UnknownURL,) if asset else (), parameters=(path_parameter("name", asset),) if asset else (),

@@ -1,4 +1,4 @@
-"""Points of the last ten minutes, each made of two readings of the metrics; taken only while somebody looks."""
+"""A time series of the last ten minutes. Each point is the difference of two metrics snapshots. Taken only while a page polls."""
 
 import asyncio
 import time
@@ -14,9 +14,9 @@ from gateway.background import BackgroundTask
 from gateway.metrics import Metrics
 
 INTERVAL_SECONDS = 2.0
-KEPT_SECONDS = 600  # of points; and as long after the last look they are still taken: who comes back finds no hole in them
+KEPT_SECONDS = 600  # of points. They are taken as long after the last poll, so that a page that returns meanwhile finds no gap
 NUM_KEPT = round(KEPT_SECONDS / INTERVAL_SECONDS)
-NUM_BEHIND = 5  # intervals that rates and quantiles are made of: two seconds alone hold too few requests
+NUM_BEHIND = 5  # intervals that rates and quantiles are computed over: two seconds have too few requests
 NAMES = (
     STAGES, WHOLE_SECONDS, "gateway_requests_total", "gateway_inputs_total", "gateway_input_tokens_total",
     "gateway_batch_inputs_sum", "gateway_batch_inputs_count", "gateway_batch_tokens_sum", "gateway_batch_tokens_count",
@@ -27,7 +27,7 @@ NAMES = (
 
 
 class Figures:
-    """The points, and the task that takes them. `clock` counts seconds and never goes back."""
+    """The points, and the background task that takes them. `clock` is monotonic, in seconds."""
 
     def __init__(self, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
         self.metrics = metrics
@@ -36,11 +36,11 @@ class Figures:
         self.points: deque[tuple[int, Raw]] = deque(maxlen=NUM_KEPT)
         self.number = 0
         self.looked_at = clock()
-        self.watched_since = round(time.time())  # of what is shown, the beginning
+        self.watched_since = round(time.time())  # the start of what is shown
         self.background = BackgroundTask("live-figures", self.watch, may_end=True)
 
     def look(self) -> None:
-        """Somebody looks: points are taken from now on, until nobody has looked for as long as they are kept."""
+        """Called for each poll. Points are taken from now on, until KEPT_SECONDS after the last poll."""
         self.looked_at = self.clock()
         if not self.background.is_running:
             self.metrics.process.background_restarts.labels("live-figures").inc(self.background.death is not None)
@@ -57,7 +57,7 @@ class Figures:
             await asyncio.sleep(INTERVAL_SECONDS)
 
     def take(self) -> None:
-        """One more reading, and the point it makes with those before."""
+        """Takes one snapshot, and adds the point that it makes with those before."""
         self.readings.append(MetricsSnapshot(self.metrics.samples(NAMES), at=self.clock()))
         if len(self.readings) > 1:
             last = SnapshotInterval(self.readings[-2], self.readings[-1])
@@ -70,7 +70,7 @@ class Figures:
 
 
 def point_of(last: SnapshotInterval, behind: SnapshotInterval) -> dict[str, Any]:
-    """One point of every chart: what was refused in the `last` interval; all else over the intervals `behind` it."""
+    """Returns one point of every chart: rejections of the `last` interval; all else over the intervals `behind` it."""
     now = last.now
     lookups = behind.by_label("gateway_cache_lookups_total")
     return {
@@ -91,7 +91,7 @@ def point_of(last: SnapshotInterval, behind: SnapshotInterval) -> dict[str, Any]
 
 
 def upstreams(behind: SnapshotInterval) -> dict[str, dict[str, float]]:
-    """By upstream: whether it is up, its requests a second, and those of them that failed. Empty where there are none."""
+    """Returns by upstream whether it is up, its requests per second, and its failures per second. Empty if there are none."""
     states = behind.now.sums["gateway_upstream_up"]
     asked = behind.by_label("gateway_upstream_requests_total")
     found: dict[str, dict[str, float]] = {name: {"up": state, "requests": 0.0, "failures": 0.0} for name, state in states.items()}
@@ -105,7 +105,7 @@ def upstreams(behind: SnapshotInterval) -> dict[str, dict[str, float]]:
 
 
 def batch_fill(behind: SnapshotInterval) -> float | None:
-    """Tokens of the batches that ran over those they might have held; None where none ran."""
+    """Returns the tokens of the batches that ran, divided by their capacity; None if none ran."""
     batches = behind.by_label("gateway_batch_tokens_count")
     most = sum(num * behind.now.sums["gateway_max_batch_tokens"].get(model, 0.0) for model, num in batches.items())
     return round_figures(behind.more("gateway_batch_tokens_sum") / most) if most else None

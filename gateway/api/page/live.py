@@ -1,4 +1,5 @@
-"""GET /page/live: the figures of the last ten minutes, for keys with the admin scope; on this machine for all, where so set."""
+"""GET /page/live: the figures of the last ten minutes, for keys with the admin scope. `page.live = "loopback"` also lets any
+client on this machine read them."""
 
 from collections.abc import Iterable
 from typing import Annotated, Any
@@ -25,7 +26,7 @@ FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via")
 
 
 class LiveFigures(Struct, frozen=True):
-    """The points of the page's charts, the oldest first; each is an object, whose fields are the charts'."""
+    """The points of the page's charts, oldest first. Each is an object with a field for each chart."""
 
     interval_seconds: float
     kept_seconds: int
@@ -37,15 +38,15 @@ def routes(figures: Figures, *, access: AccessControl, metrics: Metrics, setting
     door = Authentication(nowhere, access=access, metrics=metrics)
 
     async def admit(request: Request[Any, Any, State]) -> None:
-        """Raises what a caller who may not look is answered with."""
+        """Checks access. Raises what `Authentication` raises, and InsufficientPermissions without the admin scope."""
         if settings.live == "loopback" and is_from_here(request.scope):
             return
         if not (await door.authenticate_request(request)).user.is_admin:
             raise InsufficientPermissions
 
-    @get(PATH, exclude_from_auth=True)  # asked at the door by `admit` instead, who knows an exception
+    @get(PATH, exclude_from_auth=True)  # `admit` authenticates instead: it has the loopback exception
     async def live(request: Request[Any, Any, State], after: FromQuery[int] = -1) -> Response[bytes]:
-        """The points whose number is above `after`."""
+        """Returns the points whose number is above `after`."""
         await admit(request)
         figures.look()
         shown = LiveFigures(INTERVAL_SECONDS, KEPT_SECONDS, figures.watched_since, figures.after(after))
@@ -55,10 +56,10 @@ def routes(figures: Figures, *, access: AccessControl, metrics: Metrics, setting
 
 
 def is_from_here(scope: HTTPScope) -> bool:
-    """Whether somebody on this machine asks, and nobody for them.
+    """Whether the client is on this machine, and connects without a proxy.
 
-    A proxy on this machine comes from here too, and so does a foreign page whose name was made to mean 127.0.0.1: the first says
-    for whom it asks, the second asks for a host by that name.
+    A proxy on this machine has a loopback address too: it sends a FORWARDED header. So has a browser on a foreign page whose name
+    was made to resolve to 127.0.0.1 (DNS rebinding): its `Host` is that name.
     """
     client = scope.get("client")
     names = {name for name, _ in scope["headers"]}
@@ -66,10 +67,10 @@ def is_from_here(scope: HTTPScope) -> bool:
 
 
 def host_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """The host a request is for, without its port."""
+    """Returns the request's `Host` without its port."""
     host = next((value.decode("latin-1") for name, value in headers if name == b"host"), "")
     return host.partition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]
 
 
 async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:
-    """What stands behind a door that is only asked who knocks."""
+    """The application of an `Authentication` that is used only to authenticate, never to serve."""

@@ -1,14 +1,15 @@
-"""A quantile of what a histogram counted."""
+"""A quantile of a histogram, as Prometheus's `histogram_quantile` computes it."""
 
 from collections.abc import Sequence
 from itertools import pairwise
 
 
 def quantile(q: float, buckets: Sequence[tuple[float, float]]) -> float:
-    """`buckets` are (upper bound, how many were at most that), ascending, the last bound infinite; the last count is above 0.
+    """Linear interpolation: values are assumed to be spread evenly within a bucket. Source:
+    https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile
 
-    Within a bucket values are taken to be spread evenly; beyond the last finite bound, that bound. This is Prometheus's
-    `histogram_quantile`: https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile
+    `buckets` are (upper bound, cumulative count), ascending. The last bound is infinite, and the last count is above 0.
+    Returns the last finite bound if the quantile is beyond it.
     """
     rank = q * buckets[-1][1]
     for (lower, below), (upper, count) in pairwise([(0.0, 0.0), *buckets]):

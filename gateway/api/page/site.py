@@ -1,4 +1,4 @@
-"""The page's files, read once, and their policy: nothing inline, nothing from elsewhere, no markup made of text."""
+"""The page's files, read once. Their Content-Security-Policy allows nothing inline, no other host, and no HTML from strings."""
 
 import hashlib
 import html
@@ -24,12 +24,12 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-cache",  # kept, and asked for again by its tag: an upgraded server never meets an old script
+    "Cache-Control": "no-cache",  # cached, but revalidated by ETag: an upgraded server never gets calls of an old script
 }
 
 
 class Asset:
-    """A file as it is sent. `tag` changes with its content."""
+    """A file as it is sent. `tag` is its ETag, which changes with its content."""
 
     def __init__(self, content: bytes, media_type: str) -> None:
         self.content = content
@@ -44,7 +44,7 @@ class Asset:
 
 
 def routes(*, needs_key: bool, live: str, has_docs: bool) -> list[HTTPRouteHandler]:
-    """`needs_key`, `live` and `has_docs` are told to the page, which then asks for no more than it must."""
+    """`needs_key`, `live` and `has_docs` are written into the page, so that it requests only what it needs."""
     assets = {
         path.name: Asset(path.read_bytes(), MEDIA_TYPES[path.name[path.name.rindex(".") :]])
         for path in STATIC.iterdir()
@@ -66,7 +66,7 @@ def routes(*, needs_key: bool, live: str, has_docs: bool) -> list[HTTPRouteHandl
 
 
 def document(**facts: str) -> bytes:
-    """index.html, what the page must know before it asks anything written on its first element."""
+    """Returns index.html with the facts that the page needs before its first request, as data attributes of `<html>`."""
     told = {**facts, "version": __version__}
     attributes = " ".join(f'data-{name}="{html.escape(value)}"' for name, value in told.items())
     return (STATIC / "index.html").read_text(encoding="utf-8").replace("<html", f"<html {attributes}", 1).encode()

@@ -1,4 +1,4 @@
-"""The metrics at one moment, and what happened between two moments."""
+"""Metrics snapshots, and their difference between two moments."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -14,9 +14,9 @@ ROUTE = "/v1/embeddings"
 
 
 class MetricsSnapshot:
-    """What the metrics said at one moment, `at` in seconds of any clock.
+    """The metrics at one moment, `at` in seconds of any clock.
 
-    `sums[name][label]` are by reason, result or upstream, of what has none of these by model; `buckets[stage]` of all models.
+    `sums[name][label]` are by reason, result or upstream; by model if a metric has none of these. `buckets[stage]` sum all models.
     """
 
     def __init__(self, samples: Iterable[tuple[str, dict[str, str], float]], *, at: float) -> None:
@@ -37,7 +37,7 @@ class MetricsSnapshot:
 
 
 class SnapshotInterval:
-    """What happened between two readings."""
+    """The difference between two snapshots."""
 
     def __init__(self, before: MetricsSnapshot, now: MetricsSnapshot) -> None:
         self.before, self.now = before, now
@@ -50,18 +50,18 @@ class SnapshotInterval:
         return round_figures(self.more(name) / self.seconds)
 
     def share(self, part: str, whole: str) -> float | None:
-        """How much more of one there was for each of the other; None where there was none of it."""
+        """Returns the increase of `part` divided by that of `whole`; None if `whole` did not increase."""
         more = self.more(whole)
         return round_figures(self.more(part) / more) if more > 0 else None
 
     def by_label(self, name: str) -> dict[str, float]:
-        """What grew, by label."""
+        """Returns the increases above 0, by label."""
         before = self.before.sums[name]
         grown = {label: value - before.get(label, 0.0) for label, value in self.now.sums[name].items()}
         return {label: more for label, more in grown.items() if more > 0}
 
     def quantiles(self) -> dict[str, list[float]]:
-        """Milliseconds by stage, in the order of QUANTILES; only of stages that something passed."""
+        """Returns milliseconds by stage, in the order of QUANTILES; only for stages that requests have passed."""
         found = {}
         for stage, buckets in self.now.buckets.items():
             before = self.before.buckets[stage]
@@ -72,7 +72,7 @@ class SnapshotInterval:
 
 
 def label_of(labels: dict[str, str]) -> str:
-    """What a series is told apart by: of an upstream's requests its name and, behind it, the outcome."""
+    """Returns the label of a series: for an upstream's requests its name, a line feed and the outcome."""
     if "upstream" in labels:
         return f"{labels['upstream']}\n{labels['outcome']}" if "outcome" in labels else labels["upstream"]
     return labels.get("reason") or labels.get("result") or labels.get("model", "")

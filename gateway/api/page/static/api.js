@@ -1,4 +1,4 @@
-// The public API, spoken as any client speaks it. The key lives in this module's variable alone: no storage, no cookie, no address.
+// A client of the public API. The key is in a variable of this module only: not in storage, a cookie or a URL.
 let key = "";
 
 const facts = document.documentElement.dataset;
@@ -7,7 +7,7 @@ export const live = facts.live;
 export const base = new URL("v1", document.baseURI).href;
 
 export const hasKey = () => !needsKey || key !== "";
-// From now on this key is sent; gives back the one before.
+// Sends this key from now on. Returns the previous one.
 export function useKey(text) {
   const before = key;
   key = text;
@@ -15,7 +15,7 @@ export function useKey(text) {
 }
 export const keyEnd = () => (key ? key.slice(-2) : "");
 
-// What went wrong, in the terms of what to do about it: `kind` is key, wrong-key, forbidden, limit, quota, loading, busy, refused,
+// An error, classified by what to do about it: `kind` is key, wrong-key, forbidden, limit, quota, loading, busy, refused,
 // broken or offline.
 export class Trouble extends Error {
   constructor(kind, message, { seconds = null, requestId = "" } = {}) {
@@ -34,7 +34,7 @@ export async function figures(after) {
   return (await ask(`page/live?after=${after}`)).json();
 }
 
-// Vectors as rows of Float32Array, and what the reply told about its making. Round trip: until the last byte is here.
+// Returns vectors as rows of Float32Array, and what the reply's headers say of it. The round trip ends with the last byte.
 export async function embed({ model, texts, inputType }) {
   const started = performance.now();
   const response = await ask("v1/embeddings", {
@@ -56,7 +56,7 @@ export async function embed({ model, texts, inputType }) {
   };
 }
 
-// Raw little-endian float32, which is what every browser's machine computes with.
+// Raw little-endian float32: every machine that runs a browser is little-endian.
 export function decoded(base64) {
   if (typeof base64 !== "string") return Float32Array.from(base64);
   const binary = atob(base64);
@@ -96,7 +96,7 @@ async function troubleOf(response) {
   let error = {};
   try {
     error = (await response.json()).error ?? {};
-  } catch { /* not the gateway's own words: a proxy's */ }
+  } catch { /* not JSON of the gateway: a proxy's reply */ }
   let kind = KINDS[status] ?? (status < 500 ? "refused" : "broken");
   if (status === 401 && !key) kind = "key";
   if (error.code === "insufficient_quota") kind = "quota";

@@ -1,13 +1,13 @@
-// A line chart of ten minutes: one axis of time, one of values that starts at zero.
+// A line chart of ten minutes: a time axis, and a value axis that starts at zero.
 import { el, svg } from "./dom.js";
 import { drawn } from "./picture.js";
 
 const HEIGHT = 132;
-const NARROW = 260; // pixels that hold two words below the axis, and not three
+const NARROW = 260; // pixels: room for two labels below the axis, not three
 const MAX_GAP_SECONDS = 30;
 const LEFT = 44, RIGHT = 8, TOP = 8, BOTTOM = 20;
 
-// `series` are { name, value(point), line } with `line` a class; values may be null where there is nothing to tell.
+// `series` are { name, value(point), line }, with `line` a CSS class. A value is null if there is no data.
 export class Chart {
   constructor({ id, title, about, series, format, least = 0, most = null, wide = false }) {
     Object.assign(this, { series, format, least, most });
@@ -67,7 +67,7 @@ export class Chart {
   }
 }
 
-// A line through the points, broken where there is nothing to tell; with a `floor` the area between the two.
+// A line through the points, broken where there is no data. With a `floor`: the area between the two.
 function path(points, value, x, y, floor = null) {
   const runs = [];
   let before = -Infinity;
@@ -84,7 +84,7 @@ function path(points, value, x, y, floor = null) {
   }).join("");
 }
 
-// The next of 1, 2, 5, 10, 20 … at or above a value.
+// Returns the next of 1, 2, 5, 10, 20 … at or above a value.
 function niceAbove(value) {
   const power = 10 ** Math.floor(Math.log10(value));
   return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value * 0.999);

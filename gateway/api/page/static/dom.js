@@ -1,4 +1,4 @@
-// Elements from names, properties and children. A string becomes a text node, never markup.
+// Creates elements from names, properties and children. A string becomes a text node, never markup.
 const SVG = "http://www.w3.org/2000/svg";
 
 export const byId = (id) => document.getElementById(id);
@@ -32,14 +32,14 @@ export const shortened = (text, max) => {
 export const number = (value, digits = 0) =>
   value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 
-// A cosine as people write it: two digits, a true minus, and no minus before zero.
+// Formats a cosine: two digits, a typographic minus, and no minus before zero.
 export const cosineText = (value, digits = 2) => number(Number(value.toFixed(digits)) || 0, digits).replace("-", "−");
 
 export const plural = (count, one, many = `${one}s`) => `${number(count)} ${count === 1 ? one : many}`;
 
 export const milliseconds = (value) => (value >= 1000 ? `${number(value / 1000, 2)} s` : `${number(value, value && value < 10 ? 1 : 0)} ms`);
 
-// Redraws what is drawn by hand when the colours change with the system's scheme.
+// Calls back when the system's colour scheme changes, for what is drawn by script.
 export const onSchemeChange = (draw) => matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 export const isDark = () => matchMedia("(prefers-color-scheme: dark)").matches;
 
@@ -48,7 +48,7 @@ export async function copied(text) {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    return copiedBySelection(text); // over plain HTTP a page has no clipboard
+    return copiedBySelection(text); // over plain HTTP a page has no clipboard API
   }
 }
 

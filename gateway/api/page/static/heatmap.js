@@ -1,14 +1,14 @@
-// Every text against every other: the colour is the cosine.
+// A heatmap of all pairs of texts. The colour is the cosine.
 import { gradient, inkOn, ramp, step } from "./colour.js";
 import { cosineText, el, isDark, shortened } from "./dom.js";
 import { neighbours } from "./maths.js";
 import { colour, drawn, onArrows } from "./picture.js";
 
-const MAX_LABELLED = 20; // rows that still have room for the beginning of their text
-const MAX_ROOMY = 8; // rows that have room for two lines of it
+const MAX_LABELLED = 20; // rows with room for the beginning of their text
+const MAX_ROOMY = 8; // rows with room for two lines of it
 const MAX_TABLE = 20;
 const MAX_GAPPED = 60;
-const MIN_VALUE_PIXELS = 34; // a cell that is narrower holds no number
+const MIN_VALUE_PIXELS = 34; // a narrower cell has no number
 
 export function heatmap({ texts, matrix, range, order, pick, owner }) {
   const n = texts.length;
@@ -129,7 +129,7 @@ function tell(readout, { texts, matrix, range, pick: { i, j } }) {
     return;
   }
   const n = texts.length;
-  const other = j ?? neighbours(matrix, n, i, 1)[0]; // one alone is told with its nearest
+  const other = j ?? neighbours(matrix, n, i, 1)[0]; // a single text is shown with its nearest neighbour
   const value = matrix[i * n + other];
   const rgb = ramp(isDark())[step(value, range)];
   const isSame = i === other;

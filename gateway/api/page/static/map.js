@@ -1,13 +1,13 @@
-// The texts on a plane: near each other where their vectors are, as far as two dimensions can tell.
+// A scatter plot of the texts: similar texts are near each other, as far as two dimensions can show.
 import { cosineText, el, shortened, svg } from "./dom.js";
 import { neighbours } from "./maths.js";
 import { drawn, onArrows } from "./picture.js";
 
-const MAX_NAMED = 16; // points beside which there is room for words
+const MAX_NAMED = 16; // points with room for labels
 const MAX_NUMBERED = 60;
 const NUM_NEIGHBOURS = 3;
-const LABEL_PIXELS = 6.7; // a character's width, near enough to keep labels apart
-const LABEL_CHARS = [48, 32, 22, 15]; // as much of a text as there is room for
+const LABEL_PIXELS = 6.7; // about a character's width, to keep labels apart
+const LABEL_CHARS = [48, 32, 22, 15]; // lengths to try, longest first
 
 export function map({ texts, points, shares, matrix, pick }) {
   const n = texts.length;
@@ -59,7 +59,7 @@ function draw(scene, width, height) {
   mark(scene);
 }
 
-// Both axes to one scale, or distances would lie.
+// Both axes have the same scale, so that distances are true.
 function placed(points, width, height, marginX, marginY) {
   const span = (axis) => { const all = points.map((point) => point[axis]); return [Math.min(...all), Math.max(...all)]; };
   const [[left, right], [bottom, top]] = [span(0), span(1)];
@@ -67,7 +67,7 @@ function placed(points, width, height, marginX, marginY) {
   return points.map(([x, y]) => [width / 2 + scale * (x - (left + right) / 2), height / 2 - scale * (y - (bottom + top) / 2)]);
 }
 
-// Words beside the points, each where it hides nothing; where there is no such place, none.
+// Places a label beside each point where it covers nothing. A point without such a place has no label.
 function labelled(texts, places, width, height, radius) {
   const taken = places.map(([x, y]) => ({ left: x - radius, right: x + radius, top: y - radius, bottom: y + radius }));
   const isFree = (box) => box.left >= 2 && box.right <= width - 2 && box.top >= 2 && box.bottom <= height - 2

@@ -1,4 +1,4 @@
-// What is computed from the vectors: cosines, the nearest pairs, a plane to look at them on. Deterministic throughout.
+// Cosines, nearest pairs, and a projection to a plane (principal components). All are deterministic.
 const BLOCK = 8; // directions iterated together: the first two converge at the rate of the ninth eigenvalue over the second
 const MAX_ROUNDS = 300;
 const TOLERANCE = 1e-10; // relative change of the eigenvalues between two rounds
@@ -11,7 +11,7 @@ function dot(a, b) {
   return sum;
 }
 
-// Every vector times every other, row after row: cosines and the plane are both made of these.
+// Returns the Gram matrix, row-major: all dot products. Cosines and the plane are computed from it.
 export function products(vectors) {
   const n = vectors.length;
   const matrix = new Float64Array(n * n);
@@ -19,7 +19,7 @@ export function products(vectors) {
   return matrix;
 }
 
-// The matrix of cosines. A vector of length 0 is unlike all others.
+// Returns the matrix of cosines. A vector of length 0 has cosine 0 to all others.
 export function cosines(products, n) {
   const lengths = Float64Array.from({ length: n }, (_, i) => Math.sqrt(products[i * n + i]) || 1);
   return products.map((product, at) => {
@@ -30,7 +30,7 @@ export function cosines(products, n) {
 
 export const cosine = (a, b) => dot(a, b) / (lengthOf(a) * lengthOf(b) || 1);
 
-// The pairs of different texts, nearest first.
+// Returns the pairs of different texts, nearest first.
 export function nearestPairs(matrix, n, count) {
   const pairs = [];
   for (let i = 0; i < n; i++) {
@@ -46,7 +46,7 @@ export function neighbours(matrix, n, index, count) {
     .slice(0, count);
 }
 
-// The least and the greatest cosine of different texts, rounded outwards to tenths: the range that colours are spread over.
+// Returns the range of the colours: the least and the greatest cosine of different texts, rounded outwards to tenths.
 export function rangeOf(matrix, n) {
   let low = 1, high = -1;
   for (let i = 0; i < n; i++) {
@@ -61,7 +61,7 @@ export function rangeOf(matrix, n) {
   return high - low < 0.2 ? [Math.max(-1, high - 0.2), high] : [low, high];
 }
 
-// Principal components from the Gram matrix of the centred vectors, which is n * n however many dimensions there are.
+// Principal components from the Gram matrix of the centred vectors, which is n * n for any number of dimensions.
 // points[i] = [x, y]; shares = the part of the variance that each axis keeps.
 export function plane(products, n) {
   const gram = centred(products, n);
@@ -76,7 +76,7 @@ export function plane(products, n) {
   };
 }
 
-// Its own sign is nobody's: the entry farthest from zero is made positive, so that the same texts give the same picture.
+// An eigenvector's sign is arbitrary. So the entry farthest from zero is made positive: the same texts give the same picture.
 function scaled(column, factor) {
   let far = 0;
   for (let i = 1; i < column.length; i++) if (Math.abs(column[i]) > Math.abs(column[far]) + 1e-9) far = i;
@@ -84,7 +84,7 @@ function scaled(column, factor) {
   return column.map((value) => sign * factor * value);
 }
 
-// The products of the vectors less their mean, from those of the vectors themselves.
+// Returns the Gram matrix of the centred vectors, from that of the vectors.
 function centred(products, n) {
   const means = Float64Array.from({ length: n }, (_, i) => {
     let sum = 0;
@@ -95,7 +95,7 @@ function centred(products, n) {
   return products.map((product, at) => product - means[Math.floor(at / n)] - means[at % n] + mean);
 }
 
-// Subspace iteration with a Rayleigh-Ritz step: the `count` largest eigenvalues of a symmetric matrix, and their unit vectors.
+// Subspace iteration with a Rayleigh-Ritz step. Returns a symmetric matrix's `count` largest eigenvalues and unit eigenvectors.
 function leadingEigen(matrix, n, count) {
   let columns = orthonormal(Array.from({ length: count }, (_, k) => Float64Array.from({ length: n }, (_, i) => start(i, k))));
   let values = [];
@@ -113,7 +113,7 @@ function leadingEigen(matrix, n, count) {
   return { values: last.values, columns: combined(columns, last.columns) };
 }
 
-// A beginning that is the same every time and has no symmetry of its own.
+// Returns starting vectors that are the same every time and have no symmetry.
 const start = (i, k) => Math.sin(1 + 12.9898 * (i + 1) + 78.233 * (k + 1) * (i + 1));
 
 function times(matrix, column, n) {
@@ -133,7 +133,7 @@ const combined = (columns, weights) =>
     return out;
   });
 
-// Gram-Schmidt, twice, which is enough. What depends on the columns before it becomes a unit vector of its own.
+// Gram-Schmidt, twice, which is enough. A column that depends on those before it is replaced by another unit vector.
 function orthonormal(columns) {
   const done = [];
   for (const column of columns) {
@@ -159,7 +159,7 @@ function reduced(column, basis) {
   return out;
 }
 
-// Jacobi's rotations, for the small matrix: all its eigenvalues, largest first, and their vectors.
+// Jacobi rotations, for the small matrix. Returns all its eigenvalues, largest first, and their eigenvectors.
 export function jacobi(symmetric) {
   const n = symmetric.length;
   const a = symmetric.map((row) => Float64Array.from(row));

@@ -1,4 +1,4 @@
-// Models: a card each, aliases beside the name they stand for.
+// The view "Models": a card for each model, with its aliases beside its name.
 import { hasKey } from "./api.js";
 import { byId, copied, el, number } from "./dom.js";
 import { choose, models, onChange } from "./session.js";

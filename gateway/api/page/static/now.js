@@ -1,4 +1,4 @@
-// Now: how the server is doing, asked for while somebody looks.
+// The view "Now": the server's live figures, polled while the view is open.
 import { figures, hasKey, live } from "./api.js";
 import { Chart } from "./chart.js";
 import { byId, el, milliseconds, number } from "./dom.js";
@@ -54,7 +54,7 @@ async function poll(askForKey) {
   timer = setTimeout(() => poll(askForKey), wait);
 }
 
-// Nobody watched before: an empty chart says nothing of what was then.
+// Says since when figures were taken: before that, an empty chart does not mean an idle server.
 function say(since, seconds) {
   const isWhole = Date.now() / 1000 - since >= seconds;
   const clock = new Date(1000 * since).toLocaleTimeString();
@@ -64,7 +64,7 @@ function say(since, seconds) {
 
 function add({ points: fresh, kept_seconds: seconds, watched_since: since }) {
   say(since, seconds);
-  if (fresh.length && points.length && fresh[0].number < points.at(-1).number) points = []; // the server was started anew
+  if (fresh.length && points.length && fresh[0].number < points.at(-1).number) points = []; // the server was restarted
   points = [...points, ...fresh];
   const oldest = (points.at(-1)?.time ?? 0) - seconds;
   points = points.filter((point) => point.time >= oldest);

@@ -1,11 +1,11 @@
-// An order in which alike texts stand together: clusters joined by average linkage, each laid beside the end it is nearest to.
+// Hierarchical clustering (average linkage): an order that puts similar texts together. Clusters are joined at their nearest ends.
 
-// `matrix` holds the cosines of n texts, row after row. All indices, once each; the same texts give the same order.
+// `matrix` is the cosines of n texts, row-major. Returns all indices, once each. The same texts give the same order.
 export function alikeTogether(matrix, n) {
   const near = Float64Array.from(matrix);
   const clusters = Array.from({ length: n }, (_, index) => [index]);
   const alive = new Set(clusters.keys());
-  const chain = []; // each is the nearest of the one before; two that are each other's nearest are joined
+  const chain = []; // nearest-neighbour chain: each is the nearest of the one before; mutual nearest neighbours are joined
   while (alive.size > 1) {
     if (!chain.length) chain.push(alive.values().next().value);
     const at = chain.at(-1), before = chain.at(-2);
@@ -29,7 +29,7 @@ function join(near, n, alive, clusters, a, b, matrix) {
   alive.delete(b);
 }
 
-// Of the four ways to lay two rows end to end, the one whose meeting ends are most alike.
+// Joins two rows end to end. Of the four ways, it takes the one whose adjoining ends are most similar.
 function laid(a, b, cosine) {
   const ways = [[a, b], [a, [...b].reverse()], [[...a].reverse(), b], [[...a].reverse(), [...b].reverse()]];
   const best = ways.reduce((found, way) => (meeting(way, cosine) > meeting(found, cosine) + 1e-12 ? way : found));

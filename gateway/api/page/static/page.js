@@ -1,4 +1,4 @@
-// The page's frame: which view is shown, the key, the model. What the views do stands in files of their names.
+// The page's frame: the choice of view, key and model. Each view is in a file of its name.
 import { hasKey, keyEnd, live, needsKey, useKey } from "./api.js";
 import { byId, el } from "./dom.js";
 import * as modelsView from "./models.js";
@@ -10,7 +10,7 @@ import * as useView from "./use.js";
 
 const VIEWS = ["try", "use", "models", "now"];
 const facts = document.documentElement.dataset;
-let afterwards = null; // what waits for a key
+let afterwards = null; // called once there is a key
 
 function show() {
   const asked = location.hash.slice(1);
@@ -25,7 +25,7 @@ function show() {
   else nowView.close();
 }
 
-// Opens the card of the key; `then` is done once the server has accepted one.
+// Opens the key card. `then` is called once the server has accepted a key.
 function askForKey(then, error = null) {
   afterwards = then;
   byId("key-card").hidden = false;
@@ -51,7 +51,7 @@ async function accept(text) {
     if (!byId("view-now").hidden) nowView.open(askForKey);
   } catch (error) {
     if (!error.kind) throw error;
-    if (error.kind === "wrong-key") useKey(before); // one that worked goes on working
+    if (error.kind === "wrong-key") useKey(before); // a key that worked stays in use
     trouble.show(byId("key-trouble"), error, () => accept(text));
     byId("key").focus();
   } finally {

@@ -1,7 +1,7 @@
-// A picture that is drawn to the size it has, and read by pointer or by arrow keys; what is pointed at is shown in all pictures.
+// A picture that is redrawn to its size, and explored with the pointer or arrow keys. All pictures show the selected texts.
 import { onSchemeChange } from "./dom.js";
 
-// Which texts are looked at: one alone (j null), or two. Everybody who draws them listens.
+// The selected texts: one (j null), or two. Each picture listens for a change.
 export class Pick {
   listeners = new Map();
   i = null;
@@ -17,7 +17,7 @@ export class Pick {
     return index === this.i || index === this.j;
   }
 
-  // Who draws itself anew first drops what an `owner` listened with before.
+  // A picture that is drawn again first calls `drop(owner)` for its old listeners.
   onChange(listener, owner = null) {
     this.listeners.set(listener, owner);
   }
@@ -30,7 +30,7 @@ export class Pick {
 const watched = new ResizeObserver((entries) => { for (const { target } of entries) target.draw?.(); });
 onSchemeChange(() => { for (const node of document.querySelectorAll(".drawn")) node.draw?.(); });
 
-// `draw` runs at once when the node has a place, and whenever its width or the colours change.
+// Calls `draw` once the node is in the page, and whenever its width or the colours change.
 export function drawn(node, draw) {
   node.classList.add("drawn");
   node.draw = () => node.clientWidth && draw(node.clientWidth);

@@ -1,4 +1,4 @@
-// What came back, in words and numbers: the summary, the time by stage, the nearest pairs, the ranking.
+// The result in words and numbers: the summary, the time by stage, the nearest pairs, the ranking.
 import { gradient, inkOn, ramp, step } from "./colour.js";
 import { cosineText, el, isDark, milliseconds, number, plural, shortened } from "./dom.js";
 import { lengthOf } from "./maths.js";
@@ -6,7 +6,7 @@ import { drawn } from "./picture.js";
 
 const STAGES = { tokenize: "cut into tokens", queue: "waited", compute: "computed", upstream: "asked the other server", encode: "written out" };
 
-// `replies` are of the requests this picture took: one to compare, two to search.
+// `replies` are those of the requests for this result: one to compare, two to search.
 export function summary(replies, texts, model) {
   const sum = (value) => replies.reduce((total, reply) => total + value(reply), 0);
   const vectors = replies.flatMap((reply) => reply.vectors);
@@ -66,7 +66,7 @@ function score(cosine, range) {
 
 const said = (index, texts) => el("span", {}, el("b", {}, String(index + 1)), el("bdi", {}, shortened(texts[index], 80)));
 
-// `found` are { index, cosine }, best first. A bar's length is the cosine; below 0 there is none.
+// `found` are { index, cosine }, best first. A bar's length is the cosine; below 0 there is no bar.
 export function ranking(query, found, texts) {
   const rows = found.map(({ index, cosine }, rank) =>
     el("li", { class: rank === 0 ? "best" : null },
@@ -81,7 +81,7 @@ export function ranking(query, found, texts) {
     el("ol", {}, rows));
 }
 
-// What stands here before anything was asked: what the picture will show, in a picture nobody takes for a result.
+// The placeholder before the first request: a sketch of what the picture will show, which cannot be mistaken for a result.
 export function beforehand(mode) {
   const bar = el("div", { class: "ghost-legend" });
   drawn(bar, () => { bar.style.background = gradient(isDark()); });

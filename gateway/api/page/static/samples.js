@@ -1,4 +1,4 @@
-// Texts to begin with, by the data-sample of their buttons.
+// Sample texts, by the data-sample of their buttons.
 export const SAMPLES = {
   five: {
     query: "How do I get back into my account?",
@@ -85,7 +85,7 @@ export const SAMPLES = {
   },
 };
 
-// Two hundred short reports, for the picture of many: five kinds of news in turn, no two alike.
+// Two hundred short reports, for the picture of many texts: five kinds of news in turn, no two the same.
 const KINDS = [
   ["The weather service expects", ["heavy rain", "strong wind", "snow", "a heat wave", "thick fog"], ["in the north", "along the coast", "in the mountains", "over the islands", "in the valleys", "near the border", "in the south", "around the lakes"]],
   ["Trains are late because of", ["a signal failure", "works on the line", "a fallen tree", "a strike", "flooded tracks"], ["before the main station", "between two suburbs", "on the coast line", "at the airport", "on the night service", "on the bridge", "in the tunnel", "near the harbour"]],

@@ -1,4 +1,4 @@
-// What is served, and which of it is chosen. Views that show it listen.
+// The served models, and the chosen one. Views listen for a change.
 import { models as askForModels } from "./api.js";
 
 const POLL_MILLISECONDS = 2000;
@@ -17,7 +17,7 @@ export function choose(id) {
   tell();
 }
 
-// Throws Trouble. While a model is loading it is asked again, so that whoever waits sees it become ready.
+// Polls while a model is loading, so that the page shows when it is ready. Throws Trouble.
 export async function renew() {
   clearTimeout(timer);
   list = await askForModels();

@@ -1,10 +1,10 @@
-// Code that works as it stands, once the placeholder is a key. Every value is written as its language writes text.
+// Code that works as it is, once the placeholder is replaced by a key. Every value is escaped as a string of its language.
 export const PLACEHOLDER = "YOUR_API_KEY";
 
-const text = (value) => JSON.stringify(value); // which Python and JavaScript read alike
+const text = (value) => JSON.stringify(value); // valid in Python and in JavaScript
 const shell = (value) => `'${value.replaceAll("'", "'\\''")}'`;
 
-// `base` ends in /v1. `dimensions` is null as long as nobody knows it.
+// `base` ends in /v1. `dimensions` is null while it is unknown.
 export const SNIPPETS = [
   {
     name: "curl",

@@ -1,4 +1,4 @@
-// What went wrong, and what to do about it. Seconds to wait are counted down on the button that tries again.
+// Error messages: what went wrong, and what to do about it. The retry button counts down the seconds to wait.
 import { el } from "./dom.js";
 
 const code = (text) => el("code", {}, text);
@@ -17,7 +17,7 @@ const WORDS = {
 };
 const CANNOT_RETRY = new Set(["key", "wrong-key", "forbidden", "quota", "refused", "unfit"]);
 
-// Shows a Trouble in a place; `retry` is what the button does, if there is to be one.
+// Shows a Trouble in an element. With `retry` there is a button that calls it.
 export function show(place, trouble, retry) {
   const [title, words] = WORDS[trouble.kind] ?? WORDS.broken;
   const canRetry = retry && !CANNOT_RETRY.has(trouble.kind);

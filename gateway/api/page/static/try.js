@@ -1,4 +1,4 @@
-// Try it: texts in, pictures out.
+// The view "Try it": embeds texts and shows pictures of the result.
 import { embed, hasKey } from "./api.js";
 import { byId, el, plural } from "./dom.js";
 import { heatmap } from "./heatmap.js";
@@ -11,10 +11,10 @@ import { SAMPLES } from "./samples.js";
 import { chosen } from "./session.js";
 import * as trouble from "./trouble.js";
 
-const MAX_TEXTS = 500; // beyond it a picture shows nothing that an eye can tell apart
+const MAX_TEXTS = 500; // with more texts a picture has no details that an eye can distinguish
 const NUM_PAIRS = 6;
-const MAX_AS_PASTED = 40; // of more texts nobody knows the numbers by heart, and only an order shows what belongs together
-let wanted = 0; // the last thing asked for; what comes back for an earlier one is nobody's
+const MAX_AS_PASTED = 40; // more texts are sorted by similarity: their numbers mean nothing to a reader
+let wanted = 0; // number of the last request; replies to earlier ones are ignored
 
 export function begin(askForKey) {
   const form = byId("try-form"), texts = byId("texts");
@@ -64,7 +64,7 @@ function count() {
   byId("texts-count").classList.toggle("bad", found > MAX_TEXTS);
 }
 
-// What keeps us from asking at all; in the same words and place as what the server may say.
+// Checks before a request; shown in the same words and place as the server's errors.
 function unfit(list, query) {
   if (list.length > MAX_TEXTS) return `${plural(list.length, "text")} are more than a picture can show: leave ${MAX_TEXTS} or fewer.`;
   if (mode() === "search") return !list.length ? "Paste some texts to search in." : !query ? "Write what to look for." : "";
@@ -95,7 +95,7 @@ async function answer(askForKey) {
     if (own !== wanted) return;
     trouble.show(place, error, again);
     if (error.kind === "key" || error.kind === "wrong-key") askForKey(again, error);
-    if (!error.kind) throw error; // a fault of this page: the console shows where
+    if (!error.kind) throw error; // a bug of this page: the console shows where
   } finally {
     if (own === wanted) {
       go.removeAttribute("aria-busy");

@@ -1,10 +1,10 @@
-// Use it: code for the chosen model, to copy.
+// The view "Use it": code for the chosen model, to copy.
 import { base, needsKey } from "./api.js";
 import { byId, copied, el } from "./dom.js";
 import { about, chosen, onChange } from "./session.js";
 import { PLACEHOLDER, SNIPPETS } from "./snippets.js";
 
-// Comments, texts, numbers, words that a language keeps: enough to make code easy to read.
+// Syntax highlighting: comments, strings, numbers and keywords are enough to make code easy to read.
 const PARTS = {
   python: /(#.*$)|("(?:\\.|[^"\\])*")|\b(\d+(?:\.\d+)?)\b|\b(from|import|for|in|if|not|def|return|with|as|None|True|False)\b/gm,
   js: /(\/\/.*$)|("(?:\\.|[^"\\])*")|\b(\d+(?:\.\d+)?)\b|\b(import|from|const|new|await|for|of)\b/gm,
