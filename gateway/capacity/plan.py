@@ -125,7 +125,7 @@ def make_plan(load: Workload, replica: ReplicaProfile, node: Node, target: Servi
     floor_seconds = percentile(0.99, replace(load, texts_per_second=1e-9), replica, 1)
     if floor_seconds > target.p99_seconds:
         told = f"{1000 * floor_seconds:.1f} ms at the 99th percentile"
-        raise OperatorError(f"a text that never waits takes {told} already, on whatever number of replicas")
+        raise OperatorError(f"a text that never waits takes {told}, whatever the number of replicas")
     needed = fewest(load, replica, target.p99_seconds)
     nodes = math.ceil(needed / room) + target.node_losses
     replicas = needed + target.node_losses * room
@@ -182,7 +182,7 @@ def exceeding(seconds: float, load: Workload, replica: ReplicaProfile, replicas:
 
 
 def exceeding_at(texts_per_second: float, seconds: float, load: Workload, replica: ReplicaProfile, replicas: int) -> float:
-    """The same at one level of load. A text takes its own time and, with the probability of Erlang C, a wait."""
+    """That share at one level of load. A text takes its own time and, with the probability of Erlang C, a wait."""
     each, overhead = load.tokens * replica.seconds_per_token, replica.batch_overhead_seconds
     rate = texts_per_second / (replicas * replica.streams)
     utilization = rate * each

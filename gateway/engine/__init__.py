@@ -12,7 +12,7 @@ budget            how large a batch may be
 device            the thread that runs batches
 encoder           token ids -> vectors: openvino_encoder on a CPU, torch_encoder on CUDA
 latency_network   a second compiled network that uses all cores, for a small batch that runs alone
-flash_attention   batches without padding, where FlashAttention is installed
+flash_attention   batches without padding, if FlashAttention is installed
 shape_buckets     the bounded set of batch shapes
 runtime           chooses and loads a model's encoders
 weights           finds a model's files

@@ -165,8 +165,8 @@ class ArtifactStore:
         origins = sorted({manifest.origin for manifest in found.values()})
         if len(origins) > 1:
             raise OperatorError(
-                f"the files of '{source}' are not here, and {self.folder} holds models compiled from {' and from '.join(origins)};"
-                f" remove one of {', '.join(sorted(map(str, found)))}"
+                f"the files of '{source}' are not on this machine, and {self.folder} holds models compiled from"
+                f" {' and from '.join(origins)}; remove one of {', '.join(sorted(map(str, found)))}"
             )
         return max(found, key=lambda place: found[place].made_at, default=None)
 
@@ -201,7 +201,7 @@ class ArtifactStore:
 
 
 def replace(new: Path, place: Path) -> None:
-    """Renames `new` to `place`. A full folder cannot be overwritten, so it is moved aside first; another builder may do the same.
+    """Renames `new` to `place`. A non-empty folder cannot be overwritten, so it is moved aside first. Another build may do so too.
 
     Raises OSError if the rename fails; an artifact that another builder put there is then left in place.
     """

@@ -30,7 +30,7 @@ class SentenceTransformersBackend(Backend):
     def preview(self, settings: LocalSettings, context: BackendContext) -> Preview:
         return known(settings, artifacts_of(context))
 
-    def is_local(self, settings: LocalSettings, context: BackendContext) -> bool:  # noqa: ARG002 - as of each Backend
+    def is_local(self, settings: LocalSettings, context: BackendContext) -> bool:  # noqa: ARG002 - Backend's signature
         return True
 
     def find_compiled(self, settings: LocalSettings, context: BackendContext, fingerprint: str) -> LocalEmbedder | None:

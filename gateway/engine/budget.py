@@ -12,7 +12,7 @@ log = get_logger()
 
 
 class Budget:
-    """Multiplicative decrease and increase: halved when a batch fails, doubled again after 10,000 batches that fitted.
+    """Multiplicative decrease and increase: halved when memory runs out, doubled again after 10,000 batches that fitted.
 
     So memory that another process took for a while does not cost throughput for ever, and one failed batch in 10,000 is not felt.
     Thread-safe: all devices of a model share one budget.

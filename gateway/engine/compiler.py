@@ -54,7 +54,7 @@ class CompileProcess:
         with self.lock:
             if self.is_stopped:
                 raise Interrupted("compiling the model was interrupted")
-            self.process = subprocess.Popen(  # noqa: S603 - our own
+            self.process = subprocess.Popen(  # noqa: S603 - our own command
                 command, env=child_environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
             )
             return self.process

@@ -96,7 +96,7 @@ class LocalEmbedder:
         self.start_devices(runtime.load(self.name, self.settings, self.engine, self.artifacts, child=self.compile_process))
         pooling = runtime.default_pooling(self.settings)
         if pooling:
-            log.warning("no_modules_json", model=self.name, hint=f"its folder has none: {pooling}, as sentence-transformers does")
+            log.warning("no_modules_json", model=self.name, hint=f"uses {pooling}, sentence-transformers' default")
         if self.is_closed:  # it was closed while this thread, which cannot be stopped, was loading
             self.stop()
 

@@ -84,7 +84,7 @@ def pad(windows: list[Window], *, length: int, network: NetworkInfo) -> list[NDA
 
 
 class Encoder(Protocol):
-    """Only one thread at a time calls it."""
+    """A network on a device. Only one thread at a time calls it."""
 
     info: EncoderInfo
 

@@ -91,7 +91,7 @@ class Proof:
     row: NDArray[np.float32]
 
     def holds(self, rows: NDArray[np.float32], precision: str) -> bool:
-        """Whether `rows` is that one row, to the minimum cosine of `precision`."""
+        """Whether `rows` is that one row, within the minimum cosine of `precision`."""
         expected = self.row[None]
         return rows.shape == expected.shape and bool(cosines(rows, expected)[0] >= min_cosine(precision))
 

@@ -2,7 +2,7 @@
 
 The kind is read from modules.json and sentence-transformers' own configuration. `architectures` in config.json is no evidence: an
 ordinary BERT names there the masked-LM head that it was trained with. Without modules.json, sentence-transformers pools whatever
-network it finds. Only files and options of another kind's own, or a head whose weights are in the folder, then show that kind.
+network it finds. It then counts as another kind if it has that kind's own files or options, or if the folder has a head's weights.
 """
 
 import re

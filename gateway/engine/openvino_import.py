@@ -8,7 +8,7 @@ the GIL. Two threads that do so at once wait for each other for ever, one of the
 
 Crash: the CPU plugin gives the thread that loads it a signal stack, and frees that memory in whichever thread drops the plugin
 last. The next signal in the loading thread then ends the process without a visible cause. So one `Core` lives as long as the
-process, and a thread that ends at once loads its plugin.
+process, and its plugin is loaded by a thread that then ends.
 """
 
 import sys

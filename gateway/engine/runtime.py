@@ -118,7 +118,7 @@ def load_compiled(
 
 
 def load_artifact(name: str, place: Path, manifest: Manifest, engine: EngineSettings) -> LoadedModel:
-    from gateway.engine import openvino_encoder  # noqa: PLC0415 - as above
+    from gateway.engine import openvino_encoder  # noqa: PLC0415 - OpenVINO is imported where it is used
 
     streams = engine.streams or default_streams()
     encoders = openvino_encoder.load(name, place, manifest, threads=engine.threads, streams=streams)
@@ -140,7 +140,7 @@ def artifact_for(
         folder = folder_of(settings.source, download=settings.download)
     identity = identity_of(folder)
     if artifacts.find(identity, precision) is None:
-        log.info("compiling_model", model=name, precision=precision, hint="once; later starts read what it makes")
+        log.info("compiling_model", model=name, precision=precision, hint="only once; later starts load the compiled model")
         compile_model(folder, source=settings.source, precision=precision, artifacts=artifacts, progress=progress, child=child)
     return artifacts.path(identity, precision)
 

