@@ -11,15 +11,15 @@ from gateway.cluster.settings import BACKEND, RaySettings
 from gateway.config import Config, ModelRow, convert, load
 from gateway.errors import ConfigurationError
 
-MAX_PUSH_SECONDS = 2.0  # between two times that a replica tells its load; Ray Serve's own 10 are longer than a burst lasts
-DRAIN_SECONDS = 60.0  # for what a stopped replica still holds
+MAX_PUSH_SECONDS = 2.0  # between two reports of a replica's load; Ray Serve's default of 10 is longer than a burst lasts
+DRAIN_SECONDS = 60.0  # for the requests that a stopping replica still has
 HEALTH_PERIOD_SECONDS = 5.0
-# A replica never blocks its event loop, so Ray Serve need not keep it on another thread than its own calls.
+# A replica never blocks its event loop, so Ray Serve need not run it on a separate thread.
 ENVIRONMENT = {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}
 
 
 def settings_of(row: ModelRow) -> RaySettings:
-    """Raises ConfigurationError."""
+    """The row's settings, typed. Raises ConfigurationError if they are wrong, or the row is not of the backend `ray`."""
     if row.backend != BACKEND:
         raise ConfigurationError(
             f"models[{row.name}].backend is '{row.backend}': only models of backend '{BACKEND}' run on a cluster"
@@ -42,19 +42,19 @@ def order_of(row: ModelRow, config: Config) -> ReplicaConfig:
 
 
 def application_of(row: ModelRow, config: Config) -> Any:
-    """The application, ready to be run. Raises ConfigurationError."""
+    """The row as an application that `serve.run` takes. Raises ConfigurationError."""
     from ray import serve  # noqa: PLC0415 - ray is imported where it is used
 
     order = msgspec.json.encode(order_of(row, config))
     with (
         warnings.catch_warnings()
-    ):  # metrics_interval_s is to become a variable of every node's environment; until then it is heeded
+    ):  # Ray plans to move metrics_interval_s to an environment variable of each node; until then it works
         warnings.simplefilter("ignore", DeprecationWarning)
         return serve.deployment(Replica).options(**options(settings_of(row))).bind(order)
 
 
 def options(settings: RaySettings) -> dict[str, Any]:
-    """What Ray Serve is told beside the class. Its access log would be a line a call."""
+    """The deployment options of Ray Serve. The access log is off: it would be a line for each call."""
     resources = settings.resources
     actor: dict[str, Any] = {
         "num_cpus": resources.num_cpus,
@@ -79,7 +79,7 @@ def options(settings: RaySettings) -> dict[str, Any]:
 
 
 def count_replicas(settings: RaySettings) -> dict[str, Any]:
-    """A fixed number of replicas, or what the autoscaler needs."""
+    """A fixed number of replicas, or the autoscaler's options."""
     if settings.replicas.min == settings.replicas.max:
         return {"num_replicas": settings.replicas.max}
     return {
@@ -96,8 +96,9 @@ def count_replicas(settings: RaySettings) -> dict[str, Any]:
 
 
 def build(arguments: dict[str, str]) -> Any:
-    """What `import_path: gateway.cluster.application:build` of a RayService is given: `config`, a file that its nodes can read,
-    and `model`, the name of a row in it.
+    """The application builder for a RayService: `import_path: gateway.cluster.application:build`.
+
+    Its arguments are `config`, a file that the nodes can read, and `model`, the name of a row in it. Raises ConfigurationError.
     """
     config = load(arguments.get("config"))
     rows = {row.name: row for row in config.models}

@@ -19,13 +19,13 @@ class RayBackend(Backend):
     settings = RaySettings
 
     def build(self, settings: RaySettings, context: BackendContext) -> RayEmbedder:
-        """Raises ConfigurationError where such a model cannot be served from here."""
+        """Makes the embedder. Raises ConfigurationError if this platform cannot serve such a model."""
         if sys.platform == "win32":
             raise ConfigurationError(f"models[{context.name}].backend: 'ray' needs Linux or macOS on the gateway's side")
         return RayEmbedder(settings, context)
 
     def check(self, settings: RaySettings, context: BackendContext) -> None:  # noqa: ARG002 - as of each Backend
-        """Its files are the nodes' own."""
+        """Checks only that ray is installed: the model's files are on the nodes."""
         refuse_without_ray(context.name)
 
     def connections(self, settings: RaySettings, context: BackendContext) -> Iterator[ConnectionCheck]:
@@ -37,7 +37,7 @@ class RayBackend(Backend):
 
 
 def reach(place: str) -> str:
-    """Raises OperatorError where nobody listens there. Blocks."""
+    """Checks that something listens at `place`, HOST:PORT or "auto". Blocks. Raises OperatorError if nothing does."""
     try:
         found = connection.find_address(place)
     except ImportError:

@@ -1,4 +1,4 @@
-"""The Ray client's parent: starts it, starts it again, and answers for what it held when it died."""
+"""The supervisor of the Ray client process: starts and restarts it, and fails the calls it had when it died."""
 
 import asyncio
 import contextlib
@@ -19,8 +19,8 @@ from gateway.errors import Overloaded
 from gateway.log import get_logger
 
 COMMAND = (sys.executable, "-m", "gateway.cluster.ray_client")
-# Ray tells its makers how it is used unless told not to; what it logs of a lost cluster is said in our own words.
-# Its router stays on the Ray client's own loop: a thread of its own would hand every call over twice.
+# Ray reports usage statistics by default. Its own log of a lost cluster is off, as we log that ourselves.
+# Its router runs on the Ray client's own loop: with a thread of its own, every call would change threads twice.
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_SERVE_LOG_TO_STDERR": "0",
@@ -28,11 +28,11 @@ ENVIRONMENT = {
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
 }
 RESTARTS = Backoff(first_seconds=0.5, max_seconds=4.0)
-MAX_OUTSTANDING = 4096  # calls; beyond what admission lets in, a bound for whatever else calls
+MAX_OUTSTANDING = 4096  # calls; more than admission lets in, so a bound for other callers only
 STOP_SECONDS = 3.0
 START_SECONDS = 60.0  # to import ray and to join
-# A Ray client says something every second, or every six where the cluster is silent. Ray calls that find their cluster gone have
-# been seen to hold the whole process for a minute.
+# Heartbeat: a Ray client sends a message every second, or every six if the cluster is silent. Ray calls that found their cluster
+# gone have been seen to block the whole process for a minute.
 SILENT_SECONDS = 15.0
 
 log = get_logger()
@@ -41,9 +41,10 @@ Answer = tuple[EmbedResult | EmbedRefusal, bytes]
 
 
 class RayClientProcess:
-    """`on_news` hears how the cluster is, `on_card` what a replica is, `on_death` that no Ray client is started any more.
+    """Owns the Ray client process and multiplexes calls over its socket.
 
-    All on the event loop.
+    Callbacks, all on the event loop: `on_news` gets the cluster's status, `on_card` a replica's description. `on_death` is called
+    if Ray clients are no longer restarted.
     """
 
     def __init__(  # noqa: PLR0913 - the last two are for tests
@@ -72,7 +73,10 @@ class RayClientProcess:
         self.background.start()
 
     async def call(self, call: EmbedCall, payload: memoryview) -> Answer:
-        """One call's answer; an EmbedRefusal `lost` where the Ray client dies. Raises Overloaded with too many outstanding."""
+        """Sends one call. Returns its answer, an EmbedRefusal `lost` if the Ray client dies.
+
+        Raises Overloaded if MAX_OUTSTANDING calls wait already.
+        """
         if self.writer is None:
             return EmbedRefusal(number=0, code="lost", reason="no Ray client"), b""
         if len(self.waiting) >= MAX_OUTSTANDING:
@@ -82,7 +86,7 @@ class RayClientProcess:
         self.waiting[number] = answer
         try:
             message.write(self.writer, message.encode(msgspec.structs.replace(call, number=number)), payload)
-            with contextlib.suppress(ConnectionError):  # its end is told to all who wait
+            with contextlib.suppress(ConnectionError):  # `on_exit` answers all that wait
                 await self.writer.drain()
             return await answer
         except asyncio.CancelledError:
@@ -93,21 +97,21 @@ class RayClientProcess:
             del self.waiting[number]
 
     async def run_forever(self) -> None:
-        """Owns the Ray client for as long as the gateway serves."""
+        """Runs Ray clients, one after another with backoff, for as long as the gateway serves."""
         num_failures = 0
         told: str | None = None
         while True:
             self.was_up = False
             reason = await self.run_once()
             self.on_news(ClusterStatus(is_up=False, detail=reason))
-            if reason != told:  # once, however often it is tried
+            if reason != told:  # logged once, however often it is retried
                 log.warning("courier_ended", model=self.name, reason=reason)
             told = None if self.was_up else reason
             num_failures = 1 if self.was_up else num_failures + 1
             await asyncio.sleep(RESTARTS.pause_seconds(num_failures))
 
     async def run_once(self) -> str:
-        """One Ray client's life. Returns how it ended."""
+        """Starts one Ray client and serves it until it ends. Returns why it ended."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         try:
@@ -125,7 +129,7 @@ class RayClientProcess:
             ours.close()
             return f"it cannot be started: {error.strerror}"
         finally:
-            theirs.close()  # or the end of the Ray client would never show as the end of the stream
+            theirs.close()  # otherwise the stream would not end with the Ray client
         reader, self.writer = await asyncio.open_unix_connection(sock=ours)
         try:
             return await self.listen(reader)
@@ -149,7 +153,7 @@ class RayClientProcess:
             match heard:
                 case EmbedResult() | EmbedRefusal():
                     answer = self.waiting.get(heard.number)
-                    if answer is not None and not answer.done():  # else its client left
+                    if answer is not None and not answer.done():  # else its caller has left
                         answer.set_result((heard, payload))
                 case ClusterStatus():
                     self.was_up |= heard.is_up
@@ -160,7 +164,7 @@ class RayClientProcess:
                     reason = heard.reason
 
     async def on_exit(self) -> None:
-        """What it held is lost; the process is gone before another one begins."""
+        """Answers all waiting calls as `lost`, and waits for the process to end before another one starts."""
         if self.writer is not None:
             self.writer.close()
         self.writer = None
@@ -178,5 +182,5 @@ class RayClientProcess:
             await process.wait()
 
     async def close(self) -> None:
-        """May be called twice. What waits is answered as lost."""
+        """Ends the process; waiting calls are answered as `lost`. May be called twice."""
         await self.background.close()

@@ -1,4 +1,4 @@
-"""Joining a cluster, or saying soon why not: left to itself, Ray waits for minutes where nobody listens."""
+"""Joins a Ray cluster, or fails fast with a reason: Ray itself waits for minutes if nothing listens."""
 
 import contextlib
 import socket
@@ -9,7 +9,7 @@ PROBE_SECONDS = 3.0
 
 
 def join(address: str) -> str:
-    """Connects this process to the cluster at `address`. Returns why it cannot be, or nothing. Blocks."""
+    """Connects this process to the cluster at `address`. Blocks. Returns why that is impossible, or ""."""
     import ray  # noqa: PLC0415 - ray is imported where it is used
 
     try:
@@ -17,14 +17,14 @@ def join(address: str) -> str:
         if reason := unreachable(place):
             return f"the cluster at {place} cannot be reached: {reason}"
         ray.init(place, namespace="serve", log_to_driver=False, logging_level="ERROR")
-    except Exception as error:  # noqa: BLE001 - Ray's own are of many kinds, and all mean the same here
+    except Exception as error:  # noqa: BLE001 - Ray raises many kinds, and all mean the same here
         first = (str(error).strip().splitlines() or [""])[0]
         return f"the cluster at {address} cannot be joined: {type(error).__name__}: {first[:300]}"
     return ""
 
 
 def find_address(address: str) -> str:
-    """HOST:PORT. Raises ConnectionError where "auto" finds no node on this host."""
+    """The cluster's HOST:PORT. Raises ConnectionError if "auto" finds no node on this host."""
     from ray._private.services import canonicalize_bootstrap_address  # noqa: PLC0415 - as above
 
     place = canonicalize_bootstrap_address(address)
@@ -43,7 +43,7 @@ def unreachable(place: str) -> str:
 
 
 def replicas_of(application: Any) -> dict[str, int]:
-    """How many replicas of an ApplicationStatusOverview are in each state; by its annotations an enum, in fact text."""
+    """The number of replicas of an ApplicationStatusOverview in each state. Annotated as an enum, a state is in fact text."""
     found: Counter[str] = Counter()
     for deployment in application.deployments.values():
         found.update({getattr(state, "value", state): count for state, count in deployment.replica_states.items()})

@@ -1,6 +1,6 @@
-"""Deploying a row to a cluster, asking how it is, and taking it away. Blocks; for the command line.
+"""Deploys a row to a cluster, gets its status, and deletes it. Blocks; for the command line.
 
-A process that asks does not stay connected, and never starts a cluster where there is none.
+A command connects only while it works, and never starts a cluster if there is none.
 """
 
 import logging
@@ -19,13 +19,13 @@ from gateway.errors import OperatorError
 
 LOOK_SECONDS = 0.5
 RUNNING, FAILED = "RUNNING", ("DEPLOY_FAILED", "UNHEALTHY")
-FAILED_LOOKS = 3  # Ray Serve may call an application unhealthy for a moment
+FAILED_LOOKS = 3  # in a row: Ray Serve may call an application unhealthy for a moment
 NOT_DEPLOYED = "not deployed"
 
 
 @dataclass(frozen=True, slots=True)
 class ApplicationStatus:
-    """How a row's application is: `state` and `message` in Ray Serve's own words, replicas counted by state."""
+    """The status of a row's application: `state` and `message` as Ray Serve gives them, replicas counted by state."""
 
     model: str
     application: str
@@ -36,14 +36,14 @@ class ApplicationStatus:
 
 @contextmanager
 def join_cluster(address: str) -> Iterator[None]:
-    """Connected to the cluster inside. Raises OperatorError where ray is not installed, or where there is no such cluster."""
+    """Connects this process to the cluster inside the block. Raises OperatorError if ray is not installed or no cluster answers."""
     if find_spec("ray") is None:
         raise OperatorError("a cluster needs the package ray: pip install 'ray[serve]'")
     import ray  # noqa: PLC0415 - ray is imported where it is used
 
     if reason := join(address):
         raise OperatorError(reason)
-    from ray import serve  # noqa: F401, PLC0415 - which sets up the log that is quieted here
+    from ray import serve  # noqa: F401, PLC0415 - its import sets up the logger whose level is raised here
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     try:
@@ -55,7 +55,7 @@ def join_cluster(address: str) -> Iterator[None]:
 def deploy(row: ModelRow, config: Config, *, has_new_vectors: bool) -> None:
     """Starts the row's application, or updates it replica by replica. Returns before it runs: see `wait_for_application`.
 
-    Replicas whose vectors are not those of the application so far refuse to start, unless `has_new_vectors`.
+    Unless `has_new_vectors`, replicas refuse to start if their vectors differ from those of the application so far.
     """
     from ray import serve  # noqa: PLC0415 - as above
     from ray.experimental import internal_kv  # noqa: PLC0415
@@ -73,7 +73,7 @@ def deploy(row: ModelRow, config: Config, *, has_new_vectors: bool) -> None:
 
 
 def wait_for_application(row: ModelRow, *, timeout_seconds: float) -> Iterator[ApplicationStatus]:
-    """How the application is, whenever that changes, until it runs. Raises OperatorError where it fails, or takes too long."""
+    """Yields the status whenever it changes, until the application runs. Raises OperatorError if it fails or takes too long."""
     deadline = time.monotonic() + timeout_seconds
     told: ApplicationStatus | None = None
     num_failed = 0
@@ -104,7 +104,7 @@ def status(row: ModelRow) -> ApplicationStatus:
 
 
 def delete(row: ModelRow) -> bool:
-    """Whether there was such an application. Requests under way are finished first."""
+    """Deletes the row's application; requests in flight finish first. Returns whether there was one."""
     from ray import serve  # noqa: PLC0415 - as above
     from ray.experimental import internal_kv  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""A model on a Ray cluster, as an Embedder: tokenised and cut here, embedded by a replica there."""
+"""The Embedder of a model on a Ray cluster: tokenises and cuts here, and lets a replica embed."""
 
 import asyncio
 import threading
@@ -23,24 +23,24 @@ from gateway.engine.tokenizer import Tokenizer
 from gateway.errors import DeadlinePassed, ModelUnavailable, OperatorError, Overloaded, Unembeddable
 from gateway.log import get_logger
 
-UNAVAILABLE = "cluster_unavailable"  # what strangers are told of a cluster that is unavailable
-TOKENIZER_THREADS = 4  # as the engine's own
-AWAY_SECONDS = 5.0  # after which a client may ask again
-RETRIED = ("lost", "other_vectors")  # by another replica; the second of one that is just being replaced
+UNAVAILABLE = "cluster_unavailable"  # the public category
+TOKENIZER_THREADS = 4  # as many as the engine's
+AWAY_SECONDS = 5.0  # Retry-After while the cluster is unavailable
+RETRIED = ("lost", "other_vectors")  # another replica may answer; "other_vectors" comes from one that is being replaced
 
 log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class PackedInputs:
-    """What goes to a replica: a parcel, and the vectors that are wanted for it."""
+    """The work for a replica: packed windows, and the fingerprint that the vectors must have."""
 
     packed: NDArray[np.int32]
     fingerprint: str
 
 
 class RayEmbedder:
-    """Never fails for good: while the cluster is unavailable, it is loading, and once it is back, ready."""
+    """Survives the loss of its cluster: it is "loading" while the cluster is unavailable, and "ready" once it is back."""
 
     def __init__(self, settings: RaySettings, context: BackendContext) -> None:
         self.settings = settings
@@ -61,7 +61,7 @@ class RayEmbedder:
         )
 
     async def start(self) -> None:
-        """Waits for the cluster, however long it is unavailable. Raises OperatorError where ray is not installed."""
+        """Waits for the cluster, however long it is unavailable. Raises OperatorError if ray is not installed."""
         try:
             refuse_without_ray(self.name)
         except OperatorError:
@@ -85,16 +85,16 @@ class RayEmbedder:
         self.cluster_metrics.set_status(news.replicas, is_up=news.is_up)
         detail = news.detail
         if news.is_up and self.description is None:
-            return  # its card comes first
+            return  # ReplicaInfo comes first
         if news.is_up and news.fingerprint not in (None, self.describe().fingerprint):
             detail = f"the cluster has vectors {news.fingerprint} now, not {self.describe().fingerprint}: restart the gateway"
         elif news.is_up and news.fingerprint is None and self.has_other_vectors:
-            return  # not asked again yet
+            return  # the fingerprint was not fetched again yet
         self.has_other_vectors = news.is_up and bool(detail)
         self.set_health(Health("loading", detail, UNAVAILABLE) if detail else Health("ready"))
 
     def on_death(self) -> None:
-        """Nobody starts Ray clients any more, which only a restart mends. Who waits for the first replica is told."""
+        """Called if Ray clients are no longer restarted: only a restart of the gateway helps. Fails a start that still waits."""
         if self.is_closed:
             return
         self.cluster_metrics.set_status({}, is_up=False)
@@ -112,14 +112,14 @@ class RayEmbedder:
             self.changed.clear()
 
     def on_replica_info(self, info: ReplicaInfo) -> None:
-        """Each Ray client brings its replica's facts. The first ones say for good which vectors this gateway serves."""
+        """Called with the ReplicaInfo of each new Ray client. The first one fixes the fingerprint that this gateway serves."""
         if self.replica_info is not None and not self.replica_info.done():
             self.replica_info.set_result(info)
         elif self.description is not None and info.description.fingerprint != self.description.fingerprint:
             self.on_status(ClusterStatus(is_up=True, fingerprint=info.description.fingerprint))
 
     def warn_of_differences(self, info: ReplicaInfo) -> None:
-        """The row here may have changed since it was deployed from."""
+        """Logs the settings in which the row differs from the deployed one: it may have changed since."""
         differing = [
             name for name in info.settings.__struct_fields__ if getattr(info.settings, name) != getattr(self.settings, name)
         ]
@@ -142,7 +142,7 @@ class RayEmbedder:
         return prepared.with_work(PackedInputs(pack(inputs, prepared.work), self.describe().fingerprint))
 
     async def embed(self, prepared: Prepared[PackedInputs]) -> Vectors:
-        """One replica's work; where it was lost in the middle of it, one more's, if there is time."""
+        """Embeds in one replica. If the call is lost, retries once, if there is time."""
         with self.cluster_metrics.call():
             answer, payload = await self.attempt(prepared)
             if isinstance(answer, EmbedRefusal) and answer.code in RETRIED:
@@ -155,7 +155,7 @@ class RayEmbedder:
         return Vectors(rows, answer.stages)
 
     async def attempt(self, prepared: Prepared[PackedInputs]) -> tuple[EmbedResult | EmbedRefusal, bytes]:
-        """One call, counted by its outcome."""
+        """Makes one call, and counts it by its outcome."""
         inputs, load = prepared.inputs, prepared.work
         outcome = "cancelled"
         try:
@@ -175,7 +175,7 @@ class RayEmbedder:
         return answer, payload
 
     async def wait_for_replica(self, inputs: Inputs) -> None:
-        """Waits until calls make sense again. Raises ModelUnavailable where they do not in time."""
+        """Waits until the cluster takes calls again. Raises ModelUnavailable if it does not before the deadline."""
         try:
             async with asyncio.timeout(seconds_left(inputs)):
                 await self.changed.wait()
@@ -198,13 +198,13 @@ class RayEmbedder:
 
 
 def refuse_without_ray(name: str) -> None:
-    """Raises OperatorError where ray is not installed."""
+    """Raises OperatorError if ray is not installed."""
     if find_spec("ray") is None:
         raise OperatorError(f"models[{name}]: backend '{BACKEND}' needs the package ray: pip install 'ray[serve]'")
 
 
 def preprocessor_of(info: ReplicaInfo, limits: LimitSettings) -> Preprocessor:
-    """The replica's own preprocessor, made again from its info."""
+    """A preprocessor equal to the replica's own, made from its ReplicaInfo."""
     settings = info.settings
     return Preprocessor(
         info.network,
@@ -217,7 +217,7 @@ def preprocessor_of(info: ReplicaInfo, limits: LimitSettings) -> Preprocessor:
 
 
 def seconds_left(inputs: Inputs) -> float:
-    """Raises DeadlinePassed."""
+    """Seconds until the deadline. Raises DeadlinePassed if there are none."""
     seconds = inputs.deadline - time.monotonic()
     if seconds <= 0:
         raise DeadlinePassed
@@ -225,7 +225,7 @@ def seconds_left(inputs: Inputs) -> float:
 
 
 def failure(refused: EmbedRefusal) -> Exception:
-    """The error a client is answered with."""
+    """The error for the client, by the refusal's code."""
     match refused.code:
         case "unembeddable_input":
             return Unembeddable(refused.where, refused.reason)
@@ -236,7 +236,7 @@ def failure(refused: EmbedRefusal) -> Exception:
         case "model_unavailable":
             return ModelUnavailable("The device of one of its replicas fails.", retry_after_seconds=refused.retry_after_seconds)
         case "failed":
-            return RuntimeError(f"a replica failed: {refused.reason}")  # ours: 500, and in the log
+            return RuntimeError(f"a replica failed: {refused.reason}")  # a defect of ours: 500, and in the log
     return cluster_unavailable()
 
 

@@ -1,7 +1,7 @@
-"""What a gateway and its Ray client say to each other, what a replica is asked and answers, and how a frame is told from the next.
+"""The messages between a gateway, its Ray client and the replicas, and their framing by length prefixes.
 
-A frame is two little-endian uint32, the bytes of its header and of its payload, then both. The header is msgpack; the payload is an
-array's own memory: int32 of a parcel, float32 of rows.
+A frame is two little-endian uint32, the numbers of bytes of its header and of its payload, then both. The header is msgpack. The
+payload is the raw memory of an array: int32 of packed windows, or float32 of rows.
 """
 
 import asyncio
@@ -15,12 +15,12 @@ from gateway.engine.encoder import NetworkInfo
 from gateway.engine.settings import LocalSettings
 
 PREFIX = struct.Struct("<II")
-MAX_HEADER_BYTES = 64 << 20  # the card of a multilingual model holds a tokenizer of 17 MB
+MAX_HEADER_BYTES = 64 << 20  # the ReplicaInfo of a multilingual model contains a tokenizer of 17 MB
 MAX_PAYLOAD_BYTES = 1 << 30
 
 
 class Message(Struct, frozen=True, kw_only=True, tag=True):
-    """Anything that may be a header."""
+    """The base of all headers."""
 
 
 class EmbedCall(Message, frozen=True, kw_only=True):
@@ -36,13 +36,13 @@ class EmbedCall(Message, frozen=True, kw_only=True):
 
 
 class CancelCall(Message, frozen=True, kw_only=True):
-    """Nobody waits for call `number` any more."""
+    """Cancels call `number`: its caller has left."""
 
     number: int
 
 
 class EmbedResult(Message, frozen=True, kw_only=True):
-    """Call `number`: the payload holds rows of `dimensions` float32. `backlog_seconds` is what waits in the replica."""
+    """The answer to call `number`: the payload is rows of `dimensions` float32. `backlog_seconds` is the replica's queue."""
 
     number: int
     dimensions: int
@@ -61,16 +61,16 @@ class EmbedRefusal(Message, frozen=True, kw_only=True):
 
 
 class ClusterStatus(Message, frozen=True, kw_only=True):
-    """The cluster as the Ray client sees it: whether calls make sense, why not, and how many replicas are in which state."""
+    """The cluster as the Ray client sees it: whether it takes calls, why not, and how many replicas are in each state."""
 
     is_up: bool
     detail: str = ""
     replicas: dict[str, int] = {}
-    fingerprint: str | None = None  # of a replica that was asked just now
+    fingerprint: str | None = None  # of a replica, fetched just now
 
 
 class ReplicaInfo(Message, frozen=True, kw_only=True):
-    """What a replica is. With it the gateway tokenises and cuts exactly as the replica would, and needs no file of the model."""
+    """A replica's description. With it the gateway tokenises and cuts exactly as the replica would, without the model's files."""
 
     description: Description
     settings: LocalSettings
@@ -79,7 +79,7 @@ class ReplicaInfo(Message, frozen=True, kw_only=True):
 
 
 class Shutdown(Message, frozen=True, kw_only=True):
-    """The Ray client ends, and why."""
+    """The Ray client ends, with its reason."""
 
     reason: str
 
@@ -92,14 +92,14 @@ from_client = msgspec.msgpack.Decoder(FromCourier)
 
 
 def write(writer: asyncio.StreamWriter, header: bytes, payload: bytes | memoryview = b"") -> None:
-    """Queues one frame. What is queued leaves when the writer is drained."""
+    """Queues one frame; `writer.drain` waits until queued frames are sent."""
     writer.write(PREFIX.pack(len(header), len(payload)) + header)
     if payload:
         writer.write(payload)
 
 
 async def read(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
-    """The next header and payload. Raises asyncio.IncompleteReadError at the end, ValueError for what is no frame."""
+    """The next header and payload. Raises asyncio.IncompleteReadError at the end of the stream, ValueError if one is too large."""
     header_bytes, payload_bytes = PREFIX.unpack(await reader.readexactly(PREFIX.size))
     if header_bytes > MAX_HEADER_BYTES or payload_bytes > MAX_PAYLOAD_BYTES:
         raise ValueError("a frame is larger than any message can be")

@@ -1,7 +1,7 @@
-"""A request's windows as one int32 array, so that token ids travel as memory and not as lists.
+"""Packs a request's windows into one int32 array, so that token ids are sent as raw memory and not as lists. The layout:
 
-number of inputs n, number of windows w, 1 if the client sent an array, 1 if positions follow, the number of the windows' task
-counts of windows an input (n)   positions (n, or none)   weights (w)   lengths (w)   prompt lengths (w)   ids
+number of inputs n, number of windows w, 1 if the client sent an array, 1 if positions follow, the index of the windows' task
+windows of each input (n)   positions (n, or none)   weights (w)   lengths (w)   prompt lengths (w)   ids
 """
 
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 HEAD = 5  # integers before the counts
-TASKS: tuple[Task | Literal[""], ...] = ("", *get_args(Task))  # one a request, as its input_type says
+TASKS: tuple[Task | Literal[""], ...] = ("", *get_args(Task))  # a request has one, by its input_type
 
 
 @dataclass(frozen=True, slots=True)
 class PackedWindows:
-    """`positions` are the client's names of the inputs, for an error that names one; None where they are 0, 1, 2 …"""
+    """`positions` are the client's numbers of the inputs, for errors that name one; None if they are 0, 1, 2 …"""
 
     work: Windows
     is_array: bool
@@ -33,7 +33,7 @@ class PackedWindows:
 
 
 def pack(inputs: Inputs, work: Windows) -> NDArray[np.int32]:
-    """One-dimensional, int32. Takes milliseconds for 100,000 ids: not for the event loop."""
+    """The packed windows: one-dimensional, int32. Takes milliseconds for 100,000 ids: too long for the event loop."""
     parts: list[Sequence[int]] = [
         [len(work.counts), len(work.windows), inputs.is_array, inputs.positions is not None, TASKS.index(work.windows[0].task)],
         work.counts,
@@ -47,7 +47,7 @@ def pack(inputs: Inputs, work: Windows) -> NDArray[np.int32]:
 
 
 def unpack(array: NDArray[np.int32]) -> PackedWindows:
-    """Raises ValueError where the array is no parcel."""
+    """The inverse of `pack`. Raises ValueError if the array's parts do not add up."""
     num_inputs, num_windows, is_array, has_positions, task_number = array[:HEAD].tolist()
     if task_number not in range(len(TASKS)):
         raise ValueError("the array is no parcel: it names no task")

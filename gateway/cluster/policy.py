@@ -1,8 +1,8 @@
-"""How many replicas a load needs: a policy of Ray Serve's autoscaler.
+"""The autoscaling policy for Ray Serve: how many replicas a load needs.
 
-Request counts say little: one request may be a word or 600,000 tokens. A replica tells what waits in it instead, in tokens and in
-seconds of its own measured speed, and how busy it is. Seconds that wait tell of too few replicas at once; how busy they are keeps
-enough of them when nothing waits, where seconds alone would stop all but one.
+Request counts say little: one request may be a word or 600,000 tokens. So a replica reports its queue, in tokens and in seconds at
+its own measured speed, and how busy it is. Queued seconds show at once that replicas are too few. The busy ratio keeps enough
+replicas while nothing is queued; queued seconds alone would then stop all but one.
 """
 
 import math
@@ -15,7 +15,7 @@ BACKLOG_SECONDS, QUEUE_TOKENS, BUSY_RATIO = "backlog_seconds", "queue_tokens", "
 
 
 class LoadSignals(Protocol):
-    """The part of Ray Serve's AutoscalingContext that is read. `aggregated_metrics` is metric -> replica -> mean."""
+    """The part of Ray Serve's AutoscalingContext that the policy reads. `aggregated_metrics` is metric -> replica -> mean."""
 
     @property
     def aggregated_metrics(self) -> Mapping[str, Mapping[Any, float]] | None: ...
@@ -28,7 +28,7 @@ class LoadSignals(Protocol):
 
 
 class Policy:
-    """Called by the autoscaler, which bounds what it returns and applies the delays."""
+    """Target tracking. The autoscaler calls it, bounds its result and applies the delays."""
 
     def __init__(self, *, target_backlog_seconds: float, target_queue_tokens: int, target_busy_ratio: float) -> None:
         self.targets = {
@@ -38,18 +38,18 @@ class Policy:
         }
 
     def __call__(self, load: LoadSignals) -> tuple[int, dict[str, Any]]:
-        """The number of replicas that would bring each signal to its target, the largest of them. No state is kept."""
+        """For each signal, the number of replicas that would bring it to its target; returns the largest. It has no state."""
         metrics = load.aggregated_metrics or {}
-        if not any(metrics.get(name) for name in self.targets):  # nobody has told anything yet: stay
+        if not any(metrics.get(name) for name in self.targets):  # no reports yet: keep the number
             return load.target_num_replicas, {}
         needed = max(math.ceil(sum(metrics.get(name, {}).values()) / target) for name, target in self.targets.items())
-        if load.total_queued_requests >= 1:  # at the gateways: no replica takes any more
+        if load.total_queued_requests >= 1:  # queued in gateways: every replica is full
             needed = max(needed, load.target_num_replicas + 1)
         return max(needed, int(load.total_num_requests > 0)), {}
 
 
 def options_of(settings: RaySettings) -> dict[str, Any]:
-    """The keyword arguments of Policy, which travel as JSON."""
+    """The keyword arguments of Policy, which Ray sends as JSON."""
     return {
         "target_backlog_seconds": settings.target_backlog_seconds,
         "target_queue_tokens": settings.target_queue_tokens,

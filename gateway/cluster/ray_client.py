@@ -1,7 +1,7 @@
-"""The child process that holds the cluster's side of one model row. Ends when its gateway does, and when the cluster is lost.
+"""The Ray client: the child process that is connected to the cluster, one for each model row. It ends with its gateway or cluster.
 
-It passes calls on to a handle of Ray Serve and answers back, looks every second whether the cluster is there, and never heals a
-connection: it ends, and the gateway starts another. What the gateway sends it and what the replicas answer goes through unread.
+It passes calls to a handle of Ray Serve and answers back to the gateway, and checks the cluster every second. It never repairs a
+lost connection: it ends, and the gateway starts another. It does not decode payloads, nor the answers of replicas.
 """
 
 import asyncio
@@ -24,16 +24,16 @@ from gateway.cluster.connection import join, replicas_of
 from gateway.cluster.message import CancelCall, ClusterStatus, EmbedCall, EmbedRefusal, Shutdown
 
 LOOK_SECONDS = 1.0
-FINGERPRINT_EVERY = 10  # looks
-ANSWER_SECONDS = 5.0  # for a look, and for a replica to tell its fingerprint
-UNSEEN_SECONDS = 5.0  # without a look or a call that succeeded, the cluster counts as unavailable
+FINGERPRINT_EVERY = 10  # checks
+ANSWER_SECONDS = 5.0  # for a check of the cluster, and for a replica to return its fingerprint
+UNSEEN_SECONDS = 5.0  # without a successful check or call, the cluster counts as unavailable
 GIVEN_UP_SECONDS = 15.0  # then the Ray client ends: well before Ray itself ends the process, after 60
 NO_REPLICA_SECONDS = 5.0
-GRACE_SECONDS = 5.0  # beyond a call's own time: the replica ends it first, and can say more
+GRACE_SECONDS = 5.0  # beyond a call's own time: the replica times out first, and with a better Retry-After
 
 
 class ClientConfig(Struct, frozen=True):
-    """What the gateway starts it with. `replicas_min` 0 means that no running replica is no reason to refuse calls."""
+    """The configuration from the gateway. With `replicas_min` 0, calls are taken even while no replica runs."""
 
     fd: int
     address: str
@@ -52,7 +52,7 @@ class RayClient:
         self.errors = lost_errors()
 
     async def run(self) -> str:
-        """Until the gateway is gone or the cluster is; returns why."""
+        """Runs until the gateway or the cluster is gone. Returns which."""
         parts = launch(self.watch(), name="watch"), launch(self.listen(), name="listen")
         ended, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
         part = ended.pop()
@@ -77,11 +77,11 @@ class RayClient:
         self.tasks.pop(number, None)
 
     async def answer(self, call: EmbedCall, header: bytes, payload: bytes) -> None:
-        """Passes one call on. Whatever becomes of it, the gateway hears of it, unless it was the one to cancel."""
+        """Forwards one call. Always sends the gateway an answer, unless the gateway cancelled the call."""
         try:
             answer, rows = await self.forward(call, header, payload)
             self.seen_at = time.monotonic()
-        except Exception as error:  # noqa: BLE001 - of a foreign library: told apart here, once
+        except Exception as error:  # noqa: BLE001 - a foreign library's errors: classified here, once
             answer, rows = message.encode(self.refusal(call, error)), None
         message.write(self.writer, answer, memoryview(rows).cast("B") if rows is not None and rows.size else b"")
         await self.writer.drain()
@@ -95,7 +95,7 @@ class RayClient:
                 answer: tuple[bytes, Any] = await response
                 return answer
         except (TimeoutError, asyncio.CancelledError):
-            response.cancel()  # the replica forgets it, wherever it waits
+            response.cancel()  # the replica drops it, wherever it is queued
             raise
 
     def refusal(self, call: EmbedCall, error: Exception) -> EmbedRefusal:
@@ -109,7 +109,7 @@ class RayClient:
         return EmbedRefusal(number=call.number, code=code, reason=type(error).__name__)
 
     async def watch(self) -> str:
-        """Tells the gateway how the cluster is. Returns once it has been lost for too long."""
+        """The heartbeat: sends the gateway the cluster's status every second. Returns once the cluster is lost for too long."""
         for number in range(sys.maxsize):
             news: ClusterStatus | None
             try:
@@ -133,7 +133,7 @@ class RayClient:
         return time.monotonic() - self.seen_at
 
     def fetch_status(self) -> ClusterStatus:
-        """Blocks. Raises what Ray raises while the cluster is unavailable."""
+        """The cluster's status now. Blocks. Raises Ray's own errors while the cluster is unavailable."""
         from ray import serve  # noqa: PLC0415 - in this process alone
 
         found = serve.status().applications.get(self.config.application)
@@ -152,7 +152,7 @@ class RayClient:
         return ClusterStatus(is_up=is_up, detail=detail, replicas=states)
 
     async def fetch_replica_info(self, news: ClusterStatus, *, is_due: bool) -> ClusterStatus:
-        """Gets the handle, and sends the gateway a replica's card; later on the fingerprint of one, now and then."""
+        """At first, gets the handle and sends a ReplicaInfo. Later, if `is_due`, adds a replica's fingerprint to `news`."""
         from ray import serve  # noqa: PLC0415 - in this process alone
 
         if self.handle is None:
@@ -160,14 +160,14 @@ class RayClient:
             message.write(self.writer, await asyncio.wait_for(handle.describe.remote(), ANSWER_SECONDS))
             self.handle = handle
         elif is_due and news.replicas.get("RUNNING"):
-            with contextlib.suppress(TimeoutError):  # a replica may be too busy to say; the next time will do
+            with contextlib.suppress(TimeoutError):  # a replica may be too busy to answer; a later check will do
                 fingerprint = await asyncio.wait_for(self.handle.fingerprint.remote(), ANSWER_SECONDS)
                 return msgspec.structs.replace(news, fingerprint=fingerprint)
         return news
 
 
 def lost_errors() -> tuple[type[Exception], ...]:
-    """What a call raises whose replica, node or connection was lost: it may succeed elsewhere."""
+    """The errors that mean a lost replica, node or connection: the call may succeed in another replica."""
     from ray import exceptions  # noqa: PLC0415 - in this process alone
     from ray.serve.exceptions import DeploymentUnavailableError, ReplicaUnavailableError  # noqa: PLC0415
 
@@ -203,7 +203,7 @@ def main() -> None:
     except (ConnectionError, TimeoutError):
         code = 1
     finally:
-        os._exit(code)  # a thread that waits for a lost cluster, or Ray's own goodbye to it, would hold the process
+        os._exit(code)  # a thread that waits for a lost cluster, or Ray's own shutdown, would keep the process alive
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The engine inside Ray Serve, unchanged: its artifact, its batcher, its device threads.
+"""A replica: the local engine inside Ray Serve, unchanged, with its artifact, its batcher and its device threads.
 
-The gateway tokenised what it embeds, with the tokenizer of the replica's own card, so a vector is the same wherever it is made.
+The gateway tokenises, with the tokenizer from the replica's own ReplicaInfo, so a vector is the same wherever it is made.
 """
 
 import asyncio
@@ -27,14 +27,14 @@ from gateway.engine.settings import LocalSettings
 from gateway.errors import GatewayError, OperatorError, Unavailable, Unembeddable
 from gateway.metrics import Metrics
 
-MAX_ON_LOOP_INTEGERS = 64 * 1024  # longer parcels are unpacked in a thread
+MAX_ON_LOOP_INTEGERS = 64 * 1024  # a thread unpacks longer arrays
 NAMESPACE = b"embeddings-gateway"
 
 decode_call = msgspec.msgpack.Decoder(EmbedCall).decode
 
 
 class ReplicaConfig(Struct, frozen=True, kw_only=True):
-    """What a replica is to be: the part of the configuration that makes vectors, and nothing of the gateway's own."""
+    """A replica's configuration: the settings that its vectors and its engine depend on, and none of the gateway's own."""
 
     model: str
     application: str
@@ -47,10 +47,10 @@ class ReplicaConfig(Struct, frozen=True, kw_only=True):
 
 
 class Replica:
-    """A deployment of Ray Serve. Errors are returned, not raised: raised ones are logged with their stack, and pickled."""
+    """A deployment of Ray Serve. It returns errors instead of raising them: Ray logs raised ones with a stack, and pickles them."""
 
     async def __init__(self, config: bytes) -> None:  # type: ignore[misc]  # Ray Serve awaits it
-        """Loads the model. Raises OperatorError, which `gateway cluster status` shows, also for vectors unlike its fellows'."""
+        """Loads the model. Raises OperatorError, also for vectors other than other replicas'; `gateway cluster status` shows it."""
         self.config = msgspec.json.decode(config, type=ReplicaConfig)
         data_dir = Path(self.config.data_dir) if self.config.data_dir else StoreSettings().folder
         context = BackendContext(
@@ -68,7 +68,7 @@ class Replica:
         self.told = (time.monotonic(), 0)
 
     async def describe(self) -> bytes:
-        """Its Card, encoded."""
+        """The replica's ReplicaInfo, encoded."""
         return encode(
             ReplicaInfo(
                 description=self.local.describe(),
@@ -82,7 +82,7 @@ class Replica:
         return self.fingerprint_here
 
     async def embed(self, header: bytes, packed: NDArray[np.int32]) -> tuple[bytes, NDArray[np.float32] | None]:
-        """A Call's answer, encoded, and rows of shape (n, dimensions), float32, where it is Done."""
+        """Answers an EmbedCall. Returns an encoded EmbedResult with rows of shape (n, dimensions), float32, or an EmbedRefusal."""
         call = decode_call(header)
         try:
             if call.fingerprint != self.fingerprint_here:
@@ -123,13 +123,13 @@ class Replica:
         return encode(done), vectors.rows
 
     async def check_health(self) -> None:
-        """Raises where only a new replica helps: Ray Serve replaces this one."""
+        """Raises OperatorError if only a new replica helps: Ray Serve then replaces this one."""
         health = self.local.health()
         if health.state == "failed":
             raise OperatorError(health.detail)
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
-        """What the policy decides by. `busy_ratio` is what was done since the last time, of what could have been."""
+        """The policy's signals. `busy_ratio` is the tokens done since the last report over those that were possible."""
         batcher = self.local.batcher
         now, before = (time.monotonic(), self.done_tokens), self.told
         self.told = now
@@ -142,22 +142,23 @@ class Replica:
 
 
 def fit_engine(engine: EngineSettings, resources: Resources) -> EngineSettings:
-    """As many threads as the replica has CPUs, unless that is set: several may share a node, and each sees all of its cores."""
+    """One thread for each CPU of the replica, unless set: replicas may share a node, and each sees all of the node's cores."""
     threads = engine.threads or max(1, math.ceil(resources.num_cpus))
     streams = engine.streams or min(threads, max(2, threads // STREAMS_PER_CORES))
     return msgspec.structs.replace(engine, threads=threads, streams=streams)
 
 
 def place_store(settings: LocalSettings, resources: Resources) -> LocalSettings:
-    """A replica that asked for no GPU leaves those of its node alone."""
+    """Uses the CPU if the replica reserved no GPU, even if its node has some."""
     is_on_cpu = settings.device == "auto" and not resources.num_gpus
     return msgspec.structs.replace(settings, device="cpu") if is_on_cpu else settings
 
 
 def refuse_other_vectors(application: str, pinned: str | None, found: str) -> None:
-    """The first replica of an application says which vectors it has, in the cluster's own key-value store; others must agree.
+    """The first replica of an application writes its fingerprint to the cluster's key-value store; all others must have the same.
 
-    So nodes with other CPUs, or a model that changed on disk, are not mixed in silence. Raises OperatorError.
+    So vectors of nodes with other CPUs, or of a model that changed on disk, are not mixed in silence.
+    Raises OperatorError if the fingerprint differs from that, or from the pinned one.
     """
     if pinned is not None and pinned != found:
         raise OperatorError(f"these are not the pinned vectors: pinned {pinned}, found {found}")
@@ -170,7 +171,7 @@ def refuse_other_vectors(application: str, pinned: str | None, found: str) -> No
 
 
 def agree(application: str, fingerprint: str) -> str:
-    """What the application's replicas have agreed on: `fingerprint`, if nobody was before."""
+    """Writes `fingerprint` if the application has none yet. Returns the one that is stored."""
     from ray.experimental import internal_kv  # noqa: PLC0415 - ray is imported where it is used
 
     key = vectors_key(application)

@@ -1,4 +1,4 @@
-"""What a row of the backend `ray` may hold: what a replica loads, where it runs, how many there are."""
+"""The settings of a row of the backend `ray`: what a replica loads, where replicas run, how many there are."""
 
 import re
 from typing import Annotated
@@ -12,7 +12,7 @@ MAX_SECONDS = 24 * 3600
 
 
 class Replicas(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Between `min` and `max`, as the load needs. A `min` of 0 starts the first one when it is asked for."""
+    """The number of replicas: between `min` and `max`, as the load needs. With a `min` of 0, the first request starts one."""
 
     min: Annotated[int, Meta(ge=0, le=10_000)] = 1
     max: Annotated[int, Meta(ge=1, le=10_000)] = 1
@@ -23,7 +23,7 @@ class Replicas(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Resources(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a node must have free for one replica. `custom` are the names of Ray's own custom resources."""
+    """The resources that a node must have free for one replica. `custom` are Ray's custom resources, by name."""
 
     num_cpus: Annotated[float, Meta(ge=0, le=4096)] = 2
     num_gpus: Annotated[float, Meta(ge=0, le=64)] = 0
@@ -114,7 +114,7 @@ class RaySettings(LocalSettings, frozen=True, forbid_unknown_fields=True, kw_onl
 
     @property
     def local(self) -> LocalSettings:
-        """What the engine in a replica is given."""
+        """The settings for the engine in a replica."""
         return LocalSettings(**{field.name: getattr(self, field.name) for field in structs.fields(LocalSettings)})
 
     def application_of(self, model: str) -> str:

@@ -1,13 +1,13 @@
-"""Settings: what can be set, and how it is read. Knows the file, the environment and the flags; knows no room that uses them.
+"""The configuration: every setting, and how it is read from flags, environment and file. Knows no package that uses it.
 
-settings    the whole configuration; setting is what its tables are made of
+settings    the whole configuration; setting contains the parts of its tables
 server      [server], [page]
 access      [auth], [limits], [store], [admin], [usage]
 engine      [engine], [cache]
 telemetry   [log], [metrics], [traces]
-model_row   [[models]], and the model that is served without a file
-loading     flag > environment > file > default; typed is how a value is refused
-source      where a running gateway reads them again
+model_row   [[models]], and the built-in model
+loading     flag > environment > file > default; typed checks and refuses values
+source      the source from which a running gateway reads it again
 """
 
 from gateway.config.access import AdminSettings, AuthSettings, LimitSettings, StoreSettings, UsageSettings

@@ -1,4 +1,4 @@
-"""`[auth]`, `[limits]`, `[store]`, `[admin]` and `[usage]`: who is let in, and how much."""
+"""`[auth]`, `[limits]`, `[store]`, `[admin]` and `[usage]`: keys, their limits, and where both are stored."""
 
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -134,7 +134,7 @@ class StoreSettings(Settings, frozen=True):
             return Path(self.data_dir)
         try:
             return Path(platformdirs.user_data_dir("embeddings-gateway", appauthor=False))
-        except RuntimeError:  # a random user, as containers have: no HOME, and no line in the user database
+        except RuntimeError:  # a container's random user: no HOME, and no line in the user database
             raise ConfigurationError("store.data_dir: this user has no home folder: set it, or GATEWAY_DATA_DIR") from None
 
 

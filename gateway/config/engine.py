@@ -1,4 +1,4 @@
-"""`[engine]` and `[cache]`: how this machine computes, and what it keeps."""
+"""`[engine]` and `[cache]`: how this machine computes vectors, and how much memory caches them."""
 
 from typing import Annotated
 

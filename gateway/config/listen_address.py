@@ -1,4 +1,4 @@
-"""Where to listen, as `server.host` says it: an IP address or a name, or `unix:` and the path of a socket. Binds nothing."""
+"""Parses the addresses in `server.host`: an IP address or a host name, or `unix:` and the path of a socket. Binds nothing."""
 
 import ipaddress
 import re
@@ -9,12 +9,12 @@ from gateway.tcp import is_loopback
 
 UNIX = "unix:"
 MAX_PATH_BYTES = 107  # sockaddr_un of Linux; others have fewer
-ANY_IPV4, ANY_IPV6 = "0.0.0.0", "::"  # noqa: S104 - said by whoever configures it
-LOCAL = {ANY_IPV4: "127.0.0.1", ANY_IPV6: "::1"}  # every interface is no address to go to
+ANY_IPV4, ANY_IPV6 = "0.0.0.0", "::"  # noqa: S104 - only if the operator configures it
+LOCAL = {ANY_IPV4: "127.0.0.1", ANY_IPV6: "::1"}  # a client cannot connect to "every interface"
 
 
 def local_url(url: str) -> str:
-    """Where this machine finds what listens at `url`."""
+    """The URL at which a client on this machine reaches a server that listens at `url`."""
     for wildcard, own in LOCAL.items():
         url = url.replace(ListenAddress(wildcard).url(0)[:-1], ListenAddress(own).url(0)[:-1])
     return url
@@ -22,7 +22,7 @@ def local_url(url: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ListenAddress:
-    """`host` has no brackets. `path` is of a Unix socket, and then `host` is empty."""
+    """An address to listen on. `host` has no brackets; it is empty for a Unix socket, whose path is `path`."""
 
     host: str
     path: str = ""
@@ -33,26 +33,29 @@ class ListenAddress:
 
     @property
     def is_local(self) -> bool:
-        """Whether this machine alone reaches it."""
+        """Whether only this machine can reach it."""
         return bool(self.path) or is_loopback(self.host)
 
     @property
     def reachable(self) -> "ListenAddress":
-        """The same, as somebody on this machine asks for it."""
+        """The address at which a client on this machine reaches it."""
         return ListenAddress(LOCAL.get(self.host, self.host), self.path)
 
     def __str__(self) -> str:
         return UNIX + self.path if self.path else self.host
 
     def url(self, port: int) -> str:
-        """Such as http://[::1]:8000, or unix:/run/gateway.sock."""
+        """For example http://[::1]:8000, or unix:/run/gateway.sock."""
         if self.path:
             return UNIX + self.path
         return f"http://[{self.host}]:{port}" if self.is_ipv6 else f"http://{self.host}:{port}"
 
 
 def listen_addresses(hosts: str | Iterable[str]) -> tuple[ListenAddress, ...]:
-    """Each once, in their order; a string may hold several, with commas between. Raises ValueError naming what is no address."""
+    """The distinct addresses, in order. A string may contain several, separated by commas.
+
+    Raises ValueError, which names the part that is no address.
+    """
     texts = [part for text in ([hosts] if isinstance(hosts, str) else hosts) for part in text.split(",")]
     found = tuple(dict.fromkeys(_address(text.strip()) for text in texts))
     if not found:

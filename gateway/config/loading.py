@@ -1,7 +1,7 @@
-"""Flag > environment > file > default, whole or not at all.
+"""Loads the configuration: flag > environment > file > default. One wrong setting refuses the whole.
 
-The environment names a setting `GATEWAY__SECTION__FIELD`. The doubled underscore is there because Kubernetes injects
-`GATEWAY_PORT=tcp://…` beside a Service named gateway.
+The environment names a setting `GATEWAY__SECTION__FIELD`. The underscore is doubled because Kubernetes injects
+`GATEWAY_PORT=tcp://…` for a Service named gateway.
 """
 
 import contextlib
@@ -27,14 +27,14 @@ QUOTES = "\"'`\u201c\u201d\u201e\u2018\u2019"
 DEFAULT_FILE = Path("gateway.toml")
 SECTIONS = {name: hint for name, hint in get_type_hints(Config).items() if isinstance(hint, type) and issubclass(hint, Settings)}
 
-# Short names, and the setting each one is. GATEWAY_CONFIG names the file itself.
+# Short names of variables, and the setting of each. GATEWAY_CONFIG names the file itself.
 EFFECTIVE_SHORT_NAMES = {
     "GATEWAY_DATA_DIR": ("store", "data_dir"),
     "GATEWAY_API_KEYS": ("auth", "keys"),
     "GATEWAY_API_KEYS_FILE": ("auth", "keys_file"),
 }
 
-SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")  # what Kubernetes sets beside a Service of that name
+SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")  # Kubernetes injects such variables for a Service of that name
 
 Tables = dict[str, Any]
 
@@ -45,10 +45,10 @@ def load(
     environ: Mapping[str, str] | None = None,
     flags: Mapping[tuple[str, str], Any] | None = None,
 ) -> Config:
-    """The whole configuration. `path` None means GATEWAY_CONFIG, else ./gateway.toml if it is there, else defaults.
+    """The whole configuration. `path` None means GATEWAY_CONFIG, else ./gateway.toml if it exists, else defaults.
 
-    `flags` are (section, field) -> value; ("models", "") -> sources to serve instead of the configured models.
-    Raises ConfigurationError naming the setting, or the file, that is wrong.
+    `flags` maps (section, field) to a value, and ("models", "") to sources to serve instead of the configured models.
+    Raises ConfigurationError, which names the wrong setting or file.
     """
     environ = os.environ if environ is None else environ
     tables = merge(from_file(path or environ.get("GATEWAY_CONFIG")), from_environment(environ))
@@ -61,7 +61,7 @@ def load(
 
 
 def secret_value(secret: Secret) -> str:
-    """The secret itself. Raises ConfigurationError where it cannot be read, or stands in quotes; the message never holds it."""
+    """The secret itself. Raises ConfigurationError if it cannot be read or is in quotes; the message never contains it."""
     if secret.env is not None:
         if secret.env not in os.environ:
             raise ConfigurationError(f"the environment variable {secret.env}, named as a secret, is not set")
@@ -74,7 +74,7 @@ def secret_value(secret: Secret) -> str:
 
 
 def unquoted(value: str, origin: str) -> str:
-    """A file for `docker --env-file` has no quotes: there they are part of the value, which then fits nowhere."""
+    """The value, if it is not in quotes: `docker --env-file` makes quotes a part of it. Raises ConfigurationError if it is."""
     text = value.strip()
     if len(text) > 1 and text[0] in QUOTES and text[-1] in QUOTES:
         raise ConfigurationError(f"{origin} holds a secret in quotes, which would be part of it: write it without")
@@ -82,12 +82,12 @@ def unquoted(value: str, origin: str) -> str:
 
 
 def first_set(names: Iterable[str]) -> str | None:
-    """What the first of these environment variables holds that has more than white space, without that."""
+    """The stripped value of the first of these environment variables that is not blank; None if all are."""
     return next((value for name in names if (value := os.environ.get(name, "").strip())), None)
 
 
 def child_environment(**more: str) -> dict[str, str]:
-    """What a child process of ours is given: this process's environment and `more`, without settings and keys of the gateway."""
+    """The environment for a child process: this process's own and `more`, without the gateway's settings and keys."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
     return {**inherited, **more}
 
@@ -126,7 +126,7 @@ def from_environment(environ: Mapping[str, str]) -> Tables:
 
 
 def refuse_misspelt(environ: Mapping[str, str]) -> None:
-    """GATEWAY_SERVER_PORT would be passed over in silence, and its owner would look for the reason elsewhere."""
+    """Raises ConfigurationError for a near miss such as GATEWAY_SERVER_PORT, which would otherwise be ignored in silence."""
     settings = [f"{section}__{setting}" for section, struct in SECTIONS.items() for setting in get_type_hints(struct)]
     meant = {f"GATEWAY_{name.replace('__', '_')}".upper(): f"{PREFIX}{name}".upper() for name in ["auth", "models", *settings]}
     for variable in sorted(environ):
@@ -137,22 +137,22 @@ def refuse_misspelt(environ: Mapping[str, str]) -> None:
 
 
 def environment_value(variable: str, text: str, section: str, setting: str) -> Any:
-    """The text as the setting's type: "9000" is a port, "true" a switch, JSON a list or a table."""
+    """The text converted to the setting's type: "9000" to a port, "true" to a boolean, JSON to a list or a table."""
     hints = get_type_hints(SECTIONS[section], include_extras=True)
     refuse_unknown([setting], hints, where=section)
     if may_be_secret(hints[setting]) and text:
-        # The place of a secret, or the secret written out, which may be in the environment: the variable itself is then its place.
+        # Either where the secret is kept, as JSON, or the secret itself: then this variable is where it is kept.
         return json_value(variable, text) if text.startswith("{") else {"env": variable}
-    if any("\udc80" <= char <= "\udcff" for char in text):  # how Python shows bytes that are no UTF-8
+    if any("\udc80" <= char <= "\udcff" for char in text):  # Python decodes bytes that are not UTF-8 to these
         raise ConfigurationError(f"{variable} is not UTF-8 text")
     if takes_list(hints[setting]) and text.startswith("["):
-        with contextlib.suppress(ConfigurationError):  # [::1] begins so too
+        with contextlib.suppress(ConfigurationError):  # [::1] begins with a bracket too
             return json_value(variable, text)
     try:
         return msgspec.to_builtins(msgspec.convert(text, hints[setting], strict=False))
     except msgspec.ValidationError as error:
         refused = error
-    if text.startswith(("{", "[")):  # only where the text itself is no value: a path or an address may begin so too
+    if text.startswith(("{", "[")):  # only now: a path or an address may begin with one too
         try:
             return msgspec.to_builtins(msgspec.convert(json_value(variable, text), hints[setting], strict=False))
         except msgspec.ValidationError as error:
@@ -161,12 +161,12 @@ def environment_value(variable: str, text: str, section: str, setting: str) -> A
 
 
 def may_be_secret(hint: Any) -> bool:
-    """Of a setting that is written out where nothing in it is secret."""
+    """Whether the setting is a plain string or, if that contains a secret, a Secret."""
     return {Secret, str} <= set(get_args(get_args(hint)[0]))
 
 
 def takes_list(hint: Any) -> bool:
-    """Of a setting that is one text or a list of them."""
+    """Whether the setting is a string or a list of strings."""
     return str in get_args(get_args(hint)[0]) and any(get_origin(each) is tuple for each in get_args(get_args(hint)[0]))
 
 
@@ -215,6 +215,6 @@ def model_rows(rows: Any) -> tuple[ModelRow, ...]:
 
 
 def model_name(source: str) -> str:
-    """The name a model is served by where nobody gave one: the hub id as it is, or the folder's own name."""
+    """The default name of a model: its hub id, or the name of its folder."""
     path = Path(source)
     return path.resolve().name if path.is_dir() else source

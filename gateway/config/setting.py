@@ -1,4 +1,4 @@
-"""What settings are made of: tables, ranges, and where a secret is kept."""
+"""The parts of settings: tables, ranges, and references to secrets."""
 
 from functools import partial
 from typing import Annotated
@@ -20,7 +20,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Secret(Settings, frozen=True):
-    """Where a secret is kept: `{ env = "NAME" }` or `{ file = "PATH" }`. The secret itself is never part of the configuration."""
+    """A reference to a secret: `{ env = "NAME" }` or `{ file = "PATH" }`. The configuration never contains the secret itself."""
 
     env: str | None = None
     file: str | None = None
@@ -31,7 +31,7 @@ class Secret(Settings, frozen=True):
 
 
 def has_password(url: str) -> bool:
-    """Whether a URL carries a password, before its host or among its parameters; one that cannot be read is taken to."""
+    """Whether a URL contains a password, before its host or among its parameters. True if it cannot be parsed."""
     try:
         parts = urlsplit(url)
         return parts.password is not None or "password" in parse_qs(parts.query)

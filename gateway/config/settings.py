@@ -1,6 +1,6 @@
-"""Every setting, told once: its type, its range, its default and what it does.
+"""The whole configuration. Each setting is declared once, with its type, range, default and description.
 
-`deploy/gateway.toml` is written from these descriptions by `gateway config example`, and a test keeps the two alike.
+`gateway config example` writes `deploy/gateway.toml` from these, and a test keeps the two equal.
 """
 
 from gateway.config.access import AdminSettings, AuthSettings, LimitSettings, StoreSettings, UsageSettings

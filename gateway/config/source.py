@@ -1,4 +1,4 @@
-"""Where a running gateway's configuration comes from, so that it can be read again."""
+"""The source of a running gateway's configuration, from which it can be read again."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ Stamp = tuple[int, ...]
 
 
 class ConfigSource:
-    """The file, and the flags that go before it. A file that was there once must stay: without it nothing is read."""
+    """The file, and the flags that override it. Once a file was read, its absence is an error: defaults never replace it."""
 
     def __init__(self, path: str | Path | None = None, *, flags: Mapping[tuple[str, str], Any] | None = None) -> None:
         given = path or first_set(["GATEWAY_CONFIG"])
@@ -20,16 +20,16 @@ class ConfigSource:
         self.seen: Stamp | None = None  # the file as it was when it was last read
 
     def read(self) -> Config:
-        """Raises ConfigurationError, also when the file is gone."""
+        """Reads the configuration. Raises ConfigurationError, also if a file that was there before is gone."""
         if self.path is None and DEFAULT_FILE.exists():
             self.path = DEFAULT_FILE
         self.seen = self.stamp()
         return load(self.path, flags=self.flags)
 
     def stamp(self) -> Stamp | None:
-        """What changes whenever the file does, one renamed into its place or another folder behind a link included.
+        """A stamp that changes with the file, also if another file is renamed over it or a link leads to another folder.
 
-        None while there is no file. Links are followed: Kubernetes mounts a ConfigMap behind two, and swaps the first.
+        It follows links: Kubernetes mounts a ConfigMap behind two, and swaps the first. Returns None if there is no file.
         """
         try:
             about = (self.path or DEFAULT_FILE).stat()

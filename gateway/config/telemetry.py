@@ -1,4 +1,4 @@
-"""`[log]`, `[metrics]` and `[traces]`: what an operator sees."""
+"""`[log]`, `[metrics]` and `[traces]`: the telemetry for operators."""
 
 from typing import Annotated, Literal
 

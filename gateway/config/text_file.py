@@ -1,4 +1,4 @@
-"""Text files that an operator wrote, with whatever editor: a byte order mark is passed over, what is not UTF-8 is told."""
+"""Reads text files that an operator wrote with any editor: skips a byte order mark, and refuses other encodings than UTF-8."""
 
 from pathlib import Path
 
@@ -7,11 +7,11 @@ HEAD_BYTES = 4
 
 
 class NotUTF8(ValueError):
-    """Its text says which encoding it has, where that can be seen."""
+    """A file that is not UTF-8. The message names its encoding if that can be seen."""
 
 
 def read_text(path: Path) -> str:
-    """The file's text without a byte order mark, its line ends as they are. Raises OSError, and NotUTF8."""
+    """The file's text without a byte order mark, with its line ends unchanged. Raises OSError and NotUTF8."""
     raw = path.read_bytes()
     if raw.startswith(WIDE_MARKS) or b"\0" in raw[:HEAD_BYTES]:
         raise NotUTF8("it is UTF-16 text: save it as UTF-8")

@@ -1,4 +1,4 @@
-"""A table from a file or the environment, checked against a Struct: every refusal names the setting and the nearest known one."""
+"""Checks a table from a file or the environment against a Struct. Errors name the setting and the closest known name."""
 
 import difflib
 import re
@@ -25,7 +25,7 @@ def convert(table: Mapping[str, Any], struct: type[Typed], *, where: str) -> Typ
 
 
 def name_choices(error: msgspec.ValidationError, struct: type[msgspec.Struct]) -> str:
-    """What a field may be, where only certain words will do: msgspec does not say."""
+    """For a field with a list of choices, that list, to add to the error: msgspec does not name them."""
     field = re.search(r"\$\.(\w+)`?$", str(error))
     hint = get_type_hints(struct).get(field[1]) if field and "enum value" in str(error) else None
     return f": choose from {', '.join(map(repr, get_args(hint)))}" if get_origin(hint) is Literal else ""
@@ -41,7 +41,7 @@ def refuse_unknown(names: Iterable[str], known: Iterable[str], *, where: str) ->
 
 
 def readable(error: msgspec.ValidationError, *, where: str) -> str:
-    """msgspec says "Expected `int`, got `str` - at `$.port`", or "- at `key` in `$.table`": the setting's full name first."""
+    """msgspec's "Expected `int`, got `str` - at `$.port`", or "- at `key` in `$.table`", with the setting's full name first."""
     reason, _, path = str(error).replace("`key` in ", "").partition(" - at ")
     inner = re.sub(r"^\$\.?", "", path.strip("`"))
     return f"{join_names(where, inner)}: {reason.replace('`', '')}".replace(": E", ": e", 1)
