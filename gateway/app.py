@@ -120,7 +120,7 @@ class Gateway:
         self.access_control.warn(addresses=self.config.server.addresses)
 
     async def load(self) -> None:
-        """Loads the models of the start, side by side. One that fails, or waits for another server, delays no other.
+        """Loads, side by side, the models to load at the start. One that fails, or waits for another server, delays no other.
 
         Raises OperatorError if the configuration itself is wrong, or if every model failed.
         """
@@ -198,7 +198,7 @@ class Gateway:
 
     @property
     def address(self) -> str:
-        """The first address that a browser can open, as http://127.0.0.1:8000, else a Unix socket's; empty until it listens."""
+        """The first HTTP address, as http://127.0.0.1:8000, which a browser can open; else a Unix socket's. Empty until it listens."""
         return next((url for url in self.addresses if url.startswith("http")), "".join(self.addresses[:1]))
 
     def stop(self) -> None:

@@ -57,7 +57,7 @@ class NameLookup:
             self.pending.pop(name, None)
             if isinstance(result, OSError):
                 found.set_exception(result)
-                found.exception()  # the callers may have stopped waiting; asyncio logs what was never retrieved
+                found.exception()  # retrieves it: asyncio would log it if every caller has stopped waiting
             else:
                 found.set_result(result)
 

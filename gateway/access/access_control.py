@@ -28,7 +28,7 @@ class AccessControl(Protocol):
 
     @property
     def shortfalls(self) -> dict[str, Callable[[], str | None]]:
-        """The parts that can run without the store. Each function returns how, in one public word; None while it need not."""
+        """The parts that can run without the store. Each function returns how, in one public word, else None."""
 
     async def start(self) -> None:
         """Reads what requests need. Raises OperatorError."""

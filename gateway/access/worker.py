@@ -43,7 +43,7 @@ class WorkerJob:
         alive()
         try:
             result = self.work()
-        except BaseException as error:  # noqa: BLE001 - raised where it is awaited
+        except BaseException as error:  # noqa: BLE001 - raised in the caller
             self.deliver(self.future.set_exception, error)
         else:
             self.deliver(self.future.set_result, result)

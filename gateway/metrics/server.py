@@ -1,4 +1,4 @@
-"""An HTTP server for /metrics on a port of its own: Prometheus may reach it, and clients need not."""
+"""An HTTP server for /metrics on a port of its own, which Prometheus may reach where clients may not."""
 
 import socket
 from collections.abc import Callable, Iterable

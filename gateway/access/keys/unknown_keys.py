@@ -2,7 +2,7 @@
 
 Single flight: one query answers all requests that wait. It reads the changes, not the presented key, so it takes the same time
 whether an id exists or not. GCRA limits the queries of all callers together, and a negative cache remembers keys that were not
-found, so strangers cannot overload the store.
+found, so clients without a key cannot overload the store.
 """
 
 import asyncio

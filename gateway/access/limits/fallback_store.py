@@ -73,9 +73,7 @@ class FallbackRateLimitStore:
         debts = self.local.debts(caller, limits) if self.shared.outage is None else None
         if debts is None:
             return
-        self.local.charge_debts(
-            caller, limits, -debts[0], -debts[1]
-        )  # before the await: a concurrent request must not charge it again
+        self.local.charge_debts(caller, limits, -debts[0], -debts[1])  # before the await, or two requests would charge it
         try:
             await self.shared.owe(caller, limits, Cost(units(limits.requests, debts[0]), units(limits.tokens, debts[1])))
         except BaseException:

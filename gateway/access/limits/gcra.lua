@@ -1,10 +1,10 @@
--- One caller's meters, changed in one step on the server's own clock: gcra.py, word for word, with leases beside it.
--- KEYS: a hash of what was used, a sorted set of the visits that are running; the caller's id in braces keeps both in one slot.
--- ARGV: for requests, then for tokens: a minute's rate (0 is no limit), burst, the largest cost, units that must fit, units charged
---       (less than none are given back); then "enter", "charge", "leave" or "renew", the visit, how many may run (0 is no limit),
---       and the microseconds after which the visit of a gateway that died is forgotten.
--- Returns what refused (0 nothing, 1 requests, 2 tokens, 3 concurrency), microseconds to wait, and both debts.
--- Numbers are doubles: whole to 2^53, so debts are exact up to 150 million units.
+-- GCRA as in gcra.py, with leases for concurrency: one atomic step for one caller, on the server's own clock.
+-- KEYS: a hash of the debts, and a sorted set of the running leases. The caller's id in braces keeps both in one cluster slot.
+-- ARGV: for requests, then for tokens: the rate a minute (0 is no limit), the burst, the largest cost, units that must fit, units to
+--       charge (negative for a refund); then "enter", "charge", "leave" or "renew", the lease's name, how many leases may run (0 is
+--       no limit), and after how many microseconds a lease expires if its gateway died.
+-- Returns the limit that refused (0 none, 1 requests, 2 tokens, 3 concurrency), microseconds to wait, and both debts.
+-- Numbers are doubles, which are exact for integers to 2^53: debts are exact up to 150 million units.
 local SECOND = 1000000
 local MINUTE = 60 * SECOND
 local clock = redis.call('TIME')
@@ -21,7 +21,7 @@ for i = 1, 2 do
   meters[i] = { rate = rate, debt = debt, full = max_cost * MINUTE, cost = cost * MINUTE }
   local over = debt + (need - (need <= burst and burst or max_cost)) * MINUTE
   if need > cost and debt + (math.max(need, burst + 1) - max_cost) * MINUTE <= 0 then
-    over = 0 -- how much is asked for is not known yet: more than the burst would fit
+    over = 0 -- the cost is not known yet, and one above the burst would fit
   end
   if rate > 0 and need > 0 and over > 0 and math.ceil(over / rate) > wait then
     refused, wait = i, math.ceil(over / rate)
@@ -31,7 +31,7 @@ end
 if most > 0 and action == 'enter' then
   redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
   for _, other in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], now + lease + 1, '+inf')) do
-    redis.call('ZADD', KEYS[2], now + lease, other) -- from before the clock was set back
+    redis.call('ZADD', KEYS[2], now + lease, other) -- a lease from before the clock was set back
   end
   if redis.call('ZCARD', KEYS[2]) >= most then
     refused, wait = 3, SECOND

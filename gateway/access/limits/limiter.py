@@ -27,7 +27,7 @@ from gateway.metrics import Metrics
 NEVER_RAN = {502, 503}
 NOTHING = Cost()
 # The price of a body that was decompressed, decoded and refused: 16 MB take a core 0.02 to 0.05 s, in which it embeds 700 tokens at
-# most. The price is some times that, as the memory counts too.
+# most. The price is a few times that, as the memory counts too.
 BYTES_PER_TOKEN = 4096
 # Counting a token takes a core 0.7 microseconds, embedding one 68. Only a caller that retries without waiting pays this price for
 # its 429s. A caller that obeys Retry-After is served, and pays for that alone.

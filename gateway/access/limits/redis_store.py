@@ -2,7 +2,7 @@
 
 One command without a reply marks the server unavailable, so later requests do not wait for the time-out. A background task then
 reconnects, every second or two. It also probes the connection every PROBE_SECONDS. The server stores only public ids and numbers,
-and each only until its debt is paid back. Concurrency slots are leases: if a gateway dies, its slots are free when they expire.
+each no longer than its debt. Concurrency slots are leases: if a gateway dies, its slots are free again when the leases expire.
 """
 
 import asyncio

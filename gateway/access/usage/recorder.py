@@ -59,7 +59,7 @@ class Batch:
 
 
 class UsageRecorder:
-    """Used on the event loop only; the usage store is written in a thread."""
+    """Used on the event loop only; a thread writes to the usage store."""
 
     def __init__(
         self,
@@ -152,9 +152,7 @@ class UsageRecorder:
         while not is_last:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.is_stopping.wait(), self.settings.flush_seconds)
-            is_last = (
-                self.is_stopping.is_set()
-            )  # read before the last flush, which then includes all that was counted before the stop
+            is_last = self.is_stopping.is_set()  # read before the last flush, which then includes every count
             try:
                 if not self.is_informed:
                     await self.inform()

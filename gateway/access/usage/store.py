@@ -88,9 +88,8 @@ class UsageStore:
 
     def report(self, *, by: Span, since: str, key: str | None = None, limit: int, offset: int = 0) -> list[UsageTotals]:
         """Returns sums from the hour `since` on, by period, key and model, oldest first."""
-        num_chars: sql.ColumnElement[int] = sql.literal_column(
-            str(NUM_CHARS[by])
-        )  # no parameters: PostgreSQL would not see that the two expressions are the same
+        # Literals, not parameters: with those PostgreSQL would not see that both uses of `period` are the same expression.
+        num_chars: sql.ColumnElement[int] = sql.literal_column(str(NUM_CHARS[by]))
         period = sql.func.substr(usage_table.c.hour, sql.literal_column("1"), num_chars)
         sums = [sql.cast(sql.func.sum(usage_table.c[name]), sql.BigInteger) for name in COUNTS]
         group = (period, usage_table.c.key_id, usage_table.c.model)
