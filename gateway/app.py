@@ -198,7 +198,7 @@ class Gateway:
 
     @property
     def address(self) -> str:
-        """The first HTTP address, as http://127.0.0.1:8000, which a browser can open; else a Unix socket's. Empty until it listens."""
+        """The first HTTP address, as http://127.0.0.1:8000, for browsers; else a Unix socket's. Empty until it listens."""
         return next((url for url in self.addresses if url.startswith("http")), "".join(self.addresses[:1]))
 
     def stop(self) -> None:

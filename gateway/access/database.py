@@ -39,7 +39,7 @@ CONNECT_TIMEOUT_SECONDS = 3
 PING_SECONDS = 2.0
 SILENCE_SECONDS = 5.0
 LONG_SILENCE_SECONDS = 16.0  # for the few statements that scan a whole table
-SERVERS_SHARE, LOCK_SHARE = 0.8, 0.75  # the server's bound on a statement, of ours; its bound on a lock, of that one
+SERVERS_SHARE, LOCK_SHARE = 0.8, 0.75  # statement_timeout as a share of our bound; lock_timeout as a share of that
 LEEWAY_SECONDS = 1.0  # after a connection is cut, until its thread is abandoned
 LINK_TIMEOUT_SECONDS = 10  # for data to be acknowledged: detects a network that drops packets
 MIGRATION_LOCK = 0x67617465  # "gate": any number that no other program takes
@@ -62,7 +62,7 @@ class Database:
         silence_seconds: float = SILENCE_SECONDS,
         on_dropped: Callable[[], None] | None = None,
     ) -> None:
-        """Does not connect yet. `on_dropped` is called for each connection that was cut for its silence, on its own thread.
+        """Does not connect yet. `on_dropped` is called for each connection that was cut for its silence, on the thread it had.
 
         Raises ConfigurationError if the URL is not valid, or PostgreSQL's driver is missing.
         """
@@ -253,7 +253,7 @@ def postgres_engine(url: sql.URL) -> sql.Engine:
                 "tcp_user_timeout": 1000 * LINK_TIMEOUT_SECONDS,
                 "keepalives_idle": LINK_TIMEOUT_SECONDS,
                 "application_name": "embeddings-gateway",
-                "prepare_threshold": None,  # a pooler runs one session's statements on another session
+                "prepare_threshold": None,  # no prepared statements: a pooler runs a session's statements on other sessions
             },
         )
     except ImportError:

@@ -84,7 +84,7 @@ class Caller:
         return self.models == EVERY_MODEL or any(fnmatchcase(name, glob) for glob in self.models for name in names)
 
 
-NOBODY = Key("", bytes(hashlib.sha256().digest_size))  # compared with if the id is unknown, so that both cases take the same time
+NOBODY = Key("", bytes(hashlib.sha256().digest_size))  # stands in for an unknown id, so that both comparisons take the same time
 
 
 def new_key(public_id: str | None = None) -> tuple[str, Key]:

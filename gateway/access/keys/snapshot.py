@@ -101,7 +101,7 @@ class KeySnapshot:
             raise
 
     def caller(self, text: str) -> Caller:
-        """Returns the owner of the key `text`. Raises InvalidKey, or StoreUnavailable if the snapshot is too old."""
+        """Returns the caller whose key is `text`. Raises InvalidKey, or StoreUnavailable if the snapshot is too old."""
         if self.clock() - self.read_at > self.settings.max_snapshot_age_seconds:
             raise StoreUnavailable
         digest, now = digest_of(text), self.wall_clock()
@@ -142,7 +142,7 @@ class KeySnapshot:
                 self.writer.offer(Snapshot(self.stored, self.wall_clock() - self.age_seconds))
 
     async def renew(self) -> bool:
-        """Reads all changes up to now. Code that changes a key awaits it before it answers. Returns whether it could."""
+        """Reads all changes up to now. Await it after a key is changed, before you say so. Returns whether the store answered."""
         return await self.read_with(self.refresh)
 
     async def look_again(self) -> bool:

@@ -35,7 +35,7 @@ MAX_BYTES = 2**30  # some five million keys
 MAX_HEADER_BYTES = 4096
 ROWS_AT_ONCE = 500  # more would delay the event loop's thread
 STALE_SECONDS = 600.0  # an unfinished file older than this has no writer any more
-CLOCK_SECONDS = 60.0  # that machines' clocks may differ
+CLOCK_SECONDS = 60.0  # the most that two machines' clocks may differ
 
 Digest = Annotated[bytes, msgspec.Meta(min_length=SEAL_BYTES, max_length=SEAL_BYTES)]
 

@@ -12,7 +12,7 @@ from gateway.log import get_logger
 
 SHARE_OF_AGE = 20  # the file is written again at a twentieth of its maximum age
 SHARE_OF_TIME = 50  # writing takes at most a fiftieth of the time: a hundred thousand keys take a third of a second
-CHANGE_SECONDS = 2.0  # that a change may wait to be written
+CHANGE_SECONDS = 2.0  # between two writes if keys have changed
 
 log = get_logger()
 
