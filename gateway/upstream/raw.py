@@ -1,11 +1,11 @@
-"""Where vectors are had that were not made length 1: at the server's own door, where its OpenAI door gives unit vectors only.
+"""The native APIs that give unnormalised vectors, for servers whose OpenAI API gives only unit vectors.
 
     llama.cpp   /embedding with `embd_normalize: -1`, tools/server of ggml-org/llama.cpp
     TEI         /embed with `normalize: false`
-    a gateway   the same door, with `normalize: false`
+    a gateway   the same API, with `normalize: false`
 
-A door is believed once it gave the direction that the known door gives. It is no fault of a door that its vectors have length 1:
-some models end with a Normalize of their own.
+An API is trusted once it gave the same direction as the API already known. Its vectors may still have length 1: some models end
+with a Normalize of their own.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from gateway.upstream.validation import InvalidResponse, ParsedResponse, parse
 
 
 class LlamaItem(msgspec.Struct):
-    """`embedding` has a row a text; without pooling it has one a token, and is no vector of the text."""
+    """`embedding` has one row for the text. Without pooling it has one for each token, and is no vector of the text."""
 
     embedding: list[list[float | None]]
     index: int | None = None
@@ -34,7 +34,7 @@ def llama_body(ask: UpstreamQuery) -> dict[str, Any]:
     return {"content": ask.texts, "embd_normalize": -1}
 
 
-def llama_read(content: bytes, headers: Headers) -> ParsedResponse:  # noqa: ARG001 - as TEI's
+def llama_read(content: bytes, headers: Headers) -> ParsedResponse:  # noqa: ARG001 - only TEI's protocol needs headers
     items: LlamaReply = parse(content, LLAMA_DECODER, LlamaReply)
     if any(len(item.embedding) != 1 for item in items):
         raise InvalidResponse("it gave a vector for each token, and none for the text")
@@ -43,7 +43,7 @@ def llama_read(content: bytes, headers: Headers) -> ParsedResponse:  # noqa: ARG
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """`path` is beside /v1; None is the door that is known anyway."""
+    """One API of a server. `path` is beside /v1; None means the dialect's own API."""
 
     name: str
     path: str | None = None

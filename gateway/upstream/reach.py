@@ -1,4 +1,4 @@
-"""How long a text the servers of a row read whole, as far as that is known (`truncation`), over all addresses that are used."""
+"""How long a text may be that every used endpoint of a row reads whole, as far as it is known (`truncation`)."""
 
 import asyncio
 from collections.abc import Callable
@@ -24,7 +24,7 @@ log = get_logger()
 
 
 class Reach:
-    """Used on the event loop alone. Everything that asks raises AttemptFailed."""
+    """Used only on the event loop. Every method that sends a request raises AttemptFailed."""
 
     def __init__(self, endpoints: Endpoints, prober: Prober, space: Callable[[], Space]) -> None:
         self.endpoints = endpoints
@@ -35,7 +35,7 @@ class Reach:
         self.task: asyncio.Task[None] | None = None
 
     def forget(self) -> None:
-        """Another model reads otherwise."""
+        """Forgets all measurements: another model reads other lengths."""
         self.known = {}
 
     @property
@@ -52,11 +52,11 @@ class Reach:
 
     @property
     def max_tokens(self) -> int:
-        """What is read for sure where a cut is known: the lower bound, as counts are estimates."""
+        """The tokens that are surely read if a cut is known: the lower bound, as counts are estimates."""
         return max(1, min((known.proven for known in self.cutting.values()), default=1))
 
     async def cover(self, texts: list[str]) -> None:
-        """Finds out, at every address, whether texts so long are cut in silence. It goes on when its request leaves."""
+        """Finds out whether any used endpoint silently truncates texts this long. Goes on if the request that started it leaves."""
         longest = max(await self.most_tokens(texts))
         while any(self.is_open(endpoint, longest) for endpoint in self.endpoints.used):
             if self.task is None or self.task.done():
@@ -82,7 +82,7 @@ class Reach:
                 )  # fmt: skip
 
     async def first_cut(self, texts: list[str]) -> int | None:
-        """The place of the first text that would be cut in silence."""
+        """Returns the index of the first text that would be silently truncated, or None."""
         if not self.is_cutting:
             return None
         for index, most in enumerate(await self.most_tokens(texts)):
@@ -97,7 +97,7 @@ class Reach:
         return [most_tokens(text) for text in texts]
 
     async def ask(self, endpoint: Endpoint, texts: list[str]) -> Float32 | None:
-        """All at once, or one by one where that is how it must be asked, or where together they are too much."""
+        """Embeds texts in one request, or one by one if it must or that is refused. Returns None if a single text is refused."""
         if self.prober.client.limits.max_inputs >= len(texts):
             with suppress(TooLong):
                 return await self.rows_of(endpoint, texts)
@@ -114,7 +114,7 @@ class Reach:
                 raise TooLong from None
             if failed.failure.refusal is None:
                 raise
-            await self.prober.sample(endpoint, [TEXTS[0]])  # or it is the server that fails
+            await self.prober.sample(endpoint, [TEXTS[0]])  # raises if it is the server that fails
             raise TooLong from None
         if rows.shape[1] != self.space().reference.rows.shape[1]:
             raise AttemptFailed(

@@ -1,7 +1,7 @@
-"""What a refusal says of what it refuses: by its status and structured code, and by words where they are known.
+"""Reads why a server refused a request: from its status, its structured code, and known phrases of its text.
 
-Nothing is decided by words that could not be found out without them (`diagnosis`). They save requests where they are right, and say
-whether an input that fails alone is too long.
+Phrases decide nothing that `diagnosis` could not find out without them. They save requests if they are right, and say whether an
+input that fails alone is too long.
 """
 
 import re
@@ -15,8 +15,8 @@ Size = Literal["inputs", "bytes", "tokens"]
 
 OK, TOO_LARGE = 200, 413
 BAD_REQUEST = frozenset({400, 413, 422})
-# Not of the inputs: keys, payment, a model or an address that is not there; a server's load; times that are over (522 and 524 are
-# Cloudflare's, 598 and 599 those of older proxies).
+# Never caused by inputs: keys, payment, a missing model or URL; a server's load; timeouts (522 and 524 are Cloudflare's, 598 and
+# 599 those of older proxies).
 NEVER_OF_INPUTS = frozenset({401, 402, 403, 404, 407, 408, 425, 429, 503, 504, 521, 522, 523, 524, 598, 599})
 
 SURELY_TOO_LONG = re.compile(
@@ -24,7 +24,7 @@ SURELY_TOO_LONG = re.compile(
     r"|input is too (long|large)|\binput \(\d+ tokens\) is (too large|larger)|too many tokens|longer than the maximum",
     re.IGNORECASE,
 )
-# Of an input that is known to fail by itself: any word for a size beside any word for too much of it.
+# For an input that is known to fail alone: any word for a size together with any word for too much of it.
 A_SIZE = re.compile(r"token|length|context|charact|\blong|large|size|bytes", re.IGNORECASE)
 TOO_MUCH = re.compile(
     r"exceed|\brange\b|too[ _](long|large|many|big)|max|limit|longer|larger|greater|at most|less than|over\b", re.IGNORECASE
@@ -39,9 +39,9 @@ NOT_A_NUMBER = re.compile(r"\bNaN\b")
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRefusal:
-    """`status` as it came, 200 for a reply that is none. `max_inputs`, `max_tokens` and `index` are what its words name.
+    """`status` is the reply's, 200 if it has no usable vectors. `max_inputs`, `max_tokens` and `index` are what its text names.
 
-    `hint` is the size that its status or its words speak of.
+    `hint` is the size that its status or its text is about.
     """
 
     status: int
@@ -57,7 +57,7 @@ class UpstreamRefusal:
 
     @property
     def is_too_long(self) -> bool:
-        """Said of an input that fails by itself. 413 is the status for what is too large, whatever the words."""
+        """For an input that fails alone. The status 413 means too large, whatever the text."""
         is_said = A_SIZE.search(self.words) is not None and TOO_MUCH.search(self.words) is not None
         return is_said or self.status == TOO_LARGE or SURELY_TOO_LONG.search(self.words) is not None
 
@@ -70,7 +70,7 @@ class UpstreamRefusal:
         return self.status in BAD_REQUEST and NO_BASE64.search(self.words) is not None
 
     def place(self, num_inputs: int) -> int | None:
-        """Which of so many inputs is meant; None where that has to be found out."""
+        """The index of the input that is meant, of `num_inputs`. Returns None if that has to be found out."""
         if num_inputs == 1:
             return 0
         return self.index if self.index is not None and self.index < num_inputs else None
@@ -81,7 +81,7 @@ def may_hang_on_inputs(status: int) -> bool:
 
 
 def read_refusal(status: int, told: ErrorReply, texts: Iterable[str] = ()) -> UpstreamRefusal:
-    """A limit that stands in one of the `texts` is none: some servers repeat what they refuse, and it would be learned for all."""
+    """Ignores a limit that one of the `texts` contains: some servers repeat what they refuse, and it would be learned for all."""
     words = f"{told.words} {told.code or ''}"
     found, index, limit = MAX_INPUTS.search(words), INPUT_INDEX.search(words), MAX_TOKENS.search(words)
     is_echo = found is not None and any(found[0].casefold() in text.casefold() for text in texts)

@@ -1,7 +1,7 @@
-"""How much one request to an upstream may hold: as configured, as the server says, and as its refusals taught.
+"""Limits of one request to an upstream: as configured, as the server reports, and as learned from its refusals.
 
-What was learned is kept for the servers of a row together, and is forgotten when one comes back that could not be reached, when the
-model behind them is another, and after an hour: a limit may be raised there, and whoever then asks for more learns it anew.
+All endpoints of a row share the learned limits. They are forgotten when an unreachable endpoint comes back, when the model changes,
+and after an hour: the server may have raised a limit. The next larger request then learns it anew.
 """
 
 import asyncio
@@ -15,15 +15,15 @@ from gateway.metrics import UpstreamMetrics
 from gateway.upstream.settings import AnySettings
 from gateway.upstream.split import PartSize
 
-Setting = Literal["max_inputs", "max_request_tokens", "max_body_bytes"]  # of the row: each would say what was learned
+Setting = Literal["max_inputs", "max_request_tokens", "max_body_bytes"]  # of the row: setting one saves learning it
 SETTINGS: tuple[Setting, ...] = ("max_inputs", "max_request_tokens", "max_body_bytes")
-LEARNED_SECONDS = 3600.0  # that a limit is kept for
+LEARNED_SECONDS = 3600.0  # that a learned limit is kept
 
 log = get_logger()
 
 
 class RequestLimits:
-    """Used on the event loop alone. `lock` is held by who finds out a limit: others may learn it meanwhile."""
+    """Used only on the event loop. A diagnosis takes `lock` to find out a limit: another may have learned it meanwhile."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class RequestLimits:
         self.metrics = metrics
         self.clock = clock
         self.told_max_inputs: int | None = None
-        self.is_alone = False  # a text's vector depends on its company there
+        self.is_alone = False  # whether a text's vector depends on its batch there
         self.learned: dict[Setting, int] = {}
         self.learned_at = 0.0
         self.lock = asyncio.Lock()
@@ -48,13 +48,13 @@ class RequestLimits:
 
     @property
     def current(self) -> dict[Setting, int]:
-        """What was learned and holds."""
+        """The learned limits that still hold."""
         if self.learned and self.clock() - self.learned_at > LEARNED_SECONDS:
             self.forget("it was learned long ago")
         return self.learned
 
     def learned_value(self, setting: Setting) -> float:
-        """For the metrics; 0 where nothing was learned."""
+        """For the metrics; 0 if nothing was learned."""
         return float(self.current.get(setting, 0))
 
     @property
@@ -79,7 +79,7 @@ class RequestLimits:
         return size.num_inputs > most.num_inputs or size.num_tokens > most.num_tokens or is_too_large
 
     def learn(self, setting: Setting, value: int) -> None:
-        """`value` was seen to pass, or is what the server's words name; more was refused."""
+        """Lowers a limit to `value`, which was seen to pass, or which the server's text names; more was refused."""
         value = max(1, min(value, self.current.get(setting, value)))
         if self.learned.get(setting) == value:
             return
@@ -95,13 +95,13 @@ class RequestLimits:
         self.learned = {}
 
     def take(self, told_max_inputs: int | None, *, is_alone: bool, measured_max_inputs: int | None) -> None:
-        """What an address of the row tells, and was seen to take: what holds for one holds for all."""
+        """Takes over what one endpoint reports, and was seen to accept: a limit of one holds for all."""
         if measured_max_inputs is not None:
             self.learn("max_inputs", measured_max_inputs)
         told = [each for each in (self.told_max_inputs, told_max_inputs) if each is not None]
         self.told_max_inputs, self.is_alone = min(told, default=None), self.is_alone or is_alone
 
     def restart(self, *, told_max_inputs: int | None) -> None:
-        """For another model, or a server that was started anew."""
+        """Starts over, for another model or a restarted server."""
         self.told_max_inputs, self.is_alone = told_max_inputs, False
         self.forget("the model behind it is another")

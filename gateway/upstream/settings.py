@@ -1,4 +1,4 @@
-"""What a row of the backends `openai`, `ollama` and `tei` may hold."""
+"""Settings of a row of the backends `openai`, `ollama` and `tei`."""
 
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
@@ -16,7 +16,7 @@ Name = Annotated[str, Meta(min_length=1)]
 
 
 class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What all three know. A field's place here is its place in the file that explains every setting."""
+    """The settings that all three share. Their order here is their order in the example file, which explains every setting."""
 
     url: Annotated[
         str | None,
@@ -153,7 +153,7 @@ class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 def fault_of(address: str) -> str | None:
-    """What is wrong with an address; never the address itself, which may hold a password."""
+    """Says what is wrong with an address, without the address: it may contain a password. Returns None if nothing is."""
     try:
         parts = urlsplit(address)
         has_port = parts.port is None or parts.port > 0

@@ -1,9 +1,9 @@
-"""Random-projection signature (SimHash, Charikar 2002): 32 bits of which vectors an upstream gives, coarse enough to be alike.
+"""Random-projection signature (SimHash, Charikar 2002): 32 bits of an upstream's vectors, so coarse that noise rarely changes one.
 
-Each bit is the side of a fixed random plane on which the probes' vectors lie, all of them taken as one. Two answers at a distance d
-of each other fall on different sides of one plane with probability d / pi, the least that any bit can have: noise of 0.0005 turns
-a bit of one gateway in two hundred, another model turns about sixteen of 32. What lies within the noise of a plane is `unsure`:
-a pinned fingerprint that differs in such bits alone is the same.
+Each bit says on which side of a fixed random plane the probes' vectors lie, concatenated to one vector. Two replies at a distance d
+fall on different sides of a plane with probability d / pi, the least that any bit can have. So noise of 0.0005 flips a bit for one
+gateway in two hundred, and another model flips about sixteen of 32. A bit is `unsure` if the vector lies within the noise of its
+plane: a pinned fingerprint that differs only in such bits is the same.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ MAX_UNSURE = 3
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """`bits` as eight hex digits; `unsure` are the positions of the bits, at most MAX_UNSURE, that noise may turn."""
+    """`bits` prints as eight hex digits; `unsure` are the positions of the bits, at most MAX_UNSURE, that noise may flip."""
 
     bits: int
     unsure: tuple[int, ...] = ()
@@ -31,7 +31,7 @@ class Signature:
 
     @property
     def alike(self) -> list[str]:
-        """As noise may make it, this one first."""
+        """The signatures that noise may make of this one, itself first."""
         found = [self.bits]
         for position in self.unsure:
             found += [bits ^ 1 << position for bits in found]
@@ -39,7 +39,7 @@ class Signature:
 
 
 def signature_of(reference: Reference) -> Signature:
-    """Of vectors that differ in dimensions the signatures have nothing to do with each other."""
+    """Computes the signature of a reference. Signatures of vectors of different dimensions are unrelated."""
     rows = reference.rows.astype(np.float64).ravel()
     sides = planes(len(rows)) @ (rows / np.linalg.norm(rows))
     reach = 2 * reference.tolerance / np.sqrt(len(rows))  # noise spreads over all directions: two of its standard deviations
@@ -48,7 +48,7 @@ def signature_of(reference: Reference) -> Signature:
 
 
 def planes(size: int) -> NDArray[np.float64]:
-    """Shape (NUM_BITS, size): their normals, of length 1, every component of one size. SHAKE-256 gives the same for ever."""
+    """The planes' normals, shape (NUM_BITS, size), of length 1, every component of one magnitude. SHAKE-256 fixes them for ever."""
     stream = hashlib.shake_256(SEED).digest((NUM_BITS * size + 7) // 8)
     signs = np.unpackbits(np.frombuffer(stream, dtype=np.uint8), count=NUM_BITS * size).reshape(NUM_BITS, size)
     normals: NDArray[np.float64] = (2.0 * signs - 1.0) / np.sqrt(size)

@@ -1,7 +1,7 @@
-"""Whether the other side of a connection still acknowledges what it is sent: a host that is gone says nothing, and nor does TCP.
+"""Dead peer detection: finds connections whose peer no longer acknowledges what it is sent. A dead host sends no FIN or RST.
 
-TCP_USER_TIMEOUT would leave it to the kernel, which then also ends connections to a server that is alive and reads slowly. So those
-in use are looked at once a second by TCP_INFO, which Linux has; elsewhere nothing is found.
+TCP_USER_TIMEOUT would leave this to the kernel, which then also ends connections to a server that is alive and reads slowly. So
+connections in use are checked once a second by TCP_INFO, which Linux has; elsewhere nothing is found.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ INFO = struct.Struct("=2xB21xI28xI")
 
 
 class Silence:
-    """Of one pool's sockets. A socket is ended that sent again and again for `seconds` and heard nothing; `on_found` is called."""
+    """Watches one pool's sockets. Shuts down one that retransmits for `seconds` without an acknowledgement; calls `on_found`."""
 
     def __init__(self, seconds: float, on_found: Callable[[], None]) -> None:
         self.seconds = seconds
@@ -31,7 +31,7 @@ class Silence:
         self.timer: asyncio.TimerHandle | None = None
 
     def made_socket(self, address: tuple[Any, ...]) -> socket.socket:
-        """For a resolved address, as getaddrinfo gives it."""
+        """Makes a socket for a resolved address, as getaddrinfo gives it."""
         family, kind, protocol, *_ = address
         made = socket.socket(family, kind, protocol)
         notice_silent_peer(made, self.seconds)
@@ -63,7 +63,7 @@ class Silence:
 
 
 def unanswered_seconds(sock: socket.socket) -> float | None:
-    """Since the last acknowledgement, where something was sent again since and is not acknowledged; else None."""
+    """Seconds since the last acknowledgement. Returns None unless something was retransmitted since and is unacknowledged."""
     if sys.platform != "linux" or sock.fileno() < 0:
         return None
     try:

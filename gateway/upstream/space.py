@@ -1,8 +1,7 @@
-"""A space: the vectors of one model as one server gives them. Who is in the same space shares a cache and a fingerprint.
+"""A space: the vectors of one model as one server gives them. Rows in the same space share a cache and a fingerprint.
 
-Spaces are told apart by what was measured, not by what they are called: a row joins another's space where identity, addresses and
-probes agree, and a server whose model changed leaves its space for a new one. A space that was left is never entered again, so
-what was cached in it cannot be found any more.
+Measurements distinguish spaces, not names. A row joins another's space if identity, addresses and probes agree. A server whose
+model changed leaves its space for a new one. A space that was left is never entered again, so what was cached in it is never found.
 """
 
 import itertools
@@ -17,9 +16,9 @@ MAX_NAMED = 1000  # fingerprints whose vectors are remembered, so that no other 
 
 @dataclass(eq=False)
 class Space:
-    """`identity` is all that decides vectors beside what is measured; `scope` is what cache entries are kept under, and unique.
+    """`identity` is all that decides vectors besides what is measured. Cache entries are kept under `scope`, which is unique.
 
-    `is_stale` once anybody found that the server gives other vectors: nobody may serve from it then.
+    `is_stale` is set once any row found that the server gives other vectors: no row may serve from it then.
     """
 
     identity: str
@@ -31,7 +30,7 @@ class Space:
 
 
 class Spaces:
-    """Those of one gateway. Used on the event loop alone."""
+    """The spaces of one gateway. Used only on the event loop."""
 
     def __init__(self) -> None:
         self.live: weakref.WeakSet[Space] = weakref.WeakSet()
@@ -39,14 +38,14 @@ class Spaces:
         self.numbers = itertools.count(1)
 
     def join_or_open(self, identity: str, reference: Reference, alike: tuple[str, ...]) -> Space:
-        """The space of these vectors: one that is there, or a new one. The first of `alike` is its fingerprint."""
+        """Returns the space of these vectors, an existing or a new one. The first of `alike` is the fingerprint of a new one."""
         for space in self.live:
             if space.identity == identity and not space.is_stale and are_same(space.reference, reference):
                 return space
         return self.open_new(identity, reference, alike)
 
     def open_new(self, identity: str, reference: Reference, alike: tuple[str, ...]) -> Space:
-        """A new space, which nobody else is in."""
+        """Opens a new space, which no other row is in."""
         fingerprint = self.name(alike[0], reference)
         others = alike[1:] if fingerprint == alike[0] else ()
         space = Space(identity, reference, fingerprint, others, f"{fingerprint}#{next(self.numbers)}")
@@ -54,14 +53,14 @@ class Spaces:
         return space
 
     def again(self, space: Space) -> Space:
-        """The same vectors under other cache keys: what is cached is not to be trusted any more."""
+        """Opens a space of the same vectors under other cache keys: what is cached can no longer be trusted."""
         space.is_stale = True
         return self.open_new(space.identity, space.reference, (space.fingerprint, *space.alike))
 
     def name(self, fingerprint: str, reference: Reference) -> str:
-        """The fingerprint, with a number behind it where this gateway knows other vectors by it.
+        """Returns the fingerprint, with a number appended if this gateway knows other vectors by it.
 
-        Two neighbours may have one signature. Vectors that come back get the name back that they had.
+        Two similar models may have the same signature. Vectors that come back get their former name again.
         """
         for number in itertools.count(1):
             name = fingerprint if number == 1 else f"{fingerprint}-{number}"
