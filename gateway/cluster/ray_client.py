@@ -133,7 +133,7 @@ class RayClient:
         return time.monotonic() - self.seen_at
 
     def fetch_status(self) -> ClusterStatus:
-        """The cluster's status now. Blocks. Raises Ray's own errors while the cluster is unavailable."""
+        """The cluster's status now. Blocks. While the cluster is unavailable, it raises errors of Ray."""
         from ray import serve  # noqa: PLC0415 - in this process alone
 
         found = serve.status().applications.get(self.config.application)
