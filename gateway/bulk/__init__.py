@@ -1,36 +1,36 @@
-"""The other door: files in, files out, through the same embedders as the server. Knows no HTTP, no keys and no configuration.
+"""Bulk embedding: a file of texts to a file of vectors, with the same embedders as the server. No HTTP, keys or configuration.
 
-What comes in:
+Input:
 
-stream       a file's bytes as UTF-8, whatever compressed or encoded them
-encoding     which encoding a text is in, and what makes UTF-8 of it
-lines        the lines of a text, none longer than fits in memory, and where each ends
-dialect      how fields are told apart, and hints where a guess was wrong
+stream       a file's text as UTF-8, decompressed and transcoded
+encoding     detection of a text's encoding, and transcoding to UTF-8
+lines        an iterator over lines with bounded memory
+dialect      the delimiter and quote of CSV and TSV, and hints if they are wrong
 table        the records of CSV and TSV
-json_array   where the elements of a JSON array lie
-json_object  an object as Python's json reads it, but for keys it has twice
+json_array   a tokenizer that finds the elements of a JSON array
+json_object  a JSON object as Python's json reads it, except for duplicate keys
 json_source  JSON lines and JSON arrays
-parquet      the fourth format, in and out
-row          one text of the input, or the reason why it is none
-source       what all formats share: the rows of a file, from any row on
-opening      from a path to the rows of that file
-folder       from a path to the rows of a file, or of all files of a folder
-content      which content an input has; pipes, to a file that can be read again
+parquet      Parquet, input and output
+row          one row of the input: its text, or the reason why it has none
+source       the protocol of all formats: the rows of a file, from any row on
+opening      opens a file as the rows of its format
+folder       opens a path: one file, or all files of a folder
+content      a digest of the input; spools pipes to a file that can be read again
 
-What is done with it:
+Processing:
 
-options      what was asked for
-job          what is being done: two runs that differ in it never share an output
-shard        neighbouring rows that are embedded together, always the same ones
-worker       a shard's vectors; finds the rows that have none
-outcome      what became of a shard's rows
-fault        whose fault an error is: an input's, or the model's for a while
-patience     how long a model is asked again
-journal      what is done, on disk: never half a shard, whenever the process is killed
-pipeline     rows read ahead, shards embedded, results written behind
-progress     how fast, how far, how long still
-kept         the input's columns that go along
-output       from the journal to the files that were asked for
-reasons      why rows were rejected, and what would mend it
-run          all of it, from the options to the output
+options      the options of a run
+job          the identity of a run: two runs with different jobs never share an output
+shard        the unit of work: consecutive rows that are embedded together, always the same ones
+worker       computes a shard's vectors, and finds the rows that fail
+outcome      the result of each row of a shard
+fault        classifies errors: an input's, or the model's (transient or not)
+patience     retries with backoff
+journal      an append-only journal of finished shards: never half a shard, even after a kill
+pipeline     reads ahead, embeds shards, writes behind
+progress     rate, share and time left
+kept         the input's columns that are copied to the output
+output       the output files, made of the journal
+reasons      a summary of why rows were rejected, with hints
+run          a whole run, from the options to the output
 """

@@ -1,4 +1,4 @@
-"""What an input is: its bytes, whenever and by whom they were written."""
+"""The identity of an input: a SHA-256 digest of its bytes, whatever its time of writing."""
 
 import hashlib
 import os
@@ -12,12 +12,12 @@ from msgspec import Struct
 from gateway.errors import OperatorError
 
 CHUNK_BYTES = 1024 * 1024
-POLL_SECONDS = 0.2  # between looks at whether a run that waits for its input was stopped
+POLL_SECONDS = 0.2  # between checks for a stop while a run waits for its input
 STANDARD_INPUT = "-"
 
 
 class InputFile(Struct, frozen=True):
-    """Which content it is; of a folder, that of all files and their names."""
+    """The size and digest of a file; for a folder, of all its files and their names."""
 
     num_bytes: int
     sha256: str
@@ -27,7 +27,7 @@ FileState = tuple[int, int, int]
 
 
 def input_of(paths: list[Path], root: Path, stop: Event) -> InputFile:
-    """Reads all of it, unless it is stopped. Raises OSError."""
+    """Returns the digest of the input. Reads all of it, unless `stop` is set. Raises OSError."""
     if paths == [root]:
         return file_of(root, stop)
     digest, num_bytes = hashlib.sha256(), 0
@@ -48,14 +48,14 @@ def file_of(path: Path, stop: Event) -> InputFile:
 
 
 def states_of(paths: list[Path]) -> list[FileState]:
-    """What changes whenever a file is written to, and sometimes when it is not. Raises OSError."""
+    """Returns sizes, times and inodes: they change with each write to a file, and sometimes without one. Raises OSError."""
     return [(about.st_size, about.st_mtime_ns, about.st_ino) for about in (path.stat() for path in paths)]
 
 
 def spool(path: Path, target: Path, stop: Event) -> None:
-    """All that comes through a pipe, `-` being standard input, to a file, which can be read again. Raises OSError.
+    """Copies a pipe to a file, which can be read again. The path `-` is standard input.
 
-    Raises OperatorError for a terminal, where nobody would know that a text is waited for.
+    Raises OSError, and OperatorError for a terminal, because its user would not know that the run waits for input.
     """
     is_standard = str(path) == STANDARD_INPUT
     pipe = sys.stdin.fileno() if is_standard else os.open(path, os.O_RDONLY | os.O_NONBLOCK)

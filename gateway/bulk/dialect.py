@@ -1,6 +1,6 @@
-"""How the fields of a table are told apart: RFC 4180 for CSV; for TSV the IANA type, which knows no quotes; or as it is told.
+"""The dialect of a table: RFC 4180 for CSV; IANA's text/tab-separated-values, which has no quotes, for TSV; or as the options say.
 
-Where a guess was wrong, the columns that a file has say so: a hint names the option that would read it.
+If the dialect is wrong, the file lacks the expected columns. Then a hint names the option that would read it.
 """
 
 import csv
@@ -18,25 +18,25 @@ GUESSES = (",", ";", "\t", "|")
 MAX_NAMES = 20  # of a file's columns, in an error
 EXCEL_SEPARATOR = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 
-csv.field_size_limit(2 * MAX_ROW_BYTES)  # what bounds a field is the record's bytes
+csv.field_size_limit(2 * MAX_ROW_BYTES)  # a field is bounded by the record's bytes
 
 
 @dataclass(frozen=True, slots=True)
 class TableDialect:
-    """`quote` None means that no character is one."""
+    """A delimiter and a quote. `quote` is None if no character quotes."""
 
     delimiter: str
     quote: str | None
 
     def fields(self, lines: list[str]) -> list[str]:
-        """One record's, none of a blank line. Raises csv.Error where it is none, as with characters after a closing quote."""
+        """Returns one record's fields, none for a blank line. Raises csv.Error if it is invalid (text after a closing quote)."""
         if self.quote is None:
             line = lines[0].removesuffix("\n").removesuffix("\r")
             return line.split(self.delimiter) if line else []
         return next(csv.reader(lines, delimiter=self.delimiter, quotechar=self.quote, strict=True), [])
 
     def is_open_after(self, line: str, *, is_open: bool) -> bool:
-        """Whether a quoted field is open at the line's end, as Python's csv has it where it is not strict."""
+        """Returns whether a quoted field is open at the line's end, by the rules of Python's csv with strict=False."""
         if self.quote is None or (not is_open and self.quote not in line):
             return False
         at = 0
@@ -54,7 +54,7 @@ class TableDialect:
         return is_open
 
     def end_of_quoted(self, line: str, at: int) -> int:
-        """Behind the closing quote, or -1 where there is none in this line. Two quotes are one within the field."""
+        """Returns the index after the closing quote, or -1 if this line has none. A doubled quote is a quote within the field."""
         quote = self.quote or ""
         while (at := line.find(quote, at)) >= 0:
             if not line.startswith(quote, at + 1):
@@ -64,7 +64,7 @@ class TableDialect:
 
 
 def dialect_of(form: str, delimiter: str | None, quote: str | None) -> TableDialect:
-    """Raises OperatorError for options that are no dialect."""
+    """Returns the dialect of a format and options. Raises OperatorError if the options are not valid."""
     delimiter = NAMED.get(delimiter.lower(), delimiter) if delimiter else "\t" if form == "tsv" else ","
     quote = quote or (NO_QUOTES if form == "tsv" else '"')
     quote = None if quote.lower() == NO_QUOTES else quote
@@ -77,13 +77,13 @@ def dialect_of(form: str, delimiter: str | None, quote: str | None) -> TableDial
 
 
 def excel_separator(fields: list[str], dialect: TableDialect) -> str | None:
-    """What a first line such as `sep=;` says, which Excel writes and reads, and nobody else."""
+    """Returns the separator of a first line like `sep=;`, which only Excel writes and reads, or None."""
     found = EXCEL_SEPARATOR.fullmatch(dialect.delimiter.join(fields))
     return found[1] if found else None
 
 
 def missing(where: str, column: str, names: Iterable[str], *, hint: str = "") -> OperatorError:
-    """The error of a file without a column that is needed: which it has, and what may be meant."""
+    """Returns the error of a file without a required column. It lists the columns that exist, and one that may be meant."""
     names = list(names)
     told = ", ".join(map(shown, names[:MAX_NAMES])) or "none"
     near = [name for name in names if name.strip().casefold() == column.strip().casefold()]
@@ -93,7 +93,7 @@ def missing(where: str, column: str, names: Iterable[str], *, hint: str = "") ->
 
 
 def hint_of(line: str, column: str, dialect: TableDialect) -> str:
-    """What would make columns of a first line, where one is missed: another delimiter, or quotes."""
+    """Returns the option that would find `column` in a first line: another delimiter, or quotes. Empty if none would."""
     line = line.rstrip("\r\n")
     found = {delimiter: [name.strip("'\"") for name in line.split(delimiter)] for delimiter in GUESSES}
     for quote, for_shell in {'"': "'\"'", "'": '"\'"'}.items():

@@ -1,11 +1,11 @@
-"""Files that are whole or not there, whatever ends the process or the machine."""
+"""Durable, atomic file writes: after a crash of the process or the machine a file is whole or absent."""
 
 import os
 from pathlib import Path
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes the names in a folder last. Where folders cannot be opened, as on Windows, the system sees to it."""
+    """Makes the file names in a folder durable. Does nothing on a system whose folders cannot be opened, like Windows."""
     if not hasattr(os, "O_DIRECTORY"):
         return
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -21,7 +21,7 @@ def sync_file(path: Path) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Written, synced, then named. Raises OSError."""
+    """Writes to a new file, syncs it, then renames it. Raises OSError."""
     new = path.with_name(path.name + ".new")
     with new.open("wb") as file:
         file.write(content)

@@ -1,4 +1,4 @@
-"""Which encoding a text is in, and what makes UTF-8 of it. Bytes that are no text become bytes that are no UTF-8."""
+"""Encodings: detection, and transcoding to UTF-8. Bytes that cannot be decoded become bytes that are invalid UTF-8."""
 
 import codecs
 import io
@@ -13,13 +13,13 @@ MARKS = (  # UTF-32 first: its mark begins as UTF-16's does
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )  # fmt: skip
 CHUNK_BYTES = 64 * 1024
-GUESSED_BYTES = 32  # of a text without a mark: so many tell UTF-16 from UTF-8, as Latin letters and commas alternate with zeros
+GUESSED_BYTES = 32  # enough to tell UTF-16 without a mark from UTF-8: its Latin letters and commas alternate with zeros
 MIN_GUESSED_BYTES = 8
-MARKED = "gateway.bulk.marked"  # the error handler below, by its name
+MARKED = "gateway.bulk.marked"  # the name of the error handler below
 
 
 def marked(error: UnicodeError) -> tuple[str | bytes, int]:
-    """An error handler of codecs: what is no text is neither lost nor guessed at."""
+    """A codecs error handler that marks what cannot be decoded, so that it is neither lost nor guessed."""
     if isinstance(error, UnicodeDecodeError):
         return MARK, error.end
     if isinstance(error, UnicodeEncodeError):
@@ -31,7 +31,7 @@ codecs.register_error(MARKED, marked)
 
 
 def checked_encoding(name: str) -> str:
-    """Python's own name of it. Raises OperatorError for one that it does not know, or that is no text's."""
+    """Returns Python's own name of an encoding. Raises OperatorError if it is unknown, or not a text encoding."""
     try:
         io.TextIOWrapper(io.BytesIO(), encoding=name)
         return codecs.lookup(name).name
@@ -42,18 +42,18 @@ def checked_encoding(name: str) -> str:
 
 
 def encoding_of(head: bytes) -> str:
-    """By its byte order mark; UTF-8 where there is none."""
+    """Returns the encoding of the byte order mark, or UTF-8 if there is none."""
     return next((name for mark, name in MARKS if head.startswith(mark)), UTF8)
 
 
 def looks_like(head: bytes) -> str | None:
-    """The encoding that a text without a mark is in nearly always, where it is not UTF-8."""
+    """Returns "utf-16-le" or "utf-16-be" if the zeros in a text without a mark show it, else None."""
     head = head[:GUESSED_BYTES]
     if len(head) < MIN_GUESSED_BYTES:
         return None
     zeros = [sum(not byte for byte in head[start::2]) / len(head[start::2]) for start in (0, 1)]
     for name, (none, every) in {"utf-16-le": (0, 1), "utf-16-be": (1, 0)}.items():
-        if zeros[none] == 0 and zeros[every] > 0.9:  # noqa: PLR2004 - a letter of another script among them
+        if zeros[none] == 0 and zeros[every] > 0.9:  # noqa: PLR2004 - not 1: a letter of another script may be among them
             return name
     return None
 
@@ -63,7 +63,7 @@ class Readable(Protocol):
 
 
 class Transcoder:
-    """A text in any encoding, read as UTF-8, forward only."""
+    """Reads a text in any encoding as UTF-8, forward only."""
 
     def __init__(self, source: Readable, encoding: str) -> None:
         self.source = source
@@ -72,7 +72,7 @@ class Transcoder:
         self.is_at_end = False
 
     def read(self, num_bytes: int, /) -> bytes:
-        """At most so many bytes, none at the end. Raises UnicodeError where the codec gives up."""
+        """Returns at most `num_bytes` bytes, none at the end. Raises UnicodeError if the codec fails despite the error handler."""
         while not self.ready and not self.is_at_end:
             chunk = self.source.read(CHUNK_BYTES)
             self.is_at_end = not chunk

@@ -1,4 +1,4 @@
-"""The rows of a folder's files, one file after another, in the order of their names. Their numbers go on from file to file."""
+"""The rows of a folder's files, in the order of the file names. Row numbers continue from file to file."""
 
 import os
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ from gateway.bulk.row import Columns, Place, Row, shown
 from gateway.bulk.source import InputOptions, RowSource, TextLines, format_by_name, format_of
 from gateway.errors import OperatorError
 
-HIDDEN = (".", "_")  # as Spark and Hive have it: _SUCCESS, .part-0.crc
+HIDDEN = (".", "_")  # as in Spark and Hive: _SUCCESS, .part-0.crc
 MAX_NAMED = 5
 
 
 class Folder:
-    """Of files in `passed_over` the names tell no format.
+    """A RowSource over all files of a folder. `passed_over` are the files whose names show no such format.
 
-    Raises OperatorError where there is no file to read, or where two do not have the same columns.
+    Raises OperatorError if there is no file to read, or if two differ in the column of their ids.
     """
 
     has_columns = True
@@ -37,7 +37,7 @@ class Folder:
         self.columns = self.common_columns()
 
     def common_columns(self) -> Columns:
-        """Every file is opened once, so that one that cannot be read does not stop a run that is half done."""
+        """Opens every file once, so that an unreadable one fails at the start and not in the middle of a run."""
         first: tuple[Path, Columns] | None = None
         for file in self.files:
             source = open_file(file, self.options)
@@ -85,9 +85,9 @@ class Folder:
 
 
 def files_of(folder: Path, options: InputOptions) -> tuple[list[Path], list[str]]:
-    """Those to read, those within its folders included, and the names of the others.
+    """Returns the files to read, subfolders included, and the names of the other files.
 
-    A format that is asked for chooses the files that are named for it, or all where none is.
+    If a format is asked for, the files with its endings are read, or all files if none has.
     """
     every = [path for path in sorted(folder.rglob("*")) if path.is_file() and not is_hidden(path.relative_to(folder))]
     formats = {path: format_by_name(path) for path in every}
@@ -99,7 +99,7 @@ def files_of(folder: Path, options: InputOptions) -> tuple[list[Path], list[str]
 
 
 def name_of(path: Path) -> str:
-    """For a file of JSON: bytes of a name that are no UTF-8 are written as such."""
+    """Returns a file's name as it can stand in JSON: bytes that are invalid UTF-8 are escaped."""
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
@@ -108,7 +108,7 @@ def is_hidden(name: Path) -> bool:
 
 
 def told(passed_over: list[str]) -> str:
-    """In words for the end of a sentence, nothing where there are none."""
+    """Returns the end of a sentence about files that are not read; empty if there are none."""
     if not passed_over:
         return ""
     names = ", ".join(map(shown, passed_over[:MAX_NAMED])) + ", …" * (len(passed_over) > MAX_NAMED)
@@ -116,7 +116,7 @@ def told(passed_over: list[str]) -> str:
 
 
 def open_input(path: Path, options: InputOptions) -> RowSource:
-    """A file's rows, or a folder's. Raises OSError, and OperatorError for what cannot be read as it is asked."""
+    """Opens a file or a folder. Raises OSError, and OperatorError if it cannot be read with these options."""
     if path.is_dir():
         return Folder(path, options)
     refuse_ignored(options, {format_of(path, options.form)})

@@ -1,4 +1,4 @@
-"""What a run does. Kept beside its unfinished work: whoever goes on with it must be doing the same."""
+"""The identity of a run, stored with its unfinished work: only a run with the same job may resume it."""
 
 from pathlib import Path
 
@@ -10,11 +10,11 @@ from gateway.bulk.shard import MAX_BYTES, MAX_ROWS
 from gateway.embedding.fingerprint import changes
 from gateway.errors import OperatorError
 
-PROTOCOL = 2  # of the folder of unfinished work, of what a row is, and of where shards begin
+PROTOCOL = 2  # version of the unfinished folder's files, of what a row is, and of where shards begin
 
 
 class BulkJob(Struct, frozen=True, kw_only=True):
-    """All that decides which vectors stand in which row. `fingerprint` and `dimensions` are the model's, once it is loaded."""
+    """All that decides the vector of each row. `fingerprint` is the loaded model's, `dimensions` are those of the output."""
 
     file: InputFile
     format: str
@@ -43,7 +43,7 @@ SHOWN = {
 
 
 def differences(then: BulkJob, now: BulkJob) -> list[str]:
-    """In words, what is no longer the same."""
+    """Returns what has changed between two jobs, in words."""
     found = ["the input file was changed"] if then.file != now.file else []
     if then.model == now.model and then.fingerprint != now.fingerprint:
         found.append(f"the model's vectors ({' and '.join(changes(then.fingerprint, now.fingerprint))} changed)")
@@ -55,7 +55,7 @@ def differences(then: BulkJob, now: BulkJob) -> list[str]:
 
 
 def read(path: Path) -> BulkJob | None:
-    """None where there is none yet. Raises OperatorError for one that this version of ours did not write."""
+    """Returns the stored job, or None if there is none. Raises OperatorError if it is damaged, or another version's."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=BulkJob)
     except FileNotFoundError:

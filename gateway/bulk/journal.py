@@ -1,7 +1,7 @@
-"""What is done, on disk, in a folder beside the output: never half a shard, whenever the process or the machine ends.
+"""A journal of finished shards, in a folder beside the output: never half a shard, even if the process or the machine crashes.
 
-A shard's vectors, ids, rejected rows and long texts are appended to a file each and synced; then a line in the journal says how
-long each of them is, and is synced too. So what the journal does not vouch for is cut off by whoever goes on. Nothing is renamed or
+A shard's vectors, ids, rejected rows and long texts are each appended to a file and synced. Then a line in the journal records the
+length of each file, and is synced too. A later run truncates the files to the lengths in the last whole line. Nothing is renamed or
 copied meanwhile, and a run of ten million rows leaves six files, not five thousand.
 """
 
@@ -25,11 +25,11 @@ from gateway.errors import OperatorError
 
 JOB, JOURNAL, LOCK, COMPLETE = "job.json", "journal", "lock", "complete"
 VECTORS, IDS, REJECTED, LONG = "vectors.npy", "ids.jsonl", "rejected.jsonl", "long.jsonl"
-INPUT = "input"  # what came through a pipe
+INPUT = "input"  # the spooled content of a pipe
 
 
 class Checkpoint(Struct, frozen=True, kw_only=True):
-    """All shards so far, together. The next one begins at row `row`, at `offset`."""
+    """The totals of all finished shards. The next shard begins at row `row`, at `offset`."""
 
     row: int = 0
     offset: int = 0
@@ -55,7 +55,7 @@ REJECTED_DECODER = msgspec.json.Decoder(RejectedRow)
 
 
 class Journal:
-    """One process at a time: `lock` is held until it ends, however it ends."""
+    """The folder of unfinished work. One process at a time: the system releases `lock` however the process ends."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -64,17 +64,17 @@ class Journal:
         self.files: dict[str, BinaryIO] = {}
 
     def acquire(self) -> None:
-        """Raises OperatorError while another process writes here."""
+        """Makes the folder and locks it. Raises OperatorError if another process has the lock."""
         self.folder.mkdir(exist_ok=True)
         self.lock = (self.folder / LOCK).open("wb")
         try:
-            import fcntl  # noqa: PLC0415 - not to be had on Windows
+            import fcntl  # noqa: PLC0415 - not available on Windows
         except ImportError:
             return
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(self.lock.fileno()).st_ino != (self.folder / LOCK).stat().st_ino:
-                raise FileNotFoundError  # who held it has just removed the folder
+                raise FileNotFoundError  # the process that had the lock has just removed the folder
         except OSError:
             self.lock.close()
             self.lock = None
@@ -82,25 +82,25 @@ class Journal:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all rows are done, and what is left is to move files."""
+        """Whether all rows are done, so that only files have to be moved."""
         return (self.folder / COMPLETE).exists()
 
     def job(self) -> BulkJob | None:
         return read(self.folder / JOB)
 
     def clear(self) -> None:
-        """Forgets what was done."""
+        """Deletes the finished work."""
         self.close_files()
-        (self.folder / COMPLETE).unlink(missing_ok=True)  # first: without the files it would be untrue
+        (self.folder / COMPLETE).unlink(missing_ok=True)  # first: it must not exist without the files
         for name in (JOB, JOURNAL, VECTORS, IDS, REJECTED, LONG):
             (self.folder / name).unlink(missing_ok=True)
 
     def recall(self) -> None:
-        """Only what was done, as of a journal that is complete, of whose files some were moved."""
+        """Reads only `done`, of a complete journal, some of whose files may have been moved."""
         self.done, _ = recover(self.folder / JOURNAL)
 
     def open(self, job: BulkJob) -> None:
-        """Ready to go on with `job`, which this journal is of, or to begin it."""
+        """Opens the files to resume or begin `job`. A job that is already stored must be this one."""
         if self.job() is None:
             self.clear()
             write_whole(self.folder / JOB, msgspec.json.encode(job))
@@ -120,7 +120,7 @@ class Journal:
         sync_folder(self.folder)
 
     def truncate(self, name: str, end: int) -> BinaryIO:
-        """The file, open at `end`, where what is known of it ends."""
+        """Opens a file and truncates it to `end`, its length in the journal. Raises OperatorError if it is shorter."""
         file = (self.folder / name).open("r+b" if (self.folder / name).exists() else "w+b")
         if file.seek(0, os.SEEK_END) < end and self.done != Checkpoint():
             file.close()
@@ -130,7 +130,7 @@ class Journal:
         return file
 
     def append(self, shard: ShardResult) -> None:
-        """One more shard; the next one begins at `shard.next`. Raises OSError, and then nothing of it was done."""
+        """Appends one shard. If it raises OSError, nothing of the shard counts as done."""
         lines: dict[str, Sequence[Any]] = {IDS: shard.ids, REJECTED: shard.rejected, LONG: shard.long}
         contents = {name: ENCODER.encode_lines(each) for name, each in lines.items()}
         self.write(VECTORS, np.ascontiguousarray(shard.vectors, dtype="<f4").tobytes())
@@ -169,7 +169,7 @@ class Journal:
             yield from map(msgspec.json.decode, file)
 
     def rejected(self, moved: Path | None = None) -> Iterator[RejectedRow]:
-        """In the input's order, also where a former run has moved them already."""
+        """Yields the rejected rows in the input's order, from `moved` if an earlier run has moved the file there."""
         path = self.folder / REJECTED
         path = path if path.exists() or moved is None else moved
         if self.done.num_rejected and path.exists():
@@ -177,7 +177,7 @@ class Journal:
                 yield from map(REJECTED_DECODER.decode, file)
 
     def complete(self) -> None:
-        """From now on all rows are done."""
+        """Records that all rows are done."""
         self.close_files()
         write_whole(self.folder / COMPLETE, b"")
 
@@ -190,12 +190,12 @@ class Journal:
         for file in self.files.values():
             try:
                 file.close()
-            except OSError:  # what could not be written before cannot be written now, and counts as not done
+            except OSError:  # bytes that could not be written before cannot be now; they count as not done
                 continue
         self.files.clear()
 
     def close(self) -> None:
-        """A folder in which nothing was begun is removed."""
+        """Closes the files and releases the lock. Removes the folder if no job was begun in it."""
         self.close_files()
         if self.lock is not None:
             if not (self.folder / JOB).exists():
@@ -205,7 +205,7 @@ class Journal:
 
 
 def recover(path: Path) -> tuple[Checkpoint, int]:
-    """The last line of the journal that is whole, and where it ends."""
+    """Returns the checkpoint of the journal's last whole line, and the byte at which that line ends."""
     done, end = Checkpoint(), 0
     if not path.exists():
         return done, end
@@ -219,7 +219,7 @@ def recover(path: Path) -> tuple[Checkpoint, int]:
 
 
 def parse_line(line: bytes) -> Checkpoint | None:
-    """None for a line that was not written to its end."""
+    """Returns the checkpoint of a line, or None if the line was not fully written."""
     crc, _, content = line.removesuffix(b"\n").partition(b" ")
     if not line.endswith(b"\n") or crc != b"%08x" % zlib.crc32(content):
         return None

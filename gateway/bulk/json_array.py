@@ -1,7 +1,6 @@
-"""Where the elements of a JSON array lie in a text that is read bit by bit, none longer than fits in memory.
+"""A streaming tokenizer that splits a JSON array into its elements, with bounded memory.
 
-A scan for brackets, commas and strings, as in any tokenizer of JSON. What an element holds is for others to read, so that one that
-is wrong costs its neighbours nothing.
+It scans for brackets, commas and strings only. Elements are parsed elsewhere, so that an invalid one does not affect the others.
 """
 
 import re
@@ -16,14 +15,14 @@ OPEN = "it ends before its array does: was it cut off, or does a string or a bra
 
 
 class BrokenArray(Exception):
-    """The array does not begin, or does not end. Its text says so, without the file's name."""
+    """The array does not begin, or does not end. Its message does not have the file's name."""
 
 
 @dataclass(slots=True)
 class ArrayElements:
-    """An iterator over elements as bytes, without their commas. None stands in for one that is too long.
+    """An iterator over elements as bytes, without their commas. An element that is too long is yielded as None.
 
-    `offset` is the byte at which the next element begins, or the one that closes the array; from there another iterator goes on.
+    `offset` is the byte at which the next element begins, or that closes the array. Another iterator can resume there.
     """
 
     source: ByteSource
@@ -31,7 +30,7 @@ class ArrayElements:
     is_begun: bool
     max_bytes: int = MAX_ROW_BYTES
     buffer: bytes = b""
-    at: int = 0  # in the buffer: up to here it was scanned
+    at: int = 0  # in the buffer: the bytes before it are scanned
     num_dropped: int = 0  # bytes of the element before the buffer
     number: int = 0
 
@@ -42,7 +41,7 @@ class ArrayElements:
         return self
 
     def __next__(self) -> bytes | None:
-        """Raises BrokenArray."""
+        """Returns the next element. Raises BrokenArray."""
         if not self.is_begun:
             self.begin()
         depth = 1
@@ -58,7 +57,7 @@ class ArrayElements:
                 return self.last()
 
     def sign(self) -> bytes:
-        """The next bracket or comma, behind which the scan then stands. Strings are passed over."""
+        """Returns the next bracket or comma outside strings, and moves `at` behind it."""
         in_string = False
         while True:
             found = (STRING_END if in_string else STRUCTURE).search(self.buffer, self.at)
@@ -68,7 +67,7 @@ class ArrayElements:
                     raise BrokenArray(OPEN.format(f"{self.offset:,}"))
                 continue
             self.at = found.end()
-            if found[0] == b"\\":  # what it escapes may be a quote
+            if found[0] == b"\\":  # the escaped character may be a quote
                 self.at += 1
             elif found[0] == b'"':
                 in_string = not in_string
@@ -87,7 +86,7 @@ class ArrayElements:
         self.is_begun = True
 
     def fill(self) -> bool:
-        """Reads on, and forgets the beginning of an element that is too long. False at the end."""
+        """Reads the next chunk. Drops the beginning of an element that is too long. Returns False at the end of the text."""
         chunk = self.source.read(CHUNK_BYTES)
         if len(self.buffer) > self.max_bytes and self.at >= len(self.buffer):
             self.num_dropped += len(self.buffer)
@@ -97,7 +96,7 @@ class ArrayElements:
         return bool(chunk)
 
     def take(self, end: int, following: int) -> bytes | None:
-        """The element that ends at `end` in the buffer; the next begins at `following`."""
+        """Returns the element that ends at `end` in the buffer, and moves on to `following`, where the next begins."""
         is_too_long = self.num_dropped + end > self.max_bytes
         element = None if is_too_long else self.buffer[:end].strip(WHITE)
         self.offset += self.num_dropped + following
@@ -106,7 +105,7 @@ class ArrayElements:
         return element
 
     def last(self) -> bytes | None:
-        """The element before the closing bracket. Raises StopIteration where there is none, BrokenArray for what follows."""
+        """Returns the element before the closing bracket. Raises StopIteration if there is none, BrokenArray if text follows."""
         end = self.at - 1
         if self.num_dropped or self.buffer[:end].strip(WHITE):
             return self.take(end, end)

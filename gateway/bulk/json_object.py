@@ -1,4 +1,4 @@
-"""A JSON object as Python's json reads it, NaN and Infinity included; but of what it has twice none is chosen."""
+"""A JSON object as Python's json reads it, NaN and Infinity included. But of duplicate keys no value is chosen."""
 
 import json
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from gateway.bulk.row import BadRow, LongInteger, RepeatedKeys
 
 NO_JSON = "it is not JSON"
-MAX_DIGITS = 4300  # Python's own bound, as more take quadratic time
+MAX_DIGITS = 4300  # Python's own limit, because conversion takes quadratic time
 
 
 def without_choice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -23,7 +23,7 @@ LONG_DECODER = json.JSONDecoder(object_pairs_hook=without_choice, parse_int=inte
 
 
 def json_object(text: str) -> dict[str, Any]:
-    """Raises BadRow where it is none."""
+    """Returns the object in a text. Raises BadRow if it is not a JSON object."""
     try:
         found = decoded(text)
     except (ValueError, RecursionError):

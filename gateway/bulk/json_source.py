@@ -1,4 +1,4 @@
-"""JSON lines, and JSON arrays of objects: the objects of a file, one after another."""
+"""JSON lines and JSON arrays: the objects of a file, one after another."""
 
 from collections.abc import Iterator
 from itertools import islice, takewhile
@@ -11,15 +11,15 @@ from gateway.bulk.row import BadRow, Place, Record, shown
 from gateway.bulk.source import InputOptions, TextSource, choose_columns
 from gateway.errors import OperatorError
 
-SAMPLE_ROWS = 1000  # whose names are those of the file
+SAMPLE_ROWS = 1000  # whose field names are taken as the file's columns
 SAMPLE_BYTES = 4 * 1024 * 1024
 MAX_SAMPLE_NAMES = 1000
 
 
 class JSONLines(TextSource):
-    """An object a line. A row's number is its own, from 0; blank lines are none.
+    """One object per line. Rows are numbered from 0; blank lines are no rows.
 
-    Raises OperatorError where no object of the first ones has a column that is asked for.
+    Raises OperatorError if a requested column is in none of the first objects.
     """
 
     def __init__(self, path: Path, options: InputOptions) -> None:
@@ -42,7 +42,7 @@ class JSONLines(TextSource):
         return list(islice(found, SAMPLE_ROWS)) or list(islice(self.records(Place()), 1))
 
     def refuse_no_object(self) -> None:
-        """Raises OperatorError where the file's form is known to be another one."""
+        """Raises OperatorError if the file is certainly of another format."""
         self.stream.seek(self.stream.first)
         if self.stream.read(SAMPLE_BYTES).lstrip().startswith(b"["):
             raise OperatorError(f"{shown(self.path)} holds no JSON objects a line, and begins with '[': --format json?")
@@ -63,17 +63,17 @@ class JSONLines(TextSource):
 
 
 class JSONText(JSONLines):
-    """A file that says by its name no more than that it is JSON, and is no array: an object a line, or an error."""
+    """A file named .json that is not an array: one object per line, or an error."""
 
     def refuse_no_object(self) -> None:
         raise OperatorError(f"{shown(self.path)} is neither a JSON array nor an object a line, the two forms of JSON that are read")
 
 
 class JSONArray(JSONLines):
-    """The elements of one array. A row's number is its element's, from 0. Raises OperatorError for an array that does not end."""
+    """The elements of one array, numbered from 0. Raises OperatorError if the array does not end."""
 
     def refuse_no_object(self) -> None:
-        """None is another form's for certain."""
+        """Does nothing: an array without objects is not certainly of another format."""
 
     def records(self, start: Place) -> Iterator[Record]:
         elements = ArrayElements(self.stream, offset=start.offset or self.stream.first, is_begun=start.offset > 0)

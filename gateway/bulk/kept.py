@@ -1,7 +1,8 @@
-"""The input's columns beside the vectors, for the rows that were embedded.
+"""The input's columns that `--keep` copies to the output, for the rows that were embedded.
 
-They are read again when all is embedded, so that nothing has to be kept meanwhile. Parquet's keep their types. One of JSON gets a
-type that holds every value of it: strings if there is no other, in which what is no string stands as JSON. Tables have strings.
+They are read in a second pass over the input, so that nothing is stored meanwhile. Parquet columns keep their types. A JSON column
+gets a type that fits all its values: string if no other does, and then other values are written as JSON. Columns of CSV and TSV are
+strings.
 """
 
 import json
@@ -15,14 +16,14 @@ from gateway.bulk.row import MAX_INT64, LongInteger, Place, Record
 from gateway.bulk.source import RowSource, TextSource
 from gateway.errors import OperatorError
 
-MAX_GROUP_BYTES = 64 * 1024 * 1024  # of kept values in memory, roughly
+MAX_GROUP_BYTES = 64 * 1024 * 1024  # roughly, of kept values in memory
 MAX_COLUMNS = 10_000
 EXACT_IN_FLOAT = 2**53
 Rejected = Callable[[], Iterator[RejectedRow]]
 
 
 class Kept:
-    """`fields` are Arrow's, under names that the output has no columns of its own for."""
+    """The kept columns. `fields` are Arrow fields, renamed where the output has a column of the same name."""
 
     def __init__(self, source: RowSource, *, id_name: str, rejected: Rejected) -> None:
         self.source = source
@@ -30,7 +31,7 @@ class Kept:
         self.arrow = arrow()
         self.types = self.parquet_types() if is_parquet(source) else self.inferred_types()
         if id_name == source.columns.id:
-            self.types.pop(id_name, None)  # it is there already
+            self.types.pop(id_name, None)  # the output has it already
         self.fields = [self.arrow.field(free_name(name, id_name, self.types), kind) for name, kind in self.types.items()]
 
     def parquet_types(self) -> dict[str, Any]:
@@ -45,7 +46,7 @@ class Kept:
         return {name: schema.field(name).type for name in names}
 
     def inferred_types(self) -> dict[str, Any]:
-        """One for each column, from all values there are."""
+        """Returns a type for each column, inferred from all values."""
         kinds: dict[str, set[str]] = {name: set() for name in self.source.columns.keep or ()}
         for record in self.embedded():
             for name, value in record.fields.items():
@@ -65,7 +66,7 @@ class Kept:
         return self.arrow.string()
 
     def embedded(self) -> Iterator[Record]:
-        """The records that have a vector, in order."""
+        """Yields the records that have a vector, in order."""
         rejected = (each.row for each in self.rejected())
         following = next(rejected, None)
         for record in records_of(self.source):
@@ -75,7 +76,7 @@ class Kept:
                 yield record
 
     def groups(self) -> Iterator[tuple[int, list[Any]]]:
-        """Row groups: how many rows, and their columns, of which there must be any."""
+        """Yields row groups: the number of rows, and their columns. There must be at least one column."""
         if is_parquet(self.source):
             yield from self.parquet_groups()
             return
@@ -115,7 +116,7 @@ class Kept:
         return table.num_rows, [table.column(name) for name in self.types]
 
     def parquet_batches(self) -> Iterator[Any]:
-        """Tables of kept columns, of embedded rows alone."""
+        """Yields tables of the kept columns, with embedded rows only."""
         rejected = (each.row for each in self.rejected())
         following, number = next(rejected, None), 0
         for file in parquet_files(self.source):
@@ -136,7 +137,7 @@ class Kept:
 
 
 def is_parquet(source: RowSource) -> bool:
-    """Raises OperatorError for a folder that has Parquet and others."""
+    """Whether the input is Parquet. Raises OperatorError for a folder that has Parquet and other formats."""
     forms = source.forms if isinstance(source, Folder) else set()
     if "parquet" in forms and len(forms) > 1:
         raise OperatorError("--keep: the folder has Parquet beside other formats, and their types do not go together")
@@ -144,7 +145,7 @@ def is_parquet(source: RowSource) -> bool:
 
 
 def parquet_files(source: RowSource) -> Iterator[ParquetFile]:
-    """One after another, each open until the next is asked for."""
+    """Yields the files one after another. Each is open until the next is requested."""
     if isinstance(source, ParquetFile):
         yield source
     elif isinstance(source, Folder):
@@ -171,7 +172,7 @@ def records_of(source: RowSource) -> Iterator[Record]:
 
 
 def kind_of(value: Any) -> str:
-    """The kind of a value of JSON, as far as it decides a column's type."""
+    """Returns the kind of a JSON value, as far as it decides a column's type."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -192,7 +193,7 @@ def as_text(value: Any) -> str | None:
 
 
 def free_name(name: str, id_name: str, taken: Any) -> str:
-    """What a kept column is called: its own name, unless the output has a column of that name."""
+    """Returns the name of a kept column in the output: its own, with `input_` before it if that is taken."""
     found = name
     while found in {"embedding", id_name} or (found != name and found in taken):
         found = f"input_{found}"

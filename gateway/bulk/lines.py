@@ -1,4 +1,4 @@
-"""The lines of a text, one after another, none longer than fits in memory."""
+"""An iterator over the lines of a text, with bounded memory."""
 
 from collections import deque
 from typing import Protocol
@@ -9,7 +9,7 @@ CHUNK_BYTES = MB // 4
 
 
 class ByteSource(Protocol):
-    """Bytes of UTF-8, from any of them on."""
+    """UTF-8 bytes that can be read from any offset."""
 
     def seek(self, offset: int, /) -> object: ...
 
@@ -17,10 +17,10 @@ class ByteSource(Protocol):
 
 
 class Lines:
-    """An iterator over lines with their ends: LF, CRLF or CR alone, as Python reads text. None stands in for one too long.
+    """An iterator over lines with their ends (LF, CRLF or a single CR, as Python reads text). It yields None for a line too long.
 
-    `offset` is the byte at which the line after the last one begins, `number` its number, from 0. Of a line that is too long,
-    `num_counted` says how often the byte `counted` was in it.
+    `offset` is the byte at which the next line begins, `number` its number, from 0. After a line that was too long, `num_counted`
+    is how often the byte `counted` was in it.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Lines:
         return None
 
     def fill(self) -> None:
-        """Reads on, to the end of a line or the end of all. Whether a CR at the end is one alone, the next byte tells."""
+        """Reads the next chunk. A CR at its end stays in the tail: only the next byte shows whether it is a CRLF."""
         chunk = self.source.read(CHUNK_BYTES)
         self.is_at_end = not chunk
         pieces = (self.tail + chunk).splitlines(keepends=True)
@@ -67,7 +67,7 @@ class Lines:
             self.drop()
 
     def drop(self) -> None:
-        """Forgets all of the tail but its last byte, which may be a CR."""
+        """Drops the tail except its last byte, which may be a CR."""
         self.num_counted += self.tail[:-1].count(self.counted) if self.counted else 0
         self.num_dropped, self.tail = self.num_dropped + len(self.tail) - 1, self.tail[-1:]
 

@@ -1,4 +1,4 @@
-"""A .npy file that grows. Its header has room for any number of rows, and is written over once that is known.
+"""An append-only .npy file. Its header has room for any number of rows, and is rewritten once the number is known.
 
 Source of the format: numpy.lib.format, version 1.0.
 """
@@ -13,7 +13,7 @@ NUMBER_BYTES = 4
 
 
 def header(num_rows: int, dimensions: int) -> bytes:
-    """128 bytes, before rows of little-endian float32."""
+    """Returns the header of 128 bytes. Rows of little-endian float32 follow it."""
     told = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({num_rows}, {dimensions}), }}".encode()
     padded = told.ljust(HEADER_BYTES - len(MAGIC) - 3) + b"\n"
     return MAGIC + len(padded).to_bytes(2, "little") + padded
@@ -24,7 +24,7 @@ def num_bytes(num_rows: int, dimensions: int) -> int:
 
 
 class Rows:
-    """The rows, some at a time. Raises OSError."""
+    """Reads the rows in order. Raises OSError."""
 
     def __init__(self, path: Path, dimensions: int) -> None:
         self.dimensions = dimensions
@@ -32,7 +32,7 @@ class Rows:
         self.file.seek(HEADER_BYTES)
 
     def take(self, count: int) -> np.ndarray:
-        """The next `count`, of shape (count, dimensions), float32."""
+        """Returns the next `count` rows, of shape (count, dimensions), float32."""
         content = self.file.read(count * self.dimensions * NUMBER_BYTES)
         return np.frombuffer(content, dtype="<f4").reshape(count, self.dimensions)
 

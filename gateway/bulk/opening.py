@@ -1,4 +1,4 @@
-"""From a path and what was asked to the rows of it: one file of any format, or a folder of files."""
+"""Opens a file as the rows of its format."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ TABLES = {"csv", "tsv"}
 
 
 def open_file(path: Path, options: InputOptions) -> RowSource:
-    """Raises OSError, and OperatorError where the file is not of its format or has not the columns asked for."""
+    """Opens one file. Raises OSError, and OperatorError if it is not of its format or lacks a requested column."""
     form = format_of(path, options.form)
     if form == "parquet":
         return ParquetFile(path, options)
@@ -27,7 +27,7 @@ def open_file(path: Path, options: InputOptions) -> RowSource:
 
 
 def is_array(path: Path, options: InputOptions) -> bool:
-    """Whether a file of JSON begins as an array does. If not, it is an object a line, or nothing."""
+    """Whether a JSON file begins with `[`. If not, it has an object per line, or nothing."""
     stream = TextStream(path, options.encoding)
     try:
         stream.seek(stream.first)
@@ -40,7 +40,7 @@ def is_array(path: Path, options: InputOptions) -> bool:
 
 
 def refuse_ignored(options: InputOptions, forms: set[Format]) -> None:
-    """Raises OperatorError for an option that none of the formats heeds."""
+    """Raises OperatorError for an option that none of the formats uses, and for options that contradict each other."""
     if (options.delimiter or options.quote) and not forms & TABLES:
         raise OperatorError("--delimiter and --quote are for CSV and TSV")
     if options.encoding and forms == {"parquet"}:

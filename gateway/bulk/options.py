@@ -1,4 +1,4 @@
-"""What a run was asked for, and what that comes to with an input and a model."""
+"""The options of a run, and the job that they make with an input and a model."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from gateway.errors import InvalidValue, OperatorError
 
 @dataclass(frozen=True, slots=True)
 class BulkJobModel:
-    """What of a job is the model's."""
+    """The fields of a job that depend on the model."""
 
     name: str
     fingerprint: str
@@ -25,7 +25,7 @@ class BulkJobModel:
 
 @dataclass(frozen=True, kw_only=True)
 class BulkOptions:
-    """As the command line gives them. `start_seconds` is how long a model may take to be ready, None for ever."""
+    """The options of the command line. `start_seconds` is how long a model may take to be ready; None is for ever."""
 
     input: Path
     output: Path
@@ -41,14 +41,14 @@ class BulkOptions:
     report: bool = False
 
     def resolve_input_type(self, about: Description) -> str | None:
-        """The loaded model's own name for the prompt. Raises OperatorError naming those it has."""
+        """Returns the loaded model's own name of the prompt. Raises OperatorError, with the names it has, for any other."""
         try:
             return resolve_input_type(self.input_type, about, param="--input-type")
         except InvalidValue as error:
             raise OperatorError(error.message) from None
 
     def job(self, file: InputFile, form: str, columns: Columns, *, model: str, about: Description) -> BulkJob:
-        """What the run does with the model that was loaded. Raises OperatorError for more dimensions than it has."""
+        """Returns the job with the loaded model. Raises OperatorError for more dimensions than it has."""
         dimensions = self.dimensions or about.dimensions
         if dimensions > about.dimensions:
             raise OperatorError(f"--dimensions: the model's vectors have {about.dimensions}")
@@ -56,7 +56,7 @@ class BulkOptions:
         return self.job_as(BulkJobModel(model, about.fingerprint, dimensions, long_input), file, form=form, columns=columns)
 
     def job_as(self, made: BulkJobModel, file: InputFile, *, form: str, columns: Columns) -> BulkJob:
-        """What the run does, given what of it is the model's."""
+        """Returns the job with the given fields of the model."""
         return BulkJob(
             file=file,
             format=form,

@@ -1,4 +1,4 @@
-"""What became of rows: those with a vector, those without and why, and those that the model could not read at once."""
+"""The result of rows: their vectors, the reasons of rejected rows, and the rows that were longer than the model reads."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -14,7 +14,7 @@ Treatment = Literal["chunked", "cut"]
 
 
 class RejectedRow(Struct, frozen=True, omit_defaults=True):
-    """A line of the file of rejected rows. `line` is from 1, where a file has lines; `file` is a folder's."""
+    """A line of the file of rejected rows. `line` counts from 1, if the format has lines. `file` is set for a folder."""
 
     row: int
     id: Id | None
@@ -24,7 +24,7 @@ class RejectedRow(Struct, frozen=True, omit_defaults=True):
 
 
 class LongRow(Struct, frozen=True, omit_defaults=True):
-    """A line of the report: a text that the model could not read at once, and what became of it."""
+    """A line of the report: a text longer than the model reads, and whether it was chunked or cut."""
 
     row: int
     id: Id | None
@@ -36,7 +36,7 @@ class LongRow(Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardResult:
-    """What a shard adds. `vectors` has shape (len(ids), dimensions), float32; all lists are in the input's order."""
+    """A shard's part of the output. `vectors` has shape (len(ids), dimensions), float32. All lists are in the input's order."""
 
     next: Place
     vectors: np.ndarray
@@ -48,17 +48,17 @@ class ShardResult:
 
 @dataclass(slots=True)
 class RowOutcomes:
-    """Of one shard's rows, by their numbers. A row has a vector or a reason, once all is done."""
+    """The outcomes of one shard's rows, by row number. In the end each row has a vector or a reason."""
 
     vectors: dict[int, np.ndarray] = field(default_factory=dict)
     reasons: dict[int, str] = field(default_factory=dict)
     token_counts: dict[int, int] = field(default_factory=dict)
     treatments: dict[int, Treatment] = field(default_factory=dict)
-    num_named: int = 0  # rows that an error named, and that were cut out for it
-    num_trusted: int | None = None  # failures since the model was last seen to work; None before any
+    num_named: int = 0  # rows that were isolated because an error named them
+    num_trusted: int | None = None  # failures since the model last worked; None before the first check
 
     def add(self, rows: list[Row], vectors: np.ndarray, token_counts: list[int]) -> None:
-        """Of a request that was answered: `vectors` has shape (len(rows), dimensions), float32."""
+        """Adds a successful request: `vectors` has shape (len(rows), dimensions), float32."""
         for row, vector, is_good, num_tokens in zip(rows, vectors, is_vector(vectors), token_counts, strict=True):
             self.token_counts[row.number] = num_tokens
             if is_good:

@@ -1,7 +1,7 @@
-"""Where the output goes, and how it gets there from the journal: all at once, and once only.
+"""The output files: assembled from the journal, then published by renames, once.
 
-`OUTPUT` itself is moved last, so where it is new, it is whole, and so is what lies beside it. A process that ends among the moves
-leaves the rest of them to the next.
+`OUTPUT` itself is moved last. So if it is new, it is complete, and so are the files beside it. If a process ends between the moves,
+the next run does the rest.
 """
 
 import os
@@ -23,9 +23,9 @@ ENDINGS = (".parquet", ".pq", ".npy")
 
 
 class Output:
-    """The files of one output. Raises OperatorError for a name that tells no format, or that cannot hold what is asked.
+    """The files of one output. `keep`: copy columns of the input. `report`: list the texts that were chunked or cut.
 
-    `keep`: columns of the input go along. `report`: the texts that were chunked or cut are listed.
+    Raises OperatorError if the name's ending is no output format, or the format cannot store what is asked.
     """
 
     def __init__(self, path: Path, *, keep: bool = False, report: bool = False) -> None:
@@ -50,21 +50,21 @@ class Output:
 
     @property
     def moves(self) -> dict[str, Path]:
-        """From names in the folder of unfinished work, in their order."""
+        """The final paths by the names in the unfinished folder, in the order of the moves."""
         listed = {REJECTED: self.rejected, **({LONG: self.long} if self.reports else {})}
         if self.is_parquet:
             return {**listed, PARQUET: self.path}
         return {**listed, IDS: self.ids, VECTORS: self.path}
 
     def refuse_to_replace(self, journal: Journal) -> None:
-        """Raises OperatorError where a file stands that this run would replace."""
+        """Raises OperatorError if a file exists that this run would replace."""
         for name, target in self.moves.items():
             was_moved = journal.is_complete and not (journal.folder / name).exists()
             if target.exists() and not was_moved:
                 raise OperatorError(f"{shown(target)} exists: --overwrite replaces it once all is done")
 
     def assemble(self, journal: Journal, job: BulkJob, source: RowSource) -> None:
-        """The files in their last form, still in the folder. Raises OSError; may be done again."""
+        """Writes the files in their final form, still in the unfinished folder. Idempotent. Raises OSError."""
         done = journal.done
         if self.is_parquet:
             self.write_parquet(journal, job, source)
@@ -77,7 +77,7 @@ class Output:
                 write_as_strings(journal)
         if not done.num_rejected:
             (journal.folder / REJECTED).unlink(missing_ok=True)
-            self.rejected.unlink(missing_ok=True)  # an older output's: everything is to be replaced
+            self.rejected.unlink(missing_ok=True)  # of an older output, which is replaced as a whole
         if not self.reports:
             self.long.unlink(missing_ok=True)
         journal.complete()
@@ -97,7 +97,7 @@ class Output:
         sync_file(file)
 
     def publish(self, journal: Journal) -> None:
-        """Moves what was not moved yet, and removes the folder. Raises OSError."""
+        """Moves the files that are not moved yet, and removes the folder. Raises OSError."""
         for name, target in self.moves.items():
             if (journal.folder / name).exists():
                 os.replace(journal.folder / name, target)  # noqa: PTH105 - as in disk
@@ -106,7 +106,7 @@ class Output:
 
 
 def write_as_strings(journal: Journal) -> None:
-    """The ids, of a file that knows no types and has some that are no integers: all as they were written."""
+    """Rewrites all ids as strings, as they were written: for an untyped input with an id that is not an integer."""
     new = journal.folder / (IDS + ".new")
     with new.open("wb") as file:
         for each in journal.ids():

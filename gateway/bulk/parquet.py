@@ -1,4 +1,4 @@
-"""Parquet, in and out, through pyarrow: an extra, imported only where a file of this format is read or written."""
+"""Parquet input and output, through pyarrow: an optional dependency, imported only if a Parquet file is read or written."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -20,7 +20,7 @@ PAGE_BUFFER_BYTES = 256 * KB
 
 
 def arrow() -> Any:
-    """The package. Raises OperatorError where it is not installed."""
+    """Returns the package pyarrow. Raises OperatorError if it is not installed."""
     try:
         import pyarrow.parquet  # noqa: PLC0415 - an extra
     except ImportError:
@@ -29,7 +29,7 @@ def arrow() -> Any:
 
 
 class ParquetFile:
-    """A row's number is its own, from 0, and so is its offset. Raises OperatorError for a missing column or one of another type."""
+    """The rows of a Parquet file. A row's number is its offset, from 0. Raises OperatorError for a missing or mistyped column."""
 
     is_typed = True
     has_columns = True
@@ -38,7 +38,7 @@ class ParquetFile:
     def __init__(self, path: Path, options: InputOptions) -> None:
         self.arrow = pyarrow = arrow()
         self.path = path
-        try:  # page by page, not a whole column of a row group
+        try:  # reads page by page, not a whole column of a row group
             self.file = pyarrow.parquet.ParquetFile(path, buffer_size=PAGE_BUFFER_BYTES, pre_buffer=False)
         except pyarrow.ArrowInvalid:
             raise OperatorError(f"{shown(path)} is no Parquet file") from None
@@ -64,7 +64,7 @@ class ParquetFile:
                 raise OperatorError(f"{shown(self.path)}: column '{shown(name)}' is of type {kind}, {wanted}")
 
     def records(self, start: Place) -> Iterator[Record]:
-        first, before = 0, start.row - start.offset  # rows of other files
+        first, before = 0, start.row - start.offset  # `before`: rows of a folder's earlier files
         for group in range(self.file.num_row_groups):
             num_rows = self.file.metadata.row_group(group).num_rows
             if first + num_rows > start.offset:
@@ -84,7 +84,7 @@ class ParquetFile:
                 yield dict(zip(self.names, cells, strict=True))
 
     def batches(self, names: list[str], *, group: int, first: int) -> Iterator[Any]:
-        """A row group's record batches, with these columns at least, of at most BATCH_ROWS rows."""
+        """Yields a row group's record batches, with these columns at least, of at most BATCH_ROWS rows."""
         number = first
         try:
             for batch in self.file.iter_batches(batch_size=BATCH_ROWS, row_groups=[group], columns=names):
@@ -100,7 +100,7 @@ class ParquetFile:
             first += self.file.metadata.row_group(group).num_rows
 
     def plain(self, column: Any) -> list[Any]:
-        """A column's values; strings as bytes, so that one which is no UTF-8 costs no other its own."""
+        """Returns a column's values. Strings are bytes, so that invalid UTF-8 in one row does not affect the others."""
         pyarrow = self.arrow
         if pyarrow.types.is_dictionary(column.type):
             column = column.dictionary_decode()
@@ -132,7 +132,7 @@ def is_string(types: Any, kind: Any) -> bool:
 
 
 def schema_of(id_name: str, dimensions: int, *, are_integers: bool, kept: list[Any], about: dict[str, str]) -> Any:
-    """Columns of ids (int64, or string where one is no integer), `embedding` (lists of so many float32) and what is kept."""
+    """Returns the schema: ids (int64, or string if one is no integer), `embedding` (fixed-size lists of float32), kept columns."""
     pyarrow = arrow()
     id_type = pyarrow.int64() if are_integers else pyarrow.string()
     embedding = pyarrow.field("embedding", pyarrow.list_(pyarrow.float32(), dimensions), nullable=False)
@@ -140,13 +140,13 @@ def schema_of(id_name: str, dimensions: int, *, are_integers: bool, kept: list[A
 
 
 def plain_groups(num_rows: int) -> Iterator[tuple[int, list[Any]]]:
-    """How many rows each row group has, without kept columns."""
+    """Yields the number of rows of each row group, without kept columns."""
     for start in range(0, num_rows, OUTPUT_GROUP_ROWS):
         yield min(OUTPUT_GROUP_ROWS, num_rows - start), []
 
 
 def write(path: Path, schema: Any, *, rows: Rows, ids: Iterator[Id], groups: Iterator[tuple[int, list[Any]]]) -> None:
-    """Row groups of so many rows each, with these kept columns. There are as many ids as rows. Raises OSError."""
+    """Writes the row groups: `groups` gives their numbers of rows and kept columns. Needs as many ids as rows. Raises OSError."""
     pyarrow = arrow()
     ids_field = schema.field(0)
     are_integers = pyarrow.types.is_integer(ids_field.type)

@@ -1,4 +1,4 @@
-"""How long a model that may answer later is asked again: with longer and longer pauses, and not for ever."""
+"""Retries with exponential backoff, for as many seconds of waiting as `--patience-seconds` allows."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -20,9 +20,9 @@ class Patience:
         self.sleep = sleep
 
     async def retry(self, attempt: Callable[[], Awaitable[Answer]], *, at_once: bool = False) -> Answer:
-        """Until it succeeds, or patience ends. `at_once`: an error that an input may be to blame for is not waited out.
+        """Retries until it succeeds, or patience ends. `at_once`: an error that an input may have caused is not retried.
 
-        Raises the error itself where an input may be to blame, OperatorError where none is.
+        Raises the error itself if an input may have caused it, else OperatorError.
         """
         waited, num_failures = 0.0, 0
         while True:

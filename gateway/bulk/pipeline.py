@@ -1,4 +1,4 @@
-"""Rows are read ahead, shards are embedded, and what is done is written behind, in the input's order."""
+"""A pipeline of three stages: read rows ahead, embed shards, write results behind. Results are written in the input's order."""
 
 import asyncio
 from collections import deque
@@ -24,9 +24,9 @@ Value = TypeVar("Value")
 async def embed_all(
     source: RowSource, worker: BulkWorker[WorkT], journal: Journal, *, in_flight: int, show: Callable[[Checkpoint], None]
 ) -> None:
-    """From where the journal ends to the end of the source. Raises OperatorError; cancelled, it leaves whole shards.
+    """Embeds from the end of the journal to the end of the source. If it is cancelled, the journal has whole shards only.
 
-    What is held at once are `in_flight` + 2 shards, however large the source is.
+    At most `in_flight` + 2 shards are in memory, however large the source is. Raises OperatorError.
     """
     waiting: deque[asyncio.Task[ShardResult]] = deque()
     coming = shards(source.rows(journal.done.next))
@@ -47,7 +47,7 @@ async def embed_all(
 
 
 async def in_thread(work: Callable[Arguments, Value], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Value:
-    """Cancelled, it first waits for the thread to end: nobody may close the files under its hands."""
+    """Runs `work` in a thread. If it is cancelled, it waits for the thread to end first, because the thread uses the files."""
     task = launch(asyncio.to_thread(work, *args, **kwargs), name="files")
     try:
         return await asyncio.shield(task)
@@ -57,7 +57,7 @@ async def in_thread(work: Callable[Arguments, Value], *args: Arguments.args, **k
 
 
 async def in_stoppable_thread(work: Callable[[Event], Value]) -> Value:
-    """As `in_thread`, for what may take long or wait for others: cancelled, it sets the event."""
+    """As `in_thread`, for long work and work that waits for input. If it is cancelled, it sets the event first."""
     stop = Event()
     task = launch(asyncio.to_thread(work, stop), name="files")
     try:
@@ -69,7 +69,7 @@ async def in_stoppable_thread(work: Callable[[Event], Value]) -> Value:
 
 
 def following(coming: Iterator[Shard]) -> Shard | None:
-    """The next shard, or None after the last."""
+    """Returns the next shard, or None after the last."""
     try:
         return next(coming, None)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""How fast, how far, how long still: on a terminal one line that changes, elsewhere a line now and then."""
+"""Progress: share, rates and time left. On a terminal one line that is updated, elsewhere a new line every LINE_SECONDS."""
 
 import time
 from collections.abc import Callable
@@ -11,7 +11,7 @@ TERMINAL_SECONDS, LINE_SECONDS = 0.2, 10.0
 
 
 class Progress:
-    """Rates are those of this run. `begin` holds what former runs did; `share` says how much of the input a checkpoint is."""
+    """Rates are those of this run. `begin` is where earlier runs ended. `share` gives the part of the input before a checkpoint."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Progress:
         return self.clock() - self.started
 
     def show(self, done: Checkpoint) -> None:
-        """Called after every shard; says something when it is time to."""
+        """Called after every shard. Writes a line if the interval since the last one has passed."""
         now = self.clock()
         if now - self.shown_at < (TERMINAL_SECONDS if self.is_terminal else LINE_SECONDS):
             return
@@ -50,7 +50,7 @@ class Progress:
         self.out.flush()
 
     def end(self) -> None:
-        """The changing line makes room for the closing one."""
+        """Clears the terminal's progress line, to make room for the closing line."""
         if self.is_terminal and self.width:
             self.out.write("\r" + " " * self.width + "\r")
             self.out.flush()
@@ -67,7 +67,7 @@ class Progress:
         return "  ".join(parts)
 
     def rates(self, done: Checkpoint) -> list[str]:
-        """Texts and tokens a second."""
+        """Returns texts and tokens per second, in words."""
         seconds = max(self.seconds, 1e-6)
         texts = (done.num_vectors - self.begin.num_vectors) / seconds
         tokens = (done.num_tokens - self.begin.num_tokens) / seconds

@@ -1,4 +1,4 @@
-"""Why rows were rejected: the commonest reasons with their counts, and what would mend them."""
+"""A summary of why rows were rejected: the most common reasons with their counts, and an option that may help."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gateway.bulk.row import shown
 
-MAX_REASONS = 1000  # told apart
+MAX_REASONS = 1000  # counted separately
 SHOWN_REASONS = 5
 MAX_REASON_CHARS = 200
 HINTS = {
@@ -21,7 +21,7 @@ HINTS = {
 
 
 def count(reasons: Iterable[str]) -> Counter[str]:
-    """Bounded: reasons beyond so many are counted as one."""
+    """Counts the reasons. Bounded: beyond MAX_REASONS different ones, all others are counted as one."""
     found: Counter[str] = Counter()
     for reason in reasons:
         found[reason if reason in found or len(found) < MAX_REASONS else "other reasons"] += 1
@@ -29,7 +29,7 @@ def count(reasons: Iterable[str]) -> Counter[str]:
 
 
 def summary(reasons: Counter[str], listed: Path) -> str:
-    """Lines for a terminal, empty where nothing was rejected."""
+    """Returns lines for a terminal; empty if no row was rejected."""
     if not reasons:
         return ""
     commonest = reasons.most_common(SHOWN_REASONS)
@@ -42,7 +42,7 @@ def summary(reasons: Counter[str], listed: Path) -> str:
 
 
 def clean(reason: str) -> str:
-    """Some reasons are a server's."""
+    """Escapes and shortens a reason for a terminal: some reasons are another server's text."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in reason[:MAX_REASON_CHARS])
 
 
