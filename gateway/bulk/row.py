@@ -1,4 +1,4 @@
-"""One row of the input: a text and its id, or the reason why there is none. Reasons never hold a text."""
+"""One row of the input: a text and its id, or the reason why it has none. A reason never contains the text."""
 
 import re
 from collections import Counter
@@ -8,26 +8,26 @@ from pathlib import PurePath
 from typing import Any
 
 MAX_INT64 = 2**63 - 1
-INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}", re.ASCII)  # as one is written that no other string means
+INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}", re.ASCII)  # the canonical form: no other string has the same value
 MAX_SHOWN_CHARS, MAX_PATH_CHARS = 60, 4096
 MAX_KEPT_DEPTH = 100
-MARK = "\udc80"  # where bytes were no text
+MARK = "\udc80"  # a lone surrogate, in place of bytes that could not be decoded
 
 Id = int | str
 
 
 class BadRow(Exception):
-    """A row that cannot be embedded. Its text is the reason, for the file of rejected rows."""
+    """A row that cannot be embedded. Its message is the reason, for the file of rejected rows."""
 
 
 class LongInteger(str):
-    """The digits of a number in JSON that has more of them than Python makes an integer of."""
+    """A JSON integer with more digits than Python converts, as its digits."""
 
     __slots__ = ()
 
 
 class RepeatedKeys(dict[str, Any]):
-    """A JSON object with keys that it has twice. JSON does not say which of two values counts, so neither does."""
+    """A JSON object with duplicate keys, listed in `repeated`. JSON does not say which value counts, so none is used."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
@@ -36,8 +36,8 @@ class RepeatedKeys(dict[str, Any]):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a row begins: its number and its line's, from 0, and what its format needs to find it again, which of a folder's files
-    included. Lines begin at a byte of the text; a row of Parquet at its number."""
+    """Where a row begins: its number and its line's, from 0, and the position from which its format can read it again. `offset` is
+    a byte of the text; for Parquet the row's number in its file. `file` is an index into a folder's files."""
 
     row: int = 0
     offset: int = 0
@@ -47,7 +47,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`reason` is None where the row has a text to embed; `next` is where the row after it begins. `line` is from 1."""
+    """`reason` is None if the row has a text to embed. `next` is where the following row begins. `line` counts from 1."""
 
     number: int
     id: Id | None
@@ -60,7 +60,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """By their names; without `id` a row's number is its id. `keep` are those that go along, None all of them."""
+    """Column names. Without `id` a row's number is its id. `keep` are the columns that are copied to the output; None is all."""
 
     text: str
     id: str | None = None
@@ -68,13 +68,13 @@ class Columns:
 
     @property
     def read(self) -> tuple[str, ...]:
-        """The columns that are known to be read."""
+        """The columns that are read; if `keep` is None, there are more."""
         return tuple(dict.fromkeys([self.text, *([self.id] if self.id is not None else []), *(self.keep or ())]))
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a format holds of a row: its fields, or the reason why they cannot be told."""
+    """A row as its format has it: its fields, or the reason why they cannot be read."""
 
     number: int
     next: Place
@@ -83,7 +83,7 @@ class Record:
     line: int | None = None
 
     def row(self, columns: Columns, *, is_typed: bool) -> Row:
-        """The row that it is, whatever it holds. Where a file knows no types, integers are ids that are written as such."""
+        """Returns the row; it has a reason if it is invalid. In an untyped file an id that is written as an integer is one."""
         row_id: Id | None = None
         text, reason = "", self.reason
         try:
@@ -109,7 +109,7 @@ def checked_text(fields: Mapping[str, Any], column: str) -> str:
 
 
 def checked_id(fields: Mapping[str, Any], column: str) -> Id:
-    """Raises BadRow unless it is a string or an integer; one beyond 64 bits becomes a string."""
+    """Returns the id; an integer beyond 64 bits becomes a string. Raises BadRow if it is neither a string nor an integer."""
     value = value_of(fields, column)
     if isinstance(value, LongInteger | bool) or not isinstance(value, int | str):
         raise BadRow(f"its '{shown(column)}' is {kind_of(value)}, neither a string nor an integer")
@@ -128,7 +128,7 @@ def value_of(fields: Mapping[str, Any], column: str) -> Any:
 
 
 def refuse_changed(fields: Mapping[str, Any], columns: Columns) -> None:
-    """Raises BadRow where a column that is kept could not be kept as it is."""
+    """Raises BadRow if a kept column cannot be copied unchanged."""
     for name in fields if columns.keep is None else columns.keep:
         if name in fields:
             value = value_of(fields, name)
@@ -162,7 +162,7 @@ def refuse_no_text(value: str, column: str) -> None:
 
 
 def integer_or_text(field: str) -> Id:
-    """An id of a file that knows no types: an integer where it is written as one, and as no other string would be."""
+    """Returns an id of an untyped file: an integer if it is the canonical form of one, else a string."""
     return int(field) if INTEGER.fullmatch(field) and -MAX_INT64 - 1 <= int(field) <= MAX_INT64 else field
 
 
@@ -184,7 +184,7 @@ def kind_of(value: Any) -> str:
 
 
 def shown(word: object) -> str:
-    """A word from a file, or a path, for a terminal: without characters that steer one, and of some length at most."""
+    """Returns a word from a file, or a path, for a terminal: control characters are escaped, and the length is bounded."""
     max_chars = MAX_PATH_CHARS if isinstance(word, PurePath) else MAX_SHOWN_CHARS
     escaped = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(word)[: max_chars + 1])
     return escaped if len(escaped) <= max_chars else escaped[:max_chars] + "…"

@@ -1,4 +1,4 @@
-"""One run of `gateway embed`: begins or goes on, and ends with the files that were asked for, or one line that says why not."""
+"""One run of `gateway embed`: it begins or resumes a job, and ends with the output files, or one line that says why not."""
 
 import asyncio
 import sys
@@ -26,7 +26,7 @@ from gateway.errors import OperatorError
 
 @dataclass(frozen=True, slots=True)
 class BulkResult:
-    """What is in the output. `rates` are words for this run's texts and tokens a second; none where it had only files to move."""
+    """The totals of the output. `rates` are this run's texts and tokens per second, in words; empty if it only moved files."""
 
     done: Checkpoint
     rates: list[str]
@@ -34,10 +34,10 @@ class BulkResult:
 
 
 class BulkRun:
-    """`model` is started by it, and closed by whoever made it."""
+    """Starts `model`, but does not close it: its creator does."""
 
     def __init__(self, options: BulkOptions, model: Model) -> None:
-        """Raises OperatorError for options that cannot work, before anything is done."""
+        """Raises OperatorError for options that cannot work, before any work begins."""
         self.options = options
         self.model = model
         self.output = Output(options.output, keep=bool(options.reading.keep), report=options.report)
@@ -58,9 +58,9 @@ class BulkRun:
             raise OperatorError(f"{shown(output)} is in the folder that is read, and would be an input of the next run")
 
     async def to_end(self) -> BulkResult:
-        """Raises OperatorError, and OSError for a disk that is full or a file that cannot be read.
+        """Runs to the end. If it is cancelled, the journal has whole shards only, and `journal.done` is the number of rows.
 
-        Cancelled, it leaves whole shards, and `journal.done` tells how many rows.
+        Raises OperatorError, and OSError for a full disk or a file that cannot be read.
         """
         options, journal = self.options, self.journal
         source: RowSource | None = None
@@ -85,7 +85,7 @@ class BulkRun:
             journal.close()
 
     async def spooled(self) -> Path:
-        """The file that what comes through the pipe was written to: the same one if a former run got the same."""
+        """Spools the pipe to a file in the unfinished folder, and replaces that of an earlier run. Returns its path."""
         new = self.journal.folder / (INPUT + ".new")
         await in_stoppable_thread(lambda stop: spool(self.options.input, new, stop))
         return new.replace(self.journal.folder / INPUT)
@@ -100,7 +100,7 @@ class BulkRun:
         if before is not None:
             self.refuse_another(before, self.job_like(before, file, source))
         rates: list[str] = []
-        if journal.is_complete and before is not None:  # a process ended while it moved the files
+        if journal.is_complete and before is not None:  # an earlier process ended while it moved the files
             journal.recall()
         else:
             job, rates = await self.embed(file, source)
@@ -112,7 +112,7 @@ class BulkRun:
         return BulkResult(journal.done, rates, found)
 
     async def embed(self, file: InputFile, source: RowSource) -> tuple[BulkJob, list[str]]:
-        """All rows that are left, and how fast."""
+        """Embeds all rows that are left. Returns the job, and the rates in words."""
         options, journal = self.options, self.journal
         await self.start_model()
         about = self.model.embedder.describe()
@@ -146,7 +146,7 @@ class BulkRun:
             raise OperatorError(f"models[{self.model.name}] {told}") from None
 
     def job_like(self, before: BulkJob, file: InputFile, source: RowSource) -> BulkJob:
-        """What this run does, as far as that is known without its model."""
+        """Returns this run's job before its model is loaded: what depends on the model is taken from `before`."""
         options = self.options
         dimensions, long_input = options.dimensions or before.dimensions, options.long_input or before.long_input
         made = BulkJobModel(self.model.name, before.fingerprint, dimensions, long_input)

@@ -1,7 +1,7 @@
-"""Neighbouring rows that are embedded together, and alone: the unit of work, and of what a killed run may lose.
+"""A shard: consecutive rows that are embedded together, with no others. It is the unit of work, and of what a killed run may lose.
 
-What a batch holds changes the last bits of its vectors: by 2e-7 in float32, by 7e-4 in bfloat16. Where a shard begins follows from
-the input alone, and its rows are one request; so its vectors are the same bits, whoever makes them again.
+A batch's composition changes the last bits of its vectors: by 2e-7 in float32, by 7e-4 in bfloat16. A shard's bounds depend only on
+the input, and its rows are one request. So its vectors are bit-identical in any run.
 """
 
 from collections.abc import Iterator
@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 
 from gateway.bulk.row import Place, Row
 
-MAX_ROWS = 2048  # as many as a request may hold
-MAX_BYTES = 400_000  # of text: a token has a byte at least, nearly always, and a request 600,000 tokens at most by default
+MAX_ROWS = 2048  # as many as a request may have
+MAX_BYTES = 400_000  # of text: nearly every token has at least one byte, and a request has by default at most 600,000 tokens
 
 
 @dataclass(slots=True)
 class Shard:
-    """`rows` have a text each, `rejected` none; `next` is where the next shard begins."""
+    """`rows` each have a text, `rejected` have none. `next` is where the next shard begins."""
 
     rows: list[Row] = field(default_factory=list)
     rejected: list[Row] = field(default_factory=list)
@@ -32,7 +32,7 @@ class Shard:
 
 
 def shards(rows: Iterator[Row]) -> Iterator[Shard]:
-    """All rows, in order; a row of more than MAX_BYTES has a shard for itself."""
+    """Groups all rows, in order. A row of more than MAX_BYTES has a shard of its own."""
     shard = Shard()
     for row in rows:
         num_bytes = len(row.text.encode())

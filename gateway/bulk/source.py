@@ -1,4 +1,4 @@
-"""The rows of a file, from any row on. Memory is that of one row, however large the file."""
+"""Row sources: the rows of a file, from any row on. Memory is bounded by one row, however large the file."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ TEXT, ID, ALL = "text", "id", "all"
 
 @dataclass(frozen=True, kw_only=True)
 class InputOptions:
-    """How a file is read, as the command line has it; None leaves it to the file. `numbered`: a column `id` is not the id."""
+    """The command line's options for reading a file. None means that the file decides. `numbered`: a column `id` is not the id."""
 
     form: Format | None = None
     column: str | None = None
@@ -37,30 +37,30 @@ class InputOptions:
 
 
 class RowSource(Protocol):
-    """`is_typed`: an id in digits is another one than the integer; of a file that knows no types it is the integer."""
+    """The rows of a file or folder. `is_typed`: the id "1" differs from the id 1. In an untyped format both are the integer."""
 
     columns: Columns
     is_typed: bool
 
     @property
     def notes(self) -> list[str]:
-        """Lines for whoever runs it: what may have been guessed wrongly."""
+        """Lines for the operator: guesses that may be wrong."""
 
     @property
     def has_columns(self) -> bool:
-        """Whether the columns are the file's own. One without a row, or of text lines, says nothing of them."""
+        """Whether the columns are from the file. False for JSON without objects, and for text lines."""
 
     def rows(self, start: Place) -> Iterator[Row]:
-        """Raises OSError, and OperatorError where nothing more can be read."""
+        """Yields the rows from `start` on. Raises OSError, and OperatorError if the rest cannot be read."""
 
     def share(self, place: Place) -> float:
-        """How much lies before a place, from 0 to 1."""
+        """Returns the part of the input before a place, from 0 to 1."""
 
     def close(self) -> None: ...
 
 
 class TextSource:
-    """A file of UTF-8, or what can be made that."""
+    """A text file, read as UTF-8."""
 
     columns: Columns
     is_typed = True
@@ -85,7 +85,7 @@ class TextSource:
         return Lines(self.stream, offset=max(place.offset, self.stream.first), number=place.line, counted=counted)
 
     def text(self, line: bytes | None) -> str:
-        """Raises BadRow where there is none."""
+        """Decodes a line. Raises BadRow if it was too long (None), or is not valid UTF-8."""
         if line is None:
             raise BadRow(TOO_LONG)
         try:
@@ -101,7 +101,7 @@ class TextSource:
 
 
 class TextLines(TextSource):
-    """A text a line. A row's number is its line's, from 0."""
+    """One text per line. A row's number is its line's, from 0."""
 
     has_columns = False
 
@@ -127,7 +127,7 @@ def format_by_name(path: Path) -> Format | None:
 
 
 def format_of(path: Path, asked: Format | None) -> Format:
-    """Raises OperatorError where the name does not tell."""
+    """Returns the format asked for, or that of the file name's ending. Raises OperatorError if the ending is unknown."""
     found = asked or format_by_name(path)
     if found is None:
         choices = "|".join(dict.fromkeys(FORMATS.values()))
@@ -136,9 +136,9 @@ def format_of(path: Path, asked: Format | None) -> Format:
 
 
 def choose_columns(where: str, names: Iterable[str], options: InputOptions, *, hint: str = "") -> Columns:
-    """Which of a file's columns is what. A column `id` is the id, unless another one is named or rows are to be numbered.
+    """Chooses the columns of text, id and `--keep`. A column `id` is the id, unless another is named or rows are to be numbered.
 
-    Raises OperatorError for one that is missing.
+    Raises OperatorError if one is missing.
     """
     names = list(names)
     text = options.column or TEXT

@@ -1,7 +1,7 @@
-"""The bytes of a file as UTF-8 text, from any of them on, whatever it was compressed by or encoded in.
+"""A seekable stream of a file's text as UTF-8, for any compression and encoding.
 
-What a file is, its first bytes tell and not its name. A plain file is sought in; of another one all before is read again, which
-costs little beside what is to be embedded. Either way memory does not grow with the file.
+The file's first bytes decide its type, not its name. A plain file is seekable. In any other file a seek reads again from the start,
+which costs little compared with embedding. Either way memory does not grow with the file.
 """
 
 import codecs
@@ -15,7 +15,7 @@ from gateway.bulk.row import shown
 from gateway.errors import OperatorError
 
 HEAD_BYTES = 4096
-SKIPPED_BYTES = 1024 * 1024  # at once
+SKIPPED_BYTES = 1024 * 1024  # per read, while a seek skips
 GZIP, ZSTD = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"
 ZSTD_SKIPPABLE = b"\x2a\x4d\x18"  # after a first byte from 0x50 to 0x5f
 OTHERS = {
@@ -28,10 +28,10 @@ TAR, TAR_AT = b"ustar", 257
 
 
 class TextStream:
-    """Follows ByteSource. `first` is where the text begins, after a byte order mark; `encoding` is what it was found in."""
+    """A ByteSource. `first` is where the text begins, after a byte order mark. `encoding` is the file's, before transcoding."""
 
     def __init__(self, path: Path, encoding: str | None = None) -> None:
-        """Raises OSError, and OperatorError for what is no text."""
+        """Raises OSError, and OperatorError for a file that is not text."""
         self.path = path
         self.raw = path.open("rb")
         self.num_bytes = path.stat().st_size
@@ -53,7 +53,7 @@ class TextStream:
             raise
 
     def head(self) -> bytes:
-        """The first bytes, decompressed."""
+        """Returns the first HEAD_BYTES, decompressed."""
         self.raw.seek(0)
         self.reader, self.position = decompressed(self.raw, self.compression), 0
         found = b""
@@ -78,7 +78,7 @@ class TextStream:
             continue
 
     def read(self, num_bytes: int, /) -> bytes:
-        """Raises OSError, and OperatorError where what was compressed cannot be had again."""
+        """Returns at most `num_bytes` bytes, none at the end. Raises OSError, and OperatorError for damaged data."""
         try:
             content = self.reader.read(num_bytes)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -86,7 +86,7 @@ class TextStream:
         except UnicodeError:
             raise OperatorError(f"{shown(self.path)} cannot be read as {self.encoding}") from None
         except OSError as error:
-            if error.errno is None:  # a decompressor's, not the disk's
+            if error.errno is None:  # the decompressor's error, not the disk's
                 raise self.damaged(error) from None
             raise
         self.position += len(content)
@@ -99,7 +99,7 @@ class TextStream:
         return OperatorError(f"{shown(self.path)} {what}, {self.position:,} bytes of text after its beginning")
 
     def share(self, offset: int) -> float:
-        """How much of the file lies before `offset`, from 0 to 1; of what was compressed, how much was read."""
+        """Returns the part of the file before `offset`, from 0 to 1; for a compressed or transcoded file, the part read so far."""
         position = offset if self.is_plain else self.raw_position
         return min(position / self.num_bytes, 1.0) if self.num_bytes else 1.0
 
@@ -108,7 +108,7 @@ class TextStream:
 
 
 class LentFile:
-    """A file that whoever reads it cannot close: Arrow's streams do when they are forgotten."""
+    """A file that its reader cannot close: Arrow's streams close theirs when they are garbage-collected."""
 
     closed = False
 
@@ -120,7 +120,7 @@ class LentFile:
 
 
 def length_of_marks(head: bytes) -> int:
-    """Some programs write a byte order mark before that of a file."""
+    """Returns the length of all byte order marks at the start: some programs write a second one before the file's own."""
     first = 0
     while head.startswith(codecs.BOM_UTF8, first):
         first += len(codecs.BOM_UTF8)
@@ -128,13 +128,13 @@ def length_of_marks(head: bytes) -> int:
 
 
 def refuse_unmarked(path: Path, head: bytes) -> None:
-    """Raises OperatorError for UTF-16 that does not say so: read as UTF-8 it would be texts full of zeros."""
+    """Raises OperatorError for UTF-16 without a byte order mark: read as UTF-8 its texts would be full of zeros."""
     if likely := looks_like(head):
         raise OperatorError(f"{shown(path)} is not UTF-8 but looks like {likely}: --encoding {likely} reads it")
 
 
 def compression_of(head: bytes) -> str:
-    """Empty for none."""
+    """Returns "gzip", "zstd", or "" for none."""
     if head.startswith(GZIP):
         return "gzip"
     is_zstd = head.startswith(ZSTD) or (head[1:4] == ZSTD_SKIPPABLE and 0x50 <= head[0] <= 0x5F)  # noqa: PLR2004 - RFC 8878, 3.1.2
@@ -142,7 +142,7 @@ def compression_of(head: bytes) -> str:
 
 
 def decompressed(raw: Any, compression: str) -> Any:
-    """Raises OperatorError where what is needed for it is not installed."""
+    """Returns a reader of the decompressed bytes. Raises OperatorError if pyarrow, needed for zstd, is not installed."""
     if compression == "gzip":
         return gzip.GzipFile(fileobj=raw)
     if compression == "zstd":
@@ -155,7 +155,7 @@ def decompressed(raw: Any, compression: str) -> Any:
 
 
 def refuse_other(path: Path, head: bytes) -> None:
-    """Raises OperatorError for what is known to be no text."""
+    """Raises OperatorError for a file of a known binary format."""
     found = next((what for sign, what in OTHERS.items() if head.startswith(sign)), None)
     if head[TAR_AT:].startswith(TAR):
         found = "a tar archive"

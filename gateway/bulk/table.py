@@ -1,7 +1,7 @@
-"""The records of a CSV or TSV file: the first names the columns, quoted fields may hold line ends.
+"""The records of a CSV or TSV file. The first record is the header. A quoted field may contain line ends.
 
-Where a record ends is decided as Python's csv does where it is not strict, so that one that is no CSV is one row still. Whether it
-is a record of this table is decided strictly: by its quotes, and by its number of fields.
+A record's end is found by the rules of Python's csv with strict=False, so that an invalid record is still one row. Whether a record
+is valid is decided strictly: by its quotes, and by its number of fields.
 """
 
 import csv
@@ -20,9 +20,9 @@ QUOTED = "has fields in quotes, which TSV takes as they are: --quote '\"' reads 
 
 
 class Table(TextSource):
-    """A row's number is its record's, from 0, the one with the names not counted; blank lines are none.
+    """The rows of a table, numbered from 0 after the header. Blank lines are no rows.
 
-    Raises OperatorError for a column that is missing, or that it has twice.
+    Raises OperatorError for a column that is missing or duplicate.
     """
 
     is_typed = False
@@ -47,7 +47,7 @@ class Table(TextSource):
             raise
 
     def header(self) -> tuple[str, list[str], Place]:
-        """The first line, the columns' names, and where the records begin."""
+        """Returns the first line, the column names, and where the records begin."""
         lines = self.table_lines(Place())
         try:
             first, names = self.read(lines)
@@ -62,12 +62,12 @@ class Table(TextSource):
         return first, names, Place(0, lines.offset, lines.number)
 
     def has_quoted(self) -> bool:
-        """Whether a field of the first records is in quotes as spreadsheets write it, with a reason to be."""
+        """Whether a field of the first SAMPLE_ROWS records is in double quotes, as spreadsheets write them."""
         records = (list(record.fields.values()) for record in islice(self.records(Place()), SAMPLE_ROWS))
         return any(field[:1] == '"' == field[-1:] and len(field) > 1 for fields in records for field in fields)
 
     def refuse_doubtful(self, read: tuple[str, ...] | list[str]) -> None:
-        """Raises OperatorError where it cannot be told which of two columns is meant, or what one is called."""
+        """Raises OperatorError if a column name is ambiguous, or cannot be decoded."""
         for name in read:
             if self.names.count(name) > 1:
                 raise OperatorError(f"{shown(self.path)} has the column '{shown(name)}' more than once")
@@ -93,9 +93,9 @@ class Table(TextSource):
                 number += 1
 
     def read(self, lines: Lines) -> tuple[str, list[str]]:
-        """The next record's first line, empty at the end of the file, and its fields, none of a blank line.
+        """Returns the next record's first line, empty at the end of the file, and its fields, none for a blank line.
 
-        Raises BadRow where it is no record. Then too it is read to its end, and `lines` stand at the next one.
+        Raises BadRow if the record is invalid. Even then `lines` has moved to the next record.
         """
         held, num_lines, is_open, is_too_long = self.collect(lines)
         if is_open:
@@ -108,14 +108,14 @@ class Table(TextSource):
             raise BadRow(f"it is not CSV: {error}") from None
 
     def collect(self, lines: Lines) -> tuple[list[str], int, bool, bool]:
-        """The lines of the next record, how many, whether a quoted field is still open, and whether there are too many to hold."""
+        """Returns the lines of the next record, their number, whether a quoted field is still open, and whether it is too long."""
         held: list[str] = []
         num_bytes = num_lines = 0
         is_open = False
         for line in lines:
             num_lines += 1
             num_bytes += MAX_ROW_BYTES + 1 if line is None else len(line)
-            if line is None:  # it was not held, but its quotes were counted
+            if line is None:  # a line too long is not in memory, but its quotes were counted
                 is_open ^= bool(lines.num_counted % 2)
             else:
                 text = line.decode(errors="surrogateescape")
@@ -128,7 +128,7 @@ class Table(TextSource):
         return held, num_lines, is_open, num_bytes > MAX_ROW_BYTES
 
     def reason(self, fields: list[str]) -> str | None:
-        """Why a record is none of this table."""
+        """Returns why a record is invalid, or None."""
         if len(fields) != len(self.names):
             delimiter = "tab" if self.dialect.delimiter == "\t" else shown(self.dialect.delimiter)
             surplus = f": a '{delimiter}' that no quotes protect?" if len(fields) > len(self.names) else ""
@@ -140,7 +140,7 @@ class Table(TextSource):
 
 
 def is_text(field: str) -> bool:
-    """Whether its bytes were: what was not is in it as lone surrogates."""
+    """Whether all bytes of the field could be decoded: the others are lone surrogates in it."""
     try:
         field.encode()
     except UnicodeEncodeError:

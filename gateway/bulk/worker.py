@@ -1,7 +1,7 @@
-"""A shard's vectors. What may pass is tried again; a row that has no vector is found, and costs no other row its own.
+"""Computes a shard's vectors. Transient errors are retried. Bisection finds the rows that fail, so that only they are rejected.
 
-A request that fails is halved until what fails is a row alone, whatever the words of the failure. Where they name no input, a text
-that is known to be good is asked for first: if that fails too, it is the model's trouble, and no row is blamed.
+A request that fails is halved until a single row fails, whatever the error's text. If the error names no input, a text that is
+known to be good is embedded first. If that fails too, the model is the cause, and no row is rejected.
 """
 
 import asyncio
@@ -20,15 +20,15 @@ from gateway.embedding.vectors import truncate
 from gateway.errors import OperatorError, RequestTooLong
 
 CALLER = "bulk"
-ATTEMPT_SECONDS = 3600.0  # one request of one shard may take
+ATTEMPT_SECONDS = 3600.0  # deadline of one request
 CONTROL = "A text that any model can embed."
-MAX_NAMED = 8  # of a shard
-MAX_TRUSTED_FAILURES = 16  # of rows alone, one after another, until the model itself is looked at again
+MAX_NAMED = 8  # rows of a shard that are isolated because an error named them
+MAX_TRUSTED_FAILURES = 16  # consecutive failures of single rows, until the model itself is checked again
 
 
 @dataclass(frozen=True, slots=True)
 class EmbedOptions:
-    """What all texts are embedded by."""
+    """The options that all texts are embedded with."""
 
     dimensions: int
     input_type: str | None = None
@@ -37,7 +37,7 @@ class EmbedOptions:
 
 
 class BulkWorker(Generic[WorkT]):
-    """At most `in_flight` shards are in the embedder's hands; others may be prepared meanwhile."""
+    """Embeds at most `in_flight` shards at once; more may be prepared meanwhile."""
 
     def __init__(self, embedder: Embedder[WorkT], ask: EmbedOptions, *, in_flight: int, patience: Patience) -> None:
         self.embedder = embedder
@@ -46,7 +46,7 @@ class BulkWorker(Generic[WorkT]):
         self.slots = asyncio.Semaphore(in_flight)
 
     async def run(self, shard: Shard) -> ShardResult:
-        """Raises OperatorError where trying again is of no use."""
+        """Returns a shard's result. Raises OperatorError if a retry is of no use."""
         tally = RowOutcomes(reasons={row.number: row.reason or "" for row in shard.rejected})
         requests = await self.prepare_requests(shard.rows, tally)
         async with self.slots:
@@ -55,9 +55,9 @@ class BulkWorker(Generic[WorkT]):
         return tally.result(shard, self.ask.dimensions)
 
     async def prepare_requests(self, rows: list[Row], tally: RowOutcomes) -> list[tuple[list[Row], Prepared[WorkT]]]:
-        """The requests that the rows are embedded by: one, unless that were too long.
+        """Returns the requests for the rows: one, or more if one is too long.
 
-        Rows that cannot be prepared are left out first, so that they do not scatter what is embedded together.
+        Rows that cannot be prepared are left out first, so that they do not split up the rows that are embedded together.
         """
         if not rows:
             return []
@@ -74,7 +74,7 @@ class BulkWorker(Generic[WorkT]):
             return await self.prepare_requests(await self.without_faults(rows, tally), tally)
 
     async def without_faults(self, rows: list[Row], tally: RowOutcomes) -> list[Row]:
-        """The rows that can be prepared."""
+        """Returns the rows that can be prepared."""
         try:
             await self.prepare(rows, tally)
         except RequestTooLong:
@@ -90,7 +90,7 @@ class BulkWorker(Generic[WorkT]):
         return rows
 
     async def embed(self, rows: list[Row], prepared: Prepared[WorkT], tally: RowOutcomes) -> None:
-        """A request that fails is halved until what fails is a row alone: 2 log2(n) + 1 more requests for one of n."""
+        """Embeds a request. If it fails it is halved until a single row fails: 2 log2(n) + 1 more requests for one bad row of n."""
         at_once = tally.num_trusted is not None
         try:
             vectors = await self.patience.retry(lambda: self.embedder.embed(prepared), at_once=at_once)
@@ -108,7 +108,7 @@ class BulkWorker(Generic[WorkT]):
         self.add(rows, prepared, vectors, tally)
 
     async def refuse_models_trouble(self, error: Exception, rows: list[Row], tally: RowOutcomes) -> None:
-        """Raises OperatorError where the model fails on a good text too, so that no row of the shard is to blame."""
+        """Raises OperatorError if the model fails on a good text too, so that no row of the shard is the cause."""
         if names_input(error):
             return
         if tally.num_trusted is not None and tally.num_trusted < MAX_TRUSTED_FAILURES:
@@ -147,9 +147,9 @@ class BulkWorker(Generic[WorkT]):
 
 
 def parts(rows: list[Row], error: Exception, tally: RowOutcomes) -> list[list[Row]]:
-    """What a failed request is cut into: the row that the error names, and those beside it; else halves.
+    """Splits a failed request: into the row that the error names, and the rows before and after it; else into halves.
 
-    Where many are named, halves cost less: all that stands behind a named one is asked for again.
+    Beyond MAX_NAMED named rows halves cost less, because all rows after a named one are embedded again.
     """
     index = index_of(error, len(rows)) if tally.num_named < MAX_NAMED else None
     if index is None:

@@ -1,4 +1,4 @@
-"""`gateway embed`: the texts of a file, to vectors in a file, with any configured model."""
+"""`gateway embed`: embeds the texts of a file, and writes their vectors to a file, with any configured model."""
 
 import asyncio
 import signal
@@ -23,7 +23,7 @@ from gateway.embedding.catalog import Model
 from gateway.errors import OperatorError
 
 EXIT_REJECTED, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 130, 143
-IN_FLIGHT_ELSEWHERE = 4  # shards with a model that another machine runs
+IN_FLIGHT_ELSEWHERE = 4  # shards, with a model that runs on another machine
 DAY = 24 * 60 * 60
 FOLDER_STARTS = (".", "/", "~")
 
@@ -70,16 +70,16 @@ def embed(*, path: str | None, name: str | None, in_flight: int | None, patience
 
     A file may be compressed by gzip or zstd. - is standard input, which is spooled beside OUTPUT; it needs --format.
 
-    A .parquet has the columns id and embedding; beside a .npy lies OUTPUT.ids.jsonl with an id a line. Where the input has no ids
-    they are the rows' numbers, from 0, and the column is called row. Ids of CSV are integers where all are written as such. A kept
-    column called as one of the output's becomes input_NAME.
+    A .parquet has the columns id and embedding. With a .npy comes OUTPUT.ids.jsonl, with one id per line. If the input has no ids,
+    the rows are numbered from 0, and the column is called row. Ids of CSV are integers if all are written as integers. A kept
+    column with the name of an output column becomes input_NAME.
 
-    Rows that cannot be embedded are told in OUTPUT.rejected.jsonl, by number, id, reason and line, and stop nothing: every row of
-    the input is either embedded as it stands there, or told. A line ends with LF, CRLF or CR; blank lines are no rows, but in text
-    lines. A field of CSV in quotes may have line ends in it, and a record has as many fields as the header.
+    Rows that cannot be embedded are listed in OUTPUT.rejected.jsonl, by number, id, reason and line, and do not stop the run. Every
+    row of the input is either embedded unchanged, or listed there. A line ends with LF, CRLF or CR. Blank lines are no rows, except
+    in text lines. A field of CSV in quotes may contain line ends, and a record has as many fields as the header.
 
-    A run that was killed is gone on with by the same command: no row is lost or doubled, and the vectors are those of an unbroken
-    run. Until then its work is in OUTPUT.unfinished. Whether the input is the same, its content decides.
+    The same command resumes a run that was killed: no row is lost or doubled, and the vectors are those of an unbroken run. Until
+    then its work is in OUTPUT.unfinished. The input is the same if its content is.
 
     \b
     Exit code 0    every row was embedded
@@ -90,7 +90,7 @@ def embed(*, path: str | None, name: str | None, in_flight: int | None, patience
     config = load(path)
     if name is not None and is_folder_of_model(config, name):
         config, name = load(path, flags={("models", ""): [name]}), None
-    # A vector from a cache would be another batch's, and which texts it holds would depend on where a run began.
+    # No cache: a cached vector is from another batch, and which texts are cached would depend on where a run began.
     gateway = Gateway(msgspec.structs.replace(config, cache=CacheSettings(max_bytes=0)))
     model = choose_model(gateway, name)
     is_local = gateway.bind(model.row).is_local()
@@ -98,7 +98,7 @@ def embed(*, path: str | None, name: str | None, in_flight: int | None, patience
         reading=InputOptions(**{each: asked.pop(each) for each in InputOptions.__dataclass_fields__}),
         in_flight=in_flight or (1 if is_local else IN_FLIGHT_ELSEWHERE),
         patience_seconds=patience_seconds,
-        start_seconds=None if is_local else patience_seconds,  # compiling a model takes what it takes
+        start_seconds=None if is_local else patience_seconds,  # compiling a model may take any time
         **asked,
     )
     try:
@@ -114,7 +114,7 @@ def embed(*, path: str | None, name: str | None, in_flight: int | None, patience
 
 
 def is_folder_of_model(config: Config, name: str) -> bool:
-    """Whether it is a path, and no model is called so."""
+    """Whether `name` is a path, and no model has that name."""
     named = {each for row in config.models for each in (row.name, *row.aliases)}
     return name not in named and (Path(name).is_dir() or name.startswith(FOLDER_STARTS))
 
@@ -130,7 +130,7 @@ def closing_line(result: BulkResult, run: BulkRun) -> str:
 
 
 async def run_until_stopped(run: BulkRun) -> BulkResult:
-    """To the end, or to Ctrl-C or SIGTERM, which exit with their own codes."""
+    """Runs to the end, or until Ctrl-C or SIGTERM, which exit with their own codes."""
     task = launch(run.to_end(), name="embed")
     loop = asyncio.get_running_loop()
     codes: list[int] = []
@@ -153,7 +153,7 @@ async def run_until_stopped(run: BulkRun) -> BulkResult:
 
 
 def choose_model(gateway: Gateway, name: str | None) -> Model:
-    """Raises OperatorError where the name is unknown, or none was given and there are several."""
+    """Returns the model to use. Raises OperatorError if the name is unknown, or no name is given and there are several models."""
     catalog = gateway.catalog
     if name is None and len(catalog.models) == 1:
         return catalog.models[0]
