@@ -45,7 +45,7 @@ class ConstancyCheck:
         return False
 
     async def tells_the_same(self, endpoint: Endpoint) -> bool:
-        """Compares what it reports of itself, which costs nothing. Returns True if it reports nothing, or cannot be asked now."""
+        """Compares what it reports of itself, which costs nothing. Returns True if it reports nothing, or is unavailable now."""
         before = self.told.get(endpoint)
         if not before:
             return True

@@ -1,6 +1,6 @@
 """Group testing (Dorfman 1943) by bisection: finds out why a request was refused, without knowing the server's words.
 
-    the server   a known-good text, sent in the same way, is refused too: the failure stays as it came, and the server is to blame
+    the server   a known-good text, sent in the same way, is refused too: the original failure counts, against the server
     an input     it fails alone, and the known-good text passes afterwards: the error names the input, and the reason if it is known
     the size     both halves pass, but fail together: too many inputs, bytes or tokens for one request. Two controls decide which:
                  as many known-good texts, and one such text with as many bytes of white space behind its JSON. If both pass, and

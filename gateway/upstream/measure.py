@@ -71,7 +71,7 @@ class Prober:
         if together[0] is not None and together[1] is not None:
             self.refuse_two_models([together[0], together[1]])
         if len({each.rows.shape[1] for each in (first, *others)} | {len(rows[0]) for rows in together if rows is not None}) > 1:
-            raise AttemptFailed(failures.of_no_embedder(TWO_MODELS, self.client.upstream))  # of other dimensions
+            raise AttemptFailed(failures.of_no_embedder(TWO_MODELS, self.client.upstream))  # the vectors differ in dimensions
         company = [[rows[index] for rows in together if rows is not None] for index in range(len(TEXTS))]
         is_alone = any(
             np.linalg.norm(one[0] - other) > FAR for one, told_so in zip(alone, company, strict=True) for other in told_so

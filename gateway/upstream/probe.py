@@ -16,7 +16,7 @@ from gateway.embedding.vectors import Float32
 from gateway.upstream.validation import MIN_LENGTH
 
 NOISE_FLOOR = 0.005  # half precision in batches of changing size moves a vector by 0.001 to 0.003
-FAR = 0.1414  # two precisions of one model lie far below, a neighbour of the same family above
+FAR = 0.1414  # two precisions of one model are far closer, two models of one family are farther apart
 UNIT_TOLERANCE = 0.002  # in half precision the length of a unit vector is this much off
 
 # Three texts of different lengths and kinds. The first is short, as it is sent most often. PADDING makes a server pad the others.

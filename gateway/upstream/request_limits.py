@@ -48,7 +48,7 @@ class RequestLimits:
 
     @property
     def current(self) -> dict[Setting, int]:
-        """The learned limits that still hold."""
+        """The learned limits that are still valid."""
         if self.learned and self.clock() - self.learned_at > LEARNED_SECONDS:
             self.forget("it was learned long ago")
         return self.learned
@@ -95,7 +95,7 @@ class RequestLimits:
         self.learned = {}
 
     def take(self, told_max_inputs: int | None, *, is_alone: bool, measured_max_inputs: int | None) -> None:
-        """Takes over what one endpoint reports, and was seen to accept: a limit of one holds for all."""
+        """Takes over what one endpoint reports, and was seen to accept: a limit of one applies to all."""
         if measured_max_inputs is not None:
             self.learn("max_inputs", measured_max_inputs)
         told = [each for each in (self.told_max_inputs, told_max_inputs) if each is not None]

@@ -1,11 +1,11 @@
-"""A request larger than an upstream takes is cut into parts, in order."""
+"""Cuts a request that is larger than an upstream accepts into parts, in order."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class PartSize:
-    """Of some inputs, or the most that one request may hold. `num_bytes` are those of its body; None where nobody asked."""
+    """The size of some inputs, or the largest that one request may have. `num_bytes` are its body's, None if they do not matter."""
 
     num_inputs: int
     num_tokens: int
@@ -13,9 +13,9 @@ class PartSize:
 
 
 def parts(token_counts: list[int], most: PartSize, *, byte_counts: list[int] | None = None) -> list[slice]:
-    """Slices of neighbouring inputs, none larger than `most` unless it is one input alone.
+    """Cuts greedily: each part takes inputs until the next would not fit. Input i takes `byte_counts[i]` of `most.num_bytes`.
 
-    `byte_counts` are what each input takes of `most.num_bytes`.
+    Returns slices of neighbouring inputs, none larger than `most` unless it is a single input.
     """
     num_bytes = byte_counts if byte_counts is not None and most.num_bytes is not None else [0] * len(token_counts)
     max_bytes = most.num_bytes or 0

@@ -1,4 +1,4 @@
-"""A request in as many calls as its upstream needs: split by what one may hold, and asked otherwise where one is refused."""
+"""Embeds a request in as many upstream requests as it needs: split by their limits, and sent differently if one is refused."""
 
 import asyncio
 from dataclasses import replace
@@ -15,13 +15,13 @@ from gateway.upstream.split import parts
 
 
 class RequestSplitter:
-    """Everything raises AttemptFailed. What it learns is the client's: its limits, and whether base64 is to be had."""
+    """Every method raises AttemptFailed. What it learns is kept in the client: its limits, and whether base64 works."""
 
     def __init__(self, client: UpstreamClient) -> None:
         self.client = client
 
     async def embed(self, inputs: Inputs, counts: list[int], rule: LongInput, budget: HalvingBudget | None = None) -> Vectors:
-        """In as many calls as the upstream needs, some of them at once. The first that fails ends the others."""
+        """Sends as many requests as the upstream needs, some of them at once. The first that fails cancels the others."""
         budget = budget or HalvingBudget(len(inputs.texts))
         slices = await self.parts(inputs, counts, rule)
         if len(slices) == 1:
@@ -31,7 +31,7 @@ class RequestSplitter:
         async def one(each: slice) -> Vectors:
             await places.acquire()
             vectors = await self.part(some_of(inputs, each), counts[each], rule, budget)
-            places.release()  # not after a failure: what still waits is then never sent
+            places.release()  # not after a failure: parts that still wait are then never sent
             return vectors
 
         try:
@@ -49,8 +49,8 @@ class RequestSplitter:
         return parts(counts, replace(most, num_bytes=max(1, most.num_bytes - overhead)), byte_counts=byte_counts)
 
     async def part(self, inputs: Inputs, counts: list[int], rule: LongInput, budget: HalvingBudget) -> Vectors:
-        """In one call, unless the upstream refuses it: then in others, if that is how it must be asked."""
-        as_base64 = self.client.known.as_base64  # others under way may learn meanwhile that it is not to be had
+        """Sends one request. If the upstream refuses it, finds out why, and sends it differently if that may help."""
+        as_base64 = self.client.known.as_base64  # concurrent parts may learn meanwhile that base64 does not work
         try:
             return await self.client.ask(inputs, counts, rule, as_base64=as_base64)
         except AttemptFailed as failed:
@@ -61,7 +61,7 @@ class RequestSplitter:
             return await self.embed(inputs, counts, rule, budget)
         overhead, byte_counts = await self.client.byte_counts(inputs, rule)
         diagnosis = Diagnosis(self.client, Trial(inputs, counts, byte_counts, overhead, rule, as_base64, endpoint), budget)
-        if failure.refusal is None:  # it broke the connection: whether it lives counts, and is all that is asked
+        if failure.refusal is None:  # it broke the connection: all that matters is whether it is alive
             await diagnosis.require_alive(failure)
             raise AttemptFailed(failure, endpoint)
         try:
@@ -74,7 +74,7 @@ class RequestSplitter:
     async def complete(
         self, passed: list[Passed], inputs: Inputs, counts: list[int], rule: LongInput, budget: HalvingBudget
     ) -> Vectors:
-        """The vectors of all inputs, where some are there."""
+        """Embeds the inputs that have not passed yet. Returns the vectors of all, in order."""
         found, start = [], 0
         for each in [*passed, None]:
             gap = slice(start, each.part.start if each is not None else len(inputs.texts))
@@ -86,7 +86,7 @@ class RequestSplitter:
         return join(found, self.client.upstream)
 
     def adapt(self, failure: Failure, num_inputs: int, *, as_base64: bool) -> bool:
-        """Whether the same inputs, asked for as they will be from now on, may be embedded: as far as words say it."""
+        """Learns from a refusal's text. Returns whether the same inputs may pass if they are sent as they will be from now on."""
         refusal = failure.refusal
         if refusal is not None and refusal.max_inputs and refusal.max_inputs < num_inputs:
             self.client.limits.learn("max_inputs", refusal.max_inputs)

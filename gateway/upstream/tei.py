@@ -1,6 +1,6 @@
-"""The native protocol of text-embeddings-inference: /embed, and /info for its limits, as router/src/http/server.rs has them.
+"""The native protocol of text-embeddings-inference, by router/src/http/server.rs: /embed, and /info for its limits.
 
-It counts tokens in the header x-compute-tokens of its replies.
+A reply has its token count in the header x-compute-tokens.
 """
 
 import re
@@ -42,7 +42,7 @@ def read(content: bytes, headers: Headers) -> ParsedResponse:
     return ParsedResponse(list(vectors), None, int(told[0]) if told else None)
 
 
-def read_info(content: bytes, model: str = "") -> UpstreamLimits:  # noqa: ARG001 - a server of one model
+def read_info(content: bytes, model: str = "") -> UpstreamLimits:  # noqa: ARG001 - the server has one model
     try:
         info = msgspec.json.decode(content, type=Info)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -1,4 +1,4 @@
-"""Bytes to an upstream and back. The only file that knows aiohttp; what that raises leaves here as Broken.
+"""HTTP transport to an upstream. The only file that knows aiohttp, whose exceptions it turns into TransportError.
 
 Replies are bounded, redirects are not followed, cookies are not kept, and proxies of the environment are not used.
 """
@@ -25,9 +25,9 @@ from gateway.upstream.silence import Silence
 Kind = Literal["connect", "tls", "timeout", "silent", "cut", "nonsense", "too_large"]
 KEPT_ALIVE_SECONDS = 15.0
 LEAST_REPLY_SECONDS = 1.0
-LEAVES_ALL = {"silent", "timeout"}  # after which no connection that is open already is used for what comes
-NAME_SECONDS = 2  # that an address found for a name is used; a server that moves to another is followed within it
-# Vectors do not get smaller by gzip in base64, and little by it as text; packing and unpacking costs more than a local network.
+LEAVES_ALL = {"silent", "timeout"}  # after these, new requests use new connections only
+NAME_SECONDS = 2  # that a resolved address is used; a server that moves to another is followed within it
+# gzip does not shrink vectors in base64, and shrinks them little as text; on a local network it costs more time than it saves.
 OWN_HEADERS = {
     "accept": "application/json",
     "accept-encoding": "identity",
@@ -37,7 +37,7 @@ OWN_HEADERS = {
 
 
 class TransportError(Exception):
-    """No reply could be read. `kind` says in one word why."""
+    """No reply could be read. `kind` says why, in one word."""
 
     def __init__(self, kind: Kind) -> None:
         super().__init__(kind)
@@ -46,7 +46,7 @@ class TransportError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class UpstreamResponse:
-    """A whole reply; the names of its headers are looked up in any case."""
+    """A whole reply. Header names are case-insensitive."""
 
     status: int
     headers: Mapping[str, str]
@@ -55,7 +55,7 @@ class UpstreamResponse:
 
 @dataclass(frozen=True, slots=True)
 class TransportOptions:
-    """How to get there: the request's own headers, a proxy and its credentials ("user:password"), further authorities."""
+    """How to reach a row's servers: headers, a proxy and its credentials ("user:password"), further certificate authorities."""
 
     headers: Mapping[str, str]
     connect_timeout_seconds: float
@@ -67,15 +67,15 @@ class TransportOptions:
 
 
 class Transport:
-    """A pool of connections that stay open. Made on the loop that uses it, by `open`.
+    """A pool of keep-alive connections. `open` makes it, on the event loop that uses it.
 
-    Once one of them fell silent, the others are not used for new requests: what swallowed one (a firewall that forgot its state, a
-    host that is gone) has swallowed all of them, and each would cost a request its time.
+    Once a connection fell silent, new requests do not use the other open ones. The cause (a firewall that forgot its state, a host
+    that is gone) has broken all of them, and each would cost a request its time.
     """
 
     @classmethod
     async def open(cls, route: TransportOptions) -> "Transport":
-        """Raises OperatorError where the file of authorities cannot be read. The system's own are read from disk, in a thread."""
+        """Reads certificate authorities from disk, in a thread. Raises OperatorError if `ca_file` cannot be read."""
         return cls(route, await asyncio.to_thread(tls, route.ca_file))
 
     def __init__(self, route: TransportOptions, context: ssl.SSLContext) -> None:
@@ -84,7 +84,7 @@ class Transport:
         self.proxy_headers = CIMultiDict(proxy_headers(route.proxy_credentials))
         self.http_headers = CIMultiDict({**self.headers, **self.proxy_headers})
         self.names = BoundedResolver(route.connect_timeout_seconds)
-        # In silence, and then for the whole reply: a byte now and then is no silence.
+        # For silence, and then for the whole reply: the read timeout alone never ends a reply of a byte now and then.
         self.reply_seconds = route.read_timeout_seconds + max(route.read_timeout_seconds, LEAST_REPLY_SECONDS)
         self.timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=route.connect_timeout_seconds, sock_read=route.read_timeout_seconds
@@ -92,7 +92,7 @@ class Transport:
         self.route = route
         self.context = context
         self.pool = self.new_pool()
-        self.pools = {self.pool}  # those before it too, while requests are on them
+        self.pools = {self.pool}  # and the ones before it, while requests use them
 
     def new_pool(self) -> "Pool":
         silence = Silence(self.route.connect_timeout_seconds, lambda: self.leave(pool, has_silent=True))
@@ -110,16 +110,16 @@ class Transport:
         session = aiohttp.ClientSession(
             connector=connector, cookie_jar=aiohttp.DummyCookieJar(), timeout=self.timeout, trace_configs=[traces]
         )
-        pool = Pool(session, silence)  # which the lambda means
+        pool = Pool(session, silence)  # the lambda above refers to it
         return pool
 
     async def begin_reply(self, _: aiohttp.ClientSession, context: Any, __: object) -> None:
-        """A request has its connection: what it waited for one was its own time, from here on it is the upstream's."""
+        """Starts a reply's timeout once its request has a connection: waiting for one does not count as the upstream's time."""
         whole: asyncio.Timeout = context.trace_request_ctx
         whole.reschedule(asyncio.get_running_loop().time() + self.reply_seconds)
 
     def leave(self, pool: "Pool", *, has_silent: bool = False) -> None:
-        """New requests go over new connections."""
+        """Replaces the pool, so that new requests use new connections."""
         pool.has_silent |= has_silent
         if pool is self.pool:
             self.pool = self.new_pool()
@@ -127,7 +127,7 @@ class Transport:
 
     @asynccontextmanager
     async def used_pool(self) -> AsyncIterator["Pool"]:
-        """One that was left meanwhile is closed by the last request on it."""
+        """Yields the current pool. If it is replaced meanwhile, the last request on it closes it."""
         pool = self.pool
         pool.enter()
         try:
@@ -139,7 +139,7 @@ class Transport:
                 await pool.session.close()
 
     async def post(self, url: URL, content: bytes, *, max_bytes: int, headers: Mapping[str, str]) -> UpstreamResponse:
-        """Raises TransportError. `max_bytes` bounds the reply as unpacked; `headers` are this request's own."""
+        """Sends a POST. `max_bytes` bounds the decompressed reply; `headers` are this request's own. Raises TransportError."""
         return await self.exchange("POST", url, content, max_bytes=max_bytes, own=headers)
 
     async def get(self, url: URL, *, max_bytes: int) -> UpstreamResponse:
@@ -148,7 +148,7 @@ class Transport:
     async def exchange(
         self, method: str, url: URL, content: bytes | None, *, max_bytes: int, own: Mapping[str, str]
     ) -> UpstreamResponse:
-        """The proxy's password goes to the proxy alone: where TLS is spoken through it, with the words that open the tunnel."""
+        """Sends a request. The proxy's password goes to the proxy alone: with TLS, only in the CONNECT that opens the tunnel."""
         is_tls = url.scheme == "https"
         headers = self.headers if is_tls else self.http_headers
         async with self.used_pool() as pool:
@@ -171,7 +171,7 @@ class Transport:
                 kind = kind_of(error)
                 if kind in LEAVES_ALL:
                     self.leave(pool)
-                # its words may name an address with what belongs to nobody else
+                # drops the error's own text: it may contain a URL with a secret
                 raise TransportError("silent" if kind == "cut" and pool.has_silent else kind) from None
 
     async def close(self) -> None:
@@ -180,7 +180,7 @@ class Transport:
 
 
 class BoundedResolver(aiohttp.abc.AbstractResolver):
-    """As aiohttp's own, with a deadline, and without the event loop's threads."""
+    """A resolver like aiohttp's own, but with a deadline, and without the event loop's threads."""
 
     def __init__(self, timeout_seconds: float) -> None:
         self.timeout_seconds = timeout_seconds
@@ -203,11 +203,11 @@ class BoundedResolver(aiohttp.abc.AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """There is nothing to close: a look-up that hangs is left to itself."""
+        """Does nothing: a look-up that hangs is abandoned."""
 
 
 class Pool:
-    """`has_silent`: one of its connections was lost without a word."""
+    """A client session and its watch for silence. `has_silent`: one of its connections was lost silently."""
 
     def __init__(self, session: aiohttp.ClientSession, silence: Silence) -> None:
         self.session = session
@@ -238,7 +238,7 @@ async def read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-# The first that fits counts, so what is more special stands before what it is a kind of.
+# The first match counts, so a subclass stands before its base class.
 KINDS: tuple[tuple[type[Exception], Kind], ...] = (
     (aiohttp.ConnectionTimeoutError, "connect"),
     (aiohttp.ClientSSLError, "tls"),
@@ -263,7 +263,7 @@ FOREIGN = (aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError, OSE
 
 def kind_of(error: Exception) -> Kind:
     if isinstance(error, OSError) and error.errno == errno.ETIMEDOUT and not isinstance(error, aiohttp.ClientConnectorError):
-        return "silent"  # says the kernel: what was sent was not acknowledged
+        return "silent"  # from the kernel: what was sent was not acknowledged
     return next((kind for foreign, kind in KINDS if isinstance(error, foreign)), "nonsense")
 
 

@@ -1,4 +1,4 @@
-"""How a row's servers are reached: its secrets are read here, and nowhere else, and every one is known to the secret filter."""
+"""Builds a row's transport options. Secrets are read here and nowhere else, and each is added to the secret filter."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from gateway.upstream.secret_filter import SecretFilter
 from gateway.upstream.settings import AnySettings
 from gateway.upstream.transport import TransportOptions
 
-MIN_PLAIN_CHARS = 8  # of a header's plain value, or one in the address, to be taken for a secret
+MIN_PLAIN_CHARS = 8  # of a plain value, in a header or a query, that is treated as a secret
 
 
 def transport_options(settings: AnySettings, name: str, secrets: SecretFilter) -> TransportOptions:
-    """Of the row `name`. Raises OperatorError for a secret that is missing, or cannot be sent."""
+    """Builds the options of the row `name`. Raises OperatorError if a secret is missing, or cannot be sent."""
     headers = {
         header: value if isinstance(value, str) else secret(value, header, name) for header, value in settings.headers.items()
     }
@@ -38,7 +38,7 @@ def transport_options(settings: AnySettings, name: str, secrets: SecretFilter) -
 
 
 def secret(place: Any, setting: str, name: str) -> str:
-    """Raises OperatorError, which never holds the secret."""
+    """Reads a secret. Raises OperatorError, which never contains the secret."""
     try:
         value = secret_value(place).strip()
     except ConfigurationError as error:

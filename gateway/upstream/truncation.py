@@ -1,13 +1,13 @@
-"""Whether a server cuts long texts in silence: found out at each length when it is first asked for.
+"""Finds out whether a server silently truncates long texts, by comparing vectors: at each length when it is first needed.
 
-Texts of one length are asked for, of which two share their first two thirds only, two their last two thirds, two all but their
-middle. Where two vectors are equal, the part in which the texts differ is not read. Else `proven` words are read for sure: each
-word is a token or more, so as many tokens are. A server that refuses such a text instead does what it should.
+Sends a text, and three variants of the same length that differ from it only in the last, the first, or the middle third. If a
+variant has the text's vector, the server does not read that third. Otherwise `proven` words are surely read: each word is a token
+or more, so as many tokens are. A server that refuses such a text instead does what it should.
 
-A cut that is found is narrowed down by bisection. From then on a text that may be longer is asked for once more with words put
-where nothing is read: it is long where that changes nothing.
+Bisection narrows down a cut. From then on a text that may be longer is sent once more with words inserted where nothing is read: if
+they change nothing, the text is too long.
 
-Costs, at each doubling of the longest text asked for: four texts of 1.5 times that length. Pure but for `ask`.
+Costs, at each doubling of the longest text: four texts of 1.5 times that length. Pure but for `ask`.
 """
 
 import string
@@ -19,20 +19,20 @@ from gateway.embedding.vectors import Float32
 from gateway.upstream.probe import distances
 
 Part = Literal["end", "start", "middle"]  # that is cut off
-Ask = Callable[[list[str]], Awaitable[Float32 | None]]  # unit vectors; None where the server refuses so long a text
+Ask = Callable[[list[str]], Awaitable[Float32 | None]]  # unit vectors; None if the server refuses texts this long
 
 FIRST_WORDS = 128
-LONGER = 1.5  # than what is to be proven: the last third is where they differ
-CLOSE = 1.1  # bisection ends at a tenth
+LONGER = 1.5  # times the length to prove, so that the texts differ in a third
+CLOSE = 1.1  # bisection ends within a tenth
 MIN_TAIL_WORDS = 16
 MAX_TOKENS_PER_WORD = 4  # of the probes' own words, in any vocabulary
-# Short and common: one token each in most vocabularies, in none less.
+# Short and common: one token each in most vocabularies, and never less.
 WORDS = ("river", "stone", "paper", "house", "green", "water", "light", "music", "horse", "bread", "night", "world")
 OTHER_WORDS = ("doctor", "market", "engine", "silver", "winter", "letter", "garden", "number", "police", "school", "colour")
 
 
 def most_tokens(text: str) -> int:
-    """More than any usual tokenizer makes of a text: a token for two bytes of words, and one for each other ASCII character."""
+    """An upper bound for any usual tokenizer: a token for two bytes, and one for each ASCII digit or punctuation mark."""
     content = text.encode("utf-8", "surrogatepass")
     num_marks = len(content) - len(content.translate(None, MARKS))
     return 2 + (len(content) + num_marks + 1) // 2
@@ -47,17 +47,17 @@ def run(words: tuple[str, ...], start: int, stop: int) -> list[str]:
 
 @dataclass(slots=True)
 class Truncation:
-    """Of one address. `proven` tokens are read; `cut` says which part is not beyond them, and `cut_at` where that was seen."""
+    """What one endpoint reads. `proven` tokens are read; `cut` is the part that a text of `cut_at` words was seen to lose."""
 
     ask: Ask
     tolerance: float
     proven: int = 0
     cut: Part | None = None
     cut_at: int = 0
-    refused_at: int | None = None  # words that it refuses, as it should
+    refused_at: int | None = None  # words at which the server refuses a text, as it should
 
     def next_words(self, num_tokens: int) -> int | None:
-        """The length to ask at next, until texts of `num_tokens` are read whole, or refused, or cut. None where that is known."""
+        """The length in words to test next. Returns None once texts of `num_tokens` are known to be read whole, refused or cut."""
         if self.cut is not None:
             words = (self.proven + self.cut_at) // 2
             return words if self.cut_at > CLOSE * self.proven + 1 and words > self.proven else None
@@ -70,12 +70,12 @@ class Truncation:
         return words if self.refused_at > CLOSE * self.proven + 1 and words > self.proven else None
 
     async def cover(self, num_tokens: int) -> None:
-        """Proves that texts of so many tokens are read whole, or refused, or finds the cut and narrows it down."""
+        """Proves that texts of `num_tokens` are read whole, or refused; or finds the cut and narrows it down."""
         while (words := self.next_words(num_tokens)) is not None:
             await self.look(words)
 
     async def look(self, words: int) -> None:
-        """Asks at one length."""
+        """Tests one length."""
         rows = await self.ask(texts_of(words))
         if rows is None:
             self.refused_at = words
@@ -87,7 +87,7 @@ class Truncation:
         self.proven = words
 
     async def is_whole(self, text: str) -> bool:
-        """Whether a text that may be longer than `proven` is read whole, where a cut is known."""
+        """Whether a text that may be longer than `proven` is read whole. Called only if a cut is known."""
         num_words = len(text.split())
         if num_words > MAX_TOKENS_PER_WORD * self.cut_at:
             return False
@@ -105,7 +105,7 @@ PARTS: tuple[Part, ...] = ("end", "start", "middle")
 
 
 def texts_of(words: int) -> list[str]:
-    """A text, and one for each of PARTS that differs from it in that part alone: in the third beyond `words` words."""
+    """A text, and for each of PARTS a variant that differs from it only there. The part is the third beyond `words` words."""
     total = max(3, round(LONGER * words))
     part = max(1, total - words)
     own = run(WORDS, 0, total)

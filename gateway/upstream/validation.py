@@ -1,7 +1,7 @@
-"""An upstream's reply becomes an array that can be trusted, or InvalidResponse. Nothing of its text is ever quoted.
+"""Validates an upstream's reply: turns it into an array that can be trusted, or raises InvalidResponse. Its text is never quoted.
 
-Checked are: as many vectors as texts, each of them once where they are numbered, one dimension and the expected one, whole numbers
-of float32 in base64, nothing infinite, nothing that is not a number, and no vector of zeros: it has no direction.
+A reply must have as many vectors as texts, each once if they are numbered, all of the expected dimensions, and in base64 a whole
+number of float32. No value may be infinite or NaN, and no vector all zeros, which has no direction.
 """
 
 import json
@@ -18,15 +18,15 @@ MIN_LENGTH = 1e-12  # below it a vector is zero: torch's own floor in `normalize
 
 
 class InvalidResponse(Exception):
-    """A reply that is not what was asked for; its text is ours and may go to a client."""
+    """The reply is not what was asked for. This message is ours and may go to a client."""
 
 
 class OtherDimensions(InvalidResponse):
-    """Whole vectors of other dimensions than those known: of another model."""
+    """The vectors are whole, but have other dimensions than those known: they are another model's."""
 
 
 class NotANumber(Exception):
-    """The vector at `position` is none: it has values that are not numbers, or none at all, or (`is_zero`) nothing but zeros."""
+    """The vector at `position` is unusable: values are not numbers, or it is missing, or (`is_zero`) it has only zeros."""
 
     def __init__(self, position: int, *, is_zero: bool = False) -> None:
         super().__init__(position)
@@ -36,9 +36,9 @@ class NotANumber(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ParsedResponse:
-    """`vectors` in the order of the reply, each as float32 bytes or as numbers, None where one is not a number.
+    """`vectors` are in the order of the reply, each as float32 bytes or as numbers, with None for what is not a number.
 
-    `order[i]` is the place of vector i, None where the reply does not number them. `num_tokens` is what it tells, if anything.
+    `order[i]` is the index of vector i, None if the reply does not number them. `num_tokens` is the reply's own count, if any.
     """
 
     vectors: list[Any]
@@ -47,7 +47,7 @@ class ParsedResponse:
 
 
 def parse(content: bytes, decoder: "msgspec.json.Decoder[Parsed]", loosely: type[Parsed]) -> Parsed:
-    """What the decoder makes of JSON. NaN and Infinity, which Python servers write into it, are read as null."""
+    """Decodes JSON. Reads NaN and Infinity, which Python servers write into it, as null. Raises InvalidResponse."""
     try:
         return decoder.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -60,9 +60,10 @@ def parse(content: bytes, decoder: "msgspec.json.Decoder[Parsed]", loosely: type
 
 
 def array(reading: ParsedResponse, num_texts: int, dimensions: int | None) -> NDArray[np.float32]:
-    """Shape (num_texts, dimensions), dtype float32, in the order of the texts. `dimensions` None takes what the reply has.
+    """Builds the array of a reply. If `dimensions` is None, accepts those that the reply has.
 
-    Raises InvalidResponse, or NotANumber naming the text.
+    Returns shape (num_texts, dimensions), dtype float32, in the order of the texts. Raises InvalidResponse, or NotANumber with the
+    text's position.
     """
     vectors = in_order(reading, num_texts)
     rows = [row_of(vector, position) for position, vector in enumerate(vectors)]
@@ -99,7 +100,7 @@ def in_order(reading: ParsedResponse, num_texts: int) -> list[Any]:
 
 
 def row_of(vector: Any, position: int) -> NDArray[np.float32]:
-    """One vector, of at least one dimension."""
+    """Converts one vector, of at least one dimension."""
     if vector is None:
         raise NotANumber(position)
     if len(vector) == 0:
@@ -110,5 +111,5 @@ def row_of(vector: Any, position: int) -> NDArray[np.float32]:
         return np.frombuffer(vector, dtype="<f4")
     if None in vector:
         raise NotANumber(position)
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is found as that
+    with np.errstate(over="ignore"):  # a value beyond float32 becomes infinite, which `array` refuses
         return np.array(vector, dtype=np.float32)

@@ -1,17 +1,17 @@
-"""An upstream is what it gives: who watches over the servers of one row, and knows which vectors they give by now.
+"""Change detection by probes: watches the endpoints of one row, and knows which vectors they give now.
 
-    identity    what decides who may share a cache: dialect, name, addresses, the row's own settings, and what the server tells
-                (Ollama's digest, TEI's revision, another gateway's fingerprint, /models of llama.cpp and vLLM)
-    signature   32 coarse bits of the vectors themselves (`signature`). With what is told it makes the fingerprint, so two gateways,
-                or one that lost its data, call the same vectors the same; addresses are no part of it
-    noise       how far a server's answers to one text lie apart (`probe`): no more than that is the same
-    proof       each address is measured before it is used, and used only where its vectors are the row's
-    watch       one short probe (some 8 tokens) of an address that failed, before it is asked again, and of any that was asked,
-                before `probe_seconds` have passed. Beyond that time nothing is served, from the cache or from there, until a probe
-                was right: so after a change no vector of the old model leaves later than that
+    identity    what decides which rows may share a cache: dialect, name, addresses, the row's own settings, and what the server
+                reports (Ollama's digest, TEI's revision, another gateway's fingerprint, /models of llama.cpp and vLLM)
+    signature   32 coarse bits of the vectors themselves (`signature`). They and the server's report make the fingerprint, so two
+                gateways, or one that lost its data, give the same vectors the same fingerprint; addresses are no part of it
+    noise       how far a server's replies to one text lie apart (`probe`): vectors that are no farther apart are the same
+    proof       each endpoint is measured before it is used, and used only if its vectors are the row's
+    watch       one short probe (some 8 tokens): of an endpoint that failed, before its next request; of one with traffic, before
+                `probe_seconds` have passed. After that time nothing is served, from the cache or the endpoint, until a probe
+                succeeded: so after a change no vector of the old model is served later than that
 
-A change is a new space (`space`): other cache keys, mostly another fingerprint. Requests that straddle it are begun again. What no
-probe can see is a model that is swapped and swapped back between two of them without a single failure.
+A change opens a new space (`space`): other cache keys, mostly another fingerprint. Requests that straddle it start again. No probe
+can see a model that is swapped and swapped back between two probes without a single failure.
 """
 
 import asyncio
@@ -35,19 +35,19 @@ from gateway.upstream.measure import TWO_MODELS, Measurement, Prober
 from gateway.upstream.probe import are_same
 from gateway.upstream.space import Space, Spaces
 
-EARLIEST, LATEST = 0.5, 0.9  # of probe_seconds: when an address that is asked is probed in the background
-LOOK_SECONDS = 1.0  # between two looks at whether one is due
+EARLIEST, LATEST = 0.5, 0.9  # of probe_seconds: when an endpoint with traffic is probed in the background
+LOOK_SECONDS = 1.0  # between two checks for due probes
 MAX_PAUSE_SECONDS = 4.0
-UNAVAILABLE = Backoff(first_seconds=0.25, max_seconds=MAX_PAUSE_SECONDS)  # of an address
+UNAVAILABLE = Backoff(first_seconds=0.25, max_seconds=MAX_PAUSE_SECONDS)  # of an endpoint
 OTHER = Backoff(first_seconds=MAX_PAUSE_SECONDS, max_seconds=300.0)  # of one that gives other vectors: each try costs tokens
-MAX_SWAPS, SWAPS_WITHIN = 4, 10  # so many swaps within so many times probe_seconds are two models that answer in turn
+MAX_SWAPS, SWAPS_WITHIN = 4, 10  # so many swaps within so many times probe_seconds mean two models that reply in turn
 MAX_PROBE_SECONDS = 10.0  # for one probe: requests may be waiting for it
 
 
 class Watch:
-    """`space` is what the row serves now. Used on the event loop alone; `run` is its task in the background."""
+    """`space` is what the row serves now. Used only on the event loop; `run` is its background task."""
 
-    def __init__(  # noqa: PLR0913 - what it watches, by what, and who is told
+    def __init__(  # noqa: PLR0913 - what it watches, by what, and what it updates
         self,
         endpoints: Endpoints,
         prober: Prober,
@@ -59,7 +59,7 @@ class Watch:
         metrics: UpstreamMetrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`settle` takes over what was measured of the row's model, and gives its space; `patience_seconds` bound a measurement."""
+        """`settle` applies a measurement to the row and returns its space; `patience_seconds` bounds a measurement."""
         self.endpoints = endpoints
         self.prober = prober
         self.spaces = spaces
@@ -71,18 +71,18 @@ class Watch:
         self.clock = clock
         self.log = get_logger().bind(model=self.upstream.name)
         self.space: Space | None = None
-        self.refusal: Failure | None = None  # why an address could not be measured
+        self.refusal: Failure | None = None  # why an endpoint could not be measured
         self.constancy = ConstancyCheck(prober, max_seconds=min(patience_seconds, MAX_PROBE_SECONDS))
         self.swapped_at: deque[float] = deque(maxlen=MAX_SWAPS)
         self.lock = asyncio.Lock()
         self.flights: dict[Hashable, asyncio.Task[None]] = {}
         self.woken = asyncio.Event()
-        self.share = random.uniform(EARLIEST, LATEST)  # noqa: S311 - so that many gateways do not ask at once
+        self.share = random.uniform(EARLIEST, LATEST)  # noqa: S311 - so that many gateways do not probe at once
 
-    # Addresses are measured.
+    # Measuring endpoints that are not used.
 
     async def begin(self) -> Failure | None:
-        """Measures every address that is not used. None once there is one whose vectors are the row's; else why there is none."""
+        """Measures every unused endpoint. Returns None if at least one now gives the row's vectors, else why none does."""
         async with self.lock:
             waiting = [endpoint for endpoint in self.endpoints.endpoints if endpoint.proof != "used"]
             sent_at = self.clock()
@@ -96,7 +96,7 @@ class Watch:
         return next((failure for failure in failed if not failure.is_lasting), failed[0])
 
     async def measure(self, endpoint: Endpoint) -> Measurement | Failure:
-        """What stands behind an address that is not used."""
+        """Measures an unused endpoint, within `patience_seconds`."""
         try:
             async with asyncio.timeout(self.patience_seconds):
                 return await self.prober.measure(endpoint)
@@ -106,12 +106,12 @@ class Watch:
             failure = failures.of_transport_error("timeout", self.upstream)
         self.set_aside(endpoint, endpoint.proof)
         self.metrics.ended(failure.outcome).inc()
-        endpoint.breaker.close()  # nobody waits for it
+        endpoint.breaker.close()  # no request waits for it
         self.refusal = failure
         return failure
 
     def weigh(self, endpoint: Endpoint, measured: Measurement, sent_at: float) -> None:
-        """Takes an address where its vectors are the row's, or where the row has none yet."""
+        """Takes an endpoint if its vectors are the row's, or if the row has none yet. Refuses it otherwise."""
         if not self.endpoints.used:
             self.swap(endpoint, measured)
         elif self.space is None or not are_same(self.space.reference, measured.reference):
@@ -137,23 +137,23 @@ class Watch:
         self.set_aside(endpoint, proof)
 
     def set_aside(self, endpoint: Endpoint, proof: Proof, seconds: float | None = None) -> None:
-        """It is not used, and tried again after a while."""
+        """Stops using an endpoint. It is measured again after `seconds`, or after a backoff."""
         endpoint.proof, endpoint.num_tries = proof, endpoint.num_tries + 1
         backoff = OTHER if proof == "other" else UNAVAILABLE
         endpoint.retry_at = self.clock() + (backoff.pause_seconds(endpoint.num_tries) if seconds is None else seconds)
 
-    # What is used is probed again.
+    # Probing endpoints that are used.
 
     def has_lapsed(self, endpoint: Endpoint) -> bool:
         return self.probe_seconds > 0 and self.clock() - endpoint.verified_at > self.probe_seconds
 
     def is_due(self, endpoint: Endpoint) -> bool:
-        """Whether it must be probed before it is asked."""
+        """Whether it must be probed before its next request."""
         return endpoint.is_suspect or self.has_lapsed(endpoint)
 
     @property
     def is_unsure(self) -> bool:
-        """Whether nothing may be served before a probe, not even what is cached."""
+        """Whether nothing may be served before a probe, not even from the cache."""
         used = self.endpoints.used
         if self.space is None or self.space.is_stale or not used:
             return True
@@ -161,7 +161,7 @@ class Watch:
         return len(lapsed) == len(used) or any(endpoint.has_traffic for endpoint in lapsed)
 
     async def verify(self) -> Space:
-        """The space the row may serve from now. Raises AttemptFailed where that cannot be told."""
+        """Probes if the row is unsure. Returns the space that it may serve now. Raises AttemptFailed if that cannot be known."""
         if self.is_unsure:
             await self.flight("row", self.verify_all)
         if self.space is None or self.space.is_stale:
@@ -173,14 +173,14 @@ class Watch:
         return self.refusal or failures.of_unproven(UNTOLD, self.upstream)
 
     async def prove(self, endpoint: Endpoint) -> None:
-        """Raises AttemptFailed where it cannot be probed now. Afterwards it may be used no longer."""
+        """Probes an endpoint that is due. It may be unused afterwards. Raises AttemptFailed if it cannot be probed now."""
         await self.flight(endpoint, partial(self.check_due, endpoint))
 
     def has_returned(self) -> None:
         self.woken.set()
 
     async def flight(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """One for all who wait. It goes on when they leave: the next would only begin it again."""
+        """Single flight: all waiters share one run of `work`. It goes on if they leave: the next would only start it again."""
         task = self.flights.get(key)
         if task is None:
             task = self.flights[key] = launch(work(), name=f"probe-{self.upstream.name}")
@@ -196,7 +196,7 @@ class Watch:
                 raise AttemptFailed(failure or self.untold)
 
     async def recheck(self) -> Failure | None:
-        """Probes what must be; why one of them could not be."""
+        """Probes the endpoints that must be. Returns why one could not be, or None if the row may serve."""
         is_stale = self.space is not None and self.space.is_stale
         failure = None
         for endpoint in self.endpoints.used:
@@ -211,13 +211,13 @@ class Watch:
         return None if self.endpoints.used and not self.is_unsure else failure
 
     def lapse(self, endpoint: Endpoint) -> None:
-        """It cannot be probed. What came from it since it last was may be another model's, and is not found in the cache again."""
+        """Handles a failed probe. Opens a new space if there was traffic since the last one: it may be of another model."""
         if endpoint.has_traffic and self.space is not None and not self.space.is_stale:
             self.space = self.spaces.again(self.space)
         endpoint.is_suspect, endpoint.has_traffic = endpoint.proof == "used", False
 
     async def retry(self) -> Failure | None:
-        """Measures addresses that are not used and whose pause is over."""
+        """Measures unused endpoints whose pause is over. Returns the first failure, or None."""
         failure = None
         for endpoint in self.endpoints.endpoints:
             if endpoint.proof != "used" and endpoint.retry_at <= self.clock():
@@ -235,7 +235,7 @@ class Watch:
                 await self.check(endpoint)
 
     async def check(self, endpoint: Endpoint) -> None:
-        """Probes an address that is used. Raises AttemptFailed where it cannot be; afterwards it may be used no longer."""
+        """Probes a used endpoint. It may be unused afterwards. Raises AttemptFailed if it cannot be probed."""
         now = self.clock()
         if now < endpoint.limited_until:
             raise AttemptFailed(
@@ -247,7 +247,7 @@ class Watch:
         is_late = had_traffic and self.has_lapsed(endpoint)
         try:
             if await self.gives(endpoint):
-                if is_late and self.space is not None:  # what came meanwhile may be of a model that came and went
+                if is_late and self.space is not None:  # vectors since then may be of a model that came and went
                     self.space = self.spaces.again(self.space)
                 endpoint.verified_at, endpoint.is_suspect = now, False
                 self.metrics.record_probe("same")
@@ -264,9 +264,9 @@ class Watch:
         return self.space is not None and await self.constancy.gives(endpoint, self.space.reference)
 
     async def on_change(self, endpoint: Endpoint) -> None:
-        """It gives other vectors. Where other addresses give the same as ever, the row goes on without it; else its model changed.
+        """Handles an endpoint that gives other vectors. If other endpoints still give the row's, the row goes on without it.
 
-        Raises AttemptFailed where what it gives now is nothing that can be served.
+        Otherwise the row's model changed. Raises AttemptFailed if what it gives now cannot be served.
         """
         before = self.space
         if before is None:
@@ -298,7 +298,7 @@ class Watch:
         self.take(endpoint, found, sent_at)
 
     async def still_gives(self, endpoint: Endpoint) -> bool:
-        """Another address than the one that changed is probed too; one that cannot be is proven again when it can."""
+        """Probes an endpoint after another one changed. If it fails or differs, it is set aside and measured again at once."""
         sent_at = self.clock()
         with suppress(AttemptFailed):
             if await self.gives(endpoint):
@@ -313,7 +313,7 @@ class Watch:
         return len(self.swapped_at) == MAX_SWAPS and self.clock() - self.swapped_at[0] < span
 
     def swap(self, endpoint: Endpoint, measured: Measurement) -> None:
-        """The row's vectors are from now on what was measured here."""
+        """Makes the measured vectors the row's."""
         before, self.space = self.space, self.settle(measured)
         if before is not None and before.fingerprint != self.space.fingerprint:
             self.metrics.swaps.inc()
@@ -326,20 +326,20 @@ class Watch:
             other.retry_at = self.clock() if other.proof != "used" else other.retry_at
         self.woken.set()
 
-    # In the background.
+    # Probing in the background.
 
     async def run(self) -> None:
-        """Probes in time what is asked, so that requests need not wait for it; takes back addresses that come back."""
+        """Probes endpoints with traffic in time, so that requests need not wait for it; takes back endpoints that recover."""
         look = min(LOOK_SECONDS, self.probe_seconds / 10) if self.probe_seconds else LOOK_SECONDS
         while True:
-            with suppress(TimeoutError):  # not by wait_for: Python 3.11's loses a cancellation that comes with what it waits for
+            with suppress(TimeoutError):  # not by wait_for: Python 3.11's loses a cancellation that arrives with the event
                 async with asyncio.timeout(look):
                     await self.woken.wait()
             self.woken.clear()
             await self.look()
 
     async def look(self) -> None:
-        """Does what is due by now."""
+        """Runs the probes and measurements that are due."""
         for endpoint in self.endpoints.endpoints:
             is_used = endpoint.proof == "used"
             age = self.clock() - endpoint.verified_at
