@@ -30,7 +30,7 @@ EMBEDDINGS = ("/v1/embeddings", "POST")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 REFUSALS = frozenset({RateLimited.status, Unavailable.status})
 MILLISECONDS = 1000
-KEEP_ALIVE_SHARE = 0.9  # of the real keep-alive time
+KEEP_ALIVE_SHARE = 0.9  # of the real keep-alive time; the header has whole seconds
 DOCS = ("/docs", "/redoc")  # the same for every client, and worth caching
 
 log = get_logger()

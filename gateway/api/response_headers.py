@@ -1,6 +1,6 @@
 """Every response header, declared once: for /openapi.json, and for CORS's list of readable headers.
 
-A test holds the headers of real replies against this list, and docs/api.md too.
+A test compares the headers of real replies, and docs/api.md, with this list.
 """
 
 from dataclasses import dataclass, field

@@ -55,7 +55,7 @@ class RowOutcomes:
     token_counts: dict[int, int] = field(default_factory=dict)
     treatments: dict[int, Treatment] = field(default_factory=dict)
     num_named: int = 0  # rows that were isolated because an error named them
-    num_trusted: int | None = None  # failures since the model last worked; None before the first check
+    num_trusted: int | None = None  # failures since the model last worked; None until it has worked once
 
     def add(self, rows: list[Row], vectors: np.ndarray, token_counts: list[int]) -> None:
         """Adds a successful request: `vectors` has shape (len(rows), dimensions), float32."""

@@ -29,7 +29,7 @@ def arrow() -> Any:
 
 
 class ParquetFile:
-    """The rows of a Parquet file. A row's number is its offset, from 0. Raises OperatorError for a missing or mistyped column."""
+    """The rows of a Parquet file. A row's offset is its number, from 0. Raises OperatorError for a missing or mistyped column."""
 
     is_typed = True
     has_columns = True

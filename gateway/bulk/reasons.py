@@ -29,7 +29,7 @@ def count(reasons: Iterable[str]) -> Counter[str]:
 
 
 def summary(reasons: Counter[str], listed: Path) -> str:
-    """Returns lines for a terminal; empty if no row was rejected."""
+    """Returns lines for a terminal, or "" if no row was rejected."""
     if not reasons:
         return ""
     commonest = reasons.most_common(SHOWN_REASONS)

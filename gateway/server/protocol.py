@@ -28,9 +28,7 @@ KB = 1024
 MAPPED = "::ffff:"  # an IPv4 client, as a socket of both families shows it
 READ_BYTES = 256 * KB  # the most that one read brings, whatever it contains
 FRAMING_RATIO = 8  # bytes on the wire per byte of a body in chunks of one byte; anything beyond that is trailers
-KERNEL_BYTES = (
-    128 * KB
-)  # of a reply, in the kernel and unsent: the kernel takes more in halves of this, so that progress is visible
+KERNEL_BYTES = 128 * KB  # unsent bytes of a reply in the kernel: it takes more in halves of this, so that progress is visible
 STUCK_SECONDS = 1.0  # if a client reads nothing for so long, its slot may go to a new connection, as the last resort
 MAX_LOOKED_AT = 64  # slow readers searched for a stuck one, so that a flood of new connections costs little
 

@@ -1,8 +1,8 @@
 """uvicorn's server with a graceful shutdown in two steps, then exit code 0. A second signal ends it at once.
 
 uvicorn alone stops accepting at once, finishes, and raises the signal again, which looks like a crash to its supervisor.
-Step one serves on while `/readyz` answers 503, because load balancers take seconds to notice. Step two drains: it refuses new
-requests with a 503, because a closed port would be a connection error at the client, until every admitted request is answered.
+Step one serves on while `/readyz` answers 503, because load balancers take seconds to notice. Step two drains: until every admitted
+request is answered, new ones get a 503, because a closed port would be a connection error at the client.
 """
 
 import asyncio

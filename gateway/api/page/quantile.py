@@ -9,7 +9,7 @@ def quantile(q: float, buckets: Sequence[tuple[float, float]]) -> float:
     https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile
 
     `buckets` are (upper bound, cumulative count), ascending. The last bound is infinite, and the last count is above 0.
-    Returns the last finite bound if the quantile is beyond it.
+    Returns the q-quantile, or the last finite bound if it is beyond that.
     """
     rank = q * buckets[-1][1]
     for (lower, below), (upper, count) in pairwise([(0.0, 0.0), *buckets]):
