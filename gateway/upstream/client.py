@@ -47,7 +47,7 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The reply to a probe: `rows` as received, whether as base64, and as `theirs` the fingerprint that another gateway sent."""
+    """The reply to a probe: `rows` as received, `is_bytes` if that was base64, `theirs` another gateway's fingerprint."""
 
     rows: Float32
     is_bytes: bool
@@ -244,7 +244,7 @@ class UpstreamClient:
             raise AttemptFailed(failures.of_not_a_number(inputs.where(error.position), is_zero=error.is_zero)) from None
 
     def refuse_other_vectors(self, fingerprint: str | None, known: Known) -> None:
-        """Never mixes vectors of two models. Raises AttemptFailed if another gateway's fingerprint is not the known one."""
+        """Keeps vectors of two models apart. Raises AttemptFailed if another gateway's fingerprint is not the known one."""
         if fingerprint is not None and known.theirs is not None and fingerprint != known.theirs:
             raise AttemptFailed(
                 failures.of_other_vectors("answered wrongly: its vectors are others than when it was first asked", self.upstream)

@@ -1,13 +1,13 @@
 """Group testing (Dorfman 1943) by bisection: finds out why a request was refused, without knowing the server's words.
 
-    the server   a known-good text, sent in the same way, is refused too: the original failure counts, against the server
+    the server   a known-good text, sent in the same way, is refused too: the first failure is raised, and counts against the server
     an input     it fails alone, and the known-good text passes afterwards: the error names the input, and the reason if it is known
     the size     both halves pass, but fail together: too many inputs, bytes or tokens for one request. Two controls decide which:
                  as many known-good texts, and one such text with as many bytes of white space behind its JSON. If both pass, and
                  the same inputs fail once more, it is the tokens. The limit is learned (`request_limits`) and not exceeded again
 
 One bad input among n costs at most 2 log2(n) + 2 further requests. The left half is sent first, the right half only if the left one
-passes. The known-good text is sent if the first half fails, and at the end: a server that dies meanwhile must not blame an input.
+passes. The known-good text is sent if the first half fails, and at the end. So a server that dies meanwhile blames no input.
 """
 
 import math

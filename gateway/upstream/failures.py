@@ -180,7 +180,7 @@ def lasting(status: int, told: ErrorReply, upstream: UpstreamInfo) -> Failure:
 
 
 def of_refusal(answer: UpstreamResponse, told: ErrorReply, inputs: Inputs, upstream: UpstreamInfo) -> Failure:
-    """For a refusal, of these inputs or any: `diagnosis` finds out. A too long input that is named or alone is blamed at once."""
+    """For a refusal. Blames an input that is named or alone, and surely too long; all else is left to `diagnosis`."""
     refusal = read_refusal(answer.status, told, inputs.texts)
     place = refusal.place(len(inputs.texts))
     if place is not None and refusal.is_too_long_for_sure:

@@ -211,7 +211,7 @@ class Watch:
         return None if self.endpoints.used and not self.is_unsure else failure
 
     def lapse(self, endpoint: Endpoint) -> None:
-        """Handles a failed probe. Opens a new space if there was traffic since the last one: it may be of another model."""
+        """Handles a failed probe. Vectors of requests since the last probe may be another model's: they open a new space."""
         if endpoint.has_traffic and self.space is not None and not self.space.is_stale:
             self.space = self.spaces.again(self.space)
         endpoint.is_suspect, endpoint.has_traffic = endpoint.proof == "used", False
