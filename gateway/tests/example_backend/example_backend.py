@@ -1,4 +1,4 @@
-"""What somebody writes who adds a backend: settings, an embedder, and the object that the entry point names."""
+"""A complete backend: its settings, its embedder, and the object that the entry point names."""
 
 import hashlib
 from typing import Annotated
@@ -44,7 +44,7 @@ class ExampleEmbedder:
         self.state = Health("ready")
 
     async def prepare(self, inputs: Inputs) -> Prepared[list[bytes]]:
-        """Its work are the texts as bytes."""
+        """The work is the texts as bytes."""
         contents = [text.encode() for text in inputs.texts]
         counts = [len(content) for content in contents]
         for index, count in enumerate(counts):
@@ -101,7 +101,7 @@ class ExampleBackend(Backend):
         return ExampleEmbedder(settings, context)
 
     def check(self, settings: ExampleSettings, context: BackendContext) -> None:
-        """Raises ConfigurationError where the salt cannot be read: `gateway config check` then says so."""
+        """Raises ConfigurationError if the salt cannot be read; `gateway config check` reports it."""
         salt_of(settings)
 
 
