@@ -1,1 +1,1 @@
-"""OpenAI's words: the bytes of a request into one shape, vectors into the bytes of a response. Knows no model and no server."""
+"""OpenAI's wire format: parses requests into one shape, and encodes vectors as responses. Knows no model and no server."""

@@ -1,4 +1,4 @@
-"""Fields of other servers' embeddings APIs: those that change a vector or its bytes are honoured or refused, never passed over.
+"""Fields of other servers' embeddings APIs. Those that change a vector or its bytes are honoured or refused, never ignored.
 
 Sources: the API references of TEI (`truncate`, `truncation_direction`), Cohere and NVIDIA NIM (`truncate` as a word, `modality`,
 `embedding_type(s)`), Voyage and Mistral (`output_dimension`, `output_dtype`, `truncation`), Jina (`task`, `normalized`,
@@ -15,7 +15,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from gateway.errors import InvalidValue
 
-MAX_VALUE_BYTES = 64 * 1024  # a longer value is none that we honour, and is not made into objects
+MAX_VALUE_BYTES = 64 * 1024  # we honour no value that long, so it is not parsed
 
 GEMINI_WORDS = {"RETRIEVAL_QUERY": "query", "RETRIEVAL_DOCUMENT": "document"}
 
@@ -35,7 +35,7 @@ def words(word: str) -> dict[str, Any]:
 
 
 class ForeignFields(Struct, kw_only=True):
-    """The values as they stand in the body, so that what is refused costs no objects."""
+    """The values as raw JSON from the body, so that refused ones cost no objects."""
 
     truncate: Annotated[
         Raw | UnsetType,
@@ -106,9 +106,9 @@ class ForeignFields(Struct, kw_only=True):
 
 
 def translate(body: ForeignFields) -> dict[str, tuple[str, Any]]:
-    """What the body's foreign fields ask for in our own words: our field's name to the foreign one and the value.
+    """Translates the body's foreign fields to ours: the name of our field -> (the foreign field's name, the value).
 
-    Raises InvalidValue for a value that asks for something else than this server gives, and for two fields at odds.
+    Raises InvalidValue if a value asks for something that this server does not do, or if two fields contradict each other.
     """
     sent = sent_values(body)
     asked: dict[str, tuple[str, Any]] = {}
@@ -127,19 +127,19 @@ def translate(body: ForeignFields) -> dict[str, tuple[str, Any]]:
 
 
 def refuse_second(first: tuple[str, Any] | None, name: str, value: Any) -> None:
-    """Raises InvalidValue where another field has asked for something else."""
+    """Raises InvalidValue if another field has already asked for a different value."""
     if first is not None and first[1] != value:
         raise InvalidValue(f"Invalid value for '{name}': '{first[0]}' asks for something else; send one of them.", param=name)
 
 
 def value_of(raw: Raw) -> Any:
-    """The value, 2.0 as the integer that it is to JSON Schema, and for a very long one an object that equals nothing."""
+    """The parsed value. 2.0 becomes an integer, as in JSON Schema; a very long value becomes an object that equals nothing."""
     value = msgspec.json.decode(raw) if memoryview(raw).nbytes <= MAX_VALUE_BYTES else object()
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def one_of(known: dict[Any, dict[str, Any]]) -> Translate:
-    """Exactly these values: 1 is not true."""
+    """Accepts exactly these values: 1 is not true."""
 
     def chosen(value: Any) -> dict[str, Any] | None:
         return next((ours for each, ours in known.items() if type(each) is type(value) and each == value), None)
@@ -148,7 +148,7 @@ def one_of(known: dict[Any, dict[str, Any]]) -> Translate:
 
 
 def every(word: str) -> Translate:
-    """The word, or a list of it."""
+    """Accepts the word, or a list that contains only it."""
 
     def chosen(value: Any) -> dict[str, Any] | None:
         sent = value if isinstance(value, list) else [value]
@@ -165,7 +165,7 @@ def positive(field: str) -> Translate:
 
 
 def cut(value: Any) -> dict[str, Any] | None:
-    """`-1` is the model's own length; another number is compared with it once the model is known."""
+    """`-1` means the model's own length. Another number is compared with that once the model is known."""
     if value == -1 and type(value) is int:
         return {"long_input": "end"}
     number = positive("max_tokens")(value)
@@ -177,7 +177,7 @@ def purpose(value: Any) -> dict[str, Any] | None:
 
 
 def task_type(value: Any) -> dict[str, Any] | None:
-    """Gemini writes RETRIEVAL_QUERY where Jina writes retrieval.query."""
+    """Translates Gemini's words: it writes RETRIEVAL_QUERY for Jina's retrieval.query."""
     return purpose(GEMINI_WORDS.get(value, value)) if isinstance(value, str) else None
 
 

@@ -1,4 +1,4 @@
-"""A body's bytes before they are parsed, and why they could not be: in fixed words and at which byte, never by quoting the body."""
+"""Prepares a body's bytes for the JSON parser, and explains its errors: in fixed words with the byte, never quoting the body."""
 
 import re
 
@@ -6,7 +6,7 @@ from gateway.errors import InvalidJSON
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 PLACE = re.compile(r"^(?:JSON is malformed: )?(.*) \(byte (\d+)\)$")
-# msgspec names the byte behind these, and the one behind a word that is not true, false or null.
+# For these errors msgspec gives the index of the byte after the wrong one; for a word that is not true, false or null too.
 READ_PAST = {"trailing characters", "invalid escape character in string", "invalid character in unicode escape"}
 LITERAL = re.compile(rb"[\s:,\[](t.{3}|f.{4}|n.{3})\Z", re.DOTALL)
 NO_NUMBER = re.compile(rb"-?\b(NaN|Infinity)\b")
@@ -14,12 +14,12 @@ WIDE = ((b"\xff\xfe\0\0", "UTF-32"), (b"\0\0\xfe\xff", "UTF-32"), (b"\xff\xfe", 
 
 
 def without_byte_order_mark(raw: bytes) -> bytes:
-    """RFC 8259, 8.1: a parser may pass it over. Editors and PowerShell write it."""
+    """RFC 8259, 8.1: a parser may ignore it. Editors and PowerShell write it."""
     return raw.removeprefix(BYTE_ORDER_MARK)
 
 
 def invalid_json(raw: bytes, error: Exception, *, start: int = 0) -> InvalidJSON:
-    """What to answer where `raw` made msgspec, or a codec, raise `error`. The first of its bytes is the body's number `start`."""
+    """The client's error if msgspec or a codec raised `error` for `raw`. `start` is the index of its first byte in the body."""
     if isinstance(error, RecursionError):
         return InvalidJSON("it is nested too deeply")
     if wide := wide_encoding(raw):
@@ -35,7 +35,7 @@ def invalid_json(raw: bytes, error: Exception, *, start: int = 0) -> InvalidJSON
 
 
 def wide_encoding(raw: bytes) -> str | None:
-    """UTF-16 or UTF-32, by a byte order mark, or by the zeros among the first characters, which JSON has in ASCII."""
+    """UTF-16 or UTF-32, by a byte order mark or by zeros in the first characters: JSON begins with ASCII. None for neither."""
     marked = next((name for mark, name in WIDE if raw.startswith(mark)), None)
     if marked is None and b"\0" in raw[:2] and len(raw) > 1:
         return "UTF-32" if raw[:4].count(0) > 2 else "UTF-16"  # noqa: PLR2004 - three of four
@@ -54,7 +54,7 @@ def exact_place(raw: bytes, place: int, reason: str) -> int:
 
 
 def reason_at(raw: bytes, place: int) -> str | None:
-    """What is often sent in the place of JSON."""
+    """The reason, if it is a common mistake: single quotes, NaN or Infinity."""
     if raw[place : place + 1] == b"'":
         return "strings stand in double quotes"
     if NO_NUMBER.match(raw, place) or NO_NUMBER.match(raw, max(0, place - 1)):

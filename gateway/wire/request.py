@@ -1,4 +1,4 @@
-"""The body of POST /v1/embeddings, from bytes to one shape. Source: OpenAI's OpenAPI 2.3.0."""
+"""Parses the body of POST /v1/embeddings, in all forms of `input`, into one shape. Source: OpenAI's OpenAPI 2.3.0."""
 
 import re
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ from gateway.wire.token_ids import MAX_INPUT_IDS, TOKEN_ID_RANGES, texts_of
 
 MAX_INPUTS = 2048
 MAX_INSTRUCTION_CHARS = 2048
-MAX_DIMENSIONS = 2**53  # the largest integer that every JSON reader has exactly; a model's own are far below
+MAX_DIMENSIONS = 2**53  # the largest integer that every JSON parser represents exactly; models have far fewer
 
 EncodingFormat = Literal["float", "base64"]
 
-# JSON Schema of what msgspec cannot say in types: four forms, never a mixture of them.
+# The JSON Schema of `input`, which msgspec's types cannot express: four forms, never a mixture of them.
 TEXT = {"type": "string", "minLength": 1}
 TOKEN_ID = {
     "anyOf": [{"type": "integer", "minimum": first, "maximum": last} for first, last in TOKEN_ID_RANGES],
@@ -50,10 +50,10 @@ EXPECTED = {
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingsRequest:
-    """What a client asked for. `texts` holds every form of `input`, token ids decoded; `is_array` says how it was sent.
+    """A parsed request. `texts` is `input` in any form, token ids decoded; `is_array` is true if it was an array of inputs.
 
-    `input_type_param` and `dimensions_param` are the fields that said so, for an error that names them. `max_tokens` is the length
-    that `truncate_prompt_tokens` cuts to: it must be the model's own. `has_ids` where `input` came as token ids.
+    `input_type_param` and `dimensions_param` are the fields that the client used for these, named in errors. `max_tokens` is the
+    length that `truncate_prompt_tokens` cuts to: it must be the model's own. `has_ids` is true if `input` was token ids.
     """
 
     texts: list[str]
@@ -110,7 +110,7 @@ class EmbeddingsBody(ForeignFields, kw_only=True):
     ] = None
 
 
-# What a field of the right type may be, in an error's words: msgspec found it outside the bounds above.
+# The allowed values of a field, in an error's words, for values of the right type outside the bounds above.
 ALLOWED = {
     "encoding_format": f". Supported values: {', '.join(map(repr, get_args(EncodingFormat)))}.",
     "dimensions": ". Must be greater than or equal to 1.",
@@ -118,7 +118,7 @@ ALLOWED = {
     "long_input": f". Supported values: {', '.join(map(repr, get_args(LongInput)))}.",
     "instruction": f": expected 1 to {MAX_INSTRUCTION_CHARS} characters.",
 }
-# Our fields that say what a foreign one says.
+# Our fields that may contradict a foreign one, by the field that it translates to.
 OWN_FIELDS: dict[str, tuple[str, ...]] = {
     "input_type": ("prompt_name", "input_type"),
     "dimensions": ("dimensions",),
@@ -127,16 +127,16 @@ OWN_FIELDS: dict[str, tuple[str, ...]] = {
     "normalize": ("normalize",),
     "max_tokens": (),
 }
-# In JSON a backslash stands in strings alone, so escapes are found without reading the rest.
+# In JSON a backslash occurs only inside strings, so escapes are found without parsing the rest.
 PAIR = rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 ESCAPES = re.compile(PAIR + rb"|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL)
 decoder = msgspec.json.Decoder(EmbeddingsBody)
 
 
 def decode(raw: bytes, *, path_model: str | None = None, default_model: str | None = None) -> EmbeddingsRequest:
-    """`path_model` is a model the path named, which wins; `default_model` stands in where nobody named one.
+    """Parses a body. `path_model`, from the path, overrides the body's model; `default_model` is used if neither names one.
 
-    Raises a ClientError that names what is wrong; any bytes at all give a request or one of those.
+    Raises a ClientError that names what is wrong. Any bytes at all give a request or a ClientError.
     """
     body = parse(raw)
     foreign = translate(body)
@@ -166,7 +166,7 @@ def decode(raw: bytes, *, path_model: str | None = None, default_model: str | No
 
 
 def honour(asked: dict[str, tuple[str, Any]], body: EmbeddingsBody) -> None:
-    """Fills our fields from foreign ones. Raises InvalidValue where one of our own asks for something else."""
+    """Fills our fields from foreign ones. Raises InvalidValue if one of our own asks for something else."""
     for field, (foreign, value) in asked.items():
         for own in OWN_FIELDS[field]:
             if (said := getattr(body, own)) is not None:
@@ -180,7 +180,7 @@ def honour(asked: dict[str, tuple[str, Any]], body: EmbeddingsBody) -> None:
 def parse(sent: bytes) -> EmbeddingsBody:
     raw = without_byte_order_mark(sent)
     try:
-        # msgspec does not look into the fields it passes over; the contract wants the whole body to be UTF-8.
+        # msgspec does not check the fields that it ignores; by the contract the whole body must be UTF-8.
         raw.isascii() or raw.decode()
         try:
             refuse_too_many(raw, MAX_INPUTS)
@@ -199,7 +199,7 @@ def parse(sent: bytes) -> EmbeddingsBody:
 
 
 def without_lone_surrogates(raw: bytes) -> bytes:
-    """Half a surrogate pair, which a cut PDF page may hold, is no character: U+FFFD, as broken UTF-8 from token ids is."""
+    """Replaces half a surrogate pair, as from a cut PDF page, by U+FFFD, which also replaces broken UTF-8 from token ids."""
     return ESCAPES.sub(lambda escape: rb"\ufffd" if escape["lone"] else escape[0], raw)
 
 
@@ -207,7 +207,7 @@ def decode_body(raw: bytes) -> EmbeddingsBody:
     try:
         return decoder.decode(raw)
     except msgspec.ValidationError as error:
-        # An integer may be written 128.0: to JSON Schema, and so to /openapi.json, it is one. Only such bodies are read twice.
+        # An integer may be written 128.0: in JSON Schema, and so in /openapi.json, it is one. Only such bodies are parsed twice.
         if "got `float`" not in str(error) or not isinstance(fields := msgspec.json.decode(raw), dict):
             raise
     fields |= {name: Raw(msgspec.json.encode(fields[name])) for name in FIELDS.keys() & fields.keys()}
@@ -222,7 +222,7 @@ def whole(value: Any) -> Any:
 
 
 def wrong_field(error: msgspec.ValidationError) -> ClientError:
-    """msgspec names the place as `$.input[0]`, and what it got where that is of a wrong type; the contract's words say the rest."""
+    """msgspec's error in the contract's words. msgspec gives the path, as `$.input[0]`, and the type it got if that is wrong."""
     text = str(error)
     place = re.search(r" - at `\$\.(.+)`$", text)
     got = re.search(r"got `(\w+)`", text)
@@ -252,7 +252,7 @@ def is_one_input(sent: str | list[str | int | list[int]]) -> bool:
 
 
 def one_shape(sent: str | list[str | int | list[int]]) -> list[str]:
-    """The four forms of `input` as a list of texts, each of at least one character."""
+    """The four forms of `input` as a list of texts, each of at least one character. Raises a ClientError for any other form."""
     if isinstance(sent, str):
         return checked_texts([sent], is_array=False)
     kinds = set(map(type, sent))

@@ -1,7 +1,7 @@
-"""cl100k token ids back to text: LangChain's `OpenAIEmbeddings` sends ids, whatever the model's name.
+"""Decodes cl100k_base token ids to text: LangChain's `OpenAIEmbeddings` sends ids, whatever the model's name.
 
-Decoding needs the ranks alone: 100,256 byte strings, the n-th being token n. `cl100k_base.xz` holds them, each behind one byte of
-its length; NOTICE says where they come from, and `gateway/tests/wire` proves them equal to the published file by its sha256.
+Decoding needs only the ranks: 100,256 byte strings, the n-th being token n. `cl100k_base.xz` contains them, each after one byte
+with its length. NOTICE names their source, and `gateway/tests/wire` proves them equal to the published file by its SHA-256.
 """
 
 import base64
@@ -11,7 +11,7 @@ from importlib import resources
 
 from gateway.errors import InputTooLong, InvalidValue, RequestTooLong
 
-# OpenAI's own limits, in cl100k tokens; LangChain fills both to the brim.
+# OpenAI's own limits, in cl100k tokens; LangChain sends up to both.
 MAX_INPUT_IDS = 8192
 MAX_REQUEST_IDS = 300_000
 
@@ -24,12 +24,12 @@ SPECIAL_TOKENS = {
     100276: b"<|endofprompt|>",
 }
 
-# Every valid id, as ranges with both ends.
+# All valid ids, as ranges that include both ends.
 TOKEN_ID_RANGES = ((0, NUM_RANKS - 1), (100257, 100260), (100276, 100276))
 VALID_IDS = ", ".join(f"{first} to {last}" if first < last else str(first) for first, last in TOKEN_ID_RANGES)
 
-# Clients choose the encoding by the model's name, as tiktoken does, and by default it is cl100k_base. These names, and those that
-# begin so, mean another one. Facts from tiktoken 0.12, tiktoken/model.py; a test compares them with the installed tiktoken.
+# Clients choose the encoding by the model's name, as tiktoken does; the default is cl100k_base. These names and prefixes mean
+# another encoding. Source: tiktoken 0.12, tiktoken/model.py; a test compares them with the installed tiktoken.
 OTHER_NAMES = {
     "o200k_base": {"o1", "o3", "o4-mini", "gpt-5", "gpt-4.1", "gpt-4o"},
     "p50k_base": {
@@ -54,7 +54,7 @@ OTHER_PREFIXES = {
 
 
 def other_encoding(model: str) -> str | None:
-    """The encoding clients use for token arrays to a model of this name, where it is not cl100k_base."""
+    """The encoding that clients use for token arrays to a model of this name; None if it is cl100k_base."""
     for encoding, names in OTHER_NAMES.items():
         if model in names:
             return encoding
@@ -64,7 +64,7 @@ def other_encoding(model: str) -> str | None:
 def texts_of(id_arrays: list[list[int]], *, is_array: bool) -> list[str]:
     """One text for each array of ids; broken UTF-8 sequences become U+FFFD.
 
-    Raises InvalidValue for an empty array or an id that is no token, InputTooLong and RequestTooLong beyond OpenAI's limits.
+    Raises InvalidValue if an array is empty or an id is no token, InputTooLong or RequestTooLong beyond OpenAI's limits.
     """
     total = sum(map(len, id_arrays))
     for index, ids in enumerate(id_arrays):
@@ -92,7 +92,7 @@ def check(ids: list[int], *, where: str) -> None:
 
 @cache
 def bytes_of_token() -> dict[int, bytes]:
-    """Every token's bytes. Read on first use: 0.1 s and 15 MB that a gateway without token arrays never pays."""
+    """The bytes of every token. Loaded on first use: a gateway without token arrays saves the 0.1 s and 15 MB."""
     packed = lzma.decompress(resources.files("gateway.wire").joinpath("cl100k_base.xz").read_bytes())
     table: dict[int, bytes] = {}
     position = 0
@@ -104,6 +104,6 @@ def bytes_of_token() -> dict[int, bytes]:
 
 
 def published_ranks() -> bytes:
-    """cl100k_base.tiktoken as OpenAI publishes it: a line for each token, its bytes in base64 and its rank."""
+    """cl100k_base.tiktoken as OpenAI publishes it: a line for each token, with its bytes in base64 and its rank."""
     table = bytes_of_token()
     return b"".join(b"%b %d\n" % (base64.b64encode(table[rank]), rank) for rank in range(NUM_RANKS))
