@@ -1,4 +1,4 @@
-"""The command line. What an operator must mend is one line on standard error and exit code 2, never a stack trace."""
+"""The command line. An error that the operator must fix is one line on standard error and exit code 2, never a stack trace."""
 
 import sys
 from importlib import import_module
@@ -24,7 +24,7 @@ COMMANDS = (
 
 
 class Commands(click.Group):
-    """A command is imported when it is asked for: `healthcheck` runs every few seconds and needs nothing of the others."""
+    """Imports a command only when it runs: `healthcheck` runs every few seconds and needs none of the others' imports."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return [*COMMANDS]
@@ -34,7 +34,7 @@ class Commands(click.Group):
             return None
         try:
             command: click.Command = getattr(import_module(f"gateway.cli.{cmd_name}"), cmd_name)
-        except ModuleNotFoundError as error:  # an image that only serves holds no more than that needs
+        except ModuleNotFoundError as error:  # an image that only serves contains only what serving needs
             raise OperatorError(f"`gateway {cmd_name}` needs the package {error.name}, which is not installed here") from None
         return command
 
@@ -43,7 +43,7 @@ class Commands(click.Group):
 @click.version_option(__version__, prog_name="gateway")
 def cli() -> None:
     """An OpenAI-compatible embeddings gateway."""
-    log.configure(level="warning", line_format="console")  # a command's own words are its output; `serve` logs as configured
+    log.configure(level="warning", line_format="console")  # a command prints its output; `serve` logs as configured
 
 
 def main() -> None:

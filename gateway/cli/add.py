@@ -1,4 +1,4 @@
-"""`gateway models add`: a row that is known to work, put into the configuration file, where all that stands stays as it is."""
+"""`gateway models add`: adds a row that is known to work to the configuration file. All other lines stay unchanged."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ from gateway.errors import OperatorError
 
 @dataclass(frozen=True, slots=True)
 class ReadyRow:
-    """A model by a short name. `about` is a line for whoever chooses; `download_bytes` is what the hub's files take."""
+    """A model under a short name. `about` describes it in a line; `download_bytes` is the size of its files on the hub."""
 
     row: ModelRow
     about: str
@@ -71,7 +71,10 @@ def add(outer_path: str | None, path: str | None, ready: str, source: str | None
 
 
 def find_row(source: str) -> str:
-    """A folder by its whole name, as a server may be started elsewhere. Raises OperatorError for one that holds no model."""
+    """A folder's absolute path, as a server may be started elsewhere; a hub id unchanged.
+
+    Raises OperatorError if the folder contains no model.
+    """
     is_folder = local_folder_of(source) is not None and Path(source).expanduser().is_dir()
     return str(Path(source).expanduser().resolve()) if is_folder else source
 
@@ -81,14 +84,14 @@ def as_toml(rows: Iterable[ModelRow]) -> str:
 
 
 def table(row: ModelRow) -> dict[str, Any]:
-    """What of a row is not as it would be without being written."""
+    """The row's fields that differ from their defaults, and its name."""
     common = {name: value for name, value in msgspec.structs.asdict(row).items() if name != "settings"}
     defaults = msgspec.structs.asdict(ModelRow(name=row.name))
     return {name: value for name, value in common.items() if name == "name" or value != defaults[name]} | row.settings
 
 
 def read(file: Path) -> str:
-    """The file's text, "" where there is none yet. Raises OperatorError for one that is wrong already: nothing is added to that."""
+    """The file's text, "" if there is no file. Raises OperatorError if it is already wrong: then nothing is added."""
     if not file.exists():
         return ""
     load(file)
@@ -104,12 +107,15 @@ def append_row(before: str, rows: str) -> str:
 
 
 def write(file: Path, before: str, after: str, *, expected: list[str]) -> None:
-    """Whole or not at all: beside the file first, tried there as a server would, then renamed into its place."""
+    """Writes atomically: to a temporary file in the same folder, which is loaded as a server would, then renamed to `file`.
+
+    Raises OperatorError if a name is taken, or the file cannot be extended or written.
+    """
     old = tomllib.loads(before)
     known = [row.get("name") for row in old.get("models", [])]
     if twice := [name for name in expected if name in known]:
         raise OperatorError(f"{file} has a model named '{twice[0]}' already: nothing was written")
-    target = file.resolve()  # behind a link: the link stays one
+    target = file.resolve()  # replaces the link's target, not the link
     try:
         if {**tomllib.loads(after), "models": None} != {**old, "models": None}:
             raise OperatorError(f"{file} cannot be added to: add the row by hand (--print shows it)")

@@ -1,4 +1,4 @@
-"""`gateway bench`: how fast any OpenAI-compatible server is, as its users see it."""
+"""`gateway bench`: a closed-loop load test of any OpenAI-compatible server, measured at the client."""
 
 import asyncio
 import math
@@ -33,7 +33,7 @@ DAY = 24 * 60 * 60
 
 @dataclass(frozen=True, kw_only=True)
 class BenchOptions:
-    """As the command line gives them; `key` comes from the environment."""
+    """The options of the command line; `key` comes from the environment."""
 
     url: str
     model: str | None
@@ -95,7 +95,7 @@ class BenchOptions:
 def bench(*, as_json: bool, api_key_env: str | None, **asked: Any) -> None:
     """Measure an OpenAI-compatible server: throughput, latency, errors.
 
-    Each client sends its next request when the former is answered. A reply that is not what was asked for is an error too.
+    Each client sends its next request once the previous one is answered. A reply with wrong contents is an error too.
 
     \b
     Exit code 0    every reply was good
@@ -114,7 +114,10 @@ def bench(*, as_json: bool, api_key_env: str | None, **asked: Any) -> None:
 
 
 def find_key(variable: str | None) -> str | None:
-    """Raises OperatorError, which repeats neither the key nor the variable's name: somebody may have put the key there."""
+    """The key from the environment; None if there is none.
+
+    Raises OperatorError, which repeats neither the key nor the variable's name: a user may pass the key as the name by mistake.
+    """
     key = first_set([variable] if variable else KEY_VARIABLES)
     if key is None and variable:
         raise OperatorError("the environment variable that --api-key-env names is not set")
@@ -125,7 +128,7 @@ def find_key(variable: str | None) -> str | None:
 
 @contextmanager
 def progress(options: BenchOptions) -> Iterator[Callable[[Clients], None]]:
-    """Yields what to call every tick. Nothing is drawn where nobody looks."""
+    """A progress bar. Yields the function to call every tick. Draws nothing if standard error is no terminal."""
     with click.progressbar(
         length=math.ceil((options.warmup_seconds + options.seconds) / TICK_SECONDS),
         label="measuring",
@@ -139,7 +142,7 @@ def progress(options: BenchOptions) -> Iterator[Callable[[Clients], None]]:
 
 
 def so_far(clients: Clients) -> str | None:
-    """None during the warm-up."""
+    """The figures so far, for the progress bar; None during the warm-up."""
     tally, seconds = clients.tally, clients.window.seconds_until(time.perf_counter())
     if not seconds:
         return None
@@ -147,8 +150,11 @@ def so_far(clients: Clients) -> str | None:
 
 
 async def measure(options: BenchOptions, show: Callable[[Clients], None]) -> BenchReport:
-    """Raises OperatorError where there is nothing to measure. Cancelled within the load, it reports what there was."""
-    label = None if options.repeat else f"Note {int(time.time()) % 1_000_000}"  # other texts in every run, too
+    """Runs the load, and returns its report; if cancelled during the load, a report of the time until then.
+
+    Raises OperatorError if there is nothing to measure.
+    """
+    label = None if options.repeat else f"Note {int(time.time()) % 1_000_000}"  # so that each run has texts of its own
     texts = Texts(lines(options.texts) if options.texts else sentences(), label=label)
     url = base_url(options.url)
     async with open_session(url, key=options.key, num_connections=options.clients) as http:

@@ -1,4 +1,4 @@
-"""`gateway serve --open`: the page, in the browser of whoever starts the server."""
+"""`gateway serve --open`: opens the page in the operator's browser."""
 
 import asyncio
 import webbrowser
@@ -14,7 +14,7 @@ INTERVAL_SECONDS = 0.05
 
 
 async def serve_and_open(gateway: Gateway) -> None:
-    """Serves; once connections are accepted, while models may still be loading, the page is opened."""
+    """Serves, and opens the page once connections are accepted; models may still be loading then."""
     opening = launch(open_once_listening(gateway), name="browser")
     try:
         await gateway.serve()
@@ -24,9 +24,9 @@ async def serve_and_open(gateway: Gateway) -> None:
 
 
 async def open_once_listening(gateway: Gateway) -> None:
-    while gateway.server is None or not gateway.server.started:  # noqa: ASYNC110 - uvicorn tells it by an attribute alone
+    while gateway.server is None or not gateway.server.started:  # noqa: ASYNC110 - uvicorn only has an attribute for it
         await asyncio.sleep(INTERVAL_SECONDS)
-    # A thread of its own that nobody waits for: a browser in the terminal runs until it is closed.
+    # A thread that is not joined: a browser in the terminal runs until it is closed.
     BackgroundThread("browser", partial(open_page, page_address(gateway.address)), may_end=True).start()
 
 
@@ -36,5 +36,5 @@ def open_page(url: str) -> None:
 
 
 def page_address(address: str) -> str:
-    """`address` is where the server listens."""
+    """The page's URL. `address` is the one that the server listens on."""
     return f"{local_url(address)}/"

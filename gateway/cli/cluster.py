@@ -1,4 +1,4 @@
-"""`gateway cluster deploy|status|delete`: the rows of backend `ray`, on their clusters."""
+"""`gateway cluster deploy|status|delete`: manages the rows of the backend `ray` on their clusters."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from gateway.cluster.settings import BACKEND
 from gateway.config import Config, ModelRow, load
 from gateway.errors import OperatorError
 
-DEPLOY_SECONDS = 900.0  # a model is compiled on each node at first
+DEPLOY_SECONDS = 900.0  # each node compiles the model first
 
 address_option = click.option("--address", help="HOST:PORT of the cluster's head, or auto. Default: the row's own address.")
 models_argument = click.argument("names", metavar="[MODEL]...", nargs=-1)
@@ -24,7 +24,7 @@ models_argument = click.argument("names", metavar="[MODEL]...", nargs=-1)
 
 @click.group()
 def cluster() -> None:
-    """Run models on a Ray cluster, and plan for one."""
+    """Run models on a Ray cluster, and plan its size."""
 
 
 cluster.add_command(plan)
@@ -64,7 +64,7 @@ def deploy(  # noqa: PLR0913, PLR0917 - click's own way to give options
 @models_argument
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(path: str | None, address: str | None, names: tuple[str, ...], as_json: bool) -> None:
-    """Tell how models are on their clusters."""
+    """Show the status of models on their clusters."""
     statuses = []
     for row in choose_models(load(path), names):
         with join_cluster(row, address):
@@ -81,7 +81,7 @@ def status(path: str | None, address: str | None, names: tuple[str, ...], as_jso
 @address_option
 @click.argument("names", metavar="MODEL...", nargs=-1, required=True)
 def delete(path: str | None, address: str | None, names: tuple[str, ...]) -> None:
-    """Take models away from their clusters; what they are working on is finished."""
+    """Delete models from their clusters. Requests in flight finish first."""
     for row in choose_models(load(path), names):
         with join_cluster(row, address):
             was_there = deployment.delete(row)
@@ -89,7 +89,7 @@ def delete(path: str | None, address: str | None, names: tuple[str, ...]) -> Non
 
 
 def choose_models(config: Config, names: tuple[str, ...]) -> list[ModelRow]:
-    """The rows of these names, or all that run on a cluster. Raises OperatorError for a name that does not."""
+    """The rows of these names, or all of backend `ray` if there are no names. Raises OperatorError if a name is not one of them."""
     rows = {row.name: row for row in config.models if row.backend == BACKEND}
     if unknown := [name for name in names if name not in rows]:
         raise OperatorError(f"no model of backend '{BACKEND}' is named '{unknown[0]}'")

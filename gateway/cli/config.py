@@ -1,4 +1,4 @@
-"""`gateway config check|show|example`."""
+"""`gateway config check|show|example`: checks, prints and documents the configuration."""
 
 import asyncio
 import json
@@ -21,8 +21,8 @@ from gateway.errors import OperatorError
 
 WIDTH = 120
 SECRET_WORDS = ("key", "secret", "password", "credential", "header")
-TOLD = {"key_header"}  # only looks like a secret
-PASSWORD = re.compile(r"(://)[^/@\s]*@")  # of an address, where it does not belong: it is refused once the row is built
+TOLD = {"key_header"}  # looks like a secret, but is none
+PASSWORD = re.compile(r"(://)[^/@\s]*@")  # in an address, where it does not belong: building the row refuses it
 
 
 @click.group()
@@ -34,7 +34,7 @@ def config() -> None:
 @config_option
 @click.option("--connect", "connects", is_flag=True, help="Also reach the key store, Redis, and every address of other servers.")
 def check(path: str | None, *, connects: bool) -> None:
-    """Say whether this configuration is right: its settings, its keys, other servers' keys, and where its models are."""
+    """Check the configuration: its settings, its keys, other servers' keys, and where its models are."""
     settings = load(path)
     gateway = Gateway(settings)
     configured_keys(settings.auth)
@@ -46,7 +46,7 @@ def check(path: str | None, *, connects: bool) -> None:
 
 
 def reach(gateway: Gateway) -> None:
-    """Prints a line for each that the configuration names. Raises OperatorError where one cannot be used."""
+    """Prints a line for each server that the configuration names. Raises OperatorError if one cannot be used."""
     outcomes = asyncio.run(connect(gateway))
     for outcome in outcomes:
         click.echo(outcome)
@@ -57,13 +57,13 @@ def reach(gateway: Gateway) -> None:
 @config.command()
 @config_option
 def show(path: str | None) -> None:
-    """Print the configuration in effect, as TOML. Secrets are shown as where they are kept."""
+    """Print the configuration in effect, as TOML. In place of a secret it shows where the secret is kept."""
     click.echo(tomli_w.dumps(as_tables(load(path))), nl=False)
 
 
 @config.command()
 def example() -> None:
-    """Print every setting with its default and what it does, as a TOML file to begin from."""
+    """Print every setting, with its default and its description, as a TOML file to start from."""
     click.echo("\n".join(document()))
 
 
@@ -79,9 +79,9 @@ def row_table(row: ModelRow) -> dict[str, Any]:
 
 
 def mask_secrets(name: str, value: Any) -> Any:
-    """A backend's own setting that looks like a secret written out, however deep; ours are never written so."""
+    """Masks values in a backend's own settings that look like a secret, at any depth. Our own secrets are always references."""
     if isinstance(value, dict):
-        is_place = set(value) <= {"env", "file"}  # of a secret: that may be shown
+        is_place = set(value) <= {"env", "file"}  # a reference to a secret: it may be shown
         return {inner: each if is_place else mask_secrets(f"{name}.{inner}", each) for inner, each in value.items()}
     if isinstance(value, list | tuple):
         return [mask_secrets(name, each) for each in value]
@@ -92,7 +92,7 @@ def mask_secrets(name: str, value: Any) -> Any:
 
 
 def without_none(table: dict[str, Any]) -> dict[str, Any]:
-    """TOML has no null: what is not set is left out."""
+    """Omits values that are not set: TOML has no null."""
     return {name: without_none(value) if isinstance(value, dict) else value for name, value in table.items() if value is not None}
 
 
@@ -117,14 +117,14 @@ def document() -> Iterator[str]:
 
 
 def document_fields(struct: Any, told: set[str] | None = None) -> Iterator[str]:
-    """`told` are the descriptions that stand above already, which are not repeated."""
+    """Lines for each field. `told` are the descriptions already written above, which are not repeated."""
     told = set() if told is None else told
     [builtin] = BUILTIN_MODELS
     known = row_table(builtin) if struct is ModelRow else builtin.settings
     hints = get_type_hints(struct, include_extras=True)
     repeated: list[str] = []
     for field in msgspec.structs.fields(struct):
-        if field.name == "settings":  # of a row: what its backend documents
+        if field.name == "settings":  # of a row: its backend documents these
             continue
         meta = next(part for part in get_args(hints[field.name]) if isinstance(part, msgspec.Meta))
         if meta.description in told:
@@ -150,7 +150,7 @@ def document_fields(struct: Any, told: set[str] | None = None) -> Iterator[str]:
 
 
 def inline(table: dict[str, Any]) -> str:
-    """A table on one line, as a setting of its own is written."""
+    """A table as TOML on one line."""
     parts = [f"{name} = {inline(value) if isinstance(value, dict) else json.dumps(value)}" for name, value in table.items()]
     return f"{{ {', '.join(parts)} }}" if parts else "{}"
 

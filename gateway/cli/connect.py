@@ -1,7 +1,7 @@
-"""Whether what a configuration names can be reached: the key store, Redis, each address of other servers, Ray clusters.
+"""`gateway config check --connect`: connects to the key store, Redis, each address of other servers, and Ray clusters.
 
-`gateway config check --connect`. All are asked at once, as the gateway itself would ask them, each within DEADLINE_SECONDS. Nothing
-is made or changed, and no line holds a secret.
+It checks all at once, in the way that the gateway itself uses them, each within DEADLINE_SECONDS. It makes and changes nothing, and
+no line contains a secret.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ class ConnectOutcome:
 
 
 async def connect(gateway: Gateway) -> list[ConnectOutcome]:
-    """What became of each, in the order of the configuration."""
+    """The outcome of each check, in the order of the configuration."""
     return await asyncio.gather(*map(outcome_of, checks_of(gateway)))
 
 
@@ -61,7 +61,10 @@ def checks_of(gateway: Gateway) -> Iterator[ConnectionCheck]:
 
 
 def asked_store(database: Database) -> str:
-    """A database file that is not there yet is made at the start; here only whether it could be."""
+    """Reads from the store. If its file does not exist, which the start makes, only checks that the folder is writable.
+
+    Raises OperatorError if the store cannot be used.
+    """
     if database.path is not None and not database.path.exists():
         folder = existing_parent(database.path)
         if not os.access(folder, os.W_OK | os.X_OK):
@@ -80,7 +83,10 @@ def existing_parent(path: Path) -> Path:
 
 
 async def asked_redis(place: Secret, timeout_seconds: float) -> str:
-    """The script that counts is taught to it, as a gateway does at its start: an account that may not run it is told here."""
+    """Loads the rate limiter's script, as a gateway does at its start, so that an account that may not run it shows here.
+
+    Raises OperatorError if Redis cannot be used.
+    """
     from gateway.access.limits.redis_connection import address_of  # noqa: PLC0415 - there only with the extra
     from gateway.access.limits.redis_store import RedisRateLimitStore  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""`gateway models diff`: which parts of two models differ, and how far their vectors are apart."""
+"""`gateway models diff`: compares the fingerprints of two models, and measures the drift of their vectors."""
 
 import asyncio
 import base64
@@ -22,14 +22,14 @@ from gateway.embedding.fingerprint import changes
 from gateway.embedding.vectors import Float32
 from gateway.errors import OperatorError
 
-NUM_TEXTS = 256  # neighbours are looked for among them
+NUM_TEXTS = 256  # the corpus of the nearest-neighbour search
 EMBED_SECONDS = 600.0
 EXIT_MOVED = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the two: what it calls its vectors, and those of `texts()`; None where they cannot be made here any more."""
+    """One of the two models: its fingerprint, and its vectors of `texts()`, None if they can no longer be made here."""
 
     fingerprint: str
     rows: Float32 | None
@@ -49,10 +49,10 @@ def texts() -> list[str]:
 def diff(  # noqa: PLR0913 - click hands over each option by its name
     outer_path: str | None, *, path: str | None, first: str, second: str, api_key_env: str | None, as_json: bool
 ) -> None:
-    """Say which parts of two models differ, and measure how far their vectors are apart.
+    """Show which parts of two models differ, and measure how far their vectors are apart.
 
-    A MODEL is a configured model's name; a fingerprint, of which a compiled model is still on this machine; or a running gateway's
-    model, as http://HOST:PORT/v1#NAME. The same texts are embedded by both.
+    A MODEL is one of: a configured model's name; the fingerprint of a compiled model that is still on this machine; a model of a
+    running gateway, as http://HOST:PORT/v1#NAME. Both embed the same texts.
 
     \b
     Exit code 0    an index made with one may be searched with the other
@@ -60,7 +60,7 @@ def diff(  # noqa: PLR0913 - click hands over each option by its name
               2    they cannot be compared
     """
     config = load(path or outer_path)
-    # A gateway for each: both may be the same model, and one that was closed does not start again.
+    # A gateway for each: both sides may be the same model, and a closed embedder does not start again.
     sides = [asyncio.run(side_of(text, Gateway(config), api_key_env)) for text in (first, second)]
     parts = changes(sides[0].fingerprint, sides[1].fingerprint)
     drift = measure_drift(sides[0].rows, sides[1].rows) if sides[0].rows is not None and sides[1].rows is not None else None
@@ -99,7 +99,7 @@ def verdict(parts: list[str], drift: Drift | None) -> str:
 
 
 async def side_of(text: str, gateway: Gateway, api_key_env: str | None) -> Side:
-    """Raises OperatorError for what is no model, or cannot be reached."""
+    """Embeds the texts with one of the two. Raises OperatorError if `text` names no model, or it cannot be reached."""
     if text.startswith(("http://", "https://")):
         return await running_side(text, api_key_env)
     model = gateway.catalog.by_name.get(text)

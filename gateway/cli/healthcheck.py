@@ -1,4 +1,4 @@
-"""`gateway healthcheck`: for images and supervisors, which ask every few seconds. It imports nothing of the server that it asks."""
+"""`gateway healthcheck`: for images and supervisors, which run it every few seconds. It imports none of the server's modules."""
 
 import http.client
 import json
@@ -27,7 +27,7 @@ def healthcheck(path: str | None, *, live: bool, timeout_seconds: float) -> None
 
 
 def probe(config: Config, url: str, timeout_seconds: float) -> tuple[bool, str]:
-    """Whether the answer was 200, and the answer in a few words. No proxy is asked: the server is on this machine."""
+    """Whether the answer was 200, and a summary of it. It uses no proxy: the server is on this machine."""
     address = config.server.addresses[0].reachable
     place = address.url(config.server.port).removeprefix("http://")
     connection = http.client.HTTPConnection(address.host or "localhost", config.server.port, timeout=timeout_seconds)
@@ -49,7 +49,7 @@ def probe(config: Config, url: str, timeout_seconds: float) -> tuple[bool, str]:
 
 
 def describe(status: int, body: bytes) -> str:
-    """What the probe says of itself, such as "loading (503), waiting_for: all-MiniLM-L6-v2"."""
+    """A summary of a probe's answer, for example "loading (503), waiting_for: all-MiniLM-L6-v2"."""
     try:
         told = dict(json.loads(body))
     except (ValueError, TypeError):

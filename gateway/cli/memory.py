@@ -1,4 +1,4 @@
-"""What the C library keeps of the memory it was given back."""
+"""Bounds the memory that the C library's malloc keeps after it was freed."""
 
 import contextlib
 import ctypes
@@ -11,11 +11,11 @@ M_ARENA_MAX = -8  # of glibc's malloc.h
 
 
 def bound_arenas() -> None:
-    """One heap a core at most, where the C library is glibc and the operator has not said otherwise (MALLOC_ARENA_MAX).
+    """At most one malloc arena for each core, if the C library is glibc and the operator has not set MALLOC_ARENA_MAX.
 
-    By itself it makes up to eight a core, for as many threads, and each keeps what was freed in it: with MiniLM on two cores 27 MB
-    of 414 once all was used.
+    By default glibc makes up to eight for each core, one a thread, and each keeps the memory that was freed in it. With MiniLM on
+    two cores that was 27 MB of 414, once all arenas were used.
     """
     if sys.platform == "linux" and "MALLOC_ARENA_MAX" not in child_environment():
-        with contextlib.suppress(AttributeError, OSError):  # musl has no such thing, nor such heaps
+        with contextlib.suppress(AttributeError, OSError):  # musl has no mallopt, and no arenas
             ctypes.CDLL(None).mallopt(M_ARENA_MAX, len(os.sched_getaffinity(0)))

@@ -1,4 +1,4 @@
-"""`gateway models`, `gateway models build`, and the commands beside them."""
+"""`gateway models` lists models, `gateway models build` compiles them; `add`, `diff` and `pin` are in modules of their names."""
 
 import json
 from contextlib import ExitStack, closing
@@ -64,7 +64,7 @@ models.add_command(pin)
 
 
 class CompileBar:
-    """A bar for each model that is really compiled. Follows CompileProgress."""
+    """A progress bar for each model that is really compiled. Implements CompileProgress."""
 
     def __init__(self) -> None:
         self.name = ""

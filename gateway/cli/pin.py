@@ -1,4 +1,4 @@
-"""`gateway models pin`: compares a model's vectors with the pinned ones, and pins those that are there."""
+"""`gateway models pin`: compares a model's fingerprint with the pinned one, and pins the present one."""
 
 import asyncio
 import os
@@ -31,9 +31,9 @@ PINNED = re.compile(r"^\s*fingerprint\s*=")
 @click.option("--print", "is_printed", is_flag=True, help="Print the comparison and the line, and write nothing.")
 @click.pass_obj
 def pin(outer_path: str | None, path: str | None, name: str, is_printed: bool) -> None:
-    """Compare a model's vectors with the pinned ones, and pin anew: its row refuses to serve any others from then on.
+    """Compare a model's vectors with the pinned ones, and pin the present ones: from then on its row refuses to serve others.
 
-    The model is loaded, or its server asked, as a gateway would. In the file one line is changed or added, and nothing else.
+    It loads the model, or asks its server, as a gateway would. It changes or adds one line of the file, and nothing else.
     """
     gateway = Gateway(load(path or outer_path))
     model = gateway.catalog.by_name.get(name)
@@ -58,7 +58,10 @@ def pin(outer_path: str | None, path: str | None, name: str, is_printed: bool) -
 
 
 async def fingerprint_of(model: Model) -> str:
-    """Without what the row pins. Raises OperatorError where it cannot be loaded, or its server is unavailable."""
+    """The model's fingerprint, without a check against the pinned one.
+
+    Raises OperatorError if the model cannot be loaded, or its server is unavailable.
+    """
     start = launch(model.embedder.start(), name=f"start-{model.name}")
     try:
         await wait_settled(start, model.embedder)
@@ -73,7 +76,7 @@ async def fingerprint_of(model: Model) -> str:
 
 
 def write(file: Path, name: str, fingerprint: str) -> None:
-    """Whole or not at all. Raises OperatorError where the file cannot be written, or not without changing anything else."""
+    """Writes atomically. Raises OperatorError if the file cannot be written, or not without changing anything else."""
     by_hand = f'write fingerprint = "{fingerprint}" into the row by hand'
     try:
         with file.open(encoding="utf-8-sig", newline="") as opened:
@@ -85,12 +88,12 @@ def write(file: Path, name: str, fingerprint: str) -> None:
         if tomllib.loads(after) != expected:
             raise OperatorError(f"{file}: its models are not written as [[models]] each: {by_hand}")
         replace(file.resolve(), after)
-    except (OSError, ValueError, LookupError):  # a wrong file among them: it has no row at that place
+    except (OSError, ValueError, LookupError):  # also if the file is wrong: it has no such row
         raise OperatorError(f"{file} cannot be changed: {by_hand}") from None
 
 
 def pinned_in(text: str, place: int, fingerprint: str) -> str:
-    """The text with one line more, or another, in the row at `place` among [[models]]; beside that to the letter as it was."""
+    """The text with a `fingerprint` line added or replaced in the row at index `place` of [[models]]; all else is unchanged."""
     lines = text.splitlines(keepends=True)
     headings = [index for index, line in enumerate(lines) if MODEL_HEADING.match(line)]
     start = headings[place] + 1

@@ -1,4 +1,4 @@
-"""`gateway cluster plan`: how many replicas and nodes a load needs, and how long a text will take then."""
+"""`gateway cluster plan`: capacity planning. How many replicas and nodes a load needs, and the latency it then gets."""
 
 from dataclasses import replace
 from typing import Any
@@ -13,7 +13,7 @@ SIMULATED_TEXTS = 200_000
 positive = click.FloatRange(min=0, min_open=True, max=1e12)
 not_negative = click.FloatRange(min=0, max=1e12)
 
-# MiniLM, bfloat16, OpenVINO, two cores of an AMD EPYC (Zen 5): 27,000 in bulk, of which single texts are to keep 60 % at least.
+# MiniLM, bfloat16, OpenVINO, two cores of an AMD EPYC (Zen 5): 27,000 in bulk, and single texts should reach at least 60 % of that.
 SINGLE_TOKENS_PER_SECOND = 16_000.0
 
 
@@ -55,10 +55,10 @@ SINGLE_TOKENS_PER_SECOND = 16_000.0
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def plan(*, simulate: bool, seed: int, as_json: bool, **asked: Any) -> None:
-    """Tell how many replicas and nodes a load needs.
+    """Compute how many replicas and nodes a load needs.
 
-    From the formulas in deploy/ray/sizing.md, which also tells what they leave out. What you know better than the defaults, say:
-    measure one replica, and hold the p99 told here against what you see.
+    It uses the formulas in deploy/ray/sizing.md, which also lists what they leave out. Replace defaults that you know better:
+    measure one replica, and compare the p99 shown here with the one you observe.
     """
     load, replica, node, target = parts(asked)
     found = make_plan(load, replica, node, target)
@@ -97,7 +97,7 @@ def parts(asked: dict[str, Any]) -> tuple[Workload, ReplicaProfile, Node, Servic
 
 
 def simulated_ms(load: Workload, replica: ReplicaProfile, num_replicas: int, course: Course) -> dict[str, float]:
-    """p50 and p99 of a run at whose end the peak is, for its share of the time; what is lost is lost from the beginning."""
+    """p50 and p99 of a simulated run that ends with the peak, for the peak's share of the time. Losses last from the beginning."""
     seconds = SIMULATED_TEXTS / load.texts_per_second
     course = replace(course, peak_begins_at=seconds * (1 - load.peak_share))
     outcome = Simulation(load, replica, num_replicas, course).run(seconds)

@@ -1,4 +1,4 @@
-"""`gateway serve`."""
+"""`gateway serve`: starts the server."""
 
 import asyncio
 import sys
@@ -31,7 +31,7 @@ from gateway.errors import ConfigurationError
 @click.option("--open", "opens", is_flag=True, help="Open the page in a browser once the server listens.")
 def serve(path: str | None, hosts: tuple[str, ...], port: int | None, models: tuple[str, ...], *, opens: bool) -> None:
     """Start the gateway."""
-    bound_arenas()  # before threads have some of their own
+    bound_arenas()  # before threads get arenas of their own
     flags: dict[tuple[str, str], Any] = {
         ("server", "host"): list(hosts),
         ("server", "port"): port,
@@ -52,6 +52,6 @@ def serve(path: str | None, hosts: tuple[str, ...], port: int | None, models: tu
 def loop_factory() -> Any:
     if sys.platform == "win32":
         return None
-    import uvloop  # noqa: PLC0415 - not to be had on Windows
+    import uvloop  # noqa: PLC0415 - not available on Windows
 
     return uvloop.new_event_loop

@@ -1,4 +1,4 @@
-"""`gateway tiktoken`: tiktoken's cache, from the ranks that the gateway carries, for clients that cannot download them."""
+"""`gateway tiktoken`: writes tiktoken's cache, from the gateway's own copy of the ranks, for clients that cannot download them."""
 
 import hashlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Prepares a body's bytes for the JSON parser, and explains its errors: in fixed words with the byte, never quoting the body."""
+"""Prepares a body's bytes for the JSON parser, and explains its errors: by fixed words and a byte index, never by quoting it."""
 
 import re
 

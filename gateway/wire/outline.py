@@ -54,6 +54,6 @@ def refuse_too_many(raw: bytes, max_inputs: int) -> None:
 
 @cache
 def element_decoder() -> msgspec.json.Decoder[Struct]:
-    """A decoder for arrays of at most MAX_INPUT_IDS elements, as fields of a Struct: while parsing, msgspec bounds no other array."""
+    """A decoder for arrays of at most MAX_INPUT_IDS elements, as fields of a Struct: msgspec bounds no other array early."""
     fields = [(f"_{number}", Raw, NOTHING) for number in range(MAX_INPUT_IDS)]
     return msgspec.json.Decoder(msgspec.defstruct("Elements", fields, array_like=True, forbid_unknown_fields=True))

@@ -1,6 +1,6 @@
-"""`gateway keys`: make, limit, watch, rotate and revoke API keys.
+"""`gateway keys`: makes, limits, watches, rotates and revokes API keys.
 
-A key is shown once; what is kept cannot be turned back into it.
+A key is shown once; only a hash of it is stored.
 """
 
 import click

@@ -1,4 +1,4 @@
-"""`gateway keys limit|rotate|revoke`."""
+"""`gateway keys limit|rotate|revoke`: changes a key."""
 
 import json
 from typing import Any
@@ -21,7 +21,7 @@ from gateway.errors import OperatorError
 @json_option
 @click.argument("public_id", metavar="ID")
 def limit(path: str | None, public_id: str, *, as_json: bool, **options: Any) -> None:
-    """Change what a key may do; what is not named stays. Running servers follow within 2 seconds."""
+    """Change what a key may do; limits that are not given stay. Running servers follow within 2 seconds."""
     changes = policy_options(options)
     if not changes:
         raise OperatorError("nothing to change was named: see `gateway keys limit --help`")

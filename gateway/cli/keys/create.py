@@ -1,4 +1,4 @@
-"""`gateway keys create`."""
+"""`gateway keys create`: makes a key."""
 
 import json
 import re
@@ -47,9 +47,9 @@ def create(path: str | None, *, if_none: bool, as_json: bool, port: int | None, 
 
 
 def curl(config: Config, text: str) -> str:
-    """A command that works when pasted."""
+    """A curl command that works when pasted into a shell."""
     address = next((each for each in config.server.addresses if not each.path), config.server.addresses[0]).reachable
     way = f"--unix-socket {shlex.quote(address.path)} http://localhost" if address.path else address.url(config.server.port)
-    way = re.sub(":0$", ":PORT", way)  # any free one
+    way = re.sub(":0$", ":PORT", way)  # port 0 is any free one
     body = json.dumps({"model": config.models[0].name, "input": "Hello, world"}, ensure_ascii=False)
     return f"curl {way}/v1/embeddings -H 'Authorization: Bearer {text}' -H 'Content-Type: application/json' -d {shlex.quote(body)}"

@@ -1,4 +1,4 @@
-"""The store as a command uses it, and who uses it."""
+"""Opens the key store for a command, and names the actor for the audit trail."""
 
 import os
 import sys
@@ -14,7 +14,10 @@ from gateway.errors import OperatorError, UnknownKey
 
 @contextmanager
 def open_store(config: Config) -> Iterator[KeyStore]:
-    """Raises OperatorError for what goes wrong inside: a store that cannot be used, a key that is none, terms that cannot be."""
+    """Opens the store for the block.
+
+    Raises OperatorError, also from within the block, if the store cannot be used, a key does not exist, or a policy is invalid.
+    """
     store = KeyStore(Database(config.store))
     try:
         store.open()
@@ -28,12 +31,12 @@ def open_store(config: Config) -> Iterator[KeyStore]:
 
 
 def actor() -> str:
-    """Who runs this, for the audit trail: by what the operating system says, not by a variable anybody may set."""
+    """The user who runs this, for the audit trail: from the operating system, not from a variable that anyone can set."""
     if sys.platform == "win32":
         return f"cli:{os.getlogin()}"
-    import pwd  # noqa: PLC0415 - not to be had on Windows
+    import pwd  # noqa: PLC0415 - not available on Windows
 
     try:
         return f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
     except KeyError:
-        return f"cli:{os.getuid()}"  # containers run as users that no file knows
+        return f"cli:{os.getuid()}"  # containers run as users without an entry in /etc/passwd

@@ -1,4 +1,4 @@
-"""The options that say what a key may do, as people write them, and the terms they mean."""
+"""The command-line options for a key's policy, and their conversion to the fields of KeyPolicy."""
 
 import re
 from collections.abc import Callable
@@ -41,14 +41,14 @@ OPTIONS = (
 
 
 def term_options(command: Command) -> Command:
-    """Each option a term; 'none' is without limit."""
+    """Adds an option for each field of the policy; 'none' means no limit."""
     for option in reversed(OPTIONS):
         command = option(command)
     return command
 
 
 def policy_options(options: dict[str, Any]) -> dict[str, Any]:
-    """The terms that were given, by their names in KeyPolicy. Raises OperatorError naming the option that cannot be read."""
+    """The fields that were given, by their names in KeyPolicy. Raises OperatorError, which names the option that is wrong."""
     table: dict[str, Any] = {}
     for option, term in NUMBERS.items():
         if options[option] is not None:
@@ -89,7 +89,7 @@ def budget(text: str) -> dict[str, Any]:
 
 
 def moment(text: str) -> str | None:
-    """When that duration from now is over, in ISO 8601."""
+    """The time after that duration from now, in ISO 8601; None for never."""
     if text in NOTHING:
         return None
     after = span("--expires", text)

@@ -1,4 +1,4 @@
-"""`gateway keys list|show|audit`."""
+"""`gateway keys list|show|audit`: shows keys and their history."""
 
 import json
 from typing import Any
@@ -15,7 +15,7 @@ from gateway.cli.options import config_option
 from gateway.cli.table import align
 from gateway.config import load
 
-NUM_SHOWN = 10  # of a key's history
+NUM_SHOWN = 10  # events of a key's history
 MAX_SHOWN = 100_000
 
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
@@ -25,7 +25,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="For programs
 @config_option
 @json_option
 def list_keys(path: str | None, *, as_json: bool) -> None:
-    """List the keys of the store; those of the environment and of the key file are not in it."""
+    """List the keys of the store. It does not contain those of the environment and of the key file."""
     with open_store(load(path)) as store:
         stored = list(store.all())
     if as_json:
@@ -72,7 +72,7 @@ def history(events: list[AuditEvent]) -> str:
 
 
 def changes(detail: dict[str, Any]) -> str:
-    """What is as it is by default is left out."""
+    """An event's details, without those that have their default value."""
     usual = {"name": None, "models": list(EVERY_MODEL), "budget_period": "month", "is_admin": False, "metadata": []}
     shown = detail if len(detail) < len(usual) else {name: value for name, value in detail.items() if value != usual.get(name)}
     return ", ".join(f"{name}={plain(value)}" for name, value in shown.items()) or "-"
@@ -88,7 +88,7 @@ def facts(found: KeyRecord) -> list[tuple[str, str]]:
 
 
 def limits(policy: KeyPolicy) -> str:
-    """`600 rpm, 1000000 tokens/day, models all-*`."""
+    """For example `600 rpm, 1000000 tokens/day, models all-*`."""
     shown = [
         *([f"{policy.requests_per_minute} rpm"] if policy.requests_per_minute else []),
         *([f"{policy.tokens_per_minute} tpm"] if policy.tokens_per_minute else []),

@@ -1,4 +1,4 @@
-"""`gateway keys usage`."""
+"""`gateway keys usage`: shows what keys used."""
 
 import dataclasses
 import json
@@ -27,7 +27,7 @@ HEADING = ("PERIOD (UTC)", "KEY", "MODEL", "REQUESTS", "INPUTS", "TOKENS", "CACH
 @click.option("--since", metavar="DURATION", default="30d", show_default=True, help="How far back: 12h, 7d.")
 @click.argument("public_id", metavar="[ID]", required=False)
 def usage(path: str | None, public_id: str | None, *, by: Span, since: str, as_json: bool) -> None:
-    """Show what keys used of which model, those of the environment too. Servers write it every few seconds."""
+    """Show what each key used of each model, keys from the environment included. Servers write it every few seconds."""
     try:
         first = period.since(since)
     except ValueError as error:

@@ -1,9 +1,10 @@
-"""The load `gateway bench` puts on a server, and the measure it takes. Knows OpenAI's words, and nothing of the gateway's insides.
+"""The load generator of `gateway bench`, and its measurement. Knows OpenAI's API, and nothing of the gateway's internals.
 
-texts     what is sent, no text twice
+texts     the texts to send, none of them twice
 peer      one request to the server
-reply     is what came back right?
-window    does it count?
-tally     counted
-clients   the loop of all that
+reply     checks a reply
+window    the measurement window: which replies count
+tally     the counts
+clients   the closed loop
+report    the result, as JSON and as a table
 """

@@ -1,4 +1,4 @@
-"""A closed loop: each client sends its next request when the former is answered."""
+"""A closed-loop load: each client sends its next request once the previous one is answered."""
 
 import asyncio
 import time
@@ -14,11 +14,11 @@ from gateway.cli.load.texts import Texts
 from gateway.cli.load.window import MeasurementWindow
 
 TICK_SECONDS = 0.2
-BROKEN = Backoff(first_seconds=0.1, max_seconds=1.0)  # before a server that is not there is asked again
+BROKEN = Backoff(first_seconds=0.1, max_seconds=1.0)  # between requests to a server that does not answer
 
 
 class Clients:
-    """All clients of one run. `tally` holds what they were answered while `window` was open."""
+    """All clients of one run. `tally` counts the replies that came while `window` was open."""
 
     def __init__(
         self, peer: BenchTarget, request: BenchRequest, texts: Texts, *, num_inputs: int, window: MeasurementWindow
@@ -29,16 +29,16 @@ class Clients:
         self.num_inputs = num_inputs
         self.window = window
         self.tally = BenchCounts()
-        self.cpu_share = 0.0  # of one core, that this process took
+        self.cpu_share = 0.0  # this process's CPU time, as a share of one core
         self.is_over = asyncio.Event()
 
     def next_request(self) -> BenchRequest:
         return msgspec.structs.replace(self.request, input=self.texts.take(self.num_inputs))
 
     async def run(self, show: Callable[[], None]) -> None:
-        """Until the window closes, or this is cancelled: what was counted until then stands. Calls `show` every tick.
+        """Runs until the window closes, or until it is cancelled; the counts remain valid then. Calls `show` every tick.
 
-        Requests under way at the end are given up, and were not counted.
+        Requests in flight at the end are cancelled and not counted.
         """
         began, cpu_began = time.perf_counter(), time.process_time()
         self.window.start(began)

@@ -1,4 +1,4 @@
-"""The server that is measured, spoken to as an OpenAI client would."""
+"""The server under test, called as an OpenAI client would."""
 
 import asyncio
 import time
@@ -14,12 +14,12 @@ from gateway.errors import OperatorError
 OK, UNAUTHORIZED = 200, 401
 MIN_KEY_CHARS = 8
 NO_KEY = " (no key was sent: `gateway bench --help` says where one is looked for)"
-LASTING = range(300, 500)  # redirects among them: a key is not carried to another address
+LASTING = range(300, 500)  # redirects included: a key is not sent to another address
 MAY_PASS = {408, 409, 425, 429}  # the same request may succeed later
 
 
 class BenchRequest(Struct, kw_only=True):
-    """What every request asks for; `input` is each one's own."""
+    """The body of every request; only `input` differs."""
 
     model: str
     input: list[str] = []
@@ -29,25 +29,25 @@ class BenchRequest(Struct, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class BenchResponse:
-    """`error` is the kind that is counted, such as "429 rate_limit_exceeded"; without one the reply was good."""
+    """One reply. `error` is its kind, for example "429 rate_limit_exceeded"; None for a correct reply."""
 
     seconds: float
     num_tokens: int = 0
     error: str | None = None
-    is_broken: bool = False  # nobody answered
+    is_broken: bool = False  # there was no answer
 
 
 class BenchTarget:
-    """`http` knows the address and the key. A request that is not answered in `timeout_seconds` is an error."""
+    """The server under test. `http` has its address and the key. A request without an answer in `timeout_seconds` is an error."""
 
     def __init__(self, http: httpx2.AsyncClient, *, key: str | None, timeout_seconds: float) -> None:
         self.http = http
         self.key = key
         self.timeout_seconds = timeout_seconds
-        self.dimensions: int | None = None  # of the first vectors that came: later ones may not differ
+        self.dimensions: int | None = None  # of the first vectors: later ones may not differ
 
     async def first_model(self) -> str:
-        """Raises OperatorError where the server does not tell."""
+        """The first name in the server's list of models. Raises OperatorError if it lists none."""
         response = await self.check_reachable("GET", "models")
         name = reply.first_model(response.content) if response.status_code == OK else None
         if name is None:
@@ -55,7 +55,7 @@ class BenchTarget:
         return name
 
     async def try_out(self, request: BenchRequest) -> None:
-        """One request ahead of the load. Raises OperatorError for what would fail every time."""
+        """Sends one request before the load. Raises OperatorError for an error that every request would get."""
         await self.check_reachable("POST", "embeddings", content=msgspec.json.encode(request))
 
     async def check_reachable(self, method: str, path: str, *, content: bytes = b"") -> httpx2.Response:
@@ -98,11 +98,13 @@ class BenchTarget:
         return BenchResponse(seconds, num_tokens)
 
     async def response(self, method: str, path: str, *, content: bytes) -> httpx2.Response:
-        async with asyncio.timeout(self.timeout_seconds):  # of the whole exchange; a client's own timeouts are those of its steps
+        async with asyncio.timeout(
+            self.timeout_seconds
+        ):  # for the whole request; an HTTP client's own timeouts are for single steps
             return await self.http.request(method, path, content=content, headers={"Content-Type": "application/json"})
 
     def without_key(self, text: str) -> str:
-        """A server may quote a key. What is shorter than any real one would only spoil the words."""
+        """The text with the key masked, as a server may quote it. A key shorter than any real one is not masked."""
         return text.replace(self.key, "***") if self.key and len(self.key) >= MIN_KEY_CHARS else text
 
 
@@ -114,7 +116,7 @@ def open_session(base_url: str, *, key: str | None, num_connections: int) -> htt
 
 
 def base_url(text: str) -> str:
-    """What an SDK calls base_url: with /v1 where the address has no path at all. Raises OperatorError, which does not repeat it."""
+    """An SDK's base_url; adds /v1 if the address has no path. Raises OperatorError, which does not repeat the address."""
     try:
         url = httpx2.URL(text)
     except httpx2.InvalidURL:

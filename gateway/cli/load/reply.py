@@ -1,4 +1,4 @@
-"""Is it what was asked for? A fast server that answers wrongly has no speed worth telling."""
+"""Checks replies: a server that answers fast but wrongly has no throughput worth reporting."""
 
 import base64
 import binascii
@@ -24,7 +24,7 @@ class Usage(Struct):
 
 
 class Reply(Struct):
-    """What is looked at; some servers send no usage."""
+    """The fields that are checked; some servers send no usage."""
 
     data: list[EmbeddingRow]
     usage: Usage | None = None
@@ -39,21 +39,21 @@ class ModelList(Struct):
 
 
 class Refusal(Struct):
-    """An error's code and its message, as far as they are told."""
+    """An error's code and its message, "" if it has none."""
 
     code: str
     message: str
 
 
 class WrongReply(Exception):
-    """Status 200 and yet not what was asked for; its text is the kind of error counted."""
+    """A reply with status 200 and wrong contents. Its text is the kind of error that is counted."""
 
 
 decoder = msgspec.json.Decoder(Reply)
 
 
 def check_reply(content: bytes, *, num_inputs: int, encoding_format: str, dimensions: int | None) -> tuple[int, int]:
-    """The dimensions of the reply's vectors, and its tokens. `dimensions` None takes any, if they are all alike.
+    """The dimensions of the reply's vectors, and its tokens. `dimensions` None accepts any, if all vectors have the same.
 
     Raises WrongReply.
     """
@@ -77,7 +77,7 @@ def check_reply(content: bytes, *, num_inputs: int, encoding_format: str, dimens
 
 
 def numbers(embedding: str | list[float], encoding_format: str) -> np.ndarray:
-    """Shape (dimensions,). base64 is little-endian float32 bytes."""
+    """The vector, of shape (dimensions,). base64 is little-endian float32 bytes. Raises WrongReply if it is not so encoded."""
     if isinstance(embedding, str) != (encoding_format == "base64"):
         raise WrongReply("wrong_encoding")
     if not isinstance(embedding, str):
@@ -89,7 +89,7 @@ def numbers(embedding: str | list[float], encoding_format: str) -> np.ndarray:
 
 
 def refusal(content: bytes) -> Refusal:
-    """In OpenAI's shape, or one of those that its imitators have."""
+    """Parses an error body in OpenAI's shape, or in one of the shapes of compatible servers."""
     try:
         body = msgspec.json.decode(content)
     except UNREADABLE:
@@ -102,13 +102,13 @@ def refusal(content: bytes) -> Refusal:
 
 
 def one_line(text: str) -> str:
-    """What a stranger wrote, fit for a terminal."""
+    """Foreign text made safe for a terminal: printable, on one line, at most MAX_QUOTED_CHARS long."""
     printable = "".join(char if char.isprintable() else " " for char in text)
     return printable if len(printable) <= MAX_QUOTED_CHARS else printable[:MAX_QUOTED_CHARS] + "…"
 
 
 def first_model(content: bytes) -> str | None:
-    """The name of the first model that is listed, if any is."""
+    """The name of the first listed model; None if there is none."""
     try:
         listed = msgspec.json.decode(content, type=ModelList).data
     except UNREADABLE:

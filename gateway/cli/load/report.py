@@ -1,4 +1,4 @@
-"""What a run came to, for programs and for people."""
+"""The report of a run, as data and as a table."""
 
 from collections.abc import Iterator
 
@@ -6,12 +6,12 @@ from msgspec import Struct
 
 from gateway.cli.load.clients import Clients
 
-BUSY_SHARE = 0.8  # of a core: from there on the client is what is measured
+BUSY_SHARE = 0.8  # of a core: above it the client is the bottleneck
 MANY = 100
 
 
 class BenchReport(Struct, kw_only=True):
-    """Requests, inputs, tokens and latencies are those of good replies within the window; None where there is nothing to tell."""
+    """Requests, inputs, tokens and latencies are those of correct replies within the window; None if there are none."""
 
     url: str
     model: str
@@ -34,7 +34,7 @@ class BenchReport(Struct, kw_only=True):
 
 
 def report_of(clients: Clients, *, url: str, is_interrupted: bool) -> BenchReport:
-    """Of clients that have ended."""
+    """The report of clients that have ended."""
     tally, window = clients.tally, clients.window
     latencies = {f"p{percent}": tally.latencies.percentile(percent) for percent in (50, 95, 99)} | {"max": tally.latencies.slowest}
 
@@ -64,7 +64,7 @@ def report_of(clients: Clients, *, url: str, is_interrupted: bool) -> BenchRepor
 
 
 def table(report: BenchReport) -> Iterator[str]:
-    """Lines."""
+    """The report's lines for a terminal."""
     yield f"{report.url}  {report.model}"
     yield (
         f"clients: {report.clients}  inputs a request: {report.inputs_per_request}  {report.encoding_format}"
@@ -97,7 +97,7 @@ def columns(*rows: tuple[str, ...]) -> Iterator[str]:
 
 
 def short(number: float | None) -> str:
-    """Three figures that count, or the whole number."""
+    """Three significant figures, or the whole number."""
     if number is None:
         return "-"
     return f"{number:,.0f}" if number >= MANY or number == int(number) else f"{number:.3g}"

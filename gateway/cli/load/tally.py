@@ -1,4 +1,4 @@
-"""What was answered, counted. Its memory does not grow with the length of a run."""
+"""Counts replies and their latencies. Its memory does not grow with the length of a run."""
 
 import math
 from collections import Counter
@@ -8,11 +8,11 @@ from gateway.cli.load.peer import BenchResponse
 
 BUCKET_WIDTH = math.log(1.01)
 SHORTEST_SECONDS = 1e-6
-MAX_KINDS = 50  # a server could send a new code each time
+MAX_KINDS = 50  # a bound: a server could send a new code each time
 
 
 class Latencies:
-    """Counted in buckets 1 % wide: a percentile is right to 0.5 %, the slowest exactly."""
+    """A histogram with logarithmic buckets, 1 % wide: percentiles are exact to 0.5 %, the maximum exactly."""
 
     def __init__(self) -> None:
         self.buckets: Counter[int] = Counter()
@@ -23,7 +23,7 @@ class Latencies:
         self.slowest = max(seconds, self.slowest or 0.0)
 
     def percentile(self, percent: float) -> float | None:
-        """The least latency that so many percent of all did not exceed; None while there are none."""
+        """The smallest latency that `percent` of all did not exceed; None if there are none."""
         if self.slowest is None:
             return None
         rank = math.ceil(self.buckets.total() * percent / 100)
@@ -34,7 +34,7 @@ class Latencies:
 
 
 class BenchCounts:
-    """Requests, inputs, tokens and latencies are those of good replies: a refusal is fast, and no work."""
+    """Requests, inputs, tokens and latencies are those of correct replies: a refusal is fast, but does no work."""
 
     def __init__(self) -> None:
         self.num_requests = 0

@@ -1,4 +1,4 @@
-"""What is sent: English sentences put together from parts, or the lines of a file, none of them twice."""
+"""The texts of the load: generated English sentences, or the lines of a file, each made unique."""
 
 import zlib
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from pathlib import Path
 from gateway.errors import OperatorError
 
 NUM_SENTENCES = 1024
-# Parts of a sentence, by its number: 16 to 110 of MiniLM's tokens with the label, 40 on average, as in prose.
+# The number of parts of a sentence, by its index: 16 to 110 of MiniLM's tokens with the label, 40 on average, as in prose.
 NUM_PARTS = (1, 3, 2, 5, 3, 12, 2, 4)
 SUBJECTS = (
     "The night porter", "A retired surveyor", "My neighbour's eldest daughter", "The crew of the ferry", "An apprentice baker",
@@ -59,9 +59,9 @@ WITH_A_COMMA = (AFTERMATHS, DOUBTS)
 
 
 class Texts:
-    """Texts in their order, again and again. With a `label` each begins with it and a number of its own.
+    """Cycles through texts in order. With a `label`, each begins with that and a unique number.
 
-    The label comes first: a server that keeps what it knows of a text's beginning would else be spared most of the work.
+    The label comes first: otherwise a server with a prefix cache would save most of the work.
     """
 
     def __init__(self, texts: Sequence[str], *, label: str | None) -> None:
@@ -79,7 +79,7 @@ def sentences() -> list[str]:
 
 
 def sentence(number: int) -> str:
-    """Always the same for the same number."""
+    """The sentence of this number, always the same."""
     text = ""
     for part in range(NUM_PARTS[number % len(NUM_PARTS)]):
         phrases = AFTER_THE_SUBJECT[part % len(AFTER_THE_SUBJECT)]
@@ -94,7 +94,7 @@ def choose(phrases: Sequence[str], *numbers: int) -> str:
 
 
 def lines(path: Path) -> list[str]:
-    """The lines that are not blank. Raises OperatorError where there are none."""
+    """The file's lines that are not blank. Raises OperatorError if there are none."""
     try:
         found = [line for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
     except OSError as error:

@@ -1,12 +1,12 @@
-"""Which answers count, so that their number over the time is the speed."""
+"""The measurement window: which replies count, so that their number over its length is the throughput."""
 
 
 class MeasurementWindow:
-    """Opens with the first answer after the warm-up, not counted itself, and closes with a counted one.
+    """Opens with the first reply after the warm-up, which does not count, and closes with one that counts.
 
-    Clients that share a device fairly finish together, and a window cut by the clock would count such a burst or miss it. So it
-    closes after `seconds` only with whole rounds, a round being as many answers as there are clients, and not before each client
-    had an answer, however slow the server is. Without a warm-up it opens with the first requests, as nothing is under way before.
+    Clients that share a device fairly finish together; a window cut by the clock would count or miss such a burst. So it closes,
+    after `seconds`, only with whole rounds: a round is as many replies as there are clients. It also waits until each client had
+    a reply, however slow the server is. Without a warm-up it opens with the first requests, as none are in flight before.
     """
 
     def __init__(self, *, num_clients: int, seconds: float, warmup_seconds: float) -> None:
@@ -20,13 +20,13 @@ class MeasurementWindow:
         self.unanswered = set(range(num_clients))
 
     def start(self, now: float) -> None:
-        """The first requests are sent."""
+        """Called when the first requests are sent."""
         self.warm_at = now + self.warmup_seconds
         if not self.warmup_seconds:
             self.opened_at = now
 
     def takes(self, client: int, now: float) -> bool:
-        """Whether what was answered to `client` counts. `now` never goes back."""
+        """Whether this reply to `client` counts. `now` never decreases."""
         if self.is_closed or now < self.warm_at:
             return False
         if self.opened_at is None:
@@ -40,7 +40,7 @@ class MeasurementWindow:
         return True
 
     def close(self, now: float) -> None:
-        """Whatever is missing: somebody wants no more."""
+        """Closes it early, whole round or not."""
         if self.closed_at is None:
             self.closed_at = now
 
@@ -49,7 +49,7 @@ class MeasurementWindow:
         return self.closed_at is not None
 
     def seconds_until(self, now: float) -> float:
-        """How long it has been open."""
+        """How long it has been open at `now`."""
         return 0.0 if self.opened_at is None else now - self.opened_at
 
     @property
