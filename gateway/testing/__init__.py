@@ -1,18 +1,18 @@
-"""Fakes, and real servers and models, for tests and benchmarks. Nothing that serves imports this.
+"""Fakes, real servers and small models, for tests and benchmarks. No code that serves imports this.
 
-contract          what every embedder promises, as one call, for the tests of other packages
-fakes             an embedder, a backend, an encoder and a clock
-programs          what a helper starts, and the ports it listens on
-program           a gateway around a fake embedder, as a process
+contract          checks the Embedder contract in one call, for the tests of other packages
+fakes             a fake embedder, backend, encoder and clock
+programs          finds installed programs and free ports
+program           a gateway process around a fake embedder
 gateway_thread    a gateway on a real socket, in a thread
-socket_client     clients on real sockets that may leave whenever they like
-upstream_server   servers of other protocols, answering as a test says
-swallowing_proxy  a TCP proxy that falls silent
-postgres          a PostgreSQL server of one's own
-redis_server      a Redis of one's own
+socket_client     clients on real sockets that may disconnect at any time
+upstream_server   stand-ins for upstream servers of other protocols; the test chooses the replies
+swallowing_proxy  a TCP proxy that stops passing data on
+postgres          a temporary PostgreSQL server
+redis_server      a temporary Redis server
 ray_cluster       a Ray cluster of several nodes, and a load that checks every vector
-model_folders     small model folders of many kinds
-small_model       a BERT of two layers, made on the spot
+model_folders     small model folders, as sentence-transformers saves them
+small_model       a BERT of two layers with random weights
 architectures     small models of many architectures
 multilingual      sentences in many languages, and models made from them
 """

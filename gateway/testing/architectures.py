@@ -28,7 +28,7 @@ T5 = {"d_model": HIDDEN, "d_kv": 8, "d_ff": 64, "num_layers": LAYERS, "num_heads
 DISTIL = {"dim": HIDDEN, "n_layers": LAYERS, "n_heads": HEADS, "hidden_dim": 64, "max_position_embeddings": POSITIONS}
 MODERN = {"local_attention": WINDOW, "global_attn_every_n_layers": 3, "cls_token_id": 2, "sep_token_id": 3}
 
-# The configuration's class, the model's, and the settings.
+# For each kind: the configuration's class, the model's class, and the settings.
 KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "bert": ("BertConfig", "BertModel", COMMON),
     "mpnet": ("MPNetConfig", "MPNetModel", COMMON | {"pad_token_id": 1}),
@@ -43,11 +43,11 @@ KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "gemma3-causal": ("Gemma3TextConfig", "Gemma3TextModel", COMMON | GROUPED | SLIDING),
     "fnet": ("FNetConfig", "FNetModel", COMMON),
 }
-LAST_TOKEN = {"qwen3", "mistral"}  # how such are pooled
+LAST_TOKEN = {"qwen3", "mistral"}  # kinds with last-token pooling
 
 
 def trained(kind, *, special=True):
-    """A small tokenizer of one of the three families, trained on the probe texts; it puts special tokens around texts, or not."""
+    """A small tokenizer of one of three families, trained on the probe texts. If `special`, it puts special tokens around texts."""
     if kind == "unigram":
         tokenizer = Tokenizer(models.Unigram())
         trainer = trainers.UnigramTrainer(vocab_size=400, special_tokens=SPECIAL, unk_token="[UNK]")
@@ -78,7 +78,7 @@ def model_of(
     dtype: torch.dtype = torch.float32,
     **whole: Any,
 ) -> Path:
-    """The folder of one. Weights are larger than a fresh model's, so that layers change something; `spoil` may change them."""
+    """Saves a model of a kind; returns its folder. Weights are scaled up, so that layers matter; `spoil` may change them."""
     config_name, model_name, settings = KINDS[kind]
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=trained("bpe"), model_max_length=MAX_TOKENS, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]",

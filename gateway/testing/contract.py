@@ -1,4 +1,4 @@
-"""What every embedder promises, as one call: for the tests of backends in packages of their own. It knows no pytest."""
+"""The contract of an embedder, checked in one call: for the tests of backends in other packages. It needs no pytest."""
 
 import time
 from collections.abc import Sequence
@@ -9,17 +9,17 @@ from gateway.embedding.embedder import AnyEmbedder, Inputs, Vectors
 
 TEXTS = ("a short text", "another, with Größe, 你好 and 🙂", "a short text", "one " * 20)
 WAIT_SECONDS = 60.0
-MIN_COSINE = 0.999  # a batch's company may change the last bits of a row, as matrix products do
+MIN_COSINE = 0.999  # other rows of a batch may change the last bits of a row, as in matrix products
 
 
 class ContractBroken(AssertionError):
-    """Which promise an embedder does not keep."""
+    """An embedder breaks the contract; the message says how."""
 
 
 async def check_embedder(embedder: AnyEmbedder, texts: Sequence[str] = TEXTS) -> None:
-    """Starts an embedder that is not started, embeds `texts` together and alone, and closes it.
+    """Starts an embedder, embeds `texts` together and alone, and closes it. The embedder must not be started yet.
 
-    Raises ContractBroken with the first promise that is not kept, and whatever the embedder itself raises.
+    Raises ContractBroken at the first violation, and whatever the embedder itself raises.
     """
     await embedder.start()
     try:
@@ -35,7 +35,7 @@ async def check_embedder(embedder: AnyEmbedder, texts: Sequence[str] = TEXTS) ->
 
 
 def check_description(embedder: AnyEmbedder) -> int:
-    """Returns the dimensions it promises."""
+    """Checks the description. Returns its dimensions."""
     described = embedder.describe()
     require(described.dimensions > 0, f"describe().dimensions is {described.dimensions}")
     require(described.max_tokens > 0, f"describe().max_tokens is {described.max_tokens}")

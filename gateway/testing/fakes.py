@@ -1,4 +1,4 @@
-"""The two fakes the tests use: an embedder and a clock. Everything else in them is real."""
+"""The two fakes of the tests: an embedder, with its backend and encoder, and a clock. All other parts in tests are real."""
 
 import asyncio
 import hashlib
@@ -15,7 +15,7 @@ from gateway.errors import OperatorError, Unembeddable
 
 
 class FakeClock:
-    """A clock that stands still until it is told to move. Called like `time.monotonic`."""
+    """A clock that moves only by `advance`. Called like `time.monotonic`."""
 
     def __init__(self, now: float = 1000.0) -> None:
         self.now = now
@@ -28,7 +28,7 @@ class FakeClock:
 
 
 class FakeEmbedder:
-    """Embeds each text as a unit vector made of its hash; a word is a token. Follows the Embedder protocol."""
+    """Embeds each text as a unit vector made of its hash; each word is a token. Implements the Embedder protocol."""
 
     def __init__(
         self, *, dimensions: int = 8, fingerprint: str = "f" * 24 + ".fake-float32", fails_with: str | None = None
@@ -36,8 +36,8 @@ class FakeEmbedder:
         self.dimensions = dimensions
         self.fingerprint = fingerprint
         self.fails_with = fails_with
-        self.raises: Exception | None = None  # what `embed` raises instead of answering
-        self.gate: asyncio.Event | None = None  # what `embed` waits for before it answers
+        self.raises: Exception | None = None  # `embed` raises this
+        self.gate: asyncio.Event | None = None  # `embed` waits for this before it answers
         self.is_waiting = asyncio.Event()
         self.poison: str | None = None  # a text that has no vector
         self.num_cancelled = 0
@@ -45,7 +45,7 @@ class FakeEmbedder:
         self.state = Health("loading")
         self.prepared: list[Inputs] = []
         self.is_closed = False
-        self.about: dict[str, object] = {}  # further facts of its description
+        self.about: dict[str, object] = {}  # further fields of its description
 
     async def start(self) -> None:
         if self.fails_with is not None:
@@ -97,18 +97,18 @@ class FakeEmbedder:
 
 
 def hashed(text: str, dimensions: int) -> np.ndarray:
-    """A unit vector, float32, that only `text` has."""
+    """A unit vector, float32, unique to `text`."""
     digest = hashlib.shake_256(text.encode()).digest(4 * dimensions)
     row = np.array(struct.unpack(f"<{dimensions}I", digest), dtype=np.float32) - np.float32(2**31)
     return row / np.linalg.norm(row)
 
 
 class FakeSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """A row of the fake backend has no settings of its own."""
+    """The settings of a row of the fake backend: none."""
 
 
 class FakeBackend:
-    """The registry's way to embedders that exist already, by the name of their row."""
+    """A backend whose `build` returns existing embedders, by the name of the row."""
 
     name = "fake"
     settings = FakeSettings
@@ -121,9 +121,9 @@ class FakeBackend:
 
 
 class FakeEncoder:
-    """The innermost part of a fake embedder: a row that only its token ids have; misbehaves on the ids it is told to.
+    """A fake Encoder: a window's row is a hash of its token ids. It fails on chosen ids.
 
-    `batches` are the lengths of every batch that was tried.
+    `batches` are the windows' lengths of every batch that was tried.
     """
 
     def __init__(self, *, dimensions: int = 4, max_tokens: int = 16) -> None:
@@ -138,8 +138,8 @@ class FakeEncoder:
         self.batches: list[list[int]] = []
         self.fails_on: dict[int, BaseException] = {}
         self.nan_on: set[int] = set()
-        self.room: int | None = None  # tokens, padding included, beyond which it is out of memory
-        self.meeting: threading.Barrier | None = None  # where each batch waits for those of other encoders
+        self.room: int | None = None  # above this many tokens, padding included, it raises OutOfMemory
+        self.meeting: threading.Barrier | None = None  # each batch waits here for those of other encoders
 
     def embed(self, windows: list[Window]) -> np.ndarray:
         self.batches.append([len(window) for window in windows])

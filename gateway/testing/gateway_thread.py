@@ -1,4 +1,4 @@
-"""A gateway on a real socket, in a thread with a loop of its own, for what only bytes on a wire can show."""
+"""A gateway on a real socket, in a thread with its own event loop, for tests of the bytes on the wire."""
 
 import asyncio
 import socket
@@ -10,7 +10,7 @@ WAIT_SECONDS = 30
 
 @contextmanager
 def served(gateway):
-    """Yields (host, port) once the gateway is ready; afterwards its `serve` must have ended by itself."""
+    """Yields (host, port) once the gateway is ready. Afterwards stops it, and asserts that its `serve` ends without an error."""
     ready = threading.Event()
     loops, errors = [], []
 
@@ -25,7 +25,7 @@ def served(gateway):
     def live():
         try:
             asyncio.run(run())
-        except BaseException as error:  # noqa: BLE001 - told in the test's own thread
+        except BaseException as error:  # noqa: BLE001 - asserted on in the test's own thread
             errors.append(error)
         finally:
             ready.set()
@@ -46,13 +46,13 @@ def served(gateway):
 
 
 def exchanged(address, content, *, timeout_seconds=10.0):
-    """What comes back for some bytes, until the server closes or has answered one request. Raises TimeoutError if it hangs."""
+    """Sends `content`, and returns all bytes until the server closes the connection. Raises TimeoutError if it hangs."""
     with socket.create_connection(address, timeout=timeout_seconds) as connection:
         try:
             connection.sendall(content)
             connection.shutdown(socket.SHUT_WR)
         except (BrokenPipeError, ConnectionResetError, OSError):
-            pass  # it has answered and closed already
+            pass  # the server has answered and closed already
         received = bytearray()
         while True:
             try:

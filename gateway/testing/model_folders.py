@@ -46,7 +46,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def network(architecture: str, num_tokens: int) -> torch.nn.Module:
-    """With weights large enough that a change to any of them shows in the vectors."""
+    """A network with weights large enough that a change of any of them changes the vectors."""
     torch.manual_seed(len(architecture))
     common = {"vocab_size": num_tokens, "pad_token_id": 0, "initializer_range": 0.2}
     distil = {"dim": HIDDEN, "n_layers": 2, "n_heads": HEADS, "hidden_dim": 48, "max_position_embeddings": POSITIONS}
@@ -69,7 +69,7 @@ def network(architecture: str, num_tokens: int) -> torch.nn.Module:
 
 
 def saved(folder: Path, architecture: str = "bert", *, pooling: str = "mean", dense: bool = False, **whole: object) -> Path:
-    """A whole model in `folder`: Transformer, Pooling, Dense where it is asked for, Normalize."""
+    """Saves a whole model in `folder`: Transformer, Pooling, Dense if `dense`, Normalize. Returns the folder."""
     fast = tokenizer()
     parts = folder.with_name(f"{folder.name}-parts")
     network(architecture, len(fast)).save_pretrained(parts)
@@ -96,12 +96,12 @@ BASES: dict[str, dict[str, object]] = {
 
 
 def base(name: str, under: Path) -> Path:
-    """One of BASES, made under a folder."""
+    """Saves one of BASES in a new folder in `under`."""
     return saved(under / name, **BASES[name])  # type: ignore[arg-type]
 
 
 def bare(folder: Path, into: Path) -> Path:
-    """The same as transformers alone would have saved it."""
+    """Copies the model as transformers alone would have saved it: without sentence-transformers' files."""
     names = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
     into.mkdir()
     for name in names:

@@ -1,8 +1,8 @@
 """Sentences in many languages, and models with the architecture of paraphrase-multilingual-MiniLM-L12-v2 made from them.
 
-The sentences were written for this file. The tokenizer is built as that model's is: XLM-R's Unigram over white space, special
-tokens first and `<mask>` last, truncation and padding to 128 written into tokenizer.json. The network is a BERT whose
-configuration has more words than the tokenizer, and another padding id; mean pooling; no Normalize.
+The sentences were written for this file. The tokenizer has the structure of that model's: XLM-R's Unigram over white space, special
+tokens first and `<mask>` last, and truncation and padding to 128 in tokenizer.json. The network is a BERT. Its configuration has
+more words than the tokenizer, and another padding id. It has mean pooling and no Normalize.
 """
 
 import json
@@ -17,8 +17,8 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, pr
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 FIRST, LAST = ["<s>", "<pad>", "</s>", "<unk>"], "<mask>"
-READS = 128  # tokens at once, as the model's own sentence_bert_config.json says
-WORDS_BEYOND = 35  # rows of the embedding table that no token has: 250,037 for 250,002 tokens
+READS = 128  # tokens at once, as in the model's own sentence_bert_config.json
+WORDS_BEYOND = 35  # rows of the embedding table without a token: 250,037 for 250,002 tokens
 
 SENTENCES = {
     "Arabic": [
@@ -101,7 +101,7 @@ def all_sentences() -> list[str]:
 
 
 def tokenizer(num_tokens: int | None = None) -> Tokenizer:
-    """Trained on the sentences; pieces nobody uses are added up to `num_tokens`, for a vocabulary as large as the real one's."""
+    """A tokenizer trained on the sentences. Unused pieces fill it up to `num_tokens`, for a vocabulary as large as the real one."""
     trained = Tokenizer(models.Unigram())
     trained.normalizer = normalizers.Sequence([normalizers.Nmt(), normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")])
     trained.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
@@ -125,7 +125,7 @@ def tokenizer(num_tokens: int | None = None) -> Tokenizer:
 
 
 def made_up(known: set[str], num_pieces: int) -> list[list[object]]:
-    """As many pieces of 2 to 8 characters, of one script each, less likely than every real one."""
+    """`num_pieces` random pieces of 2 to 8 characters, each of one script, less likely than every real piece."""
     chance = random.Random(5)
     alphabets = [
         sorted({char for sentence in sentences for char in sentence if char.isalpha()}) for sentences in SENTENCES.values()
@@ -141,7 +141,7 @@ def made_up(known: set[str], num_pieces: int) -> list[list[object]]:
 def made(
     folder: Path, *, width: int = 32, layers: int = 2, heads: int = 4, num_tokens: int | None = None, max_positions: int = 512
 ) -> Path:
-    """Random weights, saved as sentence-transformers does. The defaults are a small one; 384, 12, 12 and 250,002 the real size."""
+    """Saves a model with random weights; returns its folder. The default is small; 384, 12, 12 and 250,002 are the real size."""
     torch.manual_seed(3)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer(num_tokens), model_max_length=max_positions, bos_token="<s>", cls_token="<s>", eos_token="</s>",
@@ -159,7 +159,7 @@ def made(
 
 
 def main() -> None:
-    """Makes a small model in a folder, and says what sentence-transformers makes of the texts on standard input: unit vectors."""
+    """Makes a small model in a folder, and prints sentence-transformers' unit vectors of the texts on standard input, as JSON."""
     folder, texts = Path(sys.argv[1]), json.load(sys.stdin)
     model = SentenceTransformer(str(made(folder)), device="cpu", local_files_only=True)
     vectors = model.encode(texts, batch_size=1, normalize_embeddings=True, show_progress_bar=False)

@@ -1,4 +1,4 @@
-"""A PostgreSQL server for the tests: the machine's own programs, a folder, a free port, a password."""
+"""A temporary PostgreSQL server for tests: the installed programs, with its own folder, port and password."""
 
 import itertools
 import os
@@ -18,12 +18,12 @@ import psycopg
 from gateway.testing.programs import NotInstalled, free_port
 
 START_SECONDS = 60
-INSTALLED = "/usr/lib/postgresql"  # where Debian puts what is not on the path
+INSTALLED = "/usr/lib/postgresql"  # Debian's folder for the programs that are not on the path
 USER = "gateway"
 
 
 def programs() -> Path | None:
-    """The folder of initdb and postgres; None where there is none."""
+    """The folder of initdb and postgres; None if there is none."""
     on_path = shutil.which("initdb")
     folders = [Path(on_path).resolve().parent] if on_path else []
     folders += sorted(Path(INSTALLED).glob("*/bin"), key=lambda path: int(path.parent.name), reverse=True)
@@ -31,7 +31,7 @@ def programs() -> Path | None:
 
 
 class Postgres:
-    """Started by `start`, and again after `kill`, on the same port with the same data."""
+    """A server. `start` starts it, also again after `kill`, on the same port with the same data."""
 
     def __init__(self, folder: Path) -> None:
         found = programs()
@@ -44,7 +44,7 @@ class Postgres:
         self.process: subprocess.Popen[bytes] | None = None
         self.numbers = itertools.count()
         others = [user.pw_uid for user in pwd.getpwall() if user.pw_name in {"postgres", "nobody"}]
-        self.user = None if os.getuid() else others[-1]  # it refuses to run as root
+        self.user = None if os.getuid() else others[-1]  # PostgreSQL refuses to run as root
         self.as_user = {"user": self.user, "group": self.user, "extra_groups": []} if self.user is not None else {}
 
     def make(self) -> None:
@@ -61,7 +61,7 @@ class Postgres:
         subprocess.run(command, check=True, capture_output=True, timeout=START_SECONDS, cwd="/", **self.as_user)
 
     def start(self) -> None:
-        options = [f"-p{self.port}", "-h127.0.0.1", "-k", "", "-F"]  # without a socket file, and without waiting for the disk
+        options = [f"-p{self.port}", "-h127.0.0.1", "-k", "", "-F"]  # no socket file, no fsync
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [self.programs / "postgres", "-D", self.folder / "data", *options],
@@ -84,14 +84,14 @@ class Postgres:
         return f"postgresql://{USER}:{self.password}@127.0.0.1:{self.port}/{database}"
 
     def new_database(self) -> str:
-        """The URL of an empty one, password included."""
+        """Creates an empty database. Returns its URL, password included."""
         name = f"test_{next(self.numbers)}"
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}")
         return self.url(name)
 
     def kill(self) -> None:
-        """At once, as a machine that is gone: what it is sent is not answered, and nobody is told. May be called twice."""
+        """Stops at once, like a machine that loses power: without a clean shutdown. May be called twice."""
         if self.process is not None:
             self.process.send_signal(signal.SIGQUIT)
             self.process.wait(START_SECONDS)
@@ -99,7 +99,7 @@ class Postgres:
 
     @contextmanager
     def hung(self) -> Iterator[None]:
-        """Alive, and silent: each of its processes is stopped, those of connections too."""
+        """Makes the server hang for the block: SIGSTOP to each of its processes, those of connections included."""
         assert self.process is not None
         others = "SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
         with psycopg.connect(self.url("postgres")) as connection:
@@ -114,7 +114,7 @@ class Postgres:
 
 
 def running() -> Iterator[Postgres]:
-    """For fixtures: one that runs until the end of the fixture."""
+    """For fixtures: yields a server that runs until the end of the fixture."""
     with tempfile.TemporaryDirectory(prefix="gateway-postgres-") as folder:
         server = Postgres(Path(folder))
         server.make()

@@ -1,4 +1,4 @@
-"""A gateway process around a fake embedder, for tests of several. Its environment configures it."""
+"""A gateway process around a fake embedder, for tests with several processes. Its environment configures it."""
 
 import asyncio
 

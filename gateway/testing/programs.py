@@ -1,11 +1,11 @@
-"""Programs of other people that a helper starts, and the ports they listen on."""
+"""Finds the programs of other projects that the helpers start, and free ports for them."""
 
 import shutil
 import socket
 
 
 class NotInstalled(Exception):
-    """A helper needs a program that this machine lacks. Our tests skip then, and fail where CI=true."""
+    """A helper needs a program that this machine lacks. Our tests then skip, or fail if CI=true."""
 
 
 def find_program(*names: str, hint: str) -> str:
@@ -20,6 +20,6 @@ def find_program(*names: str, hint: str) -> str:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port nobody listened on a moment ago."""
+    """A port that was free a moment ago."""
     with socket.create_server((host, 0)) as listening:
         return int(listening.getsockname()[1])

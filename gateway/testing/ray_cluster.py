@@ -12,7 +12,7 @@ import numpy as np
 
 from gateway.testing.programs import free_port
 
-HOST = "127.0.0.2"  # a loopback address that Ray does not take for "this host, whatever its outer address is"
+HOST = "127.0.0.2"  # a loopback address that Ray does not replace by the host's outer address
 MODEL = "small"
 MAX_WAIT_SECONDS = 60.0
 WORDS = [(first, second) for first in ("red", "green", "blue", "short", "long", "a") for second in ("server", "model", "vector")]
@@ -21,7 +21,7 @@ COMMON = {"node_ip_address": HOST, "object_store_memory": 100 << 20}
 
 
 class RayTestCluster:
-    """A head of no CPUs, which the gateway joins, and nodes to be added and taken away."""
+    """A head without CPUs, which the gateway joins, and nodes that tests add and kill."""
 
     def __init__(self, port: int | None = None) -> None:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -35,7 +35,7 @@ class RayTestCluster:
         return self.cluster.add_node(num_cpus=num_cpus, **COMMON)
 
     def kill_node(self, node) -> None:
-        """As a node is lost whose power fails: nothing is drained."""
+        """Removes a node as a power failure does: it drains nothing."""
         self.cluster.remove_node(node, allow_graceful=False)
 
     def stop(self) -> None:
@@ -43,7 +43,7 @@ class RayTestCluster:
 
 
 def written(path: Path, address: str, *, source: Path, data: Path, engine: str = "", **row) -> Path:
-    """The configuration of a gateway with one model on the cluster. What `row` sets is TOML."""
+    """Writes the configuration of a gateway with one model on the cluster. The values of `row` are TOML. Returns the path."""
     settings = {"resources": "{ num_cpus = 1 }", "precision": '"float32"', "surge_percent": "0", "look_back_seconds": "2", **row}
     lines = "\n".join(f"{name} = {value}" for name, value in settings.items())
     path.write_text(
@@ -71,7 +71,7 @@ node_data_dir = "{data}"
 
 
 async def ran(*arguments: str) -> str:
-    """The output of a gateway command that must succeed."""
+    """Runs a gateway command, asserts that it succeeds, and returns its output."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "gateway", *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
@@ -81,7 +81,7 @@ async def ran(*arguments: str) -> str:
 
 
 async def until(condition, *, seconds: float = MAX_WAIT_SECONDS, what: str = ""):
-    """Waits for a condition with a bound; a condition may be async."""
+    """Waits until a condition, which may be async, is true, for `seconds` at most. Returns its value."""
     deadline = time.monotonic() + seconds
     while True:
         value = condition()
@@ -95,7 +95,7 @@ async def until(condition, *, seconds: float = MAX_WAIT_SECONDS, what: str = "")
 
 @contextmanager
 def gateway_process(config: Path, log: Path):
-    """`gateway serve` in a process of its own, as an operator runs it."""
+    """Runs `gateway serve` in a process of its own for the block, as an operator does."""
     import subprocess
 
     with log.open("w") as output:
@@ -114,7 +114,7 @@ def gateway_process(config: Path, log: Path):
 
 
 class Client:
-    """Asks one gateway, and holds every vector against the true one."""
+    """A client of one gateway that compares every vector with the true one."""
 
     def __init__(self, app, truth: dict[str, np.ndarray]) -> None:
         self.app = app
@@ -132,7 +132,7 @@ class Client:
         return reply.status_code
 
     async def load(self, stop: asyncio.Event, *, clients: int, num_texts: int = 4) -> None:
-        """`clients` at once, each one request after another, until `stop`."""
+        """A closed loop of `clients` at once, until `stop` is set."""
 
         async def one(number: int) -> None:
             while not stop.is_set():
@@ -164,13 +164,13 @@ class Client:
 
 
 def replica_processes() -> dict[int, tuple[int, float]]:
-    """The process of each replica of the tests' model: the Ray node it belongs to, and the CPU seconds it has used."""
+    """The process id of each replica of the tests' model -> (its parent, which is the Ray node's, and the CPU seconds it used)."""
     found = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             text = stat.read_text()
             title = stat.with_name("cmdline").read_bytes()
-        except OSError:  # it has ended meanwhile
+        except OSError:  # the process has ended meanwhile
             continue
         if title.startswith(f"ray::ServeReplica:{MODEL}:".encode()):
             fields = text.rpartition(")")[2].split()
@@ -180,7 +180,7 @@ def replica_processes() -> dict[int, tuple[int, float]]:
 
 @asynccontextmanager
 async def under_load(client: Client, *, clients: int, num_texts: int = 4):
-    """A load that begins before what is inside, and goes on until after it."""
+    """Runs a load that begins before the block and ends after it."""
     stop = asyncio.Event()
     task = asyncio.create_task(client.load(stop, clients=clients, num_texts=num_texts))
     try:

@@ -1,4 +1,4 @@
-"""A real Redis, Debian's redis-server or any other in the path, on a free port: killed, started again and halted as tests like."""
+"""A temporary Redis or Valkey server, from the path, on a free port. Tests may kill, restart and halt it."""
 
 import signal
 import socket
@@ -38,7 +38,7 @@ class RedisServer:
             return False
 
     def halt(self) -> None:
-        """It hangs: its port is open and nothing answers."""
+        """Makes it hang: its port is open, but nothing answers."""
         self.process.send_signal(signal.SIGSTOP)
 
     def go_on(self) -> None:

@@ -1,4 +1,4 @@
-"""A small network with random weights, made on the spot: a BERT of two layers, whose tokenizer knows 23 words."""
+"""Makes a small network with random weights: a BERT of two layers, whose tokenizer knows 23 words."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ WORDS = [
 
 
 def small_tokenizer():
-    """A token a word, for WORDS."""
+    """A tokenizer with one token for each of WORDS."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     vocabulary = {word: number for number, word in enumerate([*special, *WORDS, ":"])}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
@@ -28,7 +28,7 @@ def small_tokenizer():
 
 
 def save_small_model(folder: Path) -> Path:
-    """With CLS pooling, no Normalize and two prompts, as sentence-transformers saves it. Returns where: a folder in `folder`."""
+    """Saves a model with CLS pooling, no Normalize and two prompts, as sentence-transformers does. Returns its folder."""
     bare, fast = folder / "transformer", small_tokenizer()
     torch.manual_seed(7)
     config = BertConfig(

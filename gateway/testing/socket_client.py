@@ -1,4 +1,4 @@
-"""Clients on real sockets that may be hundreds, and may leave whenever they like."""
+"""Clients on real sockets. There may be hundreds, and each may disconnect at any time."""
 
 import asyncio
 import json
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-BOUND_SECONDS = 30  # beyond it something hangs
+BOUND_SECONDS = 30  # after this something hangs
 ERROR_KEYS = ["message", "type", "param", "code"]
 
 
 @dataclass(frozen=True, slots=True)
 class SocketReply:
-    """What came back. `status` 0 is a connection closed without an answer."""
+    """A reply. `status` 0 is a connection that was closed without an answer."""
 
     status: int
     headers: dict[str, str]
@@ -36,7 +36,7 @@ def reply_of(received):
 
 
 def request_of(texts, **fields):
-    """The bytes of a POST."""
+    """The bytes of a POST to /v1/embeddings."""
     content = json.dumps({"model": "m", "input": texts, **fields}).encode()
     head = f"POST /v1/embeddings HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\ncontent-length: {len(content)}\r\n\r\n"
     return head.encode() + content
@@ -44,7 +44,7 @@ def request_of(texts, **fields):
 
 @asynccontextmanager
 async def connected(address):
-    """A connection that ends at once at the end of the block, whatever is still under way on it."""
+    """A connection that is aborted at the end of the block, even with a request in flight."""
     reader, writer = await asyncio.open_connection(*address)
     try:
         yield reader, writer
@@ -53,7 +53,7 @@ async def connected(address):
 
 
 async def exchanged(address, content):
-    """Raises TimeoutError if the gateway neither answers nor closes."""
+    """Sends `content`; returns the reply. Raises TimeoutError if the gateway neither answers nor closes."""
     received = b""
     async with asyncio.timeout(BOUND_SECONDS), connected(address) as (reader, writer):
         try:
@@ -70,7 +70,7 @@ async def posted(address, texts, **fields):
 
 
 def sent(address, *requests, **fields):
-    """A task a request, all under way at once."""
+    """Sends all requests at once: a task for each."""
     return [asyncio.create_task(posted(address, texts, **fields)) for texts in requests]
 
 
@@ -79,14 +79,14 @@ async def got(address, path):
 
 
 async def until(is_true, address):
-    """Raises TimeoutError when it has not become true in time. Between two looks the gateway answers a probe."""
+    """Waits until `is_true()`; between two checks the gateway answers a probe. Raises TimeoutError after BOUND_SECONDS."""
     async with asyncio.timeout(BOUND_SECONDS):
         while not is_true():
             await got(address, "/livez")
 
 
 def assert_refused(reply, code="server_overloaded"):
-    """A 503 as the contract has it: a client that comes back in time may be served."""
+    """Asserts a 503 as in the contract, with a Retry-After."""
     assert reply.status == 503, reply
     assert list(reply.json()["error"]) == ERROR_KEYS
     assert (reply.json()["error"]["type"], reply.json()["error"]["code"]) == ("server_error", code)

@@ -1,4 +1,4 @@
-"""A TCP proxy that swallows: what is sent over its connections is taken and never answered, and nothing is ever closed."""
+"""A TCP proxy that swallows data: it accepts what its connections send, but passes nothing on and never closes them."""
 
 import select
 import socket
@@ -7,7 +7,7 @@ from contextlib import suppress
 
 
 class SwallowingProxy:
-    """Passes everything on until `swallow`. Connections made after that work, unless `also_new`, until `mend`."""
+    """Passes everything on until `swallow`. Later connections work, except after `swallow(also_new=True)` and before `mend`."""
 
     def __init__(self, port: int) -> None:
         self.to_port = port
@@ -30,7 +30,7 @@ class SwallowingProxy:
             self.is_swallowing_new = also_new
 
     def mend(self) -> None:
-        """New connections work. The old ones never will."""
+        """Lets new connections work again. Swallowed ones stay swallowed."""
         with self.lock:
             self.is_swallowing_new = False
 
@@ -64,7 +64,7 @@ class SwallowingProxy:
                 self.swallowed |= {source, target}
             is_swallowed = source in self.swallowed
         if not data:
-            del self.pairs[source]  # the other side is told nothing of it where it is swallowed
+            del self.pairs[source]  # if it is swallowed, the other side does not see the close
             if is_swallowed:
                 self.pairs.setdefault(target, source)
                 return

@@ -1,6 +1,6 @@
-"""Servers of other protocols on real sockets, made of nothing but what their sources say they answer.
+"""Stand-ins for upstream servers on real sockets, built only from what the servers' sources say that they answer.
 
-A `Standin` answers by a function from the request to a `Said`; what is wrong with a reply is wrong in its bytes. Sources:
+A `Standin` answers by a function from the request to a `Said`. A faulty reply is faulty in its bytes. Sources:
 
 Ollama   server/routes.go (EmbedHandler), server/sched.go (ErrMaxQueue), docs/api.md of ollama/ollama
 TEI      router/src/http/server.rs, router/src/http/types.rs, router/src/lib.rs (Info, ErrorResponse, x-compute-tokens),
@@ -44,9 +44,9 @@ class Request:
 
 @dataclass
 class Said:
-    """What is answered: or the whole of it as `raw`.
+    """A reply, from its parts or as the whole bytes in `raw`.
 
-    `gate` holds it back, `cut_at` ends the connection after so many bytes, `drips` sends it a byte at a time.
+    `gate` delays it until it is set, `cut_at` closes the connection after so many bytes, `drips` sends it byte by byte.
     """
 
     status: int = 200
@@ -67,7 +67,7 @@ class Said:
 
 
 class Standin:
-    """`answer` may be changed at any time. `requests` are all that came, `num_open` how many wait for their answer."""
+    """A server on a real socket. `answer` may change at any time. `requests` are all so far, `num_open` those not answered yet."""
 
     def __init__(self, answer: Callable[[Request], Said]) -> None:
         self.answer = answer
@@ -104,7 +104,7 @@ class Standin:
                 await self.reply(request, reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
-        except ValueError:  # no HTTP, such as a TLS hello: what servers answer to that
+        except ValueError:  # not HTTP, for example a TLS hello: servers answer that with 400
             writer.write(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n")
         finally:
             self.writers.discard(writer)
@@ -135,7 +135,7 @@ class Standin:
             self.num_open -= 1
 
     async def held(self, gate, reader):
-        """Until the gate opens, or the client leaves."""
+        """Waits until the gate opens. Raises ConnectionResetError if the client disconnects first."""
         opened, left = asyncio.create_task(gate.wait()), asyncio.create_task(reader.read(1))
         _, pending = await asyncio.wait({opened, left}, return_when=asyncio.FIRST_COMPLETED)
         for task in pending:
@@ -159,7 +159,7 @@ async def read(reader):
 
 
 def vectors(texts, dimensions=DIMENSIONS):
-    """Of length 1, and each text has its own."""
+    """Vectors of length 1, unique to each text."""
     return np.stack([hashed(text, dimensions) for text in texts])
 
 
@@ -168,10 +168,10 @@ def words(texts):
 
 
 class Weights:
-    """A model of a stand-in: the mean of its words' own vectors, as a pooling model's is, so that every part of a text counts.
+    """The model of a stand-in. A vector is the mean of its words' own vectors, as with mean pooling, so every word counts.
 
-    `seed` is which weights; `near` mixes a little of another seed in; `limit` words are read, of which `keeps` says; `noise` is
-    added anew each time; `is_padded` lets company change a vector, as a broken mask does.
+    `seed` chooses the weights; `near` mixes in a little of another seed. It reads `limit` words: those that `keeps` names. `noise`
+    is added anew each time. With `is_padded` the other texts of a request change a vector, as with a broken attention mask.
     """
 
     def __init__(self, seed="a", *, dimensions=32, near=0.0, noise=0.0, limit=None, keeps="start", scale=1.0, is_padded=False):
@@ -203,7 +203,7 @@ class Weights:
 
 
 def serving_openai(weights, *, dtype="<f4", models=None, encoding=None, refuses=None, **headers):
-    """An OpenAI door over weights; `dtype` is what its base64 holds, `refuses` the words beyond which it refuses."""
+    """An OpenAI-compatible server over `weights`. `dtype` is that of its base64; it refuses texts of more than `refuses` words."""
 
     def answer(request):
         if request.method == "GET":
@@ -225,7 +225,7 @@ def vectors_said(request, rows, *, dtype="<f4", encoding=None, **headers):
 
 
 def openai(request: Request, *, encoding: str | None = None, **more) -> Said:
-    """`encoding` answers so whatever was asked."""
+    """An OpenAI-compatible server. It uses `encoding`, if set, for every request."""
     if request.method == "GET":
         return openai_error(404, "Unknown URL")
     texts = request.body["input"]
@@ -248,7 +248,7 @@ def openai_error(status, message, code=None, kind="invalid_request_error", **hea
 
 
 def ollama(request: Request) -> Said:
-    """api.EmbedResponse, as EmbedHandler fills it: durations in nanoseconds."""
+    """Ollama's api.EmbedResponse, as its EmbedHandler fills it: durations in nanoseconds."""
     if request.path == "/api/tags":
         return Said(body={"models": [{"name": "m:latest", "model": "m:latest", "digest": "0a109f422b47"}]})
     body = request.body
