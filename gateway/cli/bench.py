@@ -101,7 +101,7 @@ def bench(*, as_json: bool, api_key_env: str | None, **asked: Any) -> None:
     Exit code 0    every reply was good
               1    some were not: the table counts them by kind
               2    nothing could be measured, and one line says why
-              130  stopped by Ctrl-C; the table shows what there was
+              130  stopped by Ctrl-C; the table shows the figures until then
     """
     options = BenchOptions(key=find_key(api_key_env), **asked)
     with progress(options) as show, asyncio.Runner(loop_factory=loop_factory()) as runner:

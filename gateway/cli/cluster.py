@@ -46,7 +46,7 @@ cluster.add_command(plan)
 def deploy(  # noqa: PLR0913, PLR0917 - click's own way to give options
     path: str | None, address: str | None, names: tuple[str, ...], timeout_seconds: float, no_wait: bool, new_vectors: bool
 ) -> None:
-    """Start models on their clusters, or update them, without failing a request."""
+    """Start models on their clusters, or update them. No request fails."""
     config = load(path)
     for row in choose_models(config, names):
         with join_cluster(row, address):

@@ -102,7 +102,7 @@ class Replica:
     async def embed_windows(self, call: EmbedCall, array: NDArray[np.int32]) -> tuple[bytes, NDArray[np.float32]]:
         packed = unpack(array) if len(array) <= MAX_ON_LOOP_INTEGERS else await asyncio.to_thread(unpack, array)
         inputs = Inputs(
-            [""] * len(packed.work.counts),  # the texts stay with the gateway
+            [""] * len(packed.work.counts),  # a replica gets token ids and no texts
             is_array=packed.is_array,
             caller=call.caller,
             deadline=time.monotonic() + call.seconds,

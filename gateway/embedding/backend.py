@@ -43,7 +43,7 @@ class BackendContext:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What is known of a model before it is loaded, for the table of `gateway models`. None means not known yet.
+    """The facts that are known of a model before it is loaded, for the table of `gateway models`. None means not known yet.
 
     `source` is where its vectors come from. `state` tells operators what was made ahead of time.
     """
@@ -101,7 +101,7 @@ class Backend(Protocol):
     def build(self, settings: Any, context: BackendContext) -> AnyEmbedder:
         """Makes an embedder. Cheap: it opens no file and loads nothing; `Embedder.start` does."""
 
-    def check(self, settings: Any, context: BackendContext) -> None:  # noqa: ARG002 - as in all that follow: for who overrides it
+    def check(self, settings: Any, context: BackendContext) -> None:  # noqa: ARG002 - here and below, the arguments are for overriding methods
         """Makes nothing and connects to nothing. Raises OperatorError if a secret, a file or a package is missing here."""
         return
 

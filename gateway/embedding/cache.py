@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from gateway.embedding.embedder import Description, Inputs
 
 KEY_BYTES, SCOPE_BYTES = 32, 8
-# What an entry costs besides its row: key, table slot, three small objects. A test compares it with what Python allocates.
+# The cost of an entry besides its row: key, table slot, three small objects. A test compares it with what Python allocates.
 ENTRY_BYTES = 330
 
 Key = bytes

@@ -7,7 +7,7 @@ import numpy as np
 from gateway.embedding.vectors import Float32
 
 NUM_NEIGHBOURS = 10
-# Two precisions of one model are above both (bfloat16 beside float32: 0.9999 and 99.3 %); another model is far below.
+# Two precisions of one model exceed both (bfloat16 against float32: 0.9999 and 99.3 %); another model is far below.
 MIN_COSINE, MIN_KEPT = 0.999, 0.97
 
 

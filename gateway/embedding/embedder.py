@@ -111,7 +111,7 @@ class Vectors:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What a loaded model is. `max_tokens` is what it reads at once, special tokens included; `created` is in Unix seconds.
+    """A loaded model. `max_tokens` is the most that it reads at once, special tokens included; `created` is in Unix seconds.
 
     `prompts` are the names of its prompts, `tasks` the purposes for which it has routes of their own.
     `fallback` tells operators which runtime or precision was given up for this one, and why.
@@ -189,7 +189,7 @@ class Embedder(Protocol[WorkT]):
         """Computes the vectors. Raises Unavailable if it is full, late or broken, Unembeddable if an input has no vector."""
 
     def describe(self) -> Description:
-        """What was loaded. Only called once `start` has returned."""
+        """The description of the loaded model. Only called once `start` has returned."""
 
     def health(self) -> Health:
         """The state now. Cheap: every probe and every request calls it."""

@@ -15,7 +15,7 @@ MIN_COSINE = 0.99  # two precisions of one model are above 0.999, a neighbour of
 PROBE_SECONDS = 60.0
 NUM_PARTS_CHARS = sum(PARTS.values())
 
-# Short and long, in several scripts, code and numbers: where two models, tokenizers, poolings or prompts would differ.
+# Short and long texts, in several scripts, code and numbers: they show differences of models, tokenizers, poolings and prompts.
 PROBES = (
     "a",
     "Hello, world",

@@ -34,7 +34,10 @@ class Fingerprint:
         return "".join(getattr(self, part)[:length] for part, length in PARTS.items()) + f".{self.runtime}"
 
 
-NAMES = {"weights": "weights or configuration", "long_input": "long-input rule"}  # where the operator reads another one
+NAMES = {
+    "weights": "weights or configuration",
+    "long_input": "long-input rule",
+}  # names for the operator that differ from the field's
 PARTS = {field.name: 8 if field.name == "weights" else 4 for field in fields(Fingerprint)[:-1]}
 
 

@@ -16,7 +16,7 @@ RETRIES = Backoff(first_seconds=15.0, max_seconds=900.0)
 WATCH_SECONDS = 1.0
 LOOK_SECONDS = 0.1  # between two checks whether a start waits for something
 WAITING_SECONDS = 4.0  # at most, between two attempts to reach a server that was unavailable at the start
-FAILED_SECONDS = 30.0  # Retry-After for a model that broke: about what a restart takes, and /livez asks for one
+FAILED_SECONDS = 30.0  # Retry-After for a model that broke: about the time of a restart, which /livez asks for
 
 log = get_logger()
 

@@ -27,7 +27,7 @@ outline = msgspec.json.Decoder(Outline)
 
 
 def refuse_too_many(raw: bytes, max_inputs: int) -> None:
-    """Bounds `input`: what passes has at most 8,192 elements, with 300,000 ids in them.
+    """Bounds `input`: lets at most 8,192 elements pass, with 300,000 ids in them.
 
     Raises TooManyInputs, InputTooLong or RequestTooLong if it has more, msgspec's own error if the body is no JSON, and
     RecursionError if it is nested too deeply.

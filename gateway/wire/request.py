@@ -72,9 +72,9 @@ class EmbeddingsRequest:
 
 
 class EmbeddingsBody(ForeignFields, kw_only=True):
-    """The body as JSON types it. `null` equals absent, and unknown fields are passed over.
+    """The body, in JSON's types. `null` equals absent, and unknown fields are ignored.
 
-    /openapi.json has its schema from here, so what a field may hold is declared once: a bound below is checked while it is parsed.
+    /openapi.json takes its schema from here, so a field's bounds are declared once; they are checked while the body is parsed.
     """
 
     input: Annotated[

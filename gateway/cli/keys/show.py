@@ -40,7 +40,7 @@ def list_keys(path: str | None, *, as_json: bool) -> None:
 @json_option
 @click.argument("public_id", metavar="ID")
 def show(path: str | None, public_id: str, *, as_json: bool) -> None:
-    """Show a key, and what was done to it by whom."""
+    """Show a key and its history: who changed it, and how."""
     with open_store(load(path)) as store:
         found = store.get(public_id)
         events = trail.history(store.database, public_id, limit=NUM_SHOWN)
