@@ -51,7 +51,7 @@ class RayEmbedder:
         self.state = Health("loading", "not started")
         self.pool = ThreadPoolExecutor(TOKENIZER_THREADS, thread_name_prefix=f"tokenizer-{self.name}")
         self.description: Description | None = None
-        self.changed = asyncio.Event()  # set while calls make sense
+        self.changed = asyncio.Event()  # set while the cluster takes calls
         self.replica_info: asyncio.Future[ReplicaInfo] | None = None
         self.has_other_vectors = False
         self.is_closed = False

@@ -51,7 +51,7 @@ class EmbedResult(Message, frozen=True, kw_only=True):
 
 
 class EmbedRefusal(Message, frozen=True, kw_only=True):
-    """Call `number` has no vectors. `code` is one of gateway/errors/, "lost", "other_vectors" or "failed"."""
+    """Call `number` gets no vectors. `code` is one of gateway/errors/, "lost", "other_vectors" or "failed"."""
 
     number: int
     code: str

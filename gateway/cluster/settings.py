@@ -7,7 +7,7 @@ from msgspec import Meta, Struct, structs
 
 from gateway.engine.settings import LocalSettings
 
-BACKEND = "ray"  # its name
+BACKEND = "ray"  # the backend's name
 MAX_SECONDS = 24 * 3600
 
 

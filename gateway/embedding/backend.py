@@ -140,7 +140,7 @@ class BoundBackend:
     cached: Callable[[AnyEmbedder], AnyEmbedder]
 
     def build(self) -> Model:
-        """Raises ConfigurationError."""
+        """Makes the model, with the cache unless the backend has one. Raises ConfigurationError."""
         built = self.backend.build(self.settings, self.context)
         return Model(self.row, built if self.backend.has_cache else self.cached(built), built)
 

@@ -27,7 +27,7 @@ from gateway.errors import (
 from gateway.log import get_logger
 from gateway.metrics import ModelMetrics
 
-BACKEND = "group"  # its name
+BACKEND = "group"  # the backend's name
 FALLS_BACK = frozenset({502, 503})
 REST_SECONDS = 5.0  # a member that failed is tried last for so long: one that hangs would cost every request its share of time
 CHECKS = Backoff(first_seconds=5.0, max_seconds=300.0)  # between attempts to reach a member that was unavailable
