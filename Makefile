@@ -10,6 +10,11 @@ PEERS_VENV := .venv-peers
 NODE_CLIENTS := compat_tests/node/node_modules/.package-lock.json
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar on
 PEERS_PIP := $(PEERS_VENV)/bin/python -m pip install --disable-pip-version-check -q -c deploy/constraints-peers.txt
+# What only tests install: uv takes seconds where pip takes minutes, and pip does it where uv cannot, as with a mirror that it does not know.
+UV := uv==0.13.9
+COMMA := ,
+install_fast = $(1)/bin/python -m pip install --disable-pip-version-check -q $(UV) && \
+	$(1)/bin/uv pip install -q --python $(1)/bin/python $(2) || $(1)/bin/python -m pip install --disable-pip-version-check -q $(2)
 FRAMEWORKS_PIP := $(FRAMEWORKS_VENV)/bin/python -m pip install --disable-pip-version-check -q -c deploy/constraints-frameworks.txt
 # Which index torch comes from: deploy/torch_index.py says it, unless TORCH_INDEX_URL does.
 TORCH_INDEX_URL ?=
@@ -137,17 +142,18 @@ $(PEERS_VENV)/.servers: deploy/constraints-peers.txt $(VENV)/.gateway
 	@echo "installing the peers into $(PEERS_VENV); the first time takes some minutes"
 	@index="$$($(TORCH_INDEX) --constraints deploy/constraints-peers.txt)" && \
 		$(PEERS_PIP) --no-deps $$index "$$(grep '^torch==' deploy/constraints-peers.txt)"
-	@$(PEERS_PIP) fastapi uvicorn sentence-transformers
-	@$(PEERS_PIP) 'infinity-emb[server,torch]' optimum && touch $@ || echo "infinity could not be installed"
+	@$(call install_fast,$(PEERS_VENV),-c deploy/constraints-peers.txt fastapi uvicorn sentence-transformers)
+	@{ $(call install_fast,$(PEERS_VENV),-c deploy/constraints-peers.txt 'infinity-emb[server$(COMMA)torch]' optimum); } && touch $@ || \
+		echo "infinity could not be installed"
 
 $(COMPAT_VENV)/.clients: deploy/constraints-compat.txt compat_tests/requirements.txt $(VENV)/.gateway
 	@test -x $(COMPAT_VENV)/bin/python || $(BIN)/python -m venv $(COMPAT_VENV)
-	@$(COMPAT_VENV)/bin/python -m pip install --disable-pip-version-check -q -c deploy/constraints-compat.txt -r compat_tests/requirements.txt
+	@$(call install_fast,$(COMPAT_VENV),-c deploy/constraints-compat.txt -r compat_tests/requirements.txt)
 	@touch $@
 
 $(LITELLM_VENV)/.clients: compat_tests/matrix/litellm-requirements.txt $(VENV)/.gateway
 	@test -x $(LITELLM_VENV)/bin/python || $(BIN)/python -m venv $(LITELLM_VENV)
-	@$(LITELLM_VENV)/bin/python -m pip install --disable-pip-version-check -q -r compat_tests/matrix/litellm-requirements.txt
+	@$(call install_fast,$(LITELLM_VENV),-r compat_tests/matrix/litellm-requirements.txt)
 	@touch $@
 
 # 2.6 GB: `make test` runs these tests where it is there, and says so where it is not.
@@ -156,7 +162,7 @@ $(FRAMEWORKS_VENV)/.frameworks: deploy/constraints-frameworks.txt compat_tests/f
 	@echo "installing sixteen frameworks into $(FRAMEWORKS_VENV); the first time takes some minutes"
 	@index="$$($(TORCH_INDEX) --constraints deploy/constraints-frameworks.txt)" && \
 		$(FRAMEWORKS_PIP) $$index "$$(grep '^torch==' deploy/constraints-frameworks.txt)"
-	@$(FRAMEWORKS_PIP) -r compat_tests/frameworks/requirements.txt
+	@$(call install_fast,$(FRAMEWORKS_VENV),-c deploy/constraints-frameworks.txt -r compat_tests/frameworks/requirements.txt)
 	@touch $@
 
 # Without npm nothing is installed here: the tests of these clients say so.
