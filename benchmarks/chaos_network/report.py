@@ -10,7 +10,7 @@ from benchmarks.table import aligned
 COLUMNS = (
     "between",
     "fault",
-    "whom it concerns saw",
+    "affected callers saw",
     "the others saw",
     "longest",
     "back",
