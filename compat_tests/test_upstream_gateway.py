@@ -66,7 +66,7 @@ def test_openai_is_told_what_the_gateway_behind_says_of_a_long_text(gateway: Gat
         assert "Invalid 'input[1]': maximum input length is 256 tokens." in str(refused.value)
 
 
-def test_openai_gets_503_while_the_gateway_behind_is_away_and_vectors_once_it_is_back(own_gateway: OwnGateway) -> None:
+def test_openai_gets_503_while_the_gateway_behind_is_unavailable_and_vectors_once_it_is_back(own_gateway: OwnGateway) -> None:
     with running(own_gateway(GATEWAY__CACHE__MAX_BYTES="0")) as behind:
         front = in_front_of(behind, own_gateway)
         front.environment["GATEWAY__CACHE__MAX_BYTES"] = "0"

@@ -12,7 +12,7 @@ from gateway import log as logging
 from gateway.access.access_control import AccessControl
 from gateway.access.admission import Admission
 from gateway.api.error_handler import error_response
-from gateway.api.memory import MemoryWatch, malloc_trim
+from gateway.api.memory_trim import MemoryWatch, malloc_trim
 from gateway.api.page.figures import Figures
 from gateway.background import BackgroundTask, launch
 from gateway.build import BUILTIN_BACKENDS, GenerationBuilder

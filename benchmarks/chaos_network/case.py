@@ -53,8 +53,8 @@ class Pair:
         is_gone = isinstance(fault, Hang | Failover) and not self.is_client_side  # for both gateways
         concerned = frozenset(each for each in STREAMS if each.model == REMOTE and self.affected) if is_gone else self.affected
         streams = frozenset() if is_harmless else concerned
-        is_away = isinstance(fault, Partition | OneWay | Hang)
-        return Case(self.name, fault, streams, self.may_see, self.telling if is_away else None, self.is_client_side)
+        is_unavailable = isinstance(fault, Partition | OneWay | Hang)
+        return Case(self.name, fault, streams, self.may_see, self.telling if is_unavailable else None, self.is_client_side)
 
 
 STORE = Telling(frozenset({"key_store_unavailable"}), Metric("gateway_key_snapshot_age_seconds", "", lambda now, _: now > 2))

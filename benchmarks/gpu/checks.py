@@ -16,11 +16,11 @@ from gateway.embedding.embedder import Inputs
 from gateway.engine import flash_attention
 from gateway.engine.embedder import LocalEmbedder
 from gateway.engine.encoder import Window
-from gateway.engine.faithful import Faithful, load_faithful
 from gateway.engine.fidelity import cosines, min_cosine
 from gateway.engine.settings import LocalSettings
 from gateway.engine.tokenizer import Tokenizer
 from gateway.engine.torch_encoder import TorchEncoder, choose_devices, release
+from gateway.engine.torch_loader import Faithful, load_faithful
 from gateway.metrics import Metrics
 from gateway.testing.architectures import KINDS, model_of
 

@@ -71,7 +71,7 @@ class Soak:
             scene.new_caller("limited", MODEL, "--rpm", str(FEW_A_MINUTE)),
         ]
         self.faults = Faults(scene)
-        self.traffic = Traffic(scene.url, self.callers, texts=texts, truth=truth, is_away=self.faults.is_away)
+        self.traffic = Traffic(scene.url, self.callers, texts=texts, truth=truth, is_unavailable=self.faults.is_unavailable)
         self.samples: list[Sample] = []
         self.began = time.monotonic()
 

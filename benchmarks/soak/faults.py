@@ -41,7 +41,7 @@ class Faults:
         }
         return faults | ({"Redis killed": self.redis_killed, "Redis frozen": self.redis_frozen} if self.scene.redis else {})
 
-    def is_away(self, began: float) -> bool:
+    def is_unavailable(self, began: float) -> bool:
         """Whether a request that began then, and just failed, met a restart."""
         now = time.monotonic()
         return any(start <= now and began <= end + GRACE_SECONDS for start, end in self.restarts)

@@ -46,16 +46,16 @@ class Tally:
 
 
 class Traffic:
-    """`is_away` says whether the gateway is being restarted: then, and only then, a connection may be refused."""
+    """`is_unavailable` says whether the gateway is being restarted: then, and only then, a connection may be refused."""
 
     def __init__(
-        self, url: str, callers: list[Caller], *, texts: list[str], truth: Vectors, is_away: Callable[[float], bool]
+        self, url: str, callers: list[Caller], *, texts: list[str], truth: Vectors, is_unavailable: Callable[[float], bool]
     ) -> None:
         self.url = url
         self.callers = callers
         self.texts = texts
         self.truth = truth
-        self.is_away = is_away
+        self.is_unavailable = is_unavailable
         self.tally = Tally()
         self.is_over = False
 
@@ -126,7 +126,7 @@ class Traffic:
             self.bad(caller, kind, form)
 
     def broken(self, caller: Caller, kind: str, began: float) -> None:
-        if self.is_away(began):
+        if self.is_unavailable(began):
             self.tally.outcomes[caller.name, f"{kind}, in a restart"] += 1
         else:
             self.bad(caller, kind, None)

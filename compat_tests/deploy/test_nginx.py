@@ -142,7 +142,7 @@ def test_the_inside_is_told_nothing_of_outside_an_allowed_network(front: Front, 
         process.wait(20)
 
 
-def test_a_gateway_that_is_away_is_a_503_that_clients_understand(tmp_path: Path, own_gateway) -> None:
+def test_a_gateway_that_is_unavailable_is_a_503_that_clients_understand(tmp_path: Path, own_gateway) -> None:
     with running(own_gateway()) as gateway:
         front = Front(tmp_path, gateway)
         process = subprocess.Popen(front.command)

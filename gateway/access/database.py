@@ -4,7 +4,7 @@ We bound each wait ourselves, whatever the server, a pooler or the network does 
 
     a ping, before an idle connection is used      PING_SECONDS       then it is dropped and logged, and another is opened
     a connection is made, for each host            CONNECT_TIMEOUT_SECONDS
-    a statement, a batch of rows, a commit         SILENCE_SECONDS    then its connection is dropped: StoreAway
+    a statement, a batch of rows, a commit         SILENCE_SECONDS    then its connection is dropped: KeyStoreUnavailable
 
 We also give the server shorter bounds: while it lives, its own error is the one that is reported. The server ends an idle
 transaction too: after a lost connection its locks would block the next try.
@@ -28,7 +28,7 @@ from gateway.access.work_deadline import WorkDeadline
 from gateway.access.worker import alive
 from gateway.backoff import Backoff
 from gateway.config import StoreSettings, secret_value
-from gateway.errors import ConfigurationError, OperatorError, StoreAway
+from gateway.errors import ConfigurationError, KeyStoreUnavailable, OperatorError
 from gateway.log import get_logger
 
 FILE_NAME = "gateway.db"
@@ -52,7 +52,7 @@ log = get_logger()
 
 
 class Database:
-    """`read` and `write` give transactions. On any failure both raise StoreAway, in one line without a password."""
+    """`read` and `write` give transactions. On any failure both raise KeyStoreUnavailable, in one line without a password."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class Database:
                 reason = f"no answer within {watch.seconds:g} s"
                 self.log_outage(reason)
             reason += "; whether the change was made is not known" if is_unsure else ""
-            raise StoreAway(f"the key database {self.label} cannot be used: {reason}", is_unsure=is_unsure) from error
+            raise KeyStoreUnavailable(f"the key database {self.label} cannot be used: {reason}", is_unsure=is_unsure) from error
         finally:
             self.here.watch = None
 

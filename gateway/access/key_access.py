@@ -49,13 +49,13 @@ class KeyAccess:
 
     @property
     def shortfalls(self) -> dict[str, Callable[[], str | None]]:
-        return {"keys": lambda: "snapshot" if self.snapshot.is_away else None}
+        return {"keys": lambda: "snapshot" if self.snapshot.is_unavailable else None}
 
     async def start(self) -> None:
         """Reads the keys and what they have spent."""
         await self.snapshot.start()
         self.metrics.access.key_snapshot_age.set_function(lambda: self.snapshot.age_seconds)
-        await self.recorder.start(is_store_away=self.snapshot.is_away)
+        await self.recorder.start(is_store_unavailable=self.snapshot.is_unavailable)
         await self.gauges.start()
 
     def warn(self, *, addresses: Sequence[ListenAddress]) -> None:  # noqa: ARG002 - the same on every address

@@ -1,7 +1,8 @@
 """A worker thread for blocking database calls, supervised by heartbeats.
 
-A blocked thread cannot be ended. If its work gives no heartbeat in time, the thread is abandoned: the caller gets StoreAway, and a
-new thread replaces it. At most MAX_ABANDONED threads are abandoned at once; beyond that no work starts until one returns.
+A blocked thread cannot be ended. If its work gives no heartbeat in time, the thread is abandoned: the caller gets
+KeyStoreUnavailable, and a new thread replaces it. At most MAX_ABANDONED threads are abandoned at once; beyond that no work starts
+until one returns.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
 from gateway.background import BackgroundThread
-from gateway.errors import StoreAway
+from gateway.errors import KeyStoreUnavailable
 
 STUCK_SECONDS = 8.0  # for work that sends no heartbeat of its own
 WAIT_SECONDS = 30.0  # in the queue, behind other work
@@ -27,7 +28,7 @@ here = threading.local()
 
 
 class WorkerJob:
-    """One piece of work. `due` is the deadline of its next heartbeat; after it the caller gets StoreAway."""
+    """One piece of work. `due` is the deadline of its next heartbeat; after it the caller gets KeyStoreUnavailable."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, work: Callable[[], Any]) -> None:
         self.loop = loop
@@ -89,7 +90,7 @@ class WorkerThread:
     async def run(self, work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         """Runs `work` in the thread. If the caller is cancelled, work that has begun goes on.
 
-        Returns or raises what `work` does. Raises StoreAway if the work gives no heartbeat in time, or does not start in time.
+        Returns or raises what `work` does. Raises KeyStoreUnavailable if the work does not start, or gives no heartbeat, in time.
         """
         job = WorkerJob(asyncio.get_running_loop(), lambda: work(*args, **kwargs))
         if not self.is_closed:
@@ -106,7 +107,7 @@ class WorkerThread:
 
     def give_up(self, job: WorkerJob) -> None:
         what = "gave no answer in time" if job.has_begun else "is still busy with what was asked before"
-        job.future.set_exception(StoreAway(f"the key store {what}", is_unsure=job.has_begun))
+        job.future.set_exception(KeyStoreUnavailable(f"the key store {what}", is_unsure=job.has_begun))
         with self.lock:
             self.abandoned = [thread for thread in self.abandoned if thread.is_running]
             if self.current is job and len(self.abandoned) < MAX_ABANDONED and not self.is_closed:

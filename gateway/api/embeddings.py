@@ -115,7 +115,7 @@ class EmbeddingsHandler:
         inputs = inputs_of(asked, lease.caller, timeout_seconds)
         await self.catalog.ensure_ready(model, asked.model, deadline=inputs.deadline)
         inputs = with_prompt(inputs, asked, model.describe())
-        refuse_what_it_has_not(asked, model)
+        refuse_unsupported(asked, model)
         prepared = await model.embedder.prepare(inputs)
         model.fingerprint_of()  # raises before the charge if the fingerprint is not the pinned one
         record.num_tokens = prepared.num_tokens
@@ -185,7 +185,7 @@ def with_prompt(inputs: Inputs, asked: EmbeddingsRequest, about: Description) ->
     return replace(inputs, input_type=resolve_instruction(asked.instruction, name, about), instruction=asked.instruction)
 
 
-def refuse_what_it_has_not(asked: EmbeddingsRequest, model: Model) -> None:
+def refuse_unsupported(asked: EmbeddingsRequest, model: Model) -> None:
     """Checks the request against the model.
 
     Raises InvalidValue for too many dimensions, a `truncate_prompt_tokens` other than the model's length, and token ids in an

@@ -172,7 +172,7 @@ class Edge:
         self.metrics.http.record_response(route, method, str(record.status), seconds=record.seconds)
         if (route, method) == EMBEDDINGS:
             self.metrics.models.record_outcome(record.model or "unknown", record.outcome)
-            self.tell_key(record)
+            self.count_for_key(record)
         if record.status == Unavailable.status and record.outcome != "ok":  # a probe's 503 is no rejection
             self.metrics.http.rejections.labels(record.outcome).inc()
         write = log.debug if route in QUIET else log.info
@@ -180,7 +180,7 @@ class Edge:
             write("request", method=method, route=route, **record.line())
         record.end_span(route, method)
 
-    def tell_key(self, record: RequestRecord) -> None:
+    def count_for_key(self, record: RequestRecord) -> None:
         """Counts the request for its key, and its refusal if the key's limits or an overload refused it."""
         if record.caller is None:
             return

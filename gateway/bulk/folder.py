@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from gateway.bulk.opening import open_file, refuse_ignored
+from gateway.bulk.open_input import open_file, refuse_ignored
 from gateway.bulk.row import Columns, Place, Row, shown
 from gateway.bulk.source import InputOptions, RowSource, TextLines, format_by_name, format_of
 from gateway.errors import OperatorError

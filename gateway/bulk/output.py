@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 
 from gateway.bulk import npy, parquet
+from gateway.bulk.carried_columns import Kept
 from gateway.bulk.disk import sync_file, sync_folder
 from gateway.bulk.job import BulkJob
 from gateway.bulk.journal import IDS, LONG, REJECTED, VECTORS, Journal
-from gateway.bulk.kept import Kept
 from gateway.bulk.row import shown
 from gateway.bulk.source import RowSource
 from gateway.errors import OperatorError

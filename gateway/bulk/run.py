@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.bulk import reasons
+from gateway.bulk.carried_columns import is_parquet
 from gateway.bulk.content import STANDARD_INPUT, InputFile, input_of, spool, states_of
 from gateway.bulk.folder import Folder, open_input
 from gateway.bulk.job import BulkJob, differences
 from gateway.bulk.journal import INPUT, Checkpoint, Journal
-from gateway.bulk.kept import is_parquet
 from gateway.bulk.options import BulkJobModel, BulkOptions
 from gateway.bulk.output import Output
-from gateway.bulk.patience import Patience
 from gateway.bulk.pipeline import embed_all, in_stoppable_thread, in_thread
 from gateway.bulk.progress import Progress
+from gateway.bulk.retry import Patience
 from gateway.bulk.row import shown
 from gateway.bulk.source import RowSource, format_of
 from gateway.bulk.worker import BulkWorker, EmbedOptions

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from gateway.bulk.dialect import missing
+from gateway.bulk.csv_dialect import missing
 from gateway.bulk.encoding import UTF8
 from gateway.bulk.lines import MAX_ROW_BYTES, MB, Lines, without_end
 from gateway.bulk.row import BadRow, Columns, Place, Record, Row, shown

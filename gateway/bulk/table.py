@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from gateway.bulk.dialect import TableDialect, dialect_of, excel_separator, hint_of
+from gateway.bulk.csv_dialect import TableDialect, dialect_of, excel_separator, hint_of
 from gateway.bulk.lines import MAX_ROW_BYTES, Lines
 from gateway.bulk.row import BadRow, Place, Record, shown
 from gateway.bulk.source import TEXT, TOO_LONG, InputOptions, TextSource, choose_columns

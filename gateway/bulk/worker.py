@@ -11,7 +11,7 @@ from typing import Generic
 
 from gateway.bulk.fault import ERRORS, index_of, message_of, names_input, reason_of
 from gateway.bulk.outcome import RowOutcomes, ShardResult, Treatment
-from gateway.bulk.patience import Patience
+from gateway.bulk.retry import Patience
 from gateway.bulk.row import Row
 from gateway.bulk.shard import Shard
 from gateway.config import LongInput

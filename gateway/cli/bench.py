@@ -16,10 +16,10 @@ import msgspec
 from msgspec import UNSET
 
 from gateway.cli.load.clients import TICK_SECONDS, Clients
+from gateway.cli.load.measured_window import MeasurementWindow
 from gateway.cli.load.peer import BenchRequest, BenchTarget, base_url, open_session
 from gateway.cli.load.report import BenchReport, report_of, table
 from gateway.cli.load.texts import Texts, lines, sentences
-from gateway.cli.load.window import MeasurementWindow
 from gateway.cli.serve import loop_factory
 from gateway.config import first_set
 from gateway.errors import OperatorError

@@ -9,7 +9,7 @@ import click
 from gateway import log
 from gateway.app import Gateway
 from gateway.cli.browser import serve_and_open
-from gateway.cli.memory import bound_arenas
+from gateway.cli.malloc_tuning import bound_arenas
 from gateway.cli.options import config_option
 from gateway.config import ConfigSource
 from gateway.errors import ConfigurationError

@@ -43,8 +43,8 @@ Answer = tuple[EmbedResult | EmbedRefusal, bytes]
 class RayClientProcess:
     """Owns the Ray client process and multiplexes calls over its socket.
 
-    Callbacks, all on the event loop: `on_news` gets the cluster's status, `on_card` a replica's description. `on_death` is called
-    if Ray clients are no longer restarted.
+    Callbacks, all on the event loop: `on_status_change` gets the cluster's status, `on_replica` a replica's description. `on_death`
+    is called if Ray clients are no longer restarted.
     """
 
     def __init__(  # noqa: PLR0913 - the last two are for tests
@@ -52,8 +52,8 @@ class RayClientProcess:
         name: str,
         config: ClientConfig,
         *,
-        on_news: Callable[[ClusterStatus], None],
-        on_card: Callable[[ReplicaInfo], None],
+        on_status_change: Callable[[ClusterStatus], None],
+        on_replica: Callable[[ReplicaInfo], None],
         on_death: Callable[[], None],
         command: Sequence[str] = COMMAND,
         silent_seconds: float = SILENT_SECONDS,
@@ -61,7 +61,7 @@ class RayClientProcess:
         self.name = name
         self.config = config
         self.command, self.silent_seconds = command, silent_seconds  # others in tests
-        self.on_news, self.on_card = on_news, on_card
+        self.on_status_change, self.on_replica = on_status_change, on_replica
         self.numbers = itertools.count()
         self.waiting: dict[int, asyncio.Future[Answer]] = {}
         self.writer: asyncio.StreamWriter | None = None
@@ -103,9 +103,9 @@ class RayClientProcess:
         while True:
             self.was_up = False
             reason = await self.run_once()
-            self.on_news(ClusterStatus(is_up=False, detail=reason))
+            self.on_status_change(ClusterStatus(is_up=False, detail=reason))
             if reason != told:  # logged once, however often it is retried
-                log.warning("courier_ended", model=self.name, reason=reason)
+                log.warning("ray_client_ended", model=self.name, reason=reason)
             told = None if self.was_up else reason
             num_failures = 1 if self.was_up else num_failures + 1
             await asyncio.sleep(RESTARTS.pause_seconds(num_failures))
@@ -157,9 +157,9 @@ class RayClientProcess:
                         answer.set_result((heard, payload))
                 case ClusterStatus():
                     self.was_up |= heard.is_up
-                    self.on_news(heard)
+                    self.on_status_change(heard)
                 case ReplicaInfo():
-                    self.on_card(heard)
+                    self.on_replica(heard)
                 case Shutdown():
                     reason = heard.reason
 

@@ -57,7 +57,7 @@ class RayEmbedder:
         self.is_closed = False
         config = ClientConfig(0, settings.address, settings.application_of(self.name), settings.replicas.min)
         self.client = RayClientProcess(
-            self.name, config, on_news=self.on_status, on_card=self.on_replica_info, on_death=self.on_death
+            self.name, config, on_status_change=self.on_status, on_replica=self.on_replica_info, on_death=self.on_death
         )
 
     async def start(self) -> None:

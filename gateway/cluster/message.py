@@ -84,11 +84,11 @@ class Shutdown(Message, frozen=True, kw_only=True):
     reason: str
 
 
-ToCourier = EmbedCall | CancelCall
-FromCourier = EmbedResult | EmbedRefusal | ClusterStatus | ReplicaInfo | Shutdown
+ClientCommand = EmbedCall | CancelCall
+ClientEvent = EmbedResult | EmbedRefusal | ClusterStatus | ReplicaInfo | Shutdown
 encode = msgspec.msgpack.Encoder().encode
-to_client = msgspec.msgpack.Decoder(ToCourier)
-from_client = msgspec.msgpack.Decoder(FromCourier)
+to_client = msgspec.msgpack.Decoder(ClientCommand)
+from_client = msgspec.msgpack.Decoder(ClientEvent)
 
 
 def write(writer: asyncio.StreamWriter, header: bytes, payload: bytes | memoryview = b"") -> None:

@@ -22,7 +22,7 @@ from gateway.errors import ConfigurationError, OperatorError
 from gateway.log import get_logger
 
 if TYPE_CHECKING:
-    from gateway.engine.faithful import Faithful
+    from gateway.engine.torch_loader import Faithful
 
 DRIVERS = ("/proc/driver/nvidia/version", "/usr/lib/wsl/lib/libcuda.so.1")  # signs of CUDA that need no import of torch
 STREAMS_PER_CORES = 4  # cores a stream on large machines; on two cores, two streams were best
@@ -187,8 +187,8 @@ def load_torch(
     """
     folder = folder_of(settings.source, download=settings.download)
     identity = identity_of(folder)
-    from gateway.engine.faithful import load_faithful  # noqa: PLC0415 - torch is imported where it is used
     from gateway.engine.torch_encoder import choose_devices  # noqa: PLC0415
+    from gateway.engine.torch_loader import load_faithful  # noqa: PLC0415 - torch is imported where it is used
 
     devices = choose_devices(settings.device)
     if settings.device == "auto" and devices == ["cpu"] and seems_to_have_cuda():

@@ -39,7 +39,7 @@
     ClientGone                        the client has left; never becomes a response
     OperatorError                     the operator must fix it: one line, exit code 2
     ├── ConfigurationError
-    └── StoreAway                 the key store is unavailable; a retry may succeed
+    └── KeyStoreUnavailable                 the key store is unavailable; a retry may succeed
 
 `message` is for the client and reveals no internals. Clients match `code`, and the metrics count it.
 The body has OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`.
@@ -78,8 +78,8 @@ from gateway.errors.gateway_error import (
 )
 from gateway.errors.operator import (
     ConfigurationError,
+    KeyStoreUnavailable,
     OperatorError,
-    StoreAway,
 )
 from gateway.errors.server import (
     DeadlinePassed,
@@ -117,6 +117,7 @@ __all__ = [
     "InvalidType",
     "InvalidValue",
     "KeyInQuery",
+    "KeyStoreUnavailable",
     "LimitedKind",
     "LimiterUnavailable",
     "MethodNotAllowed",
@@ -130,7 +131,6 @@ __all__ = [
     "RequestExceedsLimit",
     "RequestTooLong",
     "SlowRequest",
-    "StoreAway",
     "StoreUnavailable",
     "TooManyInputs",
     "Unauthenticated",

@@ -16,7 +16,7 @@ class ConfigurationError(OperatorError):
     """A setting that is unknown, of the wrong type, out of its range, or at odds with another."""
 
 
-class StoreAway(OperatorError):
+class KeyStoreUnavailable(OperatorError):
     """The key store is unavailable: it does not answer, or refuses us. A retry may succeed later.
 
     `is_unsure`: a change was sent, and it is unknown whether the store made it.

@@ -22,14 +22,14 @@ from gateway.metrics import UpstreamMetrics
 from gateway.upstream import failures
 from gateway.upstream.dialect import Dialect, UpstreamLimits, UpstreamQuery
 from gateway.upstream.dispatch import Dispatcher, UpstreamRequest
-from gateway.upstream.endpoint import Endpoint
 from gateway.upstream.error_body import read_error
 from gateway.upstream.estimate import apportion, estimated_tokens, is_honest
 from gateway.upstream.failures import AttemptFailed, UpstreamInfo
-from gateway.upstream.raw import SAME, Door
+from gateway.upstream.load_balancing import Endpoint
 from gateway.upstream.request_limits import RequestLimits
 from gateway.upstream.settings import AnySettings
 from gateway.upstream.transport import Transport, TransportError, UpstreamResponse
+from gateway.upstream.unnormalized import SAME, ServerApi
 from gateway.upstream.validation import InvalidResponse, NotANumber, OtherDimensions, ParsedResponse, array
 
 OK = 200
@@ -61,7 +61,7 @@ class Known:
     dimensions: int | None = None
     theirs: str | None = None
     as_base64: bool = False
-    raw: Door = field(default_factory=lambda: SAME)
+    raw: ServerApi = field(default_factory=lambda: SAME)
 
 
 ReadReply = Callable[[bytes, Mapping[str, str]], ParsedResponse]
@@ -121,7 +121,7 @@ class UpstreamClient:
         texts: list[str],
         *,
         as_base64: bool = False,
-        door: Door | None = None,
+        door: ServerApi | None = None,
         is_known_good: bool = True,
     ) -> Sample:
         """Embeds probe texts at one endpoint.
@@ -204,7 +204,7 @@ class UpstreamClient:
         *,
         normalize: bool,
         as_base64: bool,
-        door: Door,
+        door: ServerApi,
         input_type: str | None = None,
     ) -> RenderedRequest:
         """Renders a request for one API of the server."""

@@ -40,8 +40,8 @@ class UpstreamLimits:
 class Dialect:
     """`remedy` says how to add a model that is missing there. `is_unit`: its vectors have length 1 whatever the request says.
 
-    `read_info` reads the reply of `info_path`, given the model's name. If `must_tell`, a server without that reply is not of this
-    kind. `read` raises InvalidResponse.
+    `read_info` reads the reply of `info_path`, given the model's name. If `requires_info`, a server without that reply is not of
+    this kind. `read` raises InvalidResponse.
     """
 
     name: str
@@ -53,6 +53,6 @@ class Dialect:
     knows_base64: bool = False
     info_path: str | None = None
     read_info: Callable[[bytes, str], UpstreamLimits] | None = None
-    must_tell: bool = False
+    requires_info: bool = False
     is_unit: bool = False
     remedy: str = ""

@@ -13,8 +13,8 @@ from yarl import URL
 from gateway.metrics import UpstreamMetrics
 from gateway.tracing import call as traced
 from gateway.upstream import failures
-from gateway.upstream.endpoint import Endpoint, Endpoints
 from gateway.upstream.failures import AttemptFailed, Failure, UpstreamInfo
+from gateway.upstream.load_balancing import Endpoint, Endpoints
 from gateway.upstream.outage import SILENT_SECONDS, EndpointOutage
 from gateway.upstream.retry_budget import RetryBudget
 from gateway.upstream.transport import Transport, TransportError, UpstreamResponse

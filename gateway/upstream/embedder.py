@@ -26,23 +26,23 @@ from gateway.upstream.breaker import Breaker, BreakerRules
 from gateway.upstream.client import UpstreamClient
 from gateway.upstream.dialect import Dialect
 from gateway.upstream.dispatch import Dispatcher
-from gateway.upstream.endpoint import Endpoint, Endpoints
 from gateway.upstream.estimate import estimated_tokens
 from gateway.upstream.failures import AttemptFailed, Failure, UpstreamInfo
 from gateway.upstream.identity import DEFAULT_MAX_TOKENS, RowIdentity
+from gateway.upstream.load_balancing import Endpoint, Endpoints
 from gateway.upstream.measure import Measurement, Prober
 from gateway.upstream.probe import TEXTS
-from gateway.upstream.raw import SAME, Door
-from gateway.upstream.reach import Reach
+from gateway.upstream.read_length import Reach
 from gateway.upstream.request_limits import RequestLimits
 from gateway.upstream.secret_filter import SecretFilter
 from gateway.upstream.settings import AnySettings
-from gateway.upstream.signature import signature_of
-from gateway.upstream.space import Space, Spaces
 from gateway.upstream.splitter import RequestSplitter
 from gateway.upstream.transport import Transport, TransportOptions, tls
 from gateway.upstream.transport_options import transport_options
 from gateway.upstream.truncation import FIRST_WORDS
+from gateway.upstream.unnormalized import SAME, ServerApi
+from gateway.upstream.vector_signature import signature_of
+from gateway.upstream.vector_space import Space, Spaces
 from gateway.upstream.watch import Watch
 
 STARTS = Backoff(first_seconds=0.25, max_seconds=4.0)  # between tries to reach an upstream that is unavailable at the start
@@ -84,7 +84,7 @@ class UpstreamEmbedder:
         self.watch: Watch | None = None
         self.lengths: Reach | None = None
         self.background: BackgroundTask | None = None
-        self.raw: Door | None = None  # the API that gives unnormalised vectors, once it was looked for
+        self.raw: ServerApi | None = None  # the API that gives unnormalised vectors, once it was looked for
         self.is_raw_known = False
 
     async def start(self) -> None:
@@ -108,7 +108,7 @@ class UpstreamEmbedder:
                 self.state = Health("failed", failure.error.message)
                 raise OperatorError(f"models[{self.name}]: {failure.error.message}", category=category_of(failure))
             if self.state.detail != failure.error.message:
-                log.warning("upstream_is_away", model=self.name, reason=failure.error.message)
+                log.warning("upstream_is_unavailable", model=self.name, reason=failure.error.message)
             self.state = Health("loading", failure.error.message, category=failure.error.outcome)
             num_failures += 1
             await asyncio.sleep(STARTS.pause_seconds(num_failures))
@@ -177,7 +177,7 @@ class UpstreamEmbedder:
         client = self.client_over(connection, exchange)
         try:
             async with asyncio.timeout(self.patience_seconds):
-                await client.fetch_limits(endpoint) if self.dialect.must_tell else None
+                await client.fetch_limits(endpoint) if self.dialect.requires_info else None
                 found = await client.sample(endpoint, [TEXTS[0]])
         except AttemptFailed as failed:
             raise OperatorError(f"{failed.failure.outcome}: {failed.failure.error.message}") from None
@@ -213,7 +213,7 @@ class UpstreamEmbedder:
         prepared: Prepared[None] = Prepared(inputs, counts, [self.is_long(count, rule) for count in counts], rule)
         if prepared.num_tokens > self.limits.max_request_tokens:
             raise RequestTooLong(str(prepared.num_tokens), self.limits.max_request_tokens)
-        async with self.failing_well(inputs):
+        async with self.passing_failures(inputs):
             await self.refuse_unknown(inputs, rule)
         return prepared
 
@@ -240,7 +240,7 @@ class UpstreamEmbedder:
             param="long_input",
         )
 
-    async def raw_door(self) -> Door | None:
+    async def raw_door(self) -> ServerApi | None:
         """Looks once for the API that gives unnormalised vectors. Returns None if there is none."""
         if not self.is_raw_known and self.watch is not None and self.client is not None:
             self.raw = await self.watch.prober.raw_door(self.endpoints.used, self.space.reference)
@@ -257,7 +257,7 @@ class UpstreamEmbedder:
         if self.client is None:
             raise ModelLoading(self.name)
         started = time.perf_counter()
-        async with self.failing_well(prepared.inputs):
+        async with self.passing_failures(prepared.inputs):
             for _ in range(MAX_BEGINNINGS):
                 await self.verify()
                 space = self.space
@@ -284,7 +284,7 @@ class UpstreamEmbedder:
         return await RequestSplitter(self.client).embed(prepared.inputs, prepared.token_counts, prepared.rule)
 
     @asynccontextmanager
-    async def failing_well(self, inputs: Inputs) -> AsyncIterator[None]:
+    async def passing_failures(self, inputs: Inputs) -> AsyncIterator[None]:
         """Bounds its body by the request's deadline, and translates AttemptFailed into the error for the client."""
         try:
             async with asyncio.timeout(inputs.deadline - time.monotonic()):

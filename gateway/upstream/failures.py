@@ -14,7 +14,7 @@ from gateway.upstream.secret_filter import SecretFilter
 from gateway.upstream.transport import Kind, UpstreamResponse
 
 if TYPE_CHECKING:
-    from gateway.upstream.endpoint import Endpoint
+    from gateway.upstream.load_balancing import Endpoint
 
 REDIRECT, CLIENT_ERROR, UNAUTHORIZED, TOO_MANY_REQUESTS, SERVER_ERROR = 300, 400, 401, 429, 500
 WRONG_KEY = re.compile(r"(api_?key_?invalid|invalid_?api_?key)", re.IGNORECASE)  # a code; Google says it with 400
@@ -88,8 +88,8 @@ RETRIES_MAY_HELP_LATER = {"connect", "timeout", "silent", "cut"}
 
 
 def of_transport_error(kind: Kind, upstream: UpstreamInfo) -> Failure:
-    reason, is_away, may_retry = BROKEN[kind]
-    if is_away:
+    reason, is_unavailable, may_retry = BROKEN[kind]
+    if is_unavailable:
         error: GatewayError = UpstreamUnavailable(upstream.name, reason)
     else:
         error = UpstreamError(upstream.name, reason, may_help=kind in RETRIES_MAY_HELP_LATER)
@@ -180,7 +180,7 @@ def lasting(status: int, told: ErrorReply, upstream: UpstreamInfo) -> Failure:
 
 
 def of_refusal(answer: UpstreamResponse, told: ErrorReply, inputs: Inputs, upstream: UpstreamInfo) -> Failure:
-    """For a refusal. Blames an input that is named or alone, and surely too long; all else is left to `diagnosis`."""
+    """For a refusal. Blames an input that is named or alone, and surely too long; all else is left to `bisection`."""
     refusal = read_refusal(answer.status, told, inputs.texts)
     place = refusal.place(len(inputs.texts))
     if place is not None and refusal.is_too_long_for_sure:

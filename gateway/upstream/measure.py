@@ -16,8 +16,8 @@ from gateway.log import get_logger
 from gateway.upstream import failures
 from gateway.upstream.client import Known, Sample, UpstreamClient
 from gateway.upstream.dialect import UpstreamLimits
-from gateway.upstream.endpoint import Endpoint
 from gateway.upstream.failures import AttemptFailed
+from gateway.upstream.load_balancing import Endpoint
 from gateway.upstream.probe import (
     COMPANY,
     FAR,
@@ -30,7 +30,7 @@ from gateway.upstream.probe import (
     fault_of,
     unit,
 )
-from gateway.upstream.raw import OWN, SAME, Door
+from gateway.upstream.unnormalized import OWN, SAME, ServerApi
 
 NUM_TRIES = 3  # of a probe whose failure may be momentary
 TWO_MODELS = "gives two different vectors for one text, asked twice: two models answer in turn at its address, or it is no embedder"
@@ -88,7 +88,7 @@ class Prober:
 
     async def fetch_limits(self, endpoint: Endpoint) -> UpstreamLimits:
         """Fetches what the server reports of itself. Returns empty limits if it reports nothing and its dialect allows that."""
-        if self.client.dialect.must_tell:
+        if self.client.dialect.requires_info:
             return await self.client.fetch_limits(endpoint)
         for _ in range(2):
             with suppress(AttemptFailed):
@@ -157,7 +157,7 @@ class Prober:
         found = await self.client.sample(endpoint, [text])
         return replace(found, rows=unit(found.rows))
 
-    async def raw_door(self, endpoints: list[Endpoint], reference: Reference) -> Door | None:
+    async def raw_door(self, endpoints: list[Endpoint], reference: Reference) -> ServerApi | None:
         """Finds the API by which all these endpoints give unnormalised vectors. Returns None if there is none."""
         for door in OWN:
             try:

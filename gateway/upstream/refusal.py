@@ -1,6 +1,6 @@
 """Reads why a server refused a request: from its status, its structured code, and known phrases of its text.
 
-Phrases decide nothing that `diagnosis` could not find out without them. They save requests if they are right, and say whether an
+Phrases decide nothing that `bisection` could not find out without them. They save requests if they are right, and say whether an
 input that fails alone is too long.
 """
 

@@ -12,8 +12,8 @@ from typing import Literal
 
 from gateway.log import get_logger
 from gateway.metrics import UpstreamMetrics
+from gateway.upstream.parts import PartSize
 from gateway.upstream.settings import AnySettings
-from gateway.upstream.split import PartSize
 
 Setting = Literal["max_inputs", "max_request_tokens", "max_body_bytes"]  # of the row: setting one saves learning it
 SETTINGS: tuple[Setting, ...] = ("max_inputs", "max_request_tokens", "max_body_bytes")

@@ -8,10 +8,10 @@ import numpy as np
 from gateway.config import LongInput
 from gateway.embedding.embedder import Inputs, Vectors
 from gateway.upstream import failures
+from gateway.upstream.bisection import Base64Refused, Diagnosis, HalvingBudget, Passed, Trial
 from gateway.upstream.client import UpstreamClient
-from gateway.upstream.diagnosis import Base64Refused, Diagnosis, HalvingBudget, Passed, Trial
 from gateway.upstream.failures import AttemptFailed, Failure, UpstreamInfo
-from gateway.upstream.split import parts
+from gateway.upstream.parts import parts
 
 
 class RequestSplitter:

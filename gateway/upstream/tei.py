@@ -60,5 +60,5 @@ def positive(number: int | None) -> int | None:
 
 
 TEI = Dialect(
-    "tei", "/embed", body, read, rules=RULES["tei"], max_inputs=32, info_path="/info", read_info=read_info, must_tell=True
+    "tei", "/embed", body, read, rules=RULES["tei"], max_inputs=32, info_path="/info", read_info=read_info, requires_info=True
 )

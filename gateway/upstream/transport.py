@@ -20,7 +20,7 @@ from yarl import URL
 from gateway import __version__
 from gateway.errors import OperatorError
 from gateway.name_lookup import NameLookup
-from gateway.upstream.silence import Silence
+from gateway.upstream.tcp_silence import Silence
 
 Kind = Literal["connect", "tls", "timeout", "silent", "cut", "nonsense", "too_large"]
 KEPT_ALIVE_SECONDS = 15.0

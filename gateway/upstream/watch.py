@@ -28,12 +28,12 @@ from gateway.backoff import Backoff
 from gateway.log import get_logger
 from gateway.metrics import UpstreamMetrics
 from gateway.upstream import failures
-from gateway.upstream.constancy import ConstancyCheck
-from gateway.upstream.endpoint import Endpoint, Endpoints, Proof
 from gateway.upstream.failures import AttemptFailed, Failure
+from gateway.upstream.identity_check import ConstancyCheck
+from gateway.upstream.load_balancing import Endpoint, Endpoints, Proof
 from gateway.upstream.measure import TWO_MODELS, Measurement, Prober
 from gateway.upstream.probe import are_same
-from gateway.upstream.space import Space, Spaces
+from gateway.upstream.vector_space import Space, Spaces
 
 EARLIEST, LATEST = 0.5, 0.9  # of probe_seconds: when an endpoint with traffic is probed in the background
 LOOK_SECONDS = 1.0  # between two checks for due probes

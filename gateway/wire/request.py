@@ -10,8 +10,8 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 from gateway.config import LongInput
 from gateway.errors import ClientError, InvalidType, InvalidValue, MissingParameter, TooManyInputs
 from gateway.wire.foreign_fields import FIELDS, ForeignFields, refuse_second, translate
+from gateway.wire.input_count import refuse_too_many
 from gateway.wire.json_body import invalid_json, without_byte_order_mark
-from gateway.wire.outline import refuse_too_many
 from gateway.wire.token_ids import MAX_INPUT_IDS, TOKEN_ID_RANGES, texts_of
 
 MAX_INPUTS = 2048

@@ -30,7 +30,7 @@ from gateway.access.outage import StoreOutage
 from gateway.access.worker import WorkerThread
 from gateway.background import BackgroundTask
 from gateway.config import QUOTES, AuthSettings, NotUTF8, read_text, reason_of, secret_value
-from gateway.errors import ConfigurationError, InvalidKey, OperatorError, StoreAway, StoreUnavailable
+from gateway.errors import ConfigurationError, InvalidKey, KeyStoreUnavailable, OperatorError, StoreUnavailable
 from gateway.log import get_logger
 
 REFRESH_SECONDS = 0.5
@@ -78,7 +78,7 @@ class KeySnapshot:
         try:
             await self.worker.run(self.store.open)
             await self.worker.run(self.refresh)
-        except StoreAway as error:
+        except KeyStoreUnavailable as error:
             if not await self.worker.run(self.restore):
                 raise
             self.outage.begin(str(error))
@@ -90,7 +90,7 @@ class KeySnapshot:
             return self.caller(text)
         except InvalidKey:
             digest = digest_of(text)
-            if self.is_away or MADE_SHAPE.fullmatch(text) is None or self.unknown.is_remembered(digest):
+            if self.is_unavailable or MADE_SHAPE.fullmatch(text) is None or self.unknown.is_remembered(digest):
                 raise
             if not await self.unknown.look():
                 raise
@@ -126,7 +126,7 @@ class KeySnapshot:
         return self.writer is None or self.writer.background.death is None
 
     @property
-    def is_away(self) -> bool:
+    def is_unavailable(self) -> bool:
         """Whether the last try to read the store failed."""
         return self.outage.reason is not None
 

@@ -17,7 +17,7 @@ from gateway.access.usage.recorder import UsageRecorder
 from gateway.access.usage.store import Spent
 from gateway.access.worker import WorkerThread
 from gateway.background import BackgroundTask
-from gateway.errors import StoreAway
+from gateway.errors import KeyStoreUnavailable
 from gateway.metrics import Metrics
 
 MAX_KEYS = 1000
@@ -51,7 +51,7 @@ class KeyGauges:
     async def watch(self) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            with suppress(StoreAway):  # the thread was too slow, as the machine is: the next scan will do
+            with suppress(KeyStoreUnavailable):  # the thread was too slow, as the machine is: the next scan will do
                 await self.update()
 
     async def update(self) -> None:

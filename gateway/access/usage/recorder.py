@@ -19,7 +19,7 @@ from gateway.access.usage.store import BUDGET_SPANS, Spent, Stamp, UsageStore, U
 from gateway.access.worker import WorkerThread
 from gateway.background import BackgroundTask
 from gateway.config import UsageSettings
-from gateway.errors import InsufficientQuota, OperatorError, StoreAway
+from gateway.errors import InsufficientQuota, KeyStoreUnavailable, OperatorError
 from gateway.log import get_logger
 from gateway.metrics import Metrics
 
@@ -80,7 +80,7 @@ class UsageRecorder:
         self.pending: dict[Place, Counts] = {}
         self.sent: Batch | None = None
         self.is_informed = False  # whether earlier spending was read
-        self.is_away = False
+        self.is_unavailable = False
         self.spent: Spent = {}  # of keys with a budget: the store's last sums, plus what was counted since
         self.known_periods: list[str] = []
         self.active: dict[str, float] = {}  # keys with a budget, and the time of their last request
@@ -90,12 +90,12 @@ class UsageRecorder:
         self.background = BackgroundTask("usage", self.flush_forever)
         self.worker = WorkerThread("usage")
 
-    async def start(self, *, is_store_away: bool = False) -> None:
+    async def start(self, *, is_store_unavailable: bool = False) -> None:
         """Reads what was spent before, then flushes every few seconds. Raises OperatorError if the store cannot be read.
 
-        With `is_store_away` it reads that later, once the store is available; until then budgets have only what is counted here.
+        With `is_store_unavailable` it reads that once the store is available; until then budgets have only what is counted here.
         """
-        if not is_store_away:
+        if not is_store_unavailable:
             await self.inform()
         self.background.start()
 
@@ -159,13 +159,13 @@ class UsageRecorder:
                 await self.flush()
                 await self.prune()
             except OperatorError as error:
-                if not self.is_away:
+                if not self.is_unavailable:
                     log.warning("usage_not_written", reason=str(error), hint="it is kept, and written when the store is back")
-                self.is_away = True
+                self.is_unavailable = True
             else:
-                if self.is_away:
+                if self.is_unavailable:
                     log.info("usage_written_again")
-                self.is_away = False
+                self.is_unavailable = False
             if self.num_lost:
                 log.error("usage_lost", reason="too much is waiting to be written", rows=self.num_lost)
                 self.num_lost = 0
@@ -193,7 +193,7 @@ class UsageRecorder:
         try:
             found = await self.worker.run(lambda: self.usage_store.add(rows, stamp=stamp, keys=keys, periods=periods))
         except OperatorError as error:
-            if not (isinstance(error, StoreAway) and error.is_unsure) and not batch.is_unsure:
+            if not (isinstance(error, KeyStoreUnavailable) and error.is_unsure) and not batch.is_unsure:
                 self.take_back(batch)
             else:
                 self.sent = Batch(batch.number, batch.counts, is_unsure=True)
@@ -233,7 +233,7 @@ class UsageRecorder:
     async def close(self) -> None:
         """Flushes the remaining counts. If that fails, they are lost, and the loss is logged."""
         self.is_stopping.set()
-        seconds = UNAVAILABLE_CLOSE_SECONDS if self.is_away else CLOSE_SECONDS
+        seconds = UNAVAILABLE_CLOSE_SECONDS if self.is_unavailable else CLOSE_SECONDS
         await self.background.close(grace_seconds=seconds)  # it flushes once more
         lost = [*self.pending.values(), *(self.sent.counts.values() if self.sent else ())]
         if lost:

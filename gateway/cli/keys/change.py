@@ -7,7 +7,7 @@ import click
 
 from gateway.access.keys.key import new_key
 from gateway.access.keys.policy import iso
-from gateway.cli.keys.opening import actor, open_store
+from gateway.cli.keys.key_store import actor, open_store
 from gateway.cli.keys.policy_options import policy_options, span, term_options
 from gateway.cli.keys.show import json_option, limits
 from gateway.cli.options import config_option

@@ -10,7 +10,7 @@ import click
 from gateway.access.keys.key import new_key
 from gateway.access.keys.policy import policy_of
 from gateway.access.keys.snapshot import configured_keys
-from gateway.cli.keys.opening import actor, open_store
+from gateway.cli.keys.key_store import actor, open_store
 from gateway.cli.keys.policy_options import policy_options, term_options
 from gateway.cli.options import config_option
 from gateway.config import Config, load

@@ -10,7 +10,7 @@ from gateway.access.keys.audit import AuditEvent
 from gateway.access.keys.key import EVERY_MODEL
 from gateway.access.keys.key_record import KeyRecord
 from gateway.access.keys.policy import KeyPolicy
-from gateway.cli.keys.opening import open_store
+from gateway.cli.keys.key_store import open_store
 from gateway.cli.options import config_option
 from gateway.cli.table import align
 from gateway.config import load

@@ -9,7 +9,7 @@ from gateway.access.schema import COUNTS
 from gateway.access.usage import period
 from gateway.access.usage.period import SPANS, Span
 from gateway.access.usage.store import UsageStore
-from gateway.cli.keys.opening import open_store
+from gateway.cli.keys.key_store import open_store
 from gateway.cli.keys.show import json_option
 from gateway.cli.options import config_option
 from gateway.cli.table import align

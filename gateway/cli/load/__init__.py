@@ -3,7 +3,7 @@
 texts     the texts to send, none of them twice
 peer      one request to the server
 reply     checks a reply
-window    the measurement window: which replies count
+measured_window    the measurement window: which replies count
 tally     the counts
 clients   the closed loop
 report    the result, as JSON and as a table

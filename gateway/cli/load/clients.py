@@ -8,10 +8,10 @@ from contextlib import suppress
 import msgspec
 
 from gateway.backoff import Backoff
+from gateway.cli.load.measured_window import MeasurementWindow
 from gateway.cli.load.peer import BenchRequest, BenchTarget
 from gateway.cli.load.tally import BenchCounts
 from gateway.cli.load.texts import Texts
-from gateway.cli.load.window import MeasurementWindow
 
 TICK_SECONDS = 0.2
 BROKEN = Backoff(first_seconds=0.1, max_seconds=1.0)  # between requests to a server that does not answer

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from gateway.access.worker import WorkerThread
-from gateway.errors import StoreAway
+from gateway.errors import KeyStoreUnavailable
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ async def test_a_thread_that_died_is_replaced_by_the_next_work(worker, monkeypat
     with monkeypatch.context() as patched:
         patched.setattr("gateway.access.worker.WorkerJob.do", dying)
         patched.setattr("gateway.access.worker.WAIT_SECONDS", 0.01)
-        with pytest.raises(StoreAway):
+        with pytest.raises(KeyStoreUnavailable):
             await worker.run(print)
         first.join(10)
         assert worker.thread.death in {"MemoryError", None}  # None where another has taken its place already

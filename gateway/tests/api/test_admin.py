@@ -206,7 +206,7 @@ async def test_a_large_body_is_refused(admin):
     assert error_of(await admin.post("/admin/keys", content=b" " * 70_000))[3] == "request_too_large"
 
 
-async def test_while_the_store_is_away_it_is_a_503_and_soon_worth_another_try(gateway, admin, document):
+async def test_while_the_store_is_unavailable_it_is_a_503_and_soon_worth_another_try(gateway, admin, document):
     put_away(gateway.access_control.store)
     for reply in (await admin.get("/admin/keys"), await admin.post("/admin/keys", json={}), await admin.get("/admin/usage")):
         assert error_of(reply) == (503, "server_error", None, "store_unavailable")

@@ -175,7 +175,7 @@ async def until_without(addresses, expected):
                 await asyncio.sleep(0.05)
 
 
-async def test_while_redis_is_away_requests_are_refused_if_so_configured(redis, tmp_path):
+async def test_while_redis_is_unavailable_requests_are_refused_if_so_configured(redis, tmp_path):
     async with gateways(redis, tmp_path, **LIMITED, GATEWAY__LIMITS__ON_LIMITER_FAILURE="deny") as addresses:
         async with Load(addresses) as load:
             await load.until(lambda latest: latest[429] > 100)

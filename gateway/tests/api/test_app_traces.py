@@ -133,7 +133,7 @@ async def test_the_log_line_names_the_trace(collected, make, capfd):
     assert PARENT[3:35] in "".join(capfd.readouterr())
 
 
-async def test_a_collector_that_is_away_costs_nobody_an_answer(make):
+async def test_a_collector_that_is_unavailable_costs_nobody_an_answer(make):
     gateway = make(traces=TraceSettings(endpoint="http://127.0.0.1:9/v1/traces", timeout_seconds=0.1))
     await gateway.start()
     await gateway.load()

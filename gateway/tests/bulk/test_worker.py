@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gateway.bulk.patience import Patience
+from gateway.bulk.retry import Patience
 from gateway.bulk.row import Place, Row
 from gateway.bulk.shard import Shard
 from gateway.bulk.worker import BulkWorker, EmbedOptions

@@ -161,7 +161,7 @@ def start(server):
 
 
 @pytest.mark.parametrize("place", ["nobody", "silent"])
-def test_a_postgresql_that_is_away_or_never_answers_is_told_within_the_deadline(gateway, place):
+def test_a_postgresql_that_is_unavailable_or_never_answers_is_told_within_the_deadline(gateway, place):
     with {"nobody": nobody, "silent": silent}[place]() as away:
         url = f"postgresql://somebody:{SECRET}@{away}/db"
         ended = checked(gateway, GATEWAY__STORE__DATABASE_URL='{"env": "DATABASE"}', DATABASE=url)

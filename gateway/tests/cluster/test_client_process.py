@@ -20,7 +20,13 @@ COMMAND = (sys.executable, "-m", "gateway.tests.cluster.scripted_ray_client")
 async def opened(**more):
     news = []
     line = RayClientProcess(
-        "m", ClientConfig(0, "", "", 1), on_news=news.append, on_card=news.append, on_death=print, command=COMMAND, **more
+        "m",
+        ClientConfig(0, "", "", 1),
+        on_status_change=news.append,
+        on_replica=news.append,
+        on_death=print,
+        command=COMMAND,
+        **more,
     )
     line.open()
     await until(lambda: news and news[-1].is_up)
@@ -91,8 +97,10 @@ async def test_calls_are_bounded():
         assert {answer.code for answer, _ in await asyncio.gather(*held)} == {"lost"}
 
 
-async def test_a_call_before_any_courier_is_lost_at_once():
-    line = RayClientProcess("m", ClientConfig(0, "", "", 1), on_news=print, on_card=print, on_death=print, command=COMMAND)
+async def test_a_call_before_any_client_is_lost_at_once():
+    line = RayClientProcess(
+        "m", ClientConfig(0, "", "", 1), on_status_change=print, on_replica=print, on_death=print, command=COMMAND
+    )
     answer, _ = await asked(line, "a", 1)
     assert answer.code == "lost"
     await line.close()

@@ -99,7 +99,7 @@ async def test_no_more_than_so_many_wait():
     await asyncio.gather(*waiting)
 
 
-async def test_a_model_that_waits_for_what_is_away_holds_up_nobody_and_comes_by_itself():
+async def test_a_model_that_waits_for_what_is_unavailable_holds_up_nobody_and_comes_by_itself():
     away, lazy = model("away"), model("lazy", load="first_use")
     catalog = Catalog([away, lazy])
     away.embedder.start_gate.clear()

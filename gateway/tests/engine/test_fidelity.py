@@ -11,7 +11,6 @@ from sentence_transformers import SentenceTransformer
 from gateway.engine import artifact, compiler, openvino_encoder, runtime
 from gateway.engine.artifact import ArtifactStore
 from gateway.engine.encoder import Window
-from gateway.engine.faithful import load_faithful
 from gateway.engine.fidelity import (
     PROBES,
     Expected,
@@ -25,6 +24,7 @@ from gateway.engine.fidelity import (
 )
 from gateway.engine.tokenizer import Tokenizer
 from gateway.engine.torch_encoder import TorchEncoder
+from gateway.engine.torch_loader import load_faithful
 from gateway.engine.weights import folder_of
 from gateway.errors import OperatorError
 from gateway.testing.architectures import KINDS, MAX_TOKENS, WINDOW, model_of
@@ -201,7 +201,7 @@ async def test_through_torch_on_a_cpu_fidelity_is_measured_once_and_kept(small_m
     assert (manifest.runtime, manifest.precision, manifest.fidelity) == ("torch", about.precision, about.fidelity)
     assert about.fidelity >= min_cosine(about.precision)
     await first.close()
-    monkeypatch.setattr("gateway.engine.faithful.load_faithful", None)  # would fail if it were asked
+    monkeypatch.setattr("gateway.engine.torch_loader.load_faithful", None)  # would fail if it were asked
     second = local_of(small_model, runtime="torch", precision="bfloat16", data_dir=tmp_path)
     await second.start()
     assert second.describe() == about

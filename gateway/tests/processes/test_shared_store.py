@@ -125,7 +125,7 @@ async def test_a_killed_gateway_loses_no_more_than_the_last_seconds(pair):
     assert [row["requests"] for row in written()] == [1]
 
 
-async def test_the_known_keys_go_on_while_the_server_of_the_store_is_away(postgres, tmp_path):
+async def test_the_known_keys_go_on_while_the_server_of_the_store_is_unavailable(postgres, tmp_path):
     settings = {"GATEWAY__STORE__DATABASE_URL": postgres.new_database(), "GATEWAY__AUTH__MAX_SNAPSHOT_AGE_SECONDS": "3"}
     with running(tmp_path, 0, **settings) as process:
         made = process.made_key()

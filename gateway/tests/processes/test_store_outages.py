@@ -188,7 +188,7 @@ def test_without_a_file_to_believe_a_start_without_the_store_ends_with_one_line(
     assert "cannot be used" in process.log.splitlines()[-1]
 
 
-async def test_while_the_store_is_away_its_keys_may_be_believed_for_longer_by_a_reload(postgres, tmp_path):
+async def test_while_the_store_is_unavailable_its_keys_may_be_believed_for_longer_by_a_reload(postgres, tmp_path):
     """The time is raised in the file; what is known on disk is taken over."""
     config = tmp_path / "gateway.toml"
     config.write_text("[auth]\nmax_snapshot_age_seconds = 4\n")

@@ -22,7 +22,7 @@ async def until(is_true):
 
 
 @pytest.mark.parametrize("backend", ["openai", "ollama", "tei"])
-async def test_an_upstream_that_is_away_is_waited_for_and_says_so(backend):
+async def test_an_upstream_that_is_unavailable_is_waited_for_and_says_so(backend):
     port = free_port()
     remote = built(backend, url=f"http://127.0.0.1:{port}")
     starting = asyncio.create_task(remote.start())
@@ -147,7 +147,7 @@ def gateway_of(*rows, tmp_path):
     )
 
 
-async def test_an_upstream_that_is_away_holds_up_no_other_model(tmp_path):
+async def test_an_upstream_that_is_unavailable_holds_up_no_other_model(tmp_path):
     async with Standin(standin.openai).serving() as server:
         away = ModelRow(name="away", backend="openai", settings={"url": f"http://127.0.0.1:{free_port()}"})
         here = ModelRow(name="here", backend="openai", settings={"url": server.url})

@@ -14,7 +14,7 @@ from gateway.testing import upstream_server as standin
 from gateway.testing.upstream_server import Said
 from gateway.tests.upstream.conftest import embedded, over
 from gateway.tests.upstream.test_dispatch_trouble import saying, until
-from gateway.upstream.silence import Silence, unanswered_seconds
+from gateway.upstream.tcp_silence import Silence, unanswered_seconds
 
 
 def ports(server):

@@ -229,7 +229,7 @@ async def test_of_several_addresses_one_that_gives_others_is_not_used_and_said(r
     assert shown == {good: 1, bad: 0}
 
 
-async def test_an_address_that_is_away_at_the_start_is_proven_before_it_is_used(rig):
+async def test_an_address_that_is_unavailable_at_the_start_is_proven_before_it_is_used(rig):
     good, bad = await rig.serve(serving_openai(Weights("a"))), await rig.serve(lambda _: Said(503))
     remote, cached = await rig.row(good, bad)
     assert [endpoint.proof for endpoint in remote.endpoints.endpoints] == ["used", "unproven"]

@@ -81,7 +81,7 @@ def test_a_key_file_that_went_away_is_told_and_the_known_keys_go_on(store, tmp_p
     assert key_snapshot.caller(ONE_KEY)
 
 
-def test_while_the_store_is_away_the_known_keys_go_on_for_so_long_and_no_longer(file_store):
+def test_while_the_store_is_unavailable_the_known_keys_go_on_for_so_long_and_no_longer(file_store):
     clock = FakeClock()
     text, _ = add(file_store)
     key_snapshot = opened(file_store, clock, max_snapshot_age_seconds=60)
@@ -196,7 +196,7 @@ def test_a_revoked_key_takes_both_its_secrets_with_it(store):
     assert [answer(key_snapshot, text) for text in (old, new)] == [InvalidKey] * 2
 
 
-async def test_the_watch_outlives_a_store_that_is_away(file_store):
+async def test_the_watch_outlives_a_store_that_is_unavailable(file_store):
     key_snapshot = KeySnapshot(AuthSettings(max_snapshot_age_seconds=0.8), file_store)
     text, _ = add(file_store)
     await key_snapshot.start()

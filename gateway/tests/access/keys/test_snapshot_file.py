@@ -15,7 +15,7 @@ from gateway.access.keys.snapshot_file import FILE_NAME, MAGIC, SEAL_BYTES, UNFI
 from gateway.access.keys.snapshot_writer import SnapshotWriter
 from gateway.access.keys.store import KeyStore
 from gateway.config import AuthSettings
-from gateway.errors import ConfigurationError, InvalidKey, StoreAway, StoreUnavailable
+from gateway.errors import ConfigurationError, InvalidKey, KeyStoreUnavailable, StoreUnavailable
 from gateway.testing.fakes import FakeClock
 from gateway.tests.access.conftest import BY, add, opened, settings_of
 
@@ -221,20 +221,20 @@ async def test_a_gateway_that_starts_without_its_store_serves_until_the_snapshot
         for refused in (revoked, expiring):
             with pytest.raises(InvalidKey):
                 second.caller(refused)
-        assert second.is_away
+        assert second.is_unavailable
         assert 300 <= second.age_seconds < 310
         starts.pass_by(MAX_AGE_SECONDS - 290)
         with pytest.raises(StoreUnavailable):
             second.caller(text)
         third = starts.key_snapshot()
-        with capture_logs() as lines, pytest.raises(StoreAway):
+        with capture_logs() as lines, pytest.raises(KeyStoreUnavailable):
             await third.start()
         assert [line["event"] for line in lines] == ["key_snapshot_refused"]
         await third.close()
     finally:
         postgres.start()
     async with asyncio.timeout(30):
-        while second.is_away:
+        while second.is_unavailable:
             await asyncio.sleep(0.02)
     assert second.caller(text)
     new, _ = add(second.store)
@@ -279,7 +279,7 @@ async def test_a_damaged_file_is_one_line_and_the_store_is_asked_as_ever(starts,
     starts.file.path.write_bytes(b"nonsense")
     postgres.kill()
     try:
-        with capture_logs() as lines, pytest.raises(StoreAway):
+        with capture_logs() as lines, pytest.raises(KeyStoreUnavailable):
             await starts.key_snapshot().start()
     finally:
         postgres.start()

@@ -18,7 +18,7 @@ from gateway.access.keys.store import KeyStore
 from gateway.access.usage.store import UsageStore, UsageTotals
 from gateway.access.worker import MAX_ABANDONED, WorkerThread, alive
 from gateway.config import AuthSettings
-from gateway.errors import InvalidKey, StoreAway, StoreUnavailable
+from gateway.errors import InvalidKey, KeyStoreUnavailable, StoreUnavailable
 from gateway.testing.fakes import FakeClock
 from gateway.testing.swallowing_proxy import SwallowingProxy
 from gateway.tests.access.conftest import BY, add, in_force, path_of, settings_of, store_in
@@ -68,7 +68,7 @@ def test_one_that_falls_silent_within_a_transaction_is_cut_told_and_the_next_try
     proxy.swallow_after = words
     with (
         capture_logs() as lines,
-        pytest.raises(StoreAway, match=r"^the key database at 127\.0\.0\.1 cannot be used: no answer within"),
+        pytest.raises(KeyStoreUnavailable, match=r"^the key database at 127\.0\.0\.1 cannot be used: no answer within"),
     ):
         through.read()
     assert [line["event"] for line in lines] == ["store_connection_dropped"]
@@ -78,7 +78,8 @@ def test_one_that_falls_silent_within_a_transaction_is_cut_told_and_the_next_try
 def test_a_change_whose_commit_nobody_acknowledges_says_that_it_may_have_been_made(through, proxy):
     proxy.swallow_after = b"COMMIT"
     _, key = new_key()
-    with capture_logs(), pytest.raises(StoreAway, match=r"no answer within 2 s; whether the change was made is not known$"):
+    unsure = r"no answer within 2 s; whether the change was made is not known$"
+    with capture_logs(), pytest.raises(KeyStoreUnavailable, match=unsure):
         through.add(key, policy_of({}), by=BY)
     add(through)  # what the lost transaction had locked is free again: the server gave it up by itself
 
@@ -86,7 +87,7 @@ def test_a_change_whose_commit_nobody_acknowledges_says_that_it_may_have_been_ma
 def test_a_connection_that_is_silent_from_its_beginning_is_given_up(through, proxy):
     proxy.swallow(also_new=True)
     through.database.engine.dispose()
-    with capture_logs(), pytest.raises(StoreAway, match=r"cannot be used: [^\n]*time"):
+    with capture_logs(), pytest.raises(KeyStoreUnavailable, match=r"cannot be used: [^\n]*time"):
         through.read()
     proxy.mend()
     assert in_force(through) == []
@@ -94,7 +95,7 @@ def test_a_connection_that_is_silent_from_its_beginning_is_given_up(through, pro
 
 def test_a_server_that_hangs_and_goes_on_is_used_again(through, postgres):
     add(through)
-    with postgres.hung(), capture_logs(), pytest.raises(StoreAway):
+    with postgres.hung(), capture_logs(), pytest.raises(KeyStoreUnavailable):
         through.read()
     assert len(in_force(through)) == 1
 
@@ -115,7 +116,7 @@ def test_a_statement_without_an_end_is_interrupted_in_a_file_too(tmp_path):
     store.open()
     store.database.silence_seconds = 0.3
     endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
-    with capture_logs(), pytest.raises(StoreAway, match=r"no answer within 0\.3 s"), store.database.read() as connection:
+    with capture_logs(), pytest.raises(KeyStoreUnavailable, match=r"no answer within 0\.3 s"), store.database.read() as connection:
         connection.exec_driver_sql(endless)
     assert in_force(store) == []
     store.close()
@@ -125,7 +126,7 @@ def test_a_file_that_another_process_has_locked_says_so_in_time(file_store):
     impatient = store_in(path_of(file_store).parent, busy_timeout_seconds=0.2)
     other = sqlite3.connect(path_of(file_store), isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
-    with pytest.raises(StoreAway, match="database is locked"):
+    with pytest.raises(KeyStoreUnavailable, match="database is locked"):
         add(impatient)
     other.execute("ROLLBACK")
     other.close()
@@ -137,7 +138,7 @@ def test_connections_to_a_server_that_became_a_standby_are_left(through):
     """It takes no writes any more; whoever asks for the address anew finds the primary."""
     with through.database.write() as connection:
         connection.exec_driver_sql("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
-    with pytest.raises(StoreAway, match="read-only transaction"):
+    with pytest.raises(KeyStoreUnavailable, match="read-only transaction"):
         add(through)
     add(through)
 
@@ -148,7 +149,7 @@ def test_a_process_without_a_descriptor_left_says_so_and_goes_on_once_it_has(thr
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "dup", dup)
-        with pytest.raises(StoreAway, match=r"^the key database at 127\.0\.0\.1 cannot be used: Too many open files$"):
+        with pytest.raises(KeyStoreUnavailable, match=r"^the key database at 127\.0\.0\.1 cannot be used: Too many open files$"):
             through.read()
     assert in_force(through) == []
 
@@ -161,7 +162,7 @@ async def test_ten_minutes_of_a_store_that_hangs(through, proxy):
     await key_snapshot.start()
     proxy.swallow(also_new=True)
     with capture_logs() as lines:
-        while not key_snapshot.is_away:
+        while not key_snapshot.is_unavailable:
             await asyncio.sleep(0.02)
         for minute in range(10):
             assert clock() == 1000 + 60 * minute
@@ -175,7 +176,7 @@ async def test_ten_minutes_of_a_store_that_hangs(through, proxy):
             clock.advance(60)
         proxy.mend()
         async with asyncio.timeout(30):
-            while key_snapshot.is_away:
+            while key_snapshot.is_unavailable:
                 await asyncio.sleep(0.02)
         assert (await key_snapshot.authenticate(text)).public_id
     await key_snapshot.close()
@@ -194,7 +195,7 @@ def test_usage_is_written_over_a_fresh_connection(through, proxy):
 
 async def test_a_thread_that_never_comes_back_is_left_behind_and_the_next_work_is_done(worker):
     gate = threading.Event()
-    with pytest.raises(StoreAway, match="gave no answer in time"):
+    with pytest.raises(KeyStoreUnavailable, match="gave no answer in time"):
         await worker.run(stuck, gate)
     assert await worker.run(int, "7") == 7
     gate.set()
@@ -204,7 +205,7 @@ async def test_no_more_threads_are_left_behind_than_a_few(worker, monkeypatch):
     gate = threading.Event()
     monkeypatch.setattr("gateway.access.worker.WAIT_SECONDS", 0.2)
     for _ in range(MAX_ABANDONED + 3):
-        with pytest.raises(StoreAway):
+        with pytest.raises(KeyStoreUnavailable):
             await worker.run(stuck, gate)
     assert len([thread for thread in threading.enumerate() if thread.name == "silent"]) == MAX_ABANDONED + 1
     gate.set()
@@ -216,7 +217,7 @@ async def until_done(worker):
         while True:
             try:
                 return await worker.run(int, "7")
-            except StoreAway:
+            except KeyStoreUnavailable:
                 continue
 
 

@@ -90,7 +90,7 @@ async def test_many_at_once_share_a_question(key_snapshot, store):
     assert key_snapshot.num_asked <= 4
 
 
-async def test_while_the_store_is_away_nobody_is_asked_for(key_snapshot):
+async def test_while_the_store_is_unavailable_nobody_is_asked_for(key_snapshot):
     key_snapshot.outage.begin("it cannot be reached")
     await refused(key_snapshot, new_key()[0])
     assert key_snapshot.num_asked == 0

@@ -66,7 +66,7 @@ async def test_while_the_server_is_there_it_is_asked_and_nothing_is_kept_here(me
     assert not meters.questions
 
 
-async def test_while_it_is_away_the_whole_limit_holds_here(meters, shared):
+async def test_while_it_is_unavailable_the_whole_limit_holds_here(meters, shared):
     shared.outage = "gone"
     unbounded = RateLimits(Rate(60, 10))
     assert [await entered(meters, f"v{number}", unbounded) for number in range(11)] == [None] * 10 + ["requests"]
@@ -115,7 +115,7 @@ async def test_a_place_taken_here_counts_when_the_server_is_back_and_is_freed_he
     assert (meters.local.num_running("a"), shared.num_running("a"), meters.here) == (0, 0, set())
 
 
-async def test_a_place_taken_there_is_freed_there_though_it_is_away(meters, shared):
+async def test_a_place_taken_there_is_freed_there_though_it_is_unavailable(meters, shared):
     assert await entered(meters, "v1") is None
     shared.outage = "gone"
     meters.leave("a", LIMITS, "v1", Cost())
@@ -168,7 +168,7 @@ async def test_a_server_that_hangs_with_nobody_asking_is_noticed_and_told_once_w
     assert shown == [1, 0, 1]
 
 
-async def test_a_server_that_may_only_be_read_is_away(tmp_path):
+async def test_a_server_that_may_only_be_read_is_unavailable(tmp_path):
     """A replica takes the connection and teaching, and refuses to write."""
     pytest.importorskip("hiredis", reason="the extra `redis` is not installed")
     from gateway.access.limits.redis_connection import address_of

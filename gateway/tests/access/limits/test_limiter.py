@@ -22,7 +22,7 @@ from gateway.metrics import Metrics
 from gateway.testing.fakes import FakeClock
 
 
-class AwayMeters(LocalRateLimitStore):
+class UnavailableRateLimitStore(LocalRateLimitStore):
     """Those of a server that nobody reaches."""
 
     outage = "it cannot be reached"
@@ -213,7 +213,7 @@ async def test_a_key_has_its_own_limits(clock):
 
 
 async def test_while_nobody_can_tell_requests_are_let_through_if_so_configured(clock):
-    limit_store = AwayMeters(clock)
+    limit_store = UnavailableRateLimitStore(clock)
     limits = {"requests_per_minute": 60, "tokens_per_minute": 600, "max_concurrent_requests": 1}
     limiter = limiter_of(clock, limit_store=limit_store, **limits, on_limiter_failure="allow")
     for _ in range(101):
@@ -226,7 +226,7 @@ async def test_while_nobody_can_tell_requests_are_let_through_if_so_configured(c
 
 
 async def test_while_nobody_can_tell_requests_are_refused_if_so_configured(clock):
-    limiter = limiter_of(clock, limit_store=AwayMeters(clock), requests_per_minute=60, on_limiter_failure="deny")
+    limiter = limiter_of(clock, limit_store=UnavailableRateLimitStore(clock), requests_per_minute=60, on_limiter_failure="deny")
     with pytest.raises(LimiterUnavailable) as caught:
         await served(limiter, 30)
     assert (caught.value.status, caught.value.code, caught.value.headers()) == (503, "limiter_unavailable", {"Retry-After": "2"})
@@ -234,7 +234,7 @@ async def test_while_nobody_can_tell_requests_are_refused_if_so_configured(clock
 
 
 async def test_callers_without_limits_ask_nobody(clock):
-    limiter = limiter_of(clock, limit_store=AwayMeters(clock), on_limiter_failure="deny")
+    limiter = limiter_of(clock, limit_store=UnavailableRateLimitStore(clock), on_limiter_failure="deny")
     lease = await served(limiter, 10**9)
     assert lease.state is None
 

@@ -14,7 +14,7 @@ from gateway.access.keys.store import KeyStore
 from gateway.access.usage.recorder import UsageRecorder
 from gateway.access.usage.store import UsageStore, UsageTotals
 from gateway.config import UsageSettings
-from gateway.errors import InsufficientQuota, OperatorError, StoreAway
+from gateway.errors import InsufficientQuota, KeyStoreUnavailable, OperatorError
 from gateway.metrics import MAX_KEY_LABELS, Metrics
 from gateway.testing.fakes import FakeClock
 from gateway.testing.swallowing_proxy import SwallowingProxy
@@ -211,7 +211,7 @@ async def test_what_is_counted_while_the_ledger_is_written_is_not_lost(store, ma
     assert [row.tokens for row in reported(store)] == [20]
 
 
-async def test_while_the_store_is_away_usage_is_kept_and_written_once_it_is_back(file_store, make):
+async def test_while_the_store_is_unavailable_usage_is_kept_and_written_once_it_is_back(file_store, make):
     recorder = make(file_store)
     await recorder.start()
     note(recorder, Caller("a"))
@@ -228,7 +228,7 @@ async def test_while_the_store_is_away_usage_is_kept_and_written_once_it_is_back
     await recorder.close()
 
 
-async def test_the_task_outlives_a_store_that_is_away(file_store, make):
+async def test_the_task_outlives_a_store_that_is_unavailable(file_store, make):
     recorder = make(file_store, flush_seconds=0.1)
     await recorder.start()
     put_away(file_store)
@@ -320,7 +320,7 @@ async def test_what_was_committed_without_anybody_hearing_it_is_counted_once(pos
             await recorder.start()
             note(recorder, Caller("a"))
             proxy.swallow_after = words
-            with pytest.raises(StoreAway), capture_logs():
+            with pytest.raises(KeyStoreUnavailable), capture_logs():
                 await recorder.flush()
             note(recorder, Caller("a"))
             await recorder.flush()
@@ -337,10 +337,10 @@ async def test_a_batch_that_was_written_after_all_is_not_written_again(store, ma
 
     def deaf(*args, **kwargs):
         add_rows(*args, **kwargs)
-        raise StoreAway("the connection broke", is_unsure=True)
+        raise KeyStoreUnavailable("the connection broke", is_unsure=True)
 
     recorder.usage_store.add = deaf
-    with pytest.raises(StoreAway):
+    with pytest.raises(KeyStoreUnavailable):
         await recorder.flush()
     note(recorder, Caller("a"))
     assert recorder.num_unwritten == 2
@@ -361,12 +361,12 @@ async def test_a_gateway_that_starts_without_its_store_learns_what_was_spent_onc
     budgets = second.usage_store.budgets
 
     def away(periods):
-        raise StoreAway("it cannot be reached")
+        raise KeyStoreUnavailable("it cannot be reached")
 
     second.usage_store.budgets = away
-    await second.start(is_store_away=True)
+    await second.start(is_store_unavailable=True)
     note(second, caller)
-    await until(lambda: second.is_away, within_seconds=BOUND_SECONDS)
+    await until(lambda: second.is_unavailable, within_seconds=BOUND_SECONDS)
     assert not is_spent(second, caller)
     second.usage_store.budgets = budgets
     await until(lambda: second.is_informed, within_seconds=BOUND_SECONDS)

@@ -11,12 +11,12 @@ from gateway.background import launch
 from gateway.embedding.vectors import Float32
 from gateway.log import get_logger
 from gateway.upstream import failures
-from gateway.upstream.endpoint import Endpoint, Endpoints
 from gateway.upstream.failures import AttemptFailed
+from gateway.upstream.load_balancing import Endpoint, Endpoints
 from gateway.upstream.measure import Prober
 from gateway.upstream.probe import TEXTS, unit
-from gateway.upstream.space import Space
 from gateway.upstream.truncation import Truncation, most_tokens
+from gateway.upstream.vector_space import Space
 
 MAX_ON_LOOP_CHARS = 256 * 1024
 

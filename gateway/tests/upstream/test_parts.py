@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.errors import UpstreamError
 from gateway.testing import upstream_server as standin
 from gateway.tests.upstream.conftest import embedded, inputs, over
-from gateway.upstream.split import PartSize, parts
+from gateway.upstream.parts import PartSize, parts
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=60), st.integers(1, 20), st.integers(1, 100))

@@ -22,9 +22,9 @@ from gateway.tests.upstream.conftest import embedded, inputs, over, started, val
 from gateway.upstream.breaker import Breaker, BreakerRules
 from gateway.upstream.client import UpstreamClient
 from gateway.upstream.dispatch import Dispatcher
-from gateway.upstream.endpoint import Endpoint, Endpoints
 from gateway.upstream.estimate import estimated_tokens
 from gateway.upstream.failures import AttemptFailed, UpstreamInfo
+from gateway.upstream.load_balancing import Endpoint, Endpoints
 from gateway.upstream.openai import OPENAI
 from gateway.upstream.probe import TEXTS
 from gateway.upstream.refusal import NEVER_OF_INPUTS

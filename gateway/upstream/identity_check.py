@@ -4,8 +4,8 @@ import asyncio
 from contextlib import suppress
 
 from gateway.upstream import failures
-from gateway.upstream.endpoint import Endpoint
 from gateway.upstream.failures import AttemptFailed
+from gateway.upstream.load_balancing import Endpoint
 from gateway.upstream.measure import UNREADABLE, Prober
 from gateway.upstream.probe import FAR, TEXTS, Reference, distances
 

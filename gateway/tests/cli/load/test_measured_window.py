@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.cli.load.window import MeasurementWindow
+from gateway.cli.load.measured_window import MeasurementWindow
 
 
 def taken(window: MeasurementWindow, *answers: tuple[int, float]) -> list[bool]:

@@ -6,7 +6,7 @@ import tracemalloc
 import pytest
 
 from gateway.errors import InputTooLong, InvalidJSON, InvalidType, MissingParameter, RequestTooLong, TooManyInputs
-from gateway.wire.outline import element_decoder
+from gateway.wire.input_count import element_decoder
 from gateway.wire.request import decode
 
 MB = 1024 * 1024

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.bulk.folder import open_input
-from gateway.bulk.patience import Patience
+from gateway.bulk.retry import Patience
 from gateway.bulk.row import Place
 from gateway.bulk.shard import shards
 from gateway.bulk.source import InputOptions

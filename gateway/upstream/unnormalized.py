@@ -42,7 +42,7 @@ def llama_read(content: bytes, headers: Headers) -> ParsedResponse:  # noqa: ARG
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class ServerApi:
     """One API of a server. `path` is beside /v1; None means the dialect's own API."""
 
     name: str
@@ -51,5 +51,5 @@ class Door:
     read: Callable[[bytes, Headers], ParsedResponse] | None = None
 
 
-SAME = Door("same")
-OWN = (Door("llama.cpp", "/embedding", llama_body, llama_read), Door("tei", "/embed", tei.body, tei.read))
+SAME = ServerApi("same")
+OWN = (ServerApi("llama.cpp", "/embedding", llama_body, llama_read), ServerApi("tei", "/embed", tei.body, tei.read))

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from gateway.config import LongInput
 from gateway.embedding.embedder import Inputs, Vectors
 from gateway.upstream import failures
-from gateway.upstream.endpoint import Endpoint
 from gateway.upstream.estimate import estimated_tokens
 from gateway.upstream.failures import AttemptFailed, Failure
+from gateway.upstream.load_balancing import Endpoint
+from gateway.upstream.parts import PartSize
 from gateway.upstream.probe import TEXTS
 from gateway.upstream.refusal import OK, UpstreamRefusal
 from gateway.upstream.request_limits import Setting
-from gateway.upstream.split import PartSize
 
 if TYPE_CHECKING:
     from gateway.upstream.client import UpstreamClient

@@ -8,7 +8,7 @@ from gateway.embedding.model import Model
 from gateway.testing.fakes import FakeEmbedder
 from gateway.testing.upstream_server import Weights
 from gateway.upstream.probe import TEXTS, Reference, unit
-from gateway.upstream.signature import NUM_BITS, signature_of
+from gateway.upstream.vector_signature import NUM_BITS, signature_of
 
 
 def reference(weights, noise=0.0):

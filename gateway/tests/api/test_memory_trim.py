@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.access.admission import Admission
-from gateway.api.memory import MIN_BYTES, MemoryWatch, malloc_trim
+from gateway.api.memory_trim import MIN_BYTES, MemoryWatch, malloc_trim
 
 
 class Trims:
