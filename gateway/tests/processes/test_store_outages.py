@@ -93,8 +93,14 @@ async def test_connections_that_are_swallowed_are_replaced_and_no_caller_sees_it
         async with behind.client(new["key"]) as other:
             assert (await embed(other)).status_code == 200
     assert "key_store_unavailable" not in behind.events()
+    until(lambda: has_written(behind), BOUND_SECONDS)  # a stop waits a second at most for a store that was last unavailable
     behind.stop()
     assert "usage_lost" not in behind.events()
+
+
+def has_written(behind):
+    """Whether every flush that failed was made up for."""
+    return behind.events().count("usage_written_again") == behind.events().count("usage_not_written")
 
 
 async def test_a_store_that_hangs_wholly_is_told_is_no_callers_wait_and_is_used_again(behind, proxy):
