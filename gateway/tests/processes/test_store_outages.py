@@ -121,6 +121,7 @@ async def test_a_store_that_hangs_wholly_is_told_is_no_callers_wait_and_is_used_
         until(lambda: "key_store_available" in behind.events(), BOUND_SECONDS)
         assert (await client.post("/admin/keys", json={})).status_code == 201
     assert metric(behind, "gateway_key_store_up") == 1
+    until(lambda: has_written(behind), BOUND_SECONDS)
     behind.stop()
     assert "usage_lost" not in behind.events()
 
