@@ -49,7 +49,7 @@ BUILTIN_BACKENDS: tuple[Backend, ...] = (SentenceTransformersBackend(), *UPSTREA
 
 @dataclass(frozen=True, slots=True)
 class GenerationBuilder:
-    """Has the process's own parts: all generations share them, and they outlive each of them.
+    """Has the process's own parts, which all generations share and which outlive each one.
 
     `is_leaving` and `is_draining` tell how far a shutdown has come; `dead_parts` names the process's parts that died. `load_lock`
     and `shared` are for backends, see BackendContext.
@@ -184,7 +184,7 @@ def docs_routes(config: Config, catalog: Catalog, *, needs_key: bool) -> list[HT
 
 
 def refuse_misread_names(row: ModelRow) -> None:
-    """Raises ConfigurationError for a name under which clients would choose another encoding for token arrays than ours."""
+    """Raises ConfigurationError for a name for which clients would encode token arrays otherwise than in cl100k_base."""
     for name in (row.name, *row.aliases):
         if encoding := other_encoding(name):
             raise ConfigurationError(

@@ -1,6 +1,6 @@
 """`gateway config check --connect`: connects to the key store, Redis, each address of other servers, and Ray clusters.
 
-It checks all at once, in the way that the gateway itself uses them, each within DEADLINE_SECONDS. It makes and changes nothing, and
+It checks all at once, each within DEADLINE_SECONDS, and as the gateway itself uses them. It makes and changes nothing, and
 no line contains a secret.
 """
 
@@ -61,7 +61,7 @@ def checks_of(gateway: Gateway) -> Iterator[ConnectionCheck]:
 
 
 def asked_store(database: Database) -> str:
-    """Reads from the store. If its file does not exist, which the start makes, only checks that the folder is writable.
+    """Reads from the store. If its file is missing, only checks that the folder is writable: the start makes the file.
 
     Raises OperatorError if the store cannot be used.
     """

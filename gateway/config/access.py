@@ -13,7 +13,9 @@ from gateway.errors import ConfigurationError, LimitedKind
 class AuthSettings(Settings, frozen=True):
     mode: Annotated[
         Literal["keys", "none"],
-        Meta(description='"keys": every request needs an API key. "none": nobody does. `auth = "none"` at the top is the same.'),
+        Meta(
+            description='"keys": every request needs an API key. "none": no request does. `auth = "none"` at the top is the same.'
+        ),
     ] = "keys"
     keys: Annotated[
         Secret | None,
@@ -25,15 +27,15 @@ class AuthSettings(Settings, frozen=True):
     max_snapshot_age_seconds: Annotated[
         float,
         positive(
-            description="How long the known keys go on working while the key store cannot be read; then 503. A snapshot on disk is"
-            " believed for as long."
+            description="How long the known keys go on working while the key store cannot be read; then 503."
+            " A snapshot on disk is valid for as long."
         ),
     ] = 60.0
     snapshot_on_disk: Annotated[
         bool,
         Meta(
-            description="Whether data_dir keeps what is known of the keys of database_url (ids, digests and limits, never a key),"
-            " so that a gateway which starts while that store is unavailable serves."
+            description="Whether data_dir keeps the ids, digests and limits of the keys in database_url (never a key), so that"
+            " a gateway can start and serve while that store is unavailable."
         ),
     ] = True
 
@@ -51,7 +53,7 @@ class LimitSettings(Settings, frozen=True):
     ] = None
     requests_burst: Annotated[
         Most | None,
-        Meta(description="How many of them may come at once. Without it a sixth of a minute's, as for keys' own limits."),
+        Meta(description="How many requests may come at once. Default: a sixth of a minute's, as for keys' own limits."),
     ] = None
     tokens_per_minute: Annotated[
         Most | None, Meta(description="Tokens a minute of each key that has no such limit of its own; beyond it 429.")
@@ -60,13 +62,13 @@ class LimitSettings(Settings, frozen=True):
         Most | None,
         Meta(
             description="How many of them may come at once, and so in one request: a larger one is refused with 400."
-            " Without it a sixth of a minute's, or 300,000 (or the whole minute's) if that is more; a single request may then have"
-            " up to a whole minute's, and is refused with 400 only above that."
+            " Default: a sixth of tokens_per_minute or 300,000, whichever is more, but at most tokens_per_minute; then only a"
+            " request above tokens_per_minute is refused with 400."
         ),
     ] = None
     max_concurrent_requests: Annotated[
         Most | None,
-        Meta(description="Requests at once of each key that has no such limit of its own. Those beyond it wait, then 429."),
+        Meta(description="Requests at once of each key without such a limit of its own. Further ones wait, then get 429."),
     ] = None
     max_wait_seconds: Annotated[
         float,
@@ -77,8 +79,8 @@ class LimitSettings(Settings, frozen=True):
             " 0 refuses it at once.",
         ),
     ] = 2.0
-    max_waiting_per_key: Annotated[int, count(description="Requests of one key that wait so; one more is 429 at once.")] = 128
-    max_waiting: Annotated[int, count(description="Requests of all keys together that wait so.")] = 1024
+    max_waiting_per_key: Annotated[int, count(description="The most requests of one key that wait; one more is 429 at once.")] = 128
+    max_waiting: Annotated[int, count(description="The most requests of all keys together that wait.")] = 1024
     charge_cached: Annotated[
         bool, Meta(description="Whether inputs whose vectors come from the cache use up a key's tokens a minute too.")
     ] = True
@@ -91,7 +93,7 @@ class LimitSettings(Settings, frozen=True):
     ] = None
     redis_timeout_seconds: Annotated[
         float,
-        positive(description="Without an answer within this, that server counts as unavailable, and is tried every second or two."),
+        positive(description="If Redis does not answer in this time, it counts as unavailable and is tried every second or two."),
     ] = 0.1
     on_limiter_failure: Annotated[
         Literal["local", "allow", "deny"],
@@ -117,8 +119,8 @@ class StoreSettings(Settings, frozen=True):
     database_url: Annotated[
         Secret | str | None,
         Meta(
-            description="postgresql://… for keys and usage, so that several gateways share them; a SQLite file in data_dir without."
-            " With a password in it, it is a secret and kept elsewhere."
+            description="postgresql://… lets several gateways share keys and usage. Default: a SQLite file in data_dir."
+            " A URL with a password is a secret: { env = … } or { file = … }."
         ),
     ] = None
 
@@ -150,7 +152,7 @@ class UsageSettings(Settings, frozen=True):
         Meta(
             ge=0.1,
             le=MINUTES,
-            description="How often what keys used is written to the store, and budgets are compared with what other gateways wrote."
+            description="How often usage is written to the store, and budgets are compared with what other gateways wrote."
             " A process that is killed loses what it counted since.",
         ),
     ] = 5.0

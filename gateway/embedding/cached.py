@@ -20,7 +20,7 @@ from gateway.embedding.embedder import Description, Embedder, Health, Inputs, Pr
 from gateway.errors import Overloaded, RequestTooLong
 from gateway.metrics import ModelMetrics
 
-# Above these, a thread makes the digests: 100,000 characters, or 100 inputs, take about 0.1 ms.
+# Above these, a thread makes the digests (about 0.1 ms for 100,000 characters or 100 inputs).
 MAX_ON_LOOP_CHARS = 64 * 1024
 MAX_ON_LOOP_INPUTS = 256
 FEW_INPUTS = 16  # a request may always join a flight of at most so many
@@ -64,7 +64,7 @@ class InFlight:
 
 @dataclass(frozen=True, slots=True)
 class Deduplicated(Generic[WorkT]):
-    """A request's distinct inputs. Input i is the distinct one at `places[i]`, which first appears at index `first[place]`.
+    """A request's distinct inputs. Input i equals distinct input `places[i]`; distinct input p first appears at index `first[p]`.
 
     `entries` are the cache's entries at the time of preparing, None for a miss. `missing` are the places of the misses, and
     `prepared` contains these inputs in that order. `about` describes the embedder at that time.
@@ -101,7 +101,7 @@ class CachedEmbedder(Generic[WorkT]):
         await self.embedder.start()
 
     async def prepare(self, inputs: Inputs) -> Prepared[Deduplicated[WorkT]]:
-        """Prepares the missing inputs: the embedder's own limits see only these. Hits and repetitions count like all others."""
+        """Prepares the missing inputs: the embedder's own limits see only these. Token counts include hits and repetitions."""
         if self.verify is not None:
             await self.verify()
         about = self.current()
@@ -177,7 +177,7 @@ class CachedEmbedder(Generic[WorkT]):
     async def fill(self, found: dict[int, Entry], prepared: Prepared[Deduplicated[WorkT]]) -> StageSeconds:
         """Single-flight: joins the flights that already embed missing entries, and embeds the rest.
 
-        It joins no flight with more inputs than this request and FEW_INPUTS: it would wait for all of them.
+        It joins no flight larger than both this request and FEW_INPUTS: a joiner waits for all its inputs.
         """
         distinct = prepared.work
         missing = [place for place in distinct.missing if place not in found]
@@ -195,7 +195,7 @@ class CachedEmbedder(Generic[WorkT]):
         stages = flights[own[0]].task.result().stages if own else {}
         lost = [place for place, flight in flights.items() if flight.has_failed]
         found |= {place: flight.entry(distinct.keys[place]) for place, flight in flights.items() if not flight.has_failed}
-        if lost:  # another request's inputs may be to blame: these are tried again without them
+        if lost:  # inputs of another request may be to blame: tries the lost ones without those
             made = await self.embed_missing(prepared, lost)
             found |= dict(zip(lost, made.entries, strict=True))
             stages = made.stages
@@ -218,7 +218,7 @@ class CachedEmbedder(Generic[WorkT]):
                 del self.flights[key]
 
     async def embed_missing(self, prepared: Prepared[Deduplicated[WorkT]], places: list[int]) -> EmbeddedEntries:
-        """Embeds some distinct inputs and caches them, with the token counts of the vectors if these have any."""
+        """Embeds some distinct inputs and caches them, with the token counts that come with the vectors, if any."""
         distinct = prepared.work
         inner = distinct.prepared
         if inner is None or places != distinct.missing:

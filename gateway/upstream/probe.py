@@ -72,7 +72,7 @@ def build_reference(answers: list[list[Float32]]) -> Reference:
 
 
 def fault_of(reference: Reference) -> str | None:
-    """Says to the operator why these are no embedder's vectors. Returns None if they may be."""
+    """Returns why no embedder can give these vectors, for the operator; None if one can."""
     for (i, one), (j, other) in combinations(enumerate(reference.rows), 2):
         apart = float(np.linalg.norm(one - other))
         if apart <= reference.tolerance:

@@ -2,16 +2,16 @@
 
     identity    what decides which rows may share a cache: dialect, name, addresses, the row's own settings, and what the server
                 reports (Ollama's digest, TEI's revision, another gateway's fingerprint, /models of llama.cpp and vLLM)
-    signature   32 coarse bits of the vectors themselves (`signature`). They and the server's report make the fingerprint, so two
-                gateways, or one that lost its data, give the same vectors the same fingerprint; addresses are no part of it
-    noise       how far a server's replies to one text lie apart (`probe`): vectors that are no farther apart are the same
+    signature   32 coarse bits of the vectors themselves (`vector_signature`). They and the server's report, but no addresses, make
+                the fingerprint. So any gateway, even one that lost its data, gives equal vectors the same fingerprint
+    noise       how far apart a server's replies to one text lie (`probe`): vectors that are no farther apart are the same
     proof       each endpoint is measured before it is used, and used only if its vectors are the row's
-    watch       one short probe (some 8 tokens): of an endpoint that failed, before its next request; of one with traffic, before
-                `probe_seconds` have passed. After that time nothing is served, from the cache or the endpoint, until a probe
-                succeeded: so after a change no vector of the old model is served later than that
+    watch       one short probe (some 8 tokens) of a failed endpoint before its next request, and of one with traffic within
+                `probe_seconds`. Without a successful probe for that long, cache and endpoint serve nothing. So the old model's
+                vectors are served for that long at most
 
-A change opens a new space (`space`): other cache keys, mostly another fingerprint. Requests that straddle it start again. No probe
-can see a model that is swapped and swapped back between two probes without a single failure.
+A change opens a new space (`vector_space`): new cache keys, mostly a new fingerprint. Requests that straddle it start again. No
+probe can see a model that is swapped and swapped back between two probes without a single failure.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ LOOK_SECONDS = 1.0  # between two checks for due probes
 MAX_PAUSE_SECONDS = 4.0
 UNAVAILABLE = Backoff(first_seconds=0.25, max_seconds=MAX_PAUSE_SECONDS)  # of an endpoint
 OTHER = Backoff(first_seconds=MAX_PAUSE_SECONDS, max_seconds=300.0)  # of one that gives other vectors: each try costs tokens
-MAX_SWAPS, SWAPS_WITHIN = 4, 10  # so many swaps within so many times probe_seconds mean two models that reply in turn
+MAX_SWAPS, SWAPS_WITHIN = 4, 10  # more swaps within SWAPS_WITHIN * probe_seconds mean two models that reply in turn
 MAX_PROBE_SECONDS = 10.0  # for one probe: requests may be waiting for it
 
 
@@ -153,7 +153,7 @@ class Watch:
 
     @property
     def is_unsure(self) -> bool:
-        """Whether nothing may be served before a probe, not even from the cache."""
+        """Whether a probe must come before any reply, even one from the cache."""
         used = self.endpoints.used
         if self.space is None or self.space.is_stale or not used:
             return True
@@ -173,14 +173,14 @@ class Watch:
         return self.refusal or failures.of_unproven(UNTOLD, self.upstream)
 
     async def prove(self, endpoint: Endpoint) -> None:
-        """Probes an endpoint that is due. It may be unused afterwards. Raises AttemptFailed if it cannot be probed now."""
+        """Probes an endpoint that is due. This may end the endpoint's use. Raises AttemptFailed if it cannot be probed now."""
         await self.flight(endpoint, partial(self.check_due, endpoint))
 
     def has_returned(self) -> None:
         self.woken.set()
 
     async def flight(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Single flight: all waiters share one run of `work`. It goes on if they leave: the next would only start it again."""
+        """Single flight: all waiters share one run of `work`. The run outlives them: the next waiter would only restart it."""
         task = self.flights.get(key)
         if task is None:
             task = self.flights[key] = launch(work(), name=f"probe-{self.upstream.name}")
@@ -191,12 +191,12 @@ class Watch:
         async with self.lock:
             failure = await self.recheck() if self.is_unsure else None
             if self.space is not None and self.space.is_stale and self.endpoints.used and failure is None:
-                self.space = self.spaces.again(self.space)  # another row saw a change that is over
+                self.space = self.spaces.again(self.space)  # another row saw a change, now undone
             if self.is_unsure:
                 raise AttemptFailed(failure or self.untold)
 
     async def recheck(self) -> Failure | None:
-        """Probes the endpoints that must be. Returns why one could not be, or None if the row may serve."""
+        """Probes the endpoints that are due. Returns why a probe failed, or None if the row may serve."""
         is_stale = self.space is not None and self.space.is_stale
         failure = None
         for endpoint in self.endpoints.used:
@@ -211,7 +211,7 @@ class Watch:
         return None if self.endpoints.used and not self.is_unsure else failure
 
     def lapse(self, endpoint: Endpoint) -> None:
-        """Handles a failed probe. Vectors of requests since the last probe may be another model's: they open a new space."""
+        """Handles a failed probe. Requests since the last probe may have got another model's vectors: opens a new space then."""
         if endpoint.has_traffic and self.space is not None and not self.space.is_stale:
             self.space = self.spaces.again(self.space)
         endpoint.is_suspect, endpoint.has_traffic = endpoint.proof == "used", False
@@ -235,7 +235,7 @@ class Watch:
                 await self.check(endpoint)
 
     async def check(self, endpoint: Endpoint) -> None:
-        """Probes a used endpoint. It may be unused afterwards. Raises AttemptFailed if it cannot be probed."""
+        """Probes a used endpoint. This may end the endpoint's use. Raises AttemptFailed if it cannot be probed."""
         now = self.clock()
         if now < endpoint.limited_until:
             raise AttemptFailed(
@@ -247,7 +247,7 @@ class Watch:
         is_late = had_traffic and self.has_lapsed(endpoint)
         try:
             if await self.gives(endpoint):
-                if is_late and self.space is not None:  # vectors since then may be of a model that came and went
+                if is_late and self.space is not None:  # a model may have come and gone since then
                     self.space = self.spaces.again(self.space)
                 endpoint.verified_at, endpoint.is_suspect = now, False
                 self.metrics.record_probe("same")
@@ -264,9 +264,9 @@ class Watch:
         return self.space is not None and await self.constancy.gives(endpoint, self.space.reference)
 
     async def on_change(self, endpoint: Endpoint) -> None:
-        """Handles an endpoint that gives other vectors. If other endpoints still give the row's, the row goes on without it.
+        """Handles an endpoint that gives other vectors. If others still give the row's vectors, the row goes on without this one.
 
-        Otherwise the row's model changed. Raises AttemptFailed if what it gives now cannot be served.
+        Otherwise the row's model changed. Raises AttemptFailed if the new vectors cannot be served.
         """
         before = self.space
         if before is None:
@@ -329,7 +329,7 @@ class Watch:
     # Probing in the background.
 
     async def run(self) -> None:
-        """Probes endpoints with traffic in time, so that requests need not wait for it; takes back endpoints that recover."""
+        """Probes endpoints with traffic early, so that no request waits for a probe; takes back endpoints that recover."""
         look = min(LOOK_SECONDS, self.probe_seconds / 10) if self.probe_seconds else LOOK_SECONDS
         while True:
             with suppress(TimeoutError):  # not by wait_for: Python 3.11's loses a cancellation that arrives with the event
@@ -361,7 +361,7 @@ class Watch:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-UNTOLD = "gave vectors of two models, or of another than before, and which it gives now cannot be told yet"
+UNTOLD = "gave vectors of two models or of a new one, and it is not yet known which it gives now"
 REASONS = {
     "other": "it gives other vectors than the other addresses of its row",
     "unsteady": "it gives vectors of two models in turn",

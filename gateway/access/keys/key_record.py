@@ -20,7 +20,7 @@ class KeyView(KeyPolicy, frozen=True, kw_only=True, forbid_unknown_fields=False)
     state: State
     created_at: Moment
     revoked_at: Moment | None
-    old_secret_until: Annotated[Moment | None, Meta(description="How long the secret before the last rotation works.")]
+    old_secret_until: Annotated[Moment | None, Meta(description="When the secret before the last rotation expires.")]
 
     def fields(self) -> dict[str, Any]:
         """Returns the fields, to build a larger view."""
@@ -29,7 +29,7 @@ class KeyView(KeyPolicy, frozen=True, kw_only=True, forbid_unknown_fields=False)
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """Times are UTC without a zone. `previous_until` is None if no older secret is valid."""
+    """Times are UTC without a zone. `previous_until` is when the older secret ends, if there is one."""
 
     key: Key
     policy: KeyPolicy
@@ -76,7 +76,7 @@ def columns_of(policy: KeyPolicy) -> dict[str, Any]:
 
 
 def key_record(row: Any) -> KeyRecord:
-    """Makes a record from a whole row. Columns that an older version did not know are empty."""
+    """Makes a record from a whole row. Columns newer than the version that wrote the row are empty."""
     policy = KeyPolicy(
         name=row.name,
         models=msgspec.json.decode(row.models, type=tuple[str, ...]) if row.models else EVERY_MODEL,

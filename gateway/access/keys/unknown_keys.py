@@ -1,8 +1,8 @@
 """Reads the store for a key that the snapshot does not know: a key just created elsewhere works at once.
 
-Single flight: one query answers all requests that wait. It reads the changes, not the presented key, so it takes the same time
-whether an id exists or not. GCRA limits the queries of all callers together, and a negative cache remembers keys that were not
-found, so clients without a key cannot overload the store.
+Single flight: one query answers all requests that wait. It reads the rows that changed since the last read, not one key, so its
+time does not show whether an id exists. GCRA limits the queries of all callers together, and a negative cache remembers keys that
+were not found, so clients without a key cannot overload the store.
 """
 
 import asyncio
@@ -60,7 +60,7 @@ class UnknownKeyLookup:
                 self.coming = None
 
     def begun(self) -> None:
-        """Marks the query as begun: it may not see later changes, so later requests need another. Callable from any thread."""
+        """Marks the query as begun: it can miss later changes, so later requests need a new one. Callable from any thread."""
         self.coming = None
 
     async def close(self) -> None:
