@@ -150,7 +150,7 @@ async def test_a_full_queue_is_503_with_the_time_to_come_back_and_passes(ray_clu
         refused = [reply for reply in replies if reply.status_code != 200]
         assert 0 < len(refused) < len(replies)
         for reply in refused:
-            assert (reply.status_code, reply.json()["error"]["code"]) == (503, "model_unavailable")
+            assert (reply.status_code, reply.json()["error"]["code"]) == (503, "server_overloaded")
             assert int(reply.headers["retry-after"]) >= 1
         assert await client.asked(TEXTS) == 200
         assert client.num_wrong == 0
