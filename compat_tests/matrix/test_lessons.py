@@ -72,22 +72,32 @@ def test_a_text_among_the_ids_of_one_input_is_refused(curl: Curl) -> None:
     assert_error(answer, 400, "invalid_type", "input[1][1]", param="input")
 
 
-# vLLM, tests/entrypoints/openai/embedding_tests/test_embedding.py: it takes `messages` for `input`; here that input is missing.
+# vLLM, tests/entrypoints/openai/embedding_tests/test_embedding.py: it takes `messages` for `input`, which we do not.
 def test_messages_are_no_input(curl: Curl) -> None:
     answer = curl.post({"model": MODEL, "messages": [{"role": "user", "content": "a"}]})
-    assert_error(answer, 400, "missing_required_parameter", param="input")
+    assert_error(answer, 400, "invalid_value", "this server embeds 'input' alone", param="messages")
 
 
 # vLLM, the same file, and infinity, test_openapi_client_compat.py: options of theirs, sent by programs that were written for them.
 @pytest.mark.parametrize(
     "extra",
-    [{"truncate_prompt_tokens": 10}, {"add_special_tokens": False}, {"modality": "text"}, {"priority": 5}],
+    [{"truncate_prompt_tokens": -1}, {"add_special_tokens": True}, {"modality": "text"}, {"priority": 5}],
     ids=lambda extra: next(iter(extra)),
 )
 def test_an_option_of_another_server_changes_neither_vector_nor_usage(client: OpenAI, truth: Truth, extra: dict[str, Any]) -> None:
     answer = client.embeddings.create(model=MODEL, input=SAMPLES["plain"], extra_body=extra)
     assert_close(answer.data[0].embedding, truth.vector(SAMPLES["plain"]))
     assert answer.usage.prompt_tokens == truth.num_tokens(SAMPLES["plain"])
+
+
+@pytest.mark.parametrize(
+    "extra", [{"truncate_prompt_tokens": 10}, {"add_special_tokens": False}], ids=lambda extra: next(iter(extra))
+)
+def test_an_option_that_would_change_the_vector_is_refused_by_name(client: OpenAI, extra: dict[str, Any]) -> None:
+    [name] = extra
+    with pytest.raises(openai.BadRequestError, match=name) as caught:
+        client.embeddings.create(model=MODEL, input=SAMPLES["plain"], extra_body=extra)
+    assert caught.value.param == name
 
 
 # vLLM, tests/entrypoints/openai/embedding_tests/test_embedding_long_text.py: chunked texts beside a short one, each in its place.
