@@ -1,6 +1,6 @@
 """`pytest -p gateway.tests.fast`: the tests that start no process and load no network, for `make test-fast`.
 
-Nothing is marked by hand. Files about commands and processes are not collected, nor are four that take long; of the
+Nothing is marked by hand. Files about commands and processes are not collected, nor are those that take long; of the
 others, whatever test starts a process or imports a library of networks is skipped, the moment it does.
 """
 
@@ -16,12 +16,37 @@ NETWORKS = {"torch", "transformers", "sentence_transformers", "openvino", "ray"}
 STARTS = re.compile(r"sys\.executable|^import subprocess$|^from gateway\.tests\.(cli|cluster)\.", flags=re.MULTILINE)
 ROOMS_OF_PROCESSES = {"api", "cli", "cluster"}  # where a process that cannot be started is told of, or started again
 
-# A quarter of the time in a fortieth of the tests: what simulates hours of load, or waits until a limit of time has passed.
+# Three fifths of the time in a fifth of the tests: what simulates hours of load, waits until a limit of time has passed, or speaks
+# over real sockets.
 LONG = {
     "access/keys/test_store_silence.py",
+    "access/limits/test_gcra.py",
+    "api/openapi/test_document.py",
+    "api/test_admin.py",
+    "api/test_app_stopping.py",
+    "api/test_app_traces.py",
+    "api/test_embeddings_faults.py",
+    "api/test_embeddings_leaving.py",
     "api/test_embeddings_mixed_faults.py",
+    "bulk/test_csv_dialect.py",
     "capacity/test_plan.py",
+    "engine/test_device.py",
+    "reload/test_swap.py",
     "reload/test_watcher.py",
+    "server/test_connection_table_full.py",
+    "server/test_lingering_close.py",
+    "server/test_listening.py",
+    "server/test_log_sampler.py",
+    "server/test_protocol.py",
+    "upstream/services/test_services.py",
+    "upstream/test_bisection.py",
+    "upstream/test_dispatch_trouble.py",
+    "upstream/test_embedder_starting.py",
+    "upstream/test_measure.py",
+    "upstream/test_tcp_silence.py",
+    "upstream/test_upstream_gateway.py",
+    "upstream/test_watch.py",
+    "upstream/test_watch_changes.py",
 }
 TESTS = Path(__file__).parent
 
