@@ -114,9 +114,12 @@ class EmbeddingsHandler:
         record.model, record.num_inputs = model.name, len(asked.texts)
         inputs = inputs_of(asked, lease.caller, timeout_seconds)
         await self.catalog.ensure_ready(model, asked.model, deadline=inputs.deadline)
-        inputs = with_prompt(inputs, asked, model.describe())
-        refuse_unsupported(asked, model)
-        prepared = await model.embedder.prepare(inputs)
+        try:
+            inputs = with_prompt(inputs, asked, model.describe())
+            refuse_unsupported(asked, model)
+            prepared = await model.embedder.prepare(inputs)
+        except InvalidValue as error:
+            raise error.named(asked.sent_as) from None
         model.fingerprint_of()  # raises before the charge if the fingerprint is not the pinned one
         record.num_tokens = prepared.num_tokens
         await lease.charge(prepared.num_tokens, num_cached_tokens=prepared.num_cached_tokens)
@@ -181,7 +184,7 @@ def with_prompt(inputs: Inputs, asked: EmbeddingsRequest, about: Description) ->
     """Returns the inputs with the model's own name of the requested prompt. Raises InvalidValue if the model has no such prompt."""
     if asked.input_type is None and asked.instruction is None:
         return inputs
-    name = resolve_input_type(asked.input_type, about, param=asked.input_type_param)
+    name = resolve_input_type(asked.input_type, about)
     return replace(inputs, input_type=resolve_instruction(asked.instruction, name, about), instruction=asked.instruction)
 
 
@@ -192,7 +195,7 @@ def refuse_unsupported(asked: EmbeddingsRequest, model: Model) -> None:
     encoding that the gateway cannot read.
     """
     if asked.dimensions is not None and asked.dimensions > model.dimensions:
-        raise too_many_dimensions(asked.dimensions, model, param=asked.dimensions_param)
+        raise too_many_dimensions(asked.dimensions, model)
     if asked.max_tokens is not None and asked.max_tokens != (reads := model.describe().max_tokens):
         raise InvalidValue(
             f"Invalid value for 'truncate_prompt_tokens': texts are cut to the {reads} tokens that the model `{model.name}` reads;"
@@ -207,12 +210,12 @@ def refuse_unsupported(asked: EmbeddingsRequest, model: Model) -> None:
         )
 
 
-def too_many_dimensions(asked: int, model: Model, *, param: str) -> InvalidValue:
+def too_many_dimensions(asked: int, model: Model) -> InvalidValue:
     """The error for too many dimensions. Clients size their stores by OpenAI's model names, so it says what to set instead."""
     return InvalidValue(
-        f"Invalid value for '{param}': {asked}. The model `{model.name}` gives {model.dimensions}; set your client's dimension to"
-        f" {model.dimensions} or less, or leave it out. Must be less than or equal to {model.dimensions}.",
-        param=param,
+        f"Invalid value for 'dimensions': {asked}. The model `{model.name}` gives {model.dimensions}; set your client's dimension"
+        f" to {model.dimensions} or less, or leave it out. Must be less than or equal to {model.dimensions}.",
+        param="dimensions",
     )
 
 

@@ -77,7 +77,7 @@ def resolve_instruction(instruction: str | None, input_type: str | None, about: 
         raise InvalidValue("Invalid value for 'instruction': this model takes no instruction.", param="instruction")
     if input_type is not None and TASKS.get(input_type) != "query":
         raise InvalidValue(
-            f"Invalid value for 'instruction': it is for queries, and 'input_type' says '{input_type}'.", param="instruction"
+            f"Invalid value for 'instruction': it is for queries, and the request asks for '{input_type}'.", param="instruction"
         )
     return first_of(QUERY_WORDS, about.prompts) or "query"
 

@@ -1,6 +1,6 @@
 """Errors that the request or its caller's rights cause: a retry changes nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from gateway.errors.gateway_error import GatewayError
@@ -40,6 +40,15 @@ class InvalidType(ClientError):
 
 class InvalidValue(ClientError):
     code = "invalid_value"
+
+    def named(self, sent_as: Mapping[str, str]) -> "InvalidValue":
+        """The same error about the field that the client sent, if it used another name: `sent_as` has it by ours."""
+        ours = self.param or ""
+        sent = sent_as.get(ours, ours)
+        if sent == ours:
+            return self
+        message = self.message.replace(f"'{ours}'", f"'{sent}'", 1)
+        return InvalidValue(message, param=sent).after(num_tokens=self.num_wasted_tokens, num_bytes=self.num_wasted_bytes)
 
 
 class TooManyInputs(ClientError):

@@ -133,8 +133,12 @@ def refuse_second(first: tuple[str, Any] | None, name: str, value: Any) -> None:
 
 
 def value_of(raw: Raw) -> Any:
-    """The parsed value. 2.0 becomes an integer, as in JSON Schema; a very long value becomes an object that equals nothing."""
-    value = msgspec.json.decode(raw) if memoryview(raw).nbytes <= MAX_VALUE_BYTES else object()
+    """The parsed value. 2.0 becomes an integer, as in JSON Schema; a very long value, and 1e400, become an object that equals
+    nothing."""
+    try:
+        value = msgspec.json.decode(raw) if memoryview(raw).nbytes <= MAX_VALUE_BYTES else object()
+    except msgspec.ValidationError:  # the JSON is valid, and holds a number that no float holds
+        value = object()
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

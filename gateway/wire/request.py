@@ -1,7 +1,7 @@
 """Parses the body of POST /v1/embeddings, in all forms of `input`, into one shape. Source: OpenAI's OpenAPI 2.3.0."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, cast, get_args
 
 import msgspec
@@ -52,8 +52,8 @@ EXPECTED = {
 class EmbeddingsRequest:
     """A parsed request. `texts` is `input` in any form, token ids decoded; `is_array` is true if it was an array of inputs.
 
-    `input_type_param` and `dimensions_param` are the fields that the client used for these, named in errors. `max_tokens` is the
-    length that `truncate_prompt_tokens` cuts to: it must be the model's own. `has_ids` is true if `input` was token ids.
+    `sent_as` has the names of the fields that the client used in place of ours, for errors. `max_tokens` is the length that
+    `truncate_prompt_tokens` cuts to: it must be the model's own. `has_ids` is true if `input` was token ids.
     """
 
     texts: list[str]
@@ -64,11 +64,10 @@ class EmbeddingsRequest:
     normalize: bool = True
     long_input: LongInput | None = None
     input_type: str | None = None
-    input_type_param: str = "input_type"
     instruction: str | None = None
-    dimensions_param: str = "dimensions"
     max_tokens: int | None = None
     has_ids: bool = False
+    sent_as: dict[str, str] = field(default_factory=dict)
 
 
 class EmbeddingsBody(ForeignFields, kw_only=True):
@@ -155,24 +154,24 @@ def decode(raw: bytes, *, path_model: str | None = None, default_model: str | No
         has_ids=has_ids(body.input),
         encoding_format=body.encoding_format or "float",
         dimensions=body.dimensions,
-        dimensions_param=foreign.get("dimensions", ("dimensions",))[0],
         normalize=body.normalize is not False,
         long_input=body.long_input,
         max_tokens=foreign["max_tokens"][1] if "max_tokens" in foreign else None,
         input_type=body.prompt_name if body.input_type is None else body.input_type,
-        input_type_param=foreign.get("input_type", ("prompt_name" if body.input_type is None else "input_type",))[0],
         instruction=body.instruction,
+        sent_as=({"input_type": "prompt_name"} if body.prompt_name is not None else {})
+        | {ours: name for ours, (name, _) in foreign.items()},
     )
 
 
 def honour(asked: dict[str, tuple[str, Any]], body: EmbeddingsBody) -> None:
     """Fills our fields from foreign ones. Raises InvalidValue if one of our own asks for something else."""
-    for field, (foreign, value) in asked.items():
-        for own in OWN_FIELDS[field]:
+    for ours, (foreign, value) in asked.items():
+        for own in OWN_FIELDS[ours]:
             if (said := getattr(body, own)) is not None:
                 refuse_second((own, said), foreign, value)
-        if field in OWN_FIELDS[field]:
-            setattr(body, field, value)
+        if ours in OWN_FIELDS[ours]:
+            setattr(body, ours, value)
     if "input_type" in asked:
         body.prompt_name = None  # it says the same
 
