@@ -16,6 +16,9 @@ class AccessMetrics:
     def __init__(self, declare: MetricDeclaration) -> None:
         self.auth_failures = declare.count("gateway_auth_failures_total", "Requests without a valid key.", ["reason"])
         self.limited = declare.count("gateway_limited_total", "Requests refused for a key's limit.", ["limit"])
+        self.limit_waiting = declare.gauge(
+            "gateway_limit_waiting_requests", "Requests that wait for a slot of their key's concurrency limit."
+        )
         self.limiter_failures = declare.count(
             "gateway_limiter_failures_total", "Requests whose limits could not be asked for, by what became of them.", ["decision"]
         )

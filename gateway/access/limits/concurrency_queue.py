@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import chain
 
 from gateway.config import LimitSettings
 from gateway.errors import MAX_RETRY_AFTER_SECONDS, ClientGone, Overloaded, RateLimited
@@ -38,6 +39,7 @@ class ConcurrencyQueue:
         self.clock = clock
         self.draw = draw
         self.lines: dict[str, Line] = {}
+        self.pauses: set[asyncio.Future[None]] = set()
         self.num_waiting = 0
         self.is_closed = False
 
@@ -48,6 +50,7 @@ class ConcurrencyQueue:
         """
         line = self.lines.setdefault(caller, Line(most))
         line.most = most
+        self.wake(line)  # a reload or an admin may have raised the limit
         if line.num_running < most and not line.waiters:
             line.num_running += 1
             return
@@ -59,18 +62,9 @@ class ConcurrencyQueue:
 
     async def wait(self, caller: str, line: Line, max_wait_seconds: float, on_disconnect: OnDisconnect | None) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def on_gone() -> None:
-            if not turn.done():
-                turn.set_exception(ClientGone())
-
         line.waiters.append(turn)
-        self.num_waiting += 1
-        if on_disconnect is not None:
-            on_disconnect.append(on_gone)
         try:
-            async with asyncio.timeout(max_wait_seconds):
-                await turn
+            await self.wait_for(turn, max_wait_seconds, on_disconnect)
         except BaseException as error:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self.leave(caller)  # its turn came while it was cancelled
@@ -78,9 +72,37 @@ class ConcurrencyQueue:
                 raise self.refusal(caller) from None
             raise
         finally:
-            self.num_waiting -= 1
             if turn in line.waiters:
                 line.waiters.remove(turn)
+
+    async def pause(self, seconds: float, on_disconnect: OnDisconnect | None = None) -> None:
+        """Waits before the store is asked again. Raises ClientGone, and Overloaded at the drain."""
+        if self.is_closed:
+            raise Overloaded("It is shutting down.")
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.pauses.add(turn)
+        try:
+            await self.wait_for(turn, seconds, on_disconnect)
+        except TimeoutError:
+            return
+        finally:
+            self.pauses.discard(turn)
+
+    async def wait_for(self, turn: asyncio.Future[None], seconds: float, on_disconnect: OnDisconnect | None) -> None:
+        """Raises TimeoutError, ClientGone if the client leaves, and what else is set on `turn`."""
+
+        def on_gone() -> None:
+            if not turn.done():
+                turn.set_exception(ClientGone())
+
+        self.num_waiting += 1
+        if on_disconnect is not None:
+            on_disconnect.append(on_gone)
+        try:
+            async with asyncio.timeout(seconds):
+                await turn
+        finally:
+            self.num_waiting -= 1
             if on_disconnect is not None:
                 on_disconnect.remove(on_gone)
 
@@ -90,13 +112,17 @@ class ConcurrencyQueue:
         line.num_running -= 1
         if seconds is not None:
             line.mean_seconds += (seconds - line.mean_seconds) * (FORGET if line.mean_seconds else 1.0)
+        self.wake(line)
+        if not line.num_running and not line.waiters:
+            del self.lines[caller]
+
+    def wake(self, line: Line) -> None:
+        """Gives free slots to the longest waiters."""
         while line.waiters and line.num_running < line.most:
             turn = line.waiters.popleft()
             if not turn.done():
                 turn.set_result(None)
                 line.num_running += 1
-        if not line.num_running and not line.waiters:
-            del self.lines[caller]
 
     def refusal(self, caller: str) -> RateLimited:
         """A 429 with Retry-After by the queue's length; `retry-after-ms`, which OpenAI's SDKs prefer, adds up to 100 % jitter."""
@@ -110,7 +136,6 @@ class ConcurrencyQueue:
     def close(self) -> None:
         """Starts the drain: all waiters are refused."""
         self.is_closed = True
-        for line in self.lines.values():
-            for turn in line.waiters:
-                if not turn.done():
-                    turn.set_exception(Overloaded("It is shutting down."))
+        for turn in [*self.pauses, *chain.from_iterable(line.waiters for line in self.lines.values())]:
+            if not turn.done():
+                turn.set_exception(Overloaded("It is shutting down."))

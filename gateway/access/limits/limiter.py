@@ -21,7 +21,7 @@ from gateway.access.limits.concurrency_queue import ConcurrencyQueue, OnDisconne
 from gateway.access.limits.gcra import SECOND, RateLimits, limits_of
 from gateway.access.limits.local_store import Cost, RateLimitStore, RateLimitStoreUnavailable, RateState
 from gateway.config import LimitSettings
-from gateway.errors import ClientError, ClientGone, GatewayError, LimiterUnavailable, Overloaded, RateLimited, RequestExceedsLimit
+from gateway.errors import ClientError, ClientGone, GatewayError, LimiterUnavailable, RateLimited, RequestExceedsLimit
 from gateway.metrics import Metrics
 
 NEVER_RAN = {502, 503}
@@ -47,6 +47,7 @@ class Limiter:
         self.store = limit_store
         self.queue = queue or ConcurrencyQueue()
         self.metrics = metrics
+        metrics.access.limit_waiting.set_function(lambda: self.queue.num_waiting)
         self.default = Allowance(
             requests_per_minute=settings.requests_per_minute,
             requests_burst=settings.requests_burst,
@@ -164,9 +165,8 @@ class RateLimitLease:
                 left = until - queue.clock()
                 if self.state is None or self.state.refused != "concurrency" or left <= 0:
                     raise
-                if queue.is_closed:
-                    raise Overloaded("It is shutting down.") from None
-            await asyncio.sleep(min(left, POLL_SECONDS * (0.5 + queue.draw())))
+            await queue.pause(min(left, POLL_SECONDS * (0.5 + queue.draw())), self.on_disconnect)
+            self.state = None  # if the next answer is lost, the slot may be taken
 
     async def enter(self) -> None:
         settings = self.limiter.settings

@@ -80,6 +80,22 @@ async def test_waiters_are_bounded_by_key_and_in_all(queue, settings):
     assert queue.num_waiting == 0
 
 
+async def test_a_raised_limit_wakes_waiters_and_a_lowered_one_holds_them(queue):
+    first, second, third = ask(queue), ask(queue), ask(queue)
+    assert await turns(first, second, third) == [True, False, False]
+    fourth = ask(queue, most=3)
+    assert await turns(second, third, fourth) == [True, True, False]
+    fifth = ask(queue, most=1)
+    assert await turns(fifth) == [False]
+    queue.leave("a")
+    queue.leave("a")
+    assert await turns(fourth, fifth) == [False, False]
+    queue.leave("a")
+    assert await turns(fourth, fifth) == [True, False]
+    queue.leave("a")
+    assert await turns(fifth) == [True]
+
+
 async def test_a_waiter_leaves_with_its_client(queue):
     listeners = []
     first, second, third = ask(queue), ask(queue, on_disconnect=listeners), ask(queue)

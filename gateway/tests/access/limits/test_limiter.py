@@ -182,6 +182,43 @@ async def test_a_place_that_another_gateway_holds_is_waited_for_here(clock):
     assert limiter.metrics.registry.get_sample_value("gateway_limited_total", {"limit": "concurrency"}) is None
 
 
+@pytest.mark.parametrize("ends", ["client", "drain"])
+async def test_who_waits_for_another_gateway_leaves_with_its_client_and_at_the_drain(clock, ends):
+    store = SharedWithOthers(clock)
+    store.num_held = 1_000_000
+    limiter = limiter_of(clock, limit_store=store, max_concurrent_requests=1, max_wait_seconds=60)
+    listeners = []
+    waiter = asyncio.create_task(limiter.lease(Caller("a"), listeners).__aenter__())
+    while not limiter.queue.pauses:
+        await asyncio.sleep(0)
+    assert limiter.metrics.registry.get_sample_value("gateway_limit_waiting_requests") == 1
+    asked = store.num_held
+    _ = limiter.queue.close() if ends == "drain" else listeners[0]()
+    with pytest.raises(Overloaded if ends == "drain" else ClientGone):
+        await waiter
+    assert (store.num_held, listeners, limiter.queue.lines, limiter.queue.pauses) == (asked, [], {}, set())
+    assert limiter.metrics.registry.get_sample_value("gateway_limit_waiting_requests") == 0
+
+
+async def test_a_slot_that_may_be_taken_is_released_if_a_later_answer_of_the_store_is_lost(clock):
+    class Lost(SharedWithOthers):
+        num_held, left = 1, ()
+
+        async def enter(self, caller, limits, lease, *, min_tokens):
+            if not self.num_held:
+                raise RateLimitStoreUnavailable("its answer was lost")
+            return await super().enter(caller, limits, lease, min_tokens=min_tokens)
+
+        def leave(self, caller, limits, lease, returned):
+            self.left += (returned,)
+
+    limiter = limiter_of(clock, limit_store=Lost(clock), max_concurrent_requests=1, on_limiter_failure="deny")
+    with pytest.raises(LimiterUnavailable):
+        await served(limiter, 1)
+    assert limiter.store.left == (Cost(),)
+    assert limiter.queue.lines == {}
+
+
 async def test_a_request_refused_before_its_limits_were_asked_for_is_told_where_it_stands(clock):
     limiter = limiter_of(clock, max_concurrent_requests=1, requests_per_minute=60, requests_burst=10, max_wait_seconds=0)
     async with limiter.lease(Caller("a")):
