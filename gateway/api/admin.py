@@ -38,7 +38,7 @@ from gateway.api.error_handler import JSON
 from gateway.config import ServerSettings
 from gateway.errors import ClientError, InsufficientPermissions, InvalidType, InvalidValue, OperatorError, StoreUnavailable
 from gateway.log import get_logger
-from gateway.wire.json_body import invalid_json, without_byte_order_mark
+from gateway.wire.json_body import decode_mended, invalid_json, without_byte_order_mark
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_REQUESTS = 16
@@ -67,13 +67,17 @@ class AdminService:
     async def table(self, request: AdminRequest) -> dict[str, Any]:
         """Returns the body's JSON object; an empty one if there is no body.
 
-        Raises what `body.read` raises, InvalidJSON, and InvalidType if it is not an object.
+        Raises what `body.read` and `body.decompress` raise, UnsupportedEncoding, InvalidJSON, and InvalidType if it is not an
+        object.
         """
         with self.admission.enter() as permit:
+            encoding = body.encoding_of(request.scope)
             raw = await body.read(request.scope, request.receive, permit, self.settings)
+            if encoding:
+                raw = body.decompress(raw, max_bytes=self.settings.max_body_bytes)
         content = without_byte_order_mark(raw)
         try:
-            table = msgspec.json.decode(content) if content else {}
+            table = decode_mended(content, msgspec.json.decode) if content else {}
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise invalid_json(content, error, start=len(raw) - len(content)) from None
         if not isinstance(table, dict):

@@ -1,6 +1,10 @@
 """Prepares a body's bytes for the JSON parser, and explains its errors: by fixed words and a byte index, never by quoting it."""
 
 import re
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
 
 from gateway.errors import InvalidJSON
 
@@ -12,10 +16,33 @@ LITERAL = re.compile(rb"[\s:,\[](t.{3}|f.{4}|n.{3})\Z", re.DOTALL)
 NO_NUMBER = re.compile(rb"-?\b(NaN|Infinity)\b")
 WIDE = ((b"\xff\xfe\0\0", "UTF-32"), (b"\0\0\xfe\xff", "UTF-32"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))
 
+# In JSON a backslash occurs only inside strings, so escapes are found without parsing the rest.
+PAIR = rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+ESCAPES = re.compile(PAIR + rb"|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL)
+
+Result = TypeVar("Result")
+
 
 def without_byte_order_mark(raw: bytes) -> bytes:
     """RFC 8259, 8.1: a parser may ignore it. Editors and PowerShell write it."""
     return raw.removeprefix(BYTE_ORDER_MARK)
+
+
+def decode_mended(raw: bytes, decode: Callable[[bytes], Result]) -> Result:
+    """Decodes JSON, a second time without lone surrogates if it has any. Raises what `decode` raises."""
+    try:
+        return decode(raw)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        if (mended := without_lone_surrogates(raw)) == raw:
+            raise
+    return decode(mended)
+
+
+def without_lone_surrogates(raw: bytes) -> bytes:
+    """Replaces half a surrogate pair, as from a cut PDF page, by U+FFFD, which also replaces broken UTF-8 from token ids."""
+    return ESCAPES.sub(lambda escape: rb"\ufffd" if escape["lone"] else escape[0], raw)
 
 
 def invalid_json(raw: bytes, error: Exception, *, start: int = 0) -> InvalidJSON:

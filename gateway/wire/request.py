@@ -11,7 +11,7 @@ from gateway.config import LongInput
 from gateway.errors import ClientError, InvalidType, InvalidValue, MissingParameter, TooManyInputs
 from gateway.wire.foreign_fields import FIELDS, ForeignFields, refuse_second, translate
 from gateway.wire.input_count import refuse_too_many
-from gateway.wire.json_body import invalid_json, without_byte_order_mark
+from gateway.wire.json_body import decode_mended, invalid_json, without_byte_order_mark
 from gateway.wire.token_ids import MAX_INPUT_IDS, TOKEN_ID_RANGES, texts_of
 
 MAX_INPUTS = 2048
@@ -126,9 +126,6 @@ OWN_FIELDS: dict[str, tuple[str, ...]] = {
     "normalize": ("normalize",),
     "max_tokens": (),
 }
-# In JSON a backslash occurs only inside strings, so escapes are found without parsing the rest.
-PAIR = rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-ESCAPES = re.compile(PAIR + rb"|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL)
 decoder = msgspec.json.Decoder(EmbeddingsBody)
 
 
@@ -181,28 +178,15 @@ def parse(sent: bytes) -> EmbeddingsBody:
     try:
         # msgspec does not check the fields that it ignores; by the contract the whole body must be UTF-8.
         raw.isascii() or raw.decode()
-        try:
-            refuse_too_many(raw, MAX_INPUTS)
-            return decode_body(raw)
-        except msgspec.ValidationError:
-            raise
-        except msgspec.DecodeError:
-            if (mended := without_lone_surrogates(raw)) == raw:
-                raise
-        refuse_too_many(mended, MAX_INPUTS)
-        return decode_body(mended)
+        return decode_mended(raw, decode_body)
     except msgspec.ValidationError as error:
         raise wrong_field(error) from None
     except (RecursionError, UnicodeDecodeError, msgspec.DecodeError) as error:
         raise invalid_json(raw, error, start=len(sent) - len(raw)) from None
 
 
-def without_lone_surrogates(raw: bytes) -> bytes:
-    """Replaces half a surrogate pair, as from a cut PDF page, by U+FFFD, which also replaces broken UTF-8 from token ids."""
-    return ESCAPES.sub(lambda escape: rb"\ufffd" if escape["lone"] else escape[0], raw)
-
-
 def decode_body(raw: bytes) -> EmbeddingsBody:
+    refuse_too_many(raw, MAX_INPUTS)
     try:
         return decoder.decode(raw)
     except msgspec.ValidationError as error:

@@ -18,6 +18,7 @@ from gateway.errors import MAX_RETRY_AFTER_SECONDS, ClientGone, Overloaded, Rate
 
 FORGET = 0.2  # the weight of the latest request in the mean of their seconds
 MIN_RETRY_SECONDS = 1.0
+NO_LIMIT = 1_000_000
 
 OnDisconnect = list[Callable[[], None]]
 
@@ -27,6 +28,7 @@ class Line:
     """One caller's queue: requests that run, and requests that wait, the longest first."""
 
     most: int
+    has_own_limit: bool = False
     num_running: int = 0
     mean_seconds: float = 0.0
     waiters: deque[asyncio.Future[None]] = field(default_factory=deque)
@@ -43,14 +45,22 @@ class ConcurrencyQueue:
         self.num_waiting = 0
         self.is_closed = False
 
-    async def enter(self, caller: str, most: int, settings: LimitSettings, on_disconnect: OnDisconnect | None = None) -> None:
+    async def enter(
+        self,
+        caller: str,
+        most: int,
+        settings: LimitSettings,
+        on_disconnect: OnDisconnect | None = None,
+        *,
+        has_own_limit: bool = False,
+    ) -> None:
         """Acquires one of the caller's `most` slots, and waits for it if needed; `leave` releases it.
 
         Raises RateLimited if the queue is full or no slot is free in time, ClientGone, and Overloaded at the drain.
         """
         line = self.lines.setdefault(caller, Line(most))
-        line.most = most
-        self.wake(line)  # a reload or an admin may have raised the limit
+        line.has_own_limit = has_own_limit
+        self.change_limit(line, most)  # an admin may have changed it
         if line.num_running < most and not line.waiters:
             line.num_running += 1
             return
@@ -115,6 +125,16 @@ class ConcurrencyQueue:
         self.wake(line)
         if not line.num_running and not line.waiters:
             del self.lines[caller]
+
+    def change_default(self, most: int | None) -> None:
+        """Applies a new limit, of a reload, to the callers without one of their own. None is no limit."""
+        for line in self.lines.values():
+            if not line.has_own_limit:
+                self.change_limit(line, NO_LIMIT if most is None else most)
+
+    def change_limit(self, line: Line, most: int) -> None:
+        line.most = most
+        self.wake(line)
 
     def wake(self, line: Line) -> None:
         """Gives free slots to the longest waiters."""

@@ -14,6 +14,7 @@ import itertools
 import secrets
 from collections.abc import Awaitable
 from contextlib import suppress
+from dataclasses import replace
 from types import TracebackType
 
 from gateway.access.keys.key import UNLIMITED, Allowance, Caller
@@ -46,6 +47,7 @@ class Limiter:
         self.settings = settings
         self.store = limit_store
         self.queue = queue or ConcurrencyQueue()
+        self.queue.change_default(settings.max_concurrent_requests)
         self.metrics = metrics
         metrics.access.limit_waiting.set_function(lambda: self.queue.num_waiting)
         self.default = Allowance(
@@ -141,7 +143,9 @@ class RateLimitLease:
         """Waits for a slot in this process's queue. Raises what ConcurrencyQueue.enter raises."""
         most = self.limits.max_concurrent_requests
         if most is not None and self.limiter.shortfall != "allow":
-            await self.limiter.queue.enter(self.caller.public_id, most, self.limiter.settings, self.on_disconnect)
+            has_own = self.caller.allowance.max_concurrent_requests is not None
+            settings = self.limiter.settings
+            await self.limiter.queue.enter(self.caller.public_id, most, settings, self.on_disconnect, has_own_limit=has_own)
             self.has_turn = True
 
     def end_turn(self, *, seconds: float | None = None) -> None:
@@ -172,6 +176,8 @@ class RateLimitLease:
         settings = self.limiter.settings
         min_tokens = 1 if self.limits.tokens is not None and settings.charge_cached else 0  # cached inputs may cost nothing
         limit_store = self.limiter.store
+        if self.has_turn and (most := self.limiter.queue.lines[self.caller.public_id].most) != self.limits.max_concurrent_requests:
+            self.limits = replace(self.limits, max_concurrent_requests=most)  # it changed while the request waited
         try:
             asked = limit_store.enter(self.caller.public_id, self.limits, self.name, min_tokens=min_tokens)
             await self.check(asked, Cost(requests=1), Cost(tokens=min_tokens))

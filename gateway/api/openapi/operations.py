@@ -41,9 +41,9 @@ SERVED = (
     LiveFigures,
 )  # fmt: skip
 
-OF_A_BODY: Errors = (InvalidJSON, InvalidType, BodyTooLarge)
+OF_A_BODY: Errors = (InvalidJSON, InvalidType, BodyTooLarge, UnsupportedEncoding)
 OF_EMBEDDINGS: Errors = (
-    *OF_A_BODY, UnsupportedEncoding,
+    *OF_A_BODY,
     MissingParameter, TooManyInputs, InputTooLong, RequestTooLong, RequestExceedsLimit, UnknownModel, RateLimited,
     InsufficientQuota, Unembeddable, UpstreamError, UpstreamUnavailable, ModelLoading, ModelUnavailable, LimiterUnavailable,
     DeadlinePassed,

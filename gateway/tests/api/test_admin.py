@@ -1,6 +1,7 @@
 """The admin API: keys made, limited, rotated, revoked and watched over HTTP, by admins alone."""
 
 import asyncio
+import gzip
 import json
 
 import jsonschema
@@ -235,3 +236,20 @@ async def test_the_document_of_an_admin_api_is_sound(document):
     for schema in document["components"]["schemas"].values():
         jsonschema.Draft202012Validator.check_schema(schema)
     assert {path for _, path in ROUTES} == {path.replace("{id}", "x") for path in document["paths"] if "admin" in path}
+
+
+async def test_a_body_may_be_gzip_and_another_encoding_is_named_as_unsupported(admin):
+    sent = gzip.compress(b'{"name": "packed"}')
+    reply = await admin.post("/admin/keys", content=sent, headers={"content-encoding": "gzip"})
+    assert (reply.status_code, reply.json()["name"]) == (201, "packed")
+    reply = await admin.post("/admin/keys", content=b'{"name": "x"}', headers={"content-encoding": "zstd"})
+    assert error_of(reply)[::3] == (415, "unsupported_encoding")
+    assert reply.headers["accept-encoding"] == "gzip, identity"
+    too_much = gzip.compress(b" " * 100_000)
+    assert error_of(await admin.post("/admin/keys", content=too_much, headers={"content-encoding": "gzip"}))[0] == 413
+
+
+async def test_half_a_surrogate_pair_in_a_body_is_a_replacement_character(admin):
+    reply = await admin.post("/admin/keys", content=rb'{"name": "cut \ud83d", "metadata": {"team": "\ud83d\ude00\udc00"}}')
+    assert (reply.status_code, reply.json()["name"]) == (201, "cut \ufffd")
+    assert reply.json()["metadata"] == {"team": "\U0001f600\ufffd"}

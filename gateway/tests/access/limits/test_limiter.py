@@ -182,6 +182,49 @@ async def test_a_place_that_another_gateway_holds_is_waited_for_here(clock):
     assert limiter.metrics.registry.get_sample_value("gateway_limited_total", {"limit": "concurrency"}) is None
 
 
+async def reloaded(limiter, **settings):
+    return Limiter(LimitSettings(**settings), limiter.store, limiter.metrics, limiter.queue)
+
+
+def with_limit(most):
+    return Caller("a", allowance=Allowance(max_concurrent_requests=most))
+
+
+async def settled():
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("changes", [{"max_concurrent_requests": 2}, {}])
+async def test_a_reload_that_raises_the_limit_wakes_who_waits(clock, changes):
+    limiter = limiter_of(clock, max_concurrent_requests=1, max_wait_seconds=60)
+    leases = [limiter.lease(Caller("a")) for _ in range(2)]
+    own = [limiter.lease(Caller("b", allowance=Allowance(max_concurrent_requests=1))) for _ in range(2)]
+    tasks = [asyncio.create_task(lease.__aenter__()) for lease in (*leases, *own)]
+    await settled()
+    assert [task.done() for task in tasks] == [True, False, True, False]
+    await reloaded(limiter, **changes)
+    await settled()
+    assert [task.done() for task in tasks] == [True, True, True, False]
+    for lease in (*leases, *own):
+        await lease.__aexit__(None, None, None)
+        await settled()
+    assert limiter.queue.lines == {}
+
+
+async def test_who_waited_under_a_smaller_limit_is_not_overtaken_under_a_larger_one(clock):
+    limiter = limiter_of(clock, max_wait_seconds=60)
+    leases = [limiter.lease(with_limit(most)) for most in (1, 1, 2, 2)]
+    tasks = [asyncio.create_task(lease.__aenter__()) for lease in leases]
+    await settled()
+    assert [task.done() for task in tasks] == [True, True, False, False]
+    for lease in leases:
+        await lease.__aexit__(None, None, None)
+        await settled()
+    assert all(task.done() for task in tasks)
+    assert limiter.queue.lines == {}
+
+
 @pytest.mark.parametrize("ends", ["client", "drain"])
 async def test_who_waits_for_another_gateway_leaves_with_its_client_and_at_the_drain(clock, ends):
     store = SharedWithOthers(clock)
