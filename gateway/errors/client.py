@@ -150,8 +150,9 @@ class UnknownModel(ClientError):
 
     def __init__(self, name: str, *, usable: Sequence[str] = ()) -> None:
         shown = name if len(name) <= MAX_QUOTED_CHARS else name[:MAX_QUOTED_CHARS] + "…"
+        about = f"The model `{shown}` does not exist or you do not have access to it." if name else "You can use no model."
         there_are = f" You can use {names_in_prose(usable)}." if usable else ""
-        super().__init__(f"The model `{shown}` does not exist or you do not have access to it.{there_are}", param="model")
+        super().__init__(f"{about}{there_are}", param="model")
 
 
 class UnknownURL(ClientError):

@@ -236,7 +236,7 @@ class UpstreamEmbedder:
                 return
         known = " and ".join(self.dialect.rules)
         raise InvalidValue(
-            f"Invalid value for 'long_input': this model is on another server, and knows {known} but not {rule}.",
+            f"Invalid value for 'long_input': this model is on another server, which for long texts knows {known} but not {rule}.",
             param="long_input",
         )
 

@@ -31,6 +31,15 @@ async def two_models(tmp_path):
     await gateway.close()
 
 
+async def test_info_names_a_model_that_the_key_may_use_or_says_that_there_is_none(two_models):
+    async with holder(two_models, models=["open"]) as client:
+        assert (await client.get("/info")).json()["model_name"] == "open"  # not the default one, which it may not use
+    async with holder(two_models, models=["nothing"]) as client:
+        reply = await client.get("/info")
+        assert error_of(reply) == UNKNOWN
+        assert reply.json()["error"]["message"] == "You can use no model."
+
+
 @pytest.mark.parametrize("models", [["open"], ["op*"], ["org/open"], ["text-embedding-3-*"], ["nothing", "o?en"]])
 async def test_a_model_is_open_under_all_its_names_if_one_of_them_is_allowed(two_models, models):
     async with holder(two_models, models=models) as client:
