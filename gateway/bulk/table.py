@@ -39,9 +39,7 @@ class Table(TextSource):
             self.read_indices = [self.names.index(name) for name in read]
             self.refuse_doubtful(read)
             if form == "tsv" and not options.quote and self.has_quoted():
-                self.notes.append(
-                    f"{shown(path)} has fields in quotes, which TSV takes as they are: --quote '\"' reads what they hold"
-                )
+                self.notes.append(f"{shown(path)} {QUOTED}")
         except BaseException:
             self.close()
             raise

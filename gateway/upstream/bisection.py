@@ -101,13 +101,16 @@ class Diagnosis:
         return await self.blame(part, failure)
 
     async def blame(self, part: slice, failure: Failure) -> list[Passed]:
-        """Blames the one input that is left. If it was sent only once, and its failure may be temporary, it is sent again first.
+        """Blames the one input that is left. If it was sent alone only once, and may pass the next time, it is sent again first.
 
         Returns what passed if it now passes. Raises AttemptFailed otherwise.
         """
         await self.require_alive(failure)
-        is_first = len(self.trial.inputs.texts) == 1 and not failure.may_retry
-        if is_first and failure.is_fault and self.client.settings.retry:
+        is_single, may_send_again = len(self.trial.inputs.texts) == 1, self.client.settings.retry
+        if failure.is_broken and is_single and not may_send_again:  # once may be chance
+            raise AttemptFailed(failure, self.trial.endpoint)
+        is_first = is_single and failure.is_fault and not failure.may_retry
+        if (is_first or failure.is_broken) and may_send_again:
             again = await self.failure_of(part)
             if again is None:
                 return self.passed

@@ -149,7 +149,8 @@ class Dispatcher:
                     result = await call.read(answer)
             except TransportError as broken:
                 failure = failures.of_transport_error(broken.kind, self.upstream)
-                failure = replace(failure, is_undecided=failure.is_undecided and not call.is_known_good)
+                is_alive = broken.kind == "timeout" and endpoint.replied_at > began  # to others: it may hang on these inputs
+                failure = replace(failure, is_undecided=(failure.is_undecided or is_alive) and not call.is_known_good)
                 self.on_failure(endpoint, failure, is_counted=is_counted)
                 raise AttemptFailed(failure, endpoint) from None
             except AttemptFailed as failed:
@@ -191,6 +192,7 @@ class Dispatcher:
             self.on_response(endpoint)
 
     def on_response(self, endpoint: Endpoint) -> None:
+        endpoint.replied_at = time.monotonic()
         endpoint.breaker.on_success()
         if endpoint.was_unreachable:
             endpoint.was_unreachable = False

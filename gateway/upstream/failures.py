@@ -48,6 +48,11 @@ class Failure:
         return RETRIES.pause_seconds(num_failures, at_least_seconds=self.wait_seconds)
 
     @property
+    def is_broken(self) -> bool:
+        """Whether the connection broke before the reply: the server may have closed it before the request came."""
+        return self.outcome == "cut"
+
+    @property
     def is_lasting(self) -> bool:
         """Whether it would happen again until an operator fixes it."""
         return not isinstance(self.error, UpstreamUnavailable) and not (
@@ -94,8 +99,10 @@ def of_transport_error(kind: Kind, upstream: UpstreamInfo) -> Failure:
     else:
         error = UpstreamError(upstream.name, reason, may_help=kind in RETRIES_MAY_HELP_LATER)
     is_silent = kind == "silent"
+    refusal = UpstreamRefusal(OK) if kind == "cut" else None  # how some servers refuse a large request, or die of an input
     return Failure(
-        kind, error, is_fault=not is_silent, may_retry=may_retry, is_silent=is_silent, is_undecided=kind == "cut"
+        kind, error, is_fault=not is_silent, may_retry=may_retry, is_silent=is_silent, is_undecided=refusal is not None,
+        refusal=refusal,
     )  # fmt: skip
 
 

@@ -20,7 +20,8 @@ class Endpoint:
 
     `proof` says whether its vectors are known to be the row's; only then is it used. `is_suspect` is set by a failure, until the
     next probe. `verified_at` is when it last gave the row's vectors to a probe, and `has_traffic` says whether requests went there
-    since. `limited_until` is the end of a 429. All times are of its breaker's clock.
+    since. `limited_until` is the end of a 429. All times are of its breaker's clock, but `replied_at`, its last reply by
+    `time.monotonic`.
     """
 
     def __init__(self, address: str, path: str, query: dict[str, str], breaker: Breaker) -> None:
@@ -34,6 +35,7 @@ class Endpoint:
         self.has_traffic = False
         self.verified_at = 0.0
         self.limited_until = 0.0
+        self.replied_at = 0.0
         self.was_unreachable = False  # since its last reply: it may have restarted
         self.retry_at = 0.0  # when an unused endpoint is measured again
         self.num_tries = 0

@@ -61,7 +61,7 @@ class RequestSplitter:
             return await self.embed(inputs, counts, rule, budget)
         overhead, byte_counts = await self.client.byte_counts(inputs, rule)
         diagnosis = Diagnosis(self.client, Trial(inputs, counts, byte_counts, overhead, rule, as_base64, endpoint), budget)
-        if failure.refusal is None:  # it broke the connection: all that matters is whether it is alive
+        if failure.refusal is None:  # a time-out, which is not halved: all that matters is whether it is alive
             await diagnosis.require_alive(failure)
             raise AttemptFailed(failure, endpoint)
         try:

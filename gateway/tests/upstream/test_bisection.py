@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import dataclasses
 import json
 import math
@@ -297,16 +298,74 @@ async def test_others_are_served_while_bad_inputs_come_without_end():
         assert remote.health().is_available
 
 
-async def test_an_input_that_breaks_the_connection_locks_nobody_out():
-    def answer(request):
-        return Said(raw=b"", cut_at=0) if POISON in request.body["input"] else standin.openai(request)
+def dropping(is_refused):
+    """Closes the connection without a reply, in place of a refusal."""
 
+    def answer(request):
+        if request.method == "GET":
+            return Said(404)
+        return Said(raw=b"", cut_at=0) if is_refused(request) else standin.openai(request)
+
+    return answer
+
+
+async def test_an_input_that_breaks_the_connection_is_named_and_locks_nobody_out():
     async with over("openai", standin.openai, breaker_failures=3) as (server, remote):
-        server.answer = answer
+        server.answer = dropping(lambda request: POISON in request.body["input"])
         for _ in range(8):
-            with pytest.raises(UpstreamError, match="broke the connection"):
+            with pytest.raises(Unembeddable, match=r"'input\[0\]'"):
                 await embedded(remote, POISON)
             right(await embedded(remote, "a"), ["a"])
+        with pytest.raises(Unembeddable, match=r"'input\[5\]'"):
+            await embedded(remote, *texts_of(7, poisoned={5}))
+
+
+async def test_a_server_that_breaks_the_connection_over_large_requests_is_asked_for_less():
+    async with over("openai", standin.openai) as (server, remote):
+        server.answer = dropping(lambda request: len(request.body["input"]) > 10)
+        texts = texts_of(40)
+        right(await embedded(remote, *texts), texts)
+        assert remote.health().learned == {"max_inputs": 10}
+        server.requests.clear()
+        right(await embedded(remote, *texts), texts)
+        assert len(server.requests) == 4
+
+
+async def test_a_connection_that_breaks_by_chance_blames_no_input():
+    num_asked = 0
+
+    def every_third(_):
+        nonlocal num_asked
+        num_asked += 1
+        return num_asked % 3 == 0
+
+    async with over("openai", standin.openai, breaker_failures=100) as (server, remote):
+        server.answer = dropping(every_third)
+        for count in (1, 2, 3, 8):
+            with contextlib.suppress(UpstreamError):
+                await embedded(remote, *texts_of(count))
+
+
+async def test_inputs_that_a_server_hangs_on_lock_nobody_out_while_it_answers_others():
+    gate = asyncio.Event()
+
+    def answer(request):
+        return Said(gate=gate) if POISON in request.body["input"] else standin.openai(request)
+
+    async with over("openai", standin.openai, breaker_failures=3, read_timeout_seconds=0.5) as (server, remote):
+        server.answer = answer
+        hung = [asyncio.create_task(embedded(remote, POISON)) for _ in range(6)]
+        while server.num_open < len(hung):
+            server.came.clear()
+            await server.came.wait()
+        right(await embedded(remote, "a"), ["a"])
+        for failed in await asyncio.gather(*hung, return_exceptions=True):
+            assert isinstance(failed, UpstreamError)
+            assert "did not answer in time" in failed.message
+        [endpoint] = remote.endpoints.endpoints
+        assert endpoint.breaker.state == "closed"
+        assert endpoint.breaker.num_in_a_row == 0
+        right(await embedded(remote, "b"), ["b"])
 
 
 async def test_what_was_learned_is_forgotten_when_the_server_was_started_anew():
