@@ -1,9 +1,11 @@
 """Start-time fair queueing (Goyal, Vin, Cheng: "Start-time Fair Queuing", SIGCOMM 1996): whose turn it is, by virtual time.
 
 Each flow has a start. The earliest goes first, and its next start is later by what it was served, divided by its weight. So flows
-that wait without pause are served in proportion to their weights. The virtual clock is the earliest start of all that wait; it only
-moves forward. A flow that arrives or returns starts at the clock or at the end of its own last service, whichever is later. So idle
-flows earn no credit, and earlier service costs a flow nothing once the others have caught up.
+that wait without pause are served in proportion to their weights.
+
+The virtual clock is the earliest start of all that wait; it only moves forward. A flow that arrives or returns starts at the clock
+or at the end of its own last service, whichever is later. So idle flows earn no credit, and earlier service costs a flow nothing
+once the others have caught up.
 
 Ours: a flow may be served out of turn, because a batch of another flow had room. Its debt, the tokens by which it is then ahead of
 the clock, is bounded. Starts are floats: at 10^12 tokens they are exact to 1/8,000 of a token.

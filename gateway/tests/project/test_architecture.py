@@ -55,6 +55,8 @@ def test_an_example_of_style_is_from_the_code(name, example):
     code = [line.strip() for line in (ROOT / name).read_text(encoding="utf-8").splitlines()]
     lines = [line.strip() for line in example.splitlines()]
     assert any(code[start : start + len(lines)] == lines for start in range(len(code)))
+    is_cut_docstring = example.count('"""') % 2 == 1
+    assert not is_cut_docstring or lines[-1].endswith("."), "it stops in mid-sentence"
 
 
 def test_there_are_examples_of_style():
