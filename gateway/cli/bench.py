@@ -57,7 +57,7 @@ class BenchOptions:
 
 @click.command()
 @click.option("--url", default=DEFAULT_URL, show_default=True, help="An SDK's base_url; /v1 is added to an address without a path.")
-@click.option("--model", help="The model's name. Default: the first that GET {url}/models tells.")
+@click.option("--model", help="The model's name. Default: the first in GET {url}/models.")
 @click.option(
     "--api-key-env",
     metavar="NAME",

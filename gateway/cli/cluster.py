@@ -37,7 +37,7 @@ cluster.add_command(plan)
 @click.option(
     "--timeout", "timeout_seconds", type=float, default=DEPLOY_SECONDS, show_default=True, help="Seconds to wait for it to run."
 )
-@click.option("--no-wait", is_flag=True, help="Return once the cluster has been told.")
+@click.option("--no-wait", is_flag=True, help="Return once the cluster has the new configuration; do not wait for it to run.")
 @click.option(
     "--new-vectors",
     is_flag=True,
@@ -52,7 +52,7 @@ def deploy(  # noqa: PLR0913, PLR0917 - click's own way to give options
         with join_cluster(row, address):
             deployment.deploy(row, config, has_new_vectors=new_vectors)
             if no_wait:
-                click.echo(f"{row.name}: the cluster has been told")
+                click.echo(f"{row.name}: the cluster has the new configuration")
                 continue
             for status in deployment.wait_for_application(row, timeout_seconds=timeout_seconds):
                 click.echo(f"{row.name}: {format_status(status)}")

@@ -35,7 +35,7 @@ SINGLE_TOKENS_PER_SECOND = 16_000.0
     type=positive,
     default=SINGLE_TOKENS_PER_SECOND,
     show_default=True,
-    help="As `gateway bench --inputs 1 --clients 32` tells of a replica's cores. Default: MiniLM on two cores.",
+    help="What `gateway bench --inputs 1 --clients 32` measures on a replica's cores. Default: MiniLM on two cores.",
 )
 @click.option("--replica-streams", type=click.IntRange(1, 64), default=2, show_default=True, help="Batches it runs at once.")
 @click.option("--replica-cores", type=not_negative, default=2, show_default=True)

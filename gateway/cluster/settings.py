@@ -81,7 +81,7 @@ class RaySettings(LocalSettings, frozen=True, forbid_unknown_fields=True, kw_onl
         float, Meta(ge=0, le=MAX_SECONDS, description="How long fewer replicas must be enough before some are stopped.")
     ] = 300.0
     look_back_seconds: Annotated[
-        float, Meta(ge=1, le=MAX_SECONDS, description="What replicas tell of their load is averaged over this time.")
+        float, Meta(ge=1, le=MAX_SECONDS, description="The load that replicas report is averaged over this time.")
     ] = 10.0
     max_ongoing_requests: Annotated[
         int,

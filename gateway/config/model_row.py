@@ -38,7 +38,7 @@ class ModelRow(Settings, frozen=True):
     ] = False
     fingerprint: Annotated[
         str | None,
-        Meta(description="Refuse to serve other vectors than these; `/v1/models` and every reply tell the fingerprint."),
+        Meta(description="Refuse to serve other vectors than these; `/v1/models` and every reply have the fingerprint."),
     ] = None
     settings: dict[str, Any] = field(default_factory=dict)
 

@@ -49,7 +49,7 @@ class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = None
     max_tokens: Annotated[
         Positive | None,
-        Meta(description="Tokens the model reads at once, to be told to clients; by default what the server says, or 8192."),
+        Meta(description="Tokens the model reads at once, as clients see it; by default what the server says, or 8192."),
     ] = None
     prompts: Annotated[
         dict[PromptName, str],
@@ -76,7 +76,7 @@ class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Positive | None,
         Meta(
             description="Bytes of the body of one request to it; larger ones are cut into several. By default there is no limit."
-            " Of this, max_inputs and max_request_tokens, what a server refuses is learned, kept for an hour and told in the log."
+            " Of this, max_inputs and max_request_tokens, what a server refuses is learned, kept for an hour and logged."
         ),
     ] = None
     max_parallel: Annotated[
@@ -208,7 +208,7 @@ class OllamaSettings(UpstreamSettings, frozen=True):
     long_input: Annotated[
         TwoRules,
         Meta(
-            description="Texts longer than the model reads are refused (error), or cut there (end), of which no reply tells."
+            description="Texts longer than the model reads are refused (error), or cut there (end), which no reply shows."
             " A request may choose otherwise."
         ),
     ] = "error"
@@ -222,7 +222,7 @@ class TEISettings(UpstreamSettings, frozen=True):
     long_input: Annotated[
         TwoRules,
         Meta(
-            description="Texts longer than the model reads are refused (error), or cut there (end), of which no reply tells."
+            description="Texts longer than the model reads are refused (error), or cut there (end), which no reply shows."
             " A request may choose otherwise."
         ),
     ] = "error"
