@@ -141,7 +141,7 @@ class Edge:
         if scope["path"] not in PROBES:
             if self.is_draining():
                 raise Overloaded("It is shutting down.")
-            if refusal := scope["state"].get("no_place"):
+            if refusal := scope["state"].get("no_slot"):
                 self.metrics.http.connections_cut.labels(refusal).inc()
                 raise too_many(refusal)
         num_bytes = len(scope["raw_path"]) + len(scope["query_string"])
@@ -198,7 +198,7 @@ def keep_alive_headers(seconds: float) -> Headers:
 
 def ends(scope: HTTPScope) -> bool:
     """Whether the connection closes after this response: the client asked for it, or there is no slot for the connection."""
-    if scope["http_version"] != "1.1" or scope["state"].get("no_place"):
+    if scope["http_version"] != "1.1" or scope["state"].get("no_slot"):
         return True
     return any(name == b"connection" and b"close" in value.lower() for name, value in scope["headers"])
 

@@ -12,7 +12,7 @@ from typing import Any
 from gateway.bulk.folder import Folder
 from gateway.bulk.outcome import RejectedRow
 from gateway.bulk.parquet import OUTPUT_GROUP_ROWS, ParquetFile, arrow
-from gateway.bulk.row import MAX_INT64, LongInteger, Place, Record
+from gateway.bulk.row import MAX_INT64, LongInteger, Position, Record
 from gateway.bulk.source import RowSource, TextSource
 from gateway.errors import OperatorError
 
@@ -158,17 +158,17 @@ def parquet_files(source: RowSource) -> Iterator[ParquetFile]:
 
 def records_of(source: RowSource) -> Iterator[Record]:
     if isinstance(source, Folder):
-        place = Place()
+        position = Position()
         for index in range(len(source.files)):
             source.close()
             file = source.open(index)
             if isinstance(file, TextSource):
-                for record in file.records(place):
-                    place = record.next
+                for record in file.records(position):
+                    position = record.next
                     yield record
-            place = Place(place.row)
+            position = Position(position.row)
     elif isinstance(source, TextSource):
-        yield from source.records(Place())
+        yield from source.records(Position())
 
 
 def kind_of(value: Any) -> str:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gateway.bulk.open_input import open_file, refuse_ignored
-from gateway.bulk.row import Columns, Place, Row, shown
+from gateway.bulk.row import Columns, Position, Row, shown
 from gateway.bulk.source import InputOptions, RowSource, TextLines, format_by_name, format_of
 from gateway.errors import OperatorError
 
@@ -27,13 +27,17 @@ class Folder:
         self.options = options
         self.files, self.passed_over = files_of(path, options)
         if not self.files:
-            raise OperatorError(f"{shown(path)} holds no file of a known format" + told(self.passed_over))
+            raise OperatorError(f"{shown(path)} holds no file of a known format" + describe_passed_over(self.passed_over))
         self.forms = {format_of(file, options.form) for file in self.files}
         refuse_ignored(options, self.forms)
         self.sizes = [file.stat().st_size for file in self.files]
         self.current: tuple[int, RowSource] | None = None
         self.is_typed = not self.forms & {"csv", "tsv"}
-        self.notes = [f"{shown(path)}: {len(self.files):,} files to read{told(self.passed_over)}"] if self.passed_over else []
+        self.notes = (
+            [f"{shown(path)}: {len(self.files):,} files to read{describe_passed_over(self.passed_over)}"]
+            if self.passed_over
+            else []
+        )
         self.columns = self.common_columns()
 
     def common_columns(self) -> Columns:
@@ -62,20 +66,20 @@ class Folder:
         self.current = index, source
         return source
 
-    def rows(self, start: Place) -> Iterator[Row]:
-        place = start
+    def rows(self, start: Position) -> Iterator[Row]:
+        position = start
         for index in range(start.file, len(self.files)):
             self.close()
             source, name = self.open(index), name_of(self.files[index].relative_to(self.path))
-            for row in source.rows(place):
-                place = replace(row.next, file=index)
-                yield replace(row, next=place, file=name)
-            place = Place(place.row, file=index + 1)
+            for row in source.rows(position):
+                position = replace(row.next, file=index)
+                yield replace(row, next=position, file=name)
+            position = Position(position.row, file=index + 1)
 
-    def share(self, place: Place) -> float:
-        done = sum(self.sizes[: place.file])
-        if self.current is not None and self.current[0] == place.file:
-            done += round(self.current[1].share(place) * self.sizes[place.file])
+    def share(self, position: Position) -> float:
+        done = sum(self.sizes[: position.file])
+        if self.current is not None and self.current[0] == position.file:
+            done += round(self.current[1].share(position) * self.sizes[position.file])
         return done / (sum(self.sizes) or 1)
 
     def close(self) -> None:
@@ -107,12 +111,12 @@ def is_hidden(name: Path) -> bool:
     return any(part.startswith(HIDDEN) for part in name.parts)
 
 
-def told(passed_over: list[str]) -> str:
+def describe_passed_over(passed_over: list[str]) -> str:
     """Returns the end of a sentence about files that are not read; empty if there are none."""
     if not passed_over:
         return ""
     names = ", ".join(map(shown, passed_over[:MAX_NAMED])) + ", …" * (len(passed_over) > MAX_NAMED)
-    return f"; {len(passed_over):,} passed over, whose names tell no such format: {names}"
+    return f"; {len(passed_over):,} passed over, whose names show no such format: {names}"
 
 
 def open_input(path: Path, options: InputOptions) -> RowSource:

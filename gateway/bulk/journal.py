@@ -20,7 +20,7 @@ from gateway.bulk import npy
 from gateway.bulk.disk import sync_folder, write_whole
 from gateway.bulk.job import BulkJob, read
 from gateway.bulk.outcome import RejectedRow, ShardResult
-from gateway.bulk.row import Id, Place
+from gateway.bulk.row import Id, Position
 from gateway.errors import OperatorError
 
 JOB, JOURNAL, LOCK, COMPLETE = "job.json", "journal", "lock", "complete"
@@ -46,8 +46,8 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
     are_integers: bool = True  # all ids
 
     @property
-    def next(self) -> Place:
-        return Place(self.row, self.offset, self.line, self.file)
+    def next(self) -> Position:
+        return Position(self.row, self.offset, self.line, self.file)
 
 
 ENCODER = msgspec.json.Encoder()
@@ -136,13 +136,13 @@ class Journal:
         self.write(VECTORS, np.ascontiguousarray(shard.vectors, dtype="<f4").tobytes())
         for name, content in contents.items():
             self.write(name, content)
-        before, place = self.done, shard.next
+        before, position = self.done, shard.next
         num_chunked = sum(each.treatment == "chunked" for each in shard.long)
         done = Checkpoint(
-            row=place.row,
-            offset=place.offset,
-            line=place.line,
-            file=place.file,
+            row=position.row,
+            offset=position.offset,
+            line=position.line,
+            file=position.file,
             num_vectors=before.num_vectors + len(shard.vectors),
             num_rejected=before.num_rejected + len(shard.rejected),
             num_tokens=before.num_tokens + shard.num_tokens,

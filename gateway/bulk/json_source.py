@@ -7,7 +7,7 @@ from pathlib import Path
 from gateway.bulk.json_array import ArrayElements, BrokenArray
 from gateway.bulk.json_object import json_object
 from gateway.bulk.lines import without_end
-from gateway.bulk.row import BadRow, Place, Record, shown
+from gateway.bulk.row import BadRow, Position, Record, shown
 from gateway.bulk.source import InputOptions, TextSource, choose_columns
 from gateway.errors import OperatorError
 
@@ -38,8 +38,8 @@ class JSONLines(TextSource):
             raise
 
     def sample(self) -> list[Record]:
-        found = takewhile(lambda record: record.next.offset < SAMPLE_BYTES, self.records(Place()))
-        return list(islice(found, SAMPLE_ROWS)) or list(islice(self.records(Place()), 1))
+        found = takewhile(lambda record: record.next.offset < SAMPLE_BYTES, self.records(Position()))
+        return list(islice(found, SAMPLE_ROWS)) or list(islice(self.records(Position()), 1))
 
     def refuse_no_object(self) -> None:
         """Raises OperatorError if the file is certainly of another format."""
@@ -47,15 +47,17 @@ class JSONLines(TextSource):
         if self.stream.read(SAMPLE_BYTES).lstrip().startswith(b"["):
             raise OperatorError(f"{shown(self.path)} holds no JSON objects a line, and begins with '[': --format json?")
 
-    def records(self, start: Place) -> Iterator[Record]:
+    def records(self, start: Position) -> Iterator[Record]:
         lines = self.lines(start)
         number = start.row
         for line in lines:
             if line is None or line.strip():
-                yield self.record(number, line and without_end(line), Place(number + 1, lines.offset, lines.number), lines.number)
+                yield self.record(
+                    number, line and without_end(line), Position(number + 1, lines.offset, lines.number), lines.number
+                )
                 number += 1
 
-    def record(self, number: int, content: bytes | None, following: Place, line: int | None = None) -> Record:
+    def record(self, number: int, content: bytes | None, following: Position, line: int | None = None) -> Record:
         try:
             return Record(number, following, json_object(self.text(content)), line=line)
         except BadRow as bad:
@@ -75,10 +77,10 @@ class JSONArray(JSONLines):
     def refuse_no_object(self) -> None:
         """Does nothing: an array without objects is not certainly of another format."""
 
-    def records(self, start: Place) -> Iterator[Record]:
+    def records(self, start: Position) -> Iterator[Record]:
         elements = ArrayElements(self.stream, offset=start.offset or self.stream.first, is_begun=start.offset > 0)
         try:
             for number, element in enumerate(elements, start.row):
-                yield self.record(number, element, Place(number + 1, elements.offset))
+                yield self.record(number, element, Position(number + 1, elements.offset))
         except BrokenArray as broken:
             raise OperatorError(f"{shown(self.path)}: {broken}") from None

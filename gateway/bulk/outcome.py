@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from msgspec import Struct
 
-from gateway.bulk.row import Id, Place, Row
+from gateway.bulk.row import Id, Position, Row
 from gateway.bulk.shard import Shard
 from gateway.embedding.vectors import ALL_ZERO, is_vector
 
@@ -38,7 +38,7 @@ class LongRow(Struct, frozen=True, omit_defaults=True):
 class ShardResult:
     """A shard's part of the output. `vectors` has shape (len(ids), dimensions), float32. All lists are in the input's order."""
 
-    next: Place
+    next: Position
     vectors: np.ndarray
     ids: list[Id]
     rejected: list[RejectedRow]

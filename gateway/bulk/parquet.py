@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from gateway.bulk.npy import Rows
-from gateway.bulk.row import Id, Place, Record, Row, shown
+from gateway.bulk.row import Id, Position, Record, Row, shown
 from gateway.bulk.source import InputOptions, choose_columns
 from gateway.errors import OperatorError
 
@@ -63,17 +63,17 @@ class ParquetFile:
                 wanted = NO_ID if name == self.columns.id else "not text"
                 raise OperatorError(f"{shown(self.path)}: column '{shown(name)}' is of type {kind}, {wanted}")
 
-    def records(self, start: Place) -> Iterator[Record]:
+    def records(self, start: Position) -> Iterator[Record]:
         first, before = 0, start.row - start.offset  # `before`: rows of a folder's earlier files
         for group in range(self.file.num_row_groups):
             num_rows = self.file.metadata.row_group(group).num_rows
             if first + num_rows > start.offset:
                 for position, fields in enumerate(self.group_fields(group, first), first):
                     if position >= start.offset:
-                        yield self.record(fields, Place(position + 1 + before, position + 1))
+                        yield self.record(fields, Position(position + 1 + before, position + 1))
             first += num_rows
 
-    def rows(self, start: Place) -> Iterator[Row]:
+    def rows(self, start: Position) -> Iterator[Row]:
         for record in self.records(start):
             yield record.row(self.columns, is_typed=True)
 
@@ -109,14 +109,14 @@ class ParquetFile:
         values: list[Any] = column.to_pylist()
         return values
 
-    def record(self, fields: dict[str, Any], following: Place) -> Record:
+    def record(self, fields: dict[str, Any], following: Position) -> Record:
         try:
             texts = {name: value.decode() if isinstance(value, bytes) else value for name, value in fields.items()}
         except UnicodeDecodeError:
             return Record(following.row - 1, following, {}, NOT_UTF8)
         return Record(following.row - 1, following, texts)
 
-    def share(self, place: Place) -> float:
+    def share(self, place: Position) -> float:
         return place.offset / self.size if self.size else 1.0
 
     def close(self) -> None:

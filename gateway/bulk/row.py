@@ -35,7 +35,7 @@ class RepeatedKeys(dict[str, Any]):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Position:
     """Where a row begins: its number and its line's, from 0, and the position from which its format can read it again. `offset` is
     a byte of the text; for Parquet the row's number in its file. `file` is an index into a folder's files."""
 
@@ -52,7 +52,7 @@ class Row:
     number: int
     id: Id | None
     text: str
-    next: Place
+    next: Position
     reason: str | None = None
     line: int | None = None
     file: str | None = None
@@ -77,7 +77,7 @@ class Record:
     """A row as its format has it: its fields, or the reason why they cannot be read."""
 
     number: int
-    next: Place
+    next: Position
     fields: Mapping[str, Any]
     reason: str | None = None
     line: int | None = None

@@ -7,7 +7,7 @@ the input, and its rows are one request. So its vectors are bit-identical in any
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from gateway.bulk.row import Place, Row
+from gateway.bulk.row import Position, Row
 
 MAX_ROWS = 2048  # as many as a request may have
 MAX_BYTES = 400_000  # of text: nearly every token has at least one byte, and a request has by default at most 600,000 tokens
@@ -20,7 +20,7 @@ class Shard:
     rows: list[Row] = field(default_factory=list)
     rejected: list[Row] = field(default_factory=list)
     num_bytes: int = 0
-    next: Place = field(default_factory=Place)
+    next: Position = field(default_factory=Position)
 
     def add(self, row: Row, num_bytes: int) -> None:
         (self.rows if row.reason is None else self.rejected).append(row)

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 from gateway.bulk.csv_dialect import missing
 from gateway.bulk.encoding import UTF8
 from gateway.bulk.lines import MAX_ROW_BYTES, MB, Lines, without_end
-from gateway.bulk.row import BadRow, Columns, Place, Record, Row, shown
+from gateway.bulk.row import BadRow, Columns, Position, Record, Row, shown
 from gateway.bulk.stream import TextStream
 from gateway.errors import OperatorError
 
@@ -50,11 +50,11 @@ class RowSource(Protocol):
     def has_columns(self) -> bool:
         """Whether the columns are from the file. False for JSON without objects, and for text lines."""
 
-    def rows(self, start: Place) -> Iterator[Row]:
+    def rows(self, start: Position) -> Iterator[Row]:
         """Yields the rows from `start` on. Raises OSError, and OperatorError if the rest cannot be read."""
 
-    def share(self, place: Place) -> float:
-        """Returns the part of the input before a place, from 0 to 1."""
+    def share(self, position: Position) -> float:
+        """Returns the part of the input before a position, from 0 to 1."""
 
     def close(self) -> None: ...
 
@@ -74,15 +74,15 @@ class TextSource:
         self.notes: list[str] = []
         self.no_text = f"it is not {shown(self.encoding)}"
 
-    def records(self, start: Place) -> Iterator[Record]:
+    def records(self, start: Position) -> Iterator[Record]:
         raise NotImplementedError
 
-    def rows(self, start: Place) -> Iterator[Row]:
+    def rows(self, start: Position) -> Iterator[Row]:
         for record in self.records(start):
             yield record.row(self.columns, is_typed=self.is_typed)
 
-    def lines(self, place: Place, *, counted: bytes = b"") -> Lines:
-        return Lines(self.stream, offset=max(place.offset, self.stream.first), number=place.line, counted=counted)
+    def lines(self, position: Position, *, counted: bytes = b"") -> Lines:
+        return Lines(self.stream, offset=max(position.offset, self.stream.first), number=position.line, counted=counted)
 
     def text(self, line: bytes | None) -> str:
         """Decodes a line. Raises BadRow if it was too long (None), or is not valid UTF-8."""
@@ -93,8 +93,8 @@ class TextSource:
         except UnicodeDecodeError:
             raise BadRow(self.no_text) from None
 
-    def share(self, place: Place) -> float:
-        return self.stream.share(place.offset)
+    def share(self, position: Position) -> float:
+        return self.stream.share(position.offset)
 
     def close(self) -> None:
         self.stream.close()
@@ -111,10 +111,10 @@ class TextLines(TextSource):
         super().__init__(path, options)
         self.columns = Columns(TEXT, keep=(TEXT,) if options.keep else ())
 
-    def records(self, start: Place) -> Iterator[Record]:
+    def records(self, start: Position) -> Iterator[Record]:
         lines = self.lines(start)
         for number, line in enumerate(lines, start.row):
-            following = Place(number + 1, lines.offset, lines.number)
+            following = Position(number + 1, lines.offset, lines.number)
             try:
                 yield Record(number, following, {TEXT: self.text(line and without_end(line))}, line=lines.number)
             except BadRow as bad:

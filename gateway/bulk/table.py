@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gateway.bulk.csv_dialect import TableDialect, dialect_of, excel_separator, hint_of
 from gateway.bulk.lines import MAX_ROW_BYTES, Lines
-from gateway.bulk.row import BadRow, Place, Record, shown
+from gateway.bulk.row import BadRow, Position, Record, shown
 from gateway.bulk.source import TEXT, TOO_LONG, InputOptions, TextSource, choose_columns
 from gateway.errors import OperatorError
 
@@ -44,9 +44,9 @@ class Table(TextSource):
             self.close()
             raise
 
-    def header(self) -> tuple[str, list[str], Place]:
+    def header(self) -> tuple[str, list[str], Position]:
         """Returns the first line, the column names, and where the records begin."""
-        lines = self.table_lines(Place())
+        lines = self.table_lines(Position())
         try:
             first, names = self.read(lines)
             separator = excel_separator(names, self.dialect) if not self.options.delimiter else None
@@ -57,11 +57,11 @@ class Table(TextSource):
                 first, names = self.read(lines)
         except BadRow as bad:
             raise OperatorError(f"{shown(self.path)}: its first record cannot be read: {bad}") from None
-        return first, names, Place(0, lines.offset, lines.number)
+        return first, names, Position(0, lines.offset, lines.number)
 
     def has_quoted(self) -> bool:
         """Whether a field of the first SAMPLE_ROWS records is in double quotes, as spreadsheets write them."""
-        records = (list(record.fields.values()) for record in islice(self.records(Place()), SAMPLE_ROWS))
+        records = (list(record.fields.values()) for record in islice(self.records(Position()), SAMPLE_ROWS))
         return any(field[:1] == '"' == field[-1:] and len(field) > 1 for fields in records for field in fields)
 
     def refuse_doubtful(self, read: tuple[str, ...] | list[str]) -> None:
@@ -72,7 +72,7 @@ class Table(TextSource):
             if not is_text(name):
                 raise OperatorError(f"{shown(self.path)}: the name of its column '{shown(name)}' is not {self.encoding}")
 
-    def records(self, start: Place) -> Iterator[Record]:
+    def records(self, start: Position) -> Iterator[Record]:
         lines = self.table_lines(start if start.offset else self.first_record)
         number = start.row
         while True:
@@ -86,7 +86,7 @@ class Table(TextSource):
             except BadRow as bad:
                 reason = str(bad)
             if fields or reason:
-                following = Place(number + 1, lines.offset, lines.number)
+                following = Position(number + 1, lines.offset, lines.number)
                 yield Record(number, following, {} if reason else dict(zip(self.names, fields, strict=True)), reason, line)
                 number += 1
 
@@ -133,8 +133,8 @@ class Table(TextSource):
             return f"it has {len(fields)} field{'s' * (len(fields) != 1)}, and the header {len(self.names)}{surplus}"
         return None if all(is_text(fields[index]) for index in self.read_indices) else self.no_text
 
-    def table_lines(self, place: Place) -> Lines:
-        return self.lines(place, counted=(self.dialect.quote or "").encode())
+    def table_lines(self, position: Position) -> Lines:
+        return self.lines(position, counted=(self.dialect.quote or "").encode())
 
 
 def is_text(field: str) -> bool:

@@ -109,16 +109,16 @@ def document() -> Iterator[str]:
     yield from document_fields(ModelRow)
     yield ""
     yield from comment(f"Backends: {', '.join(backend.name for backend in BUILTIN_BACKENDS)}, and those of installed packages.")
-    told: set[str] = set()
+    written: set[str] = set()
     for number, backend in enumerate(BUILTIN_BACKENDS):
         yield f'\n# backend = "{backend.name}":'
-        lines = list(document_fields(backend.settings, told))
+        lines = list(document_fields(backend.settings, written))
         yield from lines if number == 0 else (line if line.startswith("#") else f"# {line}" for line in lines)
 
 
-def document_fields(struct: Any, told: set[str] | None = None) -> Iterator[str]:
-    """Lines for each field. `told` are the descriptions already written above, which are not repeated."""
-    told = set() if told is None else told
+def document_fields(struct: Any, written: set[str] | None = None) -> Iterator[str]:
+    """Lines for each field. `written` are the descriptions already written above, which are not repeated."""
+    written = set() if written is None else written
     [builtin] = BUILTIN_MODELS
     known = row_table(builtin) if struct is ModelRow else builtin.settings
     hints = get_type_hints(struct, include_extras=True)
@@ -127,10 +127,10 @@ def document_fields(struct: Any, told: set[str] | None = None) -> Iterator[str]:
         if field.name == "settings":  # of a row: its backend documents these
             continue
         meta = next(part for part in get_args(hints[field.name]) if isinstance(part, msgspec.Meta))
-        if meta.description in told:
+        if meta.description in written:
             repeated.append(field.name)
             continue
-        told.add(str(meta.description))
+        written.add(str(meta.description))
         yield from comment(str(meta.description))
         default = field.default if field.default is not msgspec.NODEFAULT else None
         if field.default_factory is not msgspec.NODEFAULT:

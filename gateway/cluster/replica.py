@@ -65,7 +65,7 @@ class Replica:
         self.fingerprint_here = self.local.describe().fingerprint
         refuse_other_vectors(self.config.application, self.config.fingerprint, self.fingerprint_here)
         self.done_tokens = 0
-        self.told = (time.monotonic(), 0)
+        self.last_report = (time.monotonic(), 0)
 
     async def describe(self) -> bytes:
         """The replica's ReplicaInfo, encoded."""
@@ -131,8 +131,8 @@ class Replica:
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """The policy's signals. `busy_ratio` is the tokens done since the last report over those that were possible."""
         batcher = self.local.batcher
-        now, before = (time.monotonic(), self.done_tokens), self.told
-        self.told = now
+        now, before = (time.monotonic(), self.done_tokens), self.last_report
+        self.last_report = now
         possible = max(now[0] - before[0], 1e-3) * batcher.tokens_per_second * batcher.num_devices
         return {
             BACKLOG_SECONDS: batcher.backlog_seconds,

@@ -54,7 +54,7 @@ def check_equivalent(where: str, first: tuple[Description, Rows], other: tuple[D
     if about.dimensions != other_about.dimensions:
         raise differ(f"{where} differ: {about.dimensions} and {other_about.dimensions} dimensions")
     told, other_told = about.fingerprint, other_about.fingerprint
-    if tells_parts(told) and tells_parts(other_told):
+    if is_digest(told) and is_digest(other_told):
         # Runtime and precision may differ: the cosines show what they change.
         changed = [part for part in changes(told, other_told) if part != "runtime or precision"]
         if changed:
@@ -67,7 +67,7 @@ def check_equivalent(where: str, first: tuple[Description, Rows], other: tuple[D
         )
 
 
-def tells_parts(fingerprint: str) -> bool:
+def is_digest(fingerprint: str) -> bool:
     """Whether this fingerprint is a digest of the model's files.
 
     For a model on another server, whose files cannot be seen, it is made of addresses and names instead, and ends in "unknown".

@@ -68,8 +68,10 @@ class Loader:
         load_state.num_failures += 1
         seconds = RETRIES.pause_seconds(load_state.num_failures)
         load_state.retry_at = self.clock() + seconds
-        is_told = isinstance(load_state.failure, OperatorError)  # a defect is logged by its stack; its message may quote anything
-        reason = {"reason": str(load_state.failure)} if is_told else {"exc_info": load_state.failure}
+        is_operational = isinstance(
+            load_state.failure, OperatorError
+        )  # a defect is logged by its stack; its message may quote anything
+        reason = {"reason": str(load_state.failure)} if is_operational else {"exc_info": load_state.failure}
         log.error("model_failed", model=model.name, category=model.category, retry_seconds=round(seconds, 1), **reason)
 
     async def ensure_ready(self, model: Model, name: str, *, deadline: float) -> None:

@@ -148,8 +148,8 @@ class ArtifactStore:
 
     def find(self, identity: Identity, precision: str) -> Path | None:
         """Returns the artifact's folder; None if it is missing, damaged, or made by other library versions than those installed."""
-        place = self.path(identity, precision)
-        return place if read(place) is not None else None
+        path = self.path(identity, precision)
+        return path if read(path) is not None else None
 
     def find_by_source(self, source: str, precision: str) -> Path | None:
         """The newest artifact made from this source, for machines that have the artifact but not the model's files.
@@ -158,27 +158,27 @@ class ArtifactStore:
         them is meant.
         """
         found: dict[Path, Manifest] = {}
-        for place in self.folder.glob("*/"):
-            manifest = read(place)
+        for path in self.folder.glob("*/"):
+            manifest = read(path)
             if manifest is not None and (manifest.source, manifest.asked_precision) == (source, precision):
-                found[place] = manifest
+                found[path] = manifest
         origins = sorted({manifest.origin for manifest in found.values()})
         if len(origins) > 1:
             raise OperatorError(
                 f"the files of '{source}' are not on this machine, and {self.folder} holds models compiled from"
                 f" {' and from '.join(origins)}; remove one of {', '.join(sorted(map(str, found)))}"
             )
-        return max(found, key=lambda place: found[place].made_at, default=None)
+        return max(found, key=lambda path: found[path].made_at, default=None)
 
     def all(self) -> Iterator[tuple[Path, Manifest]]:
         """Every undamaged artifact made by the installed library versions, with its folder."""
-        for place in sorted(self.folder.glob("*/")):
-            manifest = read(place)
+        for path in sorted(self.folder.glob("*/")):
+            manifest = read(path)
             if manifest is not None:
-                yield place, manifest
+                yield path, manifest
 
-    def put(self, place: Path, make: Callable[[Path], None]) -> None:
-        """Atomic write: `make` fills a temporary folder, which is then renamed to `place`. Of concurrent builds the last one wins.
+    def put(self, path: Path, make: Callable[[Path], None]) -> None:
+        """Atomic write: `make` fills a temporary folder, which is then renamed to `path`. Of concurrent builds the last one wins.
 
         Raises OperatorError if the folder cannot be written.
         """
@@ -193,36 +193,36 @@ class ArtifactStore:
             raise OperatorError(f"the folder of compiled models {self.folder} cannot be written: {error.strerror}") from None
         try:
             make(making)
-            replace(making, place)
+            replace(making, path)
         except OSError as error:
             raise OperatorError(f"the compiled model cannot be written to {self.folder}: {error.strerror}") from None
         finally:
             shutil.rmtree(making, ignore_errors=True)
 
 
-def replace(new: Path, place: Path) -> None:
-    """Renames `new` to `place`. A non-empty folder cannot be overwritten, so it is moved aside first. Another build may do so too.
+def replace(new: Path, path: Path) -> None:
+    """Renames `new` to `path`. A non-empty folder cannot be overwritten, so it is moved aside first. Another build may do so too.
 
     Raises OSError if the rename fails; an artifact that another builder put there is then left in place.
     """
     for number in range(MAX_RENAMES):
         try:
-            new.rename(place)
+            new.rename(path)
         except OSError:
-            if number == MAX_RENAMES - 1 or not place.exists():
+            if number == MAX_RENAMES - 1 or not path.exists():
                 raise
             aside = Path(f"{new}-old-{number}")
             with suppress(FileNotFoundError):  # the other builder moved it first
-                place.rename(aside)
+                path.rename(aside)
             shutil.rmtree(aside, ignore_errors=True)
         else:
             return
 
 
-def read(place: Path) -> Manifest | None:
+def read(path: Path) -> Manifest | None:
     """Returns the manifest; None if the artifact is missing, damaged, or made by other library versions than those installed."""
     try:
-        manifest = msgspec.json.decode((place / MANIFEST).read_bytes(), type=Manifest)
+        manifest = msgspec.json.decode((path / MANIFEST).read_bytes(), type=Manifest)
     except (OSError, msgspec.MsgspecError):
         return None
     installed = installed_libraries()
@@ -232,7 +232,7 @@ def read(place: Path) -> Manifest | None:
     if not is_current or set(manifest.files) != set(CONTENTS[manifest.runtime]):
         return None
     try:
-        is_whole = all(sha256_of(place / name) == expected for name, expected in manifest.files.items())
+        is_whole = all(sha256_of(path / name) == expected for name, expected in manifest.files.items())
     except OperatorError:
         return None
     return manifest if is_whole else None

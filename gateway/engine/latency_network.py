@@ -43,10 +43,10 @@ class LatencyNetwork:
     def start(self) -> None:
         """Builds the network in a thread, which then ends. The thread is no daemon: the process waits for it before it exits."""
         if self.make is not None:
-            BackgroundThread(f"crew-{self.name}", partial(self.run_forever, self.make), may_end=True, is_daemon=False).start()
+            BackgroundThread(f"latency-network-{self.name}", partial(self.build, self.make), may_end=True, is_daemon=False).start()
             self.make = None
 
-    def run_forever(self, make: Callable[[], "BucketedNetwork"]) -> None:
+    def build(self, make: Callable[[], "BucketedNetwork"]) -> None:
         try:
             self.network = make()
         except Exception as error:  # noqa: BLE001 - whatever OpenVINO raises: the streams' networks serve, a lone text just slower
@@ -108,9 +108,9 @@ def fix_length(model: openvino.Model, length: int) -> openvino.Model:
     copy.reshape({port: [1, length] for port in copy.inputs})
     for old in copy.get_parameters():
         new = ops.parameter([-1, -1], np.int64)
-        told = ops.reshape(new, np.array([1, length], dtype=np.int64), special_zero=False)
+        reshaped = ops.reshape(new, np.array([1, length], dtype=np.int64), special_zero=False)
         for target in old.output(0).get_target_inputs():
-            target.replace_source_output(told.output(0))
+            target.replace_source_output(reshaped.output(0))
         copy.remove_parameter(old)
         copy.add_parameters([new])
     copy.validate_nodes_and_infer_types()

@@ -32,21 +32,21 @@ def native_precision() -> str:
     return "bfloat16" if "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "float32"
 
 
-def load(name: str, place: Path, manifest: Manifest, *, threads: int, streams: int) -> list["OpenVINOEncoder"]:
+def load(name: str, path: Path, manifest: Manifest, *, threads: int, streams: int) -> list["OpenVINOEncoder"]:
     """Loads one encoder a stream. They share a latency network that is not started yet."""
-    model = core().read_model(place / artifact.NETWORK)  # once: all networks compiled from it share the file's memory
+    model = core().read_model(path / artifact.NETWORK)  # once: all networks compiled from it share the file's memory
     apart = {"NUM_STREAMS": str(streams), **({"INFERENCE_NUM_THREADS": str(threads)} if threads else {})}
     compiled = core().compile_model(model, "CPU", options(manifest) | apart)
     info = EncoderInfo(
         network=manifest.network,
-        tokenizer_json=(place / artifact.TOKENIZER).read_text(encoding="utf-8"),
+        tokenizer_json=(path / artifact.TOKENIZER).read_text(encoding="utf-8"),
         runtime="openvino",
         device="cpu",
         precision=manifest.precision,
         default_max_batch_tokens=BATCH_TOKENS,
         shapes=Shapes(length_step=LENGTH_STEP, is_ladder=True, max_length=manifest.network.max_tokens),
     )
-    is_small = (place / artifact.WEIGHTS).stat().st_size <= MAX_BRANCHED_BYTES
+    is_small = (path / artifact.WEIGHTS).stat().st_size <= MAX_BRANCHED_BYTES
     lengths = [length for length in LENGTHS if is_small and length <= manifest.network.max_tokens]
     num_threads = min(threads or num_cores(), ALONE_THREADS)
 

@@ -104,24 +104,24 @@ def torch_is_for_cuda() -> bool:
 def load_compiled(
     name: str, settings: LocalSettings, engine: EngineSettings, artifacts: ArtifactStore, child: CompileProcess
 ) -> LoadedModel:
-    place = artifact_for(
+    path = artifact_for(
         name, settings, artifacts, progress=lambda step: log.info("compiling_model", model=name, step=step), child=child
     )
-    manifest = artifact.read(place)
+    manifest = artifact.read(path)
     if manifest is None:
-        raise OperatorError(f"the compiled model in {place} cannot be read")
+        raise OperatorError(f"the compiled model in {path} cannot be read")
     if manifest.runtime == "torch":
         if settings.runtime == "openvino":
             raise OperatorError(f"OpenVINO does not give this model's vectors: {manifest.fallback}", category=UNFAITHFUL)
         return known_to_torch(folder_of(settings.source, download=settings.download), manifest, engine)
-    return load_artifact(name, place, manifest, engine)
+    return load_artifact(name, path, manifest, engine)
 
 
-def load_artifact(name: str, place: Path, manifest: Manifest, engine: EngineSettings) -> LoadedModel:
+def load_artifact(name: str, path: Path, manifest: Manifest, engine: EngineSettings) -> LoadedModel:
     from gateway.engine import openvino_encoder  # noqa: PLC0415 - OpenVINO is imported where it is used
 
     streams = engine.streams or default_streams()
-    encoders = openvino_encoder.load(name, place, manifest, threads=engine.threads, streams=streams)
+    encoders = openvino_encoder.load(name, path, manifest, threads=engine.threads, streams=streams)
     return LoadedModel(
         list(encoders), manifest.identity, manifest.fidelity, manifest.proof.read(), manifest.fallback, encoders[0].latency.start
     )
@@ -154,8 +154,8 @@ def known_artifact(settings: LocalSettings, artifacts: ArtifactStore) -> Manifes
     else:
         return None  # on CUDA a model is measured at each load
     folder = local_folder_of(settings.source)
-    place = artifacts.find(identity_of(folder), precision) if folder else artifacts.find_by_source(settings.source, precision)
-    return artifact.read(place) if place else None
+    path = artifacts.find(identity_of(folder), precision) if folder else artifacts.find_by_source(settings.source, precision)
+    return artifact.read(path) if path else None
 
 
 def default_pooling(settings: LocalSettings) -> str:
@@ -197,8 +197,8 @@ def load_torch(
             hint="there is a driver, but torch sees no device: this model runs on the CPU; device = 'cpu' compiles it",
         )
     asked = torch_key(settings)
-    place = artifacts.find(identity, asked) if devices == ["cpu"] else None
-    manifest = artifact.read(place) if place else None
+    path = artifacts.find(identity, asked) if devices == ["cpu"] else None
+    manifest = artifact.read(path) if path else None
     if manifest is not None:
         loaded = known_to_torch(folder, manifest, engine)
     else:

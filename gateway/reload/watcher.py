@@ -61,8 +61,8 @@ class ConfigWatcher:
         """Reads the configuration and applies it. A failure is one line in the log, and changes nothing."""
         [result] = await asyncio.gather(self.load_config(), return_exceptions=True)
         if isinstance(result, BaseException):
-            is_told = isinstance(result, OperatorError | GatewayError)  # a defect is logged by its place in the code
-            reason = {"reason": str(result)} if is_told else {"exc_info": result}
+            is_operational = isinstance(result, OperatorError | GatewayError)  # a defect is logged by its place in the code
+            reason = {"reason": str(result)} if is_operational else {"exc_info": result}
             log.error("configuration_refused", **reason, hint="nothing has changed: the former one stays in effect")
         is_refused = isinstance(result, BaseException)
         self.metrics.process.config_is_accepted.set(not is_refused)

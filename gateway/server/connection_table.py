@@ -87,12 +87,12 @@ class ConnectionTable:
 
     def enter(self, member: TrackedConnection) -> Refusal | None:
         """Adds a new connection. Returns why it has no slot, if so; it stays open all the same while it is in a group."""
-        refusal = self.place(member)
+        refusal = self.assign_slot(member)
         if refusal is not None and (self.spare.num_open < PROBE_CONNECTIONS or self.evict(self.spare)):
             self.join(member, self.spare)
         return refusal
 
-    def place(self, member: TrackedConnection) -> Refusal | None:
+    def assign_slot(self, member: TrackedConnection) -> Refusal | None:
         """Gives the connection a slot, if need be by eviction. One in `spare` may try again. Returns the refusal, or None."""
         address = None if member.peer is None else self.address_of(member.peer)
         of_address = self.by_address.get(address) if address is not None else None

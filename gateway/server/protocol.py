@@ -183,11 +183,11 @@ class HTTPProtocol(HttpToolsProtocol):
         if self.parser.is_unsupported_upgrade:
             return
         if self.refusal is not None:
-            self.refusal = self.table.place(self)  # a slot may be free by now
+            self.refusal = self.table.assign_slot(self)  # a slot may be free by now
         self.table.work(self)
         self.scope["state"]["on_disconnect"] = self.on_disconnect
         if self.refusal is not None:
-            self.scope["state"]["no_place"] = self.refusal  # so that Edge answers only probes
+            self.scope["state"]["no_slot"] = self.refusal  # so that Edge answers only probes
         if self.parser.get_http_version() == "1.0":
             self.expect_100_continue = False  # HTTP/1.0 has no 100 (RFC 9110, 10.1.1)
         self.expectation = Expectation(self.config.loaded_app) if self.expect_100_continue else None

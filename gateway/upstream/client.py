@@ -84,15 +84,15 @@ class UpstreamClient:
         dialect: Dialect,
         *,
         connection: Transport,
-        exchange: Dispatcher,
+        dispatcher: Dispatcher,
         metrics: UpstreamMetrics,
         limits: RequestLimits,
     ) -> None:
         self.settings = settings
         self.dialect = dialect
         self.connection = connection
-        self.exchange = exchange
-        self.upstream: UpstreamInfo = exchange.upstream
+        self.dispatcher = dispatcher
+        self.upstream: UpstreamInfo = dispatcher.upstream
         self.metrics = metrics
         self.limits = limits
         self.known = Known(settings.dimensions, None, dialect.knows_base64)
@@ -121,7 +121,7 @@ class UpstreamClient:
         texts: list[str],
         *,
         as_base64: bool = False,
-        door: ServerApi | None = None,
+        api: ServerApi | None = None,
         is_known_good: bool = True,
     ) -> Sample:
         """Embeds probe texts at one endpoint.
@@ -131,26 +131,26 @@ class UpstreamClient:
         Returns the vectors as received, of any dimensions. Raises AttemptFailed.
         """
         inputs = Inputs(texts, is_array=len(texts) > 1, caller="", deadline=0, normalize=False)  # vectors as received
-        body, url, read = self.render(texts, "error", normalize=door is None, as_base64=as_base64, door=door or SAME)
+        body, url, read = self.render(texts, "error", normalize=api is None, as_base64=as_base64, api=api or SAME)
         max_bytes = BYTES_PER_REPLY + len(texts) * (BYTES_PER_ROW + BYTES_PER_NUMBER * MAX_DIMENSIONS)
 
         async def sample(answer: UpstreamResponse) -> tuple[Sample, int | None]:
-            reading, rows = await self.array_of(answer, inputs, self.settings.dimensions if door is None else None, read)
+            reading, rows = await self.array_of(answer, inputs, self.settings.dimensions if api is None else None, read)
             return Sample(rows, isinstance(reading.vectors[0], bytes), fingerprint_of(answer)), reading.num_tokens
 
         call = UpstreamRequest(
             encode(body), max_bytes, sample, url=url, headers=CLOSE, is_known_good=is_known_good and len(texts) == 1
         )
-        found, num_told = await self.exchange.attempt(endpoint, self.connection, call, is_counted=False)
+        found, num_reported = await self.dispatcher.attempt(endpoint, self.connection, call, is_counted=False)
         estimate = sum(map(estimated_tokens, texts))
-        self.metrics.probe_tokens.inc(num_told if num_told is not None and is_honest(num_told, texts) else estimate)
+        self.metrics.probe_tokens.inc(num_reported if num_reported is not None and is_honest(num_reported, texts) else estimate)
         return found
 
     async def byte_counts(self, inputs: Inputs, rule: LongInput) -> tuple[int, list[int]]:
         """Returns the bytes of a body without its texts, and the bytes that each text adds, its comma included."""
-        door = SAME if inputs.normalize else self.known.raw
+        api = SAME if inputs.normalize else self.known.raw
         rendered = self.render(
-            [], rule, normalize=inputs.normalize, as_base64=self.known.as_base64, door=door, input_type=inputs.input_type
+            [], rule, normalize=inputs.normalize, as_base64=self.known.as_base64, api=api, input_type=inputs.input_type
         )
         texts = self.with_prompts(inputs)
         is_large = sum(map(len, texts)) > MAX_ON_LOOP_BYTES
@@ -175,9 +175,9 @@ class UpstreamClient:
         """Sends one request, to `endpoint` or if None to any. White space, which JSON allows, pads it to `padded_to` bytes."""
         texts = self.with_prompts(inputs)
         known = self.known
-        door = SAME if inputs.normalize else known.raw
+        api = SAME if inputs.normalize else known.raw
         body, url, read = self.render(
-            texts, rule, normalize=inputs.normalize, as_base64=as_base64, door=door, input_type=inputs.input_type
+            texts, rule, normalize=inputs.normalize, as_base64=as_base64, api=api, input_type=inputs.input_type
         )
         is_large = sum(map(len, texts)) > MAX_ON_LOOP_BYTES
         content = await asyncio.to_thread(encode, body) if is_large else encode(body)
@@ -190,10 +190,10 @@ class UpstreamClient:
 
         call = UpstreamRequest(content, max_bytes, vectors_of, inputs.deadline or math.inf, url, is_known_good=is_known_good)
         if endpoint is None:
-            reading, rows = await self.exchange.ask(self.connection, call)
+            reading, rows = await self.dispatcher.ask(self.connection, call)
         else:
-            reading, rows = await self.exchange.ask_same(endpoint, self.connection, call)
-        if as_base64 and isinstance(reading.vectors[0], list) and door is SAME:
+            reading, rows = await self.dispatcher.ask_same(endpoint, self.connection, call)
+        if as_base64 and isinstance(reading.vectors[0], list) and api is SAME:
             self.without_base64()  # asked for base64 it gave numbers: it is not asked for base64 again
         return Vectors(rows, token_counts=self.count_tokens(reading.num_tokens, texts, counts))
 
@@ -204,7 +204,7 @@ class UpstreamClient:
         *,
         normalize: bool,
         as_base64: bool,
-        door: ServerApi,
+        api: ServerApi,
         input_type: str | None = None,
     ) -> RenderedRequest:
         """Renders a request for one API of the server."""
@@ -212,9 +212,9 @@ class UpstreamClient:
         ask = UpstreamQuery(
             texts, self.upstream.model, self.settings, rule, normalize, as_base64, knows_normalize=is_gateway, input_type=input_type
         )
-        if door.path is None or door.body is None or door.read is None:
+        if api.path is None or api.body is None or api.read is None:
             return RenderedRequest(self.dialect.body(ask), own_url, self.dialect.read)
-        return RenderedRequest(door.body(ask), partial(url_of, door.path), door.read)
+        return RenderedRequest(api.body(ask), partial(url_of, api.path), api.read)
 
     def with_prompts(self, inputs: Inputs) -> list[str]:
         if inputs.instruction is not None:
@@ -257,10 +257,10 @@ class UpstreamClient:
         rows = array(reading, len(inputs.texts), dimensions)
         return reading, scale_to_unit(rows) if inputs.normalize else rows
 
-    def count_tokens(self, told: int | None, texts: list[str], estimates: list[int]) -> list[int]:
+    def count_tokens(self, reported: int | None, texts: list[str], estimates: list[int]) -> list[int]:
         """Apportions the upstream's own count among the inputs. Returns the estimates if it gives none, or an impossible one."""
-        if told is not None and is_honest(told, texts):
-            return apportion(told, estimates)
+        if reported is not None and is_honest(reported, texts):
+            return apportion(reported, estimates)
         self.metrics.estimated_tokens.inc(sum(estimates))
         return estimates
 
@@ -279,5 +279,5 @@ def url_of(path: str, endpoint: Endpoint) -> URL:
 
 def fingerprint_of(answer: UpstreamResponse) -> str | None:
     """Another gateway's fingerprint of its vectors. Returns None for any other value: no reply, log or label may have it."""
-    told = answer.headers.get("x-gateway-fingerprint", "")
-    return told if re.fullmatch(r"[\w.-]{1,128}", told, flags=re.ASCII) else None
+    reported = answer.headers.get("x-gateway-fingerprint", "")
+    return reported if re.fullmatch(r"[\w.-]{1,128}", reported, flags=re.ASCII) else None

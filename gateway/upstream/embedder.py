@@ -118,9 +118,14 @@ class UpstreamEmbedder:
         self.background = BackgroundTask(f"watch-{self.name}", self.watch.run)
         self.background.start()
 
-    def client_over(self, connection: Transport, exchange: Dispatcher) -> UpstreamClient:
+    def client_over(self, connection: Transport, dispatcher: Dispatcher) -> UpstreamClient:
         return UpstreamClient(
-            self.settings, self.dialect, connection=connection, exchange=exchange, metrics=self.metrics, limits=self.request_limits
+            self.settings,
+            self.dialect,
+            connection=connection,
+            dispatcher=dispatcher,
+            metrics=self.metrics,
+            limits=self.request_limits,
         )
 
     @property
@@ -145,16 +150,18 @@ class UpstreamEmbedder:
         """Applies a measurement to the row: at the start, and when its server's model changed. Returns the space of its vectors."""
         if self.client is None:
             raise ModelLoading(self.name)
-        dimensions, told = measured.reference.rows.shape[1], measured.told
+        dimensions, reported = measured.reference.rows.shape[1], measured.reported
         self.client.known = replace(measured.known)
-        self.request_limits.restart(told_max_inputs=told.max_inputs)
+        self.request_limits.restart(reported_max_inputs=reported.max_inputs)
         self.is_raw_known = (
             self.dialect.is_unit or self.dialect.name == "tei" or not measured.is_unit or bool(measured.known.theirs)
         )
         self.raw = SAME if self.is_raw_known and not self.dialect.is_unit else None
-        names = [self.identity.fingerprint(told, measured.known, signature) for signature in signature_of(measured.reference).alike]
-        space: Space = self.spaces.join_or_open(self.identity.of_row(told), measured.reference, tuple(names))
-        self.description = self.identity.describe(told, dimensions)
+        names = [
+            self.identity.fingerprint(reported, measured.known, signature) for signature in signature_of(measured.reference).alike
+        ]
+        space: Space = self.spaces.join_or_open(self.identity.of_row(reported), measured.reference, tuple(names))
+        self.description = self.identity.describe(reported, dimensions)
         if self.lengths is not None:
             self.lengths.forget()
         if self.state.state == "ready":
@@ -172,9 +179,9 @@ class UpstreamEmbedder:
 
     async def reach(self, endpoint: Endpoint) -> str:
         """Embeds one text at this endpoint alone. Returns what it gave, in words. Raises OperatorError with its failure."""
-        exchange = Dispatcher(Endpoints([endpoint]), self.metrics, self.dispatcher.upstream, may_retry=False)
+        dispatcher = Dispatcher(Endpoints([endpoint]), self.metrics, self.dispatcher.upstream, may_retry=False)
         connection = await Transport.open(self.route())
-        client = self.client_over(connection, exchange)
+        client = self.client_over(connection, dispatcher)
         try:
             async with asyncio.timeout(self.patience_seconds):
                 await client.fetch_limits(endpoint) if self.dialect.requires_info else None
@@ -223,7 +230,7 @@ class UpstreamEmbedder:
 
     async def refuse_unknown(self, inputs: Inputs, rule: LongInput) -> None:
         """Raises InvalidValue if this server does not know the rule, or cannot give the unnormalised vectors asked for."""
-        if not inputs.normalize and await self.raw_door() is None:
+        if not inputs.normalize and await self.find_raw_api() is None:
             raise InvalidValue(
                 "Invalid value for 'normalize': this model is on another server, which gives vectors of length 1 only.",
                 param="normalize",
@@ -240,10 +247,10 @@ class UpstreamEmbedder:
             param="long_input",
         )
 
-    async def raw_door(self) -> ServerApi | None:
+    async def find_raw_api(self) -> ServerApi | None:
         """Looks once for the API that gives unnormalised vectors. Returns None if there is none."""
         if not self.is_raw_known and self.watch is not None and self.client is not None:
-            self.raw = await self.watch.prober.raw_door(self.endpoints.used, self.space.reference)
+            self.raw = await self.watch.prober.find_raw_api(self.endpoints.used, self.space.reference)
             self.is_raw_known = True
         if self.raw is not None and self.client is not None:
             self.client.known.raw = self.raw
@@ -319,7 +326,7 @@ class UpstreamEmbedder:
         if self.state.state != "ready" or self.watch is None:
             return self.state
         if not self.endpoints.used:
-            return Health("ready", self.watch.untold.error.message, is_available=False, trouble="vectors_unproven")
+            return Health("ready", self.watch.unproven.error.message, is_available=False, trouble="vectors_unproven")
         if not self.endpoints.is_up:
             return Health("ready", "left alone after failures", is_available=False)
         if others := [endpoint.label for endpoint in self.endpoints.endpoints if endpoint.proof in {"other", "unsteady"}]:

@@ -143,19 +143,19 @@ def of_open_breaker(wait_seconds: float, upstream: UpstreamInfo) -> Failure:
 
 def of_answer(answer: UpstreamResponse, inputs: Inputs, upstream: UpstreamInfo) -> Failure:
     """For a reply with any status but 200. `inputs` are those that were sent, in that order."""
-    told = read_error(answer.content, answer.status)
+    error_reply = read_error(answer.content, answer.status)
     in_header = retry_after_seconds(answer.headers)
-    wait_seconds = in_header if in_header is not None else told.wait_seconds
-    told = replace(told, code=upstream.secrets.passed(told.code, inputs.texts), wait_seconds=wait_seconds)
+    wait_seconds = in_header if in_header is not None else error_reply.wait_seconds
+    error_reply = replace(error_reply, code=upstream.secrets.passed(error_reply.code, inputs.texts), wait_seconds=wait_seconds)
     if answer.status == TOO_MANY_REQUESTS:
-        return of_rate_limit(told, upstream)
-    if answer.status in BAD_REQUEST and WRONG_KEY.fullmatch(told.code or ""):
-        return lasting(UNAUTHORIZED, told, upstream)
+        return of_rate_limit(error_reply, upstream)
+    if answer.status in BAD_REQUEST and WRONG_KEY.fullmatch(error_reply.code or ""):
+        return lasting(UNAUTHORIZED, error_reply, upstream)
     if may_hang_on_inputs(answer.status):
-        return of_refusal(answer, told, inputs, upstream)
+        return of_refusal(answer, error_reply, inputs, upstream)
     if answer.status in PASSING or answer.status >= SERVER_ERROR:
-        return faulty(answer, told, upstream)
-    return lasting(answer.status, told, upstream)
+        return faulty(answer, error_reply, upstream)
+    return lasting(answer.status, error_reply, upstream)
 
 
 NOT_THERE = {501, 505}  # the server was not built, or not started, for embeddings: llama.cpp without --embeddings
@@ -174,34 +174,34 @@ def shown(code: str | None) -> str:
     return f" ({code})" if code else ""
 
 
-def lasting(status: int, told: ErrorReply, upstream: UpstreamInfo) -> Failure:
+def lasting(status: int, error_reply: ErrorReply, upstream: UpstreamInfo) -> Failure:
     """For a failure that lasts until an operator fixes it."""
     if status in LASTING:
         outcome, reason = LASTING[status]
         remedy = f": {upstream.remedy}" if upstream.remedy else ""
-        reason = reason.format(model=upstream.model, remedy=remedy) + shown(told.code)
-        return Failure(outcome, UpstreamError(upstream.name, reason), code=told.code)
+        reason = reason.format(model=upstream.model, remedy=remedy) + shown(error_reply.code)
+        return Failure(outcome, UpstreamError(upstream.name, reason), code=error_reply.code)
     is_redirect = REDIRECT <= status < CLIENT_ERROR
     reason = "answered with a redirect, which is not followed" if is_redirect else f"answered with the status {status}"
-    return Failure("unexpected", UpstreamError(upstream.name, reason + shown(told.code)), code=told.code)
+    return Failure("unexpected", UpstreamError(upstream.name, reason + shown(error_reply.code)), code=error_reply.code)
 
 
-def of_refusal(answer: UpstreamResponse, told: ErrorReply, inputs: Inputs, upstream: UpstreamInfo) -> Failure:
+def of_refusal(answer: UpstreamResponse, error_reply: ErrorReply, inputs: Inputs, upstream: UpstreamInfo) -> Failure:
     """For a refusal. Blames an input that is named or alone, and surely too long; all else is left to `bisection`."""
-    refusal = read_refusal(answer.status, told, inputs.texts)
-    place = refusal.place(len(inputs.texts))
+    refusal = read_refusal(answer.status, error_reply, inputs.texts)
+    place = refusal.input_index(len(inputs.texts))
     if place is not None and refusal.is_too_long_for_sure:
-        return of_own_trouble(refusal, inputs.where(place), told.code, upstream)
+        return of_own_trouble(refusal, inputs.where(place), error_reply.code, upstream)
     if place is not None and refusal.is_not_a_number:
         return of_not_a_number(inputs.where(place))
     if answer.status >= SERVER_ERROR or answer.status in PASSING:
-        found = faulty(answer, told, upstream)
+        found = faulty(answer, error_reply, upstream)
     elif answer.status in BAD_REQUEST:
-        reason = f"refused the request with the status {answer.status}{shown(told.code)}"
+        reason = f"refused the request with the status {answer.status}{shown(error_reply.code)}"
         found = Failure("bad_request", UpstreamError(upstream.name, reason))
     else:
-        found = lasting(answer.status, told, upstream)
-    return replace(found, is_undecided=True, refusal=refusal, code=told.code)
+        found = lasting(answer.status, error_reply, upstream)
+    return replace(found, is_undecided=True, refusal=refusal, code=error_reply.code)
 
 
 def of_own_trouble(refusal: UpstreamRefusal, where: str, code: str | None, upstream: UpstreamInfo) -> Failure:
@@ -217,23 +217,27 @@ def of_own_trouble(refusal: UpstreamRefusal, where: str, code: str | None, upstr
     return Failure("unembeddable", Unembeddable(where, reason, is_of_server=True), code=code)
 
 
-def of_rate_limit(told: ErrorReply, upstream: UpstreamInfo) -> Failure:
-    if "insufficient_quota" in (told.code, *told.words.split()):
-        return Failure("refused", UpstreamError(upstream.name, "says that our quota there is spent"), code=told.code)
-    wait_seconds = told.wait_seconds
+def of_rate_limit(error_reply: ErrorReply, upstream: UpstreamInfo) -> Failure:
+    if "insufficient_quota" in (error_reply.code, *error_reply.words.split()):
+        return Failure("refused", UpstreamError(upstream.name, "says that our quota there is spent"), code=error_reply.code)
+    wait_seconds = error_reply.wait_seconds
     is_short = wait_seconds is not None and wait_seconds <= SHORT_SECONDS
-    error = UpstreamUnavailable(upstream.name, f"has too much to do{shown(told.code)}", retry_after_seconds=wait_seconds or 1)
-    return Failure("rate_limited", error, may_retry=is_short, wait_seconds=wait_seconds or 0.0, code=told.code)
+    error = UpstreamUnavailable(
+        upstream.name, f"has too much to do{shown(error_reply.code)}", retry_after_seconds=wait_seconds or 1
+    )
+    return Failure("rate_limited", error, may_retry=is_short, wait_seconds=wait_seconds or 0.0, code=error_reply.code)
 
 
-def faulty(answer: UpstreamResponse, told: ErrorReply, upstream: UpstreamInfo) -> Failure:
+def faulty(answer: UpstreamResponse, error_reply: ErrorReply, upstream: UpstreamInfo) -> Failure:
     """For a server's fault. A proxy in front of a restarting server sends 502, 503 and 504; 500 is the server's own."""
-    status, wait_seconds = answer.status, told.wait_seconds
+    status, wait_seconds = answer.status, error_reply.wait_seconds
     may_retry = status in {502, 503, 504} and (wait_seconds or 0.0) <= SHORT_SECONDS
     if status == UpstreamUnavailable.status:
-        reason = f"is not available{shown(told.code)}"
+        reason = f"is not available{shown(error_reply.code)}"
         error: GatewayError = UpstreamUnavailable(upstream.name, reason, retry_after_seconds=wait_seconds or 1)
     else:
-        error = UpstreamError(upstream.name, f"failed with the status {status}{shown(told.code)}", may_help=status not in NOT_THERE)
+        error = UpstreamError(
+            upstream.name, f"failed with the status {status}{shown(error_reply.code)}", may_help=status not in NOT_THERE
+        )
     outcome = f"status_{status}" if status in {500, 502, 503, 504} else "unexpected" if status in PASSING else "status_5xx"
-    return Failure(outcome, error, is_fault=True, may_retry=may_retry, wait_seconds=wait_seconds or 0.0, code=told.code)
+    return Failure(outcome, error, is_fault=True, may_retry=may_retry, wait_seconds=wait_seconds or 0.0, code=error_reply.code)

@@ -27,21 +27,21 @@ class RowIdentity:
         """The fields that a request's `input_type` adds to the body, if the protocol has any."""
         return getattr(self.settings, "input_types", {})
 
-    def of_row(self, told: UpstreamLimits) -> str:
+    def of_row(self, reported: UpstreamLimits) -> str:
         """A digest of all that decides the vectors and is not measured. Rows with the same digest and probes share a cache."""
         settings = self.settings
         own = (settings.dimensions, settings.prompts, settings.long_input, getattr(settings, "extra_body", {}))
         way = (settings.addresses, getattr(settings, "query", {}), settings.headers, settings.key)
-        return digest(self.dialect.name, self.model, told.identity, own, way, *filter(None, [self.input_types]))
+        return digest(self.dialect.name, self.model, reported.identity, own, way, *filter(None, [self.input_types]))
 
-    def fingerprint(self, told: UpstreamLimits, known: Known, signature: str) -> str:
+    def fingerprint(self, reported: UpstreamLimits, known: Known, signature: str) -> str:
         """Another gateway's own, if nothing of ours changes its vectors; else one of the server's report and of the vectors."""
         extra = getattr(self.settings, "extra_body", {})
         if known.theirs and not (self.settings.prompts or self.settings.dimensions or extra or self.input_types):
             return known.theirs
         fingerprint = Fingerprint(
             weights=signature,
-            tokenizer=digest(self.dialect.name, self.model, known.theirs, told.identity, known.dimensions),
+            tokenizer=digest(self.dialect.name, self.model, known.theirs, reported.identity, known.dimensions),
             pooling=digest(extra),
             prompts=digest(self.settings.prompts, *filter(None, [self.input_types])),
             long_input=digest(self.settings.long_input),
@@ -49,12 +49,12 @@ class RowIdentity:
         )
         return str(fingerprint)
 
-    def describe(self, told: UpstreamLimits, dimensions: int) -> Description:
+    def describe(self, reported: UpstreamLimits, dimensions: int) -> Description:
         return Description(
             backend=self.dialect.name,
             source=self.model,
             dimensions=dimensions,
-            max_tokens=self.settings.max_tokens or told.max_tokens or DEFAULT_MAX_TOKENS,
+            max_tokens=self.settings.max_tokens or reported.max_tokens or DEFAULT_MAX_TOKENS,
             long_input=self.settings.long_input,
             fingerprint="",
             runtime="upstream",

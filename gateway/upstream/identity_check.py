@@ -13,18 +13,18 @@ STRANGE = UNREADABLE | {"no_embedder", "unexpected"}  # outcomes of a server tha
 
 
 class ConstancyCheck:
-    """`told` is what each endpoint reported of itself when it was measured; `max_seconds` bounds one check."""
+    """`reported` is what each endpoint reported of itself when it was measured; `max_seconds` bounds one check."""
 
     def __init__(self, prober: Prober, *, max_seconds: float) -> None:
         self.prober = prober
         self.max_seconds = max_seconds
-        self.told: dict[Endpoint, str] = {}
+        self.reported: dict[Endpoint, str] = {}
 
     async def gives(self, endpoint: Endpoint, reference: Reference) -> bool:
         """Whether it still gives these vectors, and reports the same of itself. Raises AttemptFailed if it cannot be probed."""
         try:
             async with asyncio.timeout(self.max_seconds):
-                return await self.gives_the_same(endpoint, reference) and await self.tells_the_same(endpoint)
+                return await self.has_same_vectors(endpoint, reference) and await self.has_same_identity(endpoint)
         except AttemptFailed as failed:
             if failed.failure.outcome in STRANGE:
                 return False
@@ -32,7 +32,7 @@ class ConstancyCheck:
         except TimeoutError:
             raise AttemptFailed(failures.of_transport_error("timeout", self.prober.client.upstream)) from None
 
-    async def gives_the_same(self, endpoint: Endpoint, reference: Reference) -> bool:
+    async def has_same_vectors(self, endpoint: Endpoint, reference: Reference) -> bool:
         """Compares vectors by one short probe, or by up to three if that leaves a doubt."""
         theirs = self.prober.client.known.theirs
         for index, text in enumerate(TEXTS):
@@ -44,9 +44,9 @@ class ConstancyCheck:
                 return True
         return False
 
-    async def tells_the_same(self, endpoint: Endpoint) -> bool:
+    async def has_same_identity(self, endpoint: Endpoint) -> bool:
         """Compares what it reports of itself, which costs nothing. Returns True if it reports nothing, or is unavailable now."""
-        before = self.told.get(endpoint)
+        before = self.reported.get(endpoint)
         if not before:
             return True
         with suppress(AttemptFailed):

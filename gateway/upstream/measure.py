@@ -45,7 +45,7 @@ class Measurement:
     `max_inputs` is how many texts it accepts at once, if that is fewer than were sent.
     """
 
-    told: UpstreamLimits
+    reported: UpstreamLimits
     reference: Reference
     known: Known
     is_alone: bool
@@ -60,7 +60,7 @@ class Prober:
         self.client = client
 
     async def measure(self, endpoint: Endpoint) -> Measurement:
-        told = await self.fetch_limits(endpoint)
+        reported = await self.fetch_limits(endpoint)
         first = await self.sample(endpoint, [TEXTS[0]])
         as_bytes, second = await self.as_base64(endpoint, first)
         others = await asyncio.gather(*(self.sample(endpoint, [text]) for text in TEXTS[1:]))
@@ -84,7 +84,7 @@ class Prober:
         lengths = [float(np.linalg.norm(each.rows[0].astype(np.float64))) for each in (first, *others)]
         is_unit = all(abs(length - 1) < UNIT_TOLERANCE for length in lengths)
         known = Known(first.rows.shape[1], first.theirs, as_bytes, SAME)
-        return Measurement(told, reference, known, is_alone, is_unit, max_inputs)
+        return Measurement(reported, reference, known, is_alone, is_unit, max_inputs)
 
     async def fetch_limits(self, endpoint: Endpoint) -> UpstreamLimits:
         """Fetches what the server reports of itself. Returns empty limits if it reports nothing and its dialect allows that."""
@@ -157,17 +157,17 @@ class Prober:
         found = await self.client.sample(endpoint, [text])
         return replace(found, rows=unit(found.rows))
 
-    async def raw_door(self, endpoints: list[Endpoint], reference: Reference) -> ServerApi | None:
+    async def find_raw_api(self, endpoints: list[Endpoint], reference: Reference) -> ServerApi | None:
         """Finds the API by which all these endpoints give unnormalised vectors. Returns None if there is none."""
-        for door in OWN:
+        for api in OWN:
             try:
-                found = [await self.client.sample(endpoint, [TEXTS[0]], door=door) for endpoint in endpoints]
+                found = [await self.client.sample(endpoint, [TEXTS[0]], api=api) for endpoint in endpoints]
             except AttemptFailed as failed:
                 if failed.failure.outcome in PASSING:
                     raise
                 continue
             if all(distances(unit(each.rows), reference.rows[:1])[0] <= max(FAR / 2, reference.tolerance) for each in found):
-                return door
+                return api
         return None
 
 

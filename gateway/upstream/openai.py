@@ -76,7 +76,7 @@ class Entries(msgspec.Struct):
     data: list[OpenAIEntry]
 
 
-TOLD_OF_WEIGHTS = ("n_vocab", "n_ctx_train", "n_embd", "n_params", "size", "ftype")  # of `meta`; not n_ctx, a flag of the server
+WEIGHT_FIELDS = ("n_vocab", "n_ctx_train", "n_embd", "n_params", "size", "ftype")  # of `meta`; not n_ctx, a flag of the server
 
 
 def read_models(content: bytes, model: str) -> UpstreamLimits:
@@ -90,7 +90,7 @@ def read_models(content: bytes, model: str) -> UpstreamLimits:
         return UpstreamLimits()
     entry = own[0]
     meta = entry.meta if isinstance(entry.meta, dict) else {}
-    told = [entry.root, entry.parent, entry.fingerprint, *(meta.get(name) for name in TOLD_OF_WEIGHTS)]
+    told = [entry.root, entry.parent, entry.fingerprint, *(meta.get(name) for name in WEIGHT_FIELDS)]
     words = [part if isinstance(part, str | int | float) else None for part in told]
     return UpstreamLimits(
         identity=msgspec.json.encode([entry.id, *words]).decode() if any(part is not None for part in words) else ""

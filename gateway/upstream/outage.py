@@ -13,17 +13,17 @@ class EndpointOutage:
     def __init__(self, model: str, address: str) -> None:
         self.model = model
         self.address = address
-        self.is_told = False
+        self.is_logged = False
 
     def begin(self, reason: str) -> None:
-        if not self.is_told:
-            self.is_told = True
+        if not self.is_logged:
+            self.is_logged = True
             log.warning("upstream_unavailable", model=self.model, address=self.address, reason=reason)
 
     def silent(self) -> None:
         self.begin(f"no reply for {SILENT_SECONDS:g} s")
 
     def end(self) -> None:
-        if self.is_told:
-            self.is_told = False
+        if self.is_logged:
+            self.is_logged = False
             log.info("upstream_available", model=self.model, address=self.address)

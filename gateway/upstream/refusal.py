@@ -69,7 +69,7 @@ class UpstreamRefusal:
     def no_base64(self) -> bool:
         return self.status in BAD_REQUEST and NO_BASE64.search(self.words) is not None
 
-    def place(self, num_inputs: int) -> int | None:
+    def input_index(self, num_inputs: int) -> int | None:
         """The index of the input that is meant, of `num_inputs`. Returns None if that has to be found out."""
         if num_inputs == 1:
             return 0
@@ -80,9 +80,9 @@ def may_hang_on_inputs(status: int) -> bool:
     return status >= 400 and status not in NEVER_OF_INPUTS  # noqa: PLR2004 - where errors begin
 
 
-def read_refusal(status: int, told: ErrorReply, texts: Iterable[str] = ()) -> UpstreamRefusal:
+def read_refusal(status: int, error_reply: ErrorReply, texts: Iterable[str] = ()) -> UpstreamRefusal:
     """Ignores a limit that one of the `texts` contains: some servers repeat what they refuse, and it would be learned for all."""
-    words = f"{told.words} {told.code or ''}"
+    words = f"{error_reply.words} {error_reply.code or ''}"
     found, index, limit = MAX_INPUTS.search(words), INPUT_INDEX.search(words), MAX_TOKENS.search(words)
     is_echo = found is not None and any(found[0].casefold() in text.casefold() for text in texts)
     return UpstreamRefusal(

@@ -39,7 +39,7 @@ class RequestLimits:
         self.default_max_inputs = default_max_inputs
         self.metrics = metrics
         self.clock = clock
-        self.told_max_inputs: int | None = None
+        self.reported_max_inputs: int | None = None
         self.is_alone = False  # whether a text's vector depends on its batch there
         self.learned: dict[Setting, int] = {}
         self.learned_at = 0.0
@@ -60,7 +60,7 @@ class RequestLimits:
     @property
     def most(self) -> PartSize:
         learned, settings = self.current, self.settings
-        num_inputs = settings.max_inputs or self.told_max_inputs or self.default_max_inputs
+        num_inputs = settings.max_inputs or self.reported_max_inputs or self.default_max_inputs
         max_bytes = [each for each in (settings.max_body_bytes, learned.get("max_body_bytes")) if each is not None]
         return PartSize(
             1 if self.is_alone else min(num_inputs, learned.get("max_inputs", num_inputs)),
@@ -94,14 +94,14 @@ class RequestLimits:
             log.info("upstream_limit_forgotten", model=self.name, reason=reason, **self.learned)
         self.learned = {}
 
-    def take(self, told_max_inputs: int | None, *, is_alone: bool, measured_max_inputs: int | None) -> None:
+    def take(self, reported_max_inputs: int | None, *, is_alone: bool, measured_max_inputs: int | None) -> None:
         """Takes over what one endpoint reports, and was seen to accept: a limit of one applies to all."""
         if measured_max_inputs is not None:
             self.learn("max_inputs", measured_max_inputs)
-        told = [each for each in (self.told_max_inputs, told_max_inputs) if each is not None]
-        self.told_max_inputs, self.is_alone = min(told, default=None), self.is_alone or is_alone
+        reported = [each for each in (self.reported_max_inputs, reported_max_inputs) if each is not None]
+        self.reported_max_inputs, self.is_alone = min(reported, default=None), self.is_alone or is_alone
 
-    def restart(self, *, told_max_inputs: int | None) -> None:
+    def restart(self, *, reported_max_inputs: int | None) -> None:
         """Starts over, for another model or a restarted server."""
-        self.told_max_inputs, self.is_alone = told_max_inputs, False
+        self.reported_max_inputs, self.is_alone = reported_max_inputs, False
         self.forget("the model behind it is another")

@@ -37,9 +37,9 @@ def body(ask: UpstreamQuery) -> dict[str, Any]:
 
 
 def read(content: bytes, headers: Headers) -> ParsedResponse:
-    told = re.fullmatch(r"[0-9]{1,9}", headers.get(TOKENS_HEADER, ""))
+    reported = re.fullmatch(r"[0-9]{1,9}", headers.get(TOKENS_HEADER, ""))
     vectors: Vectors = parse(content, DECODER, Vectors)
-    return ParsedResponse(list(vectors), None, int(told[0]) if told else None)
+    return ParsedResponse(list(vectors), None, int(reported[0]) if reported else None)
 
 
 def read_info(content: bytes, model: str = "") -> UpstreamLimits:  # noqa: ARG001 - the server has one model

@@ -122,10 +122,10 @@ class Watch:
     def take(self, endpoint: Endpoint, measured: Measurement, sent_at: float) -> None:
         client = self.prober.client
         client.known.as_base64 &= measured.known.as_base64
-        client.limits.take(measured.told.max_inputs, is_alone=measured.is_alone, measured_max_inputs=measured.max_inputs)
+        client.limits.take(measured.reported.max_inputs, is_alone=measured.is_alone, measured_max_inputs=measured.max_inputs)
         self.refusal = None
         self.metrics.ended("ok").inc()
-        self.constancy.told[endpoint] = measured.told.identity
+        self.constancy.reported[endpoint] = measured.reported.identity
         endpoint.proof, endpoint.num_tries, endpoint.verified_at = "used", 0, sent_at
         endpoint.is_suspect = endpoint.has_traffic = False
         endpoint.breaker.close()
@@ -165,12 +165,12 @@ class Watch:
         if self.is_unsure:
             await self.flight("row", self.verify_all)
         if self.space is None or self.space.is_stale:
-            raise AttemptFailed(self.untold)
+            raise AttemptFailed(self.unproven)
         return self.space
 
     @property
-    def untold(self) -> Failure:
-        return self.refusal or failures.of_unproven(UNTOLD, self.upstream)
+    def unproven(self) -> Failure:
+        return self.refusal or failures.of_unproven(UNPROVEN, self.upstream)
 
     async def prove(self, endpoint: Endpoint) -> None:
         """Probes an endpoint that is due. This may end the endpoint's use. Raises AttemptFailed if it cannot be probed now."""
@@ -193,7 +193,7 @@ class Watch:
             if self.space is not None and self.space.is_stale and self.endpoints.used and failure is None:
                 self.space = self.spaces.again(self.space)  # another row saw a change, now undone
             if self.is_unsure:
-                raise AttemptFailed(failure or self.untold)
+                raise AttemptFailed(failure or self.unproven)
 
     async def recheck(self) -> Failure | None:
         """Probes the endpoints that are due. Returns why a probe failed, or None if the row may serve."""
@@ -285,7 +285,8 @@ class Watch:
             self.log.error("upstream_changed", address=endpoint.label, reason=found.error.message)
             raise AttemptFailed(found)
         is_told_otherwise = (
-            found.told.identity != self.constancy.told.get(endpoint, "") or found.known.theirs != self.prober.client.known.theirs
+            found.reported.identity != self.constancy.reported.get(endpoint, "")
+            or found.known.theirs != self.prober.client.known.theirs
         )
         self.swapped_at.append(sent_at)
         if (are_same(before.reference, found.reference) and not is_told_otherwise) or self.swaps_too_often:
@@ -361,7 +362,7 @@ class Watch:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-UNTOLD = "gave vectors of two models or of a new one, and it is not yet known which it gives now"
+UNPROVEN = "gave vectors of two models or of a new one, and it is not yet known which it gives now"
 REASONS = {
     "other": "it gives other vectors than the other addresses of its row",
     "unsteady": "it gives vectors of two models in turn",

@@ -56,8 +56,8 @@ def invalid_json(raw: bytes, error: Exception, *, start: int = 0) -> InvalidJSON
     if not raw.strip():
         return InvalidJSON("it is empty")
     if found := PLACE.match(str(error)):
-        place = exact_place(raw, int(found[2]), found[1])
-        return InvalidJSON(f"{reason_at(raw, place) or found[1]}, at byte {start + place}")
+        position = exact_position(raw, int(found[2]), found[1])
+        return InvalidJSON(f"{reason_at(raw, position) or found[1]}, at byte {start + position}")
     return InvalidJSON(f"it is cut short: it ends at byte {start + len(raw)}")
 
 
@@ -69,21 +69,21 @@ def wide_encoding(raw: bytes) -> str | None:
     return marked
 
 
-def exact_place(raw: bytes, place: int, reason: str) -> int:
+def exact_position(raw: bytes, position: int, reason: str) -> int:
     if reason in READ_PAST:
-        return place - 1
-    word = LITERAL.search(b" " + raw[max(0, place - 6) : place]) if reason == "invalid character" else None
+        return position - 1
+    word = LITERAL.search(b" " + raw[max(0, position - 6) : position]) if reason == "invalid character" else None
     if word is None:
-        return place
+        return position
     right = {b"t": b"true", b"f": b"false", b"n": b"null"}[word[1][:1]]
     wrong = next((index for index, (got, due) in enumerate(zip(word[1], right, strict=True)) if got != due), len(right))
-    return place - len(right) + wrong
+    return position - len(right) + wrong
 
 
-def reason_at(raw: bytes, place: int) -> str | None:
+def reason_at(raw: bytes, position: int) -> str | None:
     """The reason, if it is a common mistake: single quotes, NaN or Infinity."""
-    if raw[place : place + 1] == b"'":
+    if raw[position : position + 1] == b"'":
         return "strings stand in double quotes"
-    if NO_NUMBER.match(raw, place) or NO_NUMBER.match(raw, max(0, place - 1)):
+    if NO_NUMBER.match(raw, position) or NO_NUMBER.match(raw, max(0, position - 1)):
         return "NaN and Infinity are no JSON"
     return None

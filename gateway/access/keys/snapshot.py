@@ -70,7 +70,7 @@ class KeySnapshot:
         self.unknown = UnknownKeyLookup(self.look_again, clock)
         self.background = BackgroundTask("keys", self.watch)
         # A thread of its own: a revocation must not wait for other work in the loop's shared threads.
-        self.worker = WorkerThread("keyring")
+        self.worker = WorkerThread("keys-store")
         self.writer = SnapshotWriter(file, max_age_seconds=settings.max_snapshot_age_seconds, clock=clock) if file else None
 
     async def start(self) -> None:

@@ -37,7 +37,7 @@ def build_store(settings: LimitSettings, metrics: Metrics) -> RateLimitStore:
 
     address = address_of(secret_value(settings.redis_url))
     outage = StoreOutage("limiter", hint=WITHOUT_REDIS[settings.on_limiter_failure], show=metrics.access.limiter_up.set)
-    shared = RedisRateLimitStore(address, timeout_seconds=settings.redis_timeout_seconds, told=outage)
+    shared = RedisRateLimitStore(address, timeout_seconds=settings.redis_timeout_seconds, outage_log=outage)
     if settings.on_limiter_failure != "local":
         return shared
     return FallbackRateLimitStore(shared, LocalRateLimitStore(), on_local=metrics.access.limiter_failures.labels("local").inc)

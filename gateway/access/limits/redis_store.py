@@ -37,13 +37,13 @@ class RedisRateLimitStore:
         *,
         timeout_seconds: float,
         lease_seconds: float = LEASE_SECONDS,
-        told: StoreOutage | None = None,
+        outage_log: StoreOutage | None = None,
     ) -> None:
-        """`told` reports outages."""
+        """`outage_log` reports outages."""
         self.address = address
         self.timeout_seconds = timeout_seconds
         self.lease_seconds = lease_seconds
-        self.told = told
+        self.outage_log = outage_log
         self.names = NameLookup()
         self.connection: RedisConnection | None = None
         self.unavailable_reason = "not connected yet"
@@ -144,8 +144,8 @@ class RedisRateLimitStore:
             self.mark_unavailable(connection.lost_because)
             return
         self.connection = connection
-        if self.told is not None:
-            self.told.end()
+        if self.outage_log is not None:
+            self.outage_log.end()
         self.renew()
 
     async def probe(self, connection: RedisConnection) -> None:
@@ -165,8 +165,8 @@ class RedisRateLimitStore:
 
     def mark_unavailable(self, reason: str) -> None:
         self.unavailable_reason = reason
-        if self.told is not None:
-            self.told.begin(reason)
+        if self.outage_log is not None:
+            self.outage_log.begin(reason)
 
     def renew(self) -> None:
         if self.connection is None:

@@ -32,7 +32,7 @@ DAY_SECONDS = 86_400
 
 log = get_logger()
 
-Place = tuple[str, str, int]  # key, model and hour, in whole hours since 1970
+UsageSlot = tuple[str, str, int]  # key, model and hour, in whole hours since 1970
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ class Batch:
     """Counts that were sent to the store, and are not known to be written."""
 
     number: int
-    counts: dict[Place, Counts]
+    counts: dict[UsageSlot, Counts]
     is_unsure: bool = False  # whether it may have been written
 
 
@@ -77,7 +77,7 @@ class UsageRecorder:
         self.max_pending_rows = max_pending_rows
         self.writer = secrets.token_hex(16)
         self.number = 0  # of the last batch
-        self.pending: dict[Place, Counts] = {}
+        self.pending: dict[UsageSlot, Counts] = {}
         self.sent: Batch | None = None
         self.is_informed = False  # whether earlier spending was read
         self.is_unavailable = False
@@ -101,8 +101,8 @@ class UsageRecorder:
 
     async def inform(self) -> None:
         found = await self.worker.run(self.usage_store.budgets, self.periods())
-        for place in list(found):
-            found[place] += self.spent.get(place, 0)  # not written yet
+        for slot in list(found):
+            found[slot] += self.spent.get(slot, 0)  # not written yet
         self.spent |= found
         self.is_informed = True
 
@@ -120,8 +120,8 @@ class UsageRecorder:
         if caller.allowance.token_budget is not None:
             self.active[caller.public_id] = now
             for span in BUDGET_SPANS:
-                place = caller.public_id, period_of(span, hour_of(now))
-                self.spent[place] = self.spent.get(place, 0) + num_tokens
+                slot = caller.public_id, period_of(span, hour_of(now))
+                self.spent[slot] = self.spent.get(slot, 0) + num_tokens
 
     def refuse_spent(self, caller: Caller) -> None:
         """Raises InsufficientQuota if the key's budget is spent. A request that began before that is finished."""
@@ -133,12 +133,12 @@ class UsageRecorder:
         if self.spent.get((caller.public_id, period_of(span, hour_of(now))), 0) >= budget:
             raise InsufficientQuota(budget=budget, period=span, renewed_at=iso(renewed_at(span, now)) or "")
 
-    def add_pending(self, place: Place, counts: Counts) -> None:
-        found = self.pending.get(place)
+    def add_pending(self, slot: UsageSlot, counts: Counts) -> None:
+        found = self.pending.get(slot)
         if found is not None:
             found.add(counts)
         elif self.num_unwritten < self.max_pending_rows:
-            self.pending[place] = counts
+            self.pending[slot] = counts
         else:
             self.num_lost += 1
             self.metrics.access.usage_rows_lost.inc()
@@ -204,19 +204,19 @@ class UsageRecorder:
     def take_back(self, batch: Batch) -> None:
         """Puts back a batch that was certainly not written."""
         newer, self.pending, self.sent = self.pending, batch.counts, None
-        for place, counts in newer.items():
-            self.add_pending(place, counts)
+        for slot, counts in newer.items():
+            self.add_pending(slot, counts)
 
     def update_spent(self, found: Spent, keys: list[str], periods: list[str]) -> None:
         """Takes the store's sums, plus what was counted while they were fetched."""
         fresh = {(key, period): found.get((key, period), 0) for key in keys for period in periods}
         for (key, _, hour), counts in self.pending.items():
             for span in BUDGET_SPANS:
-                place = key, period_of(span, hour_of(hour * HOUR_SECONDS))
-                if place in fresh:
-                    fresh[place] += counts.num_tokens
+                slot = key, period_of(span, hour_of(hour * HOUR_SECONDS))
+                if slot in fresh:
+                    fresh[slot] += counts.num_tokens
         if periods != self.known_periods:  # a day is over: its spending no longer matters
-            self.spent = {place: tokens for place, tokens in self.spent.items() if place[1] in periods}
+            self.spent = {slot: tokens for slot, tokens in self.spent.items() if slot[1] in periods}
             self.known_periods = periods
         self.spent.update(fresh)
 
@@ -243,7 +243,7 @@ class UsageRecorder:
         self.worker.close()
 
 
-def rows_of(batch: dict[Place, Counts]) -> list[UsageTotals]:
+def rows_of(batch: dict[UsageSlot, Counts]) -> list[UsageTotals]:
     return [
         UsageTotals(
             key, model, hour_of(hour * HOUR_SECONDS), each.num_requests, each.num_inputs, each.num_tokens, each.num_cached_tokens

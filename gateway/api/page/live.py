@@ -35,13 +35,13 @@ class LiveFigures(Struct, frozen=True):
 
 
 def routes(figures: Figures, *, access: AccessControl, metrics: Metrics, settings: PageSettings) -> list[HTTPRouteHandler]:
-    door = Authentication(nowhere, access=access, metrics=metrics)
+    authentication = Authentication(nowhere, access=access, metrics=metrics)
 
     async def admit(request: Request[Any, Any, State]) -> None:
         """Checks access. Raises what `Authentication` raises, and InsufficientPermissions without the admin scope."""
         if settings.live == "loopback" and is_from_here(request.scope):
             return
-        if not (await door.authenticate_request(request)).user.is_admin:
+        if not (await authentication.authenticate_request(request)).user.is_admin:
             raise InsufficientPermissions
 
     @get(PATH, exclude_from_auth=True)  # `admit` authenticates instead: it has the loopback exception

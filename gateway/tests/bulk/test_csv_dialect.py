@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from gateway.bulk.folder import open_input
 from gateway.bulk.retry import Patience
-from gateway.bulk.row import Place
+from gateway.bulk.row import Position
 from gateway.bulk.shard import shards
 from gateway.bulk.source import InputOptions
 from gateway.bulk.worker import BulkWorker, EmbedOptions
@@ -55,7 +55,7 @@ def outcome(name: str, content: bytes, **options: Any) -> Outcome:
         worker = BulkWorker(FakeEmbedder(), EmbedOptions(8), in_flight=1, patience=Patience(0))
         embedded: dict[int, tuple[object, np.ndarray]] = {}
         rejected: dict[int, str] = {}
-        for shard in shards(source.rows(Place())):
+        for shard in shards(source.rows(Position())):
             result = asyncio.run(worker.run(shard))
             rejected |= {each.row: each.reason for each in result.rejected}
             numbers = [row.number for row in shard.rows if row.number not in rejected]
@@ -257,7 +257,7 @@ def test_a_row_is_found_again_from_any_place_however_it_was_compressed_or_encode
         path = tmp_path / f"{number}{name}"
         path.write_bytes(content)
         source = open_input(path, InputOptions())
-        rows = list(source.rows(Place()))
+        rows = list(source.rows(Position()))
         assert len(rows) >= len(texts)
         for position, row in enumerate(rows):
             assert list(source.rows(row.next)) == rows[position + 1 :]

@@ -39,7 +39,7 @@ async def test_a_folder_of_parquet_is_one_input_and_its_columns_go_along_with_th
     embedder = Company()
     done = await embedded(embedder, folder, output, keep="all")
     assert embedder.num_embedded == 2
-    assert "passed over, whose names tell no such format: README.md" in capsys.readouterr().err
+    assert "passed over, whose names show no such format: README.md" in capsys.readouterr().err
     assert (done.row, done.num_vectors, done.num_rejected) == (4500, 4495, 5)
     found, source = pyarrow.parquet.read_table(output), pyarrow.parquet.read_table(folder / "a.parquet")
     assert found.schema.names == ["id", "embedding", "text", "when", "tags", "kind"]

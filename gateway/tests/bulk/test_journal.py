@@ -11,7 +11,7 @@ from gateway.bulk.content import InputFile
 from gateway.bulk.job import BulkJob
 from gateway.bulk.journal import IDS, JOURNAL, LONG, REJECTED, VECTORS, Checkpoint, Journal
 from gateway.bulk.outcome import LongRow, RejectedRow, ShardResult
-from gateway.bulk.row import Place
+from gateway.bulk.row import Position
 from gateway.errors import OperatorError
 
 JOB = BulkJob(
@@ -32,7 +32,7 @@ def append(journal: Journal, shard: int) -> None:
     vectors = np.full((3, 4), shard, dtype=np.float32)
     ids = [3 * shard + number for number in range(3)]
     rejected, long = [RejectedRow(shard, "x", "bad")], [LongRow(shard, "y", 300, "cut")]
-    place = Place(4 * (shard + 1), shard)
+    place = Position(4 * (shard + 1), shard)
     journal.append(ShardResult(next=place, vectors=vectors, ids=ids, rejected=rejected, long=long, num_tokens=7))
 
 

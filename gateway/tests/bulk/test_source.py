@@ -15,17 +15,17 @@ from hypothesis import strategies as st
 
 from gateway.bulk.folder import open_input
 from gateway.bulk.lines import Lines
-from gateway.bulk.row import Place, Row, integer_or_text
+from gateway.bulk.row import Position, Row, integer_or_text
 from gateway.bulk.shard import MAX_BYTES, MAX_ROWS, shards
 from gateway.bulk.source import InputOptions, format_of
 from gateway.errors import OperatorError
 
-BEGIN = Place()
+BEGIN = Position()
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 records = st.lists(st.tuples(texts, texts), max_size=12)
 
 
-def rows_of(path: Path, start: Place = BEGIN, **options: Any) -> list[Row]:
+def rows_of(path: Path, start: Position = BEGIN, **options: Any) -> list[Row]:
     source = open_input(path, InputOptions(**options))
     try:
         return list(source.rows(start))
@@ -210,7 +210,7 @@ def test_a_name_that_tells_no_format_is_refused():
 @settings(deadline=None)
 @given(st.lists(st.integers(1, MAX_BYTES // 2), max_size=30))
 def test_where_a_shard_begins_follows_from_the_rows_alone(sizes):
-    rows = [Row(number, number, "a" * size, Place(number + 1, number + 1)) for number, size in enumerate(sizes)]
+    rows = [Row(number, number, "a" * size, Position(number + 1, number + 1)) for number, size in enumerate(sizes)]
     every = list(shards(iter(rows)))
     assert [row for shard in every for row in shard.rows] == rows
     assert all(len(shard) <= MAX_ROWS and (shard.num_bytes <= MAX_BYTES or len(shard) == 1) for shard in every)

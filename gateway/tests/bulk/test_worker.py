@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gateway.bulk.retry import Patience
-from gateway.bulk.row import Place, Row
+from gateway.bulk.row import Position, Row
 from gateway.bulk.shard import Shard
 from gateway.bulk.worker import BulkWorker, EmbedOptions
 from gateway.embedding.embedder import Inputs, Prepared, Vectors
@@ -62,7 +62,7 @@ class Difficult(FakeEmbedder):
 def shard_of(*texts: str) -> Shard:
     shard = Shard()
     for number, text in enumerate(texts):
-        shard.add(Row(number, f"id {number}", text, Place(number + 1, number + 1)), len(text))
+        shard.add(Row(number, f"id {number}", text, Position(number + 1, number + 1)), len(text))
     return shard
 
 
@@ -141,7 +141,7 @@ async def test_vectors_are_cut_and_of_length_one_again():
 
 async def test_a_shard_without_a_good_row_is_a_result_too():
     shard = Shard()
-    shard.add(Row(0, None, "", Place(1, 5), "it is not JSON"), 0)
+    shard.add(Row(0, None, "", Position(1, 5), "it is not JSON"), 0)
     result = await worker_of(FakeEmbedder()).run(shard)
     assert (result.vectors.shape, result.ids, len(result.rejected)) == ((0, 8), [], 1)
 

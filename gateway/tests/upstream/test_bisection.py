@@ -475,7 +475,7 @@ def client_of(rules):
     endpoint.proof = "used"
     dispatcher = Dispatcher(Endpoints([endpoint]), metrics, UpstreamInfo("m", "m"), may_retry=False)
     limits = RequestLimits("m", row, default_max_inputs=2048, metrics=metrics)
-    return UpstreamClient(row, OPENAI, connection=DirectTransport(rules), exchange=dispatcher, metrics=metrics, limits=limits)
+    return UpstreamClient(row, OPENAI, connection=DirectTransport(rules), dispatcher=dispatcher, metrics=metrics, limits=limits)
 
 
 @settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
@@ -498,7 +498,7 @@ async def answered(rules, requests):
             assert any(name in failed.value.failure.error.message for name in guilty)
         else:
             np.testing.assert_allclose((await asked).rows, [ROWS[text] for text in texts], atol=1e-6)
-    assert client.exchange.endpoints.is_up
+    assert client.dispatcher.endpoints.is_up
 
 
 def test_positions_are_the_client_s_own():

@@ -151,8 +151,8 @@ async def test_a_server_that_hangs_with_nobody_asking_is_noticed_and_told_once_w
     with capture_logs() as lines:
         server = RedisServer(tmp_path)
         server.start()
-        told = StoreOutage("limiter", hint="what then", show=shown.append)
-        shared = RedisRateLimitStore(address_of(server.url), timeout_seconds=0.2, lease_seconds=0.6, told=told)
+        outage = StoreOutage("limiter", hint="what then", show=shown.append)
+        shared = RedisRateLimitStore(address_of(server.url), timeout_seconds=0.2, lease_seconds=0.6, outage_log=outage)
         await shared.start()
         try:
             server.halt()
