@@ -45,8 +45,10 @@ class LogStream:
 
 def configure(*, level: str, line_format: str) -> None:
     """Logs lines for a console or as JSON. "auto" chooses by standard error: a console on a terminal, else JSON for a collector."""
-    is_console = line_format == "console" or (line_format == "auto" and sys.stderr.isatty())
-    renderer = structlog.dev.ConsoleRenderer() if is_console else structlog.processors.JSONRenderer(serializer=as_json)
+    is_terminal = sys.stderr is not None and sys.stderr.isatty()  # None if the caller closed it
+    is_console = line_format == "console" or (line_format == "auto" and is_terminal)
+    as_lines = structlog.dev.ConsoleRenderer(colors=is_terminal)
+    renderer = as_lines if is_console else structlog.processors.JSONRenderer(serializer=as_json)
     shared: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
