@@ -79,7 +79,7 @@ def until_served_more(load: Load, names: list[str]) -> None:
 
 
 def is_left_alone(load: Load, name: str) -> bool:
-    return any("is left alone" in told.message for told in list(load.told[name]))
+    return any("is cooling down" in told.message for told in list(load.told[name]))
 
 
 def assert_refused_in_the_contracts_shape(load: Load, name: str) -> None:

@@ -294,7 +294,7 @@ QUESTIONS: dict[str, list[Panel]] = {
         (
             "Left alone, and tried again",
             "short",
-            "Addresses left alone after failures, and retries a second. Retries are 10 % of traffic at most.",
+            "Addresses cooling down after failures, and retries a second. Retries are 10 % of traffic at most.",
             {
                 "{{upstream}} {{address}}": f"sum by ({WHERE}, upstream, address) (gateway_upstream_breaker_open{{{JOB}}})",
                 "retries of {{upstream}}": f"sum by ({WHERE}, upstream) "

@@ -20,10 +20,10 @@ class UpstreamFamilies:
             "gateway_upstream_retries_total", "Requests to other servers that were sent once more.", upstream
         )
         self.up = declare.gauge(
-            "gateway_upstream_up", "1 while any of its addresses takes requests, 0 while all are left alone.", upstream
+            "gateway_upstream_up", "1 while any of its addresses takes requests, 0 while all are cooling down.", upstream
         )
         self.breaker = declare.gauge(
-            "gateway_upstream_breaker_open", "1 while this address is left alone after failures.", [*upstream, "address"]
+            "gateway_upstream_breaker_open", "1 while this address is cooling down after failures.", [*upstream, "address"]
         )
         self.address_used = declare.gauge(
             "gateway_upstream_address_used",

@@ -38,7 +38,8 @@ class UpstreamLimits:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """`remedy` says how to add a model that is missing there. `is_unit`: its vectors have length 1 whatever the request says.
+    """`remedy` says how to add a model that is missing there. `is_unit`: its vectors have length 1 whatever the request says;
+    `honours_normalize`: they do only if the request says so.
 
     `read_info` reads the reply of `info_path`, given the model's name. If `requires_info`, a server without that reply is not of
     this kind. `read` raises InvalidResponse.
@@ -55,4 +56,5 @@ class Dialect:
     read_info: Callable[[bytes, str], UpstreamLimits] | None = None
     requires_info: bool = False
     is_unit: bool = False
+    honours_normalize: bool = False
     remedy: str = ""

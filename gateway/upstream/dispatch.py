@@ -187,7 +187,7 @@ class Dispatcher:
         elif failure.is_fault:
             endpoint.breaker.on_failure()
             if endpoint.breaker.state == "open":
-                self.outages[endpoint].begin(f"left alone after failures, the last: {failure.outcome}")
+                self.outages[endpoint].begin(f"cooling down after failures, the last: {failure.outcome}")
         else:  # it is alive, and refuses
             self.on_response(endpoint)
 

@@ -154,7 +154,7 @@ class UpstreamEmbedder:
         self.client.known = replace(measured.known)
         self.request_limits.restart(reported_max_inputs=reported.max_inputs)
         self.is_raw_known = (
-            self.dialect.is_unit or self.dialect.name == "tei" or not measured.is_unit or bool(measured.known.theirs)
+            self.dialect.is_unit or self.dialect.honours_normalize or not measured.is_unit or bool(measured.known.theirs)
         )
         self.raw = SAME if self.is_raw_known and not self.dialect.is_unit else None
         names = [
@@ -328,7 +328,7 @@ class UpstreamEmbedder:
         if not self.endpoints.used:
             return Health("ready", self.watch.unproven.error.message, is_available=False, trouble="vectors_unproven")
         if not self.endpoints.is_up:
-            return Health("ready", "left alone after failures", is_available=False)
+            return Health("ready", "cooling down after failures", is_available=False)
         if others := [endpoint.label for endpoint in self.endpoints.endpoints if endpoint.proof in {"other", "unsteady"}]:
             return Health("ready", f"not used, as their vectors are others: {', '.join(others)}", trouble="address_differs")
         return self.state

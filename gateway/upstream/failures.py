@@ -137,7 +137,9 @@ def of_unproven(reason: str, upstream: UpstreamInfo, *, wait_seconds: float = 1.
 
 
 def of_open_breaker(wait_seconds: float, upstream: UpstreamInfo) -> Failure:
-    error = UpstreamUnavailable(upstream.name, "has failed too often and is left alone", retry_after_seconds=max(1.0, wait_seconds))
+    error = UpstreamUnavailable(
+        upstream.name, "has failed too often and is cooling down", retry_after_seconds=max(1.0, wait_seconds)
+    )
     return Failure("open", error)
 
 

@@ -114,8 +114,8 @@ class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         int,
         Meta(
             ge=1,
-            description="After so many failures in a row, or when half of at least 20 within ten seconds failed, an url is left"
-            " alone for a while, and requests get 503 at once.",
+            description="After so many failures in a row, or when half of at least 20 within ten seconds failed, an url cools"
+            " down for a while, and requests get 503 at once.",
         ),
     ] = 5
     breaker_seconds: Annotated[

@@ -60,5 +60,6 @@ def positive(number: int | None) -> int | None:
 
 
 TEI = Dialect(
-    "tei", "/embed", body, read, rules=RULES["tei"], max_inputs=32, info_path="/info", read_info=read_info, requires_info=True
-)
+    "tei", "/embed", body, read, rules=RULES["tei"], max_inputs=32, info_path="/info", read_info=read_info, requires_info=True,
+    honours_normalize=True,
+)  # fmt: skip

@@ -257,7 +257,7 @@ async def test_a_failing_upstream_is_left_alone_and_comes_back_by_itself():
                 await embedded(remote, "a")
         assert counted(remote, "gateway_upstream_up") == 0
         assert (remote.health().state, remote.health().is_available) == ("ready", False)
-        with pytest.raises(UpstreamUnavailable, match="is left alone") as refused:
+        with pytest.raises(UpstreamUnavailable, match="is cooling down") as refused:
             await embedded(remote, "a")
         assert refused.value.headers()["Retry-After"] == "1"
         assert len(server.requests) == 1 + 3
@@ -288,7 +288,7 @@ async def test_an_upstream_that_fails_is_told_of_once_and_again_when_it_is_back(
         assert outages(logs) == [("upstream_unavailable", "warning"), ("upstream_available", "info")]
         [told, _] = [each for each in logs if each["event"] in OUTAGE]
         assert (told["model"], told["address"]) == ("m", server.url.removeprefix("http://"))
-        assert told["reason"] == "left alone after failures, the last: status_500"
+        assert told["reason"] == "cooling down after failures, the last: status_500"
 
 
 async def test_an_upstream_that_hangs_is_told_of_before_any_request_fails(monkeypatch):

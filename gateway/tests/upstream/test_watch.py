@@ -326,7 +326,7 @@ async def test_429_and_an_open_breaker_are_not_probed_into(rig):
     with pytest.raises(GatewayError):
         await embedded(cached, "a text")
     server.requests.clear()
-    with pytest.raises(UpstreamUnavailable, match="left alone"):
+    with pytest.raises(UpstreamUnavailable, match="cooling down"):
         await embedded(cached, "a text")
     assert not server.requests
     server.answer = serving_openai(Weights("a"))
