@@ -150,7 +150,7 @@ def launch(work: Coroutine[Any, Any, Result], *, name: str, is_awaited: bool = T
     Pass `is_awaited=False` if nothing will await the task: its failure is then logged as a death.
     """
     task = asyncio.create_task(work, name=name)
-    task.add_done_callback(retrieve if is_awaited else log_failure)
+    task.add_done_callback(retrieve if is_awaited else _log_failure)
     return task
 
 
@@ -159,7 +159,7 @@ def retrieve(task: "asyncio.Task[Any]") -> BaseException | None:
     return None if task.cancelled() else task.exception()
 
 
-def log_failure(task: "asyncio.Task[Any]") -> None:
+def _log_failure(task: "asyncio.Task[Any]") -> None:
     if error := retrieve(task):
         log.error("task_died", task=task.get_name(), reason=reason_of(error), exc_info=error)
 

@@ -94,7 +94,7 @@ class GenerationBuilder:
             info.route(catalog, config.server.default_model),
             *(admin_routes(admin) if admin else []),
             *self.probe_routes(config, access, limiter, catalog, dead_parts),
-            *docs_routes(config, catalog, needs_key=access.needs_key),
+            *_docs_routes(config, catalog, needs_key=access.needs_key),
             *self.page_routes(config, access),
         ]
         app = self.build_app(config, access, routes)
@@ -166,18 +166,18 @@ class GenerationBuilder:
             sampler=self.sampler,
             is_leaving=self.is_leaving,
             is_draining=self.is_draining,
-            methods={route.path_format: allowed_methods(route) for route in litestar.routes if isinstance(route, HTTPRoute)},
+            methods={route.path_format: _allowed_methods(route) for route in litestar.routes if isinstance(route, HTTPRoute)},
             tracing=self.tracing,
         )
 
 
-def allowed_methods(route: HTTPRoute) -> str:
+def _allowed_methods(route: HTTPRoute) -> str:
     """The value of an Allow header. Edge answers HEAD by GET."""
     methods = {str(method) for method in route.methods}
     return ", ".join(sorted(methods | {"HEAD", "OPTIONS"} if "GET" in methods else methods | {"OPTIONS"}))
 
 
-def docs_routes(config: Config, catalog: Catalog, *, needs_key: bool) -> list[HTTPRouteHandler]:
+def _docs_routes(config: Config, catalog: Catalog, *, needs_key: bool) -> list[HTTPRouteHandler]:
     if not config.server.docs:
         return []
     return docs.routes(catalog, default_model=config.server.default_model, needs_key=needs_key)

@@ -22,7 +22,7 @@ def get_logger() -> Any:
     return structlog.get_logger()
 
 
-class LogStream:
+class _LogStream:
     """Standard error. Its reader may leave, and its disk may be full: the line is lost, and no request or shutdown fails."""
 
     def __init__(self, file: TextIO) -> None:
@@ -52,12 +52,12 @@ def configure(*, level: str, line_format: str) -> None:
     shared: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        error_without_message,
+        _error_without_message,
     ]
     formatter = structlog.stdlib.ProcessorFormatter(
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer], foreign_pre_chain=shared
     )
-    stream: Any = LogStream(sys.stderr)  # Any: it has the methods that `logging` and structlog call
+    stream: Any = _LogStream(sys.stderr)  # Any: it has the methods that `logging` and structlog call
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)
     root = logging.getLogger()
@@ -81,14 +81,14 @@ def configure(*, level: str, line_format: str) -> None:
         logger_factory=structlog.WriteLoggerFactory(stream),
         wrapper_class=structlog.make_filtering_bound_logger(level),
     )
-    threading.excepthook = log_thread_death
+    threading.excepthook = _log_thread_death
 
 
 def as_json(event: Event, **_: Any) -> str:
     return orjson.dumps(event, default=str).decode()
 
 
-def error_without_message(_logger: Any, _method: str, event: Event) -> Event:
+def _error_without_message(_logger: Any, _method: str, event: Event) -> Event:
     """Replaces `exc_info` by `error`, its type, and `at`, the lines of code it passed."""
     error = event.pop("exc_info", None)
     error = sys.exc_info()[1] if error is True else error[1] if isinstance(error, tuple) else error
@@ -98,7 +98,7 @@ def error_without_message(_logger: Any, _method: str, event: Event) -> Event:
     return event
 
 
-def log_thread_death(arguments: threading.ExceptHookArgs) -> None:
+def _log_thread_death(arguments: threading.ExceptHookArgs) -> None:
     structlog.get_logger().error(
         "thread_died", thread=arguments.thread.name if arguments.thread else None, exc_info=arguments.exc_value
     )

@@ -68,7 +68,7 @@ class Tracing:
             sampler=ParentBased(TraceIdRatioBased(settings.sample_ratio)),
             shutdown_on_exit=False,
         )
-        self.provider.add_span_processor(BatchSpanProcessor(exporter or exporter_of(settings), max_queue_size=MAX_WAITING_SPANS))
+        self.provider.add_span_processor(BatchSpanProcessor(exporter or _exporter_of(settings), max_queue_size=MAX_WAITING_SPANS))
         self.tracer = self.provider.get_tracer("gateway", __version__)
 
     def begin(self, method: str, headers: Iterable[tuple[bytes, bytes]]) -> "RequestSpan":
@@ -86,7 +86,7 @@ class Tracing:
         self.provider.shutdown()
 
 
-def exporter_of(settings: TraceSettings) -> "SpanExporter":
+def _exporter_of(settings: TraceSettings) -> "SpanExporter":
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - an extra
 
     return OTLPSpanExporter(

@@ -75,14 +75,14 @@ class Database:
             self.identity = ""  # empty for SQLite
             self.label = str(self.path)
             self.silence_seconds += busy_timeout_seconds  # SQLite itself waits for a lock so long, and then reports it
-            self.engine = sqlite_engine(self.path, busy_timeout_seconds)
+            self.engine = _sqlite_engine(self.path, busy_timeout_seconds)
         else:
             self.path = None
-            url = postgres_url(settings)
+            url = _postgres_url(settings)
             self.label = f"at {url.host or 'its socket'}"
             self.identity = identity_of(url)
             self.connect_seconds *= max(1, len(url.normalized_query.get("host", ())))
-            self.engine = postgres_engine(url)
+            self.engine = _postgres_engine(url)
         sql.event.listen(self.engine, "connect", self.on_connect, insert=True)  # before SQLAlchemy asks for the server's version
         sql.event.listen(self.engine, "checkout", self.checked_out)
         self.inode: int | None = None
@@ -189,24 +189,24 @@ class Database:
         self.engine.dispose()
 
 
-def sqlite_engine(path: Path, busy_timeout_seconds: float) -> sql.Engine:
+def _sqlite_engine(path: Path, busy_timeout_seconds: float) -> sql.Engine:
     def connect() -> sqlite3.Connection:
         # mode=rw: a file that was removed is an error, not an empty database.
         uri = f"file:{quote(str(path))}?mode=rw"
         connection = sqlite3.connect(uri, uri=True, timeout=busy_timeout_seconds, check_same_thread=False, isolation_level=None)
         try:
-            enter_wal(connection, busy_timeout_seconds)
+            _enter_wal(connection, busy_timeout_seconds)
         except BaseException:
             connection.close()
             raise
         return connection
 
     engine = sql.create_engine("sqlite://", creator=connect, poolclass=sql.QueuePool)
-    sql.event.listen(engine, "begin", begin_sqlite)
+    sql.event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
-def enter_wal(connection: sqlite3.Connection, timeout_seconds: float) -> None:
+def _enter_wal(connection: sqlite3.Connection, timeout_seconds: float) -> None:
     """Switches the file to WAL, with retries: if several processes do so at once, SQLite reports busy without waiting."""
     deadline = time.monotonic() + timeout_seconds
     for num_failures in itertools.count(1):
@@ -220,11 +220,11 @@ def enter_wal(connection: sqlite3.Connection, timeout_seconds: float) -> None:
         time.sleep(BUSY.pause_seconds(num_failures))
 
 
-def begin_sqlite(connection: sql.Connection) -> None:
+def _begin_sqlite(connection: sql.Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get(WRITING) else "BEGIN")
 
 
-def postgres_url(settings: StoreSettings) -> sql.URL:
+def _postgres_url(settings: StoreSettings) -> sql.URL:
     given = settings.database_url
     try:
         url = sql.make_url(given if isinstance(given, str) else secret_value(given).strip() if given else "")
@@ -241,7 +241,7 @@ def identity_of(url: sql.URL) -> str:
     return url.set(password=None, query=query).render_as_string()
 
 
-def postgres_engine(url: sql.URL) -> sql.Engine:
+def _postgres_engine(url: sql.URL) -> sql.Engine:
     try:
         engine = sql.create_engine(
             url,
@@ -258,12 +258,12 @@ def postgres_engine(url: sql.URL) -> sql.Engine:
         )
     except ImportError:
         raise ConfigurationError("store.database_url: PostgreSQL needs its driver: pip install 'psycopg[binary]'") from None
-    sql.event.listen(engine, "begin", begin_postgres)
-    sql.event.listen(engine, "handle_error", leave_a_standby)
+    sql.event.listen(engine, "begin", _begin_postgres)
+    sql.event.listen(engine, "handle_error", _leave_a_standby)
     return engine
 
 
-def begin_postgres(connection: sql.Connection) -> None:
+def _begin_postgres(connection: sql.Connection) -> None:
     """Sets the server's time-outs, LOCAL to the transaction: a pooler would pass a session's settings to other clients."""
     milliseconds = round(1000 * SERVERS_SHARE * connection.get_execution_options().get(SILENCE, SILENCE_SECONDS))
     connection.exec_driver_sql(
@@ -272,7 +272,7 @@ def begin_postgres(connection: sql.Connection) -> None:
     )
 
 
-def leave_a_standby(context: sql.ExceptionContext) -> None:
+def _leave_a_standby(context: sql.ExceptionContext) -> None:
     if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
         context.is_disconnect = True
 

@@ -20,12 +20,12 @@ COUNTS = ("requests", "inputs", "tokens", "cached_tokens")  # the columns of usa
 metadata = sql.MetaData()
 
 
-def added_column(name: str, kind: Any) -> sql.Column[Any]:
+def _added_column(name: str, kind: Any) -> sql.Column[Any]:
     """A column that step 2 added: empty in rows that older versions wrote."""
     return sql.Column(name, kind, info={"since": 2})
 
 
-def limit_columns() -> list[sql.Column[Any]]:
+def _limit_columns() -> list[sql.Column[Any]]:
     """One column for each field of Allowance, added in the step that the field names."""
     columns: list[sql.Column[Any]] = []
     for name, hint in get_type_hints(Allowance, include_extras=True).items():
@@ -43,20 +43,20 @@ keys_table = sql.Table(
     sql.Column("digest", sql.LargeBinary(32), nullable=False),
     sql.Column("created_at", sql.DateTime, nullable=False),  # UTC; SQLite stores no time zone
     sql.Column("revoked_at", sql.DateTime),
-    added_column("previous_digest", sql.LargeBinary(32)),
-    added_column("previous_until", sql.DateTime()),
-    added_column("expires_at", sql.DateTime()),
-    added_column("models", sql.Text()),  # a JSON list
-    *limit_columns(),
-    added_column("is_admin", sql.Boolean()),
-    added_column("metadata", sql.Text()),  # a JSON object
-    added_column("changed_in", sql.BigInteger()),  # the revision that wrote this row last
+    _added_column("previous_digest", sql.LargeBinary(32)),
+    _added_column("previous_until", sql.DateTime()),
+    _added_column("expires_at", sql.DateTime()),
+    _added_column("models", sql.Text()),  # a JSON list
+    *_limit_columns(),
+    _added_column("is_admin", sql.Boolean()),
+    _added_column("metadata", sql.Text()),  # a JSON object
+    _added_column("changed_in", sql.BigInteger()),  # the revision that wrote this row last
 )
 sql.Index("keys_changed_in", keys_table.c.changed_in)
 
 # Every change of any version increments `number`. Changes that set `changed_in` in their rows increment `counted` too.
 revision_table = sql.Table(
-    "revision", metadata, sql.Column("number", sql.Integer, nullable=False), added_column("counted", sql.BigInteger())
+    "revision", metadata, sql.Column("number", sql.Integer, nullable=False), _added_column("counted", sql.BigInteger())
 )
 schema_table = sql.Table(
     "schema",
@@ -115,7 +115,7 @@ def is_current(connection: sql.Connection) -> bool:
 def migrate(connection: sql.Connection) -> None:
     """Runs the missing steps. The caller holds a lock, so that no other process migrates meanwhile."""
     for step in range(version_of(connection) + 1, LATEST + 1):
-        expand(connection, step)
+        _expand(connection, step)
     if connection.scalar(sql.select(schema_table.c.version)) is None:
         connection.execute(schema_table.insert().values(version=LATEST, readable_from=1))
     connection.execute(schema_table.update().where(schema_table.c.version < LATEST).values(version=LATEST))
@@ -147,20 +147,20 @@ def version_of(connection: sql.Connection) -> int:
     return row.version if row is not None else 1
 
 
-def expand(connection: sql.Connection, step: int) -> None:
+def _expand(connection: sql.Connection, step: int) -> None:
     for table in metadata.sorted_tables:
         if table.info.get("since", 1) <= step:
             table.create(connection, checkfirst=True)
             has = {column["name"] for column in sql.inspect(connection).get_columns(table.name)}
             for column in table.columns:
                 if column.name not in has and column.info.get("since", 1) <= step:
-                    add_column(connection, table, column)
+                    _add_column(connection, table, column)
             if step > 1:
                 for index in table.indexes:
                     index.create(connection, checkfirst=True)
 
 
-def add_column(connection: sql.Connection, table: sql.Table, column: sql.Column[Any]) -> None:
+def _add_column(connection: sql.Connection, table: sql.Table, column: sql.Column[Any]) -> None:
     declared = CreateColumn(column).compile(dialect=connection.dialect)
     name = connection.dialect.identifier_preparer.format_table(table)
     connection.exec_driver_sql(f"ALTER TABLE {name} ADD COLUMN {declared}")

@@ -101,7 +101,7 @@ class WorkerThread:
             if remaining <= 0:
                 self.give_up(job)
                 break
-            await wait_for_done(job.future, min(remaining, LOOK_SECONDS))
+            await _wait_for_done(job.future, min(remaining, LOOK_SECONDS))
         result: Result = await job.future
         return result
 
@@ -131,7 +131,7 @@ class WorkerThread:
         self.waiting.put(None)
 
 
-async def wait_for_done(future: "asyncio.Future[Any]", seconds: float) -> None:
+async def _wait_for_done(future: "asyncio.Future[Any]", seconds: float) -> None:
     """Waits `seconds` at most. If the caller is cancelled, so is the future: a job that has not begun is then skipped."""
     try:
         await asyncio.wait([future], timeout=seconds)

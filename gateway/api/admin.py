@@ -109,65 +109,65 @@ class AdminService:
 def routes(service: AdminService) -> list[HTTPRouteHandler]:
     @get("/admin/keys")
     async def list_keys(request: AdminRequest) -> Response[bytes]:
-        require_admin(request)
+        _require_admin(request)
         limit, after = LIMIT.read(request.query_params), AFTER.read(request.query_params)
         found = await service.run(service.store.page, limit=limit + 1, after=after)
-        return json_response(KeyPage(data=tuple(each.view() for each in found[:limit]), has_more=len(found) > limit))
+        return _json_response(KeyPage(data=tuple(each.view() for each in found[:limit]), has_more=len(found) > limit))
 
     @post("/admin/keys", status_code=CREATED)
     async def create_key(request: AdminRequest) -> Response[bytes]:
-        by, table = require_admin(request), await service.table(request)
+        by, table = _require_admin(request), await service.table(request)
         text, key = new_key()
         made = await service.apply_change(lambda: service.store.add(key, policy_of(table), by=by))
-        return json_response(KeyWithSecret(**made.view().fields(), key=text), status_code=CREATED)
+        return _json_response(KeyWithSecret(**made.view().fields(), key=text), status_code=CREATED)
 
     @get("/admin/keys/{public_id:str}")
     async def get_key(request: AdminRequest, public_id: FromPath[str]) -> Response[bytes]:
-        require_admin(request)
+        _require_admin(request)
         found = await service.run(service.store.get, public_id)
         events = await service.run(audit.history, service.store.database, public_id, limit=MAX_HISTORY)
-        return json_response(KeyWithHistory(**found.view().fields(), history=tuple(event.view() for event in events)))
+        return _json_response(KeyWithHistory(**found.view().fields(), history=tuple(event.view() for event in events)))
 
     @patch("/admin/keys/{public_id:str}")
     async def limit_key(request: AdminRequest, public_id: FromPath[str]) -> Response[bytes]:
-        by, table = require_admin(request), await service.table(request)
-        return json_response((await service.apply_change(service.store.amend, public_id, table, by=by)).view())
+        by, table = _require_admin(request), await service.table(request)
+        return _json_response((await service.apply_change(service.store.amend, public_id, table, by=by)).view())
 
     @post("/admin/keys/{public_id:str}/revoke", status_code=200)
     async def revoke_key(request: AdminRequest, public_id: FromPath[str]) -> Response[bytes]:
-        by = require_admin(request)
-        return json_response((await service.apply_change(service.store.revoke, public_id, by=by)).view())
+        by = _require_admin(request)
+        return _json_response((await service.apply_change(service.store.revoke, public_id, by=by)).view())
 
     @post("/admin/keys/{public_id:str}/rotate", status_code=200)
     async def rotate_key(request: AdminRequest, public_id: FromPath[str]) -> Response[bytes]:
-        by, table = require_admin(request), await service.table(request)
+        by, table = _require_admin(request), await service.table(request)
         grace = grace_of(table)
         text, key = new_key(public_id)
         rotated = await service.apply_change(service.store.rotate, key, grace=grace, by=by)
-        return json_response(KeyWithSecret(**rotated.view().fields(), key=text))
+        return _json_response(KeyWithSecret(**rotated.view().fields(), key=text))
 
     @get("/admin/usage")
     async def usage(request: AdminRequest) -> Response[bytes]:
-        require_admin(request)
+        _require_admin(request)
         query = request.query_params
         limit = LIMIT.read(query)
         found = await service.run(
             service.usage_store.report, by=BY.read(query), since=SINCE.read(query), key=KEY_ID.read(query),
             limit=limit + 1, offset=OFFSET.read(query),
         )  # fmt: skip
-        return json_response(UsagePage(data=tuple(found[:limit]), has_more=len(found) > limit))
+        return _json_response(UsagePage(data=tuple(found[:limit]), has_more=len(found) > limit))
 
     return [list_keys, create_key, get_key, limit_key, revoke_key, rotate_key, usage]
 
 
-def require_admin(request: AdminRequest) -> str:
+def _require_admin(request: AdminRequest) -> str:
     """Returns the caller's name for the audit trail. Raises InsufficientPermissions if the key has no admin scope."""
     if not request.user.is_admin:
         raise InsufficientPermissions
     return f"key:{request.user.public_id}"
 
 
-def json_response(reply: Struct, *, status_code: int = 200) -> Response[bytes]:
+def _json_response(reply: Struct, *, status_code: int = 200) -> Response[bytes]:
     return Response(msgspec.json.encode(reply), status_code=status_code, media_type=JSON)
 
 
@@ -176,12 +176,12 @@ def grace_of(table: dict[str, Any]) -> timedelta:
     try:
         return duration(msgspec.convert(table, KeyRotation).grace)
     except msgspec.ValidationError as error:
-        raise wrong_grace(table, str(error)) from None
+        raise _wrong_grace(table, str(error)) from None
     except ValueError as error:
         raise InvalidValue(f"Invalid value for 'grace': {error}.", param="grace") from None
 
 
-def wrong_grace(table: dict[str, Any], reason: str) -> ClientError:
+def _wrong_grace(table: dict[str, Any], reason: str) -> ClientError:
     if unknown := sorted(set(table) - set(KeyRotation.__struct_fields__)):
         return InvalidValue(f"Invalid value: {unknown[0][:64]}: unknown; known is grace.", param=unknown[0][:64])
     if "got `" in reason:

@@ -40,9 +40,9 @@ def read_key(scope: Scope) -> str:
 
     Raises KeyInQuery, MissingKey, and InvalidKey if its headers have different keys.
     """
-    if name := key_in_query(scope["query_string"]):
+    if name := _key_in_query(scope["query_string"]):
         raise KeyInQuery(name)
-    keys = presented_keys(scope["headers"])
+    keys = _presented_keys(scope["headers"])
     if not keys:
         raise MissingKey
     if len(keys) > 1:
@@ -50,7 +50,7 @@ def read_key(scope: Scope) -> str:
     return keys.pop()
 
 
-def key_in_query(query: bytes) -> str | None:
+def _key_in_query(query: bytes) -> str | None:
     """Returns the name of a query parameter that other services take a key from, in any case, or None."""
     if not query:
         return None
@@ -58,7 +58,7 @@ def key_in_query(query: bytes) -> str | None:
     return next((name for sent in names if (name := unquote(sent).lower()) in KEY_PARAMETERS), None)
 
 
-def presented_keys(headers: Iterable[tuple[bytes, bytes]]) -> set[str]:
+def _presented_keys(headers: Iterable[tuple[bytes, bytes]]) -> set[str]:
     """Returns the distinct keys of `Authorization: Bearer` (the scheme in any case), `api-key` and `x-api-key`."""
     keys = set()
     for name, value in headers:

@@ -45,7 +45,7 @@ REDOC = PAGE.format(style="", bundle="redoc.standalone.js", script="redoc.js")
 def routes(catalog: Catalog, *, default_model: str | None, needs_key: bool) -> list[HTTPRouteHandler]:
     @get("/openapi.json", exclude_from_auth=True)
     async def openapi(request: Request[None, None, State]) -> Response[bytes]:
-        shown = document(request.app.routes, bounds_of(catalog, default_model), needs_key=needs_key)
+        shown = document(request.app.routes, _bounds_of(catalog, default_model), needs_key=needs_key)
         return Response(orjson.dumps(shown), media_type=JSON)
 
     @get("/docs", exclude_from_auth=True)
@@ -62,12 +62,12 @@ def routes(catalog: Catalog, *, default_model: str | None, needs_key: bool) -> l
             return Response(SCRIPTS[name].encode(), media_type="text/javascript", headers=HEADERS)
         if name not in ASSETS:
             raise UnknownURL("GET", f"/docs/assets/{name}")
-        return Response(await asyncio.to_thread(read_asset, name), media_type=ASSETS[name], headers=HEADERS)
+        return Response(await asyncio.to_thread(_read_asset, name), media_type=ASSETS[name], headers=HEADERS)
 
     return [openapi, swagger, redoc, asset]
 
 
-def bounds_of(catalog: Catalog, default_model: str | None) -> RequestBounds:
+def _bounds_of(catalog: Catalog, default_model: str | None) -> RequestBounds:
     """Returns the bounds of the served models. If one is not loaded its bounds are unknown, so only the default model is set."""
     if any(model.state != "ready" for model in catalog.models):
         return RequestBounds(default_model=default_model)
@@ -82,5 +82,5 @@ def bounds_of(catalog: Catalog, default_model: str | None) -> RequestBounds:
 
 
 @cache
-def read_asset(name: str) -> bytes:
+def _read_asset(name: str) -> bytes:
     return (FILES / name).read_bytes()

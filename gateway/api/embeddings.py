@@ -42,7 +42,7 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
-class EmbeddingsReply:
+class _EmbeddingsReply:
     """A JSON response with status 200, as an ASGI application. Litestar's Response does more, and takes 20 times as long: 25
     microseconds."""
 
@@ -77,7 +77,7 @@ class EmbeddingsHandler:
         self.metrics = metrics
         self.pool = ThreadPoolExecutor(2, thread_name_prefix="wire")
 
-    async def embeddings(self, request: Request[Caller, None, State]) -> EmbeddingsReply:
+    async def embeddings(self, request: Request[Caller, None, State]) -> _EmbeddingsReply:
         record = record_of(request.scope)
         self.access.refuse_spent(request.user)
         lease = record.lease = self.limiter.lease(request.user, request.scope["state"].get("on_disconnect"))
@@ -109,14 +109,14 @@ class EmbeddingsHandler:
 
     async def answer(
         self, asked: EmbeddingsRequest, lease: RateLimitLease, record: RequestRecord, *, timeout_seconds: float
-    ) -> EmbeddingsReply:
+    ) -> _EmbeddingsReply:
         model = allowed_model(self.catalog, asked.model, lease.caller)
         record.model, record.num_inputs = model.name, len(asked.texts)
         inputs = inputs_of(asked, lease.caller, timeout_seconds)
         await self.catalog.ensure_ready(model, asked.model, deadline=inputs.deadline)
         try:
-            inputs = with_prompt(inputs, asked, model.describe())
-            refuse_unsupported(asked, model)
+            inputs = _with_prompt(inputs, asked, model.describe())
+            _refuse_unsupported(asked, model)
             prepared = await model.embedder.prepare(inputs)
         except InvalidValue as error:
             raise error.named(asked.sent_as) from None
@@ -138,7 +138,7 @@ class EmbeddingsHandler:
             lease.caller, model=model.name, num_inputs=len(asked.texts),
             num_tokens=record.num_tokens, num_cached_tokens=prepared.num_cached_tokens,
         )  # fmt: skip
-        return EmbeddingsReply(content, headers_of(asked, model, prepared, vectors, record.stages))
+        return _EmbeddingsReply(content, _headers_of(asked, model, prepared, vectors, record.stages))
 
     async def encode(self, rows: Float32, asked: EmbeddingsRequest, *, num_tokens: int) -> tuple[bytes, float]:
         """Returns the reply's body, and the seconds it took to encode."""
@@ -180,7 +180,7 @@ def inputs_of(asked: EmbeddingsRequest, caller: Caller, timeout_seconds: float) 
     )
 
 
-def with_prompt(inputs: Inputs, asked: EmbeddingsRequest, about: Description) -> Inputs:
+def _with_prompt(inputs: Inputs, asked: EmbeddingsRequest, about: Description) -> Inputs:
     """Returns the inputs with the model's own name of the requested prompt. Raises InvalidValue if the model has no such prompt."""
     if asked.input_type is None and asked.instruction is None:
         return inputs
@@ -188,14 +188,14 @@ def with_prompt(inputs: Inputs, asked: EmbeddingsRequest, about: Description) ->
     return replace(inputs, input_type=resolve_instruction(asked.instruction, name, about), instruction=asked.instruction)
 
 
-def refuse_unsupported(asked: EmbeddingsRequest, model: Model) -> None:
+def _refuse_unsupported(asked: EmbeddingsRequest, model: Model) -> None:
     """Checks the request against the model.
 
     Raises InvalidValue for too many dimensions, a `truncate_prompt_tokens` other than the model's length, and token ids in an
     encoding that the gateway cannot read.
     """
     if asked.dimensions is not None and asked.dimensions > model.dimensions:
-        raise too_many_dimensions(asked.dimensions, model)
+        raise _too_many_dimensions(asked.dimensions, model)
     if asked.max_tokens is not None and asked.max_tokens != (reads := model.describe().max_tokens):
         raise InvalidValue(
             f"Invalid value for 'truncate_prompt_tokens': texts are cut to the {reads} tokens that the model `{model.name}` reads;"
@@ -210,7 +210,7 @@ def refuse_unsupported(asked: EmbeddingsRequest, model: Model) -> None:
         )
 
 
-def too_many_dimensions(asked: int, model: Model) -> InvalidValue:
+def _too_many_dimensions(asked: int, model: Model) -> InvalidValue:
     """The error for too many dimensions. Clients size their stores by OpenAI's model names, so it says what to set instead."""
     return InvalidValue(
         f"Invalid value for 'dimensions': {asked}. The model `{model.name}` gives {model.dimensions}; set your client's dimension"
@@ -219,26 +219,26 @@ def too_many_dimensions(asked: int, model: Model) -> InvalidValue:
     )
 
 
-def headers_of(
+def _headers_of(
     asked: EmbeddingsRequest, model: Model, prepared: Prepared[object], vectors: Vectors, stages: StageSeconds
 ) -> dict[str, str]:
     return {
-        "openai-model": ascii_only(asked.model if asked.model in model.row.names else model.name),
+        "openai-model": _ascii_only(asked.model if asked.model in model.row.names else model.name),
         "server-timing": ", ".join(f"{stage};dur={1000 * seconds:.1f}" for stage, seconds in stages.items()),
         "x-gateway-fingerprint": model.fingerprint_of(vectors),
         **({} if vectors.member is None else {"x-gateway-member": vectors.member}),
-        **long_inputs_header(prepared),
+        **_long_inputs_header(prepared),
         **prompt_header(asked.input_type or asked.instruction, prepared.inputs.input_type, model.describe()),
         **({} if vectors.num_hits is None else {"x-gateway-cache": f"hits={vectors.num_hits}"}),
     }
 
 
-def long_inputs_header(prepared: Prepared[object]) -> dict[str, Any]:
+def _long_inputs_header(prepared: Prepared[object]) -> dict[str, Any]:
     num_long = sum(prepared.is_long)
     treatment = "chunked" if prepared.rule == "chunk" else "shortened"
     return {"x-gateway-long-inputs": f"{treatment}={num_long}"} if num_long else {}
 
 
-def ascii_only(name: str) -> str:
+def _ascii_only(name: str) -> str:
     """Returns a model's name with "?" for characters that are not ASCII, as a header needs it."""
     return name.encode("ascii", errors="replace").decode()

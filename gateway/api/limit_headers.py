@@ -18,10 +18,10 @@ def limit_headers(lease: RateLimitLease) -> Headers:
     state, limits = lease.state, lease.limits
     if state is None:
         return []
-    requests = rate_headers(REQUESTS, limits.requests, state.requests_debt) if limits.requests is not None else []
-    return requests + (rate_headers(TOKENS, limits.tokens, state.tokens_debt) if limits.tokens is not None else [])
+    requests = _rate_headers(REQUESTS, limits.requests, state.requests_debt) if limits.requests is not None else []
+    return requests + (_rate_headers(TOKENS, limits.tokens, state.tokens_debt) if limits.tokens is not None else [])
 
 
-def rate_headers(names: tuple[bytes, ...], rate: Rate, debt: int) -> Headers:
+def _rate_headers(names: tuple[bytes, ...], rate: Rate, debt: int) -> Headers:
     values = (str(rate.per_minute), str(rate.burst), str(rate.remaining(debt)), duration(rate.reset(debt) / SECOND))
     return [(name, value.encode()) for name, value in zip(names, values, strict=True)]

@@ -62,7 +62,7 @@ class Edge:
         self.is_leaving = is_leaving
         self.is_draining = is_draining
         self.methods = methods
-        self.keep_alive = keep_alive_headers(settings.keep_alive_seconds)
+        self.keep_alive = _keep_alive_headers(settings.keep_alive_seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == ScopeType.HTTP:
@@ -108,7 +108,7 @@ class Edge:
             if preflight is None:
                 await self.pass_on(scope, receive, send_with_headers)
             else:
-                await respond(send_with_headers, 204, preflight)
+                await _respond(send_with_headers, 204, preflight)
         except GatewayError as error:
             await self.fail(error, record, send_with_headers)
         except Exception:
@@ -154,7 +154,7 @@ class Edge:
         headers = [("content-type", error_handler.JSON), ("content-length", str(len(body))), *error.headers().items()]
         if isinstance(error, Overloaded | HeadersTooLarge) and not self.is_leaving():
             headers.append(("connection", "close"))
-        await respond(send, error.status, [(name.lower().encode(), value.encode()) for name, value in headers], body)
+        await _respond(send, error.status, [(name.lower().encode(), value.encode()) for name, value in headers], body)
 
     def own_headers(self, record: RequestRecord, path: str) -> Headers:
         headers = [(b"x-request-id", record.request_id.encode()), *(OWN_HEADERS if path.startswith(DOCS) else PRIVATE_HEADERS)]
@@ -190,7 +190,7 @@ class Edge:
             key.refusals_of(record.outcome).inc()
 
 
-def keep_alive_headers(seconds: float) -> Headers:
+def _keep_alive_headers(seconds: float) -> Headers:
     """Returns the `Keep-Alive` header. Its timeout is less than the real one, so that the client's pool closes first."""
     told = int(KEEP_ALIVE_SHARE * seconds)
     return [(b"keep-alive", b"timeout=%d" % told)] if told else []
@@ -203,6 +203,6 @@ def ends(scope: HTTPScope) -> bool:
     return any(name == b"connection" and b"close" in value.lower() for name, value in scope["headers"])
 
 
-async def respond(send: Send, status: int, headers: Headers, body: bytes = b"") -> None:
+async def _respond(send: Send, status: int, headers: Headers, body: bytes = b"") -> None:
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})

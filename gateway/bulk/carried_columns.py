@@ -32,10 +32,10 @@ class Kept:
         self.types = self.parquet_types() if is_parquet(source) else self.inferred_types()
         if id_name == source.columns.id:
             self.types.pop(id_name, None)  # the output has it already
-        self.fields = [self.arrow.field(free_name(name, id_name, self.types), kind) for name, kind in self.types.items()]
+        self.fields = [self.arrow.field(_free_name(name, id_name, self.types), kind) for name, kind in self.types.items()]
 
     def parquet_types(self) -> dict[str, Any]:
-        schemas = [file.schema for file in parquet_files(self.source)]
+        schemas = [file.schema for file in _parquet_files(self.source)]
         try:
             schema = self.arrow.unify_schemas(schemas, promote_options="permissive")
         except self.arrow.ArrowException:
@@ -69,7 +69,7 @@ class Kept:
         """Yields the records that have a vector, in order."""
         rejected = (each.row for each in self.rejected())
         following = next(rejected, None)
-        for record in records_of(self.source):
+        for record in _records_of(self.source):
             if record.number == following:
                 following = next(rejected, None)
             else:
@@ -119,7 +119,7 @@ class Kept:
         """Yields tables of the kept columns, with embedded rows only."""
         rejected = (each.row for each in self.rejected())
         following, number = next(rejected, None), 0
-        for file in parquet_files(self.source):
+        for file in _parquet_files(self.source):
             for batch in file.all_batches([name for name in self.types if name in file.schema.names] or [file.columns.text]):
                 is_embedded = [True] * batch.num_rows
                 while following is not None and following < number + batch.num_rows:
@@ -144,7 +144,7 @@ def is_parquet(source: RowSource) -> bool:
     return isinstance(source, ParquetFile) or "parquet" in forms
 
 
-def parquet_files(source: RowSource) -> Iterator[ParquetFile]:
+def _parquet_files(source: RowSource) -> Iterator[ParquetFile]:
     """Yields the files one after another. Each is open until the next is requested."""
     if isinstance(source, ParquetFile):
         yield source
@@ -156,7 +156,7 @@ def parquet_files(source: RowSource) -> Iterator[ParquetFile]:
                 yield file
 
 
-def records_of(source: RowSource) -> Iterator[Record]:
+def _records_of(source: RowSource) -> Iterator[Record]:
     if isinstance(source, Folder):
         position = Position()
         for index in range(len(source.files)):
@@ -192,7 +192,7 @@ def as_text(value: Any) -> str | None:
     )
 
 
-def free_name(name: str, id_name: str, taken: Any) -> str:
+def _free_name(name: str, id_name: str, taken: Any) -> str:
     """Returns the name of a kept column in the output: its own, with `input_` before it if that is taken."""
     found = name
     while found in {"embedding", id_name} or (found != name and found in taken):

@@ -27,14 +27,14 @@ class Folder:
         self.options = options
         self.files, self.passed_over = files_of(path, options)
         if not self.files:
-            raise OperatorError(f"{shown(path)} holds no file of a known format" + describe_passed_over(self.passed_over))
+            raise OperatorError(f"{shown(path)} holds no file of a known format" + _describe_passed_over(self.passed_over))
         self.forms = {format_of(file, options.form) for file in self.files}
         refuse_ignored(options, self.forms)
         self.sizes = [file.stat().st_size for file in self.files]
         self.current: tuple[int, RowSource] | None = None
         self.is_typed = not self.forms & {"csv", "tsv"}
         self.notes = (
-            [f"{shown(path)}: {len(self.files):,} files to read{describe_passed_over(self.passed_over)}"]
+            [f"{shown(path)}: {len(self.files):,} files to read{_describe_passed_over(self.passed_over)}"]
             if self.passed_over
             else []
         )
@@ -93,7 +93,7 @@ def files_of(folder: Path, options: InputOptions) -> tuple[list[Path], list[str]
 
     If a format is asked for, the files with its endings are read, or all files if none has.
     """
-    every = [path for path in sorted(folder.rglob("*")) if path.is_file() and not is_hidden(path.relative_to(folder))]
+    every = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _is_hidden(path.relative_to(folder))]
     formats = {path: format_by_name(path) for path in every}
     found = [path for path in every if formats[path] is not None and options.form in {None, formats[path]}]
     if not found and options.form is not None:
@@ -107,11 +107,11 @@ def name_of(path: Path) -> str:
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
-def is_hidden(name: Path) -> bool:
+def _is_hidden(name: Path) -> bool:
     return any(part.startswith(HIDDEN) for part in name.parts)
 
 
-def describe_passed_over(passed_over: list[str]) -> str:
+def _describe_passed_over(passed_over: list[str]) -> str:
     """Returns the end of a sentence about files that are not read; empty if there are none."""
     if not passed_over:
         return ""

@@ -211,14 +211,14 @@ def recover(path: Path) -> tuple[Checkpoint, int]:
         return done, end
     with path.open("rb") as file:
         for line in file:
-            found = parse_line(line)
+            found = _parse_line(line)
             if found is None:
                 break
             done, end = found, end + len(line)
     return done, end
 
 
-def parse_line(line: bytes) -> Checkpoint | None:
+def _parse_line(line: bytes) -> Checkpoint | None:
     """Returns the checkpoint of a line, or None if the line was not fully written."""
     crc, _, content = line.removesuffix(b"\n").partition(b" ")
     if not line.endswith(b"\n") or crc != b"%08x" % zlib.crc32(content):

@@ -9,7 +9,7 @@ NO_JSON = "it is not JSON"
 MAX_DIGITS = 4300  # Python's own limit, because conversion takes quadratic time
 
 
-def without_choice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _without_choice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     return found if len(found) == len(pairs) else RepeatedKeys(pairs)
 
@@ -18,8 +18,8 @@ def integer(digits: str) -> int | LongInteger:
     return int(digits) if len(digits) <= MAX_DIGITS else LongInteger(digits)
 
 
-DECODER = json.JSONDecoder(object_pairs_hook=without_choice)
-LONG_DECODER = json.JSONDecoder(object_pairs_hook=without_choice, parse_int=integer)
+DECODER = json.JSONDecoder(object_pairs_hook=_without_choice)
+LONG_DECODER = json.JSONDecoder(object_pairs_hook=_without_choice, parse_int=integer)
 
 
 def json_object(text: str) -> dict[str, Any]:

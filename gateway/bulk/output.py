@@ -74,7 +74,7 @@ class Output:
                 header.write(npy.header(done.num_vectors, job.dimensions))
             sync_file(vectors)
             if not source.is_typed and not done.are_integers:
-                write_as_strings(journal)
+                _write_as_strings(journal)
         if not done.num_rejected:
             (journal.folder / REJECTED).unlink(missing_ok=True)
             self.rejected.unlink(missing_ok=True)  # of an older output, which is replaced as a whole
@@ -105,7 +105,7 @@ class Output:
         journal.remove()
 
 
-def write_as_strings(journal: Journal) -> None:
+def _write_as_strings(journal: Journal) -> None:
     """Rewrites all ids as strings, as they were written: for an untyped input with an id that is not an integer."""
     new = journal.folder / (IDS + ".new")
     with new.open("wb") as file:

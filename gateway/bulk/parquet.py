@@ -58,7 +58,7 @@ class ParquetFile:
             if self.schema.names.count(name) > 1:
                 raise OperatorError(f"{shown(self.path)} has the column '{shown(name)}' more than once")
         for name in self.names:
-            kind = plain_type(types, self.schema.field(name).type)
+            kind = _plain_type(types, self.schema.field(name).type)
             if not is_string(types, kind) and not (name == self.columns.id and types.is_integer(kind)):
                 wanted = NO_ID if name == self.columns.id else "not text"
                 raise OperatorError(f"{shown(self.path)}: column '{shown(name)}' is of type {kind}, {wanted}")
@@ -123,7 +123,7 @@ class ParquetFile:
         self.file.close()
 
 
-def plain_type(types: Any, kind: Any) -> Any:
+def _plain_type(types: Any, kind: Any) -> Any:
     return kind.value_type if types.is_dictionary(kind) else kind
 
 

@@ -35,7 +35,7 @@ def summary(reasons: Counter[str], listed: Path) -> str:
     commonest = reasons.most_common(SHOWN_REASONS)
     width = len(f"{commonest[0][1]:,}")
     lines = [f"rejected rows are listed in {shown(listed)}; why:"]
-    lines += [f"  {number:>{width},}  {clean(reason)}{hint_for(reason)}" for reason, number in commonest]
+    lines += [f"  {number:>{width},}  {clean(reason)}{_hint_for(reason)}" for reason, number in commonest]
     if rest := reasons.total() - sum(number for _, number in commonest):
         lines.append(f"  {rest:>{width},}  for {len(reasons) - SHOWN_REASONS:,} other reasons")
     return "\n".join(lines) + "\n"
@@ -46,6 +46,6 @@ def clean(reason: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in reason[:MAX_REASON_CHARS])
 
 
-def hint_for(reason: str) -> str:
+def _hint_for(reason: str) -> str:
     hint = next((hint for words, hint in HINTS.items() if words in reason), None)
     return f" ({hint})" if hint else ""

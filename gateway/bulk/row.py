@@ -88,8 +88,8 @@ class Record:
         text, reason = "", self.reason
         try:
             if reason is None:
-                row_id = None if columns.id is None else checked_id(self.fields, columns.id)
-                text = checked_text(self.fields, columns.text)
+                row_id = None if columns.id is None else _checked_id(self.fields, columns.id)
+                text = _checked_text(self.fields, columns.text)
                 refuse_changed(self.fields, columns)
         except BadRow as bad:
             text, reason = "", str(bad)
@@ -98,24 +98,24 @@ class Record:
         return Row(self.number, row_id, text, self.next, reason, self.line)
 
 
-def checked_text(fields: Mapping[str, Any], column: str) -> str:
+def _checked_text(fields: Mapping[str, Any], column: str) -> str:
     text = value_of(fields, column)
     if not isinstance(text, str) or isinstance(text, LongInteger):
         raise BadRow(f"its '{shown(column)}' is {kind_of(text)}, not a string")
     if not text:
         raise BadRow(f"its '{shown(column)}' is empty")
-    refuse_no_text(text, column)
+    _refuse_no_text(text, column)
     return text
 
 
-def checked_id(fields: Mapping[str, Any], column: str) -> Id:
+def _checked_id(fields: Mapping[str, Any], column: str) -> Id:
     """Returns the id; an integer beyond 64 bits becomes a string. Raises BadRow if it is neither a string nor an integer."""
     value = value_of(fields, column)
     if isinstance(value, LongInteger | bool) or not isinstance(value, int | str):
         raise BadRow(f"its '{shown(column)}' is {kind_of(value)}, neither a string nor an integer")
     if isinstance(value, int):
         return value if -MAX_INT64 - 1 <= value <= MAX_INT64 else str(value)
-    refuse_no_text(value, column)
+    _refuse_no_text(value, column)
     return value
 
 
@@ -132,29 +132,29 @@ def refuse_changed(fields: Mapping[str, Any], columns: Columns) -> None:
     for name in fields if columns.keep is None else columns.keep:
         if name in fields:
             value = value_of(fields, name)
-            refuse_no_text(name, name)
+            _refuse_no_text(name, name)
             if isinstance(value, str):
-                refuse_no_text(value, name)
-            elif is_nested(value):
-                refuse_repeated(value, name)
+                _refuse_no_text(value, name)
+            elif _is_nested(value):
+                _refuse_repeated(value, name)
 
 
-def refuse_repeated(value: Any, column: str) -> None:
+def _refuse_repeated(value: Any, column: str) -> None:
     level = [value]
     for _ in range(MAX_KEPT_DEPTH):
         if any(isinstance(each, RepeatedKeys) for each in level):
             raise BadRow(f"its '{shown(column)}' has a key more than once")
-        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each) if is_nested(inner)]
+        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each) if _is_nested(inner)]
         if not level:
             return
     raise BadRow(f"its '{shown(column)}' is nested more than {MAX_KEPT_DEPTH} times")
 
 
-def is_nested(value: Any) -> bool:
+def _is_nested(value: Any) -> bool:
     return isinstance(value, dict | list)
 
 
-def refuse_no_text(value: str, column: str) -> None:
+def _refuse_no_text(value: str, column: str) -> None:
     try:
         value.encode()
     except UnicodeEncodeError:

@@ -38,16 +38,16 @@ class TextStream:
         self.position = self.raw_position = 0
         self.encoding = UTF8
         try:
-            self.compression = compression_of(self.raw.read(HEAD_BYTES))
+            self.compression = _compression_of(self.raw.read(HEAD_BYTES))
             head = self.head()
-            refuse_other(path, head)
+            _refuse_other(path, head)
             self.encoding = checked_encoding(encoding) if encoding else encoding_of(head)
             if encoding is None and self.encoding == UTF8:
-                refuse_unmarked(path, head)
+                _refuse_unmarked(path, head)
             self.is_plain = not self.compression and self.encoding == UTF8
             self.reader: Readable = self.raw
             self.restart()
-            self.first = length_of_marks(self.read(HEAD_BYTES))
+            self.first = _length_of_marks(self.read(HEAD_BYTES))
         except BaseException:
             self.raw.close()
             raise
@@ -107,7 +107,7 @@ class TextStream:
         self.raw.close()
 
 
-class LentFile:
+class _LentFile:
     """A file that its reader cannot close: Arrow's streams close theirs when they are garbage-collected."""
 
     closed = False
@@ -119,7 +119,7 @@ class LentFile:
         """The file stays open."""
 
 
-def length_of_marks(head: bytes) -> int:
+def _length_of_marks(head: bytes) -> int:
     """Returns the length of all byte order marks at the start: some programs write a second one before the file's own."""
     first = 0
     while head.startswith(codecs.BOM_UTF8, first):
@@ -127,13 +127,13 @@ def length_of_marks(head: bytes) -> int:
     return first
 
 
-def refuse_unmarked(path: Path, head: bytes) -> None:
+def _refuse_unmarked(path: Path, head: bytes) -> None:
     """Raises OperatorError for UTF-16 without a byte order mark: read as UTF-8 its texts would be full of zeros."""
     if likely := looks_like(head):
         raise OperatorError(f"{shown(path)} is not UTF-8 but looks like {likely}: --encoding {likely} reads it")
 
 
-def compression_of(head: bytes) -> str:
+def _compression_of(head: bytes) -> str:
     """Returns "gzip", "zstd", or "" for none."""
     if head.startswith(GZIP):
         return "gzip"
@@ -150,11 +150,11 @@ def decompressed(raw: Any, compression: str) -> Any:
             import pyarrow  # noqa: PLC0415 - an extra
         except ImportError:
             raise OperatorError("zstd needs the package pyarrow: pip install pyarrow") from None
-        return pyarrow.CompressedInputStream(pyarrow.PythonFile(LentFile(raw), mode="r"), "zstd")
+        return pyarrow.CompressedInputStream(pyarrow.PythonFile(_LentFile(raw), mode="r"), "zstd")
     return raw
 
 
-def refuse_other(path: Path, head: bytes) -> None:
+def _refuse_other(path: Path, head: bytes) -> None:
     """Raises OperatorError for a file of a known binary format."""
     found = next((what for sign, what in OTHERS.items() if head.startswith(sign)), None)
     if head[TAR_AT:].startswith(TAR):

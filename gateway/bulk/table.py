@@ -69,7 +69,7 @@ class Table(TextSource):
         for name in read:
             if self.names.count(name) > 1:
                 raise OperatorError(f"{shown(self.path)} has the column '{shown(name)}' more than once")
-            if not is_text(name):
+            if not _is_text(name):
                 raise OperatorError(f"{shown(self.path)}: the name of its column '{shown(name)}' is not {self.encoding}")
 
     def records(self, start: Position) -> Iterator[Record]:
@@ -131,13 +131,13 @@ class Table(TextSource):
             delimiter = "tab" if self.dialect.delimiter == "\t" else shown(self.dialect.delimiter)
             surplus = f": a '{delimiter}' that no quotes protect?" if len(fields) > len(self.names) else ""
             return f"it has {len(fields)} field{'s' * (len(fields) != 1)}, and the header {len(self.names)}{surplus}"
-        return None if all(is_text(fields[index]) for index in self.read_indices) else self.no_text
+        return None if all(_is_text(fields[index]) for index in self.read_indices) else self.no_text
 
     def table_lines(self, position: Position) -> Lines:
         return self.lines(position, counted=(self.dialect.quote or "").encode())
 
 
-def is_text(field: str) -> bool:
+def _is_text(field: str) -> bool:
     """Whether all bytes of the field could be decoded: the others are lone surrogates in it."""
     try:
         field.encode()

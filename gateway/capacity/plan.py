@@ -170,18 +170,18 @@ def percentile(share: float, load: Workload, replica: ReplicaProfile, replicas: 
     low, high = 0.0, LONGEST_SECONDS
     while high - low > 1e-6 * high:
         middle = (low + high) / 2
-        low, high = (middle, high) if exceeding(middle, load, replica, replicas) > 1 - share else (low, middle)
+        low, high = (middle, high) if _exceeding(middle, load, replica, replicas) > 1 - share else (low, middle)
     return high
 
 
-def exceeding(seconds: float, load: Workload, replica: ReplicaProfile, replicas: int) -> float:
+def _exceeding(seconds: float, load: Workload, replica: ReplicaProfile, replicas: int) -> float:
     """The share of all texts that take longer than `seconds`: those of the peak, and those of the rest of the time."""
     at_peak = load.peak_factor * load.peak_share
-    peak = exceeding_at(load.peak, seconds, load, replica, replicas)
-    return at_peak * peak + (1 - at_peak) * exceeding_at(load.base, seconds, load, replica, replicas)
+    peak = _exceeding_at(load.peak, seconds, load, replica, replicas)
+    return at_peak * peak + (1 - at_peak) * _exceeding_at(load.base, seconds, load, replica, replicas)
 
 
-def exceeding_at(texts_per_second: float, seconds: float, load: Workload, replica: ReplicaProfile, replicas: int) -> float:
+def _exceeding_at(texts_per_second: float, seconds: float, load: Workload, replica: ReplicaProfile, replicas: int) -> float:
     """That share at one level of load. A text takes its own time and, with the probability of Erlang C, a wait."""
     each, overhead = load.tokens * replica.seconds_per_token, replica.batch_overhead_seconds
     rate = texts_per_second / (replicas * replica.streams)
@@ -197,11 +197,11 @@ def exceeding_at(texts_per_second: float, seconds: float, load: Workload, replic
     waits = erlang_c(pool, busy * pool)
     texts, overheads = batch_waits(utilization, each, overhead)
     texts *= two_choices(utilization, replicas) * (1 + load.tokens_cv**2) / 2  # long texts delay more texts
-    late = waits * still_waiting(left - each, mean=(texts + overheads) / busy, even_share=overheads / (texts + overheads))
+    late = waits * _still_waiting(left - each, mean=(texts + overheads) / busy, even_share=overheads / (texts + overheads))
     return min(1.0, own + (1 - own) * late)
 
 
-def still_waiting(seconds: float, *, mean: float, even_share: float) -> float:
+def _still_waiting(seconds: float, *, mean: float, even_share: float) -> float:
     """The probability that a wait of this mean exceeds `seconds`.
 
     The part spent on other texts is exponential. The part spent on the batch before, `even_share`, is uniform.

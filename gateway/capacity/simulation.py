@@ -59,7 +59,7 @@ class Text:
 
 
 @dataclass(slots=True, eq=False)
-class SimulatedServer:
+class _SimulatedServer:
     """A replica. `free` is its number of free streams; `tokens` counts those waiting or running."""
 
     free: int
@@ -93,7 +93,7 @@ class Simulation:
         self.replica = replica
         self.course = course
         self.chance = random.Random(course.seed)  # noqa: S311 - no secret depends on it
-        self.servers = [SimulatedServer(replica.streams) for _ in range(num_replicas)]
+        self.servers = [_SimulatedServer(replica.streams) for _ in range(num_replicas)]
         self.num_ordered = 0
         self.now = 0.0
         self.ends = 0.0
@@ -159,7 +159,7 @@ class Simulation:
         server.tokens += text.tokens
         self.serve(server)
 
-    def serve(self, server: SimulatedServer) -> None:
+    def serve(self, server: _SimulatedServer) -> None:
         while server.free and server.waiting:
             batch: list[Text] = []
             tokens = 0.0
@@ -172,7 +172,7 @@ class Simulation:
             seconds = self.replica.batch_overhead_seconds + tokens * self.replica.seconds_per_token
             self.at(self.now + seconds, partial(self.finish, server, number))
 
-    def finish(self, server: SimulatedServer, number: int) -> None:
+    def finish(self, server: _SimulatedServer, number: int) -> None:
         for text in server.running.pop(number, []):  # none if the server was lost meanwhile
             server.tokens -= text.tokens
             self.done.append((text.came, self.now - text.came + self.replica.call_seconds))
@@ -201,4 +201,4 @@ class Simulation:
 
     def replica_came(self) -> None:
         self.num_ordered -= 1
-        self.servers.append(SimulatedServer(self.replica.streams))
+        self.servers.append(_SimulatedServer(self.replica.streams))

@@ -22,7 +22,7 @@ from gateway.errors import OperatorError
 
 
 @dataclass(frozen=True, slots=True)
-class ReadyRow:
+class _ReadyRow:
     """A model under a short name. `about` describes it in a line; `download_bytes` is the size of its files on the hub."""
 
     row: ModelRow
@@ -32,12 +32,12 @@ class ReadyRow:
 
 MULTILINGUAL = "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2"
 READY = {
-    "multilingual": ReadyRow(
+    "multilingual": _ReadyRow(
         ModelRow(name=MULTILINGUAL.partition("/")[2], aliases=(MULTILINGUAL, "multilingual"), settings={"source": MULTILINGUAL}),
         about="texts in 50 languages, 384 dimensions; its vectors are made unit-length",
         download_bytes=480_000_000,
     ),
-    "minilm": ReadyRow(
+    "minilm": _ReadyRow(
         BUILTIN_MODELS[0], about="the built-in one: English, 384 dimensions; its weights are a package", download_bytes=0
     ),
 }
@@ -53,9 +53,9 @@ def add(outer_path: str | None, path: str | None, ready: str, source: str | None
     """Add a model that is known to work to the configuration file. A server that watches its file serves it by itself."""
     row = READY[ready].row
     if source is not None:
-        row = msgspec.structs.replace(row, settings={**row.settings, "source": find_row(source)})
+        row = msgspec.structs.replace(row, settings={**row.settings, "source": _find_row(source)})
     if is_printed:
-        click.echo(as_toml([row]), nl=False)
+        click.echo(_as_toml([row]), nl=False)
         return
     given = path or outer_path or first_set(["GATEWAY_CONFIG"])
     file = Path(given) if given else DEFAULT_FILE
@@ -63,14 +63,14 @@ def add(outer_path: str | None, path: str | None, ready: str, source: str | None
         raise OperatorError("GATEWAY__MODELS is set, and replaces the models of the file: add the row there (--print shows it)")
     before = read(file)
     rows = [row] if "models" in tomllib.loads(before) else [*(BUILTIN_MODELS if row.name != BUILTIN_MODELS[0].name else ()), row]
-    write(file, before, append_row(before, as_toml(rows)), expected=[row.name for row in rows])
+    write(file, before, _append_row(before, _as_toml(rows)), expected=[row.name for row in rows])
     click.echo(f"{row.name}: written to {file}")
     if local_folder_of(row.settings["source"]) is None:
         size = f", {READY[ready].download_bytes // 1_000_000} MB" if source is None else ""
         click.echo(f"Its files are not on this machine: they are fetched from the hub when it is first loaded{size}.")
 
 
-def find_row(source: str) -> str:
+def _find_row(source: str) -> str:
     """A folder's absolute path, as a server may be started elsewhere; a hub id unchanged.
 
     Raises OperatorError if the folder contains no model.
@@ -79,7 +79,7 @@ def find_row(source: str) -> str:
     return str(Path(source).expanduser().resolve()) if is_folder else source
 
 
-def as_toml(rows: Iterable[ModelRow]) -> str:
+def _as_toml(rows: Iterable[ModelRow]) -> str:
     return tomli_w.dumps({"models": [table(row) for row in rows]})
 
 
@@ -99,7 +99,7 @@ def read(file: Path) -> str:
         return opened.read()
 
 
-def append_row(before: str, rows: str) -> str:
+def _append_row(before: str, rows: str) -> str:
     newline = "\r\n" if "\r\n" in before else "\n"
     end = "" if not before or before.endswith("\n") else newline
     gap = newline if before else ""

@@ -32,7 +32,7 @@ DAY = 24 * 60 * 60
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchOptions:
+class _BenchOptions:
     """The options of the command line; `key` comes from the environment."""
 
     url: str
@@ -103,7 +103,7 @@ def bench(*, as_json: bool, api_key_env: str | None, **asked: Any) -> None:
               2    nothing could be measured, and one line says why
               130  stopped by Ctrl-C; the table shows the figures until then
     """
-    options = BenchOptions(key=find_key(api_key_env), **asked)
+    options = _BenchOptions(key=find_key(api_key_env), **asked)
     with progress(options) as show, asyncio.Runner(loop_factory=loop_factory()) as runner:
         report = runner.run(measure(options, show))
     click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2) if as_json else "\n".join(table(report)))
@@ -127,7 +127,7 @@ def find_key(variable: str | None) -> str | None:
 
 
 @contextmanager
-def progress(options: BenchOptions) -> Iterator[Callable[[Clients], None]]:
+def progress(options: _BenchOptions) -> Iterator[Callable[[Clients], None]]:
     """A progress bar. Yields the function to call every tick. Draws nothing if standard error is no terminal."""
     with click.progressbar(
         length=math.ceil((options.warmup_seconds + options.seconds) / TICK_SECONDS),
@@ -138,10 +138,10 @@ def progress(options: BenchOptions) -> Iterator[Callable[[Clients], None]]:
         file=sys.stderr,
         hidden=not sys.stderr.isatty(),
     ) as bar:
-        yield lambda clients: bar.update(1, so_far(clients))
+        yield lambda clients: bar.update(1, _so_far(clients))
 
 
-def so_far(clients: Clients) -> str | None:
+def _so_far(clients: Clients) -> str | None:
     """The figures so far, for the progress bar; None during the warm-up."""
     tally, seconds = clients.tally, clients.window.seconds_until(time.perf_counter())
     if not seconds:
@@ -149,7 +149,7 @@ def so_far(clients: Clients) -> str | None:
     return f"{tally.num_inputs / seconds:,.0f} inputs/s  {tally.num_requests:,} requests  {tally.errors.total():,} errors"
 
 
-async def measure(options: BenchOptions, show: Callable[[Clients], None]) -> BenchReport:
+async def measure(options: _BenchOptions, show: Callable[[Clients], None]) -> BenchReport:
     """Runs the load, and returns its report; if cancelled during the load, a report of the time until then.
 
     Raises OperatorError if there is nothing to measure.

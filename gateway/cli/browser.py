@@ -15,7 +15,7 @@ INTERVAL_SECONDS = 0.05
 
 async def serve_and_open(gateway: Gateway) -> None:
     """Serves, and opens the page once connections are accepted; models may still be loading then."""
-    opening = launch(open_once_listening(gateway), name="browser")
+    opening = launch(_open_once_listening(gateway), name="browser")
     try:
         await gateway.serve()
     finally:
@@ -23,14 +23,14 @@ async def serve_and_open(gateway: Gateway) -> None:
         await asyncio.gather(opening, return_exceptions=True)
 
 
-async def open_once_listening(gateway: Gateway) -> None:
+async def _open_once_listening(gateway: Gateway) -> None:
     while gateway.server is None or not gateway.server.started:  # noqa: ASYNC110 - uvicorn only has an attribute for it
         await asyncio.sleep(INTERVAL_SECONDS)
     # A thread that is not joined: a browser in the terminal runs until it is closed.
-    BackgroundThread("browser", partial(open_page, page_address(gateway.address)), may_end=True).start()
+    BackgroundThread("browser", partial(_open_page, page_address(gateway.address)), may_end=True).start()
 
 
-def open_page(url: str) -> None:
+def _open_page(url: str) -> None:
     if not webbrowser.open(url):
         click.echo(f"no browser could be opened: the page is at {url}", err=True)
 

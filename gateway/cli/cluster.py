@@ -48,14 +48,14 @@ def deploy(  # noqa: PLR0913, PLR0917 - click's own way to give options
 ) -> None:
     """Start models on their clusters, or update them. No request fails."""
     config = load(path)
-    for row in choose_models(config, names):
+    for row in _choose_models(config, names):
         with join_cluster(row, address):
             deployment.deploy(row, config, has_new_vectors=new_vectors)
             if no_wait:
                 click.echo(f"{row.name}: the cluster has the new configuration")
                 continue
             for status in deployment.wait_for_application(row, timeout_seconds=timeout_seconds):
-                click.echo(f"{row.name}: {format_status(status)}")
+                click.echo(f"{row.name}: {_format_status(status)}")
 
 
 @cluster.command()
@@ -66,14 +66,14 @@ def deploy(  # noqa: PLR0913, PLR0917 - click's own way to give options
 def status(path: str | None, address: str | None, names: tuple[str, ...], as_json: bool) -> None:
     """Show the status of models on their clusters."""
     statuses = []
-    for row in choose_models(load(path), names):
+    for row in _choose_models(load(path), names):
         with join_cluster(row, address):
             statuses.append(deployment.status(row))
     if as_json:
         click.echo(json.dumps([asdict(each) for each in statuses], ensure_ascii=False, indent=2))
         return
     for each in statuses:
-        click.echo(f"{each.model} ({each.application}): {format_status(each)}")
+        click.echo(f"{each.model} ({each.application}): {_format_status(each)}")
 
 
 @cluster.command()
@@ -82,13 +82,13 @@ def status(path: str | None, address: str | None, names: tuple[str, ...], as_jso
 @click.argument("names", metavar="MODEL...", nargs=-1, required=True)
 def delete(path: str | None, address: str | None, names: tuple[str, ...]) -> None:
     """Delete models from their clusters. Requests in flight finish first."""
-    for row in choose_models(load(path), names):
+    for row in _choose_models(load(path), names):
         with join_cluster(row, address):
             was_there = deployment.delete(row)
         click.echo(f"{row.name}: {'deleted' if was_there else deployment.NOT_DEPLOYED}")
 
 
-def choose_models(config: Config, names: tuple[str, ...]) -> list[ModelRow]:
+def _choose_models(config: Config, names: tuple[str, ...]) -> list[ModelRow]:
     """The rows of these names, or all of backend `ray` if there are no names. Raises OperatorError if a name is not one of them."""
     rows = {row.name: row for row in config.models if row.backend == BACKEND}
     if unknown := [name for name in names if name not in rows]:
@@ -104,7 +104,7 @@ def join_cluster(row: ModelRow, address: str | None) -> Iterator[None]:
         yield
 
 
-def format_status(status: ApplicationStatus) -> str:
+def _format_status(status: ApplicationStatus) -> str:
     replicas = ", ".join(f"{count} {state.lower()}" for state, count in sorted(status.replicas.items()) if count)
     message = " ".join(status.message.split())
     return f"{status.state.lower()}" + (f"; replicas: {replicas}" if replicas else "") + (f"; {message}" if message else "")

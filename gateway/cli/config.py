@@ -58,7 +58,7 @@ def reach(gateway: Gateway) -> None:
 @config_option
 def show(path: str | None) -> None:
     """Print the configuration in effect, as TOML. In place of a secret it shows where the secret is kept."""
-    click.echo(tomli_w.dumps(as_tables(load(path))), nl=False)
+    click.echo(tomli_w.dumps(_as_tables(load(path))), nl=False)
 
 
 @config.command()
@@ -67,24 +67,24 @@ def example() -> None:
     click.echo("\n".join(document()))
 
 
-def as_tables(settings: Config) -> dict[str, Any]:
+def _as_tables(settings: Config) -> dict[str, Any]:
     tables: dict[str, Any] = msgspec.to_builtins(settings)
-    tables["models"] = [row_table(row) for row in settings.models]
+    tables["models"] = [_row_table(row) for row in settings.models]
     return {name: without_none(table) if isinstance(table, dict) else table for name, table in tables.items()}
 
 
-def row_table(row: ModelRow) -> dict[str, Any]:
+def _row_table(row: ModelRow) -> dict[str, Any]:
     own = {name: value for name, value in msgspec.to_builtins(row).items() if name != "settings"}
-    return without_none({**own, **{name: mask_secrets(name, value) for name, value in row.settings.items()}})
+    return without_none({**own, **{name: _mask_secrets(name, value) for name, value in row.settings.items()}})
 
 
-def mask_secrets(name: str, value: Any) -> Any:
+def _mask_secrets(name: str, value: Any) -> Any:
     """Masks values in a backend's own settings that look like a secret, at any depth. Our own secrets are always references."""
     if isinstance(value, dict):
         is_place = set(value) <= {"env", "file"}  # a reference to a secret: it may be shown
-        return {inner: each if is_place else mask_secrets(f"{name}.{inner}", each) for inner, each in value.items()}
+        return {inner: each if is_place else _mask_secrets(f"{name}.{inner}", each) for inner, each in value.items()}
     if isinstance(value, list | tuple):
-        return [mask_secrets(name, each) for each in value]
+        return [_mask_secrets(name, each) for each in value]
     is_secret = any(word in name.lower() for word in SECRET_WORDS)
     if not isinstance(value, str) or name in TOLD:
         return value
@@ -103,24 +103,24 @@ def document() -> Iterator[str]:
     for name, section in get_type_hints(Config).items():
         if name != "models":
             yield f"\n[{name}]"
-            yield from document_fields(section)
+            yield from _document_fields(section)
     yield "\n# What stands here replaces the built-in model, which is this one."
     yield "[[models]]"
-    yield from document_fields(ModelRow)
+    yield from _document_fields(ModelRow)
     yield ""
     yield from comment(f"Backends: {', '.join(backend.name for backend in BUILTIN_BACKENDS)}, and those of installed packages.")
     written: set[str] = set()
     for number, backend in enumerate(BUILTIN_BACKENDS):
         yield f'\n# backend = "{backend.name}":'
-        lines = list(document_fields(backend.settings, written))
+        lines = list(_document_fields(backend.settings, written))
         yield from lines if number == 0 else (line if line.startswith("#") else f"# {line}" for line in lines)
 
 
-def document_fields(struct: Any, written: set[str] | None = None) -> Iterator[str]:
+def _document_fields(struct: Any, written: set[str] | None = None) -> Iterator[str]:
     """Lines for each field. `written` are the descriptions already written above, which are not repeated."""
     written = set() if written is None else written
     [builtin] = BUILTIN_MODELS
-    known = row_table(builtin) if struct is ModelRow else builtin.settings
+    known = _row_table(builtin) if struct is ModelRow else builtin.settings
     hints = get_type_hints(struct, include_extras=True)
     repeated: list[str] = []
     for field in msgspec.structs.fields(struct):

@@ -24,7 +24,7 @@ DEADLINE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class ConnectOutcome:
+class _ConnectOutcome:
     what: str
     detail: str
     is_ok: bool
@@ -35,38 +35,38 @@ class ConnectOutcome:
         return f"{self.what}: ok{f' ({self.detail})' if self.detail else ''}"
 
 
-async def connect(gateway: Gateway) -> list[ConnectOutcome]:
+async def connect(gateway: Gateway) -> list[_ConnectOutcome]:
     """The outcome of each check, in the order of the configuration."""
-    return await asyncio.gather(*map(outcome_of, checks_of(gateway)))
+    return await asyncio.gather(*map(outcome_of, _checks_of(gateway)))
 
 
-async def outcome_of(check: ConnectionCheck) -> ConnectOutcome:
+async def outcome_of(check: ConnectionCheck) -> _ConnectOutcome:
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
-            return ConnectOutcome(check.what, await check.ask(), is_ok=True)
+            return _ConnectOutcome(check.what, await check.ask(), is_ok=True)
     except TimeoutError:
-        return ConnectOutcome(check.what, f"no answer within {DEADLINE_SECONDS:g} seconds", is_ok=False)
+        return _ConnectOutcome(check.what, f"no answer within {DEADLINE_SECONDS:g} seconds", is_ok=False)
     except (OperatorError, GatewayError) as error:
-        return ConnectOutcome(check.what, str(error), is_ok=False)
+        return _ConnectOutcome(check.what, str(error), is_ok=False)
 
 
-def checks_of(gateway: Gateway) -> Iterator[ConnectionCheck]:
+def _checks_of(gateway: Gateway) -> Iterator[ConnectionCheck]:
     for database in gateway.access_control.databases:
-        yield ConnectionCheck(f"key store {database.label}", partial(in_thread, partial(asked_store, database)))
+        yield ConnectionCheck(f"key store {database.label}", partial(in_thread, partial(_asked_store, database)))
     limits = gateway.config.limits
     if limits.redis_url is not None:
-        yield ConnectionCheck("limits.redis_url", partial(asked_redis, limits.redis_url, limits.redis_timeout_seconds))
+        yield ConnectionCheck("limits.redis_url", partial(_asked_redis, limits.redis_url, limits.redis_timeout_seconds))
     for row in gateway.config.models:
         yield from gateway.bind(row).connections()
 
 
-def asked_store(database: Database) -> str:
+def _asked_store(database: Database) -> str:
     """Reads from the store. If its file is missing, only checks that the folder is writable: the start makes the file.
 
     Raises OperatorError if the store cannot be used.
     """
     if database.path is not None and not database.path.exists():
-        folder = existing_parent(database.path)
+        folder = _existing_parent(database.path)
         if not os.access(folder, os.W_OK | os.X_OK):
             raise OperatorError(f"{folder} cannot be written by this user")
         return "made at the first start"
@@ -78,11 +78,11 @@ def asked_store(database: Database) -> str:
     return ""
 
 
-def existing_parent(path: Path) -> Path:
+def _existing_parent(path: Path) -> Path:
     return next(parent for parent in path.absolute().parents if parent.exists())
 
 
-async def asked_redis(place: Secret, timeout_seconds: float) -> str:
+async def _asked_redis(place: Secret, timeout_seconds: float) -> str:
     """Loads the rate limiter's script, as a gateway does at its start, so that an account that may not run it shows here.
 
     Raises OperatorError if Redis cannot be used.

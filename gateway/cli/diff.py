@@ -28,7 +28,7 @@ EXIT_MOVED = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class _Side:
     """One of the two models: its fingerprint, and its vectors of `texts()`, None if they can no longer be made here."""
 
     fingerprint: str
@@ -98,35 +98,35 @@ def verdict(parts: list[str], drift: Drift | None) -> str:
     return "the vectors moved: embed anew"
 
 
-async def side_of(text: str, gateway: Gateway, api_key_env: str | None) -> Side:
+async def side_of(text: str, gateway: Gateway, api_key_env: str | None) -> _Side:
     """Embeds the texts with one of the two. Raises OperatorError if `text` names no model, or it cannot be reached."""
     if text.startswith(("http://", "https://")):
-        return await running_side(text, api_key_env)
+        return await _running_side(text, api_key_env)
     model = gateway.catalog.by_name.get(text)
     if model is not None:
         embedder = model.built or model.embedder
         try:
             await model.start()
-            return Side(embedder.describe().fingerprint, await embed_texts(embedder))
+            return _Side(embedder.describe().fingerprint, await _embed_texts(embedder))
         finally:
             await embedder.close()
     for row in gateway.config.models:
         if found := gateway.bind(row).find_compiled(text):
             try:
-                return Side(text, await embed_texts(found))
+                return _Side(text, await _embed_texts(found))
             finally:
                 await found.close()
     if "." not in text:
         raise OperatorError(f"'{text}' is no configured model, no fingerprint and no http://HOST:PORT/v1#NAME")
-    return Side(text, None)
+    return _Side(text, None)
 
 
-async def embed_texts(embedder: Embedder[WorkT]) -> Float32:
+async def _embed_texts(embedder: Embedder[WorkT]) -> Float32:
     inputs = Inputs(texts(), is_array=True, caller="diff", deadline=time.monotonic() + EMBED_SECONDS)
     return (await embedder.embed(await embedder.prepare(inputs))).rows
 
 
-async def running_side(text: str, api_key_env: str | None) -> Side:
+async def _running_side(text: str, api_key_env: str | None) -> _Side:
     from gateway.cli.bench import find_key  # noqa: PLC0415 - its HTTP client is not in an image that only serves
     from gateway.cli.load import peer  # noqa: PLC0415
 
@@ -139,4 +139,4 @@ async def running_side(text: str, api_key_env: str | None) -> Side:
         response = await server.check_reachable("POST", "embeddings", content=content)
     data = msgspec.json.decode(response.content)["data"]
     rows = [np.frombuffer(base64.b64decode(each["embedding"]), dtype="<f4") for each in data]
-    return Side(response.headers.get("x-gateway-fingerprint", "unknown"), np.stack(rows))
+    return _Side(response.headers.get("x-gateway-fingerprint", "unknown"), np.stack(rows))

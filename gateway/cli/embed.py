@@ -88,11 +88,11 @@ def embed(*, path: str | None, name: str | None, in_flight: int | None, patience
               130  stopped by Ctrl-C (143 by SIGTERM): the same command goes on
     """
     config = load(path)
-    if name is not None and is_folder_of_model(config, name):
+    if name is not None and _is_folder_of_model(config, name):
         config, name = load(path, flags={("models", ""): [name]}), None
     # No cache: a cached vector is from another batch, and which texts are cached would depend on where a run began.
     gateway = Gateway(msgspec.structs.replace(config, cache=CacheSettings(max_bytes=0)))
-    model = choose_model(gateway, name)
+    model = _choose_model(gateway, name)
     is_local = gateway.bind(model.row).is_local()
     options = BulkOptions(
         reading=InputOptions(**{each: asked.pop(each) for each in InputOptions.__dataclass_fields__}),
@@ -104,22 +104,22 @@ def embed(*, path: str | None, name: str | None, in_flight: int | None, patience
     try:
         run = BulkRun(options, model)
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            result = runner.run(run_until_stopped(run))
+            result = runner.run(_run_until_stopped(run))
     except OSError as error:
         raise OperatorError(f"{shown(Path(error.filename or options.output))}: {error.strerror or error}") from None
     click.echo(reasons.summary(result.rejections, run.output.rejected), nl=False, err=True)
-    click.echo(closing_line(result, run))
+    click.echo(_closing_line(result, run))
     if result.done.num_rejected:
         sys.exit(EXIT_REJECTED)
 
 
-def is_folder_of_model(config: Config, name: str) -> bool:
+def _is_folder_of_model(config: Config, name: str) -> bool:
     """Whether `name` is a path, and no model has that name."""
     named = {each for row in config.models for each in (row.name, *row.aliases)}
     return name not in named and (Path(name).is_dir() or name.startswith(FOLDER_STARTS))
 
 
-def closing_line(result: BulkResult, run: BulkRun) -> str:
+def _closing_line(result: BulkResult, run: BulkRun) -> str:
     done = result.done
     counts = {"embedded": done.num_vectors, "rejected": done.num_rejected, "chunked": done.num_chunked, "cut": done.num_cut}
     always = {"embedded", "rejected"}
@@ -129,7 +129,7 @@ def closing_line(result: BulkResult, run: BulkRun) -> str:
     return f"{shown(run.options.output)}: {done.row:,} rows: {told}{listed}" + "".join(f", {rate}" for rate in result.rates)
 
 
-async def run_until_stopped(run: BulkRun) -> BulkResult:
+async def _run_until_stopped(run: BulkRun) -> BulkResult:
     """Runs to the end, or until Ctrl-C or SIGTERM, which exit with their own codes."""
     task = launch(run.to_end(), name="embed")
     loop = asyncio.get_running_loop()
@@ -152,7 +152,7 @@ async def run_until_stopped(run: BulkRun) -> BulkResult:
         await run.model.embedder.close()
 
 
-def choose_model(gateway: Gateway, name: str | None) -> Model:
+def _choose_model(gateway: Gateway, name: str | None) -> Model:
     """Returns the model to use. Raises OperatorError if the name is unknown, or no name is given and there are several models."""
     catalog = gateway.catalog
     if name is None and len(catalog.models) == 1:

@@ -34,7 +34,7 @@ def models(context: click.Context, path: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
         return
-    table = [[format_row(each[column]) for column in COLUMNS] for each in rows]
+    table = [[_format_row(each[column]) for column in COLUMNS] for each in rows]
     widths = [max(map(len, column)) for column in zip(COLUMNS, *table, strict=True)]
     for line in [[column.upper() for column in COLUMNS], *table]:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
@@ -52,7 +52,7 @@ def build(outer_path: str | None, path: str | None, name: str | None) -> None:
         raise OperatorError(f"no model has the name or alias '{name}'")
     chosen = [catalog.by_name[name]] if name else catalog.models
     for model in chosen:
-        with closing(CompileBar()) as bar:
+        with closing(_CompileBar()) as bar:
             for made in gateway.bind(model.row).compile(bar):
                 bar.close()
                 click.echo(f"{made.name}: {made.result}")
@@ -63,7 +63,7 @@ models.add_command(diff)
 models.add_command(pin)
 
 
-class CompileBar:
+class _CompileBar:
     """A progress bar for each model that is really compiled. Implements CompileProgress."""
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ def to_dict(bound: BoundBackend) -> dict[str, Any]:
     return {"name": bound.row.name, "aliases": list(bound.row.aliases)} | asdict(bound.preview())
 
 
-def format_row(value: Any) -> str:
+def _format_row(value: Any) -> str:
     if value is None or value == []:
         return "-"
     return ", ".join(value) if isinstance(value, list) else str(value)

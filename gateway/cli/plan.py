@@ -73,7 +73,7 @@ def plan(*, simulate: bool, seed: int, as_json: bool, **asked: Any) -> None:
         told = {"plan": found, "load": load, "replica": replica, "node": node, "target": target, "simulated_ms": simulated}
         click.echo(msgspec.json.format(msgspec.json.encode(told), indent=2))
         return
-    for line in [*lines(found), *comparison(simulated), *assumptions(load, replica, target)]:
+    for line in [*lines(found), *comparison(simulated), *_assumptions(load, replica, target)]:
         click.echo(line)
 
 
@@ -123,7 +123,7 @@ def comparison(simulated: dict[str, dict[str, float]]) -> list[str]:
     return [f"{names[name]:<18} {each['p50']:.1f} ms, {each['p99']:.1f} ms" for name, each in simulated.items()]
 
 
-def assumptions(load: Workload, replica: ReplicaProfile, target: ServiceTarget) -> list[str]:
+def _assumptions(load: Workload, replica: ReplicaProfile, target: ServiceTarget) -> list[str]:
     return [
         "",
         "assumed, as deploy/ray/sizing.md explains:",

@@ -74,11 +74,11 @@ def options(settings: RaySettings) -> dict[str, Any]:
         "graceful_shutdown_wait_loop_s": 0.5,
         "health_check_period_s": HEALTH_PERIOD_SECONDS,
         "logging_config": {"enable_access_log": False, "log_level": "WARNING"},
-        **count_replicas(settings),
+        **_count_replicas(settings),
     }
 
 
-def count_replicas(settings: RaySettings) -> dict[str, Any]:
+def _count_replicas(settings: RaySettings) -> dict[str, Any]:
     """A fixed number of replicas, or the autoscaler's options."""
     if settings.replicas.min == settings.replicas.max:
         return {"num_replicas": settings.replicas.max}

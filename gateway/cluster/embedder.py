@@ -32,7 +32,7 @@ log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class PackedInputs:
+class _PackedInputs:
     """The work for a replica: packed windows, and the fingerprint that the vectors must have."""
 
     packed: NDArray[np.int32]
@@ -74,7 +74,7 @@ class RayEmbedder:
         self.client.open()
         info = await self.replica_info
         self.warn_of_differences(info)
-        self.preprocessor = await asyncio.get_running_loop().run_in_executor(self.pool, preprocessor_of, info, self.limits)
+        self.preprocessor = await asyncio.get_running_loop().run_in_executor(self.pool, _preprocessor_of, info, self.limits)
         self.description = replace(info.description, backend=BACKEND)
         self.set_health(Health("ready"))
 
@@ -126,7 +126,7 @@ class RayEmbedder:
         if differing:
             log.warning("deployed_otherwise", model=self.name, settings=differing, hint="what was deployed is in effect")
 
-    async def prepare(self, inputs: Inputs) -> Prepared[PackedInputs]:
+    async def prepare(self, inputs: Inputs) -> Prepared[_PackedInputs]:
         started = time.perf_counter()
         self.preprocessor.refuse_too_many_characters(inputs)
         abandoned = threading.Event()
@@ -137,11 +137,11 @@ class RayEmbedder:
         prepared.stages["tokenize"] = time.perf_counter() - started
         return prepared
 
-    def prepare_packed(self, inputs: Inputs, abandoned: threading.Event) -> Prepared[PackedInputs]:
+    def prepare_packed(self, inputs: Inputs, abandoned: threading.Event) -> Prepared[_PackedInputs]:
         prepared = self.preprocessor.prepare(inputs, abandoned)
-        return prepared.with_work(PackedInputs(pack(inputs, prepared.work), self.describe().fingerprint))
+        return prepared.with_work(_PackedInputs(pack(inputs, prepared.work), self.describe().fingerprint))
 
-    async def embed(self, prepared: Prepared[PackedInputs]) -> Vectors:
+    async def embed(self, prepared: Prepared[_PackedInputs]) -> Vectors:
         """Embeds in one replica. If the call is lost, retries once, if there is time."""
         with self.cluster_metrics.call():
             answer, payload = await self.attempt(prepared)
@@ -154,7 +154,7 @@ class RayEmbedder:
         rows = np.frombuffer(payload, dtype=np.float32).reshape(-1, answer.dimensions)
         return Vectors(rows, answer.stages)
 
-    async def attempt(self, prepared: Prepared[PackedInputs]) -> tuple[EmbedResult | EmbedRefusal, bytes]:
+    async def attempt(self, prepared: Prepared[_PackedInputs]) -> tuple[EmbedResult | EmbedRefusal, bytes]:
         """Makes one call, and counts it by its outcome."""
         inputs, load = prepared.inputs, prepared.work
         outcome = "cancelled"
@@ -180,7 +180,7 @@ class RayEmbedder:
             async with asyncio.timeout(seconds_left(inputs)):
                 await self.changed.wait()
         except TimeoutError:
-            raise cluster_unavailable() from None
+            raise _cluster_unavailable() from None
 
     def describe(self) -> Description:
         if self.description is None:
@@ -203,7 +203,7 @@ def refuse_without_ray(name: str) -> None:
         raise OperatorError(f"models[{name}]: backend '{BACKEND}' needs the package ray: pip install 'ray[serve]'")
 
 
-def preprocessor_of(info: ReplicaInfo, limits: LimitSettings) -> Preprocessor:
+def _preprocessor_of(info: ReplicaInfo, limits: LimitSettings) -> Preprocessor:
     """A preprocessor equal to the replica's own, made from its ReplicaInfo."""
     settings = info.settings
     return Preprocessor(
@@ -237,8 +237,8 @@ def failure(refused: EmbedRefusal) -> Exception:
             return ModelUnavailable("The device of one of its replicas fails.", retry_after_seconds=refused.retry_after_seconds)
         case "failed":
             return RuntimeError(f"a replica failed: {refused.reason}")  # a defect of ours: 500, and in the log
-    return cluster_unavailable()
+    return _cluster_unavailable()
 
 
-def cluster_unavailable() -> ModelUnavailable:
+def _cluster_unavailable() -> ModelUnavailable:
     return ModelUnavailable("What serves it does not answer.", retry_after_seconds=AWAY_SECONDS)

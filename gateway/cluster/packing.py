@@ -24,7 +24,7 @@ TASKS: tuple[Task | Literal[""], ...] = ("", *get_args(Task))  # a request has o
 
 
 @dataclass(frozen=True, slots=True)
-class PackedWindows:
+class _PackedWindows:
     """`positions` are the client's numbers of the inputs, for errors that name one; None if they are 0, 1, 2 …"""
 
     work: Windows
@@ -46,7 +46,7 @@ def pack(inputs: Inputs, work: Windows) -> NDArray[np.int32]:
     return np.fromiter(chain.from_iterable(parts), dtype=np.int32, count=sum(map(len, parts)))
 
 
-def unpack(array: NDArray[np.int32]) -> PackedWindows:
+def unpack(array: NDArray[np.int32]) -> _PackedWindows:
     """The inverse of `pack`. Raises ValueError if the array's parts do not add up."""
     num_inputs, num_windows, is_array, has_positions, task_number = array[:HEAD].tolist()
     if task_number not in range(len(TASKS)):
@@ -60,4 +60,4 @@ def unpack(array: NDArray[np.int32]) -> PackedWindows:
     ids = array[edges[-1] :].tolist()
     ends = np.cumsum(lengths).tolist()
     windows = [Window(ids[end - length : end], prompt, task) for end, length, prompt in zip(ends, lengths, prompts, strict=True)]
-    return PackedWindows(Windows(windows, counts, weights), bool(is_array), tuple(positions) if has_positions else None)
+    return _PackedWindows(Windows(windows, counts, weights), bool(is_array), tuple(positions) if has_positions else None)

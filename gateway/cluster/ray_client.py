@@ -49,7 +49,7 @@ class RayClient:
         self.tasks: dict[int, asyncio.Task[None]] = {}
         self.seen_at = time.monotonic()
         self.running_at = time.monotonic()
-        self.errors = lost_errors()
+        self.errors = _lost_errors()
 
     async def run(self) -> str:
         """Runs until the gateway or the cluster is gone. Returns which."""
@@ -166,7 +166,7 @@ class RayClient:
         return news
 
 
-def lost_errors() -> tuple[type[Exception], ...]:
+def _lost_errors() -> tuple[type[Exception], ...]:
     """The errors that mean a lost replica, node or connection: the call may succeed in another replica."""
     from ray import exceptions  # noqa: PLC0415 - in this process alone
     from ray.serve.exceptions import DeploymentUnavailableError, ReplicaUnavailableError  # noqa: PLC0415

@@ -51,7 +51,7 @@ def load(
     Raises ConfigurationError, which names the wrong setting or file.
     """
     environ = os.environ if environ is None else environ
-    tables = merge(from_file(path or environ.get("GATEWAY_CONFIG")), from_environment(environ))
+    tables = merge(from_file(path or environ.get("GATEWAY_CONFIG")), _from_environment(environ))
     for (section, name), value in (flags or {}).items():
         if section != "models":
             tables.setdefault(section, {})[name] = value
@@ -105,8 +105,8 @@ def from_file(path: str | Path | None) -> Tables:
     return tables
 
 
-def from_environment(environ: Mapping[str, str]) -> Tables:
-    refuse_misspelt(environ)
+def _from_environment(environ: Mapping[str, str]) -> Tables:
+    _refuse_misspelt(environ)
     tables: Tables = {}
     for name, (section, setting) in EFFECTIVE_SHORT_NAMES.items():
         if environ.get(name):
@@ -115,17 +115,17 @@ def from_environment(environ: Mapping[str, str]) -> Tables:
     for variable in sorted(name for name in environ if name.startswith(PREFIX)):
         section, _, setting = variable.removeprefix(PREFIX).lower().partition("__")
         if section == "models" and not setting:
-            tables["models"] = json_value(variable, environ[variable])
+            tables["models"] = _json_value(variable, environ[variable])
         elif section == "auth" and not setting:
             tables.setdefault("auth", {})["mode"] = environ[variable]
         else:
             refuse_unknown([section], [*SECTIONS, "models"], where="")
             refuse_unknown([f"{section}.{setting}"] if section == "models" else [], ["models"], where="")
-            tables.setdefault(section, {})[setting] = environment_value(variable, environ[variable], section, setting)
+            tables.setdefault(section, {})[setting] = _environment_value(variable, environ[variable], section, setting)
     return tables
 
 
-def refuse_misspelt(environ: Mapping[str, str]) -> None:
+def _refuse_misspelt(environ: Mapping[str, str]) -> None:
     """Raises ConfigurationError for a near miss such as GATEWAY_SERVER_PORT, which would otherwise be ignored in silence."""
     settings = [f"{section}__{setting}" for section, struct in SECTIONS.items() for setting in get_type_hints(struct)]
     meant = {f"GATEWAY_{name.replace('__', '_')}".upper(): f"{PREFIX}{name}".upper() for name in ["auth", "models", *settings]}
@@ -136,41 +136,41 @@ def refuse_misspelt(environ: Mapping[str, str]) -> None:
             raise ConfigurationError(f"the environment variable {variable} is not read: did you mean {right}?")
 
 
-def environment_value(variable: str, text: str, section: str, setting: str) -> Any:
+def _environment_value(variable: str, text: str, section: str, setting: str) -> Any:
     """The text converted to the setting's type: "9000" to a port, "true" to a boolean, JSON to a list or a table."""
     hints = get_type_hints(SECTIONS[section], include_extras=True)
     refuse_unknown([setting], hints, where=section)
-    if may_be_secret(hints[setting]) and text:
+    if _may_be_secret(hints[setting]) and text:
         # Either where the secret is kept, as JSON, or the secret itself: then this variable is where it is kept.
-        return json_value(variable, text) if text.startswith("{") else {"env": variable}
+        return _json_value(variable, text) if text.startswith("{") else {"env": variable}
     if any("\udc80" <= char <= "\udcff" for char in text):  # Python decodes bytes that are not UTF-8 to these
         raise ConfigurationError(f"{variable} is not UTF-8 text")
-    if takes_list(hints[setting]) and text.startswith("["):
+    if _takes_list(hints[setting]) and text.startswith("["):
         with contextlib.suppress(ConfigurationError):  # [::1] begins with a bracket too
-            return json_value(variable, text)
+            return _json_value(variable, text)
     try:
         return msgspec.to_builtins(msgspec.convert(text, hints[setting], strict=False))
     except msgspec.ValidationError as error:
         refused = error
     if text.startswith(("{", "[")):  # only now: a path or an address may begin with one too
         try:
-            return msgspec.to_builtins(msgspec.convert(json_value(variable, text), hints[setting], strict=False))
+            return msgspec.to_builtins(msgspec.convert(_json_value(variable, text), hints[setting], strict=False))
         except msgspec.ValidationError as error:
             refused = error
     raise ConfigurationError(f"{variable} ({readable(refused, where=f'{section}.{setting}')})")
 
 
-def may_be_secret(hint: Any) -> bool:
+def _may_be_secret(hint: Any) -> bool:
     """Whether the setting is a plain string or, if that contains a secret, a Secret."""
     return {Secret, str} <= set(get_args(get_args(hint)[0]))
 
 
-def takes_list(hint: Any) -> bool:
+def _takes_list(hint: Any) -> bool:
     """Whether the setting is a string or a list of strings."""
     return str in get_args(get_args(hint)[0]) and any(get_origin(each) is tuple for each in get_args(get_args(hint)[0]))
 
 
-def json_value(variable: str, text: str) -> Any:
+def _json_value(variable: str, text: str) -> Any:
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError):
@@ -198,11 +198,11 @@ def build_config(tables: Tables) -> Config:
         name: convert(tables[name], section, where=name) for name, section in SECTIONS.items() if name in tables
     }
     if "models" in tables:
-        parts["models"] = model_rows(tables["models"])
+        parts["models"] = _model_rows(tables["models"])
     return Config(**parts)
 
 
-def model_rows(rows: Any) -> tuple[ModelRow, ...]:
+def _model_rows(rows: Any) -> tuple[ModelRow, ...]:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ConfigurationError("models: expected a list of tables, [[models]]")
     common = {field.name for field in msgspec.structs.fields(ModelRow)} - {"settings"}

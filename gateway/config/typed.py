@@ -21,10 +21,10 @@ def convert(table: Mapping[str, Any], struct: type[Typed], *, where: str) -> Typ
     try:
         return msgspec.convert(table, struct)
     except msgspec.ValidationError as error:
-        raise ConfigurationError(readable(error, where=where) + name_choices(error, struct)) from None
+        raise ConfigurationError(readable(error, where=where) + _name_choices(error, struct)) from None
 
 
-def name_choices(error: msgspec.ValidationError, struct: type[msgspec.Struct]) -> str:
+def _name_choices(error: msgspec.ValidationError, struct: type[msgspec.Struct]) -> str:
     """For a field with a list of choices, that list, to add to the error: msgspec does not name them."""
     field = re.search(r"\$\.(\w+)`?$", str(error))
     hint = get_type_hints(struct).get(field[1]) if field and "enum value" in str(error) else None
@@ -37,15 +37,15 @@ def refuse_unknown(names: Iterable[str], known: Iterable[str], *, where: str) ->
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
             hint = f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(sorted(known))}"
-            raise ConfigurationError(f"unknown setting '{join_names(where, name)}': {hint}")
+            raise ConfigurationError(f"unknown setting '{_join_names(where, name)}': {hint}")
 
 
 def readable(error: msgspec.ValidationError, *, where: str) -> str:
     """msgspec's "Expected `int`, got `str` - at `$.port`", or "- at `key` in `$.table`", with the setting's full name first."""
     reason, _, path = str(error).replace("`key` in ", "").partition(" - at ")
     inner = re.sub(r"^\$\.?", "", path.strip("`"))
-    return f"{join_names(where, inner)}: {reason.replace('`', '')}".replace(": E", ": e", 1)
+    return f"{_join_names(where, inner)}: {reason.replace('`', '')}".replace(": E", ": e", 1)
 
 
-def join_names(where: str, name: str) -> str:
+def _join_names(where: str, name: str) -> str:
     return ".".join(part for part in (where, name) if part)

@@ -145,20 +145,20 @@ class BoundBackend:
         return Model(self.row, built if self.backend.has_cache else self.cached(built), built)
 
     def check(self) -> None:
-        with errors_of(self.context.name):
+        with _errors_of(self.context.name):
             self.backend.check(self.settings, self.context)
 
     def connections(self) -> list[ConnectionCheck]:
         return list(self.backend.connections(self.settings, self.context))
 
     def compile(self, progress: CompileProgress) -> Iterator[Compiled]:
-        with errors_of(self.context.name):
+        with _errors_of(self.context.name):
             yield from self.backend.compile(self.settings, self.context, progress)
 
     def preview(self) -> Preview:
         """The backend's preview. If it refuses the row, `state` says why."""
         try:
-            with errors_of(self.context.name):
+            with _errors_of(self.context.name):
                 return self.backend.preview(self.settings, self.context)
         except OperatorError as error:
             return Preview(state=f"refused: {error}")
@@ -171,7 +171,7 @@ class BoundBackend:
 
 
 @contextmanager
-def errors_of(name: str) -> Iterator[None]:
+def _errors_of(name: str) -> Iterator[None]:
     """Prefixes an OperatorError from within with the row that it concerns, if it does not name one yet."""
     try:
         yield

@@ -29,17 +29,17 @@ CLOSE_SECONDS = 1.0  # for flights to end once their embedder is closed
 
 
 @dataclass(frozen=True, slots=True)
-class EmbeddedEntries:
+class _EmbeddedEntries:
     """The cache entries of some inputs, in their order."""
 
     entries: list[Entry]
     stages: StageSeconds
 
 
-class InFlight:
+class _InFlight:
     """A flight: inputs being embedded. It is cancelled when its last waiter leaves; the request that began it may leave earlier."""
 
-    def __init__(self, task: asyncio.Task[EmbeddedEntries], keys: list[Key]) -> None:
+    def __init__(self, task: asyncio.Task[_EmbeddedEntries], keys: list[Key]) -> None:
         self.task = task
         self.positions = {key: position for position, key in enumerate(keys)}
         self.num_waiting = 0
@@ -63,7 +63,7 @@ class InFlight:
 
 
 @dataclass(frozen=True, slots=True)
-class Deduplicated(Generic[WorkT]):
+class _Deduplicated(Generic[WorkT]):
     """A request's distinct inputs. Input i equals distinct input `places[i]`; distinct input p first appears at index `first[p]`.
 
     `entries` are the cache's entries at the time of preparing, None for a miss. `missing` are the places of the misses, and
@@ -89,8 +89,8 @@ class CachedEmbedder(Generic[WorkT]):
         self.cache = cache
         self.max_request_tokens = max_request_tokens
         self.metrics = metrics
-        self.flights: dict[Key, InFlight] = {}
-        self.tasks: set[asyncio.Task[EmbeddedEntries]] = set()
+        self.flights: dict[Key, _InFlight] = {}
+        self.tasks: set[asyncio.Task[_EmbeddedEntries]] = set()
 
     @property
     def is_shared(self) -> bool:
@@ -100,7 +100,7 @@ class CachedEmbedder(Generic[WorkT]):
     async def start(self) -> None:
         await self.embedder.start()
 
-    async def prepare(self, inputs: Inputs) -> Prepared[Deduplicated[WorkT]]:
+    async def prepare(self, inputs: Inputs) -> Prepared[_Deduplicated[WorkT]]:
         """Prepares the missing inputs: the embedder's own limits see only these. Token counts include hits and repetitions."""
         if self.verify is not None:
             await self.verify()
@@ -121,7 +121,7 @@ class CachedEmbedder(Generic[WorkT]):
             [counts[place][0] for place in places],
             [counts[place][1] for place in places],
             inputs.long_input or about.long_input,
-            work=Deduplicated(list(distinct), places, first, entries, missing, prepared, about),
+            work=_Deduplicated(list(distinct), places, first, entries, missing, prepared, about),
             stages=prepared.stages if prepared else {},
             num_cached_tokens=sum([counts[place][0] for place in places if entries[place]]),
         )
@@ -144,7 +144,7 @@ class CachedEmbedder(Generic[WorkT]):
             return await asyncio.to_thread(keys_of, inputs.texts, seed)
         return keys_of(inputs.texts, seed)
 
-    async def embed(self, prepared: Prepared[Deduplicated[WorkT]]) -> Vectors:
+    async def embed(self, prepared: Prepared[_Deduplicated[WorkT]]) -> Vectors:
         for _ in range(MAX_BEGINNINGS):
             vectors = await self.collect(prepared)
             if self.is_current(prepared.work):
@@ -152,10 +152,10 @@ class CachedEmbedder(Generic[WorkT]):
             prepared = await self.prepare(prepared.inputs)
         raise Overloaded("The model was changed while it was asked.")
 
-    def is_current(self, distinct: Deduplicated[WorkT]) -> bool:
+    def is_current(self, distinct: _Deduplicated[WorkT]) -> bool:
         return self.describe().scope == distinct.about.scope
 
-    async def collect(self, prepared: Prepared[Deduplicated[WorkT]]) -> Vectors:
+    async def collect(self, prepared: Prepared[_Deduplicated[WorkT]]) -> Vectors:
         distinct = prepared.work
         entries = [entry or self.cache.get(key) for key, entry in zip(distinct.keys, distinct.entries, strict=True)]
         found = {place: entry for place, entry in enumerate(entries) if entry}
@@ -174,7 +174,7 @@ class CachedEmbedder(Generic[WorkT]):
             fingerprint=distinct.about.fingerprint,
         )
 
-    async def fill(self, found: dict[int, Entry], prepared: Prepared[Deduplicated[WorkT]]) -> StageSeconds:
+    async def fill(self, found: dict[int, Entry], prepared: Prepared[_Deduplicated[WorkT]]) -> StageSeconds:
         """Single-flight: joins the flights that already embed missing entries, and embeds the rest.
 
         It joins no flight larger than both this request and FEW_INPUTS: a joiner waits for all its inputs.
@@ -201,23 +201,23 @@ class CachedEmbedder(Generic[WorkT]):
             stages = made.stages
         return stages
 
-    def launch(self, prepared: Prepared[Deduplicated[WorkT]], places: list[int]) -> InFlight:
+    def launch(self, prepared: Prepared[_Deduplicated[WorkT]], places: list[int]) -> _InFlight:
         """Starts a flight for distinct inputs that no other flight embeds."""
         task = launch(self.embed_missing(prepared, places), name="embed")
-        flight = InFlight(task, [prepared.work.keys[place] for place in places])
+        flight = _InFlight(task, [prepared.work.keys[place] for place in places])
         self.tasks.add(task)
         if self.is_shared:
             self.flights.update(dict.fromkeys(flight.positions, flight))
         task.add_done_callback(lambda _: self.on_done(flight))
         return flight
 
-    def on_done(self, flight: InFlight) -> None:
+    def on_done(self, flight: _InFlight) -> None:
         self.tasks.discard(flight.task)
         for key in flight.positions:
             if self.flights.get(key) is flight:  # a smaller one may have replaced it
                 del self.flights[key]
 
-    async def embed_missing(self, prepared: Prepared[Deduplicated[WorkT]], places: list[int]) -> EmbeddedEntries:
+    async def embed_missing(self, prepared: Prepared[_Deduplicated[WorkT]], places: list[int]) -> _EmbeddedEntries:
         """Embeds some distinct inputs and caches them, with the token counts that come with the vectors, if any."""
         distinct = prepared.work
         inner = distinct.prepared
@@ -230,7 +230,7 @@ class CachedEmbedder(Generic[WorkT]):
         if self.is_shared and self.is_current(distinct):
             for place, entry in zip(places, entries, strict=True):
                 self.cache.put(distinct.keys[place], entry)
-        return EmbeddedEntries(entries, vectors.stages)
+        return _EmbeddedEntries(entries, vectors.stages)
 
     def describe(self) -> Description:
         return self.embedder.describe()

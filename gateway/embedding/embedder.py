@@ -53,7 +53,7 @@ class Inputs:
         return replace(self, texts=[self.texts[index] for index in indices], positions=positions)
 
 
-def no_work() -> Any:
+def _no_work() -> Any:
     """None, the work of an embedder that needs only the inputs: Prepared[None]."""
     return None
 
@@ -71,7 +71,7 @@ class Prepared(Generic[WorkT_co]):
     token_counts: list[int]
     is_long: list[bool]
     rule: LongInput
-    work: WorkT_co = field(default_factory=no_work)
+    work: WorkT_co = field(default_factory=_no_work)
     stages: StageSeconds = field(default_factory=dict)
     num_cached_tokens: int = 0
 

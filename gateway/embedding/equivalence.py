@@ -37,12 +37,12 @@ async def probe_vectors(embedder: Embedder[WorkT], names: Iterable[str] = ()) ->
 
     Raises as the embedder does, and InvalidValue if it lacks a prompt.
     """
-    rows = [await probed_with(embedder, None)]
-    rows += [await probed_with(embedder, resolve_input_type(name, embedder.describe())) for name in names]
+    rows = [await _probed_with(embedder, None)]
+    rows += [await _probed_with(embedder, resolve_input_type(name, embedder.describe())) for name in names]
     return np.concatenate(rows)
 
 
-async def probed_with(embedder: Embedder[WorkT], input_type: str | None) -> Rows:
+async def _probed_with(embedder: Embedder[WorkT], input_type: str | None) -> Rows:
     deadline = time.monotonic() + PROBE_SECONDS
     inputs = Inputs(list(PROBES), is_array=True, caller="group", deadline=deadline, input_type=input_type)
     return (await embedder.embed(await embedder.prepare(inputs))).rows
@@ -54,7 +54,7 @@ def check_equivalent(where: str, first: tuple[Description, Rows], other: tuple[D
     if about.dimensions != other_about.dimensions:
         raise differ(f"{where} differ: {about.dimensions} and {other_about.dimensions} dimensions")
     told, other_told = about.fingerprint, other_about.fingerprint
-    if is_digest(told) and is_digest(other_told):
+    if _is_digest(told) and _is_digest(other_told):
         # Runtime and precision may differ: the cosines show what they change.
         changed = [part for part in changes(told, other_told) if part != "runtime or precision"]
         if changed:
@@ -67,7 +67,7 @@ def check_equivalent(where: str, first: tuple[Description, Rows], other: tuple[D
         )
 
 
-def is_digest(fingerprint: str) -> bool:
+def _is_digest(fingerprint: str) -> bool:
     """Whether this fingerprint is a digest of the model's files.
 
     For a model on another server, whose files cannot be seen, it is made of addresses and names instead, and ends in "unknown".

@@ -59,7 +59,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class MemberWork:
+class _MemberWork:
     """The inputs as `member` prepared them. Another member must prepare them anew."""
 
     member: Member
@@ -178,12 +178,12 @@ class FailoverEmbedder:
         log.info("group_member_back", model=self.name, member=member.name)
         return True
 
-    async def prepare(self, inputs: Inputs) -> Prepared[MemberWork]:
+    async def prepare(self, inputs: Inputs) -> Prepared[_MemberWork]:
         """Prepared by the first member that can."""
         member, prepared = await self.ask_member(inputs, lambda member: member.embedder.prepare(inputs))
-        return prepared.with_work(MemberWork(member, prepared))
+        return prepared.with_work(_MemberWork(member, prepared))
 
-    async def embed(self, prepared: Prepared[MemberWork]) -> Vectors:
+    async def embed(self, prepared: Prepared[_MemberWork]) -> Vectors:
         inputs, chosen = prepared.inputs, prepared.work
 
         async def embedded(member: Member) -> Vectors:

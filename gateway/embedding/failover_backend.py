@@ -49,47 +49,47 @@ class FailoverBackend(Backend):
 
     def build(self, settings: FailoverSettings, context: BackendContext) -> FailoverEmbedder:
         """Makes an embedder of all members. Raises ConfigurationError if a member's row is wrong."""
-        models = {name: member.build() for name, member in members_of(settings, context).items()}
+        models = {name: member.build() for name, member in _members_of(settings, context).items()}
         members = [Member(name, model.embedder, model.built or model.embedder) for name, model in models.items()]
         return FailoverEmbedder(context.name, members, context.metrics)
 
     def check(self, settings: FailoverSettings, context: BackendContext) -> None:
-        for member in members_of(settings, context).values():
+        for member in _members_of(settings, context).values():
             member.check()
 
     def connections(self, settings: FailoverSettings, context: BackendContext) -> Iterator[ConnectionCheck]:
-        for member in members_of(settings, context).values():
+        for member in _members_of(settings, context).values():
             yield from member.connections()
 
     def compile(self, settings: FailoverSettings, context: BackendContext, progress: CompileProgress) -> Iterator[Compiled]:
-        for member in members_of(settings, context).values():
+        for member in _members_of(settings, context).values():
             yield from member.compile(progress)
 
     def preview(self, settings: FailoverSettings, context: BackendContext) -> Preview:
-        members = members_of(settings, context).items()
+        members = _members_of(settings, context).items()
         return Preview(source=self.name, state="; ".join(f"{name}: {member.preview().state}" for name, member in members))
 
     def is_local(self, settings: FailoverSettings, context: BackendContext) -> bool:
         """Whether any member is: it may be the one that serves."""
-        return any(member.is_local() for member in members_of(settings, context).values())
+        return any(member.is_local() for member in _members_of(settings, context).values())
 
     def find_compiled(self, settings: FailoverSettings, context: BackendContext, fingerprint: str) -> AnyEmbedder | None:
-        found = (member.find_compiled(fingerprint) for member in members_of(settings, context).values())
+        found = (member.find_compiled(fingerprint) for member in _members_of(settings, context).values())
         return next((embedder for embedder in found if embedder is not None), None)
 
 
-def members_of(settings: FailoverSettings, context: BackendContext) -> dict[str, BoundBackend]:
+def _members_of(settings: FailoverSettings, context: BackendContext) -> dict[str, BoundBackend]:
     """The members by name, in the order they are tried. Raises ConfigurationError if a member's row is wrong."""
     members: dict[str, BoundBackend] = {}
     for number, table in enumerate(settings.members, start=1):
-        name, member = member_of(number, table, context)
+        name, member = _member_of(number, table, context)
         if name in members:
             raise ConfigurationError(f"models[{context.name}].members: the name '{name}' is used twice")
         members[name] = member
     return members
 
 
-def member_of(number: int, table: dict[str, Any], context: BackendContext) -> tuple[str, BoundBackend]:
+def _member_of(number: int, table: dict[str, Any], context: BackendContext) -> tuple[str, BoundBackend]:
     where = f"models[{context.name}].members[{number - 1}]"
     own = {name: value for name, value in table.items() if name in {"backend", "name"}}
     row = convert(own, MemberRow, where=where)

@@ -14,7 +14,7 @@ ModelState = Literal["unloaded", "loading", "ready", "failed"]
 
 
 @dataclass(slots=True)
-class LoadState:
+class _LoadState:
     """The state of loading an embedder. It outlives the configuration it was built for, as its embedder does."""
 
     task: asyncio.Task[None] | None = None  # the latest load
@@ -35,7 +35,7 @@ class Model:
     row: ModelRow
     embedder: AnyEmbedder
     built: AnyEmbedder | None = None
-    load_state: LoadState = field(default_factory=LoadState)
+    load_state: _LoadState = field(default_factory=_LoadState)
 
     @property
     def name(self) -> str:

@@ -25,7 +25,7 @@ INSTRUCTION = "{instruction}"
 INSTRUCTED_QUERY = re.compile(r"Instruct: (?P<instruction>.+?)(?P<rest>\n ?Query: ?)", re.DOTALL)
 
 
-def first_of(words: Iterable[str], names: Iterable[str]) -> str | None:
+def _first_of(words: Iterable[str], names: Iterable[str]) -> str | None:
     known = set(names)
     return next((word for word in words if word in known), None)
 
@@ -40,11 +40,11 @@ def resolve_input_type(asked: str | None, about: Description, *, param: str = "i
     task = TASKS.get(asked)
     if task is None or (about.tasks and task not in about.tasks):
         raise unknown(asked, about, param)
-    found = first_of(WORDS[task], about.prompts)
+    found = _first_of(WORDS[task], about.prompts)
     if found is not None:
         return found
     # `encode_document` adds nothing if the model only has a prompt for queries; `encode_query` adds nothing if it has no prompts.
-    has_query_alone = task == "document" and first_of(QUERY_WORDS, about.prompts) is not None
+    has_query_alone = task == "document" and _first_of(QUERY_WORDS, about.prompts) is not None
     if about.tasks or not about.prompts or has_query_alone:
         return task
     raise unknown(asked, about, param)
@@ -79,12 +79,12 @@ def resolve_instruction(instruction: str | None, input_type: str | None, about: 
         raise InvalidValue(
             f"Invalid value for 'instruction': it is for queries, and the request asks for '{input_type}'.", param="instruction"
         )
-    return first_of(QUERY_WORDS, about.prompts) or "query"
+    return _first_of(QUERY_WORDS, about.prompts) or "query"
 
 
 def instruction_format_of(prompts: Mapping[str, str]) -> str | None:
     """The query prompt with `{instruction}` in place of its own instruction; None if it contains none."""
-    name = first_of(QUERY_WORDS, prompts)
+    name = _first_of(QUERY_WORDS, prompts)
     shape = INSTRUCTED_QUERY.fullmatch(prompts[name]) if name else None
     return f"Instruct: {INSTRUCTION}{shape['rest']}" if shape else None
 
@@ -93,10 +93,10 @@ def prompt_header(asked: str | None, name: str | None, about: Description) -> di
     """`x-gateway-prompt`, if the request asked for one: the name of the prompt put before the inputs, or "none"."""
     if asked is None or name is None:
         return {}
-    return {"x-gateway-prompt": header_value(name) if name in about.prompts else "none"}
+    return {"x-gateway-prompt": _header_value(name) if name in about.prompts else "none"}
 
 
-def header_value(name: str) -> str:
+def _header_value(name: str) -> str:
     return "".join(char if char.isascii() and char.isprintable() else "?" for char in name)
 
 

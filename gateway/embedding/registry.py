@@ -19,7 +19,7 @@ METHODS = [name for name, part in vars(Backend).items() if isfunction(part) and 
 OPTIONAL = ["has_cache", *(name for name in METHODS if name != "build")]
 
 
-class CompletedBackend(Backend):
+class _CompletedBackend(Backend):
     """Adapts an object with `settings` and `build` that does not inherit Backend. Members it lacks come from Backend."""
 
     def __init__(self, given: Any, *, name: str) -> None:
@@ -50,11 +50,11 @@ def load_entry_point(point: EntryPoint) -> Backend:
         backend = point.load()
     except Exception as error:
         raise ConfigurationError(f"{where} cannot be loaded: {error!r}") from error
-    refuse_other_objects(backend, point.name, where)
+    _refuse_other_objects(backend, point.name, where)
     return complete(backend, point.name)
 
 
-def refuse_other_objects(backend: Any, name: str, where: str) -> None:
+def _refuse_other_objects(backend: Any, name: str, where: str) -> None:
     """Raises ConfigurationError if the object is no backend of this name."""
     if isinstance(backend, type):
         raise ConfigurationError(f"{where} is a class: name an object of it as the entry point")
@@ -74,7 +74,7 @@ def refuse_other_objects(backend: Any, name: str, where: str) -> None:
 def complete(backend: Any, name: str) -> Backend:
     """The object itself if it has all members of Backend, else adapted."""
     is_whole = all(hasattr(backend, part) for part in ("name", *OPTIONAL))
-    return backend if is_whole else CompletedBackend(backend, name=name)
+    return backend if is_whole else _CompletedBackend(backend, name=name)
 
 
 def origin(point: EntryPoint) -> str:

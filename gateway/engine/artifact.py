@@ -103,7 +103,7 @@ def manifest_of(  # noqa: PLR0913 - a field each
     return Manifest(
         format=FORMAT,
         source=target.source,
-        origin=origin_of(target.source),
+        origin=_origin_of(target.source),
         made_at=time.time(),
         asked_precision=target.asked_precision,
         precision=precision,
@@ -119,7 +119,7 @@ def manifest_of(  # noqa: PLR0913 - a field each
     )
 
 
-def origin_of(source: str) -> str:
+def _origin_of(source: str) -> str:
     """Returns the absolute path if the source is a folder, else the source itself, a name on the hub."""
     folder = Path(source).expanduser()
     return str(folder.resolve()) if folder.is_dir() else source

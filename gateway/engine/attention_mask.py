@@ -18,7 +18,7 @@ MaskFunction = Callable[..., torch.Tensor | None]
 @contextmanager
 def traceable_masks() -> Iterator[None]:
     """Gives every model of this process these masks until the context ends. Only for a process that does nothing else meanwhile."""
-    traceable = {"sdpa": seeing_itself(sdpa_mask), "eager": seeing_itself(eager_mask)}
+    traceable = {"sdpa": _seeing_itself(sdpa_mask), "eager": _seeing_itself(eager_mask)}
     ALL_MASK_ATTENTION_FUNCTIONS.update(traceable)
     try:
         yield
@@ -27,7 +27,7 @@ def traceable_masks() -> Iterator[None]:
             del ALL_MASK_ATTENTION_FUNCTIONS[name]  # type: ignore[no-untyped-call]
 
 
-def seeing_itself(mask_of: MaskFunction) -> MaskFunction:
+def _seeing_itself(mask_of: MaskFunction) -> MaskFunction:
     """Wraps `mask_of` so that each token attends to itself.
 
     Masks have shape (batch, 1, queries, keys), and are true or 0 where a query attends to a key.

@@ -26,7 +26,7 @@ RATE_WEIGHT = 0.2  # of the newest batch in the moving average of tokens a secon
 FIRST_RATE = 2000.0  # tokens a second, assumed until the first batch has run
 
 
-class Candidate:
+class _Candidate:
     """The jobs of one request that go into a batch: a slice [bottom, top) of its jobs sorted by length, empty at first."""
 
     def __init__(self, work: Work, longest: int) -> None:
@@ -39,7 +39,7 @@ class Candidate:
         return self.work.pending[self.bottom - 1].num_tokens if self.bottom else 0
 
 
-def is_near(num_tokens: int, longest: int, real_tokens: int, num_jobs: int) -> bool:
+def _is_near(num_tokens: int, longest: int, real_tokens: int, num_jobs: int) -> bool:
     """Whether a shorter job keeps the padding small, in a batch of `real_tokens` without it and of `num_jobs` jobs with it."""
     return num_tokens >= MIN_LENGTH_RATIO * longest and real_tokens + num_tokens >= MIN_FILL_RATIO * longest * num_jobs
 
@@ -151,7 +151,7 @@ class Batcher:
         longest = self.shapes.length(own_works[0].pending[-1].num_tokens)
         max_jobs = self.shapes.rows(max(1, self.budget.max_tokens // longest))
         works = chain(own_works, chain.from_iterable(caller.candidates(is_leader=False) for caller in callers))
-        runs = [Candidate(work, longest) for work in islice(works, max(max_jobs, MIN_REQUESTS_SEEN))]
+        runs = [_Candidate(work, longest) for work in islice(works, max(max_jobs, MIN_REQUESTS_SEEN))]
         num_jobs = real_tokens = 0
         own, others = runs[: len(own_works)], runs[len(own_works) :]
         # First jobs that need no more padding, then jobs of nearly that length; but all the leader's own before any other caller's.
@@ -160,7 +160,7 @@ class Batcher:
             for run in group:
                 while num_jobs < max_jobs and (num_tokens := run.next_tokens):
                     is_longest = self.shapes.length(num_tokens) == longest
-                    if not is_longest and (is_same or not is_near(num_tokens, longest, real_tokens, num_jobs + 1)):
+                    if not is_longest and (is_same or not _is_near(num_tokens, longest, real_tokens, num_jobs + 1)):
                         break
                     run.bottom, num_jobs, real_tokens = run.bottom - 1, num_jobs + 1, real_tokens + num_tokens
         surplus = num_jobs - self.shapes.rows(num_jobs)

@@ -112,7 +112,7 @@ def compile_model(  # noqa: PLR0913 - the last two are for tests
         try:
             BackgroundThread("compile-deadline", give_up_late, may_end=True).start()
             for line in process.stdout or ():
-                report = parse_report(line)
+                report = _parse_report(line)
                 error = report if report.error else error
                 if report.step:
                     progress(report.step)
@@ -130,7 +130,7 @@ def compile_model(  # noqa: PLR0913 - the last two are for tests
         raise OperatorError(f"compiling the model ended with exit code {process.returncode}")
 
 
-def parse_report(line: str) -> CompileReport:
+def _parse_report(line: str) -> CompileReport:
     """Returns an empty report if the line is none: libraries print to standard output too."""
     try:
         return msgspec.json.decode(line, type=CompileReport)
@@ -138,7 +138,7 @@ def parse_report(line: str) -> CompileReport:
         return CompileReport()
 
 
-def print_report(report: CompileReport) -> None:
+def _print_report(report: CompileReport) -> None:
     sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
     sys.stdout.flush()
 
@@ -153,23 +153,23 @@ def run(job: CompileJob) -> None:
 
     folder, artifacts = Path(job.folder), ArtifactStore(Path(job.artifacts))
     target = Target(job.source, job.precision, identity_of(folder))
-    print_report(CompileReport("loading"))
+    _print_report(CompileReport("loading"))
     reference = TorchEncoder(folder, device="cpu", precision="float32", threads=0)
     refuse_changed(folder, target.identity)
-    print_report(CompileReport("converting"))
+    _print_report(CompileReport("converting"))
     network, reason = convert(reference)
-    print_report(CompileReport("measuring"))
+    _print_report(CompileReport("measuring"))
     tokenizer = Tokenizer(reference.info.tokenizer_json)
     measure = Measure(expected_of(reference, tokenizer), proof_of(reference, tokenizer), [reason] if reason else [])
 
     def make(making: Path) -> None:
         for precision in CANDIDATES[job.precision] if network is not None else ():
-            manifest = write_artifact(network, reference, target, making, precision, measure)
+            manifest = _write_artifact(network, reference, target, making, precision, measure)
             if manifest is not None:
                 break
         else:
-            manifest = without_network(folder, reference, target, making, measure)
-        print_report(CompileReport("writing"))
+            manifest = _without_network(folder, reference, target, making, measure)
+        _print_report(CompileReport("writing"))
         artifact.write_manifest(making, manifest)
 
     artifacts.put(artifacts.path(target.identity, job.precision), make)
@@ -203,7 +203,7 @@ def first_line(error: Exception) -> str:
     return (str(error).splitlines() or [""])[0]
 
 
-def write_artifact(  # noqa: PLR0913, PLR0917
+def _write_artifact(  # noqa: PLR0913, PLR0917
     network: object, reference: Any, target: Target, making: Path, precision: str, measure: Measure
 ) -> Manifest | None:
     """Writes all files but the manifest, in `precision`. Returns None if it is not faithful, and adds the reason to `measure`."""
@@ -232,7 +232,7 @@ def write_artifact(  # noqa: PLR0913, PLR0917
     return msgspec.structs.replace(manifest, fidelity=fidelity)
 
 
-def without_network(folder: Path, reference: Any, target: Target, making: Path, measure: Measure) -> Manifest:
+def _without_network(folder: Path, reference: Any, target: Target, making: Path, measure: Measure) -> Manifest:
     """The manifest of a model that only torch serves faithfully. Raises Unfaithful if torch does not either."""
     fidelity, reason = judge([reference], measure.expected)
     if reason:
@@ -250,10 +250,10 @@ def main() -> None:
     try:
         run(job)
     except OperatorError as error:
-        print_report(CompileReport(error=str(error), category=error.category))
+        _print_report(CompileReport(error=str(error), category=error.category))
         sys.exit(1)
     except (RuntimeError, ValueError, TypeError, OSError, AttributeError, KeyError) as error:
-        print_report(
+        _print_report(
             CompileReport(error=f"OpenVINO cannot compile the model in {job.folder}: {type(error).__name__}: {first_line(error)}")
         )
         sys.exit(1)

@@ -106,7 +106,7 @@ class Device:
         started = time.perf_counter()
         try:
             rows = self.encoder.embed([job.window for job in batch])
-            refuse_other_shape(rows, (len(batch), self.encoder.info.network.dimensions))
+            _refuse_other_shape(rows, (len(batch), self.encoder.info.network.dimensions))
         except (OutOfMemory, MemoryError):
             self.batcher.budget.shrink(padded_tokens)
             self.halve(batch, TooLarge(batch[0].position))
@@ -162,6 +162,6 @@ class Device:
         job.work.end(error)
 
 
-def refuse_other_shape(rows: NDArray[np.float32], expected: tuple[int, int]) -> None:
+def _refuse_other_shape(rows: NDArray[np.float32], expected: tuple[int, int]) -> None:
     if rows.shape != expected:
         raise ValueError(f"the network gave rows of shape {rows.shape}, not {expected}")

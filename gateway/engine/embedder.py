@@ -211,11 +211,11 @@ class LocalEmbedder:
         try:
             await work.done
         except NotFinite as error:
-            raise Unembeddable(inputs.where(input_of_window(plan.counts, error.position))) from None
+            raise Unembeddable(inputs.where(_input_of_window(plan.counts, error.position))) from None
         except AllZero as error:
-            raise Unembeddable(inputs.where(input_of_window(plan.counts, error.position)), ALL_ZERO) from None
+            raise Unembeddable(inputs.where(_input_of_window(plan.counts, error.position)), ALL_ZERO) from None
         except TooLarge as error:
-            where = inputs.where(input_of_window(plan.counts, error.position))
+            where = inputs.where(_input_of_window(plan.counts, error.position))
             raise Unembeddable(where, "its device has too little memory for it") from None
         finally:
             self.batcher.forget(work)  # if the client left; finished work is no longer queued
@@ -248,7 +248,7 @@ class LocalEmbedder:
 
     def stop(self) -> None:
         """Closes the batcher and joins the device threads, for JOIN_SECONDS in all: several devices that hang share that time."""
-        self.batcher.close(close_encoders())
+        self.batcher.close(_close_encoders())
         deadline = time.monotonic() + JOIN_SECONDS
         for device in self.devices:
             device.join(max(0.0, deadline - time.monotonic()))
@@ -275,7 +275,7 @@ def fingerprint_of(
     )
 
 
-def close_encoders() -> GatewayError:
+def _close_encoders() -> GatewayError:
     return Overloaded("It is shutting down.", retry_after_seconds=1)
 
 
@@ -284,10 +284,10 @@ def warm_up(encoders: list[Encoder], budget: Budget, *, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     with ThreadPoolExecutor(len(encoders), thread_name_prefix="warm-up") as pool:
         for is_full in (False, True):
-            list(pool.map(lambda encoder: warm_up_one(encoder, budget, deadline, is_full=is_full), encoders))  # noqa: B023 - at once
+            list(pool.map(lambda encoder: _warm_up_one(encoder, budget, deadline, is_full=is_full), encoders))  # noqa: B023 - at once
 
 
-def warm_up_one(encoder: Encoder, budget: Budget, deadline: float, *, is_full: bool) -> None:
+def _warm_up_one(encoder: Encoder, budget: Budget, deadline: float, *, is_full: bool) -> None:
     """Runs single texts or full batches, the longest last. Running out of memory shrinks the budget before any request waits."""
     longest = min(encoder.info.network.max_tokens, budget.max_tokens)
     for length in [*(length for length in WARMUP_LENGTHS if length < longest), longest]:
@@ -300,6 +300,6 @@ def warm_up_one(encoder: Encoder, budget: Budget, deadline: float, *, is_full: b
             budget.shrink(num_rows * length)
 
 
-def input_of_window(counts: list[int], position: int) -> int:
+def _input_of_window(counts: list[int], position: int) -> int:
     """The index of the input that window `position` was cut from."""
     return int(np.searchsorted(np.cumsum(counts), position, side="right"))

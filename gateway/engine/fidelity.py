@@ -200,21 +200,21 @@ def batches(expected: Expected) -> Iterator[list[int]]:
 def probe_windows(network: NetworkInfo, tokenizer: Tokenizer) -> list[Window]:
     """Each probe, cut to the model's maximum."""
     room = network.max_tokens - tokenizer.num_special
-    return with_prompts([ids[:room] for ids in probe_ids(tokenizer)], network, tokenizer)
+    return with_prompts([ids[:room] for ids in _probe_ids(tokenizer)], network, tokenizer)
 
 
 def long_windows(network: NetworkInfo, tokenizer: Tokenizer) -> list[Window]:
     """Windows of growing length up to the model's limit, filled with all probes one after another, repeated."""
     room = network.max_tokens - tokenizer.num_special
     lengths = [length for length in LONG_TOKENS if length < room] + [room] * (room <= LONG_TOKENS[-1])
-    ids = probe_ids(tokenizer)
+    ids = _probe_ids(tokenizer)
     if not any(ids):
         return []
     streams = [cycle(token for each in ids[number:] + ids[:number] for token in each) for number in range(len(lengths))]
     return with_prompts([list(islice(stream, length)) for stream, length in zip(streams, lengths, strict=True)], network, tokenizer)
 
 
-def probe_ids(tokenizer: Tokenizer) -> list[list[int]]:
+def _probe_ids(tokenizer: Tokenizer) -> list[list[int]]:
     return [tokenizer.fast.encode(probe, add_special_tokens=False).ids for probe in PROBES]
 
 

@@ -98,10 +98,10 @@ def files_of(folder: Path) -> dict[str, set[Path]]:
     own, *modules = module_folders(folder)
     own_files = {path for path in own.glob("*") if path.is_file()} - weights
     module_files = {path for module in modules for path in module.rglob("*") if path.is_file()} - weights
-    tokenizer = {path for path in own_files | module_files if is_one_of(path.name, TOKENIZER_FILES)}
+    tokenizer = {path for path in own_files | module_files if _is_one_of(path.name, TOKENIZER_FILES)}
     tokenizer |= set(own.glob("additional_chat_templates/*"))
-    pooling = {own / MODULES} | {path for path in module_files if not is_one_of(path.name, NOT_READ)}
-    configuration = {path for path in own_files if is_one_of(path.name, CONFIGURATION_FILES)}
+    pooling = {own / MODULES} | {path for path in module_files if not _is_one_of(path.name, NOT_READ)}
+    configuration = {path for path in own_files if _is_one_of(path.name, CONFIGURATION_FILES)}
     return {
         "weights": weights,
         "tokenizer": tokenizer,
@@ -121,10 +121,10 @@ def weights_files(folder: Path) -> list[Path]:
 def weights_in(part: Path) -> list[Path]:
     """One module's weights files: those that transformers finds first, or all if the module's options may choose others."""
     first = next((part / name for name in WEIGHTS if (part / name).is_file()), None)
-    has_choice = any(has_own_choice(path) for path in (*part.glob(OPTIONS), part / "config.json"))
+    has_choice = any(_has_own_choice(path) for path in (*part.glob(OPTIONS), part / "config.json"))
     if first is None or has_choice:
         candidates = part.rglob("*") if has_choice else part.glob("*")
-        return [path for path in candidates if path.is_file() and path.name.endswith(ENDINGS) and not is_training(path)]
+        return [path for path in candidates if path.is_file() and path.name.endswith(ENDINGS) and not _is_training(path)]
     if first.suffix != ".json":
         return [first]
     index = parse_json(first)
@@ -133,7 +133,7 @@ def weights_in(part: Path) -> list[Path]:
     return [first, *(part / name for name in names if (part / name).is_file())]
 
 
-def has_own_choice(path: Path) -> bool:
+def _has_own_choice(path: Path) -> bool:
     """Whether a module's options name a variant of the weights or another file."""
     if not path.is_file():
         return False
@@ -142,7 +142,7 @@ def has_own_choice(path: Path) -> bool:
     return isinstance(options, dict) and any(options.get(key) for key in keys)
 
 
-def is_training(path: Path) -> bool:
+def _is_training(path: Path) -> bool:
     """Whether a file is a leftover of training, or in the folder of another format."""
     return path.name in {"training_args.bin", "optimizer.pt", "scheduler.pt"} or path.parent.name in {"onnx", "openvino"}
 
@@ -174,16 +174,16 @@ def modules_of(folder: Path) -> list[dict[str, Any]] | None:
     return modules
 
 
-def is_one_of(name: str, patterns: Iterable[str]) -> bool:
+def _is_one_of(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatch(name, pattern) for pattern in patterns)
 
 
 def digest_of(folder: Path, paths: Iterable[Path]) -> str:
     """One digest of the files' names and contents, in the order of their names."""
-    return digest({path.relative_to(folder).as_posix(): content_digest(path) for path in set(paths) if path.is_file()})
+    return digest({path.relative_to(folder).as_posix(): _content_digest(path) for path in set(paths) if path.is_file()})
 
 
-def content_digest(path: Path) -> str:
+def _content_digest(path: Path) -> str:
     """The digest of a file. JSON is normalised first, as the order of keys and white space do not change a model."""
     try:
         if path.suffix == ".json" and path.name not in ORDERED and path.stat().st_size <= MAX_PARSED_BYTES:
@@ -198,14 +198,14 @@ def sha256_of(path: Path) -> str:
     try:
         about = path.stat()
         # A second change within one clock tick leaves the file's times as they are, so a file changed just now is read again.
-        read = hash_file if time.time() - about.st_ctime > SETTLED_SECONDS else hash_file.__wrapped__
+        read = _hash_file if time.time() - about.st_ctime > SETTLED_SECONDS else _hash_file.__wrapped__
         return read(path, (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns))
     except OSError as error:
         raise OperatorError(f"the file {path} cannot be read: {error.strerror}") from None
 
 
 @lru_cache(maxsize=4096)
-def hash_file(path: Path, _stamp: tuple[int, ...]) -> str:
+def _hash_file(path: Path, _stamp: tuple[int, ...]) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):

@@ -52,14 +52,14 @@ MAX_HEADER_BYTES = 100 * 1024 * 1024  # safetensors' own bound
 def refuse_other_kinds(folder: Path) -> None:
     """Raises OperatorError if the folder contains no text embedder; its message says what it contains and what to do."""
     if is_bare(folder):
-        refuse_marks(folder)
+        _refuse_marks(folder)
     else:
-        refuse_modules(folder)
-    for part in transformer_folders(folder):
-        refuse_options(part)
-        refuse_foreign(part)
+        _refuse_modules(folder)
+    for part in _transformer_folders(folder):
+        _refuse_options(part)
+        _refuse_foreign(part)
     if not is_bare(folder):
-        refuse_without_pooling(folder)
+        _refuse_without_pooling(folder)
 
 
 def is_bare(folder: Path) -> bool:
@@ -75,7 +75,7 @@ def pooled_by_default(folder: Path) -> str:
     return "last-token pooling" if is_causal else "mean pooling"
 
 
-def refuse_modules(folder: Path) -> None:
+def _refuse_modules(folder: Path) -> None:
     config = table(folder / "config_sentence_transformers.json")
     model_type = config.get("model_type", "SentenceTransformer")
     if model_type != "SentenceTransformer":
@@ -97,14 +97,14 @@ def refuse_modules(folder: Path) -> None:
             raise custom(folder, f"the activation_function of {part.name} is {activation}")
 
 
-def refuse_without_pooling(folder: Path) -> None:
+def _refuse_without_pooling(folder: Path) -> None:
     names = {str(module.get("type")).rpartition(".")[2] for module in modules_of(folder) or ()}
-    makes_one = any(options_of(part).get("module_output_name") == "sentence_embedding" for part in transformer_folders(folder))
+    makes_one = any(options_of(part).get("module_output_name") == "sentence_embedding" for part in _transformer_folders(folder))
     if not makes_one and not POOLS & names:
         raise other(folder, "without a module that makes one vector of a text's tokens, such as Pooling in modules.json")
 
 
-def refuse_marks(folder: Path) -> None:
+def _refuse_marks(folder: Path) -> None:
     """Raises OperatorError if a folder without modules.json shows signs of another kind."""
     config = table(folder / "config.json")
     architectures = [str(each) for each in config.get("architectures") or ()]
@@ -121,7 +121,7 @@ def refuse_marks(folder: Path) -> None:
         raise other(folder, IMAGES)
 
 
-def transformer_folders(folder: Path) -> list[Path]:
+def _transformer_folders(folder: Path) -> list[Path]:
     """The folders of transformers' networks: the folder itself if it is bare, else those of modules.json and of its routes."""
     modules = modules_of(folder)
     if modules is None:
@@ -136,7 +136,7 @@ def options_of(part: Path) -> dict[str, Any]:
     return next(filter(None, (table(part / name) for name in OPTIONS)), {})
 
 
-def refuse_options(part: Path) -> None:
+def _refuse_options(part: Path) -> None:
     options = options_of(part)
     task = str(options.get("transformer_task") or "feature-extraction")
     if task != "feature-extraction":
@@ -147,10 +147,10 @@ def refuse_options(part: Path) -> None:
         raise other(part, f"{kind}: it reads {', '.join(sorted(modalities))}")
     told = [name for name in NOT_FOLLOWED if options.get(name)]
     if told:
-        raise unsupported_kind(f"the model in {part} asks for {' and '.join(told)}, which is not supported here")
+        raise _unsupported_kind(f"the model in {part} asks for {' and '.join(told)}, which is not supported here")
 
 
-def refuse_foreign(part: Path) -> None:
+def _refuse_foreign(part: Path) -> None:
     """Raises OperatorError for a model that needs its own code, an adapter's base, or quantised weights, or has no tokenizer."""
     config = table(part / "config.json")
     for name in ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json"):
@@ -158,14 +158,14 @@ def refuse_foreign(part: Path) -> None:
         if code:
             raise custom(part, f"{name} names {', '.join(sorted(map(str, code)))} under auto_map")
     if (part / "adapter_config.json").is_file():
-        raise unsupported_kind(
+        raise _unsupported_kind(
             f"the model in {part} is an adapter over another model: merge the two (peft's merge_and_unload), save them as one, and"
             " name that folder"
         )
     if config.get("quantization_config"):
-        raise unsupported_kind(f"the model in {part} is quantised, which is not supported: name the folder of its full weights")
+        raise _unsupported_kind(f"the model in {part} is quantised, which is not supported: name the folder of its full weights")
     if not any(fnmatch(path.name, pattern) for path in part.glob("*") for pattern in VOCABULARIES):
-        raise unsupported_kind(
+        raise _unsupported_kind(
             f"the model in {part} has no tokenizer: there is no tokenizer.json, vocab.txt or other vocabulary in it; save its"
             " tokenizer there"
         )
@@ -198,17 +198,17 @@ def table(path: Path) -> dict[str, Any]:
 
 
 def other(folder: Path, kind: str) -> OperatorError:
-    return unsupported_kind(
+    return _unsupported_kind(
         f"the model in {folder} is {kind}: it cannot be served as an embedder; name an embedding model as the source"
     )
 
 
 def custom(folder: Path, what: str) -> OperatorError:
-    return unsupported_kind(
+    return _unsupported_kind(
         f"the model in {folder} needs code of its own, which is never run here: {what}; name a model that transformers and"
         " sentence-transformers know by themselves, or serve this one with a server that runs its code, as another backend"
     )
 
 
-def unsupported_kind(message: str) -> OperatorError:
+def _unsupported_kind(message: str) -> OperatorError:
     return OperatorError(message, category=OTHER_KIND)

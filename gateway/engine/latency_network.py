@@ -82,15 +82,15 @@ class BucketedNetwork(Network):
 
 def build_bucketed(model: openvino.Model, lengths: Sequence[int]) -> openvino.Model:
     """The model with a branch for one row of each of `lengths`. All its inputs must have the same shape (rows, length)."""
-    return choose_bucket([fix_length(model, length) for length in lengths] + [model.clone()], [*lengths, MANY])
+    return _choose_bucket([_fix_length(model, length) for length in lengths] + [model.clone()], [*lengths, MANY])
 
 
-def choose_bucket(bodies: list[openvino.Model], lengths: list[int]) -> openvino.Model:
+def _choose_bucket(bodies: list[openvino.Model], lengths: list[int]) -> openvino.Model:
     """A model that chooses the first body whose length is at least the row's, by bisection: If nodes form a binary tree."""
     if len(bodies) == 1:
         return bodies[0]
     half = len(bodies) // 2
-    then, other = choose_bucket(bodies[:half], lengths[:half]), choose_bucket(bodies[half:], lengths[half:])
+    then, other = _choose_bucket(bodies[:half], lengths[:half]), _choose_bucket(bodies[half:], lengths[half:])
     inputs = [ops.parameter([-1, -1], np.int64) for _ in then.get_parameters()]
     rows, length = (ops.gather(ops.shape_of(inputs[0]), np.int64(axis), np.int64(0)) for axis in (0, 1))
     one_long = ops.add(ops.multiply(ops.subtract(rows, np.int64(1)), np.int64(MANY)), length)
@@ -102,7 +102,7 @@ def choose_bucket(bodies: list[openvino.Model], lengths: list[int]) -> openvino.
     return openvino.Model([node.set_output(then.get_results()[0], other.get_results()[0])], inputs)
 
 
-def fix_length(model: openvino.Model, length: int) -> openvino.Model:
+def _fix_length(model: openvino.Model, length: int) -> openvino.Model:
     """A copy for one row of this length. Its inputs still take any shape, as the If nodes around it need."""
     copy = model.clone()
     copy.reshape({port: [1, length] for port in copy.inputs})

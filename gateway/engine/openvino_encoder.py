@@ -48,7 +48,7 @@ def load(name: str, path: Path, manifest: Manifest, *, threads: int, streams: in
     )
     is_small = (path / artifact.WEIGHTS).stat().st_size <= MAX_BRANCHED_BYTES
     lengths = [length for length in LENGTHS if is_small and length <= manifest.network.max_tokens]
-    num_threads = min(threads or num_cores(), ALONE_THREADS)
+    num_threads = min(threads or _num_cores(), ALONE_THREADS)
 
     def of_all_cores() -> BucketedNetwork:
         together = {"NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": str(num_threads), "ENABLE_CPU_PINNING": "NO"}
@@ -59,7 +59,7 @@ def load(name: str, path: Path, manifest: Manifest, *, threads: int, streams: in
             network.rows(pad(windows, length=length, network=manifest.network))
         return network
 
-    has_more_together = max(1, (threads or num_cores()) // streams) < num_threads
+    has_more_together = max(1, (threads or _num_cores()) // streams) < num_threads
     latency = LatencyNetwork(of_all_cores if has_more_together else None, name=name)
     return [OpenVINOEncoder(Network(compiled.create_infer_request()), latency, info) for _ in range(streams)]
 
@@ -69,7 +69,7 @@ def options(manifest: Manifest) -> dict[str, str]:
     return {"INFERENCE_PRECISION_HINT": HINTS[manifest.precision], "CPU_RUNTIME_CACHE_CAPACITY": RUNTIME_CACHE_ENTRIES}
 
 
-def num_cores() -> int:
+def _num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

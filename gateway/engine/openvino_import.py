@@ -30,10 +30,10 @@ __all__ = ["core", "openvino"]
 def core() -> openvino.Core:
     """The process's only Core. Any thread may use it."""
     with ThreadPoolExecutor(1, "openvino-plugin") as loader:
-        return loader.submit(with_plugin).result()
+        return loader.submit(_with_plugin).result()
 
 
-def with_plugin() -> openvino.Core:
+def _with_plugin() -> openvino.Core:
     made = openvino.Core()
     made.get_property("CPU", "FULL_DEVICE_NAME")
     return made

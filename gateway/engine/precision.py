@@ -31,7 +31,7 @@ OVERFLOWING = {
 
 def half_precision(folder: Path) -> str:
     """The precision that "auto" means on CUDA: float16, for its finer resolution, unless the model is made for bfloat16."""
-    config = network_config(folder)
+    config = _network_config(folder)
     text_config = config.get("text_config")
     inner = text_config if isinstance(text_config, dict) else {}
     for each in (config, inner):
@@ -40,7 +40,7 @@ def half_precision(folder: Path) -> str:
     return "float16"
 
 
-def network_config(folder: Path) -> dict[str, object]:
+def _network_config(folder: Path) -> dict[str, object]:
     """The transformers configuration of a folder, or of the first of its modules that has one. Empty if there is none."""
     for part in (folder, *module_folders(folder)):
         file = part / "config.json"

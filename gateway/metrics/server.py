@@ -14,7 +14,7 @@ class MetricsServer(ThreadingWSGIServer):
 
     def __init__(self, listening: socket.socket, app: Callable[..., Iterable[bytes]]) -> None:
         self.server_name, self.server_port = address = listening.getsockname()[:2]
-        super().__init__(address, SilentHandler, bind_and_activate=False)
+        super().__init__(address, _SilentHandler, bind_and_activate=False)
         self.socket.close()
         self.socket = listening
         self.setup_environ()
@@ -23,6 +23,6 @@ class MetricsServer(ThreadingWSGIServer):
         self.background.start()
 
 
-class SilentHandler(WSGIRequestHandler):
+class _SilentHandler(WSGIRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the library calls it
         """Logs nothing: a scrape is not worth a line."""

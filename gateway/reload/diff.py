@@ -17,11 +17,11 @@ FIXED = (
 
 def refuse_fixed(before: Config, after: Config) -> None:
     """Raises ConfigurationError if settings changed that need a restart; its text names all of them."""
-    if changed := list(fixed_changes(before, after)):
+    if changed := list(_fixed_changes(before, after)):
         raise ConfigurationError(f"{', '.join(changed)}: cannot be changed while running: restart the gateway, or change it back")
 
 
-def fixed_changes(before: Config, after: Config) -> Iterator[str]:
+def _fixed_changes(before: Config, after: Config) -> Iterator[str]:
     for name in FIXED:
         section, _, setting = name.partition(".")
         for field in msgspec.structs.fields(getattr(before, section)):

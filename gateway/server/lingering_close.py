@@ -31,14 +31,14 @@ class LingeringConnections:
         self.max_bytes = max_bytes
         self.max_seconds = max_seconds
         self.silence_seconds = silence_seconds
-        self.connections: dict[LingeringConnection, None] = {}
+        self.connections: dict[_LingeringConnection, None] = {}
         metrics.http.open_connections.labels("lingering").set_function(lambda: len(self.connections))
 
     def add(self, transport: asyncio.Transport) -> None:
         """Half-closes a connection. All that was written must have been sent. Its former protocol gets no more callbacks."""
         while len(self.connections) >= self.max_connections:
             next(iter(self.connections)).close()
-        connection = LingeringConnection(transport, self)
+        connection = _LingeringConnection(transport, self)
         self.connections[connection] = None
         transport.set_protocol(connection)
         try:
@@ -53,7 +53,7 @@ class LingeringConnections:
             connection.close()
 
 
-class LingeringConnection(asyncio.Protocol):
+class _LingeringConnection(asyncio.Protocol):
     """Discards what it receives, until the client closes its half or a bound is reached."""
 
     def __init__(self, transport: asyncio.Transport, owner: LingeringConnections) -> None:

@@ -37,7 +37,7 @@ class Listening:
 
     def open(self, addresses: Sequence[ListenAddress]) -> None:
         networks = [address for address in addresses if not address.path]
-        self.sockets = sockets_of(networks, self.port)
+        self.sockets = _sockets_of(networks, self.port)
         if self.sockets:
             self.port = self.sockets[0].getsockname()[1]
         bound = iter([listening.getsockname() for listening in self.sockets])
@@ -77,14 +77,14 @@ class Listening:
         self.files = []
 
 
-def sockets_of(addresses: list[ListenAddress], port: int) -> list[socket.socket]:
+def _sockets_of(addresses: list[ListenAddress], port: int) -> list[socket.socket]:
     """Opens a socket per address, all on one port. Raises OperatorError."""
     for is_last in (number == PORT_TRIES - 1 for number in range(PORT_TRIES)):
         opened: list[socket.socket] = []
         try:
             for address in addresses:
                 chosen = port or (opened[0].getsockname()[1] if opened else 0)
-                opened.append(tcp_socket(address, chosen, is_dual=is_dual(address, addresses)))
+                opened.append(_tcp_socket(address, chosen, is_dual=is_dual(address, addresses)))
         except OSError as error:
             for listening in opened:
                 listening.close()
@@ -102,7 +102,7 @@ def is_dual(address: ListenAddress, addresses: Iterable[ListenAddress]) -> bool:
     return address.host == ANY_IPV6 and not has_ipv4 and socket.has_dualstack_ipv6()
 
 
-def tcp_socket(address: ListenAddress, port: int, *, is_dual: bool) -> socket.socket:
+def _tcp_socket(address: ListenAddress, port: int, *, is_dual: bool) -> socket.socket:
     """Raises OSError."""
     family = socket.AF_INET6 if address.is_ipv6 else socket.AF_INET
     try:

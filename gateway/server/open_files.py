@@ -20,7 +20,7 @@ def affordable_connections(max_connections: int) -> int:
     if sys.platform == "win32":
         return max_connections  # Windows has no such limit
     needed = max_connections + PROBE_CONNECTIONS + OTHER_FILES
-    limit = raised_limit(needed)
+    limit = _raised_limit(needed)
     if limit >= needed:
         return max_connections
     affordable = max(1, limit - PROBE_CONNECTIONS - OTHER_FILES)
@@ -31,7 +31,7 @@ def affordable_connections(max_connections: int) -> int:
     return affordable
 
 
-def raised_limit(needed: int) -> int:
+def _raised_limit(needed: int) -> int:
     """Raises the soft limit to `needed`, as far as the hard limit allows. Returns the limit on open files."""
     import resource  # noqa: PLC0415 - not available on Windows
 

@@ -49,7 +49,7 @@ class Server(uvicorn.Server):
     ) -> None:
         self.slow_readers = slow_readers = SlowReaders(settings.max_unsent_bytes)
         self.sampler = sampler or LogSampler(metrics)
-        logging.getLogger("uvicorn.error").addFilter(is_not_logged_by_protocol)
+        logging.getLogger("uvicorn.error").addFilter(_is_not_logged_by_protocol)
         self.table = table = ConnectionTable(settings, metrics, cut_slowest=slow_readers.cut_stuck)
         self.lingering = LingeringConnections(metrics)
         protocol = partial(
@@ -140,6 +140,6 @@ class Server(uvicorn.Server):
             await self.on_tick(0)  # renews the Date header
 
 
-def is_not_logged_by_protocol(record: logging.LogRecord) -> bool:
+def _is_not_logged_by_protocol(record: logging.LogRecord) -> bool:
     """Drops uvicorn's warning of invalid HTTP, which a client can cause without bound; `HTTPProtocol` logs a sample of them."""
     return not str(record.msg).startswith(("Invalid HTTP request", "Unsupported upgrade", "No supported WebSocket"))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gateway.upstream.embedder import UpstreamEmbedder
 
 
-class UpstreamBackend(Backend):
+class _UpstreamBackend(Backend):
     """A backend for the servers of one dialect, and named like it."""
 
     def __init__(self, dialect: Dialect, settings: type[AnySettings]) -> None:
@@ -44,7 +44,7 @@ class UpstreamBackend(Backend):
 
 
 UPSTREAM_BACKENDS = (
-    UpstreamBackend(OPENAI, OpenAISettings),
-    UpstreamBackend(OLLAMA, OllamaSettings),
-    UpstreamBackend(TEI, TEISettings),
+    _UpstreamBackend(OPENAI, OpenAISettings),
+    _UpstreamBackend(OLLAMA, OllamaSettings),
+    _UpstreamBackend(TEI, TEISettings),
 )

@@ -86,7 +86,7 @@ class Diagnosis:
         while size_of(part) > 1:
             if self.limits.excludes(self.measure(part)):  # another request has learned the limit meanwhile
                 return self.passed
-            left, right = halves_of(part)
+            left, right = _halves_of(part)
             failed = await self.failure_of(left)
             if failed is not None and not is_alive:
                 await self.require_alive(failure)
@@ -208,7 +208,7 @@ def size_of(part: slice) -> int:
     return int(part.stop - part.start)
 
 
-def halves_of(part: slice) -> tuple[slice, slice]:
+def _halves_of(part: slice) -> tuple[slice, slice]:
     """The left half is the larger: it is sent first, and the right one not at all if the left one fails."""
     middle = part.start + (size_of(part) + 1) // 2
     return slice(part.start, middle), slice(middle, part.stop)

@@ -67,7 +67,7 @@ class Known:
 ReadReply = Callable[[bytes, Mapping[str, str]], ParsedResponse]
 
 
-class RenderedRequest(NamedTuple):
+class _RenderedRequest(NamedTuple):
     """A request for one API of the server: its body, its URL, and the reader of its reply."""
 
     body: dict[str, Any]
@@ -154,7 +154,7 @@ class UpstreamClient:
         )
         texts = self.with_prompts(inputs)
         is_large = sum(map(len, texts)) > MAX_ON_LOOP_BYTES
-        return len(encode(rendered.body)), await asyncio.to_thread(encoded_bytes, texts) if is_large else encoded_bytes(texts)
+        return len(encode(rendered.body)), await asyncio.to_thread(_encoded_bytes, texts) if is_large else _encoded_bytes(texts)
 
     def without_base64(self) -> None:
         if self.known.as_base64:
@@ -206,15 +206,15 @@ class UpstreamClient:
         as_base64: bool,
         api: ServerApi,
         input_type: str | None = None,
-    ) -> RenderedRequest:
+    ) -> _RenderedRequest:
         """Renders a request for one API of the server."""
         is_gateway = self.known.theirs is not None
         ask = UpstreamQuery(
             texts, self.upstream.model, self.settings, rule, normalize, as_base64, knows_normalize=is_gateway, input_type=input_type
         )
         if api.path is None or api.body is None or api.read is None:
-            return RenderedRequest(self.dialect.body(ask), own_url, self.dialect.read)
-        return RenderedRequest(api.body(ask), partial(url_of, api.path), api.read)
+            return _RenderedRequest(self.dialect.body(ask), _own_url, self.dialect.read)
+        return _RenderedRequest(api.body(ask), partial(_url_of, api.path), api.read)
 
     def with_prompts(self, inputs: Inputs) -> list[str]:
         if inputs.instruction is not None:
@@ -265,15 +265,15 @@ class UpstreamClient:
         return estimates
 
 
-def encoded_bytes(texts: list[str]) -> list[int]:
+def _encoded_bytes(texts: list[str]) -> list[int]:
     return [len(encode(text)) + len(",") for text in texts]
 
 
-def own_url(endpoint: Endpoint) -> URL:
+def _own_url(endpoint: Endpoint) -> URL:
     return endpoint.url
 
 
-def url_of(path: str, endpoint: Endpoint) -> URL:
+def _url_of(path: str, endpoint: Endpoint) -> URL:
     return endpoint.at_root(path)
 
 

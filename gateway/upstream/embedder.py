@@ -106,7 +106,7 @@ class UpstreamEmbedder:
         while (failure := await self.watch.begin()) is not None:
             if failure.is_lasting:
                 self.state = Health("failed", failure.error.message)
-                raise OperatorError(f"models[{self.name}]: {failure.error.message}", category=category_of(failure))
+                raise OperatorError(f"models[{self.name}]: {failure.error.message}", category=_category_of(failure))
             if self.state.detail != failure.error.message:
                 log.warning("upstream_is_unavailable", model=self.name, reason=failure.error.message)
             self.state = Health("loading", failure.error.message, category=failure.error.outcome)
@@ -349,6 +349,6 @@ class UpstreamEmbedder:
             await self.client.connection.close()
 
 
-def category_of(failure: Failure) -> str:
+def _category_of(failure: Failure) -> str:
     """Why the row cannot be loaded, in a word fit for clients: `refused` is our key, `missing` the model."""
     return failure.outcome

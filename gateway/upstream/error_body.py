@@ -49,7 +49,7 @@ def read_error(content: bytes, status: int = 0) -> ErrorReply:
     try:
         reply = msgspec.json.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ErrorReply(plain_words(content))
+        return ErrorReply(_plain_words(content))
     if isinstance(reply, list) and reply:
         reply = reply[0]
     if isinstance(reply, str):
@@ -58,18 +58,18 @@ def read_error(content: bytes, status: int = 0) -> ErrorReply:
         return ErrorReply()
     inner = reply.get("error")
     levels = [inner, reply] if isinstance(inner, dict) else [reply]
-    words = " ".join(word for level in levels for word in words_of(level))
+    words = " ".join(word for level in levels for word in _words_of(level))
     code = next((code for level in levels for code in codes_of(level, status)), None)
-    return ErrorReply(words, code, next((wait for level in levels for wait in waits_of(level)), None))
+    return ErrorReply(words, code, next((wait for level in levels for wait in _waits_of(level)), None))
 
 
-def plain_words(content: bytes) -> str:
+def _plain_words(content: bytes) -> str:
     text = content[:MAX_PLAIN_BYTES].decode("utf-8", "replace").strip()
     return "" if text.startswith(("<", "{", "[")) else text
 
 
-def words_of(error: dict[str, Any]) -> list[str]:
-    parts = detail_of(error)
+def _words_of(error: dict[str, Any]) -> list[str]:
+    parts = _detail_of(error)
     # FastAPI's `loc` names the field; its `input` repeats what was sent, and is left out.
     fields = [name for part in parts if isinstance(part.get("loc"), list) for name in part["loc"]]
     told = [error.get(name) for name in ("message", "code", "type", "error", "error_type", "detail")]
@@ -78,26 +78,26 @@ def words_of(error: dict[str, Any]) -> list[str]:
 
 def codes_of(error: dict[str, Any], status: int) -> Iterator[str]:
     """Yields its `code`, then its `type`, if they are structured: a number that repeats the status says nothing."""
-    reasons = [part.get("reason") for part in parts_of(error, "details")]  # google.rpc.ErrorInfo, more exact than `status`
-    types = [part.get("type") for part in detail_of(error)[:1]]
+    reasons = [part.get("reason") for part in _parts_of(error, "details")]  # google.rpc.ErrorInfo, more exact than `status`
+    types = [part.get("type") for part in _detail_of(error)[:1]]
     for value in (*(error.get(name) for name in CODE_FIELDS), *reasons, error.get("status"), *types):
         shown = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
         if CODE.fullmatch(shown) and shown != str(status):
             yield shown
 
 
-def waits_of(error: dict[str, Any]) -> Iterator[float]:
+def _waits_of(error: dict[str, Any]) -> Iterator[float]:
     """Yields the delay of google.rpc.RetryInfo, which replaces Retry-After: a duration in protobuf's JSON form, "3.5s"."""
-    for part in parts_of(error, "details"):
+    for part in _parts_of(error, "details"):
         delay = part.get("retryDelay")
         if isinstance(delay, str) and re.fullmatch(r"\d{1,9}(\.\d{1,9})?s", delay, flags=re.ASCII):
             yield float(delay.removesuffix("s"))
 
 
-def detail_of(error: dict[str, Any]) -> list[dict[str, Any]]:
-    return parts_of(error, "detail")
+def _detail_of(error: dict[str, Any]) -> list[dict[str, Any]]:
+    return _parts_of(error, "detail")
 
 
-def parts_of(error: dict[str, Any], name: str) -> list[dict[str, Any]]:
+def _parts_of(error: dict[str, Any], name: str) -> list[dict[str, Any]]:
     parts = error.get(name)
     return [each for each in parts if isinstance(each, dict)] if isinstance(parts, list) else []

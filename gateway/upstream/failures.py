@@ -150,14 +150,14 @@ def of_answer(answer: UpstreamResponse, inputs: Inputs, upstream: UpstreamInfo) 
     wait_seconds = in_header if in_header is not None else error_reply.wait_seconds
     error_reply = replace(error_reply, code=upstream.secrets.passed(error_reply.code, inputs.texts), wait_seconds=wait_seconds)
     if answer.status == TOO_MANY_REQUESTS:
-        return of_rate_limit(error_reply, upstream)
+        return _of_rate_limit(error_reply, upstream)
     if answer.status in BAD_REQUEST and WRONG_KEY.fullmatch(error_reply.code or ""):
-        return lasting(UNAUTHORIZED, error_reply, upstream)
+        return _lasting(UNAUTHORIZED, error_reply, upstream)
     if may_hang_on_inputs(answer.status):
-        return of_refusal(answer, error_reply, inputs, upstream)
+        return _of_refusal(answer, error_reply, inputs, upstream)
     if answer.status in PASSING or answer.status >= SERVER_ERROR:
         return faulty(answer, error_reply, upstream)
-    return lasting(answer.status, error_reply, upstream)
+    return _lasting(answer.status, error_reply, upstream)
 
 
 NOT_THERE = {501, 505}  # the server was not built, or not started, for embeddings: llama.cpp without --embeddings
@@ -176,7 +176,7 @@ def shown(code: str | None) -> str:
     return f" ({code})" if code else ""
 
 
-def lasting(status: int, error_reply: ErrorReply, upstream: UpstreamInfo) -> Failure:
+def _lasting(status: int, error_reply: ErrorReply, upstream: UpstreamInfo) -> Failure:
     """For a failure that lasts until an operator fixes it."""
     if status in LASTING:
         outcome, reason = LASTING[status]
@@ -188,7 +188,7 @@ def lasting(status: int, error_reply: ErrorReply, upstream: UpstreamInfo) -> Fai
     return Failure("unexpected", UpstreamError(upstream.name, reason + shown(error_reply.code)), code=error_reply.code)
 
 
-def of_refusal(answer: UpstreamResponse, error_reply: ErrorReply, inputs: Inputs, upstream: UpstreamInfo) -> Failure:
+def _of_refusal(answer: UpstreamResponse, error_reply: ErrorReply, inputs: Inputs, upstream: UpstreamInfo) -> Failure:
     """For a refusal. Blames an input that is named or alone, and surely too long; all else is left to `bisection`."""
     refusal = read_refusal(answer.status, error_reply, inputs.texts)
     place = refusal.input_index(len(inputs.texts))
@@ -202,7 +202,7 @@ def of_refusal(answer: UpstreamResponse, error_reply: ErrorReply, inputs: Inputs
         reason = f"refused the request with the status {answer.status}{shown(error_reply.code)}"
         found = Failure("bad_request", UpstreamError(upstream.name, reason))
     else:
-        found = lasting(answer.status, error_reply, upstream)
+        found = _lasting(answer.status, error_reply, upstream)
     return replace(found, is_undecided=True, refusal=refusal, code=error_reply.code)
 
 
@@ -219,7 +219,7 @@ def of_own_trouble(refusal: UpstreamRefusal, where: str, code: str | None, upstr
     return Failure("unembeddable", Unembeddable(where, reason, is_of_server=True), code=code)
 
 
-def of_rate_limit(error_reply: ErrorReply, upstream: UpstreamInfo) -> Failure:
+def _of_rate_limit(error_reply: ErrorReply, upstream: UpstreamInfo) -> Failure:
     if "insufficient_quota" in (error_reply.code, *error_reply.words.split()):
         return Failure("refused", UpstreamError(upstream.name, "says that our quota there is spent"), code=error_reply.code)
     wait_seconds = error_reply.wait_seconds

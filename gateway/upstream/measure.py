@@ -112,7 +112,7 @@ class Prober:
         client = self.client
         if not client.dialect.knows_base64:
             return False, unit((await self.sample(endpoint, [TEXTS[0]])).rows)[0]
-        if as_numbers.is_bytes and not has_usual_length(as_numbers.rows):
+        if as_numbers.is_bytes and not _has_usual_length(as_numbers.rows):
             reason = "gives base64 that is not float32, and nothing else"
             raise AttemptFailed(failures.of_no_embedder(reason, client.upstream))
         try:
@@ -121,10 +121,10 @@ class Prober:
             if failed.failure.outcome not in UNREADABLE:
                 raise
         else:
-            if not found.is_bytes or as_numbers.is_bytes or are_alike(found.rows, as_numbers.rows):
+            if not found.is_bytes or as_numbers.is_bytes or _are_alike(found.rows, as_numbers.rows):
                 return found.is_bytes, unit(found.rows)[0]
         second = await self.sample(endpoint, [TEXTS[0]])
-        if are_alike(second.rows, as_numbers.rows):  # else two models reply in turn, and base64 is not to blame
+        if _are_alike(second.rows, as_numbers.rows):  # else two models reply in turn, and base64 is not to blame
             log.warning("upstream_base64_is_not_float32", model=client.upstream.name, address=endpoint.label)
         return False, unit(second.rows)[0]
 
@@ -175,13 +175,13 @@ PASSING = {"connect", "timeout", "rate_limited", "status_503", "status_504"}  # 
 UNREADABLE = {"nonsense", "unembeddable", "bad_request", "other_vectors"}
 
 
-def has_usual_length(rows: Float32) -> bool:
+def _has_usual_length(rows: Float32) -> bool:
     """Whether base64 was float32. Half or double precision, or the other byte order, read as float32 is tiny or huge."""
     lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
     return bool(((lengths > 1e-3) & (lengths < 1e4)).all())  # noqa: PLR2004 - as the docstring says
 
 
-def are_alike(one: Float32, other: Float32) -> bool:
+def _are_alike(one: Float32, other: Float32) -> bool:
     """Whether two replies are the same numbers, up to noise, and not only the same direction."""
     if one.shape != other.shape:
         return False

@@ -47,7 +47,7 @@ class Tags(msgspec.Struct):
     models: list[Tag] | None = None
 
 
-def read_tags(content: bytes, model: str) -> UpstreamLimits:
+def _read_tags(content: bytes, model: str) -> UpstreamLimits:
     """Reads /api/tags. A name without a tag means the tag `latest`, as in types/model/name.go."""
     try:
         tags = msgspec.json.decode(content, type=Tags).models or []
@@ -59,5 +59,5 @@ def read_tags(content: bytes, model: str) -> UpstreamLimits:
 
 OLLAMA = Dialect(
     "ollama", "/api/embed", body, read, rules=RULES["ollama"], max_inputs=512, remedy="`ollama pull {model}` there mends it",
-    info_path="/api/tags", read_info=read_tags, is_unit=True,
+    info_path="/api/tags", read_info=_read_tags, is_unit=True,
 )  # fmt: skip

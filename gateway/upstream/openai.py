@@ -79,7 +79,7 @@ class Entries(msgspec.Struct):
 WEIGHT_FIELDS = ("n_vocab", "n_ctx_train", "n_embd", "n_params", "size", "ftype")  # of `meta`; not n_ctx, a flag of the server
 
 
-def read_models(content: bytes, model: str) -> UpstreamLimits:
+def _read_models(content: bytes, model: str) -> UpstreamLimits:
     """Reads the model's own entry, or the only one: llama.cpp serves one model, whatever name a request has."""
     try:
         entries = msgspec.json.decode(content, type=Entries).data
@@ -99,5 +99,5 @@ def read_models(content: bytes, model: str) -> UpstreamLimits:
 
 OPENAI = Dialect(
     "openai", "/embeddings", body, read, rules=RULES["openai"], max_inputs=2048, knows_base64=True,
-    info_path="/models", read_info=read_models,
+    info_path="/models", read_info=_read_models,
 )  # fmt: skip

@@ -26,9 +26,9 @@ class SecretFilter:
         folded = code.casefold()
         if any(secret in folded for secret in self._secrets):
             return None
-        repeats = any(is_repeated(text.strip().casefold(), folded) for text in texts if len(text) <= MAX_TEXT_CHARS)
+        repeats = any(_is_repeated(text.strip().casefold(), folded) for text in texts if len(text) <= MAX_TEXT_CHARS)
         return None if repeats else code
 
 
-def is_repeated(text: str, code: str) -> bool:
+def _is_repeated(text: str, code: str) -> bool:
     return text == code or (len(text) >= MIN_TEXT_CHARS and text in code)

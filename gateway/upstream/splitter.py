@@ -30,7 +30,7 @@ class RequestSplitter:
 
         async def one(each: slice) -> Vectors:
             await places.acquire()
-            vectors = await self.part(some_of(inputs, each), counts[each], rule, budget)
+            vectors = await self.part(_some_of(inputs, each), counts[each], rule, budget)
             places.release()  # not after a failure: parts that still wait are then never sent
             return vectors
 
@@ -79,7 +79,7 @@ class RequestSplitter:
         for each in [*passed, None]:
             gap = slice(start, each.part.start if each is not None else len(inputs.texts))
             if gap.stop > gap.start:
-                found.append(await self.embed(some_of(inputs, gap), counts[gap], rule, budget))
+                found.append(await self.embed(_some_of(inputs, gap), counts[gap], rule, budget))
             if each is not None:
                 found.append(each.vectors)
                 start = each.part.stop
@@ -104,5 +104,5 @@ def join(found: list[Vectors], upstream: UpstreamInfo) -> Vectors:
     return Vectors(rows, token_counts=[count for each in found for count in each.token_counts or ()])
 
 
-def some_of(inputs: Inputs, part: slice) -> Inputs:
+def _some_of(inputs: Inputs, part: slice) -> Inputs:
     return inputs.only(list(range(part.start, part.stop)))

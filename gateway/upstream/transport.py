@@ -83,7 +83,7 @@ class Transport:
         self.proxy = URL(route.proxy) if route.proxy else None
         self.proxy_headers = CIMultiDict(proxy_headers(route.proxy_credentials))
         self.http_headers = CIMultiDict({**self.headers, **self.proxy_headers})
-        self.names = BoundedResolver(route.connect_timeout_seconds)
+        self.names = _BoundedResolver(route.connect_timeout_seconds)
         # For silence, and then for the whole reply: the read timeout alone never ends a reply of a byte now and then.
         self.reply_seconds = route.read_timeout_seconds + max(route.read_timeout_seconds, LEAST_REPLY_SECONDS)
         self.timeout = aiohttp.ClientTimeout(
@@ -179,7 +179,7 @@ class Transport:
             await pool.session.close()
 
 
-class BoundedResolver(aiohttp.abc.AbstractResolver):
+class _BoundedResolver(aiohttp.abc.AbstractResolver):
     """A resolver like aiohttp's own, but with a deadline, and without the event loop's threads."""
 
     def __init__(self, timeout_seconds: float) -> None:

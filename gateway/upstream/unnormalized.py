@@ -30,11 +30,11 @@ LlamaReply = list[LlamaItem]
 LLAMA_DECODER = msgspec.json.Decoder(LlamaReply)
 
 
-def llama_body(ask: UpstreamQuery) -> dict[str, Any]:
+def _llama_body(ask: UpstreamQuery) -> dict[str, Any]:
     return {"content": ask.texts, "embd_normalize": -1}
 
 
-def llama_read(content: bytes, headers: Headers) -> ParsedResponse:  # noqa: ARG001 - only TEI's protocol needs headers
+def _llama_read(content: bytes, headers: Headers) -> ParsedResponse:  # noqa: ARG001 - only TEI's protocol needs headers
     items: LlamaReply = parse(content, LLAMA_DECODER, LlamaReply)
     if any(len(item.embedding) != 1 for item in items):
         raise InvalidResponse("it gave a vector for each token, and none for the text")
@@ -52,4 +52,4 @@ class ServerApi:
 
 
 SAME = ServerApi("same")
-OWN = (ServerApi("llama.cpp", "/embedding", llama_body, llama_read), ServerApi("tei", "/embed", tei.body, tei.read))
+OWN = (ServerApi("llama.cpp", "/embedding", _llama_body, _llama_read), ServerApi("tei", "/embed", tei.body, tei.read))

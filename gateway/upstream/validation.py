@@ -65,7 +65,7 @@ def array(reading: ParsedResponse, num_texts: int, dimensions: int | None) -> ND
     Returns shape (num_texts, dimensions), dtype float32, in the order of the texts. Raises InvalidResponse, or NotANumber with the
     text's position.
     """
-    vectors = in_order(reading, num_texts)
+    vectors = _in_order(reading, num_texts)
     rows = [row_of(vector, position) for position, vector in enumerate(vectors)]
     found = len(rows[0])
     if any(len(row) != found for row in rows):
@@ -82,7 +82,7 @@ def array(reading: ParsedResponse, num_texts: int, dimensions: int | None) -> ND
     return stacked
 
 
-def in_order(reading: ParsedResponse, num_texts: int) -> list[Any]:
+def _in_order(reading: ParsedResponse, num_texts: int) -> list[Any]:
     vectors, order = reading.vectors, reading.order
     if len(vectors) != num_texts:
         raise InvalidResponse(f"it gave {len(vectors)} vectors for {num_texts} texts")

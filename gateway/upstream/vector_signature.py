@@ -20,7 +20,7 @@ MAX_UNSURE = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Signature:
+class _Signature:
     """`bits` prints as eight hex digits; `unsure` are the positions of the bits, at most MAX_UNSURE, that noise may flip."""
 
     bits: int
@@ -38,16 +38,16 @@ class Signature:
         return [f"{bits:08x}" for bits in found]
 
 
-def signature_of(reference: Reference) -> Signature:
+def signature_of(reference: Reference) -> _Signature:
     """Computes the signature of a reference. Signatures of vectors of different dimensions are unrelated."""
     rows = reference.rows.astype(np.float64).ravel()
-    sides = planes(len(rows)) @ (rows / np.linalg.norm(rows))
+    sides = _planes(len(rows)) @ (rows / np.linalg.norm(rows))
     reach = 2 * reference.tolerance / np.sqrt(len(rows))  # noise spreads over all directions: two of its standard deviations
     by_doubt = [int(position) for position in np.argsort(np.abs(sides)) if abs(sides[position]) <= reach]
-    return Signature(sum(1 << position for position, side in enumerate(sides) if side > 0), tuple(by_doubt[:MAX_UNSURE]))
+    return _Signature(sum(1 << position for position, side in enumerate(sides) if side > 0), tuple(by_doubt[:MAX_UNSURE]))
 
 
-def planes(size: int) -> NDArray[np.float64]:
+def _planes(size: int) -> NDArray[np.float64]:
     """The planes' normals, shape (NUM_BITS, size), of length 1, every component of one magnitude. SHAKE-256 fixes them for ever."""
     stream = hashlib.shake_256(SEED).digest((NUM_BITS * size + 7) // 8)
     signs = np.unpackbits(np.frombuffer(stream, dtype=np.uint8), count=NUM_BITS * size).reshape(NUM_BITS, size)

@@ -35,12 +35,12 @@ def decode_mended(raw: bytes, decode: Callable[[bytes], Result]) -> Result:
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
-        if (mended := without_lone_surrogates(raw)) == raw:
+        if (mended := _without_lone_surrogates(raw)) == raw:
             raise
     return decode(mended)
 
 
-def without_lone_surrogates(raw: bytes) -> bytes:
+def _without_lone_surrogates(raw: bytes) -> bytes:
     """Replaces half a surrogate pair, as from a cut PDF page, by U+FFFD, which also replaces broken UTF-8 from token ids."""
     return ESCAPES.sub(lambda escape: rb"\ufffd" if escape["lone"] else escape[0], raw)
 
@@ -49,19 +49,19 @@ def invalid_json(raw: bytes, error: Exception, *, start: int = 0) -> InvalidJSON
     """The client's error if msgspec or a codec raised `error` for `raw`. `start` is the index of its first byte in the body."""
     if isinstance(error, RecursionError):
         return InvalidJSON("it is nested too deeply")
-    if wide := wide_encoding(raw):
+    if wide := _wide_encoding(raw):
         return InvalidJSON(f"it is {wide}: send it as UTF-8")
     if isinstance(error, UnicodeDecodeError):
         return InvalidJSON(f"it is not UTF-8, at byte {start + error.start}")
     if not raw.strip():
         return InvalidJSON("it is empty")
     if found := PLACE.match(str(error)):
-        position = exact_position(raw, int(found[2]), found[1])
-        return InvalidJSON(f"{reason_at(raw, position) or found[1]}, at byte {start + position}")
+        position = _exact_position(raw, int(found[2]), found[1])
+        return InvalidJSON(f"{_reason_at(raw, position) or found[1]}, at byte {start + position}")
     return InvalidJSON(f"it is cut short: it ends at byte {start + len(raw)}")
 
 
-def wide_encoding(raw: bytes) -> str | None:
+def _wide_encoding(raw: bytes) -> str | None:
     """UTF-16 or UTF-32, by a byte order mark or by zeros in the first characters: JSON begins with ASCII. None for neither."""
     marked = next((name for mark, name in WIDE if raw.startswith(mark)), None)
     if marked is None and b"\0" in raw[:2] and len(raw) > 1:
@@ -69,7 +69,7 @@ def wide_encoding(raw: bytes) -> str | None:
     return marked
 
 
-def exact_position(raw: bytes, position: int, reason: str) -> int:
+def _exact_position(raw: bytes, position: int, reason: str) -> int:
     if reason in READ_PAST:
         return position - 1
     word = LITERAL.search(b" " + raw[max(0, position - 6) : position]) if reason == "invalid character" else None
@@ -80,7 +80,7 @@ def exact_position(raw: bytes, position: int, reason: str) -> int:
     return position - len(right) + wrong
 
 
-def reason_at(raw: bytes, position: int) -> str | None:
+def _reason_at(raw: bytes, position: int) -> str | None:
     """The reason, if it is a common mistake: single quotes, NaN or Infinity."""
     if raw[position : position + 1] == b"'":
         return "strings stand in double quotes"

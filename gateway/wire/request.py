@@ -145,9 +145,9 @@ def decode(raw: bytes, *, path_model: str | None = None, default_model: str | No
     if body.input_type is not None and body.prompt_name is not None:
         raise InvalidValue("Invalid value for 'prompt_name': 'input_type' says the same; send one of them.", param="prompt_name")
     return EmbeddingsRequest(
-        texts=one_shape(body.input),
+        texts=_one_shape(body.input),
         model=model,
-        is_array=not is_one_input(body.input),
+        is_array=not _is_one_input(body.input),
         has_ids=has_ids(body.input),
         encoding_format=body.encoding_format or "float",
         dimensions=body.dimensions,
@@ -178,14 +178,14 @@ def parse(sent: bytes) -> EmbeddingsBody:
     try:
         # msgspec does not check the fields that it ignores; by the contract the whole body must be UTF-8.
         raw.isascii() or raw.decode()
-        return decode_mended(raw, decode_body)
+        return decode_mended(raw, _decode_body)
     except msgspec.ValidationError as error:
-        raise wrong_field(error) from None
+        raise _wrong_field(error) from None
     except (RecursionError, UnicodeDecodeError, msgspec.DecodeError) as error:
         raise invalid_json(raw, error, start=len(sent) - len(raw)) from None
 
 
-def decode_body(raw: bytes) -> EmbeddingsBody:
+def _decode_body(raw: bytes) -> EmbeddingsBody:
     refuse_too_many(raw, MAX_INPUTS)
     try:
         return decoder.decode(raw)
@@ -204,7 +204,7 @@ def whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def wrong_field(error: msgspec.ValidationError) -> ClientError:
+def _wrong_field(error: msgspec.ValidationError) -> ClientError:
     """msgspec's error in the contract's words. msgspec gives the path, as `$.input[0]`, and the type it got if that is wrong."""
     text = str(error)
     place = re.search(r" - at `\$\.(.+)`$", text)
@@ -215,11 +215,11 @@ def wrong_field(error: msgspec.ValidationError) -> ClientError:
     if got is None and param in ALLOWED:
         is_above = param == "dimensions" and ">=" not in text
         return InvalidValue(f"Invalid value for '{param}'{ALLOWED[f'{param} above' if is_above else param]}", param=param)
-    found = f", but got {name_field(got[1])} instead" if got else ""
+    found = f", but got {_name_field(got[1])} instead" if got else ""
     return InvalidType(f"Invalid type for '{place[1]}': expected {EXPECTED[param]}{found}.", param=param)
 
 
-def name_field(json_type: str) -> str:
+def _name_field(json_type: str) -> str:
     return {
         "str": "a string", "int": "an integer", "float": "a number", "bool": "a boolean", "null": "null", "array": "an array",
         "object": "an object",
@@ -230,14 +230,14 @@ def has_ids(sent: str | list[str | int | list[int]]) -> bool:
     return not isinstance(sent, str) and bool(sent) and not isinstance(sent[0], str)
 
 
-def is_one_input(sent: str | list[str | int | list[int]]) -> bool:
+def _is_one_input(sent: str | list[str | int | list[int]]) -> bool:
     return isinstance(sent, str) or (bool(sent) and type(sent[0]) is int)
 
 
-def one_shape(sent: str | list[str | int | list[int]]) -> list[str]:
+def _one_shape(sent: str | list[str | int | list[int]]) -> list[str]:
     """The four forms of `input` as a list of texts, each of at least one character. Raises a ClientError for any other form."""
     if isinstance(sent, str):
-        return checked_texts([sent], is_array=False)
+        return _checked_texts([sent], is_array=False)
     kinds = set(map(type, sent))
     if not kinds:
         raise InvalidValue("Invalid 'input': the array must not be empty.", param="input")
@@ -249,10 +249,10 @@ def one_shape(sent: str | list[str | int | list[int]]) -> list[str]:
         raise TooManyInputs(len(sent), MAX_INPUTS)
     if kinds == {list}:
         return texts_of(cast("list[list[int]]", sent), is_array=True)
-    return checked_texts(cast("list[str]", sent), is_array=True)
+    return _checked_texts(cast("list[str]", sent), is_array=True)
 
 
-def checked_texts(texts: list[str], *, is_array: bool) -> list[str]:
+def _checked_texts(texts: list[str], *, is_array: bool) -> list[str]:
     if not all(texts):
         where = f"input[{texts.index('')}]" if is_array else "input"
         raise InvalidValue(f"Invalid '{where}': input cannot be an empty string.", param="input")

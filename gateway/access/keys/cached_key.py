@@ -53,7 +53,7 @@ def configured_key(key: Key) -> CachedKey:
 def cached_key(row: Any) -> CachedKey:
     """Makes a key from a row of COLUMNS. A row that an older version wrote has no limits."""
     public_id, digest, _revoked, previous_digest, previous_until, expires_at, models, is_admin, *allowed = row
-    caller = Caller(public_id, allowance_of(*allowed), models_of(models), is_admin=bool(is_admin))
+    caller = Caller(public_id, allowance_of(*allowed), _models_of(models), is_admin=bool(is_admin))
     if previous_digest is None and expires_at is None:
         return CachedKey(caller, digest)
     return CachedKey(
@@ -72,7 +72,7 @@ def allowance_of(*values: Any) -> Allowance:
 
 
 @lru_cache(maxsize=1024)
-def models_of(text: str | None) -> tuple[str, ...]:
+def _models_of(text: str | None) -> tuple[str, ...]:
     return EVERY_MODEL if text is None else msgspec.json.decode(text, type=tuple[str, ...])
 
 

@@ -63,7 +63,7 @@ def policy_of(table: Mapping[str, Any], before: KeyPolicy | None = None) -> KeyP
         if name not in FIELDS:
             raise InvalidPolicy(name[:64], f"unknown; known are {', '.join(FIELDS)}")
     try:
-        given = {name: whole_number(value) for name, value in table.items()}
+        given = {name: _whole_number(value) for name, value in table.items()}
         whole = msgspec.convert({**(as_table(before) if before else {}), **given}, KeyPolicy)
     except msgspec.ValidationError as error:
         reason, _, path = str(error).replace("`key` in ", "").partition(" - at ")
@@ -77,7 +77,7 @@ def policy_of(table: Mapping[str, Any], before: KeyPolicy | None = None) -> KeyP
     return whole
 
 
-def whole_number(value: Any) -> Any:
+def _whole_number(value: Any) -> Any:
     """Turns 5.0 into 5, which is an integer in JSON Schema. Other values are unchanged."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 

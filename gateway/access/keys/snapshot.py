@@ -169,12 +169,12 @@ class KeySnapshot:
             self.is_opened = True
         changes = self.store.read(self.revision)
         if changes is not None:
-            self.stored, self.revision = apply_changes(self.stored, changes), changes.revision
+            self.stored, self.revision = _apply_changes(self.stored, changes), changes.revision
         self.reload_configured()
         self.read_at = started
 
     def reload_configured(self) -> None:
-        file_time = modified_at(self.settings.keys_file)
+        file_time = _modified_at(self.settings.keys_file)
         if file_time != self.file_time:
             self.configured = {key.public_id: configured_key(key) for key in configured_keys(self.settings)}
             self.file_time = file_time
@@ -206,7 +206,7 @@ class KeySnapshot:
         self.worker.close()
 
 
-def apply_changes(stored: Keys, changes: KeyChanges) -> Keys:
+def _apply_changes(stored: Keys, changes: KeyChanges) -> Keys:
     if changes.is_whole:
         return changes.keys
     changed = {**stored, **changes.keys}
@@ -235,7 +235,7 @@ def parse_keys(lines: Iterable[str], origin: str) -> Iterable[Key]:
         text = line.strip()
         if not text or text.startswith("#"):
             continue
-        if reason := misspelt(text):
+        if reason := _misspelt(text):
             raise ConfigurationError(f"key {number} of {origin} is not usable: {reason}")
         if len(text) < MIN_PLAIN_KEY_CHARS or not text.isascii() or not text.isprintable() or " " in text:
             raise ConfigurationError(
@@ -245,7 +245,7 @@ def parse_keys(lines: Iterable[str], origin: str) -> Iterable[Key]:
         yield plain_key(text)
 
 
-def misspelt(text: str) -> str | None:
+def _misspelt(text: str) -> str | None:
     """The reason why `text` looks like a mistake: quotes, brackets or a wrong separator would become part of the key."""
     if text[0] in QUOTES or text[-1] in QUOTES:
         return "it has a quote at its end, which would be part of it: write keys without quotes"
@@ -256,7 +256,7 @@ def misspelt(text: str) -> str | None:
     return None
 
 
-def modified_at(path: str | None) -> float:
+def _modified_at(path: str | None) -> float:
     try:
         return Path(path).stat().st_mtime_ns if path else 0
     except OSError:

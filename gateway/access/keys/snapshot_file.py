@@ -127,7 +127,7 @@ class SnapshotFile:
         if age < -CLOCK_SECONDS:
             raise UnusableSnapshot("it is from a time to come")
         try:
-            keys = {known.caller.public_id: known for known in read_keys(content, place)}
+            keys = {known.caller.public_id: known for known in _read_keys(content, place)}
         except (msgspec.MsgspecError, ValueError) as error:
             raise UnusableSnapshot("it is damaged") from error
         return Snapshot(keys, header.read_at)
@@ -164,7 +164,7 @@ def row_of(known: CachedKey) -> SnapshotRow:
     )
 
 
-def read_keys(content: bytes, place: int) -> Iterator[CachedKey]:
+def _read_keys(content: bytes, place: int) -> Iterator[CachedKey]:
     end = len(content) - SEAL_BYTES
     decode = msgspec.msgpack.Decoder(list[SnapshotRow]).decode
     models: dict[tuple[str, ...], tuple[str, ...]] = {}  # most keys share their list with many others

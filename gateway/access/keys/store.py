@@ -59,25 +59,25 @@ class KeyStore:
             row = {"public_id": key.public_id, "digest": key.digest, "created_at": now(), "changed_in": revision}
             connection.execute(keys_table.insert().values(**row, **columns_of(policy)))
             write(connection, AuditEvent(now(), by, "create", key.public_id, as_table(policy)))
-            return find_record(connection, key.public_id)
+            return _find_record(connection, key.public_id)
 
     def amend(self, public_id: str, changes: Mapping[str, Any], *, by: str) -> KeyRecord:
         """Changes the policy of a key, even of an expired one. Raises UnknownKey or InvalidPolicy."""
         with self.change() as (connection, revision):
-            before = find_unrevoked(connection, public_id)
+            before = _find_unrevoked(connection, public_id)
             policy = policy_of(changes, before.policy)
             self.update(connection, public_id, changed_in=revision, **columns_of(policy))
             told = {name: value for name, value in as_table(policy).items() if name in changes}
             write(connection, AuditEvent(now(), by, "limit", public_id, told))
-            return find_record(connection, public_id)
+            return _find_record(connection, public_id)
 
     def revoke(self, public_id: str, *, by: str) -> KeyRecord:
         """Revokes a key. Raises UnknownKey, also if the key is revoked already."""
         with self.change() as (connection, revision):
-            find_unrevoked(connection, public_id)
+            _find_unrevoked(connection, public_id)
             self.update(connection, public_id, changed_in=revision, revoked_at=now())
             write(connection, AuditEvent(now(), by, "revoke", public_id, {}))
-            return find_record(connection, public_id)
+            return _find_record(connection, public_id)
 
     def rotate(self, key: Key, *, grace: timedelta, by: str) -> KeyRecord:
         """Replaces the secret of a key in force by that of `key`, which has the same id. The old secret is valid for `grace` more.
@@ -85,7 +85,7 @@ class KeyStore:
         It is still one key, with one set of limits and one usage, so they do not double meanwhile. Raises UnknownKey.
         """
         with self.change() as (connection, revision):
-            before = find_unrevoked(connection, key.public_id)
+            before = _find_unrevoked(connection, key.public_id)
             if before.state != "active":
                 raise UnknownKey(key.public_id)
             until = now() + grace if grace else None
@@ -94,21 +94,21 @@ class KeyStore:
                 connection, key.public_id,
                 changed_in=revision, digest=key.digest, previous_digest=previous, previous_until=until,
             )  # fmt: skip
-            rotated = find_record(connection, key.public_id)
+            rotated = _find_record(connection, key.public_id)
             write(connection, AuditEvent(now(), by, "rotate", key.public_id, {"old_until": iso(until)}))
             return rotated
 
     def get(self, public_id: str) -> KeyRecord:
         """Returns a key, even a revoked one. Raises UnknownKey."""
         with self.database.read() as connection:
-            return find_record(connection, public_id)
+            return _find_record(connection, public_id)
 
     def page(self, *, limit: int, after: str | None = None) -> list[KeyRecord]:
         """Returns keys, revoked ones included, oldest first, beginning behind `after`. Raises UnknownKey if `after` is unknown."""
         chosen = keys_table.select().order_by(keys_table.c.created_at, keys_table.c.public_id).limit(limit)
         with self.database.read() as connection:
             if after is not None:
-                last = find_record(connection, after)
+                last = _find_record(connection, after)
                 place = sql.tuple_(keys_table.c.created_at, keys_table.c.public_id)
                 chosen = chosen.where(place > sql.tuple_(sql.literal(last.created_at), sql.literal(after)))
             return [key_record(row) for row in connection.execute(chosen)]
@@ -135,7 +135,7 @@ class KeyStore:
             if revision == seen:
                 return None
             chosen = sql.select(*COLUMNS)
-            is_whole = seen is None or not is_incremental(seen, revision)
+            is_whole = seen is None or not _is_incremental(seen, revision)
             if seen is None or is_whole:
                 chosen = chosen.where(keys_table.c.revoked_at.is_(None))
             else:
@@ -163,22 +163,22 @@ class KeyStore:
         connection.execute(keys_table.update().where(keys_table.c.public_id == public_id).values(**values))
 
 
-def is_incremental(seen: Revision, found: Revision) -> bool:
+def _is_incremental(seen: Revision, found: Revision) -> bool:
     """Whether every change between the two marked its rows. A restored backup goes backwards, and is read as a whole."""
     if seen.counted is None or found.counted is None or seen.file != found.file:
         return False
     return found.number > seen.number and found.number - seen.number == found.counted - seen.counted
 
 
-def find_record(connection: sql.Connection, public_id: str) -> KeyRecord:
+def _find_record(connection: sql.Connection, public_id: str) -> KeyRecord:
     row = connection.execute(keys_table.select().where(keys_table.c.public_id == public_id)).first()
     if row is None:
         raise UnknownKey(public_id)
     return key_record(row)
 
 
-def find_unrevoked(connection: sql.Connection, public_id: str) -> KeyRecord:
-    found = find_record(connection, public_id)
+def _find_unrevoked(connection: sql.Connection, public_id: str) -> KeyRecord:
+    found = _find_record(connection, public_id)
     if found.revoked_at is not None:
         raise UnknownKey(public_id)
     return found

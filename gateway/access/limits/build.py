@@ -22,12 +22,12 @@ def build_limiter(settings: LimitSettings, metrics: Metrics, *, before: Limiter 
 
     Raises ConfigurationError.
     """
-    if before is not None and store_key(before.settings) == store_key(settings):
+    if before is not None and _store_key(before.settings) == _store_key(settings):
         return Limiter(settings, before.store, metrics, before.queue)
-    return Limiter(settings, build_store(settings, metrics), metrics, before.queue if before is not None else None)
+    return Limiter(settings, _build_store(settings, metrics), metrics, before.queue if before is not None else None)
 
 
-def build_store(settings: LimitSettings, metrics: Metrics) -> RateLimitStore:
+def _build_store(settings: LimitSettings, metrics: Metrics) -> RateLimitStore:
     if settings.redis_url is None:
         return LocalRateLimitStore()
     if find_spec("hiredis") is None:
@@ -43,6 +43,6 @@ def build_store(settings: LimitSettings, metrics: Metrics) -> RateLimitStore:
     return FallbackRateLimitStore(shared, LocalRateLimitStore(), on_local=metrics.access.limiter_failures.labels("local").inc)
 
 
-def store_key(settings: LimitSettings) -> object:
+def _store_key(settings: LimitSettings) -> object:
     """The settings that a store is built from."""
     return settings.redis_url, settings.redis_timeout_seconds, settings.redis_url and settings.on_limiter_failure

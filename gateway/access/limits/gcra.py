@@ -80,7 +80,7 @@ class RateLimits:
         object.__setattr__(self, "is_none", is_none)
 
 
-def requests_rate(per_minute: int | None, burst: int | None) -> Rate | None:
+def _requests_rate(per_minute: int | None, burst: int | None) -> Rate | None:
     if per_minute is None:
         return None
     return Rate(per_minute, burst or max(1, per_minute // BURST_SHARE))
@@ -102,7 +102,7 @@ def limits_of(own: Allowance, default: Allowance) -> RateLimits:
     tokens = own if own.tokens_per_minute is not None else default
     concurrent = own.max_concurrent_requests
     return RateLimits(
-        requests_rate(requests.requests_per_minute, requests.requests_burst),
+        _requests_rate(requests.requests_per_minute, requests.requests_burst),
         tokens_rate(tokens.tokens_per_minute, tokens.tokens_burst),
         default.max_concurrent_requests if concurrent is None else concurrent,
     )

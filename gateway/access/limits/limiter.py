@@ -234,9 +234,9 @@ class RateLimitLease:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self.limits.is_none:
             return
-        returned = self.charged if never_ran(error) else Cost(tokens=-self.price(error))
+        returned = self.charged if _never_ran(error) else Cost(tokens=-self.price(error))
         if self.state is not None and returned != NOTHING:
-            self.state = after_refund(self.limits, self.state, returned)
+            self.state = _after_refund(self.limits, self.state, returned)
         self.limiter.store.leave(self.caller.public_id, self.limits, self.name, returned)
         self.end_turn(seconds=self.limiter.queue.clock() - self.started_at)
 
@@ -254,11 +254,11 @@ class RateLimitLease:
         return min(num_tokens + num_bytes // BYTES_PER_TOKEN, self.limits.tokens.burst)
 
 
-def never_ran(error: BaseException | None) -> bool:
+def _never_ran(error: BaseException | None) -> bool:
     return isinstance(error, asyncio.CancelledError) or (isinstance(error, GatewayError) and error.status in NEVER_RAN)
 
 
-def after_refund(limits: RateLimits, state: RateState, returned: Cost) -> RateState:
+def _after_refund(limits: RateLimits, state: RateState, returned: Cost) -> RateState:
     requests_debt = limits.requests.charge(state.requests_debt, -returned.requests) if limits.requests else 0
     tokens_debt = limits.tokens.charge(state.tokens_debt, -returned.tokens) if limits.tokens else 0
     return RateState(requests_debt, tokens_debt)

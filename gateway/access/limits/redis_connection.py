@@ -139,7 +139,7 @@ async def open_connection(address: RedisAddress, timeout_seconds: float, names: 
     """Returns an authenticated connection. Raises RedisConnectionLost, or RedisError if the server refuses us."""
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
-            connection = await connect_any(address, timeout_seconds, names)
+            connection = await _connect_any(address, timeout_seconds, names)
     except OSError as error:  # including TimeoutError and TLS errors
         raise RedisConnectionLost(f"it cannot be reached: {error.strerror or type(error).__name__}") from None
     try:
@@ -153,7 +153,7 @@ async def open_connection(address: RedisAddress, timeout_seconds: float, names: 
     return connection
 
 
-async def connect_any(address: RedisAddress, timeout_seconds: float, names: NameLookup) -> RedisConnection:
+async def _connect_any(address: RedisAddress, timeout_seconds: float, names: NameLookup) -> RedisConnection:
     """Connects to the first of the host's addresses that answers. Raises OSError."""
     loop = asyncio.get_running_loop()
     if address.path:

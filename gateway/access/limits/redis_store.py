@@ -106,8 +106,8 @@ class RedisRateLimitStore:
 
     def arguments(self, limits: RateLimits, action: str, lease: str, *, needed: Cost = Cost(), charged: Cost = Cost()) -> Arguments:  # noqa: B008 - frozen
         return (
-            *rate_arguments(limits.requests), needed.requests, charged.requests,
-            *rate_arguments(limits.tokens), needed.tokens, charged.tokens,
+            *_rate_arguments(limits.requests), needed.requests, charged.requests,
+            *_rate_arguments(limits.tokens), needed.tokens, charged.tokens,
             action, lease, limits.max_concurrent_requests or 0, round(self.lease_seconds * SECOND),
         )  # fmt: skip
 
@@ -187,5 +187,5 @@ def keys_of(caller: str) -> tuple[str, str]:
     return f"gateway:{{{caller}}}:meters", f"gateway:{{{caller}}}:visits"
 
 
-def rate_arguments(rate: Rate | None) -> Arguments:
+def _rate_arguments(rate: Rate | None) -> Arguments:
     return (rate.per_minute, rate.burst, rate.max_cost) if rate is not None else (0, 0, 0)

@@ -67,12 +67,12 @@ class UsageStore:
                 self.upsert(
                     connection,
                     usage_table,
-                    [usage_row(row) for row in sorted(rows, key=lambda row: (row.key, row.period, row.model))],
+                    [_usage_row(row) for row in sorted(rows, key=lambda row: (row.key, row.period, row.model))],
                 )
-                self.upsert(connection, spending_table, spending_rows(rows))
+                self.upsert(connection, spending_table, _spending_rows(rows))
             found: Spent = {}
             for some in batches(keys, MAX_IN_QUERY):
-                found |= fetch_spent(connection, spending_table.c.key_id.in_(some), periods)
+                found |= _fetch_spent(connection, spending_table.c.key_id.in_(some), periods)
             return found
 
     def upsert(self, connection: sql.Connection, table: sql.Table, rows: list[dict[str, Any]]) -> None:
@@ -84,7 +84,7 @@ class UsageStore:
         """Returns what each key with a budget spent in `periods`."""
         with_budget = sql.select(keys_table.c.public_id).where(keys_table.c.token_budget.is_not(None))
         with self.database.read() as connection:
-            return fetch_spent(connection, spending_table.c.key_id.in_(with_budget), periods)
+            return _fetch_spent(connection, spending_table.c.key_id.in_(with_budget), periods)
 
     def report(self, *, by: Span, since: str, key: str | None = None, limit: int, offset: int = 0) -> list[UsageTotals]:
         """Returns sums from the hour `since` on, by period, key and model, oldest first."""
@@ -128,11 +128,11 @@ def batches(keys: Collection[str], size: int) -> Iterator[list[str]]:
         yield some
 
 
-def usage_row(row: UsageTotals) -> dict[str, Any]:
+def _usage_row(row: UsageTotals) -> dict[str, Any]:
     return {"key_id": row.key, "hour": row.period, "model": row.model, **{name: getattr(row, name) for name in COUNTS}}
 
 
-def spending_rows(rows: Iterable[UsageTotals]) -> list[dict[str, Any]]:
+def _spending_rows(rows: Iterable[UsageTotals]) -> list[dict[str, Any]]:
     sums: Spent = {}
     for row in rows:
         for span in BUDGET_SPANS:
@@ -153,6 +153,6 @@ def upsert(connection: sql.Connection, table: sql.Table, rows: list[dict[str, An
         connection.exec_driver_sql("SELECT 1")
 
 
-def fetch_spent(connection: sql.Connection, keys: "sql.ColumnElement[bool]", periods: Collection[str]) -> Spent:
+def _fetch_spent(connection: sql.Connection, keys: "sql.ColumnElement[bool]", periods: Collection[str]) -> Spent:
     rows = connection.execute(spending_table.select().where(keys, spending_table.c.period.in_(periods)))
     return {(row.key_id, row.period): row.tokens for row in rows}

@@ -21,36 +21,36 @@ def components(parsed: Iterable[type], served: Iterable[type]) -> Schema:
     """Returns the schemas by name, with those of nested Structs. In a served Struct all fields are required, except UNSET ones."""
     kinds = [*parsed, *served]
     _, schemas = msgspec.json.schema_components(kinds, ref_template=REFERENCE)
-    shown = {name: without_notes(simplify(schema)) for name, schema in schemas.items()}
+    shown = {name: _without_notes(_simplify(schema)) for name, schema in schemas.items()}
     for kind in served:
-        shown[kind.__name__]["required"] = [name for name, default in fields_of(kind) if default is not UNSET]
+        shown[kind.__name__]["required"] = [name for name, default in _fields_of(kind) if default is not UNSET]
     return shown
 
 
-def fields_of(kind: type) -> list[tuple[str, object]]:
+def _fields_of(kind: type) -> list[tuple[str, object]]:
     """Returns the names and defaults of a Struct's or a dataclass's fields."""
     if dataclasses.is_dataclass(kind):
         return [(field.name, field.default) for field in dataclasses.fields(kind)]
     return [(field.encode_name, field.default) for field in msgspec.structs.fields(kind)]
 
 
-def without_notes(schema: Schema) -> Schema:
+def _without_notes(schema: Schema) -> Schema:
     """Removes title and description: docstrings are for readers of the code, not of the API."""
     return without(without(schema, "title"), "description")
 
 
-def simplify(schema: Any) -> Any:
+def _simplify(schema: Any) -> Any:
     """Merges `anyOf` of one schema and null into one schema. A `oneOf` that a field declares replaces the schema of its type."""
     if isinstance(schema, list):
-        return [simplify(each) for each in schema]
+        return [_simplify(each) for each in schema]
     if not isinstance(schema, dict):
         return schema
-    shown = {key: simplify(value) for key, value in schema.items() if not (key == "default" and value is None)}
+    shown = {key: _simplify(value) for key, value in schema.items() if not (key == "default" and value is None)}
     if "oneOf" in shown:
         return {key: value for key, value in shown.items() if key not in OF_A_TYPE}
     kinds = [each for each in shown.get("anyOf", []) if each != NULL]
     if len(kinds) == 1 and len(shown["anyOf"]) > 1 and "$ref" not in kinds[0]:
-        return {**without(shown, "anyOf"), **or_null(kinds[0])}
+        return {**without(shown, "anyOf"), **_or_null(kinds[0])}
     return shown
 
 
@@ -58,7 +58,7 @@ def without(schema: Schema, key: str) -> Schema:
     return {name: value for name, value in schema.items() if name != key}
 
 
-def or_null(schema: Schema) -> Schema:
+def _or_null(schema: Schema) -> Schema:
     """Returns the schema extended to allow null."""
     if "enum" in schema:
         return {**schema, "enum": [*schema["enum"], None]}

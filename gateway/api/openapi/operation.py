@@ -73,50 +73,50 @@ class Operation:
             return error_response(status, errors, self.shared_headers)
         reply = self.reply if status == self.status else self.also[status]
         headers = (*self.headers, *response_headers.SUCCESS)
-        described = describe_headers(response_headers.ALWAYS) | describe_headers(self.shared_headers, never_sure=True)
-        described |= describe_headers(headers, never_sure=bool(errors)) | describe_error_headers(errors, never_sure=True)
-        return {"description": HTTPStatus(status).phrase, "headers": described, **content_of(reply, errors)}
+        described = _describe_headers(response_headers.ALWAYS) | _describe_headers(self.shared_headers, never_sure=True)
+        described |= _describe_headers(headers, never_sure=bool(errors)) | _describe_error_headers(errors, never_sure=True)
+        return {"description": HTTPStatus(status).phrase, "headers": described, **_content_of(reply, errors)}
 
 
 def error_response(status: int, errors: Errors, shared_headers: Headers = ()) -> Schema:
-    headers = describe_headers(response_headers.ALWAYS) | describe_headers(shared_headers, never_sure=True)
+    headers = _describe_headers(response_headers.ALWAYS) | _describe_headers(shared_headers, never_sure=True)
     return {
         "description": f"{HTTPStatus(status).phrase}: {', '.join(sorted(code or 'null' for code in codes_of(errors)))}.",
-        "headers": headers | describe_error_headers(errors),
-        "content": {JSON: {"schema": error_schema(errors)}},
+        "headers": headers | _describe_error_headers(errors),
+        "content": {JSON: {"schema": _error_schema(errors)}},
     }
 
 
-def content_of(reply: type | str | None, errors: Errors) -> Schema:
+def _content_of(reply: type | str | None, errors: Errors) -> Schema:
     if reply is None:
         return {}
     if isinstance(reply, str):
         return {"content": {reply: {"schema": {"type": "string"}}}}
     schema = reference(reply)
-    return {"content": {JSON: {"schema": {"anyOf": [schema, error_schema(errors)]} if errors else schema}}}
+    return {"content": {JSON: {"schema": {"anyOf": [schema, _error_schema(errors)]} if errors else schema}}}
 
 
 def codes_of(errors: Errors) -> list[str | None]:
     return list(dict.fromkeys(error.code for error in errors))
 
 
-def types_of(errors: Errors) -> list[str]:
+def _types_of(errors: Errors) -> list[str]:
     return list(dict.fromkeys(kind for error in errors for kind in (LIMITED if error is RateLimited else (error.type,))))
 
 
 LIMITED = response_headers.LIMITED_KINDS  # the type of a RateLimited is the limit that was exceeded
 
 
-def error_schema(errors: Errors) -> Schema:
-    narrowed = {"code": {"enum": codes_of(errors)}, "type": {"enum": types_of(errors)}}
+def _error_schema(errors: Errors) -> Schema:
+    narrowed = {"code": {"enum": codes_of(errors)}, "type": {"enum": _types_of(errors)}}
     return {"allOf": [reference(ErrorBody), {"properties": {"error": {"properties": narrowed}}}]}
 
 
-def describe_headers(headers: Headers, *, never_sure: bool = False) -> Schema:
+def _describe_headers(headers: Headers, *, never_sure: bool = False) -> Schema:
     return {header.name: header.describe(is_sure=header.is_sure and not never_sure) for header in headers}
 
 
-def describe_error_headers(errors: Errors, *, never_sure: bool = False) -> Schema:
+def _describe_error_headers(errors: Errors, *, never_sure: bool = False) -> Schema:
     """Returns the headers that some of these errors have. A header is required if all of them always have it."""
     described = {}
     for header in response_headers.ERRORS:

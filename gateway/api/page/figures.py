@@ -61,7 +61,7 @@ class Figures:
         self.readings.append(MetricsSnapshot(self.metrics.samples(NAMES), at=self.clock()))
         if len(self.readings) > 1:
             last = SnapshotInterval(self.readings[-2], self.readings[-1])
-            told = point_of(last, SnapshotInterval(self.readings[0], self.readings[-1]))
+            told = _point_of(last, SnapshotInterval(self.readings[0], self.readings[-1]))
             self.points.append((self.number, Raw(msgspec.json.encode({"number": self.number, "time": round(time.time()), **told}))))
             self.number += 1
 
@@ -69,7 +69,7 @@ class Figures:
         await self.background.close()
 
 
-def point_of(last: SnapshotInterval, behind: SnapshotInterval) -> dict[str, Any]:
+def _point_of(last: SnapshotInterval, behind: SnapshotInterval) -> dict[str, Any]:
     """Returns one point of every chart: rejections of the `last` interval; all else over the intervals `behind` it."""
     now = last.now
     lookups = behind.by_label("gateway_cache_lookups_total")

@@ -39,7 +39,7 @@ def routes(figures: Figures, *, access: AccessControl, metrics: Metrics, setting
 
     async def admit(request: Request[Any, Any, State]) -> None:
         """Checks access. Raises what `Authentication` raises, and InsufficientPermissions without the admin scope."""
-        if settings.live == "loopback" and is_from_here(request.scope):
+        if settings.live == "loopback" and _is_from_here(request.scope):
             return
         if not (await authentication.authenticate_request(request)).user.is_admin:
             raise InsufficientPermissions
@@ -55,7 +55,7 @@ def routes(figures: Figures, *, access: AccessControl, metrics: Metrics, setting
     return [live]
 
 
-def is_from_here(scope: HTTPScope) -> bool:
+def _is_from_here(scope: HTTPScope) -> bool:
     """Whether the client is on this machine, and connects without a proxy.
 
     A proxy on this machine has a loopback address too: it sends a FORWARDED header. So has a browser on a foreign page whose name

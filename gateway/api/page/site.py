@@ -28,7 +28,7 @@ HEADERS = {
 }
 
 
-class Asset:
+class _Asset:
     """A file as it is sent. `tag` is its ETag, which changes with its content."""
 
     def __init__(self, content: bytes, media_type: str) -> None:
@@ -46,11 +46,11 @@ class Asset:
 def routes(*, needs_key: bool, live: str, has_docs: bool) -> list[HTTPRouteHandler]:
     """`needs_key`, `live` and `has_docs` are written into the page, so that it requests only what it needs."""
     assets = {
-        path.name: Asset(path.read_bytes(), MEDIA_TYPES[path.name[path.name.rindex(".") :]])
+        path.name: _Asset(path.read_bytes(), MEDIA_TYPES[path.name[path.name.rindex(".") :]])
         for path in STATIC.iterdir()
         if not path.name.endswith(".html")
     }
-    index = Asset(document(auth="keys" if needs_key else "none", live=live, docs="on" if has_docs else "off"), "text/html")
+    index = _Asset(document(auth="keys" if needs_key else "none", live=live, docs="on" if has_docs else "off"), "text/html")
 
     @get("/", exclude_from_auth=True)
     async def page(request: Request[None, None, State]) -> Response[bytes]:

@@ -30,7 +30,7 @@ class MetricsSnapshot:
                 if labels["route"] == ROUTE:
                     self.buckets[WHOLE][float(labels["le"])] += value
             else:
-                self.sums[name][label_of(labels)] += value
+                self.sums[name][_label_of(labels)] += value
 
     def total(self, name: str) -> float:
         return sum(self.sums[name].values())
@@ -71,7 +71,7 @@ class SnapshotInterval:
         return found
 
 
-def label_of(labels: dict[str, str]) -> str:
+def _label_of(labels: dict[str, str]) -> str:
     """Returns the label of a series: for an upstream's requests its name, a line feed and the outcome."""
     if "upstream" in labels:
         return f"{labels['upstream']}\n{labels['outcome']}" if "outcome" in labels else labels["upstream"]

@@ -3,7 +3,7 @@
 import ast
 import builtins
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import gateway
@@ -111,3 +111,35 @@ def test_a_rooms_map_names_modules_that_there_are():
                     strays.append(f"{path.relative_to(ROOT)}: {name}")
     assert strays == []
     assert num_lines > 20
+
+
+WORD = re.compile(r"\b\w+\b")
+SUFFIXES = {".py", ".md", ".toml", ".yml", ".yaml", ".js"}
+
+
+def is_private_by_use(node: ast.stmt) -> bool:
+    """A function without decorators that register it. Struct and error names are read by clients, so classes are left out."""
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.decorator_list and node.name != "main"
+
+
+def test_what_a_module_keeps_to_itself_begins_with_an_underscore():
+    folders = [ROOT, ROOT.parent / "benchmarks", ROOT.parent / "compat_tests", ROOT.parent / "deploy", ROOT.parent / "docs"]
+    files = [
+        path
+        for folder in folders
+        for path in folder.rglob("*")
+        if path.suffix in SUFFIXES and not {"node_modules", "docs_files"} & set(path.parts)
+    ]
+    num_files = Counter(word for path in files for word in set(WORD.findall(path.read_text(encoding="utf-8"))))
+    strays = []
+    for path in modules():
+        if path.name == "__init__.py" or "testing" in path.parts:
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        others = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg | ast.keyword)}
+        others |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        names = [node.name for node in tree.body if is_private_by_use(node)]
+        strays += [
+            f"{path.relative_to(ROOT)}: {name}" for name in names if name[0] != "_" and num_files[name] == 1 and name not in others
+        ]
+    assert strays == []
