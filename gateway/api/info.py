@@ -7,8 +7,9 @@ from litestar.handlers import HTTPRouteHandler
 
 from gateway.access.keys.key import Caller
 from gateway.api.error_handler import JSON
-from gateway.api.models import allowed_model, usable_names
+from gateway.api.models import usable_names
 from gateway.embedding.catalog import Catalog
+from gateway.errors import UnknownModel
 
 
 class ServiceInfo(msgspec.Struct):
@@ -24,7 +25,9 @@ def route(catalog: Catalog, default_model: str | None) -> HTTPRouteHandler:
     async def info(request: Request[Caller, None, State]) -> Response[bytes]:
         """Raises UnknownModel if the key may use no model."""
         usable = usable_names(catalog, request.user)
-        model = allowed_model(catalog, default_model if default_model in usable else next(iter(usable), ""), request.user)
+        if not usable:
+            raise UnknownModel(None)
+        model = catalog.find(default_model if default_model in usable else usable[0])
         return Response(msgspec.json.encode(ServiceInfo(model.name)), media_type=JSON)
 
     return info

@@ -148,9 +148,10 @@ class UnknownModel(ClientError):
     status = 404
     code = "model_not_found"
 
-    def __init__(self, name: str, *, usable: Sequence[str] = ()) -> None:
-        shown = name if len(name) <= MAX_QUOTED_CHARS else name[:MAX_QUOTED_CHARS] + "…"
-        about = f"The model `{shown}` does not exist or you do not have access to it." if name else "You can use no model."
+    def __init__(self, name: str | None, *, usable: Sequence[str] = ()) -> None:
+        """`name` is None if none was asked for, and the key may use none."""
+        shown = name if name is None or len(name) <= MAX_QUOTED_CHARS else name[:MAX_QUOTED_CHARS] + "…"
+        about = "You can use no model." if name is None else f"The model `{shown}` does not exist or you do not have access to it."
         there_are = f" You can use {_names_in_prose(usable)}." if usable else ""
         super().__init__(f"{about}{there_are}", param="model")
 
