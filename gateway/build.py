@@ -1,7 +1,7 @@
 """Builds a generation from a configuration, in the order that a request passes its parts. Nothing is opened or loaded."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -15,12 +15,13 @@ from gateway.access.access_control import AccessControl, build_access_control
 from gateway.access.admission import Admission
 from gateway.access.limits.build import build_limiter
 from gateway.access.limits.limiter import Limiter
-from gateway.api import docs, info, models, probes
+from gateway.api import docs, embeddings, info, models, probes
+from gateway.api import doors as other_doors
 from gateway.api.admin import AdminService
 from gateway.api.admin import routes as admin_routes
 from gateway.api.authentication import Authentication
-from gateway.api.embeddings import EmbeddingsHandler
 from gateway.api.error_handler import handle_error
+from gateway.api.inference import Door, InferenceHandler
 from gateway.api.middleware import Edge
 from gateway.api.page import live, site
 from gateway.api.page.figures import Figures
@@ -77,7 +78,7 @@ class GenerationBuilder:
         access = self.build_access(config, before)
         limiter = build_limiter(config.limits, self.metrics, before=before.limiter if before is not None else None)
         catalog = self.build_catalog(config, before)
-        handler = EmbeddingsHandler(
+        handler = InferenceHandler(
             access=access,
             catalog=catalog,
             admission=self.admission,
@@ -88,8 +89,9 @@ class GenerationBuilder:
         admin = AdminService(access.require_keys(), config.server) if config.admin.enabled else None
         parts = {"limits": lambda: limiter.is_alive, **access.parts}
         dead_parts = partial(probes.dead_parts, catalog, parts, self.dead_parts)
+        doors = [embeddings.door(handler), *other_doors.doors(handler, config.doors)]
         routes = [
-            handler.route(),
+            *map(handler.route, doors),
             *models.routes(catalog),
             info.route(catalog, config.server.default_model),
             *(admin_routes(admin) if admin else []),
@@ -97,7 +99,7 @@ class GenerationBuilder:
             *_docs_routes(config, catalog, needs_key=access.needs_key),
             *self.page_routes(config, access),
         ]
-        app = self.build_app(config, access, routes)
+        app = self.build_app(config, access, routes, doors)
         return Generation(config, access, limiter, catalog, handler, admin, app, dead_parts)
 
     def build_access(self, config: Config, before: Generation | None) -> AccessControl:
@@ -151,7 +153,7 @@ class GenerationBuilder:
             return shown
         return [*shown, *live.routes(self.figures, access=access, metrics=self.metrics, settings=settings)]
 
-    def build_app(self, config: Config, access: AccessControl, routes: list[HTTPRouteHandler]) -> Edge:
+    def build_app(self, config: Config, access: AccessControl, routes: list[HTTPRouteHandler], doors: Sequence[Door[Any]]) -> Edge:
         litestar = Litestar(
             routes,
             middleware=[DefineMiddleware(Authentication, access=access, metrics=self.metrics)],
@@ -167,6 +169,7 @@ class GenerationBuilder:
             is_leaving=self.is_leaving,
             is_draining=self.is_draining,
             methods={route.path_format: _allowed_methods(route) for route in litestar.routes if isinstance(route, HTTPRoute)},
+            doors={door.path: door.errors for door in doors},
             tracing=self.tracing,
         )
 

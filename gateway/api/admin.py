@@ -34,7 +34,7 @@ from gateway.api.admin_schema import (
     KeyWithSecret,
     UsagePage,
 )
-from gateway.api.error_handler import JSON
+from gateway.api.error_format import JSON
 from gateway.config import ServerSettings
 from gateway.errors import ClientError, InsufficientPermissions, InvalidType, InvalidValue, OperatorError, StoreUnavailable
 from gateway.log import get_logger

@@ -10,7 +10,7 @@ from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
-from gateway.api.error_handler import JSON
+from gateway.api.error_format import JSON
 from gateway.api.openapi.document import RequestBounds, document
 from gateway.embedding.catalog import Catalog
 from gateway.embedding.prompt import accepted_input_types

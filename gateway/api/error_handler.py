@@ -1,37 +1,18 @@
 """Translates every error to a response, in one place. The shape is OpenAI's (`gateway/errors/`)."""
 
-from typing import Annotated
-
-import msgspec
 from litestar import Request, Response
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
-from msgspec import Meta, Struct
 
+from gateway.api.error_format import JSON, openai_error
 from gateway.api.request_log import PRIVATE_HEADERS, record_of, request_id_from
 from gateway.errors import ClientGone, GatewayError, InternalError, InvalidValue, MethodNotAllowed, UnknownURL
 from gateway.log import get_logger
 from gateway.server.protocol import ErrorResponse
 
 CLIENT_GONE_STATUS = 499  # nginx's number; only the log and the metrics show it
-JSON = "application/json"
 
 log = get_logger()
-
-
-class ErrorObject(Struct, frozen=True):
-    """OpenAI's four fields. All are always present."""
-
-    message: Annotated[str, Meta(description="For people. Words may change; match `code`.")]
-    type: str
-    param: Annotated[str | None, Meta(description="The field that is wrong.")]
-    code: str | None
-
-
-class ErrorBody(Struct, frozen=True):
-    """The body of every error."""
-
-    error: ErrorObject
 
 
 def handle_error(request: Request[object, object, State], error: Exception) -> Response[bytes]:
@@ -42,7 +23,8 @@ def handle_error(request: Request[object, object, State], error: Exception) -> R
         return Response(b"", status_code=CLIENT_GONE_STATUS, media_type=JSON)
     failure = translate(error, request)
     record.outcome = failure.outcome
-    return Response(body(failure), status_code=failure.status, headers=failure.headers(), media_type=JSON)
+    shown = record.error_format(failure)
+    return Response(shown.body, status_code=shown.status, headers=failure.headers(), media_type=shown.content_type)
 
 
 def translate(error: Exception, request: Request[object, object, State]) -> GatewayError:
@@ -64,8 +46,6 @@ def error_response(error: GatewayError) -> ErrorResponse:
     """Returns the error response of a connection that has no request yet, for example one connection too many."""
     request_id = request_id_from(None)
     own = {name.decode(): value.decode() for name, value in PRIVATE_HEADERS}
-    return ErrorResponse(request_id, {"content-type": JSON, **error.headers(), "x-request-id": request_id, **own}, body(error))
-
-
-def body(error: GatewayError) -> bytes:
-    return msgspec.json.encode(ErrorBody(ErrorObject(error.message, error.type, error.param, error.code)))
+    return ErrorResponse(
+        request_id, {"content-type": JSON, **error.headers(), "x-request-id": request_id, **own}, openai_error(error).body
+    )

@@ -6,7 +6,7 @@ from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
 
 from gateway.access.keys.key import Caller
-from gateway.api.error_handler import JSON
+from gateway.api.error_format import JSON
 from gateway.api.models import usable_names
 from gateway.embedding.catalog import Catalog
 from gateway.errors import UnknownModel

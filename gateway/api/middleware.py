@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
-from gateway.api import error_handler
 from gateway.api.cors import Cors
+from gateway.api.error_format import ErrorFormat, openai_error
 from gateway.api.limit_headers import limit_headers
 from gateway.api.paths import target_of
 from gateway.api.request_log import OWN_HEADERS, PRIVATE_HEADERS, RequestRecord, record_of, request_id_from
@@ -26,7 +26,6 @@ from gateway.tracing import Tracing
 
 PROBES = frozenset({"/livez", "/readyz", "/health", "/metrics"})
 QUIET = PROBES | {"/page/live"}  # polled: a log line each would bury the others
-EMBEDDINGS = ("/v1/embeddings", "POST")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 REFUSALS = frozenset({RateLimited.status, Unavailable.status})
 MILLISECONDS = 1000
@@ -38,7 +37,8 @@ log = get_logger()
 
 class Edge:
     """Wraps the application. `is_leaving`: the shutdown has begun, and clients should reconnect elsewhere. `is_draining`: new
-    requests are refused. `methods`: each route's `Allow` header, by its template."""
+    requests are refused. `methods`: each route's `Allow` header, by its template.
+    `doors`: the error format of each door's route."""
 
     def __init__(  # noqa: PLR0913 - named, each of them
         self,
@@ -50,6 +50,7 @@ class Edge:
         is_leaving: Callable[[], bool],
         is_draining: Callable[[], bool],
         methods: Mapping[str, str],
+        doors: Mapping[str, ErrorFormat],
         tracing: Tracing | None = None,
     ) -> None:
         self.app = app
@@ -62,6 +63,7 @@ class Edge:
         self.is_leaving = is_leaving
         self.is_draining = is_draining
         self.methods = methods
+        self.doors = doors
         self.keep_alive = _keep_alive_headers(settings.keep_alive_seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,6 +83,7 @@ class Edge:
             path=scope["path"],
             path_model=target.model,
             client=self.proxies.client_of(scope),
+            error_format=self.doors.get(target.path, openai_error),
         )
         if self.tracing is not None and target.path not in PROBES:
             record.span = self.tracing.begin(record.method, sent)
@@ -150,11 +153,11 @@ class Edge:
 
     async def fail(self, error: GatewayError, record: RequestRecord, send: Send) -> None:
         record.outcome = error.outcome
-        body = error_handler.body(error)
-        headers = [("content-type", error_handler.JSON), ("content-length", str(len(body))), *error.headers().items()]
+        shown = record.error_format(error)
+        headers = [("content-type", shown.content_type), ("content-length", str(len(shown.body))), *error.headers().items()]
         if isinstance(error, Overloaded | HeadersTooLarge) and not self.is_leaving():
             headers.append(("connection", "close"))
-        await _respond(send, error.status, [(name.lower().encode(), value.encode()) for name, value in headers], body)
+        await _respond(send, shown.status, [(name.lower().encode(), value.encode()) for name, value in headers], shown.body)
 
     def own_headers(self, record: RequestRecord, path: str) -> Headers:
         headers = [(b"x-request-id", record.request_id.encode()), *(OWN_HEADERS if path.startswith(DOCS) else PRIVATE_HEADERS)]
@@ -170,7 +173,7 @@ class Edge:
         method = record.method if record.method in METHODS else "other"
         route = str(scope.get("path_template") or (scope["path"] if scope["path"] in self.methods else "unmatched"))
         self.metrics.http.record_response(route, method, str(record.status), seconds=record.seconds)
-        if (route, method) == EMBEDDINGS:
+        if route in self.doors and method == "POST":
             self.metrics.models.record_outcome(record.model or "unknown", record.outcome)
             self.count_for_key(record)
         if record.status == Unavailable.status and record.outcome != "ok":  # a probe's 503 is no rejection

@@ -9,7 +9,7 @@ from litestar.handlers import HTTPRouteHandler
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from gateway.access.keys.key import Caller
-from gateway.api.error_handler import JSON
+from gateway.api.error_format import JSON
 from gateway.config import LongInput
 from gateway.embedding.catalog import Catalog, Model
 from gateway.embedding.model import ModelState

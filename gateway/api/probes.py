@@ -9,7 +9,7 @@ from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from gateway.api.error_handler import JSON
+from gateway.api.error_format import JSON
 from gateway.config import MetricsSettings
 from gateway.embedding.catalog import Catalog
 from gateway.metrics import CONTENT_TYPE, Metrics

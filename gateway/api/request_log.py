@@ -9,6 +9,7 @@ from typing import Any
 from litestar.types import Scope
 
 from gateway.access.limits.limiter import RateLimitLease
+from gateway.api.error_format import ErrorFormat, openai_error
 from gateway.tracing import Attributes, RequestSpan
 
 OPENAI_VERSION = "2020-10-01"
@@ -37,6 +38,8 @@ class RequestRecord:
     span: RequestSpan | None = None
     client: str | None = None
     lease: RateLimitLease | None = None
+    error_format: ErrorFormat = openai_error  # of the door; "/rerank" knows it once the body is parsed
+    operation: str = "embeddings"  # OpenTelemetry's name of what the door does
 
     @property
     def seconds(self) -> float:
@@ -74,7 +77,7 @@ class RequestRecord:
         if self.model is not None:
             attributes = {
                 **attributes,
-                "gen_ai.operation.name": "embeddings",
+                "gen_ai.operation.name": self.operation,
                 "gen_ai.request.model": self.model,
                 "gen_ai.usage.input_tokens": self.num_tokens,
                 "gen_ai.embeddings.dimension.count": self.dimensions,

@@ -2,6 +2,7 @@
 
 settings    the whole configuration; setting contains the parts of its tables
 server      [server], [page]
+doors       [doors]
 access      [auth], [limits], [store], [admin], [usage]
 engine      [engine], [cache]
 telemetry   [log], [metrics], [traces]
@@ -12,6 +13,7 @@ source      the source from which a running gateway reads it again
 
 from gateway.config.access import AdminSettings, AuthSettings, LimitSettings, StoreSettings, UsageSettings
 from gateway.config.choices import InstructionFormat, LongInput, PromptName, Task
+from gateway.config.doors import DoorSettings
 from gateway.config.engine import CacheSettings, EngineSettings
 from gateway.config.listen_address import ListenAddress, listen_addresses, local_url
 from gateway.config.loading import QUOTES, child_environment, first_set, load, secret_value
@@ -33,6 +35,7 @@ __all__ = [
     "CacheSettings",
     "Config",
     "ConfigSource",
+    "DoorSettings",
     "EngineSettings",
     "InstructionFormat",
     "LimitSettings",

@@ -4,6 +4,7 @@
 """
 
 from gateway.config.access import AdminSettings, AuthSettings, LimitSettings, StoreSettings, UsageSettings
+from gateway.config.doors import DoorSettings
 from gateway.config.engine import CacheSettings, EngineSettings
 from gateway.config.model_row import BUILTIN_MODELS, ModelRow
 from gateway.config.server import PageSettings, ServerSettings
@@ -25,6 +26,7 @@ class Config(Settings, frozen=True):
     metrics: MetricsSettings = MetricsSettings()
     traces: TraceSettings = TraceSettings()
     page: PageSettings = PageSettings()
+    doors: DoorSettings = DoorSettings()
     models: tuple[ModelRow, ...] = BUILTIN_MODELS
 
     def __post_init__(self) -> None:

@@ -12,6 +12,9 @@ from gateway.config import LongInput, Task
 ServiceClass = Literal["interactive", "background"]
 State = Literal["loading", "ready", "failed"]
 StageSeconds = dict[str, float]
+# An embedder gives a vector of a text. A reranker gives one score of a query and a text, its logit: a vector of one dimension. A
+# sparse encoder gives a weight for each word of its vocabulary, a multi-vector encoder a vector for each token.
+ModelKind = Literal["embedder", "reranker", "sparse_encoder", "multi_vector_encoder"]
 
 WorkT = TypeVar("WorkT")
 WorkT_co = TypeVar("WorkT_co", covariant=True)
@@ -24,6 +27,7 @@ class Inputs:
     `deadline` is on the clock of `time.monotonic`, in seconds. If `long_input` or `input_type` is None, the model chooses.
     `input_type` is the name of one of the model's prompts, or of a purpose without a prompt; `instruction` replaces that prompt.
     `positions` are the client's own numbers of the inputs, if some were taken out.
+    `query` is what a reranker compares every text with; None for all other models.
     `caller` is the key of fair queueing: busy callers of one `service_class` share a device in proportion to their `weight`.
     A client that disconnects cancels the task that awaits the embedder; nothing else needs to know.
     """
@@ -36,6 +40,7 @@ class Inputs:
     input_type: str | None = None
     instruction: str | None = None
     normalize: bool = True
+    query: str | None = None
     positions: tuple[int, ...] | None = None
     weight: float = 1.0
     service_class: ServiceClass = "interactive"
@@ -113,7 +118,7 @@ class Vectors:
 class Description:
     """A loaded model. `max_tokens` is the most that it reads at once, special tokens included; `created` is in Unix seconds.
 
-    `prompts` are the names of its prompts, `tasks` the purposes for which it has routes of their own.
+    `kind` says what its rows are. `prompts` are the names of its prompts, `tasks` the purposes for which it has routes of its own.
     `fallback` tells operators which runtime or precision was given up for this one, and why.
 
     `alike` are further fingerprints of the very same vectors: measured ones, within their noise of a boundary.
@@ -131,6 +136,7 @@ class Description:
     device: str
     precision: str
     created: int
+    kind: ModelKind = "embedder"
     fidelity: float | None = None
     prompts: tuple[str, ...] = ()
     tasks: tuple[Task, ...] = ()

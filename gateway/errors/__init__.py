@@ -17,6 +17,7 @@
     │   ├── InsufficientPermissions   403 insufficient_permissions
     │   ├── UnknownKey                404 key_not_found
     │   ├── UnknownModel              404 model_not_found
+    │   ├── WrongModelKind            400 wrong_model_kind
     │   ├── UnknownURL                404 unknown_url
     │   ├── MethodNotAllowed          405 method_not_allowed
     │   ├── SlowRequest               408 request_timeout
@@ -70,6 +71,7 @@ from gateway.errors.client import (
     UnknownModel,
     UnknownURL,
     UnsupportedEncoding,
+    WrongModelKind,
 )
 from gateway.errors.gateway_error import (
     MAX_RETRY_AFTER_SECONDS,
@@ -142,5 +144,6 @@ __all__ = [
     "UnsupportedEncoding",
     "UpstreamError",
     "UpstreamUnavailable",
+    "WrongModelKind",
     "duration",
 ]

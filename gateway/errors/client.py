@@ -156,6 +156,23 @@ class UnknownModel(ClientError):
         super().__init__(f"{about}{there_are}", param="model")
 
 
+class WrongModelKind(ClientError):
+    """The model exists, and does something else: a reranker gives no vectors, an embedder no scores."""
+
+    code = "wrong_model_kind"
+    uses: ClassVar[Mapping[str, str]] = {
+        "embedder": "gives vectors of texts: send it to /v1/embeddings",
+        "reranker": "gives scores of a query and documents: send it to /v1/rerank",
+        "sparse_encoder": "gives weights of words: send it to /embed_sparse",
+        "multi_vector_encoder": "gives a vector for each token: send it to /embed_all",
+    }
+
+    def __init__(self, name: str, found: str, *, wanted: str) -> None:
+        super().__init__(
+            f"The model `{name}` is no {wanted.replace('_', ' ')}. It {self.uses.get(found, 'does something else')}.", param="model"
+        )
+
+
 class UnknownURL(ClientError):
     status = 404
     code = "unknown_url"

@@ -12,7 +12,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from gateway.access.access_control import AccessControl
 from gateway.access.limits.limiter import Limiter
 from gateway.api.admin import AdminService
-from gateway.api.embeddings import EmbeddingsHandler
+from gateway.api.inference import InferenceHandler
 from gateway.config import Config
 from gateway.embedding.catalog import Catalog
 from gateway.embedding.model import Model
@@ -30,7 +30,7 @@ class Generation:
     access_control: AccessControl
     limiter: Limiter
     catalog: Catalog
-    handler: EmbeddingsHandler
+    handler: InferenceHandler
     admin: AdminService | None
     app: ASGIApp
     dead_parts: Callable[[], list[str]]

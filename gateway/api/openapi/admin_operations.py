@@ -20,7 +20,7 @@ from gateway.api.admin_schema import (
     KeyWithSecret,
     UsagePage,
 )
-from gateway.api.error_handler import JSON
+from gateway.api.error_format import JSON
 from gateway.api.openapi.json_schema import Schema, reference
 from gateway.api.openapi.operation import Errors, Operation
 from gateway.api.openapi.operations import OF_A_BODY, path_parameter

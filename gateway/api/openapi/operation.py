@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from gateway.api import response_headers
-from gateway.api.error_handler import JSON, ErrorBody
+from gateway.api.error_format import JSON, ErrorBody
 from gateway.api.openapi.json_schema import Schema, reference
 from gateway.api.response_headers import ResponseHeader
 from gateway.errors import (

@@ -1,6 +1,6 @@
 """The OpenAPI operations by method and path, as the router has it. Those of the admin routes are in `admin_operations`."""
 
-from gateway.api.error_handler import JSON, ErrorBody, ErrorObject
+from gateway.api.error_format import JSON, ErrorBody, ErrorObject
 from gateway.api.info import ServiceInfo
 from gateway.api.models import ModelObject, ModelsResponse
 from gateway.api.openapi.json_schema import Schema, reference
@@ -30,6 +30,7 @@ from gateway.errors import (
     UnsupportedEncoding,
     UpstreamError,
     UpstreamUnavailable,
+    WrongModelKind,
 )
 from gateway.metrics import CONTENT_TYPE
 from gateway.wire.request import EmbeddingsBody
@@ -44,7 +45,7 @@ SERVED = (
 OF_A_BODY: Errors = (InvalidJSON, InvalidType, BodyTooLarge, UnsupportedEncoding)
 OF_EMBEDDINGS: Errors = (
     *OF_A_BODY,
-    MissingParameter, TooManyInputs, InputTooLong, RequestTooLong, RequestExceedsLimit, UnknownModel, RateLimited,
+    MissingParameter, TooManyInputs, InputTooLong, RequestTooLong, RequestExceedsLimit, UnknownModel, WrongModelKind, RateLimited,
     InsufficientQuota, Unembeddable, UpstreamError, UpstreamUnavailable, ModelLoading, ModelUnavailable, LimiterUnavailable,
     DeadlinePassed,
 )  # fmt: skip

@@ -14,7 +14,7 @@ from msgspec import Meta, Raw, Struct
 
 from gateway.access.access_control import AccessControl
 from gateway.api.authentication import Authentication
-from gateway.api.error_handler import JSON
+from gateway.api.error_format import JSON
 from gateway.api.page.figures import INTERVAL_SECONDS, KEPT_SECONDS, Figures
 from gateway.config import PageSettings
 from gateway.errors import InsufficientPermissions
