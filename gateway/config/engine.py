@@ -8,9 +8,19 @@ from gateway.config.setting import MB, YEAR, Settings, count
 
 
 class EngineSettings(Settings, frozen=True):
-    threads: Annotated[int, Meta(ge=0, description="CPU threads a model computes with; 0 takes all the cores there are.")] = 0
+    threads: Annotated[
+        int,
+        Meta(
+            ge=0, description="CPU threads a model computes with; 0 takes all cores, or those that a container's CPU limit allows."
+        ),
+    ] = 0
     streams: Annotated[
-        int, Meta(ge=0, le=64, description="Batches a compiled model runs at once on the CPU; 0 chooses by the number of cores.")
+        int,
+        Meta(
+            ge=0,
+            le=64,
+            description="Batches a compiled model runs at once on the CPU; 0 chooses by the number of cores, or that limit.",
+        ),
     ] = 0
     max_batch_tokens: Annotated[
         int,

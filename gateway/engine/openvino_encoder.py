@@ -5,12 +5,12 @@ and 2.3 ms on both (latency_network.py), which would cost a fifth of the through
 only if no other is running.
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.cpus import num_cpus
 from gateway.engine import artifact
 from gateway.engine.artifact import Manifest
 from gateway.engine.encoder import EncoderInfo, Window, pad
@@ -48,7 +48,7 @@ def load(name: str, path: Path, manifest: Manifest, *, threads: int, streams: in
     )
     is_small = (path / artifact.WEIGHTS).stat().st_size <= MAX_BRANCHED_BYTES
     lengths = [length for length in LENGTHS if is_small and length <= manifest.network.max_tokens]
-    num_threads = min(threads or _num_cores(), ALONE_THREADS)
+    num_threads = min(threads or num_cpus(), ALONE_THREADS)
 
     def of_all_cores() -> BucketedNetwork:
         together = {"NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": str(num_threads), "ENABLE_CPU_PINNING": "NO"}
@@ -59,7 +59,7 @@ def load(name: str, path: Path, manifest: Manifest, *, threads: int, streams: in
             network.rows(pad(windows, length=length, network=manifest.network))
         return network
 
-    has_more_together = max(1, (threads or _num_cores()) // streams) < num_threads
+    has_more_together = max(1, (threads or num_cpus()) // streams) < num_threads
     latency = LatencyNetwork(of_all_cores if has_more_together else None, name=name)
     return [OpenVINOEncoder(Network(compiled.create_infer_request()), latency, info) for _ in range(streams)]
 
@@ -67,10 +67,6 @@ def load(name: str, path: Path, manifest: Manifest, *, threads: int, streams: in
 def options(manifest: Manifest) -> dict[str, str]:
     """Compile options. The precision is always given, as OpenVINO would choose bfloat16 by itself."""
     return {"INFERENCE_PRECISION_HINT": HINTS[manifest.precision], "CPU_RUNTIME_CACHE_CAPACITY": RUNTIME_CACHE_ENTRIES}
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class OpenVINOEncoder:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.config import EngineSettings
+from gateway.cpus import num_cpus, quota_cpus
 from gateway.engine import artifact
 from gateway.engine.artifact import ArtifactStore, Manifest, Target
 from gateway.engine.compiler import CompileProcess, Interrupted, Progress, compile_model
@@ -121,7 +122,7 @@ def load_artifact(name: str, path: Path, manifest: Manifest, engine: EngineSetti
     from gateway.engine import openvino_encoder  # noqa: PLC0415 - OpenVINO is imported where it is used
 
     streams = engine.streams or _default_streams()
-    encoders = openvino_encoder.load(name, path, manifest, threads=engine.threads, streams=streams)
+    encoders = openvino_encoder.load(name, path, manifest, threads=_num_threads(engine), streams=streams)
     return LoadedModel(
         list(encoders), manifest.identity, manifest.fidelity, manifest.proof.read(), manifest.fallback, encoders[0].latency.start
     )
@@ -202,7 +203,7 @@ def _load_torch(
     if manifest is not None:
         loaded = _known_to_torch(folder, manifest, engine)
     else:
-        faithful = load_faithful(folder, devices=devices, precision=settings.precision, threads=engine.threads)
+        faithful = load_faithful(folder, devices=devices, precision=settings.precision, threads=_num_threads(engine))
         loaded = LoadedModel(list(faithful.encoders), identity, faithful.fidelity, faithful.proof, faithful.fallback)
         if devices == ["cpu"]:
             keep(name, artifacts, faithful, Target(settings.source, asked, identity))
@@ -219,7 +220,7 @@ def _known_to_torch(folder: Path, manifest: Manifest, engine: EngineSettings) ->
     """Loads a model through torch on the CPU, in the precision that an earlier load measured."""
     from gateway.engine.torch_encoder import TorchEncoder  # noqa: PLC0415 - as above
 
-    encoder = TorchEncoder(folder, device="cpu", precision=manifest.precision, threads=engine.threads)
+    encoder = TorchEncoder(folder, device="cpu", precision=manifest.precision, threads=_num_threads(engine))
     return LoadedModel([encoder], manifest.identity, manifest.fidelity, manifest.proof.read(), manifest.fallback)
 
 
@@ -236,6 +237,11 @@ def keep(name: str, artifacts: ArtifactStore, faithful: "Faithful", target: Targ
         log.warning("fidelity_not_kept", model=name, reason=str(error))
 
 
+def _num_threads(engine: EngineSettings) -> int:
+    """CPU threads to compute with. 0, all that the runtime sees, unless there is a quota: the runtimes do not look for one."""
+    return engine.threads or (num_cpus() if quota_cpus() else 0)
+
+
 def _default_streams() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = num_cpus()
     return min(cores, max(2, cores // STREAMS_PER_CORES))
