@@ -28,7 +28,7 @@ from gateway.api.request_log import RequestRecord, record_of
 from gateway.config import ServerSettings
 from gateway.embedding.catalog import Catalog, Model
 from gateway.embedding.embedder import Description, Inputs, ModelKind, Prepared, StageSeconds, Vectors
-from gateway.embedding.prompt import prompt_header, resolve_input_type, resolve_instruction
+from gateway.embedding.prompt import prompt_header, resolve_input_type, resolve_instruction, resolve_purpose
 from gateway.embedding.vectors import Float32, refuse_no_vector, truncate
 from gateway.errors import MAX_QUOTED_CHARS, ClientError, DeadlinePassed, InvalidValue, WrongModelKind
 from gateway.metrics import Metrics
@@ -188,6 +188,17 @@ class InferenceHandler:
         await context.lease.charge(prepared.num_tokens, num_cached_tokens=prepared.num_cached_tokens)
         return prepared
 
+    async def _prepare_by_rule(
+        self, model: Model, inputs: Inputs, context: RequestContext, *, is_default: bool
+    ) -> Prepared[object]:
+        """As `prepare`. If the model cannot apply a rule for long texts that no client asked for, it applies its own."""
+        try:
+            return await self.prepare(model, inputs, context)
+        except InvalidValue as error:
+            if not is_default or error.param != "long_input":
+                raise
+        return await self.prepare(model, replace(inputs, long_input=None), context)
+
     async def compute(self, model: Model, prepared: Prepared[object], context: RequestContext) -> tuple[Vectors, list[int]]:
         """Computes the rows. Returns them, and the tokens of each input: an upstream's own count, if it reported one."""
         vectors = await model.embedder.embed(prepared)
@@ -203,7 +214,7 @@ class InferenceHandler:
         try:
             inputs = _with_prompt(_inputs_of(asked, context), asked, model.describe())
             _refuse_unsupported(asked, model)
-            prepared = await self.prepare(model, inputs, context)
+            prepared = await self._prepare_by_rule(model, inputs, context, is_default=asked.is_default_rule)
         except InvalidValue as error:
             raise error.named(asked.sent_as) from None
         vectors, token_counts = await self.compute(model, prepared, context)
@@ -253,6 +264,8 @@ def _inputs_of(asked: EmbeddingsRequest, context: RequestContext) -> Inputs:
         deadline=context.deadline,
         long_input=asked.long_input,
         normalize=asked.normalize,
+        field=asked.sent_as.get("input", "input"),
+        service_class="background" if asked.is_background else "interactive",
     )
 
 
@@ -260,7 +273,8 @@ def _with_prompt(inputs: Inputs, asked: EmbeddingsRequest, about: Description) -
     """Returns the inputs with the model's own name of the requested prompt. Raises InvalidValue if the model has no such prompt."""
     if asked.input_type is None and asked.instruction is None:
         return inputs
-    name = resolve_input_type(asked.input_type, about)
+    resolve = resolve_purpose if asked.is_prompt_optional else resolve_input_type
+    name = resolve(asked.input_type, about)
     return replace(inputs, input_type=resolve_instruction(asked.instruction, name, about), instruction=asked.instruction)
 
 

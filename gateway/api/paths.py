@@ -3,6 +3,7 @@
 //v1//embeddings/                          /v1/embeddings
 /embeddings, /models, /models/x            /v1/…
 /v1/v1/models                              /v1/models                (n8n)
+/v1/v2/embed                               /v2/embed                 (Cohere's clients, whose base URL has no version)
 /openai/deployments/{model}/embeddings     /v1/embeddings, model from the path (Azure; models with slashes too)
 /openai/models, /openai/v1/embeddings      /v1/…
 /models/embeddings                         /v1/embeddings            (Azure AI Inference, whose endpoint ends in /models)
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 
 SLASHES = re.compile(r"/{2,}")
 DOUBLED_VERSION = re.compile(r"^(/v1)+(?=/)")
+OTHER_VERSION = re.compile(r"^(?:/v1)+(?=/v2/)")
 WITHOUT_VERSION = re.compile(r"^/(?:openai/)?(?=(?:embeddings|models)(?:/|$))")
 AZURE_VERSION = re.compile(r"^/openai(?=/v1/)")
 EXACT = {"/models/embeddings": "/v1/embeddings", "/models/info": "/info", "/v1/info": "/info"}
@@ -38,4 +40,5 @@ def target_of(sent: str) -> RequestTarget:
         return RequestTarget(exact)
     path = AZURE_VERSION.sub("", path)
     path = WITHOUT_VERSION.sub("/v1/", path)
+    path = OTHER_VERSION.sub("", path)
     return RequestTarget(DOUBLED_VERSION.sub("/v1", path))

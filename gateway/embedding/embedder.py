@@ -28,6 +28,7 @@ class Inputs:
     `input_type` is the name of one of the model's prompts, or of a purpose without a prompt; `instruction` replaces that prompt.
     `positions` are the client's own numbers of the inputs, if some were taken out.
     `query` is what a reranker compares every text with; None for all other models.
+    `field` is the client's own name of the array of texts, for errors.
     `caller` is the key of fair queueing: busy callers of one `service_class` share a device in proportion to their `weight`.
     A client that disconnects cancels the task that awaits the embedder; nothing else needs to know.
     """
@@ -42,13 +43,14 @@ class Inputs:
     normalize: bool = True
     query: str | None = None
     positions: tuple[int, ...] | None = None
+    field: str = "input"
     weight: float = 1.0
     service_class: ServiceClass = "interactive"
 
     def where(self, index: int) -> str:
         """The name of an input as the client knows it."""
         position = self.positions[index] if self.positions else index
-        return f"input[{position}]" if self.is_array else "input"
+        return f"{self.field}[{position}]" if self.is_array else self.field
 
     def only(self, indices: list[int]) -> "Inputs":
         """Some of the inputs, under their old names. Returns itself if `indices` are all of them, in order."""

@@ -50,6 +50,16 @@ def resolve_input_type(asked: str | None, about: Description, *, param: str = "i
     raise unknown(asked, about, param)
 
 
+def resolve_purpose(asked: str | None, about: Description) -> str | None:
+    """As `resolve_input_type`, for a purpose that many models have no prompt for: its texts then get none.
+
+    The prompt's name may be in another case: nomic-embed-text-v2-moe calls its own Classification and Clustering.
+    """
+    if asked is None:
+        return None
+    return next((name for name in about.prompts if name.casefold() == asked.casefold()), asked)
+
+
 def accepted_input_types(about: Description) -> list[str]:
     """Every value of `input_type` that the model takes."""
     names = []

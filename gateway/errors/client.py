@@ -54,10 +54,10 @@ class InvalidValue(ClientError):
 class TooManyInputs(ClientError):
     code = "array_above_max_length"
 
-    def __init__(self, num_inputs: int | str, max_inputs: int) -> None:
+    def __init__(self, num_inputs: int | str, max_inputs: int, *, param: str = "input") -> None:
         super().__init__(
-            f"Invalid 'input': array length must be {max_inputs} or less. Your request has {num_inputs} inputs.",
-            param="input",
+            f"Invalid '{param}': array length must be {max_inputs} or less. Your request has {num_inputs} inputs.",
+            param=param,
         )
 
 

@@ -6,6 +6,7 @@ them first takes 40 ms.
 """
 
 from functools import cache
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -17,17 +18,8 @@ MIN_BYTES = 64 * 1024  # a smaller body has 32,000 elements at most
 NOTHING = Raw(b"")
 
 
-class Outline(Struct):
-    """`input` as raw JSON; all other fields are ignored."""
-
-    input: Raw | UnsetType = UNSET
-
-
-outline = msgspec.json.Decoder(Outline)
-
-
-def refuse_too_many(raw: bytes, max_inputs: int) -> None:
-    """Bounds `input`: lets at most 8,192 elements pass, with 300,000 ids in them.
+def refuse_too_many(raw: bytes, max_inputs: int, *, field: str = "input") -> None:
+    """Bounds the array in `field`: lets at most 8,192 elements pass, with 300,000 ids in them.
 
     Raises TooManyInputs, InputTooLong or RequestTooLong if it has more, msgspec's own error if the body is no JSON, and
     RecursionError if it is nested too deeply.
@@ -35,7 +27,7 @@ def refuse_too_many(raw: bytes, max_inputs: int) -> None:
     if len(raw) < MIN_BYTES:
         return
     try:
-        content = outline.decode(raw).input
+        content = _outline_decoder(field).decode(raw).content
     except RecursionError:  # if it is short, the full parser refuses deep nesting with a better message, by its type
         if raw.count(b",") > MAX_INPUT_IDS:
             raise
@@ -43,13 +35,26 @@ def refuse_too_many(raw: bytes, max_inputs: int) -> None:
     if content is UNSET or bytes(memoryview(content)[:1]) != b"[":
         return
     try:
-        elements = [each for each in msgspec.structs.astuple(element_decoder().decode(content)) if each is not NOTHING]
+        elements = _elements_of(content)
     except msgspec.ValidationError:  # it stopped at the first element too many
         is_ids = bytes(memoryview(content)[1:100]).lstrip()[:1] in b"-0123456789"
-        raise InputTooLong("input", MAX_INPUT_IDS) if is_ids else TooManyInputs(f"more than {MAX_INPUT_IDS}", max_inputs) from None
+        too_many = TooManyInputs(f"more than {MAX_INPUT_IDS}", max_inputs, param=field)
+        raise InputTooLong(field, MAX_INPUT_IDS) if is_ids else too_many from None
     num_ids = sum(1 + bytes(each).count(b",") for each in elements if bytes(memoryview(each)[:1]) == b"[")
     if num_ids > MAX_REQUEST_IDS:
         raise RequestTooLong(str(num_ids), MAX_REQUEST_IDS)
+
+
+def _elements_of(array: Raw) -> list[Raw]:
+    """The elements of an array. Raises msgspec's own error for other JSON, and for more than 8,192 elements."""
+    return [each for each in msgspec.structs.astuple(element_decoder().decode(array)) if each is not NOTHING]
+
+
+@cache
+def _outline_decoder(field: str) -> msgspec.json.Decoder[Any]:
+    """A decoder for one field as raw JSON, as `content`; all other fields are ignored."""
+    fields = [("content", Raw | UnsetType, UNSET)]
+    return msgspec.json.Decoder(msgspec.defstruct("Outline", fields, rename={"content": field}))
 
 
 @cache

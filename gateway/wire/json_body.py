@@ -1,13 +1,15 @@
 """Prepares a body's bytes for the JSON parser, and explains its errors: by fixed words and a byte index, never by quoting it."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import msgspec
 
-from gateway.errors import InvalidJSON
+from gateway.errors import ClientError, InvalidJSON, InvalidType, InvalidValue
 
+FIELD_PATH = re.compile(r" - at `\$\.(.+)`$")
+GOT = re.compile(r"got `(\w+)`")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 PLACE = re.compile(r"^(?:JSON is malformed: )?(.*) \(byte (\d+)\)$")
 # For these errors msgspec gives the index of the byte after the wrong one; for a word that is not true, false or null too.
@@ -26,6 +28,46 @@ Result = TypeVar("Result")
 def without_byte_order_mark(raw: bytes) -> bytes:
     """RFC 8259, 8.1: a parser may ignore it. Editors and PowerShell write it."""
     return raw.removeprefix(BYTE_ORDER_MARK)
+
+
+def parse_body(sent: bytes, decode: Callable[[bytes], Result], explain: Callable[[msgspec.ValidationError], ClientError]) -> Result:
+    """Parses a whole body by `decode`. `explain` makes a client's error of msgspec's, about a field.
+
+    Raises that error, InvalidJSON, and any ClientError of `decode` itself.
+    """
+    raw = without_byte_order_mark(sent)
+    try:
+        # msgspec does not check the fields that it ignores; by the contract the whole body must be UTF-8.
+        raw.isascii() or raw.decode()
+        return decode_mended(raw, decode)
+    except msgspec.ValidationError as error:
+        raise explain(error) from None
+    except (RecursionError, UnicodeDecodeError, msgspec.DecodeError) as error:
+        raise invalid_json(raw, error, start=len(sent) - len(raw)) from None
+
+
+def wrong_field(error: msgspec.ValidationError, expected: Mapping[str, str], allowed: Mapping[str, str]) -> ClientError:
+    """msgspec's error in the contract's words. msgspec gives the path, as `$.input[0]`, and the type it got if that is wrong.
+
+    `expected` has the type of each field in words, `allowed` the end of a sentence about values of that type that are not allowed.
+    """
+    text = str(error)
+    place = FIELD_PATH.search(text)
+    got = GOT.search(text)
+    param = re.split(r"[.\[]", place[1])[0] if place else None
+    if place is None or param is None or param not in expected:
+        return InvalidType("The body of your request must be a JSON object.")
+    if got is None and param in allowed:
+        return InvalidValue(f"Invalid value for '{param}'{allowed[param]}", param=param)
+    found = f", but got {_type_name(got[1])} instead" if got else ""
+    return InvalidType(f"Invalid type for '{place[1]}': expected {expected[param]}{found}.", param=param)
+
+
+def _type_name(json_type: str) -> str:
+    return {
+        "str": "a string", "int": "an integer", "float": "a number", "bool": "a boolean", "null": "null", "array": "an array",
+        "object": "an object",
+    }.get(json_type, "another type")  # fmt: skip
 
 
 def decode_mended(raw: bytes, decode: Callable[[bytes], Result]) -> Result:

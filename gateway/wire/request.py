@@ -1,6 +1,5 @@
 """Parses the body of POST /v1/embeddings, in all forms of `input`, into one shape. Source: OpenAI's OpenAPI 2.3.0."""
 
-import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, cast, get_args
 
@@ -11,7 +10,7 @@ from gateway.config import LongInput
 from gateway.errors import ClientError, InvalidType, InvalidValue, MissingParameter, TooManyInputs
 from gateway.wire.foreign_fields import FIELDS, ForeignFields, refuse_second, translate
 from gateway.wire.input_count import refuse_too_many
-from gateway.wire.json_body import decode_mended, invalid_json, without_byte_order_mark
+from gateway.wire.json_body import parse_body, wrong_field
 from gateway.wire.token_ids import MAX_INPUT_IDS, TOKEN_ID_RANGES, texts_of
 
 MAX_INPUTS = 2048
@@ -54,6 +53,8 @@ class EmbeddingsRequest:
 
     `sent_as` has the names of the fields that the client used in place of ours, for errors. `max_tokens` is the length that
     `truncate_prompt_tokens` cuts to: it must be the model's own. `has_ids` is true if `input` was token ids.
+    `is_prompt_optional`: a purpose that the model has no prompt for adds none, and is no error. `is_default_rule`: another
+    server's API cuts long texts by default; a model that cannot applies its own rule. `is_background`: other requests go first.
     """
 
     texts: list[str]
@@ -67,6 +68,9 @@ class EmbeddingsRequest:
     instruction: str | None = None
     max_tokens: int | None = None
     has_ids: bool = False
+    is_prompt_optional: bool = False
+    is_default_rule: bool = False
+    is_background: bool = False
     sent_as: dict[str, str] = field(default_factory=dict)
 
 
@@ -174,15 +178,7 @@ def honour(asked: dict[str, tuple[str, Any]], body: EmbeddingsBody) -> None:
 
 
 def parse(sent: bytes) -> EmbeddingsBody:
-    raw = without_byte_order_mark(sent)
-    try:
-        # msgspec does not check the fields that it ignores; by the contract the whole body must be UTF-8.
-        raw.isascii() or raw.decode()
-        return decode_mended(raw, _decode_body)
-    except msgspec.ValidationError as error:
-        raise _wrong_field(error) from None
-    except (RecursionError, UnicodeDecodeError, msgspec.DecodeError) as error:
-        raise invalid_json(raw, error, start=len(sent) - len(raw)) from None
+    return parse_body(sent, _decode_body, _wrong_field)
 
 
 def _decode_body(raw: bytes) -> EmbeddingsBody:
@@ -205,25 +201,8 @@ def whole(value: Any) -> Any:
 
 
 def _wrong_field(error: msgspec.ValidationError) -> ClientError:
-    """msgspec's error in the contract's words. msgspec gives the path, as `$.input[0]`, and the type it got if that is wrong."""
-    text = str(error)
-    place = re.search(r" - at `\$\.(.+)`$", text)
-    got = re.search(r"got `(\w+)`", text)
-    param = re.split(r"[.\[]", place[1])[0] if place else None
-    if place is None or param not in EXPECTED:
-        return InvalidType("The body of your request must be a JSON object.")
-    if got is None and param in ALLOWED:
-        is_above = param == "dimensions" and ">=" not in text
-        return InvalidValue(f"Invalid value for '{param}'{ALLOWED[f'{param} above' if is_above else param]}", param=param)
-    found = f", but got {_name_field(got[1])} instead" if got else ""
-    return InvalidType(f"Invalid type for '{place[1]}': expected {EXPECTED[param]}{found}.", param=param)
-
-
-def _name_field(json_type: str) -> str:
-    return {
-        "str": "a string", "int": "an integer", "float": "a number", "bool": "a boolean", "null": "null", "array": "an array",
-        "object": "an object",
-    }.get(json_type, "another type")  # fmt: skip
+    is_above = ">=" not in str(error)
+    return wrong_field(error, EXPECTED, {**ALLOWED, "dimensions": ALLOWED["dimensions above" if is_above else "dimensions"]})
 
 
 def has_ids(sent: str | list[str | int | list[int]]) -> bool:

@@ -34,7 +34,7 @@ class Operation:
     """`reply` is a Struct that is served as JSON, or a media type. `also` are other statuses that are no errors, with their reply.
 
     `headers` come with the reply, `shared_headers` may come with the reply and with errors. `is_guarded`: the handler itself
-    authenticates.
+    authenticates. `error_body` is the shape of its errors; another server's has no codes.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Operation:
     headers: Headers = ()
     shared_headers: Headers = ()
     body: Schema | None = None
+    error_body: type = ErrorBody
     parameters: tuple[Schema, ...] = ()
     is_guarded: bool = False
 
@@ -70,30 +71,30 @@ class Operation:
         """Returns the response of one status: the reply, the errors, or either."""
         has_reply = status == self.status or status in self.also
         if not has_reply:
-            return error_response(status, errors, self.shared_headers)
+            return error_response(status, errors, self.shared_headers, error_body=self.error_body)
         reply = self.reply if status == self.status else self.also[status]
         headers = (*self.headers, *response_headers.SUCCESS)
         described = _describe_headers(response_headers.ALWAYS) | _describe_headers(self.shared_headers, never_sure=True)
         described |= _describe_headers(headers, never_sure=bool(errors)) | _describe_error_headers(errors, never_sure=True)
-        return {"description": HTTPStatus(status).phrase, "headers": described, **_content_of(reply, errors)}
+        return {"description": HTTPStatus(status).phrase, "headers": described, **_content_of(reply, errors, self.error_body)}
 
 
-def error_response(status: int, errors: Errors, shared_headers: Headers = ()) -> Schema:
+def error_response(status: int, errors: Errors, shared_headers: Headers = (), *, error_body: type = ErrorBody) -> Schema:
     headers = _describe_headers(response_headers.ALWAYS) | _describe_headers(shared_headers, never_sure=True)
     return {
         "description": f"{HTTPStatus(status).phrase}: {', '.join(sorted(code or 'null' for code in codes_of(errors)))}.",
         "headers": headers | _describe_error_headers(errors),
-        "content": {JSON: {"schema": _error_schema(errors)}},
+        "content": {JSON: {"schema": _error_schema(errors, error_body)}},
     }
 
 
-def _content_of(reply: type | str | None, errors: Errors) -> Schema:
+def _content_of(reply: type | str | None, errors: Errors, error_body: type) -> Schema:
     if reply is None:
         return {}
     if isinstance(reply, str):
         return {"content": {reply: {"schema": {"type": "string"}}}}
     schema = reference(reply)
-    return {"content": {JSON: {"schema": {"anyOf": [schema, _error_schema(errors)]} if errors else schema}}}
+    return {"content": {JSON: {"schema": {"anyOf": [schema, _error_schema(errors, error_body)]} if errors else schema}}}
 
 
 def codes_of(errors: Errors) -> list[str | None]:
@@ -107,7 +108,9 @@ def _types_of(errors: Errors) -> list[str]:
 LIMITED = response_headers.LIMITED_KINDS  # the type of a RateLimited is the limit that was exceeded
 
 
-def _error_schema(errors: Errors) -> Schema:
+def _error_schema(errors: Errors, error_body: type) -> Schema:
+    if error_body is not ErrorBody:
+        return reference(error_body)
     narrowed = {"code": {"enum": codes_of(errors)}, "type": {"enum": _types_of(errors)}}
     return {"allOf": [reference(ErrorBody), {"properties": {"error": {"properties": narrowed}}}]}
 
