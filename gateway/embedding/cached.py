@@ -17,6 +17,7 @@ import numpy as np
 from gateway.background import launch
 from gateway.embedding.cache import Entry, Key, VectorCache, keys_of, scope_of, seed_of
 from gateway.embedding.embedder import Description, Embedder, Health, Inputs, Prepared, StageSeconds, Vectors, Verified, WorkT
+from gateway.embedding.vectors import Float32, refuse_too_many_numbers
 from gateway.errors import Overloaded, RequestTooLong
 from gateway.metrics import ModelMetrics
 
@@ -25,6 +26,7 @@ MAX_ON_LOOP_CHARS = 64 * 1024
 MAX_ON_LOOP_INPUTS = 256
 FEW_INPUTS = 16  # a request may always join a flight of at most so many
 MAX_BEGINNINGS = 3  # attempts of a request that spans changes of the model
+FLOAT_BYTES = 4
 CLOSE_SECONDS = 1.0  # for flights to end once their embedder is closed
 
 
@@ -163,12 +165,13 @@ class CachedEmbedder(Generic[WorkT]):
         self.metrics.record_lookups(hit=num_hits, repeated=len(distinct.places) - num_hits - (len(entries) - len(found)))
         stages = await self.fill(found, prepared) if len(found) < len(entries) else {}
         chosen = [found[place] for place in distinct.places]
-        if len({len(entry.row) for entry in chosen}) > 1 and not self.is_current(distinct):
-            return Vectors(np.zeros((0, 0), dtype=np.float32))  # rows of two models: `embed` begins again
-        array = np.frombuffer(b"".join([entry.row for entry in chosen]), dtype=np.float32).reshape(len(chosen), -1)
+        if not self.is_current(distinct):
+            return Vectors(np.zeros((0, 0), dtype=np.float32))  # perhaps rows of two models: `embed` begins again
+        rows, row_counts = _joined([entry.row for entry in chosen], distinct.about)
         return Vectors(
-            array,
+            rows,
             stages,
+            row_counts=row_counts,
             num_hits=num_hits if self.is_shared else None,
             token_counts=[entry.num_tokens for entry in chosen],
             fingerprint=distinct.about.fingerprint,
@@ -225,7 +228,7 @@ class CachedEmbedder(Generic[WorkT]):
             inner = await self.embedder.prepare(prepared.inputs.only([distinct.first[place] for place in places]))
         vectors = await self.embedder.embed(inner)
         counts = vectors.token_counts or inner.token_counts
-        parts = zip(vectors.rows, counts, inner.is_long, strict=True)
+        parts = zip(vectors.by_input(), counts, inner.is_long, strict=True)
         entries = [Entry(row.tobytes(), num_tokens, is_long) for row, num_tokens, is_long in parts]
         if self.is_shared and self.is_current(distinct):
             for place, entry in zip(places, entries, strict=True):
@@ -246,6 +249,16 @@ class CachedEmbedder(Generic[WorkT]):
             for task in hanging:
                 task.cancel()
             await asyncio.gather(*hanging, return_exceptions=True)
+
+
+def _joined(rows: list[bytes], about: Description) -> tuple[Float32, list[int] | None]:
+    """The entries' rows as one array, and the rows of each if their number varies. Raises InvalidValue if they are too many."""
+    if about.row_width is not None:
+        refuse_too_many_numbers(sum(map(len, rows)) // FLOAT_BYTES)
+    numbers = np.frombuffer(b"".join(rows), dtype=np.float32)
+    if about.row_width is None:
+        return numbers.reshape(len(rows), -1), None
+    return numbers.reshape(-1, about.row_width), [len(row) // (FLOAT_BYTES * about.row_width) for row in rows]
 
 
 def first_positions(places: list[int]) -> list[int]:

@@ -15,6 +15,9 @@ StageSeconds = dict[str, float]
 # An embedder gives a vector of a text. A reranker gives one score of a query and a text, its logit: a vector of one dimension. A
 # sparse encoder gives a weight for each word of its vocabulary, a multi-vector encoder a vector for each token.
 ModelKind = Literal["embedder", "reranker", "sparse_encoder", "multi_vector_encoder"]
+# Of the float32 numbers in one reply's rows, for models whose inputs have any number of rows: 32 MB. 2,048 texts may have 2,048
+# weights each; trained sparse encoders give some 20 to 400.
+MAX_NUMBERS = 8 * 1024 * 1024
 
 WorkT = TypeVar("WorkT")
 WorkT_co = TypeVar("WorkT_co", covariant=True)
@@ -103,6 +106,10 @@ class Prepared(Generic[WorkT_co]):
 class Vectors:
     """`rows` has shape (n, dimensions) and dtype float32, in input order; each is of length 1 unless `normalize` was false.
 
+    If `row_counts` is not None, input i has `row_counts[i]` of the rows, which are as the model gives them. They have the width
+    `Description.row_width`: a sparse encoder's are pairs of a term and its weight, by term, a multi-vector encoder's a vector of
+    each token. A term's number is exact as a float32, which holds every integer up to 2**24.
+
     `num_hits` counts the inputs that the cache had; None without a cache. `token_counts` correct those of Prepared if these were
     estimates; else None. `member` names the member of a group that made them. `fingerprint` is that of these vectors, if the
     embedder's description may have changed since.
@@ -114,6 +121,11 @@ class Vectors:
     token_counts: list[int] | None = None
     member: str | None = None
     fingerprint: str | None = None
+    row_counts: list[int] | None = None
+
+    def by_input(self) -> list[NDArray[np.float32]]:
+        """The rows of each input."""
+        return list(self.rows) if self.row_counts is None else np.split(self.rows, np.cumsum(self.row_counts)[:-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +158,11 @@ class Description:
     alike: tuple[str, ...] = ()
     scope: str = ""
     fallback: str = ""
+
+    @property
+    def row_width(self) -> int | None:
+        """The columns of `Vectors.rows` if an input has any number of rows; None if it has exactly one."""
+        return {"sparse_encoder": 2, "multi_vector_encoder": self.dimensions}.get(self.kind)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.embedding.embedder import Inputs
-from gateway.errors import Unembeddable
+from gateway.embedding.embedder import MAX_NUMBERS, Inputs
+from gateway.errors import InvalidValue, Unembeddable
 
 Float32 = NDArray[np.float32]
 
@@ -57,6 +57,16 @@ def refuse_no_vector(rows: Float32, inputs: Inputs) -> None:
     if not (has_vector := is_vector(rows)).all():
         index = int(np.argmin(has_vector))
         raise Unembeddable(inputs.where(index), *([] if rows[index].any() else [ALL_ZERO]))
+
+
+def refuse_too_many_numbers(num_numbers: int) -> None:
+    """Raises InvalidValue if the rows of a request, where an input has any number of them, have more than MAX_NUMBERS in all."""
+    if num_numbers > MAX_NUMBERS:
+        raise InvalidValue(
+            f"Invalid 'input': its texts have more than {MAX_NUMBERS} numbers in all, which is too much for one reply. Send fewer"
+            " texts.",
+            param="input",
+        )
 
 
 def truncate(rows: Float32, dimensions: int | None, *, normalize: bool, layer_norm: bool = False) -> Float32:

@@ -28,7 +28,10 @@ class FakeClock:
 
 
 class FakeEmbedder:
-    """Embeds each text as a unit vector made of its hash; each word is a token. Implements the Embedder protocol."""
+    """Embeds each text as a unit vector made of its hash; each word is a token. Implements the Embedder protocol.
+
+    If `about` has another kind, a text has as many rows as `hashed_rows` gives it.
+    """
 
     def __init__(
         self, *, dimensions: int = 8, fingerprint: str = "f" * 24 + ".fake-float32", fails_with: str | None = None
@@ -71,8 +74,11 @@ class FakeEmbedder:
         self.num_embedded += 1
         if self.poison in prepared.inputs.texts:
             raise Unembeddable(prepared.inputs.where(prepared.inputs.texts.index(self.poison)))
-        rows = np.stack([hashed(text, self.dimensions) for text in prepared.inputs.texts])
-        return Vectors(rows, {"queue": 0.0, "compute": 0.0})
+        texts, stages = prepared.inputs.texts, {"queue": 0.0, "compute": 0.0}
+        if self.describe().row_width is not None:
+            rows = [hashed_rows(text, self.describe()) for text in texts]
+            return Vectors(np.concatenate(rows), stages, row_counts=list(map(len, rows)))
+        return Vectors(np.stack([hashed(text, self.dimensions) for text in texts]), stages)
 
     def describe(self) -> Description:
         return Description(
@@ -101,6 +107,14 @@ def hashed(text: str, dimensions: int) -> np.ndarray:
     digest = hashlib.shake_256(text.encode()).digest(4 * dimensions)
     row = np.array(struct.unpack(f"<{dimensions}I", digest), dtype=np.float32) - np.float32(2**31)
     return row / np.linalg.norm(row)
+
+
+def hashed_rows(text: str, about: Description) -> np.ndarray:
+    """The rows of a text for a model of `about.kind`: a row a word, or of a sparse encoder a weight for each distinct length."""
+    words = text.split()
+    if about.kind == "sparse_encoder":
+        return np.array([(length, length / 8) for length in sorted(set(map(len, words)))], dtype=np.float32).reshape(-1, 2)
+    return np.stack([hashed(word, about.dimensions) for word in words])
 
 
 class FakeSettings(Struct, frozen=True, forbid_unknown_fields=True):

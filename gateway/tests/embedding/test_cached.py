@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.embedding import vectors as vectors_module
 from gateway.embedding.cache import ENTRY_BYTES, Entry, VectorCache, keys_of
 from gateway.embedding.cached import CachedEmbedder, first_positions
 from gateway.embedding.embedder import Inputs
-from gateway.errors import Overloaded, RequestTooLong, Unembeddable
+from gateway.errors import InvalidValue, Overloaded, RequestTooLong, Unembeddable
 from gateway.metrics import Metrics
-from gateway.testing.fakes import FakeEmbedder, hashed
+from gateway.testing.fakes import FakeEmbedder, hashed, hashed_rows
 
 MB = 1024 * 1024
 DIMENSIONS = 8
@@ -362,3 +363,31 @@ async def test_tokens_that_need_no_work_are_told(cached):
     await embedded(cached, "one two", "three")
     prepared = await cached.prepare(inputs_of("one two", "four five six", "one two"))
     assert (prepared.num_tokens, prepared.num_cached_tokens) == (7, 4)
+
+
+class TestRowsOfAnyNumber:
+    """A sparse encoder's texts have as many rows as they have weights, a multi-vector encoder's as they have tokens."""
+
+    TEXTS = ("one", "three words here", "", "one", "four")
+
+    @pytest.fixture(params=["sparse_encoder", "multi_vector_encoder"])
+    def embedder(self, request):
+        embedder = FakeEmbedder(dimensions=DIMENSIONS)
+        embedder.about["kind"] = request.param
+        return embedder
+
+    async def test_each_text_keeps_its_own_rows_from_the_cache_too(self, cached, embedder):
+        texts = [text for text in self.TEXTS if text or embedder.about["kind"] == "sparse_encoder"]
+        for _ in range(2):
+            vectors = await embedded(cached, *texts)
+            rows = vectors.by_input()
+            assert vectors.row_counts == list(map(len, rows))
+            for text, found in zip(texts, rows, strict=True):
+                np.testing.assert_array_equal(found, hashed_rows(text, embedder.describe()))
+        assert embedder.num_embedded == 1
+
+    async def test_a_reply_larger_than_the_bound_is_refused_before_it_is_built(self, cached, embedder, monkeypatch):
+        monkeypatch.setattr(vectors_module, "MAX_NUMBERS", 100)
+        await embedded(cached, *["one"] * 12)
+        with pytest.raises(InvalidValue, match="Send fewer texts"):
+            await embedded(cached, *["one"] * 60)
