@@ -109,9 +109,10 @@ class GenerationBuilder:
 
     def build_catalog(self, config: Config, before: Generation | None) -> Catalog:
         catalog = Catalog(self.build_models(config, before), self.loader)
-        default = config.server.default_model
-        if default is not None and default not in catalog.by_name:
-            raise ConfigurationError(f"server.default_model: no model has the name or alias '{default}'")
+        for setting in ("default_model", "default_reranker"):
+            default = getattr(config.server, setting)
+            if default is not None and default not in catalog.by_name:
+                raise ConfigurationError(f"server.{setting}: no model has the name or alias '{default}'")
         return catalog
 
     def build_models(self, config: Config, before: Generation | None) -> Iterator[Model]:

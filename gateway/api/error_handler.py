@@ -22,7 +22,7 @@ def handle_error(request: Request[object, object, State], error: Exception) -> R
         record.outcome = "client_gone"
         return Response(b"", status_code=CLIENT_GONE_STATUS, media_type=JSON)
     failure = translate(error, request)
-    record.outcome = failure.outcome
+    record.fail(failure)
     shown = record.error_format(failure)
     return Response(shown.body, status_code=shown.status, headers=failure.headers(), media_type=shown.content_type)
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+from typing import Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar
 
 from litestar import Request, post
 from litestar.datastructures import State
@@ -44,6 +44,7 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 AskedT = TypeVar("AskedT")
 DecodedT_co = TypeVar("DecodedT_co", covariant=True)
+RequestT = TypeVar("RequestT", bound="InferenceRequest")
 
 
 class JSONReply:
@@ -87,7 +88,8 @@ class Door(Generic[AskedT]):
     """One endpoint for POST requests.
 
     `path` is its route, `name` its handler's in the route table. `decode` parses the body, `answer` does the rest. `errors` is how
-    it writes errors; a door whose body decides that changes `RequestRecord.error_format` once it knows.
+    it writes errors; a door whose body decides that changes `RequestRecord.error_format` once it knows. `default_model` finds the
+    model of a body that names none; by default it is `server.default_model`. `operation` is OpenTelemetry's name of what it does.
     """
 
     path: str
@@ -95,13 +97,31 @@ class Door(Generic[AskedT]):
     decode: Decode[AskedT]
     answer: Callable[[AskedT, RequestContext], Awaitable[ASGIApp]]
     errors: ErrorFormat = openai_error
+    default_model: Callable[[Caller], str | None] | None = None
+    operation: str = "embeddings"
+
+
+class InferenceRequest(Protocol):
+    """What the requests of all doors have. `asked_prompt` is the prompt or the instruction that the client asked for, if any."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def texts(self) -> list[str]: ...
+
+    @property
+    def asked_prompt(self) -> str | None: ...
+
+
+RequestT_co = TypeVar("RequestT_co", bound=InferenceRequest, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Embedded:
-    """What became of the texts of one request: `rows` of shape (n, dimensions), float32, as the request's `dimensions` cut them."""
+class Computed(Generic[RequestT_co]):
+    """What became of the texts of one request: `rows` of shape (n, d), float32, ready to be written."""
 
-    asked: EmbeddingsRequest
+    asked: RequestT_co
     model: Model
     prepared: Prepared[object]
     vectors: Vectors
@@ -111,6 +131,9 @@ class Embedded:
     @property
     def num_tokens(self) -> int:
         return sum(self.token_counts)
+
+
+Embedded: TypeAlias = Computed[EmbeddingsRequest]  # `rows` are vectors as the request's `dimensions` cut them
 
 
 class InferenceHandler:
@@ -143,6 +166,7 @@ class InferenceHandler:
 
     async def handle(self, request: Request[Caller, None, State], door: Door[AskedT]) -> ASGIApp:
         record = record_of(request.scope)
+        record.operation = door.operation
         self.access.refuse_spent(request.user)
         lease = record.lease = self.limiter.lease(request.user, request.scope["state"].get("on_disconnect"))
         async with lease:  # it may wait for the key's concurrency limit; meanwhile it takes no admission slot
@@ -162,7 +186,7 @@ class InferenceHandler:
                             door.decode,
                             raw,
                             path_model=record.path_model,
-                            default_model=self.settings.default_model,
+                            default_model=self.default_model_of(door, request.user),
                         )
                         return await door.answer(asked, RequestContext(lease, record, time.monotonic() + timeout_seconds))
                 except TimeoutError:
@@ -170,6 +194,9 @@ class InferenceHandler:
                 except ClientError as error:
                     self.admission.num_bytes_ever += error.num_wasted_bytes
                     raise
+
+    def default_model_of(self, door: Door[AskedT], caller: Caller) -> str | None:
+        return self.settings.default_model if door.default_model is None else door.default_model(caller)
 
     async def find_model(self, name: str, kind: ModelKind, context: RequestContext, *, num_inputs: int) -> Model:
         """Returns the model that serves `name`, loaded. Raises UnknownModel, ModelLoading, and WrongModelKind for another kind."""
@@ -222,10 +249,15 @@ class InferenceHandler:
         rows = truncate(vectors.rows, dimensions, normalize=asked.normalize, layer_norm=model.row.layer_norm_before_cut)
         if rows is not vectors.rows:
             refuse_no_vector(rows, inputs)  # the requested components may all be zero
-        return Embedded(asked, model, prepared, vectors, rows, token_counts)
+        return Computed(asked, model, prepared, vectors, rows, token_counts)
 
     async def reply(
-        self, done: Embedded, context: RequestContext, encode: Callable[[Embedded], bytes], *, num_bytes: int | None = None
+        self,
+        done: Computed[RequestT],
+        context: RequestContext,
+        encode: Callable[[Computed[RequestT]], bytes],
+        *,
+        num_bytes: int | None = None,
     ) -> JSONReply:
         """Writes the reply by the door's `encode`, records the request's use, and adds the headers that all doors have.
 
@@ -309,11 +341,11 @@ def _too_many_dimensions(asked: int, model: Model) -> InvalidValue:
     )
 
 
-def _headers_of(done: Embedded, stages: StageSeconds) -> dict[str, str]:
+def _headers_of(done: Computed[InferenceRequest], stages: StageSeconds) -> dict[str, str]:
     asked, model, prepared = done.asked, done.model, done.prepared
     return {
         **shared_headers(asked.model, model, prepared, done.vectors, stages),
-        **prompt_header(asked.input_type or asked.instruction, prepared.inputs.input_type, model.describe()),
+        **prompt_header(asked.asked_prompt, prepared.inputs.input_type, model.describe()),
     }
 
 

@@ -152,7 +152,7 @@ class Edge:
             raise HeadersTooLarge(self.settings.max_header_bytes)
 
     async def fail(self, error: GatewayError, record: RequestRecord, send: Send) -> None:
-        record.outcome = error.outcome
+        record.fail(error)
         shown = record.error_format(error)
         headers = [("content-type", shown.content_type), ("content-length", str(len(shown.body))), *error.headers().items()]
         if isinstance(error, Overloaded | HeadersTooLarge) and not self.is_leaving():
@@ -176,7 +176,7 @@ class Edge:
         if route in self.doors and method == "POST":
             self.metrics.models.record_outcome(record.model or "unknown", record.outcome)
             self.count_for_key(record)
-        if record.status == Unavailable.status and record.outcome != "ok":  # a probe's 503 is no rejection
+        if record.is_rejected:  # a probe's 503 is none
             self.metrics.http.rejections.labels(record.outcome).inc()
         write = log.debug if route in QUIET else log.info
         if route in QUIET or record.caller is not None or self.sampler.has_room(record.outcome):

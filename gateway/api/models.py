@@ -12,6 +12,7 @@ from gateway.access.keys.key import Caller
 from gateway.api.error_format import JSON
 from gateway.config import LongInput
 from gateway.embedding.catalog import Catalog, Model
+from gateway.embedding.embedder import ModelKind
 from gateway.embedding.model import ModelState
 from gateway.errors import UnknownModel
 
@@ -29,7 +30,10 @@ class ModelObject(Struct, frozen=True, kw_only=True):
     owned_by: str = "embeddings-gateway"
     state: ModelState
     alias_of: Annotated[str | UnsetType, Meta(description="The model's name, where `id` is an alias.")] = UNSET
-    dimensions: Annotated[Positive | UnsetType, Meta(description="Components of a vector.")] = UNSET
+    kind: Annotated[
+        ModelKind | UnsetType, Meta(description="What it gives: vectors of texts, or a reranker's scores of a query and documents.")
+    ] = UNSET
+    dimensions: Annotated[Positive | UnsetType, Meta(description="Components of a vector; a reranker has none.")] = UNSET
     max_tokens: Annotated[Positive | UnsetType, Meta(description="Tokens that the model reads at once.")] = UNSET
     long_input: Annotated[LongInput | UnsetType, Meta(description="The row's rule for longer texts.")] = UNSET
     fingerprint: Annotated[
@@ -100,7 +104,8 @@ def entry(name: str, model: Model) -> ModelObject:
         created=about.created,
         state=state,
         alias_of=alias_of,
-        dimensions=model.dimensions,
+        kind=about.kind,
+        dimensions=UNSET if about.kind == "reranker" else model.dimensions,
         max_tokens=about.max_tokens,
         long_input=about.long_input,
         fingerprint=about.fingerprint,

@@ -10,6 +10,7 @@ from litestar.types import Scope
 
 from gateway.access.limits.limiter import RateLimitLease
 from gateway.api.error_format import ErrorFormat, openai_error
+from gateway.errors import GatewayError, Unavailable
 from gateway.tracing import Attributes, RequestSpan
 
 OPENAI_VERSION = "2020-10-01"
@@ -27,6 +28,7 @@ class RequestRecord:
     started: float = field(default_factory=time.perf_counter)
     status: int = 0
     outcome: str = "ok"
+    is_rejected: bool = False  # with our 503, whatever status the door has for it
     caller: str | None = None
     model: str | None = None
     num_inputs: int | None = None
@@ -44,6 +46,9 @@ class RequestRecord:
     @property
     def seconds(self) -> float:
         return time.perf_counter() - self.started
+
+    def fail(self, error: GatewayError) -> None:
+        self.outcome, self.is_rejected = error.outcome, error.status == Unavailable.status
 
     def line(self) -> dict[str, Any]:
         """Returns the fields of the log line, without those that do not apply."""

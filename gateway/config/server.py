@@ -76,6 +76,10 @@ class ServerSettings(Settings, frozen=True):
     default_model: Annotated[
         str | None, Meta(description="The model of requests that name none. Without it they are refused with 400.")
     ] = None
+    default_reranker: Annotated[
+        str | None,
+        Meta(description="The reranker of requests that name none. Without it the only reranker, if there is one alone."),
+    ] = None
     cors_origins: Annotated[
         tuple[str, ...], Meta(description='Origins whose pages may call this server from a browser; ["*"] is every origin.')
     ] = ()

@@ -146,7 +146,7 @@ class Preprocessor:
 
     def check(self, inputs: Inputs, index: int, num_tokens: int, rule: LongInput) -> None:
         if num_tokens == 0:  # of a model without special tokens
-            raise InvalidValue(f"Invalid '{inputs.where(index)}': the model reads no token in it.", param="input")
+            raise InvalidValue(f"Invalid '{inputs.where(index)}': the model reads no token in it.", param=inputs.field)
         if num_tokens > self.network.max_tokens and rule == "error":
             raise InputTooLong(inputs.where(index), self.network.max_tokens)
         if num_tokens > self.limits.max_input_tokens:

@@ -6,6 +6,7 @@
     │   ├── MissingParameter          400 missing_required_parameter
     │   ├── InvalidType               400 invalid_type
     │   ├── InvalidValue              400 invalid_value
+    │   │   └── EmptyInput            400 invalid_value
     │   ├── TooManyInputs             400 array_above_max_length
     │   ├── InputTooLong              400 context_length_exceeded
     │   ├── RequestTooLong            400 max_tokens_per_request
@@ -50,6 +51,7 @@ from gateway.errors.client import (
     MAX_QUOTED_CHARS,
     BodyTooLarge,
     ClientError,
+    EmptyInput,
     HeadersTooLarge,
     InputTooLong,
     InsufficientPermissions,
@@ -108,6 +110,7 @@ __all__ = [
     "ClientGone",
     "ConfigurationError",
     "DeadlinePassed",
+    "EmptyInput",
     "GatewayError",
     "HeadersTooLarge",
     "InputTooLong",

@@ -15,6 +15,11 @@ def _names_in_prose(names: Sequence[str]) -> str:
     return shown if len(names) <= MAX_NAMES else f"{shown} and {len(names) - MAX_NAMES} more"
 
 
+def field_of(where: str) -> str:
+    """The field of a place in the body: `documents` of `documents[3]`."""
+    return where.partition("[")[0]
+
+
 class ClientError(GatewayError):
     status = 400
     type = "invalid_request_error"
@@ -51,6 +56,10 @@ class InvalidValue(ClientError):
         return InvalidValue(message, param=sent).after(num_tokens=self.num_wasted_tokens, num_bytes=self.num_wasted_bytes)
 
 
+class EmptyInput(InvalidValue):
+    """A text without characters, or no text at all. Some protocols have a status of its own for it."""
+
+
 class TooManyInputs(ClientError):
     code = "array_above_max_length"
 
@@ -59,6 +68,7 @@ class TooManyInputs(ClientError):
             f"Invalid '{param}': array length must be {max_inputs} or less. Your request has {num_inputs} inputs.",
             param=param,
         )
+        self.num_inputs, self.max_inputs = num_inputs, max_inputs
 
 
 class InputTooLong(ClientError):
@@ -67,8 +77,9 @@ class InputTooLong(ClientError):
     def __init__(self, where: str, max_tokens: int) -> None:
         super().__init__(  # both OpenAI's words and those that cognee and pgai match
             f"Invalid '{where}': maximum input length is {max_tokens} tokens. The maximum context length is {max_tokens} tokens.",
-            param="input",
+            param=field_of(where),
         )
+        self.max_tokens = max_tokens
 
 
 class RequestTooLong(ClientError):

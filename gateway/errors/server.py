@@ -3,6 +3,7 @@
 import math
 from typing import Literal
 
+from gateway.errors.client import field_of
 from gateway.errors.gateway_error import GatewayError
 
 LimitedKind = Literal["requests", "tokens"]  # what a key's limits count
@@ -126,7 +127,7 @@ class Unembeddable(GatewayError):
         self, where: str, reason: str = "it gave a vector with values that are not numbers", *, is_of_server: bool = False
     ) -> None:
         """`is_of_server`: a server refuses the input for its own reasons; another server with the same model may accept it."""
-        super().__init__(f"The model cannot embed '{where}': {reason}.", param="input")
+        super().__init__(f"The model cannot embed '{where}': {reason}.", param=field_of(where))
         self.where = where
         self.reason = reason
         self.is_of_server = is_of_server

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import struct
 import threading
+from dataclasses import replace
 
 import numpy as np
 from msgspec import Struct
@@ -61,6 +62,9 @@ class FakeEmbedder:
         counts = [len(text.split()) for text in inputs.texts]
         return Prepared(inputs, counts, [False] * len(counts), inputs.long_input or "chunk", stages={"tokenize": 0.0})
 
+    def row(self, inputs: Inputs, text: str) -> np.ndarray:
+        return hashed(text, self.dimensions)
+
     async def embed(self, prepared: Prepared) -> Vectors:
         if self.raises is not None:
             raise self.raises
@@ -78,7 +82,7 @@ class FakeEmbedder:
         if self.describe().row_width is not None:
             rows = [hashed_rows(text, self.describe()) for text in texts]
             return Vectors(np.concatenate(rows), stages, row_counts=list(map(len, rows)))
-        return Vectors(np.stack([hashed(text, self.dimensions) for text in texts]), stages)
+        return Vectors(np.stack([self.row(prepared.inputs, text) for text in texts]), stages)
 
     def describe(self) -> Description:
         return Description(
@@ -100,6 +104,28 @@ class FakeEmbedder:
 
     async def close(self) -> None:
         self.is_closed = True
+
+
+class FakeReranker(FakeEmbedder):
+    """Scores each text by a hash of the query and the text; each word of both is a token."""
+
+    def __init__(self, **settings: object) -> None:
+        super().__init__(dimensions=1, **settings)
+        self.about = {"kind": "reranker"}
+
+    async def prepare(self, inputs: Inputs) -> Prepared:
+        prepared = await super().prepare(inputs)
+        num_of_query = len((inputs.query or "").split())
+        return replace(prepared, token_counts=[num_of_query + count for count in prepared.token_counts])
+
+    def row(self, inputs: Inputs, text: str) -> np.ndarray:
+        return np.array([logit(inputs.query or "", text)])
+
+
+def logit(query: str, text: str) -> np.float32:
+    """A number from -4 to 4, unique to the pair."""
+    [number] = struct.unpack("<I", hashlib.shake_256(f"{query}\0{text}".encode()).digest(4))
+    return np.float32(number / 2**29 - 4)
 
 
 def hashed(text: str, dimensions: int) -> np.ndarray:

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
 from gateway.config import LongInput
-from gateway.errors import ClientError, InvalidType, InvalidValue, MissingParameter, TooManyInputs
+from gateway.errors import ClientError, EmptyInput, InvalidType, InvalidValue, MissingParameter, TooManyInputs
 from gateway.wire.foreign_fields import FIELDS, ForeignFields, refuse_second, translate
 from gateway.wire.input_count import refuse_too_many
 from gateway.wire.json_body import parse_body, wrong_field
@@ -72,6 +72,10 @@ class EmbeddingsRequest:
     is_default_rule: bool = False
     is_background: bool = False
     sent_as: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def asked_prompt(self) -> str | None:
+        return self.input_type or self.instruction
 
 
 class EmbeddingsBody(ForeignFields, kw_only=True):
@@ -219,7 +223,7 @@ def _one_shape(sent: str | list[str | int | list[int]]) -> list[str]:
         return _checked_texts([sent], is_array=False)
     kinds = set(map(type, sent))
     if not kinds:
-        raise InvalidValue("Invalid 'input': the array must not be empty.", param="input")
+        raise EmptyInput("Invalid 'input': the array must not be empty.", param="input")
     if len(kinds) > 1:
         raise InvalidType(f"Invalid type for 'input': expected {EXPECTED['input']}, not a mixture of them.", param="input")
     if kinds == {int}:
@@ -234,5 +238,5 @@ def _one_shape(sent: str | list[str | int | list[int]]) -> list[str]:
 def _checked_texts(texts: list[str], *, is_array: bool) -> list[str]:
     if not all(texts):
         where = f"input[{texts.index('')}]" if is_array else "input"
-        raise InvalidValue(f"Invalid '{where}': input cannot be an empty string.", param="input")
+        raise EmptyInput(f"Invalid '{where}': input cannot be an empty string.", param="input")
     return texts
