@@ -35,7 +35,7 @@ def refuse_too_many(raw: bytes, max_inputs: int, *, field: str = "input") -> Non
     if content is UNSET or bytes(memoryview(content)[:1]) != b"[":
         return
     try:
-        elements = _elements_of(content)
+        elements = elements_of(content)
     except msgspec.ValidationError:  # it stopped at the first element too many
         is_ids = bytes(memoryview(content)[1:100]).lstrip()[:1] in b"-0123456789"
         too_many = TooManyInputs(f"more than {MAX_INPUT_IDS}", max_inputs, param=field)
@@ -45,7 +45,7 @@ def refuse_too_many(raw: bytes, max_inputs: int, *, field: str = "input") -> Non
         raise RequestTooLong(str(num_ids), MAX_REQUEST_IDS)
 
 
-def _elements_of(array: Raw) -> list[Raw]:
+def elements_of(array: Raw) -> list[Raw]:
     """The elements of an array. Raises msgspec's own error for other JSON, and for more than 8,192 elements."""
     return [each for each in msgspec.structs.astuple(element_decoder().decode(array)) if each is not NOTHING]
 

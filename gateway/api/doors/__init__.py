@@ -5,10 +5,11 @@ A door adds no step to a request's road, and no limit is its own: what is refuse
 
 from typing import Any
 
+from gateway.api.doors import cohere
 from gateway.api.inference import Door, InferenceHandler
 from gateway.config import DoorSettings
 
 
-def doors(handler: InferenceHandler, settings: DoorSettings) -> list[Door[Any]]:  # noqa: ARG001
+def doors(handler: InferenceHandler, settings: DoorSettings) -> list[Door[Any]]:
     """The doors that are open, by the settings."""
-    return []
+    return [*(cohere.doors(handler) if settings.cohere else ())]

@@ -31,7 +31,8 @@ WITH_KEY: Errors = (MissingKey, InvalidKey, KeyInQuery, StoreUnavailable)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """`reply` is a Struct that is served as JSON, or a media type. `also` are other statuses that are no errors, with their reply.
+    """`reply` is a Struct that is served as JSON, its schema, or a media type. `also` are other statuses that are no errors, with
+    their reply.
 
     `headers` come with the reply, `shared_headers` may come with the reply and with errors. `is_guarded`: the handler itself
     authenticates. `error_body` is the shape of its errors; another server's has no codes.
@@ -40,7 +41,7 @@ class Operation:
     name: str
     tag: str
     summary: str
-    reply: type | str
+    reply: type | Schema | str
     status: int = HTTPStatus.OK
     also: Mapping[int, type | None] = field(default_factory=dict)
     errors: Errors = ()
@@ -88,12 +89,12 @@ def error_response(status: int, errors: Errors, shared_headers: Headers = (), *,
     }
 
 
-def _content_of(reply: type | str | None, errors: Errors, error_body: type) -> Schema:
+def _content_of(reply: type | Schema | str | None, errors: Errors, error_body: type) -> Schema:
     if reply is None:
         return {}
     if isinstance(reply, str):
         return {"content": {reply: {"schema": {"type": "string"}}}}
-    schema = reference(reply)
+    schema = reply if isinstance(reply, dict) else reference(reply)
     return {"content": {JSON: {"schema": {"anyOf": [schema, _error_schema(errors, error_body)]} if errors else schema}}}
 
 

@@ -118,6 +118,11 @@ def test_every_operation_is_asked(running):
     running.embed()
     running.embed(input=["a", "b c"], encoding_format="base64", dimensions=3, input_type="query", user="u")
     running.embed(input=[[1], [2, 3]], normalize=False, long_input="end", instruction="Find it")
+    cohere = {"model": "m", "texts": ["a b"], "input_type": "search_query"}
+    running.ask(running.client, "POST", "/v1/embed", json=cohere)
+    for path in ("/v1/embed", "/v2/embed"):
+        running.ask(running.client, "POST", path, json={**cohere, "embedding_types": ["float", "base64"]})
+        assert running.ask(running.client, "POST", path, json={}).status_code == 400
     for path in ("/v1/models", "/v1/models/m", "/v1/models/org/m", "/info"):
         running.ask(running.client, "GET", path)
     for path in ("/", "/docs", "/redoc", "/openapi.json", "/livez", "/health", "/readyz", "/metrics", "/page/page.js"):

@@ -1,0 +1,304 @@
+"""Cohere's embed API, v1 and v2: its bodies to requests of ours, our vectors to its replies.
+
+Sources: Cohere's API reference (docs.cohere.com/reference/embed, November 2026) and the types of cohere-python 7.3.1. Images are
+refused by name: this server embeds text alone.
+"""
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args
+
+import msgspec
+import numpy as np
+import orjson
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from numpy.typing import NDArray
+
+from gateway.config import LongInput
+from gateway.errors import EmptyInput, InvalidType, InvalidValue, MissingParameter, TooManyInputs
+from gateway.wire.input_count import elements_of, refuse_too_many
+from gateway.wire.json_body import parse_body, wrong_field
+from gateway.wire.request import MAX_DIMENSIONS, MAX_INPUTS, TEXT, EmbeddingsRequest
+from gateway.wire.token_ids import MAX_INPUT_IDS
+
+Version = Literal["1", "2"]
+EmbeddingType = Literal["base64", "float"]
+
+# Purposes that Cohere's models know and most others have no prompt for: their texts get none then, as the reply's header says.
+OPTIONAL_PURPOSES = ("classification", "clustering")
+RULES: dict[str | None, LongInput] = {None: "end", "END": "end", "NONE": "error"}
+
+TEXT_ONLY = "this server embeds text alone."
+NULL = {"type": "null"}
+COUNT = {"oneOf": [{"type": "integer", "minimum": 1, "maximum": MAX_DIMENSIONS}, NULL]}
+PRIORITY = {"oneOf": [{"type": "integer", "minimum": 0, "maximum": MAX_DIMENSIONS}, NULL]}
+NO_IMAGES = {"oneOf": [{"type": "array", "maxItems": 0}, NULL]}
+TEXTS = {"oneOf": [{"type": "array", "items": TEXT, "minItems": 1, "maxItems": MAX_INPUTS}, NULL]}
+PART = {
+    "type": "object",
+    "properties": {"type": {"const": "text"}, "text": TEXT},
+    "required": ["type", "text"],
+    "description": "A part of a text. Several parts are joined by line breaks.",
+}
+INPUT = {"type": "object", "properties": {"content": {"type": "array", "items": PART, "minItems": 1}}, "required": ["content"]}
+INPUTS = {"oneOf": [{"type": "array", "items": INPUT, "minItems": 1, "maxItems": MAX_INPUTS}, NULL]}
+
+EXPECTED = {
+    "texts": "an array of strings",
+    "inputs": "an array of objects",
+    "model": "a string",
+    "input_type": "a string",
+    "embedding_types": "an array of strings",
+    "truncate": "a string",
+    "output_dimension": "a positive integer",
+    "max_tokens": "a positive integer",
+    "priority": "an integer of 0 or more",
+}
+ALLOWED = {
+    "embedding_types": f". Supported values: {', '.join(map(repr, get_args(EmbeddingType)))}.",
+    "truncate": ": supported are 'END' and 'NONE': long texts are cut at their end, or refused.",
+    "output_dimension": f": expected an integer from 1 to {MAX_DIMENSIONS}.",
+    "max_tokens": f": expected an integer from 1 to {MAX_DIMENSIONS}.",
+    "priority": ": expected an integer of 0 or more.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CohereEmbedRequest:
+    """A parsed request. `types` are the requested types, each once; None for v1's reply without types.
+
+    `max_tokens` is the length to cut texts to; None is the model's own.
+    """
+
+    request: EmbeddingsRequest
+    version: Version
+    types: tuple[EmbeddingType, ...] | None
+    max_tokens: int | None
+
+
+class CohereEmbedBody(Struct, kw_only=True):
+    """The body of /v1/embed and /v2/embed, in JSON's types. `null` equals absent, and unknown fields are ignored."""
+
+    model: Annotated[str | None, Meta(description="A model's name or alias, as /v1/models lists them.")] = None
+    texts: Annotated[list[str] | None, Meta(description="The texts.", extra_json_schema=TEXTS)] = None
+    inputs: Annotated[Raw | UnsetType, Meta(description="Texts in parts, in place of `texts`.", extra_json_schema=INPUTS)] = UNSET
+    images: Annotated[Raw | UnsetType, Meta(description="Refused: this server embeds text alone.", extra_json_schema=NO_IMAGES)] = (
+        UNSET
+    )
+    input_type: Annotated[
+        str | None,
+        Meta(
+            description="search_query, search_document, or any other value of input_type at /v1/embeddings; classification and"
+            " clustering add nothing for a model without such a prompt. Required at /v2/embed."
+        ),
+    ] = None
+    embedding_types: Annotated[
+        list[EmbeddingType] | None, Meta(description="float by default; base64 is that of the little-endian float32 bytes.")
+    ] = None
+    truncate: Annotated[
+        Literal["NONE", "END"] | None,
+        Meta(description="What becomes of a text longer than the model reads: END, the default, cuts it; NONE refuses it."),
+    ] = None
+    output_dimension: Annotated[
+        int | float | None, Meta(description="The first so many components, made length 1 again.", extra_json_schema=COUNT)
+    ] = None
+    max_tokens: Annotated[
+        int | float | None, Meta(description="No less than the model reads at once.", extra_json_schema=COUNT)
+    ] = None
+    priority: Annotated[
+        int | float | None,
+        Meta(description="Above 0: while the model is busy, requests of priority 0 go first.", extra_json_schema=PRIORITY),
+    ] = None
+
+
+class CohereError(Struct, frozen=True):
+    """The body of every error at Cohere's paths."""
+
+    message: Annotated[str, Meta(description="For people.")]
+
+
+class CohereVersion(Struct, frozen=True):
+    version: Version
+
+
+class CohereBilledUnits(Struct, frozen=True):
+    """Tokens by the model's own tokenizer, special tokens and prompt included."""
+
+    input_tokens: Annotated[int, Meta(ge=0)]
+
+
+class CohereMeta(Struct, frozen=True):
+    api_version: CohereVersion
+    billed_units: CohereBilledUnits
+    warnings: Annotated[list[str] | UnsetType, Meta(description="That texts were cut.")] = UNSET
+
+
+class CohereEmbeddings(Struct, rename={"floats": "float"}):
+    """The requested types, each with a vector for each text."""
+
+    floats: list[list[float]] | UnsetType = UNSET
+    base64: list[str] | UnsetType = UNSET
+
+
+class CohereEmbedReply(Struct):
+    """The whole reply. `id` is the request's id."""
+
+    id: str
+    texts: list[str]
+    embeddings: CohereEmbeddings
+    meta: CohereMeta
+    response_type: Literal["embeddings_by_type"]
+
+
+class CohereFloatsReply(Struct):
+    """The reply of v1 without types."""
+
+    id: str
+    texts: list[str]
+    embeddings: list[list[float]]
+    meta: CohereMeta
+    response_type: Literal["embeddings_floats"]
+
+
+class _TextInput(Struct):
+    content: Raw = Raw(b"null")
+
+
+class _Part(Struct):
+    type: str | None = None
+    text: str | None = None
+
+
+_body_decoder = msgspec.json.Decoder(CohereEmbedBody)
+_input_decoder = msgspec.json.Decoder(_TextInput)
+_part_decoder = msgspec.json.Decoder(_Part)
+
+
+def decode(raw: bytes, *, version: Version, path_model: str | None = None, default_model: str | None = None) -> CohereEmbedRequest:
+    """Parses a body. Raises a ClientError that names what is wrong. Any bytes at all give a request or a ClientError."""
+    body = parse_body(raw, _decode_body, lambda error: wrong_field(error, EXPECTED, ALLOWED))
+    texts, field = _texts_of(body)
+    model = path_model or body.model or default_model
+    if not model:
+        raise MissingParameter("model")
+    if body.input_type is None and version == "2":
+        raise MissingParameter("input_type")
+    if body.input_type == "image":
+        raise InvalidValue(f"Invalid value for 'input_type': {TEXT_ONLY}", param="input_type")
+    types = tuple(dict.fromkeys(body.embedding_types or ()))
+    request = EmbeddingsRequest(
+        texts=texts,
+        model=model,
+        is_array=True,
+        dimensions=_count(body.output_dimension, "output_dimension"),
+        long_input=RULES[body.truncate],
+        input_type=body.input_type,
+        is_prompt_optional=body.input_type in OPTIONAL_PURPOSES,
+        is_default_rule=body.truncate is None,
+        is_background=bool(_count(body.priority, "priority", least=0)),
+        sent_as={"input": field, "dimensions": "output_dimension", "long_input": "truncate"},
+    )
+    shown = types or (("float",) if version == "2" else None)
+    return CohereEmbedRequest(request, version, shown, _count(body.max_tokens, "max_tokens"))
+
+
+def _decode_body(raw: bytes) -> CohereEmbedBody:
+    refuse_too_many(raw, MAX_INPUTS, field="texts")
+    return _body_decoder.decode(raw)
+
+
+def _count(value: float | None, field: str, *, least: int = 1) -> int | None:
+    """A whole number, which JSON may write 128.0. Raises InvalidValue."""
+    if value is None:
+        return None
+    if value != int(value) or not least <= value <= MAX_DIMENSIONS:
+        raise InvalidValue(f"Invalid value for '{field}'{ALLOWED[field]}", param=field)
+    return int(value)
+
+
+def _texts_of(body: CohereEmbedBody) -> tuple[list[str], str]:
+    """The texts, and the name of the field that they stood in. Raises a ClientError unless exactly one field has some."""
+    if not _is_empty(body.images):
+        raise InvalidValue(f"Invalid value for 'images': {TEXT_ONLY}", param="images")
+    has_inputs = body.inputs is not UNSET and bytes(body.inputs) != b"null"
+    if body.texts is not None and has_inputs:
+        raise InvalidValue("Invalid value for 'inputs': 'texts' has texts too; send one of them.", param="inputs")
+    if body.texts is None and not has_inputs:
+        raise MissingParameter("texts")
+    texts, field = (_texts_of_inputs(body.inputs), "inputs") if has_inputs else (body.texts or [], "texts")
+    if not texts:
+        raise EmptyInput(f"Invalid '{field}': the array must not be empty.", param=field)
+    if len(texts) > MAX_INPUTS:
+        raise TooManyInputs(len(texts), MAX_INPUTS, param=field)
+    if not all(texts):
+        raise EmptyInput(f"Invalid '{field}[{texts.index('')}]': a text cannot be an empty string.", param=field)
+    return texts, field
+
+
+def _is_empty(content: Raw | UnsetType) -> bool:
+    return content is UNSET or bytes(content).translate(None, b" \t\r\n") in {b"null", b"[]"}
+
+
+def _texts_of_inputs(inputs: Raw | UnsetType) -> list[str]:
+    return [_text_of_input(element, f"inputs[{index}]") for index, element in enumerate(_elements(inputs, "inputs"))]
+
+
+def _text_of_input(element: Raw, where: str) -> str:
+    """The text of an input of parts. Raises InvalidType, and InvalidValue for a part that is no text."""
+    try:
+        content = _input_decoder.decode(element).content
+        parts = [_part_decoder.decode(part) for part in _elements(content, f"{where}.content")]
+    except msgspec.ValidationError:
+        raise InvalidType(
+            f"Invalid type for '{where}': expected an object whose 'content' is an array of parts.", param="inputs"
+        ) from None
+    for index, part in enumerate(parts):
+        if part.type != "text":
+            raise InvalidValue(f"Invalid value for '{where}.content[{index}].type': {TEXT_ONLY}", param="inputs")
+        if part.text is None:
+            raise MissingParameter(f"{where}.content[{index}].text")
+    return "\n".join(part.text or "" for part in parts)
+
+
+def _elements(array: Raw | UnsetType, where: str) -> list[Raw]:
+    """The elements of an array. Raises InvalidType if it is none, and TooManyInputs."""
+    if array is UNSET or bytes(memoryview(array)[:1]) != b"[":
+        raise InvalidType(f"Invalid type for '{where}': expected an array.", param="inputs")
+    try:
+        elements = elements_of(array)
+    except msgspec.ValidationError:  # it stopped at the first element too many
+        raise TooManyInputs(f"more than {MAX_INPUT_IDS}", MAX_INPUTS, param=where) from None
+    if len(elements) > MAX_INPUTS:
+        raise TooManyInputs(len(elements), MAX_INPUTS, param=where)
+    return elements
+
+
+Rows = NDArray[np.float32]
+
+
+def _base64_of(rows: Rows) -> list[str]:
+    return [base64.b64encode(row.data).decode() for row in rows]
+
+
+ENCODERS: dict[EmbeddingType, Callable[[Rows], Any]] = {"float": lambda rows: rows, "base64": _base64_of}
+
+
+def encode(vectors: Rows, asked: CohereEmbedRequest, *, request_id: str, num_tokens: int, warnings: list[str]) -> bytes:
+    """The reply's bytes. `vectors` has shape (n, dimensions), dtype float32, in the order of the texts.
+
+    A float is the shortest text that parses to the same float32.
+    """
+    rows = np.ascontiguousarray(vectors, dtype="<f4")
+    meta: dict[str, Any] = {"api_version": {"version": asked.version}, "billed_units": {"input_tokens": num_tokens}}
+    if warnings:
+        meta["warnings"] = warnings
+    embeddings = rows if asked.types is None else {name: ENCODERS[name](rows) for name in asked.types}
+    reply = {
+        "id": request_id,
+        "texts": asked.request.texts,
+        "embeddings": embeddings,
+        "meta": meta,
+        "response_type": "embeddings_floats" if asked.types is None else "embeddings_by_type",
+    }
+    return orjson.dumps(reply, option=orjson.OPT_SERIALIZE_NUMPY)
