@@ -94,6 +94,7 @@ class GenerationBuilder:
             *map(handler.route, doors),
             *models.routes(catalog),
             info.route(catalog, config.server.default_model),
+            *other_doors.routes(handler, config.doors, has_page=config.page.enabled),
             *(admin_routes(admin) if admin else []),
             *self.probe_routes(config, access, limiter, catalog, dead_parts),
             *_docs_routes(config, catalog, needs_key=access.needs_key),
@@ -171,6 +172,7 @@ class GenerationBuilder:
             is_draining=self.is_draining,
             methods={route.path_format: _allowed_methods(route) for route in litestar.routes if isinstance(route, HTTPRoute)},
             doors={door.path: door.errors for door in doors},
+            formats=other_doors.error_formats(config.doors),
             tracing=self.tracing,
         )
 

@@ -38,7 +38,7 @@ log = get_logger()
 class Edge:
     """Wraps the application. `is_leaving`: the shutdown has begun, and clients should reconnect elsewhere. `is_draining`: new
     requests are refused. `methods`: each route's `Allow` header, by its template.
-    `doors`: the error format of each door's route."""
+    `doors`: the error format of each door's route. `formats`: that of other paths, see `error_format_of`."""
 
     def __init__(  # noqa: PLR0913 - named, each of them
         self,
@@ -51,6 +51,7 @@ class Edge:
         is_draining: Callable[[], bool],
         methods: Mapping[str, str],
         doors: Mapping[str, ErrorFormat],
+        formats: Mapping[str, ErrorFormat],
         tracing: Tracing | None = None,
     ) -> None:
         self.app = app
@@ -64,6 +65,7 @@ class Edge:
         self.is_draining = is_draining
         self.methods = methods
         self.doors = doors
+        self.formats = {**formats, **doors}
         self.keep_alive = _keep_alive_headers(settings.keep_alive_seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,7 +85,7 @@ class Edge:
             path=scope["path"],
             path_model=target.model,
             client=self.proxies.client_of(scope),
-            error_format=self.doors.get(target.path, openai_error),
+            error_format=self.error_format_of(target.path),
         )
         if self.tracing is not None and target.path not in PROBES:
             record.span = self.tracing.begin(record.method, sent)
@@ -124,6 +126,10 @@ class Edge:
         finally:
             self.metrics.http.in_flight.dec()
             self.finish(scope, record)
+
+    def error_format_of(self, path: str) -> ErrorFormat:
+        """The format of this path; else that of all below its first segment, as "/api/", where every path is another server's."""
+        return self.formats.get(path) or self.formats.get(path[: path.find("/", 1) + 1], openai_error)
 
     def with_methods(self, headers: Iterable[tuple[bytes, bytes]], scope: HTTPScope) -> Headers:
         """Sets `Allow` of an OPTIONS response to all methods of the path: Litestar's own has one handler's."""

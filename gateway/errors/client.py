@@ -164,6 +164,7 @@ class UnknownModel(ClientError):
         shown = name if name is None or len(name) <= MAX_QUOTED_CHARS else name[:MAX_QUOTED_CHARS] + "…"
         about = "You can use no model." if name is None else f"The model `{shown}` does not exist or you do not have access to it."
         there_are = f" You can use {_names_in_prose(usable)}." if usable else ""
+        self.name = shown
         super().__init__(f"{about}{there_are}", param="model")
 
 

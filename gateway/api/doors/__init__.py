@@ -5,11 +5,24 @@ A door adds no step to a request's road, and no limit is its own: what is refuse
 
 from typing import Any
 
-from gateway.api.doors import cohere
+from litestar.handlers import HTTPRouteHandler
+
+from gateway.api.doors import cohere, ollama
+from gateway.api.error_format import ErrorFormat
 from gateway.api.inference import Door, InferenceHandler
 from gateway.config import DoorSettings
 
 
 def doors(handler: InferenceHandler, settings: DoorSettings) -> list[Door[Any]]:
     """The doors that are open, by the settings."""
-    return [*(cohere.doors(handler) if settings.cohere else ())]
+    return [*(cohere.doors(handler) if settings.cohere else ()), *(ollama.doors(handler) if settings.ollama else ())]
+
+
+def routes(handler: InferenceHandler, settings: DoorSettings, *, has_page: bool) -> list[HTTPRouteHandler]:
+    """The routes of open doors that compute nothing. `has_page`: `/` is our page."""
+    return [*(ollama.routes(handler, has_page=has_page) if settings.ollama else ())]
+
+
+def error_formats(settings: DoorSettings) -> dict[str, ErrorFormat]:
+    """The error formats of paths that are no doors, and of all paths below a first segment that ends in "/"."""
+    return {**(ollama.ERROR_FORMATS if settings.ollama else {})}

@@ -10,6 +10,7 @@ from litestar.routes import BaseRoute, HTTPRoute
 from gateway import __version__
 from gateway.api.openapi.admin_operations import ADMIN_OPERATIONS, ADMIN_PARSED, ADMIN_SERVED
 from gateway.api.openapi.json_schema import Schema, components
+from gateway.api.openapi.ollama_operations import OLLAMA_OPERATIONS, OLLAMA_PARSED, OLLAMA_SERVED
 from gateway.api.openapi.operation import Operation, error_response
 from gateway.api.openapi.operations import OPERATIONS, PARSED, SERVED
 from gateway.errors import MethodNotAllowed, UnknownURL
@@ -23,7 +24,7 @@ SCHEMES = {
 }
 ANSWERED_BY_EDGE = frozenset({"HEAD", "OPTIONS"})
 PARAMETER = re.compile(r"\{(\w+):\w+\}")
-ALL_OPERATIONS = OPERATIONS | ADMIN_OPERATIONS
+ALL_OPERATIONS = OPERATIONS | OLLAMA_OPERATIONS | ADMIN_OPERATIONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,15 +51,19 @@ def document(routes: Iterable[BaseRoute], bounds: RequestBounds, *, needs_key: b
         paths.setdefault(PARAMETER.sub(r"{\1}", path).replace("{public_id}", "{id}"), {})[method.lower()] = described
         tags[operation.tag] = None
         has_admin = has_admin or operation.tag == "admin"
-    schemas = components([*PARSED, *(ADMIN_PARSED if has_admin else ())], [*SERVED, *(ADMIN_SERVED if has_admin else ())])
+    schemas = components(
+        [*PARSED, *OLLAMA_PARSED, *(ADMIN_PARSED if has_admin else ())],
+        [*SERVED, *OLLAMA_SERVED, *(ADMIN_SERVED if has_admin else ())],
+    )
     name = EmbeddingsBody.__name__
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Embeddings gateway",
             "version": __version__,
-            "description": "OpenAI's embeddings API, served by your own models. Every error has the same shape. A path that there"
-            " is not is answered as the response UnknownURL, a method as MethodNotAllowed.",
+            "description": "OpenAI's embeddings API, served by your own models. Every error has the same shape, except at the paths"
+            " of other servers' APIs. A path that there is not is answered as the response UnknownURL, a method as"
+            " MethodNotAllowed.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
@@ -79,7 +84,8 @@ def served_operations(routes: Iterable[BaseRoute]) -> Iterator[tuple[str, str, O
         if isinstance(route, HTTPRoute):
             for handler in route.route_handlers:
                 for method in sorted(handler.http_methods - ANSWERED_BY_EDGE):
-                    yield route.path, method, ALL_OPERATIONS[method, route.path], bool(handler.opt.get("exclude_from_auth"))
+                    operation = ALL_OPERATIONS[method, handler.opt.get("operation", route.path)]
+                    yield route.path, method, operation, bool(handler.opt.get("exclude_from_auth"))
 
 
 def bounded(schema: Schema, bounds: RequestBounds) -> Schema:

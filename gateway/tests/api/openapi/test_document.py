@@ -123,7 +123,11 @@ def test_every_operation_is_asked(running):
     for path in ("/v1/embed", "/v2/embed"):
         running.ask(running.client, "POST", path, json={**cohere, "embedding_types": ["float", "base64"]})
         assert running.ask(running.client, "POST", path, json={}).status_code == 400
-    for path in ("/v1/models", "/v1/models/m", "/v1/models/org/m", "/info"):
+    for path, body in (
+        ("/api/embed", {"input": ["a"]}), ("/api/embed", {}), ("/api/embeddings", {"prompt": "a"}), ("/api/show", {}),
+    ):  # fmt: skip
+        running.ask(running.client, "POST", path, json={"model": "m", **body})
+    for path in ("/v1/models", "/v1/models/m", "/v1/models/org/m", "/info", "/api/tags", "/api/ps", "/api/version"):
         running.ask(running.client, "GET", path)
     for path in ("/", "/docs", "/redoc", "/openapi.json", "/livez", "/health", "/readyz", "/metrics", "/page/page.js"):
         running.ask(running.stranger, "GET", path)
