@@ -15,7 +15,7 @@ from gateway.access.access_control import AccessControl, build_access_control
 from gateway.access.admission import Admission
 from gateway.access.limits.build import build_limiter
 from gateway.access.limits.limiter import Limiter
-from gateway.api import docs, embeddings, info, models, probes
+from gateway.api import docs, embeddings, info, models, probes, rerank
 from gateway.api import doors as other_doors
 from gateway.api.admin import AdminService
 from gateway.api.admin import routes as admin_routes
@@ -89,7 +89,7 @@ class GenerationBuilder:
         admin = AdminService(access.require_keys(), config.server) if config.admin.enabled else None
         parts = {"limits": lambda: limiter.is_alive, **access.parts}
         dead_parts = partial(probes.dead_parts, catalog, parts, self.dead_parts)
-        doors = [embeddings.door(handler), *other_doors.doors(handler, config.doors)]
+        doors = [embeddings.door(handler), *rerank.doors(handler, config.doors), *other_doors.doors(handler, config.doors)]
         routes = [
             *map(handler.route, doors),
             *models.routes(catalog),
@@ -186,7 +186,7 @@ def _allowed_methods(route: HTTPRoute) -> str:
 def _docs_routes(config: Config, catalog: Catalog, *, needs_key: bool) -> list[HTTPRouteHandler]:
     if not config.server.docs:
         return []
-    return docs.routes(catalog, default_model=config.server.default_model, needs_key=needs_key)
+    return docs.routes(catalog, config.server, needs_key=needs_key)
 
 
 def refuse_misread_names(row: ModelRow) -> None:

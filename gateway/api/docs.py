@@ -10,8 +10,11 @@ from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
+from gateway.access.keys.key import Caller
+from gateway.api.default_model import default_model
 from gateway.api.error_format import JSON
 from gateway.api.openapi.document import RequestBounds, document
+from gateway.config import ServerSettings
 from gateway.embedding.catalog import Catalog
 from gateway.embedding.prompt import accepted_input_types
 from gateway.errors import UnknownURL
@@ -28,6 +31,7 @@ POLICY = (
     " font-src 'self' data:; worker-src blob:; base-uri 'none'; frame-ancestors 'none'"
 )
 HEADERS = {"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"}
+ANYBODY = Caller("")  # the document is the same for every key
 HTML = "text/html"  # Litestar adds the charset
 PAGE = """<!doctype html>
 <html lang="en">
@@ -42,10 +46,10 @@ SWAGGER = PAGE.format(
 REDOC = PAGE.format(style="", bundle="redoc.standalone.js", script="redoc.js")
 
 
-def routes(catalog: Catalog, *, default_model: str | None, needs_key: bool) -> list[HTTPRouteHandler]:
+def routes(catalog: Catalog, settings: ServerSettings, *, needs_key: bool) -> list[HTTPRouteHandler]:
     @get("/openapi.json", exclude_from_auth=True)
     async def openapi(request: Request[None, None, State]) -> Response[bytes]:
-        shown = document(request.app.routes, _bounds_of(catalog, default_model), needs_key=needs_key)
+        shown = document(request.app.routes, _bounds_of(catalog, settings), needs_key=needs_key)
         return Response(orjson.dumps(shown), media_type=JSON)
 
     @get("/docs", exclude_from_auth=True)
@@ -67,17 +71,18 @@ def routes(catalog: Catalog, *, default_model: str | None, needs_key: bool) -> l
     return [openapi, swagger, redoc, asset]
 
 
-def _bounds_of(catalog: Catalog, default_model: str | None) -> RequestBounds:
+def _bounds_of(catalog: Catalog, settings: ServerSettings) -> RequestBounds:
     """Returns the bounds of the served models. If one is not loaded its bounds are unknown, so only the default model is set."""
     if any(model.state != "ready" for model in catalog.models):
-        return RequestBounds(default_model=default_model)
+        return RequestBounds(default_model=settings.default_model)
     abouts = [model.describe() for model in catalog.models]
     return RequestBounds(
-        default_model=default_model,
+        default_model=settings.default_model,
         max_dimensions=max(model.dimensions for model in catalog.models),
         input_types=tuple(dict.fromkeys(name for about in abouts for name in accepted_input_types(about))),
         lengths=tuple(dict.fromkeys(about.max_tokens for about in abouts)),
         takes_instruction=any(about.takes_instruction for about in abouts),
+        has_default_reranker=default_model(catalog, settings, "reranker", ANYBODY) is not None,
     )
 
 

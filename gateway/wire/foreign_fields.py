@@ -6,7 +6,7 @@ Sources: the API references of TEI (`truncate`, `truncation_direction`), Cohere 
 `messages`, `add_special_tokens`, `use_activation`) and llama.cpp (`embd_normalize`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
 from typing import Annotated, Any
 
@@ -111,10 +111,13 @@ def translate(body: ForeignFields) -> dict[str, tuple[str, Any]]:
     Raises InvalidValue if a value asks for something that this server does not do, or if two fields contradict each other.
     """
     sent = sent_values(body)
+    return {} if sent == NOTHING_SENT else translate_values(FIELDS, sent)  # nearly every request: half a microsecond
+
+
+def translate_values(fields: Mapping[str, tuple[Translate, str]], sent: Iterable[Raw | UnsetType]) -> dict[str, tuple[str, Any]]:
+    """As `translate`, of these fields: `sent` has the value of each, in their order."""
     asked: dict[str, tuple[str, Any]] = {}
-    if sent == NOTHING_SENT:  # nearly every request: half a microsecond
-        return asked
-    for (name, (translated, supported)), raw in zip(FIELDS.items(), sent, strict=True):
+    for (name, (translated, supported)), raw in zip(fields.items(), sent, strict=True):
         if raw is UNSET or bytes(raw) == b"null":
             continue
         ours = translated(value_of(raw))

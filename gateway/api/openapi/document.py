@@ -13,6 +13,7 @@ from gateway.api.openapi.json_schema import Schema, components
 from gateway.api.openapi.ollama_operations import OLLAMA_OPERATIONS, OLLAMA_PARSED, OLLAMA_SERVED
 from gateway.api.openapi.operation import Operation, error_response
 from gateway.api.openapi.operations import OPERATIONS, PARSED, SERVED
+from gateway.api.openapi.rerank_operations import RERANK_OPERATIONS, RERANK_PARSED, RERANK_SERVED, bounded_rerank
 from gateway.errors import MethodNotAllowed, UnknownURL
 from gateway.wire.foreign_fields import GEMINI_WORDS
 from gateway.wire.request import EmbeddingsBody
@@ -24,12 +25,12 @@ SCHEMES = {
 }
 ANSWERED_BY_EDGE = frozenset({"HEAD", "OPTIONS"})
 PARAMETER = re.compile(r"\{(\w+):\w+\}")
-ALL_OPERATIONS = OPERATIONS | OLLAMA_OPERATIONS | ADMIN_OPERATIONS
+ALL_OPERATIONS = OPERATIONS | RERANK_OPERATIONS | OLLAMA_OPERATIONS | ADMIN_OPERATIONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestBounds:
-    """The bounds of a request to the served models. If not all are loaded, the last four are unknown and keep their defaults.
+    """The bounds of a request to the served models. If not all are loaded, the last five are unknown and keep their defaults.
 
     `max_dimensions` is the largest model's. `input_types` are those that any of them takes. `lengths` are the models' `max_tokens`.
     """
@@ -39,6 +40,7 @@ class RequestBounds:
     input_types: tuple[str, ...] = ()
     lengths: tuple[int, ...] = ()
     takes_instruction: bool = True
+    has_default_reranker: bool = False
 
 
 def document(routes: Iterable[BaseRoute], bounds: RequestBounds, *, needs_key: bool) -> Schema:
@@ -51,10 +53,8 @@ def document(routes: Iterable[BaseRoute], bounds: RequestBounds, *, needs_key: b
         paths.setdefault(PARAMETER.sub(r"{\1}", path).replace("{public_id}", "{id}"), {})[method.lower()] = described
         tags[operation.tag] = None
         has_admin = has_admin or operation.tag == "admin"
-    schemas = components(
-        [*PARSED, *OLLAMA_PARSED, *(ADMIN_PARSED if has_admin else ())],
-        [*SERVED, *OLLAMA_SERVED, *(ADMIN_SERVED if has_admin else ())],
-    )
+    parsed, served = (*PARSED, *RERANK_PARSED, *OLLAMA_PARSED), (*SERVED, *RERANK_SERVED, *OLLAMA_SERVED)
+    schemas = components([*parsed, *(ADMIN_PARSED if has_admin else ())], [*served, *(ADMIN_SERVED if has_admin else ())])
     name = EmbeddingsBody.__name__
     return {
         "openapi": "3.1.0",
@@ -71,7 +71,11 @@ def document(routes: Iterable[BaseRoute], bounds: RequestBounds, *, needs_key: b
         "tags": [{"name": tag} for tag in tags],
         "paths": paths,
         "components": {
-            "schemas": {**schemas, name: bounded(schemas[name], bounds)},
+            "schemas": {
+                **schemas,
+                name: bounded(schemas[name], bounds),
+                **bounded_rerank(schemas, has_default=bounds.has_default_reranker),
+            },
             "responses": {error.__name__: error_response(error.status, (error,)) for error in (UnknownURL, MethodNotAllowed)},
             **({"securitySchemes": SCHEMES} if needs_key else {}),
         },

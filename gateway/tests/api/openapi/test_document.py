@@ -23,7 +23,7 @@ from gateway.config import (
     StoreSettings,
 )
 from gateway.errors import GatewayError, MethodNotAllowed, UnknownURL
-from gateway.testing.fakes import FakeBackend, FakeEmbedder
+from gateway.testing.fakes import FakeBackend, FakeEmbedder, FakeReranker
 from gateway.testing.gateway_thread import served
 from gateway.tests.api.conftest import KEY, client_of
 from gateway.tests.api.keys import add
@@ -75,9 +75,9 @@ def running(tmp_path_factory):
         page=PageSettings(live="admin"),
         limits=LimitSettings(tokens_per_minute=1_000_000),
         store=StoreSettings(data_dir=str(folder / "data")),
-        models=(ModelRow(name="m", aliases=("org/m",), backend="fake"),),
+        models=(ModelRow(name="m", aliases=("org/m",), backend="fake"), ModelRow(name="r", backend="fake")),
     )
-    gateway = Gateway(config, backends=[FakeBackend(m=embedder)])
+    gateway = Gateway(config, backends=[FakeBackend(m=embedder, r=FakeReranker())])
     with served(gateway) as address:
         running = Running(gateway, embedder, address)
         yield running
@@ -123,6 +123,10 @@ def test_every_operation_is_asked(running):
     for path in ("/v1/embed", "/v2/embed"):
         running.ask(running.client, "POST", path, json={**cohere, "embedding_types": ["float", "base64"]})
         assert running.ask(running.client, "POST", path, json={}).status_code == 400
+    body = {"model": "r", "query": "a", "documents": ["b", {"text": "c", "d": 5}], "return_documents": True}
+    for path in ("/v1/rerank", "/v2/rerank", "/rerank"):
+        running.ask(running.client, "POST", path, json=body)
+    running.ask(running.client, "POST", "/rerank", json={"query": "a", "texts": ["b"], "return_text": True})
     for path, body in (
         ("/api/embed", {"input": ["a"]}), ("/api/embed", {}), ("/api/embeddings", {"prompt": "a"}), ("/api/show", {}),
     ):  # fmt: skip

@@ -1,0 +1,140 @@
+"""POST /v1/rerank, /rerank and /v2/rerank: scores of a query and documents. On /rerank a body with `texts` is TEI's."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from gateway.api.default_model import default_model
+from gateway.api.doors.tei_errors import tei_error
+from gateway.api.inference import Computed, Door, InferenceHandler, JSONReply, RequestContext
+from gateway.config import DoorSettings
+from gateway.embedding.embedder import Description, Inputs, Prepared
+from gateway.embedding.prompt import resolve_instruction
+from gateway.errors import InvalidValue, Unembeddable
+from gateway.wire import rerank as wire_rerank
+from gateway.wire import rerank_response, tei_rerank
+from gateway.wire.rerank import RerankRequest
+
+BYTES_PER_RESULT = 64  # of index and score
+
+Reranked: TypeAlias = Computed[RerankRequest]
+
+
+@dataclass(frozen=True, slots=True)
+class UndecodedBody:
+    """A body on /rerank: whether it is TEI's is known, and nothing else yet."""
+
+    raw: bytes
+    is_tei: bool
+    path_model: str | None
+    default_model: str | None
+
+
+def doors(handler: InferenceHandler, settings: DoorSettings) -> list[Door[Any]]:
+    find_default = partial(default_model, handler.catalog, handler.settings, "reranker")
+    door = partial(Door, default_model=find_default, operation="rerank")
+    v1, v2 = partial(_answer, handler, "1"), partial(_answer, handler, "2")
+    return [
+        door("/v1/rerank", "rerank", wire_rerank.decode, v1),
+        door("/v2/rerank", "rerank_v2", wire_rerank.decode, v2),
+        door("/rerank", "rerank_or_tei", _decode_either, partial(_answer_either, handler)) if settings.tei
+        else door("/rerank", "rerank_unversioned", wire_rerank.decode, v1),
+    ]  # fmt: skip
+
+
+async def rerank(handler: InferenceHandler, asked: RerankRequest, context: RequestContext) -> Reranked:
+    """Scores the documents of a request that any door parsed. `rows` are the logits, of shape (n, 1)."""
+    model = await handler.find_model(asked.model, "reranker", context, num_inputs=len(asked.texts))
+    about = model.describe()
+    _refuse_other_length(asked, model.name, about)
+    prepared = await handler.prepare(model, _inputs_of(asked, about, context), context)
+    _refuse_other_cuts(asked, prepared, max_tokens=about.max_tokens)
+    vectors, token_counts = await handler.compute(model, prepared, context)
+    if (is_number := ~np.isnan(vectors.rows[:, 0])).all():
+        return Computed(asked, model, prepared, vectors, vectors.rows, token_counts)
+    raise Unembeddable(prepared.inputs.where(int(np.argmin(is_number))), "its score is not a number")
+
+
+async def _answer(handler: InferenceHandler, version: str, asked: RerankRequest, context: RequestContext) -> JSONReply:
+    def encode(done: Reranked) -> bytes:
+        return rerank_response.encode(
+            done.rows[:, 0], asked, request_id=context.record.request_id, version=version, num_tokens=done.num_tokens
+        )
+
+    return await _reply(handler, asked, context, encode)
+
+
+async def _reply(
+    handler: InferenceHandler, asked: RerankRequest, context: RequestContext, encode: Callable[[Reranked], bytes]
+) -> JSONReply:
+    done = await rerank(handler, asked, context)
+    num_bytes = BYTES_PER_RESULT * len(asked.texts) + (sum(map(len, asked.texts)) if asked.return_documents else 0)
+    return await handler.reply(done, context, encode, num_bytes=num_bytes)
+
+
+def _decode_either(raw: bytes, *, path_model: str | None, default_model: str | None) -> UndecodedBody:
+    return UndecodedBody(raw, tei_rerank.is_tei(raw), path_model, default_model)
+
+
+async def _answer_either(handler: InferenceHandler, body: UndecodedBody, context: RequestContext) -> JSONReply:
+    """Parses the body once it is known in whose words its errors are written."""
+    decode = tei_rerank.decode if body.is_tei else wire_rerank.decode
+    if body.is_tei:
+        context.record.error_format = tei_error
+    asked = await handler.run_in_thread(
+        len(body.raw), decode, body.raw, path_model=body.path_model, default_model=body.default_model
+    )
+    if not body.is_tei:
+        return await _answer(handler, "1", asked, context)
+    return await _reply(handler, asked, context, lambda done: tei_rerank.encode(done.rows[:, 0], asked))
+
+
+def _inputs_of(asked: RerankRequest, about: Description, context: RequestContext) -> Inputs:
+    """Raises InvalidValue for an instruction if the model takes none."""
+    inputs = Inputs(
+        texts=asked.texts,
+        is_array=True,
+        caller=context.caller.public_id,
+        deadline=context.deadline,
+        long_input=asked.long_input,
+        query=asked.query,
+        field=asked.field,
+    )
+    if asked.instruction is None:
+        return inputs
+    return replace(inputs, input_type=resolve_instruction(asked.instruction, None, about), instruction=asked.instruction)
+
+
+def _refuse_other_length(asked: RerankRequest, name: str, about: Description) -> None:
+    if asked.max_tokens is not None and asked.max_tokens != about.max_tokens:
+        raise InvalidValue(
+            f"Invalid value for 'truncate_prompt_tokens': documents are cut to the {about.max_tokens} tokens that the model"
+            f" `{name}` reads; send {about.max_tokens} or -1.",
+            param="truncate_prompt_tokens",
+        )
+
+
+def _refuse_other_cuts(asked: RerankRequest, prepared: Prepared[object], *, max_tokens: int) -> None:
+    """Raises InvalidValue if Cohere's bounds would cut a document elsewhere than this server does: no score is silently another."""
+    bound = asked.max_tokens_per_doc
+    if bound is not None and not (prepared.rule == "end" and max_tokens <= bound):
+        index = next((index for index, count in enumerate(prepared.token_counts) if count > bound), None)
+        if index is not None:
+            raise _other_cut(
+                "max_tokens_per_doc", prepared.inputs.where(index), f"it has {prepared.token_counts[index]} tokens with the query"
+            )
+    if asked.max_chunks_per_doc not in (None, 1) and prepared.rule == "chunk" and any(prepared.is_long):
+        raise _other_cut(
+            "max_chunks_per_doc", prepared.inputs.where(prepared.is_long.index(True)), "it is longer than the model reads"
+        )
+
+
+def _other_cut(param: str, where: str, reason: str) -> InvalidValue:
+    return InvalidValue(
+        f"Invalid value for '{param}': '{where}' would be cut by it, as {reason}, and this server cuts documents at the model's own"
+        " length alone. Leave it out, or shorten the document.",
+        param=param,
+    )

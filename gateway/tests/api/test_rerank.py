@@ -1,0 +1,170 @@
+"""POST /v1/rerank, /v2/rerank and /rerank: what a client gets, and with which headers."""
+
+import re
+
+import numpy as np
+import pytest
+
+from gateway.config import ModelRow, ServerSettings
+from gateway.testing.fakes import FakeBackend, FakeEmbedder, FakeReranker, logit
+from gateway.tests.api.conftest import KEY, client_of
+from gateway.tests.api.keys import error_of
+
+DOCUMENTS = ["the sea is deep", "paper", "deep water"]
+QUERY = "what is deep?"
+PATHS = ["/v1/rerank", "/v2/rerank", "/rerank"]
+ROWS = (ModelRow(name="r", aliases=("org/r",), backend="fake"), ModelRow(name="m", backend="fake"))
+
+
+@pytest.fixture
+def reranker():
+    return FakeReranker()
+
+
+@pytest.fixture
+async def gateway(make, reranker, embedder):
+    gateway = make(models=ROWS, backends=[FakeBackend(r=reranker, m=embedder)])
+    await gateway.start()
+    await gateway.load()
+    yield gateway
+    await gateway.close()
+
+
+def sigmoid(number):
+    return 1 / (1 + np.exp(-np.float64(number)))
+
+
+async def ranked(client, path="/v1/rerank", **body):
+    return await client.post(path, json={"model": "r", "query": QUERY, "documents": DOCUMENTS, **body})
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_the_response_has_every_key_of_coheres_jinas_and_vllms(client, path):
+    reply = await ranked(client, path)
+    assert reply.status_code == 200
+    content = reply.json()
+    assert list(content) == ["id", "results", "model", "usage", "meta"]
+    assert content["id"] == reply.headers["x-request-id"]
+    assert content["model"] == reply.headers["openai-model"] == "r"
+    assert content["usage"] == {"prompt_tokens": 16, "total_tokens": 16}  # three words of the query with each document
+    version = "2" if path.startswith("/v2") else "1"
+    units = {"search_units": 1}
+    assert content["meta"] == {"api_version": {"version": version}, "billed_units": units, "tokens": {"input_tokens": 16}}
+
+
+async def test_scores_are_sigmoids_of_the_logits_the_best_first(client):
+    results = (await ranked(client)).json()["results"]
+    truth = {index: sigmoid(logit(QUERY, text)) for index, text in enumerate(DOCUMENTS)}
+    assert [each["index"] for each in results] == sorted(truth, key=truth.get, reverse=True)
+    assert [list(each) for each in results] == [["index", "relevance_score"]] * 3
+    for each in results:
+        assert np.float32(each["relevance_score"]) == np.float32(truth[each["index"]])
+        assert 0 < each["relevance_score"] < 1
+
+
+async def test_raw_scores_are_the_logits_as_the_shortest_text(client):
+    reply = await ranked(client, raw_scores=True)
+    for each in reply.json()["results"]:
+        assert np.float32(each["relevance_score"]) == logit(QUERY, DOCUMENTS[each["index"]])
+    shown = re.findall(r'"relevance_score":([^,}]+)', reply.text)
+    assert shown == [str(np.float32(text)) for text in shown]
+    assert (await ranked(client, use_activation=False)).json()["results"] == reply.json()["results"]
+
+
+async def test_equal_scores_come_in_the_order_of_the_request(client):
+    results = (await ranked(client, documents=["same", "same", "same"])).json()["results"]
+    assert [each["index"] for each in results] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("asked", "num_results"), [({"top_n": 1}, 1), ({"top_n": 3}, 3), ({"top_n": 99}, 3), ({"top_k": 2}, 2), ({}, 3)]
+)
+async def test_top_n_are_the_best(client, asked, num_results):
+    whole, some = (await ranked(client)).json(), (await ranked(client, **asked)).json()
+    assert some["results"] == whole["results"][:num_results]
+    assert some["usage"] == whole["usage"]
+
+
+async def test_documents_come_back_as_they_were_sent(client):
+    documents = ["paper", {"text": "deep water", "title": "of the sea", "page": 1e2}]
+    results = (await ranked(client, documents=documents, return_documents=True)).json()["results"]
+    assert {each["index"]: each["document"] for each in results} == {0: {"text": "paper"}, 1: documents[1]}
+
+
+async def test_an_object_scores_as_its_text(client):
+    objects = (await ranked(client, documents=[{"text": text, "id": 5} for text in DOCUMENTS])).json()
+    assert objects["results"] == (await ranked(client)).json()["results"]
+
+
+async def test_the_fields_to_rank_by_are_joined_in_order(client):
+    documents = [{"title": "sea", "text": "deep", "year": 1990, "note": None}, {"text": "paper"}]
+    results = (await ranked(client, documents=documents, rank_fields=["year", "title", "note", "text"], raw_scores=True)).json()[
+        "results"
+    ]
+    scores = {each["index"]: np.float32(each["relevance_score"]) for each in results}
+    assert scores == {0: logit(QUERY, "1990\nsea\ndeep"), 1: logit(QUERY, "paper")}
+
+
+async def test_success_carries_every_header_of_the_contract(client):
+    headers = (await ranked(client)).headers
+    assert set(re.findall(r"(\w+);dur=", headers["server-timing"])) == {"tokenize", "queue", "compute", "encode"}
+    assert headers["x-gateway-fingerprint"] == "f" * 24 + ".fake-float32"
+    assert headers["x-gateway-cache"] == "hits=0"
+    assert (await ranked(client)).headers["x-gateway-cache"] == "hits=3"
+    assert (await ranked(client, query="another")).headers["x-gateway-cache"] == "hits=0"
+
+
+async def test_the_only_reranker_is_the_default(client):
+    reply = await client.post("/v1/rerank", json={"query": QUERY, "documents": DOCUMENTS})
+    assert (reply.status_code, reply.json()["model"]) == (200, "r")
+
+
+async def test_without_a_default_a_model_is_required(make):
+    gateway = make(
+        models=(*ROWS, ModelRow(name="s", backend="fake")),
+        backends=[FakeBackend(r=FakeReranker(), s=FakeReranker(), m=FakeEmbedder())],
+    )
+    await gateway.start()
+    await gateway.load()
+    async with client_of(gateway, authorization=f"Bearer {KEY}") as client:
+        for path in PATHS:
+            reply = await client.post(path, json={"query": QUERY, "documents": DOCUMENTS})
+            assert error_of(reply) == (400, "invalid_request_error", "model", "missing_required_parameter")
+    await gateway.close()
+
+
+async def test_the_settings_name_a_default(make):
+    gateway = make(
+        models=(*ROWS, ModelRow(name="s", backend="fake")),
+        backends=[FakeBackend(r=FakeReranker(), s=FakeReranker(), m=FakeEmbedder())],
+        server=ServerSettings(default_reranker="s"),
+    )
+    await gateway.start()
+    await gateway.load()
+    async with client_of(gateway, authorization=f"Bearer {KEY}") as client:
+        reply = await client.post("/v1/rerank", json={"query": QUERY, "documents": DOCUMENTS})
+        assert (reply.status_code, reply.json()["model"]) == (200, "s")
+        assert len((await client.post("/rerank", json={"query": QUERY, "texts": DOCUMENTS})).json()) == 3
+    await gateway.close()
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_an_embedder_gives_no_scores_and_a_reranker_no_vectors(client, path):
+    assert error_of(await ranked(client, path, model="m")) == (400, "invalid_request_error", "model", "wrong_model_kind")
+    reply = await client.post("/v1/embeddings", json={"model": "r", "input": "a"})
+    assert error_of(reply) == (400, "invalid_request_error", "model", "wrong_model_kind")
+
+
+async def test_an_error_names_the_document(client, reranker):
+    reranker.poison = DOCUMENTS[1]
+    reply = await ranked(client)
+    assert error_of(reply) == (500, "server_error", "documents", "unembeddable_input")
+    assert "'documents[1]'" in reply.json()["error"]["message"]
+
+
+async def test_a_bound_that_would_cut_a_document_is_refused_by_name(client):
+    reply = await ranked(client, max_tokens_per_doc=6)
+    assert error_of(reply) == (400, "invalid_request_error", "max_tokens_per_doc", "invalid_value")
+    assert "'documents[0]'" in reply.json()["error"]["message"]
+    assert (await ranked(client, max_tokens_per_doc=7)).json()["results"] == (await ranked(client)).json()["results"]
+    assert (await ranked(client, max_chunks_per_doc=10)).status_code == 200  # no document is long

@@ -1,0 +1,198 @@
+"""Parses the rerank body that Cohere (v1, v2), Jina, Voyage, vLLM, infinity and LiteLLM share into one shape."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, get_args
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, UnsetType
+
+from gateway.config import LongInput
+from gateway.errors import ClientError, InvalidValue, MissingParameter
+from gateway.wire.foreign_fields import refuse_second
+from gateway.wire.input_count import refuse_too_many
+from gateway.wire.json_body import parse_body, wrong_field
+from gateway.wire.request import MAX_INSTRUCTION_CHARS, whole
+from gateway.wire.rerank_documents import MAX_DOCUMENTS, MAX_RANK_FIELDS, checked_rank_fields, parse_documents
+from gateway.wire.rerank_fields import ForeignRerankFields, translate
+
+# The JSON Schema of `documents`, which is parsed by hand.
+DOCUMENT_FORMS = [{"type": "string"}, {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}]
+DOCUMENTS = {"type": "array", "items": {"oneOf": DOCUMENT_FORMS}, "minItems": 1, "maxItems": MAX_DOCUMENTS}
+
+EXPECTED = {
+    "query": "a string",
+    "documents": "an array of strings or objects",
+    "model": "a string",
+    "top_n": "an integer",
+    "return_documents": "a boolean",
+    "raw_scores": "a boolean",
+    "rank_fields": "an array of strings",
+    "max_tokens_per_doc": "an integer",
+    "max_chunks_per_doc": "an integer",
+    "long_input": "a string",
+    "instruction": "a string",
+}
+COUNTS = ("top_n", "max_tokens_per_doc", "max_chunks_per_doc")
+ALLOWED = {
+    **dict.fromkeys(COUNTS, ". Must be greater than or equal to 1."),
+    "long_input": f". Supported values: {', '.join(map(repr, get_args(LongInput)))}.",
+    "instruction": f": expected 1 to {MAX_INSTRUCTION_CHARS} characters.",
+}
+
+Positive = Annotated[int, Meta(ge=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class RerankRequest:
+    """A parsed request: `query`, and the text of each document.
+
+    `documents` are the documents as they were sent, if any of them was an object. `top_n` of None is all of them. `field` is the
+    client's name of the array. `max_tokens` is the length that `truncate_prompt_tokens` cuts to: it must be the model's own.
+    """
+
+    model: str
+    query: str
+    texts: list[str]
+    documents: list[Raw] | None = None
+    top_n: int | None = None
+    return_documents: bool = False
+    raw_scores: bool = False
+    max_tokens_per_doc: int | None = None
+    max_chunks_per_doc: int | None = None
+    max_tokens: int | None = None
+    long_input: LongInput | None = None
+    instruction: str | None = None
+    field: str = "documents"
+
+    @property
+    def asked_prompt(self) -> str | None:
+        return self.instruction
+
+
+class RerankBody(ForeignRerankFields, kw_only=True):
+    """The body, in JSON's types. `null` equals absent, and unknown fields are ignored."""
+
+    query: Annotated[
+        str | UnsetType | None,
+        Meta(
+            description="What the documents are compared with.", extra_json_schema={"oneOf": [{"type": "string", "minLength": 1}]}
+        ),
+    ] = UNSET
+    documents: Annotated[
+        Raw | UnsetType,
+        Meta(
+            description="Texts, objects with a text, or a mixture.",
+            extra_json_schema={"oneOf": [DOCUMENTS]},
+        ),
+    ] = UNSET
+    model: Annotated[str | None, Meta(description="A reranker's name or alias, as /v1/models lists them.")] = None
+    top_n: Annotated[Positive | None, Meta(description="How many results, the best ones; all by default.")] = None
+    return_documents: Annotated[bool | None, Meta(description="Whether each result has its document; false by default.")] = None
+    raw_scores: Annotated[
+        bool | None, Meta(description="true: scores are the model's logits; by default their sigmoids, from 0 to 1.")
+    ] = None
+    rank_fields: Annotated[
+        Annotated[list[str], Meta(min_length=1, max_length=MAX_RANK_FIELDS, extra_json_schema={"uniqueItems": True})] | None,
+        Meta(description="Which fields of objects are the text, in this order; ['text'] by default."),
+    ] = None
+    max_tokens_per_doc: Annotated[
+        Positive | None,
+        Meta(description="Cohere's. A document that may be longer is refused: this server cuts at the model's length."),
+    ] = None
+    max_chunks_per_doc: Annotated[
+        Positive | None,
+        Meta(description="Cohere's: 1 is long_input end; more only where no document is longer than the model reads."),
+    ] = None
+    long_input: Annotated[
+        LongInput | None,
+        Meta(description="What becomes of a document longer than the model reads. By default what the model's row says."),
+    ] = None
+    instruction: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=MAX_INSTRUCTION_CHARS)] | None,
+        Meta(description="What the query is for, of a model that takes one."),
+    ] = None
+
+
+OWN_FIELDS = ("top_n", "raw_scores", "long_input")  # that a foreign field may stand for
+decoder = msgspec.json.Decoder(RerankBody)
+
+
+def decode(raw: bytes, *, path_model: str | None = None, default_model: str | None = None) -> RerankRequest:
+    """Parses a body. `path_model`, from the path, overrides the body's model; `default_model` is used if neither names one.
+
+    Raises a ClientError that names what is wrong. Any bytes at all give a request or a ClientError.
+    """
+    return request_of(parse_body(raw, _decode_body, _explain), path_model=path_model, default_model=default_model)
+
+
+def request_of(body: RerankBody, *, path_model: str | None, default_model: str | None) -> RerankRequest:
+    max_tokens = _honour(translate(body), body)
+    query = _checked_query(body.query)
+    if body.documents is UNSET or bytes(body.documents) == b"null":
+        raise MissingParameter("documents")
+    rank_fields = checked_rank_fields(body.rank_fields)
+    texts, documents = parse_documents(body.documents, rank_fields, field="documents")
+    return RerankRequest(
+        model=model_of(path_model or body.model or default_model),
+        query=query,
+        texts=texts,
+        documents=documents,
+        top_n=body.top_n,
+        return_documents=body.return_documents is True,
+        raw_scores=body.raw_scores is True,
+        max_tokens_per_doc=body.max_tokens_per_doc,
+        max_chunks_per_doc=body.max_chunks_per_doc,
+        max_tokens=max_tokens,
+        long_input=body.long_input,
+        instruction=body.instruction,
+    )
+
+
+def _checked_query(query: str | UnsetType | None) -> str:
+    """Raises MissingParameter, and InvalidValue for an empty query."""
+    if query is None or query is UNSET:
+        raise MissingParameter("query")
+    if not query:
+        raise InvalidValue("Invalid 'query': it cannot be an empty string.", param="query")
+    return query
+
+
+def model_of(name: str | None) -> str:
+    if not name:
+        raise MissingParameter("model")
+    return name
+
+
+def _honour(asked: dict[str, tuple[str, Any]], body: RerankBody) -> int | None:
+    """Fills our fields from foreign ones. Returns the length that long documents are to be cut to, if one was sent.
+
+    Raises InvalidValue if one of our own asks for something else.
+    """
+    if body.max_chunks_per_doc == 1:
+        refuse_second(asked.get("long_input"), "max_chunks_per_doc", "end")
+        asked["long_input"] = "max_chunks_per_doc", "end"
+    for ours in OWN_FIELDS:
+        if ours in asked:
+            foreign, value = asked[ours]
+            if (own := getattr(body, ours)) is not None:
+                refuse_second((ours, own), foreign, value)
+            setattr(body, ours, value)
+    return asked["max_tokens"][1] if "max_tokens" in asked else None
+
+
+def _explain(error: msgspec.ValidationError) -> ClientError:
+    return wrong_field(error, EXPECTED, ALLOWED)
+
+
+def _decode_body(raw: bytes) -> RerankBody:
+    refuse_too_many(raw, MAX_DOCUMENTS, field="documents")
+    try:
+        return decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        # An integer may be written 3.0: in JSON Schema, and so in /openapi.json, it is one. Only such bodies are parsed twice.
+        if "got `float`" not in str(error):
+            raise
+    fields: dict[str, Any] = msgspec.json.decode(raw, type=dict[str, Raw])
+    for name in fields.keys() & set(COUNTS):
+        fields[name] = Raw(msgspec.json.encode(whole(msgspec.json.decode(fields[name]))))
+    return decoder.decode(msgspec.json.encode(fields))

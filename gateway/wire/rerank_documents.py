@@ -1,0 +1,115 @@
+"""Parses the `documents` of a rerank request: strings, objects, or a mixture of both, as Cohere takes them."""
+
+from functools import lru_cache
+
+import msgspec
+from msgspec import UNSET, Raw, Struct
+
+from gateway.errors import EmptyInput, InvalidType, InvalidValue, TooManyInputs
+
+MAX_DOCUMENTS = 8192
+MAX_RANK_FIELDS = 64
+TEXT = ("text",)
+EXPECTED = "a string, or an object with a string 'text'"
+
+
+class TextDocument(Struct):
+    """A document as an object. Its other fields are not read."""
+
+    text: str
+
+
+document_decoder = msgspec.json.Decoder(TextDocument)
+texts_decoder = msgspec.json.Decoder(list[str])
+elements_decoder = msgspec.json.Decoder(list[Raw])
+
+
+def parse_documents(sent: Raw, rank_fields: tuple[str, ...] | None, *, field: str) -> tuple[list[str], list[Raw] | None]:
+    """Returns the text of each document, and the documents as they were sent if any is an object.
+
+    An object's text is its field `text`, or the values of `rank_fields`, each on a line, in their order: Cohere's "sequentially".
+    A document may be empty, as TEI's may: one empty page of a hundred makes no request wrong. Raises EmptyInput, TooManyInputs,
+    InvalidType and InvalidValue.
+    """
+    try:
+        texts = texts_decoder.decode(sent)
+        objects = None
+    except msgspec.ValidationError:
+        objects = _elements_of(sent, field)
+        texts = [_text_of(each, rank_fields or TEXT, where=f"{field}[{index}]") for index, each in enumerate(objects)]
+    refuse_count(len(texts), field=field)
+    return texts, objects
+
+
+def refuse_count(num_documents: int, *, field: str) -> None:
+    """Raises EmptyInput and TooManyInputs."""
+    if num_documents == 0:
+        raise EmptyInput(f"Invalid '{field}': the array must not be empty.", param=field)
+    if num_documents > MAX_DOCUMENTS:
+        raise TooManyInputs(num_documents, MAX_DOCUMENTS, param=field)
+
+
+def checked_rank_fields(sent: list[str] | None) -> tuple[str, ...] | None:
+    """Raises InvalidValue for no field, too many, or one named twice."""
+    if sent is None:
+        return None
+    if not 1 <= len(sent) <= MAX_RANK_FIELDS or len(set(sent)) < len(sent):
+        raise InvalidValue(
+            f"Invalid value for 'rank_fields': expected 1 to {MAX_RANK_FIELDS} names, each once.", param="rank_fields"
+        )
+    return tuple(sent)
+
+
+def _elements_of(sent: Raw, field: str) -> list[Raw]:
+    try:
+        return elements_decoder.decode(sent)
+    except msgspec.ValidationError:
+        raise InvalidType(f"Invalid type for '{field}': expected an array of strings or objects.", param=field) from None
+
+
+def _text_of(element: Raw, names: tuple[str, ...], *, where: str) -> str:
+    kind = bytes(memoryview(element)[:1])
+    if kind == b'"':
+        return msgspec.json.decode(element, type=str)
+    if kind != b"{":
+        raise _wrong_document(where)
+    if names == TEXT:
+        return _text_field(element, where)
+    values = msgspec.structs.astuple(_object_decoder(names).decode(element))
+    texts = [
+        _text_of_value(value, where=f"{where}.{name}") for name, value in zip(names, values, strict=True) if value is not UNSET
+    ]
+    found = [text for text in texts if text is not None]
+    if not found:
+        raise _wrong_document(where, names)
+    return "\n".join(found)
+
+
+def _text_field(element: Raw, where: str) -> str:
+    try:
+        return document_decoder.decode(element).text
+    except msgspec.ValidationError:
+        raise _wrong_document(where) from None
+
+
+def _text_of_value(value: Raw, *, where: str) -> str | None:
+    """A string's text; a number, true and false as they were written; None for null. Raises InvalidType for anything else."""
+    kind = bytes(memoryview(value)[:1])
+    if kind == b'"':
+        return msgspec.json.decode(value, type=str)
+    if kind in b"[{":
+        raise InvalidType(f"Invalid type for '{where}': expected a string.", param=where.partition("[")[0])
+    return None if bytes(value) == b"null" else bytes(value).decode()
+
+
+def _wrong_document(where: str, names: tuple[str, ...] = TEXT) -> InvalidType:
+    expected = EXPECTED if names == TEXT else "an object with at least one of the fields of 'rank_fields'"
+    return InvalidType(f"Invalid type for '{where}': expected {expected}.", param=where.partition("[")[0])
+
+
+@lru_cache(maxsize=64)
+def _object_decoder(names: tuple[str, ...]) -> msgspec.json.Decoder[Struct]:
+    """A decoder for these fields of an object as raw JSON; the others cost nothing."""
+    fields = [(f"_{number}", Raw | msgspec.UnsetType, UNSET) for number in range(len(names))]
+    rename = {f"_{number}": name for number, name in enumerate(names)}
+    return msgspec.json.Decoder(msgspec.defstruct("Document", fields, rename=rename))

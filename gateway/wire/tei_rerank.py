@@ -1,0 +1,113 @@
+"""text-embeddings-inference's form of /rerank: `texts` in, a list of index and score out. Source: TEI 1.9's OpenAPI document."""
+
+from typing import Annotated, Literal
+
+import msgspec
+import numpy as np
+import orjson
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from numpy.typing import NDArray
+
+from gateway.errors import ClientError, InvalidValue, MissingParameter
+from gateway.wire.input_count import refuse_too_many
+from gateway.wire.json_body import parse_body, wrong_field
+from gateway.wire.rerank import RerankRequest, model_of
+from gateway.wire.rerank_documents import MAX_DOCUMENTS, refuse_count
+from gateway.wire.rerank_response import best_first, scores_of
+from gateway.wire.response import Count
+
+TEXTS = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MAX_DOCUMENTS}
+EXPECTED = {
+    "query": "a string",
+    "texts": "an array of strings",
+    "raw_scores": "a boolean",
+    "return_text": "a boolean",
+    "truncate": "a boolean",
+    "truncation_direction": "a string",
+}
+RIGHT_ALONE = {"truncation_direction": ": texts are cut at their end alone ('right')."}
+
+
+class TeiRerankBody(Struct, kw_only=True):
+    """The body. It names no model."""
+
+    query: Annotated[
+        str | UnsetType | None, Meta(description="It may be empty.", extra_json_schema={"oneOf": [{"type": "string"}]})
+    ] = UNSET
+    texts: Annotated[list[str] | UnsetType | None, Meta(extra_json_schema={"oneOf": [TEXTS]})] = UNSET
+    raw_scores: bool | None = None
+    return_text: bool | None = None
+    truncate: Annotated[bool | None, Meta(description="true: long texts are cut at their end. By default what the row says.")] = (
+        None
+    )
+    truncation_direction: Literal["right", "Right"] | None = None
+
+
+class TeiRank(Struct):
+    """One text's score."""
+
+    index: Count
+    score: float
+    text: str | UnsetType = UNSET
+
+
+class _Outline(Struct):
+    """Which of the two shapes a body has."""
+
+    texts: Raw | UnsetType = UNSET
+    documents: Raw | UnsetType = UNSET
+
+
+decoder = msgspec.json.Decoder(TeiRerankBody)
+outline = msgspec.json.Decoder(_Outline)
+
+
+def is_tei(raw: bytes) -> bool:
+    """Whether a body is in TEI's shape: it has `texts`. Raises InvalidValue if it has `documents` too, InvalidJSON, InvalidType."""
+    sent = parse_body(raw, outline.decode, _explain)
+    has_texts = _is_there(sent.texts)
+    if has_texts and _is_there(sent.documents):
+        raise InvalidValue("Invalid value for 'texts': 'documents' says the same; send one of them.", param="texts")
+    return has_texts
+
+
+def _is_there(field: Raw | UnsetType) -> bool:
+    return field is not UNSET and bytes(memoryview(field)[:4]) != b"null"
+
+
+def decode(raw: bytes, *, path_model: str | None = None, default_model: str | None = None) -> RerankRequest:
+    """Parses a body. Raises a ClientError that names what is wrong."""
+    body = parse_body(raw, _decode_body, _explain)
+    if body.query is None or body.query is UNSET:
+        raise MissingParameter("query")
+    if body.texts is None or body.texts is UNSET:
+        raise MissingParameter("texts")
+    refuse_count(len(body.texts), field="texts")
+    return RerankRequest(
+        model=model_of(path_model or default_model),
+        query=body.query,
+        texts=body.texts,
+        return_documents=body.return_text is True,
+        raw_scores=body.raw_scores is True,
+        long_input=None if body.truncate is None else "end" if body.truncate else "error",
+        field="texts",
+    )
+
+
+def encode(logits: NDArray[np.float32], asked: RerankRequest) -> bytes:
+    """The response's bytes. `logits` has shape (n,), dtype float32."""
+    scores = scores_of(logits, raw_scores=asked.raw_scores)
+    ranks = [
+        {"index": index, **({"text": asked.texts[index]} if asked.return_documents else {}), "score": scores[index]}
+        for index in best_first(logits, None)
+    ]
+    return orjson.dumps(ranks, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _explain(error: msgspec.ValidationError) -> ClientError:
+    return wrong_field(error, EXPECTED, RIGHT_ALONE)
+
+
+def _decode_body(raw: bytes) -> TeiRerankBody:
+    refuse_too_many(raw, MAX_DOCUMENTS, field="texts")
+    return decoder.decode(raw)
