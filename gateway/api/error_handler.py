@@ -24,7 +24,9 @@ def handle_error(request: Request[object, object, State], error: Exception) -> R
     failure = translate(error, request)
     record.fail(failure)
     shown = record.error_format(failure)
-    return Response(shown.body, status_code=shown.status, headers=failure.headers(), media_type=shown.content_type)
+    return Response(
+        shown.body, status_code=shown.status, headers=failure.headers(), media_type=shown.content_type.partition(";")[0]
+    )
 
 
 def translate(error: Exception, request: Request[object, object, State]) -> GatewayError:

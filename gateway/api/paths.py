@@ -3,7 +3,8 @@
 //v1//embeddings/                          /v1/embeddings
 /embeddings, /models, /models/x            /v1/…
 /v1/v1/models                              /v1/models                (n8n)
-/v1/v2/embed                               /v2/embed                 (Cohere's clients, whose base URL has no version)
+/v1/v2/embed, /v2/v2/embed                 /v2/embed                 (Cohere's clients, whose base URL has no version)
+/reranking, /v1/reranking                  /rerank, /v1/rerank       (llama.cpp's other name)
 /openai/deployments/{model}/embeddings     /v1/embeddings, model from the path (Azure; models with slashes too)
 /openai/models, /openai/v1/embeddings      /v1/…
 /models/embeddings                         /v1/embeddings            (Azure AI Inference, whose endpoint ends in /models)
@@ -15,7 +16,8 @@ from dataclasses import dataclass
 
 SLASHES = re.compile(r"/{2,}")
 DOUBLED_VERSION = re.compile(r"^(/v1)+(?=/)")
-OTHER_VERSION = re.compile(r"^(?:/v1)+(?=/v2/)")
+OTHER_VERSION = re.compile(r"^(?:/v[12])+(?=/v2/)")
+RERANKING = re.compile(r"^(/v1)?/reranking$")
 WITHOUT_VERSION = re.compile(r"^/(?:openai/)?(?=(?:embeddings|models)(?:/|$))")
 AZURE_VERSION = re.compile(r"^/openai(?=/v1/)")
 EXACT = {"/models/embeddings": "/v1/embeddings", "/models/info": "/info", "/v1/info": "/info"}
@@ -41,4 +43,5 @@ def target_of(sent: str) -> RequestTarget:
     path = AZURE_VERSION.sub("", path)
     path = WITHOUT_VERSION.sub("/v1/", path)
     path = OTHER_VERSION.sub("", path)
-    return RequestTarget(DOUBLED_VERSION.sub("/v1", path))
+    path = DOUBLED_VERSION.sub("/v1", path)
+    return RequestTarget(RERANKING.sub(r"\1/rerank", path))

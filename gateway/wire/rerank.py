@@ -12,7 +12,7 @@ from gateway.wire.foreign_fields import refuse_second
 from gateway.wire.input_count import refuse_too_many
 from gateway.wire.json_body import parse_body, wrong_field
 from gateway.wire.request import MAX_INSTRUCTION_CHARS, whole
-from gateway.wire.rerank_documents import MAX_DOCUMENTS, MAX_RANK_FIELDS, checked_rank_fields, parse_documents
+from gateway.wire.rerank_documents import MAX_DOCUMENTS, MAX_RANK_FIELDS, RANK_FIELDS_ALLOWED, checked_rank_fields, parse_documents
 from gateway.wire.rerank_fields import ForeignRerankFields, translate
 
 # The JSON Schema of `documents`, which is parsed by hand.
@@ -32,14 +32,16 @@ EXPECTED = {
     "long_input": "a string",
     "instruction": "a string",
 }
+MAX_COUNT = 2**53  # the largest integer that every JSON parser represents exactly
 COUNTS = ("top_n", "max_tokens_per_doc", "max_chunks_per_doc")
 ALLOWED = {
-    **dict.fromkeys(COUNTS, ". Must be greater than or equal to 1."),
+    **dict.fromkeys(COUNTS, f". Must be from 1 to {MAX_COUNT}."),
+    "rank_fields": RANK_FIELDS_ALLOWED,
     "long_input": f". Supported values: {', '.join(map(repr, get_args(LongInput)))}.",
     "instruction": f": expected 1 to {MAX_INSTRUCTION_CHARS} characters.",
 }
 
-Positive = Annotated[int, Meta(ge=1)]
+Positive = Annotated[int, Meta(ge=1, le=MAX_COUNT)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from gateway.errors import EmptyInput, InvalidType, InvalidValue, TooManyInputs
 
 MAX_DOCUMENTS = 8192
 MAX_RANK_FIELDS = 64
+RANK_FIELDS_ALLOWED = f": expected 1 to {MAX_RANK_FIELDS} names, each once."
 TEXT = ("text",)
 EXPECTED = "a string, or an object with a string 'text'"
 
@@ -50,14 +51,10 @@ def refuse_count(num_documents: int, *, field: str) -> None:
 
 
 def checked_rank_fields(sent: list[str] | None) -> tuple[str, ...] | None:
-    """Raises InvalidValue for no field, too many, or one named twice."""
-    if sent is None:
-        return None
-    if not 1 <= len(sent) <= MAX_RANK_FIELDS or len(set(sent)) < len(sent):
-        raise InvalidValue(
-            f"Invalid value for 'rank_fields': expected 1 to {MAX_RANK_FIELDS} names, each once.", param="rank_fields"
-        )
-    return tuple(sent)
+    """Raises InvalidValue for a name that is there twice. Their number is checked while the body is parsed."""
+    if sent is not None and len(set(sent)) < len(sent):
+        raise InvalidValue(f"Invalid value for 'rank_fields'{RANK_FIELDS_ALLOWED}", param="rank_fields")
+    return None if sent is None else tuple(sent)
 
 
 def _elements_of(sent: Raw, field: str) -> list[Raw]:

@@ -5,7 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from gateway.config import ModelRow, ServerSettings
+from gateway.config import DoorSettings, ModelRow, ServerSettings
+from gateway.errors import Overloaded
 from gateway.testing.fakes import FakeBackend, FakeEmbedder, FakeReranker, logit
 from gateway.tests.api.conftest import KEY, client_of
 from gateway.tests.api.keys import error_of
@@ -168,3 +169,98 @@ async def test_a_bound_that_would_cut_a_document_is_refused_by_name(client):
     assert "'documents[0]'" in reply.json()["error"]["message"]
     assert (await ranked(client, max_tokens_per_doc=7)).json()["results"] == (await ranked(client)).json()["results"]
     assert (await ranked(client, max_chunks_per_doc=10)).status_code == 200  # no document is long
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/reranking", "/reranking", "/v1/v2/rerank", "/v1/v1/rerank", "/v2/v2/rerank", "//v1//rerank/"]
+)
+async def test_other_spellings_of_the_paths(client, path):
+    reply = await ranked(client, path)
+    assert reply.status_code == 200
+    assert len(reply.json()["results"]) == 3
+
+
+async def in_teis_words(client, **body):
+    return await client.post("/rerank", json={"query": QUERY, "texts": DOCUMENTS, **body})
+
+
+async def test_a_body_with_texts_gets_teis_reply(client):
+    reply = await in_teis_words(client)
+    assert reply.status_code == 200
+    results = (await ranked(client)).json()["results"]
+    assert reply.json() == [{"index": each["index"], "score": each["relevance_score"]} for each in results]
+    assert reply.headers["openai-model"] == "r"
+    for header in ("server-timing", "x-gateway-fingerprint", "x-gateway-cache", "x-request-id"):
+        assert header in reply.headers
+
+
+async def test_teis_options(client, reranker):
+    reply = await in_teis_words(client, raw_scores=True, return_text=True, truncate=True, truncation_direction="Right")
+    assert [list(each) for each in reply.json()] == [["index", "text", "score"]] * 3
+    assert {each["text"]: np.float32(each["score"]) for each in reply.json()} == {text: logit(QUERY, text) for text in DOCUMENTS}
+    assert reranker.prepared[-1].long_input == "end"
+    assert (await in_teis_words(client, truncate=False, query="another")).status_code == 200
+    assert reranker.prepared[-1].long_input == "error"
+
+
+TEI_CASES = {  # as TEI 1.9.3 answered; the words in plain text begin as its own do
+    "no texts": ({"texts": []}, 400, "Empty", "`texts` cannot be empty"),
+    "empty query": ({"query": ""}, 200, None, ""),
+    "empty text": ({"texts": ["", ""]}, 200, None, ""),
+    "no query": ({"query": None}, 422, None, "Failed to deserialize the JSON body into the target type: "),
+    "a number": ({"texts": [5]}, 422, None, "Failed to deserialize the JSON body into the target type: "),
+    "a string": ({"texts": "a"}, 422, None, "Failed to deserialize the JSON body into the target type: "),
+    "left": ({"truncation_direction": "Left"}, 422, "Validation", "Input validation error: "),
+    "too many": ({"texts": ["a"] * 8193}, 422, "Validation", "batch size 8193 > maximum allowed batch size 8192"),
+    "far too many": ({"texts": ["a"] * 100_000}, 422, "Validation", "batch size more than 8192 > maximum allowed batch size 8192"),
+}
+
+
+@pytest.mark.parametrize("row", TEI_CASES.values(), ids=TEI_CASES)
+async def test_teis_cases(client, row):
+    body, status, kind, words = row
+    reply = await in_teis_words(client, **body)
+    assert reply.status_code == status
+    if status == 200:
+        return
+    if kind is None:
+        assert reply.headers["content-type"] == "text/plain; charset=utf-8"
+        assert reply.text.startswith(words)
+    else:
+        assert list(reply.json()) == ["error", "error_type"]
+        assert reply.json()["error_type"] == kind
+        assert reply.json()["error"].startswith(words)
+    assert "x-request-id" in reply.headers
+
+
+async def test_teis_errors_of_a_model(make, client, reranker):
+    reranker.poison = DOCUMENTS[1]
+    reply = await in_teis_words(client)
+    assert (reply.status_code, reply.json()["error_type"]) == (424, "Backend")
+    assert "'texts[1]'" in reply.json()["error"]
+
+
+async def test_an_overloaded_gateway_is_counted_as_rejecting_though_tei_has_another_status(client, reranker, gateway):
+    reranker.raises = Overloaded()
+    reply = await in_teis_words(client)
+    assert (reply.status_code, reply.json()["error_type"], reply.headers["retry-after"]) == (429, "Overloaded", "1")
+    metrics = (await client.get("/metrics")).text
+    assert re.search(r'^gateway_rejections_total\{reason="server_overloaded"\} 1\.0$', metrics, flags=re.MULTILINE)
+
+
+async def test_both_shapes_in_one_body_are_refused(client):
+    assert error_of(await in_teis_words(client, documents=["a"])) == (400, "invalid_request_error", "texts", "invalid_value")
+    assert (await ranked(client, "/rerank", texts=None)).status_code == 200
+    assert error_of(await client.post("/rerank", json={"query": "a"})) == (
+        400, "invalid_request_error", "documents", "missing_required_parameter",
+    )  # fmt: skip
+
+
+async def test_without_teis_door_texts_are_no_documents(make, reranker, embedder):
+    gateway = make(models=ROWS, backends=[FakeBackend(r=reranker, m=embedder)], doors=DoorSettings(tei=False))
+    await gateway.start()
+    await gateway.load()
+    async with client_of(gateway, authorization=f"Bearer {KEY}") as client:
+        assert error_of(await in_teis_words(client)) == (400, "invalid_request_error", "documents", "missing_required_parameter")
+        assert (await ranked(client, "/rerank")).status_code == 200
+    await gateway.close()
