@@ -35,6 +35,7 @@ from gateway.embedding.failover_backend import FailoverBackend
 from gateway.embedding.loading import Loader
 from gateway.embedding.model import Model
 from gateway.embedding.registry import backend_of
+from gateway.embedding.row_ranges import read_ranges
 from gateway.engine.backend import SentenceTransformersBackend
 from gateway.errors import ConfigurationError
 from gateway.metrics import Metrics
@@ -121,7 +122,10 @@ class GenerationBuilder:
             refuse_misread_names(row)
             models = before.catalog.models if before is not None else []
             same = [model for model in models if before and embedder_key(before.config, model.row) == embedder_key(config, row)]
-            yield Model(row, same[0].embedder, same[0].built, same[0].load_state) if same else self.bind(config, row).build()
+            if same:
+                yield Model(row, same[0].embedder, same[0].built, same[0].load_state, read_ranges(row))
+            else:
+                yield self.bind(config, row).build()
 
     def bind(self, config: Config, row: ModelRow, *, group: str | None = None) -> BoundBackend:
         """Binds a row, or a member of a group, to its backend. A member has its group's metrics. Raises ConfigurationError."""

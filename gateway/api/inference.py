@@ -16,6 +16,7 @@ from litestar import Request, post
 from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
+from numpy.typing import NDArray
 
 from gateway.access.access_control import AccessControl
 from gateway.access.admission import Admission
@@ -25,13 +26,15 @@ from gateway.api import body
 from gateway.api.error_format import JSON, ErrorFormat, openai_error
 from gateway.api.models import allowed_model
 from gateway.api.request_log import RequestRecord, record_of
-from gateway.config import ServerSettings
+from gateway.config import OutputDtype, ServerSettings
 from gateway.embedding.catalog import Catalog, Model
 from gateway.embedding.embedder import Description, Inputs, ModelKind, Prepared, StageSeconds, Vectors
 from gateway.embedding.prompt import prompt_header, resolve_input_type, resolve_instruction, resolve_purpose
+from gateway.embedding.quantization import Ranges, quantize
 from gateway.embedding.vectors import Float32, refuse_no_vector, truncate
 from gateway.errors import MAX_QUOTED_CHARS, ClientError, DeadlinePassed, InvalidValue, WrongModelKind
 from gateway.metrics import Metrics
+from gateway.server.headers import Headers
 from gateway.tracing import stage
 from gateway.wire.request import EmbeddingsRequest
 from gateway.wire.token_ids import other_encoding
@@ -63,11 +66,12 @@ class JSONReply:
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """An admitted request: who sent it, its record, its deadline on the clock of `time.monotonic`, in seconds."""
+    """An admitted request: who sent it, its record, its deadline on the clock of `time.monotonic` in seconds, its headers."""
 
     lease: RateLimitLease
     record: RequestRecord
     deadline: float
+    headers: Headers
 
     @property
     def caller(self) -> Caller:
@@ -119,7 +123,10 @@ RequestT_co = TypeVar("RequestT_co", bound=InferenceRequest, covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Computed(Generic[RequestT_co]):
-    """What became of the texts of one request: `rows` of shape (n, d), float32, ready to be written."""
+    """What became of the texts of one request: `rows` of shape (n, d), float32, ready to be written.
+
+    `ranges` are those of the rows, if the request asked for int8 or uint8.
+    """
 
     asked: RequestT_co
     model: Model
@@ -127,6 +134,11 @@ class Computed(Generic[RequestT_co]):
     vectors: Vectors
     rows: Float32
     token_counts: list[int]
+    ranges: Ranges | None = None
+
+    def as_dtype(self, dtype: OutputDtype) -> NDArray[Any]:
+        """The rows in one of the types that the request asked for."""
+        return quantize(self.rows, dtype, self.ranges)
 
     @property
     def num_tokens(self) -> int:
@@ -188,7 +200,9 @@ class InferenceHandler:
                             path_model=record.path_model,
                             default_model=self.default_model_of(door, request.user),
                         )
-                        return await door.answer(asked, RequestContext(lease, record, time.monotonic() + timeout_seconds))
+                        headers = list(request.scope["headers"])
+                        context = RequestContext(lease, record, time.monotonic() + timeout_seconds, headers)
+                        return await door.answer(asked, context)
                 except TimeoutError:
                     raise DeadlinePassed from None
                 except ClientError as error:
@@ -241,6 +255,7 @@ class InferenceHandler:
         try:
             inputs = _with_prompt(_inputs_of(asked, context), asked, model.describe())
             _refuse_unsupported(asked, model)
+            ranges = model.ranges_for(asked.output_dtypes, asked.dimensions or model.dimensions, normalize=asked.normalize)
             prepared = await self._prepare_by_rule(model, inputs, context, is_default=asked.is_default_rule)
         except InvalidValue as error:
             raise error.named(asked.sent_as) from None
@@ -249,7 +264,7 @@ class InferenceHandler:
         rows = truncate(vectors.rows, dimensions, normalize=asked.normalize, layer_norm=model.row.layer_norm_before_cut)
         if rows is not vectors.rows:
             refuse_no_vector(rows, inputs)  # the requested components may all be zero
-        return Computed(asked, model, prepared, vectors, rows, token_counts)
+        return Computed(asked, model, prepared, vectors, rows, token_counts, ranges)
 
     async def reply(
         self,
@@ -346,6 +361,7 @@ def _headers_of(done: Computed[InferenceRequest], stages: StageSeconds) -> dict[
     return {
         **shared_headers(asked.model, model, prepared, done.vectors, stages),
         **prompt_header(asked.asked_prompt, prepared.inputs.input_type, model.describe()),
+        **({} if done.ranges is None else {"x-gateway-quantization": done.ranges.id}),
     }
 
 

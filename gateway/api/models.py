@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from gateway.access.keys.key import Caller
 from gateway.api.error_format import JSON
-from gateway.config import LongInput
+from gateway.config import LongInput, OutputDtype
 from gateway.embedding.catalog import Catalog, Model
 from gateway.embedding.embedder import ModelKind
 from gateway.embedding.model import ModelState
@@ -38,6 +38,13 @@ class ModelObject(Struct, frozen=True, kw_only=True):
     long_input: Annotated[LongInput | UnsetType, Meta(description="The row's rule for longer texts.")] = UNSET
     fingerprint: Annotated[
         str | UnsetType, Meta(description="Which vectors these are; vectors of two fingerprints do not mix.")
+    ] = UNSET
+    output_dtypes: Annotated[
+        tuple[OutputDtype, ...] | UnsetType, Meta(description="The types of numbers it gives, for output_dtype.")
+    ] = UNSET
+    quantization: Annotated[
+        str | UnsetType | None,
+        Meta(description="Which ranges its int8 and uint8 vectors have, null where none are known; those of two ids do not mix."),
     ] = UNSET
     backend: Annotated[str | UnsetType, Meta(description="What serves it.")] = UNSET
     source: Annotated[str | UnsetType, Meta(description="What it was loaded from, or its name on the server that has it.")] = UNSET
@@ -99,6 +106,7 @@ def entry(name: str, model: Model) -> ModelObject:
     if state != "ready":
         return ModelObject(id=name, created=0, state=state, alias_of=alias_of)
     about = model.describe()
+    ranges = model.ranges_of(model.dimensions)
     return ModelObject(
         id=name,
         created=about.created,
@@ -109,6 +117,8 @@ def entry(name: str, model: Model) -> ModelObject:
         max_tokens=about.max_tokens,
         long_input=about.long_input,
         fingerprint=about.fingerprint,
+        output_dtypes=model.output_dtypes if about.kind == "embedder" else UNSET,
+        quantization=(ranges.id if ranges is not None else None) if about.kind == "embedder" else UNSET,
         backend=about.backend,
         source=about.source,
         runtime=about.runtime,

@@ -101,6 +101,11 @@ EMBEDDINGS = (
         {"type": "string", "pattern": "^(chunked|shortened)=[0-9]+$"},
     ),
     ResponseHeader("x-gateway-prompt", "The prompt that was put before the texts, or none; where the request asked for one."),
+    ResponseHeader(
+        "x-gateway-quantization",
+        "Which ranges int8 and uint8 vectors were made by; those of two ids do not mix.",
+        {"type": "string", "pattern": "^[0-9a-f]+$"},
+    ),
     ResponseHeader("x-gateway-member", "The server of a group that made the vectors."),
 )
 DURATION: dict[str, Any] = {"type": "string", "pattern": "^([0-9.]+(ms|h|m|s))+$"}

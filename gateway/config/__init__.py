@@ -12,7 +12,7 @@ source      the source from which a running gateway reads it again
 """
 
 from gateway.config.access import AdminSettings, AuthSettings, LimitSettings, StoreSettings, UsageSettings
-from gateway.config.choices import InstructionFormat, LongInput, PromptName, Task
+from gateway.config.choices import InstructionFormat, LongInput, OutputDtype, PromptName, RangesSetting, Task
 from gateway.config.doors import DoorSettings
 from gateway.config.engine import CacheSettings, EngineSettings
 from gateway.config.listen_address import ListenAddress, listen_addresses, local_url
@@ -45,8 +45,10 @@ __all__ = [
     "MetricsSettings",
     "ModelRow",
     "NotUTF8",
+    "OutputDtype",
     "PageSettings",
     "PromptName",
+    "RangesSetting",
     "Secret",
     "ServerSettings",
     "StoreSettings",

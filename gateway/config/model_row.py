@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
 
+from gateway.config.choices import RangesSetting
 from gateway.config.setting import Settings, count
 
 CATCH_ALL = "*"  # as an alias: matches every name that no model has
@@ -39,6 +40,20 @@ class ModelRow(Settings, frozen=True):
     fingerprint: Annotated[
         str | None,
         Meta(description="Refuse to serve other vectors than these; `/v1/models` and every reply have the fingerprint."),
+    ] = None
+    quantization_ranges: Annotated[
+        RangesSetting | dict[str, RangesSetting] | None,
+        Meta(
+            description="The smallest and largest value of a vector's dimensions, for output_dtype int8 and uint8: [min, max] for"
+            " all of them, a list of pairs, one for each, or a .npy or .json file of either. A table gives those of shorter vectors"
+            " too, by their dimensions. A model on this machine has ranges of its own, for whole vectors."
+        ),
+    ] = None
+    quantization: Annotated[
+        str | None,
+        Meta(
+            description="Refuse to serve int8 and uint8 by other ranges than these; `/v1/models` and every such reply have the id."
+        ),
     ] = None
     settings: dict[str, Any] = field(default_factory=dict)
 

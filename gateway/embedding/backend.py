@@ -14,6 +14,7 @@ from msgspec import Struct
 from gateway.config import EngineSettings, LimitSettings, ModelRow
 from gateway.embedding.embedder import AnyEmbedder
 from gateway.embedding.model import Model
+from gateway.embedding.row_ranges import read_ranges
 from gateway.errors import OperatorError
 from gateway.metrics import ModelMetrics
 
@@ -142,7 +143,8 @@ class BoundBackend:
     def build(self) -> Model:
         """Makes the model, with the cache unless the backend has one. Raises ConfigurationError."""
         built = self.backend.build(self.settings, self.context)
-        return Model(self.row, built if self.backend.has_cache else self.cached(built), built)
+        embedder = built if self.backend.has_cache else self.cached(built)
+        return Model(self.row, embedder, built, row_ranges=read_ranges(self.row))
 
     def check(self) -> None:
         with _errors_of(self.context.name):

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.config import LongInput, Task
+from gateway.embedding.quantization import Ranges
 
 ServiceClass = Literal["interactive", "background"]
 State = Literal["loading", "ready", "failed"]
@@ -138,6 +139,7 @@ class Description:
     `alike` are further fingerprints of the very same vectors: measured ones, within their noise of a boundary.
     `scope` is the prefix of its cache entries; if empty, the fingerprint is. Two models of one scope give the same vectors; a model
     whose vectors changed has a new scope.
+    `ranges` are those of its vectors' dimensions, for int8 and uint8, if they were measured.
     """
 
     backend: str
@@ -158,6 +160,7 @@ class Description:
     alike: tuple[str, ...] = ()
     scope: str = ""
     fallback: str = ""
+    ranges: Ranges | None = None
 
     @property
     def row_width(self) -> int | None:

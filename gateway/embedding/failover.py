@@ -239,7 +239,7 @@ class FailoverEmbedder:
     def describe(self) -> Description:
         if self.first is None:
             raise RuntimeError("a group is described once it is started")
-        return replace(self.first[0], backend=BACKEND)
+        return replace(self.first[0], backend=BACKEND, ranges=None)  # whose were they, while the first member is away?
 
     def health(self) -> Health:
         states = {member.name: member.embedder.health() for member in self.members}

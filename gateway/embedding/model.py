@@ -1,13 +1,16 @@
 """A model: a row of the configuration, the embedder that serves it, and the state of its load."""
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
-from gateway.config import ModelRow
+from gateway.config import ModelRow, OutputDtype
 from gateway.embedding.embedder import AnyEmbedder, Description, Vectors
 from gateway.embedding.fingerprint import changes
-from gateway.errors import ConfigurationError, GatewayError, OperatorError, UpstreamError
+from gateway.embedding.quantization import RANGED, Ranges
+from gateway.embedding.row_ranges import RowRanges
+from gateway.errors import ConfigurationError, GatewayError, InvalidValue, OperatorError, UpstreamError
 
 LAYER_NORM = "-ln"  # at the end of a fingerprint
 ModelState = Literal["unloaded", "loading", "ready", "failed"]
@@ -30,12 +33,13 @@ class _LoadState:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """`embedder` serves requests; `built` is the backend's own, without the cache around it."""
+    """`embedder` serves requests; `built` is the backend's own, without the cache around it. `row_ranges` are the row's own."""
 
     row: ModelRow
     embedder: AnyEmbedder
     built: AnyEmbedder | None = None
     load_state: _LoadState = field(default_factory=_LoadState)
+    row_ranges: RowRanges = field(default_factory=RowRanges)
 
     @property
     def name(self) -> str:
@@ -64,7 +68,7 @@ class Model:
         self.check()
 
     def check(self) -> None:
-        """Raises OperatorError if the vectors are not the pinned ones, ConfigurationError if max_dimensions is too large."""
+        """Raises OperatorError if vectors or ranges are not the pinned ones, ConfigurationError for dimensions that cannot be."""
         about = self.describe()
         pinned, found = self.row.fingerprint, about.fingerprint
         if not self.is_pinned(found):
@@ -79,6 +83,54 @@ class Model:
                 f" {about.dimensions} dimensions",
                 category="dimensions",
             )
+
+        if too_long := [each for each in self.row_ranges.by_dimensions if each > about.dimensions]:
+            raise ConfigurationError(
+                f"models[{self.name}].quantization_ranges: these are the ranges of {max(too_long)} dimensions; the model's vectors"
+                f" have {about.dimensions}",
+                category="dimensions",
+            )
+        ranges = self.ranges_of(self.dimensions)
+        if self.row.quantization is not None and (ranges is None or ranges.id != self.row.quantization):
+            raise OperatorError(
+                f"models[{self.name}].quantization: these are not the pinned ranges; pinned {self.row.quantization}, found"
+                f" {ranges.id if ranges is not None else 'none'}",
+                category="other_quantization",
+            )
+
+    def ranges_of(self, dimensions: int) -> Ranges | None:
+        """The ranges for int8 and uint8 of vectors cut to `dimensions`: the row's, or the model's own if nothing is cut."""
+        measured = self.embedder.describe().ranges
+        own = measured if measured is not None and measured.dimensions == dimensions else None
+        return self.row_ranges.of(dimensions) or own
+
+    def ranges_for(self, dtypes: Collection[OutputDtype], dimensions: int, *, normalize: bool = True) -> Ranges | None:
+        """The ranges that these types need; None if they need none. Raises InvalidValue, naming the type, if there are none."""
+        needy = [dtype for dtype in dtypes if dtype in RANGED]
+        if not needy:
+            return None
+        if not normalize:
+            raise InvalidValue(
+                f"Invalid value for 'output_dtype': '{needy[0]}' is for vectors of length 1, whose ranges are known; ask for"
+                " normalized vectors, or for 'float', 'float16', 'binary' or 'ubinary'.",
+                param="output_dtype",
+            )
+        ranges = self.ranges_of(dimensions)
+        if ranges is None:
+            raise InvalidValue(
+                f"Invalid value for 'output_dtype': of the model `{self.name}` the ranges for '{needy[0]}' vectors of {dimensions}"
+                " dimensions are not known here; its row may name them (quantization_ranges). 'float16', 'binary' and 'ubinary'"
+                " need none.",
+                param="output_dtype",
+            )
+        return ranges
+
+    @property
+    def output_dtypes(self) -> tuple[OutputDtype, ...]:
+        """The types in which it gives vectors of its default dimensions."""
+        every: tuple[OutputDtype, ...] = get_args(OutputDtype)
+        has_ranges = self.ranges_of(self.dimensions) is not None
+        return tuple(dtype for dtype in every if has_ranges or dtype not in RANGED)
 
     def name_of(self, fingerprint: str) -> str:
         """The fingerprint that clients see: with a suffix if the row cuts vectors from a layer norm, as those differ once cut."""

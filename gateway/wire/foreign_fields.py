@@ -1,7 +1,7 @@
 """Fields of other servers' embeddings APIs. Those that change a vector or its bytes are honoured or refused, never ignored.
 
 Sources: the API references of TEI (`truncate`, `truncation_direction`), Cohere and NVIDIA NIM (`truncate` as a word, `modality`,
-`embedding_type(s)`), Voyage and Mistral (`output_dimension`, `output_dtype`, `truncation`), Jina (`task`, `normalized`,
+`embedding_type(s)`), Voyage and Mistral (`output_dimension`, `truncation`), Jina (`task`, `normalized`,
 `late_chunking`), Gemini (`task_type`), DashScope (`text_type`), vLLM (`truncate_prompt_tokens`, `embed_dtype`, `endianness`,
 `messages`, `add_special_tokens`, `use_activation`) and llama.cpp (`embd_normalize`).
 """
@@ -19,6 +19,8 @@ MAX_VALUE_BYTES = 64 * 1024  # we honour no value that long, so it is not parsed
 
 GEMINI_WORDS = {"RETRIEVAL_QUERY": "query", "RETRIEVAL_DOCUMENT": "document"}
 
+EMBEDDING_TYPES = ("float", "int8", "uint8", "binary", "ubinary")  # Cohere's words, and Jina's, for what we call by the same
+
 Translate = Callable[[Any], "dict[str, Any] | None"]
 
 BOOLEAN = {"type": ["boolean", "null"]}
@@ -30,8 +32,9 @@ def values(*known: Any) -> dict[str, Any]:
     return {"enum": [*known, None]}
 
 
-def words(word: str) -> dict[str, Any]:
-    return {"anyOf": [values(word), {"type": "array", "items": {"enum": [word]}, "minItems": 1}]}
+def words(*known: str) -> dict[str, Any]:
+    lists = [{"type": "array", "items": {"enum": [word]}, "minItems": 1} for word in known]
+    return {"anyOf": [values(*known), *lists]}
 
 
 class ForeignFields(Struct, kw_only=True):
@@ -74,19 +77,27 @@ class ForeignFields(Struct, kw_only=True):
         Raw | UnsetType, Meta(description="llama.cpp's normalize: 2 is true, -1 is false.", extra_json_schema=values(2, -1))
     ] = UNSET
     embed_dtype: Annotated[
-        Raw | UnsetType, Meta(description="vLLM's: numbers are float32 alone.", extra_json_schema=values("float32"))
+        Raw | UnsetType,
+        Meta(
+            description="vLLM's output_dtype: float32 is float, float16 is itself.", extra_json_schema=values("float32", "float16")
+        ),
     ] = UNSET
     endianness: Annotated[
         Raw | UnsetType, Meta(description="vLLM's: base64 is little-endian alone.", extra_json_schema=values("little", "native"))
     ] = UNSET
-    output_dtype: Annotated[
-        Raw | UnsetType, Meta(description="Voyage's and Mistral's: numbers are float32 alone.", extra_json_schema=values("float"))
-    ] = UNSET
     embedding_type: Annotated[
-        Raw | UnsetType, Meta(description="Jina's encoding_format.", extra_json_schema=values("base64", "float"))
+        Raw | UnsetType,
+        Meta(
+            description="Jina's output_dtype, and, for base64, encoding_format.",
+            extra_json_schema=values("base64", *EMBEDDING_TYPES),
+        ),
     ] = UNSET
     embedding_types: Annotated[
-        Raw | UnsetType, Meta(description="Cohere's: numbers are float32 alone.", extra_json_schema=words("float"))
+        Raw | UnsetType,
+        Meta(
+            description="Cohere's output_dtype, one here, and, for base64, encoding_format.",
+            extra_json_schema=words("base64", *EMBEDDING_TYPES),
+        ),
     ] = UNSET
     modality: Annotated[Raw | UnsetType, Meta(description="NIM's and infinity's: text alone.", extra_json_schema=words("text"))] = (
         UNSET
@@ -154,12 +165,13 @@ def one_of(known: dict[Any, dict[str, Any]]) -> Translate:
     return chosen
 
 
-def every(word: str) -> Translate:
-    """Accepts the word, or a list that contains only it."""
+def every(known: dict[str, dict[str, Any]]) -> Translate:
+    """Accepts one of these words, or a list that contains only that one."""
+    of_one = one_of(known)
 
     def chosen(value: Any) -> dict[str, Any] | None:
         sent = value if isinstance(value, list) else [value]
-        return {} if sent and all(each == word for each in sent) else None
+        return of_one(sent[0]) if sent and all(each == sent[0] for each in sent) else None
 
     return chosen
 
@@ -195,7 +207,11 @@ def nothing(_: Any) -> None:
 END, ERROR = {"long_input": "end"}, {"long_input": "error"}
 NORMALIZE, RAW_VECTOR = {"normalize": True}, {"normalize": False}
 TEXT_ONLY = "this server embeds text alone."
-FLOATS_ONLY = "this server gives 'float' alone, which is float32."
+BASE64_OR_DTYPE: dict[str, dict[str, Any]] = {
+    "base64": {"encoding_format": "base64", "output_dtype": "float"},
+    **{name: {"output_dtype": name} for name in EMBEDDING_TYPES},
+}
+SUPPORTED_TYPES = f"supported are {', '.join(map(repr, BASE64_OR_DTYPE))}"
 
 FIELDS: dict[str, tuple[Translate, str]] = {
     "truncate": (
@@ -214,15 +230,14 @@ FIELDS: dict[str, tuple[Translate, str]] = {
     "normalized": (one_of({True: NORMALIZE, False: RAW_VECTOR}), "expected a boolean."),
     "use_activation": (one_of({True: NORMALIZE, False: RAW_VECTOR}), "expected a boolean."),
     "embd_normalize": (one_of({2: NORMALIZE, -1: RAW_VECTOR}), "supported are 2 (length 1) and -1 (as the model gives it)."),
-    "embed_dtype": (one_of({"float32": {}}), "this server gives 'float32' alone."),
-    "endianness": (one_of({"little": {}, "native": {}}), "this server gives 'little' alone."),
-    "output_dtype": (one_of({"float": {}}), FLOATS_ONLY),
-    "embedding_type": (
-        one_of({"float": {}, "base64": {"encoding_format": "base64"}}),
-        "this server gives 'float' and 'base64' alone.",
+    "embed_dtype": (
+        one_of({"float32": {"output_dtype": "float"}, "float16": {"output_dtype": "float16"}}),
+        "supported are 'float32' and 'float16'.",
     ),
-    "embedding_types": (every("float"), FLOATS_ONLY),
-    "modality": (every("text"), TEXT_ONLY),
+    "endianness": (one_of({"little": {}, "native": {}}), "this server gives 'little' alone."),
+    "embedding_type": (one_of(BASE64_OR_DTYPE), f"{SUPPORTED_TYPES}."),
+    "embedding_types": (every(BASE64_OR_DTYPE), f"{SUPPORTED_TYPES}, one of them: a reply has one vector a text."),
+    "modality": (every({"text": {}}), TEXT_ONLY),
     "messages": (nothing, "this server embeds 'input' alone."),
     "add_special_tokens": (one_of({True: {}}), "this server always adds the model's special tokens."),
     "late_chunking": (one_of({False: {}}), "this server embeds each input by itself."),

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, cast, get_args
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
-from gateway.config import LongInput
+from gateway.config import LongInput, OutputDtype
 from gateway.errors import ClientError, EmptyInput, InvalidType, InvalidValue, MissingParameter, TooManyInputs
 from gateway.wire.foreign_fields import FIELDS, ForeignFields, refuse_second, translate
 from gateway.wire.input_count import refuse_too_many
@@ -37,6 +37,7 @@ EXPECTED = {
     "input": "a string, an array of strings, an array of integers or an array of arrays of integers",
     "model": "a string",
     "encoding_format": "a string",
+    "output_dtype": "a string",
     "dimensions": "an integer",
     "user": "a string",
     "normalize": "a boolean",
@@ -55,12 +56,14 @@ class EmbeddingsRequest:
     `truncate_prompt_tokens` cuts to: it must be the model's own. `has_ids` is true if `input` was token ids.
     `is_prompt_optional`: a purpose that the model has no prompt for adds none, and is no error. `is_default_rule`: another
     server's API cuts long texts by default; a model that cannot applies its own rule. `is_background`: other requests go first.
+    `output_dtypes` are the types that the vectors are wanted in; OpenAI's protocol has one, others have several.
     """
 
     texts: list[str]
     model: str
     is_array: bool
     encoding_format: EncodingFormat = "float"
+    output_dtypes: tuple[OutputDtype, ...] = ("float",)
     dimensions: int | None = None
     normalize: bool = True
     long_input: LongInput | None = None
@@ -90,7 +93,14 @@ class EmbeddingsBody(ForeignFields, kw_only=True):
     ] = UNSET
     model: Annotated[str | None, Meta(description="A model's name or alias, as /v1/models lists them.")] = None
     encoding_format: Annotated[
-        EncodingFormat | None, Meta(description="float, by default, or base64 of the little-endian float32 bytes.")
+        EncodingFormat | None, Meta(description="float, by default: numbers; or base64 of the vector's little-endian bytes.")
+    ] = None
+    output_dtype: Annotated[
+        OutputDtype | None,
+        Meta(
+            description="The type of a vector's numbers: float, by default (float32), float16, int8, uint8, or binary and ubinary:"
+            " eight dimensions in each number."
+        ),
     ] = None
     dimensions: Annotated[
         Annotated[int, Meta(ge=1, le=MAX_DIMENSIONS)] | None, Meta(description="The first so many components, made length 1 again.")
@@ -120,6 +130,7 @@ class EmbeddingsBody(ForeignFields, kw_only=True):
 # The allowed values of a field, in an error's words, for values of the right type outside the bounds above.
 ALLOWED = {
     "encoding_format": f". Supported values: {', '.join(map(repr, get_args(EncodingFormat)))}.",
+    "output_dtype": f". Supported values: {', '.join(map(repr, get_args(OutputDtype)))}.",
     "dimensions": ". Must be greater than or equal to 1.",
     "dimensions above": f". Must be less than or equal to {MAX_DIMENSIONS}.",
     "long_input": f". Supported values: {', '.join(map(repr, get_args(LongInput)))}.",
@@ -130,6 +141,7 @@ OWN_FIELDS: dict[str, tuple[str, ...]] = {
     "input_type": ("prompt_name", "input_type"),
     "dimensions": ("dimensions",),
     "encoding_format": ("encoding_format",),
+    "output_dtype": ("output_dtype",),
     "long_input": ("long_input",),
     "normalize": ("normalize",),
     "max_tokens": (),
@@ -158,6 +170,7 @@ def decode(raw: bytes, *, path_model: str | None = None, default_model: str | No
         is_array=not _is_one_input(body.input),
         has_ids=has_ids(body.input),
         encoding_format=body.encoding_format or "float",
+        output_dtypes=(body.output_dtype or "float",),
         dimensions=body.dimensions,
         normalize=body.normalize is not False,
         long_input=body.long_input,

@@ -28,7 +28,7 @@ OF_ANY_HTTP = {"content-type", "content-length", "content-encoding"}
 HEADER = re.compile(
     r"x-[a-z-]*[a-z]|openai-(version|model|processing-ms)|access-control-(allow|expose|max)-[a-z-]+|(authorization|api-key|retry-after"
     r"|retry-after-ms|server-timing|www-authenticate|allow|vary|cache-control|keep-alive|connection|etag|if-none-match|accept-encoding"
-    r"|content-(encoding|security-policy|disposition)|referrer-policy|cross-origin-[a-z-]+-policy|location|link|deprecation|sunset)"
+    r"|content-(encoding|security-policy|disposition)|referrer-policy|user-agent|cross-origin-[a-z-]+-policy|location|link|deprecation|sunset)"
 )
 NO_HEADERS = {"x-gzip"}  # a value of Content-Encoding
 

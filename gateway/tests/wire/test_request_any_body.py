@@ -6,10 +6,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.errors import ClientError
+from gateway.wire.foreign_fields import FIELDS as FOREIGN
 from gateway.wire.request import EmbeddingsRequest, decode
 
-FIELDS = ["input", "model", "encoding_format", "dimensions", "user", "normalize", "long_input", "input_type"]
-WORDS = ["", "m", "hello", "float", "base64", "chunk", "end", "error", "query", "document", "\ud800", "é\U0001f99c", "\0"]
+FIELDS = ["input", "model", "encoding_format", "output_dtype", "dimensions", "user", "normalize", "long_input", "input_type"]
+WORDS = ["", "m", "hello", "float", "int8", "base64", "chunk", "end", "error", "query", "document", "\ud800", "é\U0001f99c", "\0"]
 NUMBERS = [-1, 0, 1, 15339, 100255, 100256, 100257, 100276, 2**31, 2**63, 2**64, 2**70]
 
 leaves = st.one_of(
@@ -45,7 +46,7 @@ def check(raw: bytes) -> None:
     if isinstance(outcome, ClientError):
         assert outcome.status == 400
         assert outcome.code
-        assert outcome.param is None or outcome.param in FIELDS
+        assert outcome.param is None or outcome.param in {*FIELDS, *FOREIGN}
         assert len(outcome.message.encode()) < 1000
     else:
         assert outcome.model

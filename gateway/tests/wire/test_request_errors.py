@@ -9,7 +9,7 @@ from gateway.wire.request import decode
 
 INVALID_JSON = "We could not parse the JSON body of your request."
 FORMS = "expected a string, an array of strings, an array of integers or an array of arrays of integers"
-FIELDS = ["input", "model", "encoding_format", "dimensions", "user", "normalize", "long_input", "input_type"]
+FIELDS = ["input", "model", "encoding_format", "output_dtype", "dimensions", "user", "normalize", "long_input", "input_type"]
 DEEP = b"[" * 100_000 + b"]" * 100_000
 
 UNPARSABLE = {
@@ -64,6 +64,13 @@ WRONG = [
     ({"input_type": {}}, "input_type", "invalid_type", "'input_type': expected a string, but got an object instead."),
     ({"encoding_format": "hex"}, "encoding_format", "invalid_value", "Supported values: 'float', 'base64'."),
     ({"encoding_format": ""}, "encoding_format", "invalid_value", "Supported values: 'float', 'base64'."),
+    ({"output_dtype": 8}, "output_dtype", "invalid_type", "'output_dtype': expected a string, but got an integer instead."),
+    (
+        {"output_dtype": "int4"},
+        "output_dtype",
+        "invalid_value",
+        "Supported values: 'float', 'float16', 'int8', 'uint8', 'binary', 'ubinary'.",
+    ),
     ({"long_input": "Chunk"}, "long_input", "invalid_value", "Supported values: 'chunk', 'end', 'error'."),
     (
         {"input_type": "query", "prompt_name": "passage"},
@@ -118,7 +125,7 @@ def test_a_missing_field_is_named(raw, param):
 
 
 @pytest.mark.parametrize(
-    "field", ["input", "model", "encoding_format", "dimensions", "user", "normalize", "long_input", "input_type"]
+    "field", ["input", "model", "encoding_format", "output_dtype", "dimensions", "user", "normalize", "long_input", "input_type"]
 )
 def test_a_type_error_names_its_field(field):
     error = refusal(json.dumps({"input": "a", "model": "m", field: {"a": 1}}).encode())

@@ -1,9 +1,11 @@
 """What a client may send, and the one shape it becomes."""
 
 import json
+from typing import get_args
 
 import pytest
 
+from gateway.config import OutputDtype
 from gateway.errors import InvalidType
 from gateway.wire.request import EmbeddingsRequest, decode
 
@@ -98,6 +100,13 @@ def test_every_choice_of_a_field_is_kept(field):
         "encoding_format": ["float", "base64"],
     }[field]
     assert [getattr(decoded(**{field: choice}), field) for choice in choices] == choices
+
+
+def test_every_type_of_numbers_is_kept():
+    assert [decoded(output_dtype=dtype).output_dtypes for dtype in get_args(OutputDtype)] == [
+        (dtype,) for dtype in get_args(OutputDtype)
+    ]
+    assert decoded(output_dtype=None).output_dtypes == decoded().output_dtypes == ("float",)
 
 
 @pytest.mark.parametrize("dimensions", [1, 384, 2**31])

@@ -84,6 +84,19 @@ def test_rows_of_another_type_are_written_as_float32(dtype):
     assert embeddings(rows, "base64") == [base64.b64encode(rows.astype("<f4").tobytes()).decode()]
 
 
+@pytest.mark.parametrize("dtype", ["<f2", np.int8, np.uint8])
+def test_small_numbers_are_written_as_they_are(dtype):
+    rows = np.array([[0, 1, 127], [3, 2, 5]], dtype=dtype)[:, ::-1]
+    assert embeddings(rows, "float") == rows.tolist()
+    assert [base64.b64decode(text) for text in embeddings(rows, "base64")] == [row.tobytes() for row in rows]
+
+
+def test_integers_have_no_decimal_point():
+    assert b'"embedding":[-128,0,127]' in encode(
+        np.array([[-128, 0, 127]], np.int8), model="m", encoding_format="float", num_tokens=1
+    )
+
+
 @pytest.mark.parametrize("model", ['a "quoted" name', "back\\slash/slash", "モデル 🦜", "line\nbreak"])
 def test_a_models_name_is_escaped(model):
     assert replied(np.ones((1, 1), dtype=np.float32), "float", model=model)["model"] == model
