@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from gateway.config import EngineSettings, LimitSettings, ModelRow
-from gateway.embedding.embedder import AnyEmbedder
+from gateway.embedding.embedder import AnyEmbedder, ModelKind
 from gateway.embedding.model import Model
 from gateway.embedding.row_ranges import read_ranges
 from gateway.errors import OperatorError
@@ -46,10 +46,11 @@ class BackendContext:
 class Preview:
     """The facts that are known of a model before it is loaded, for the table of `gateway models`. None means not known yet.
 
-    `source` is where its vectors come from. `state` tells operators what was made ahead of time.
+    `source` is where its vectors come from; `kind` says what they are. `state` tells operators what was made ahead of time.
     """
 
     source: str | None = None
+    kind: ModelKind | None = None
     runtime: str | None = None
     device: str | None = None
     precision: str | None = None

@@ -2,6 +2,7 @@
 
     the server   a known-good text, sent in the same way, is refused too: the first failure is raised, and counts against the server
     an input     it fails alone, and the known-good text passes afterwards: the error names the input, and the reason if it is known
+    the query    of a reranker: it fails with the known-good text too
     the size     both halves pass, but fail together: too many inputs, bytes or tokens for one request. Two controls decide which:
                  as many known-good texts, and one such text with as many bytes of white space behind its JSON. If both pass, and
                  the same inputs fail once more, it is the tokens. The limit is learned (`request_limits`) and not exceeded again
@@ -21,7 +22,7 @@ from gateway.upstream.estimate import estimated_tokens
 from gateway.upstream.failures import AttemptFailed, Failure
 from gateway.upstream.load_balancing import Endpoint
 from gateway.upstream.parts import PartSize
-from gateway.upstream.probe import TEXTS
+from gateway.upstream.probe import QUERY, TEXTS
 from gateway.upstream.refusal import OK, UpstreamRefusal
 from gateway.upstream.request_limits import Setting
 
@@ -115,12 +116,25 @@ class Diagnosis:
             if again is None:
                 return self.passed
             failure = again
+        where, count = self.trial.inputs.where(part.start), self.trial.counts[part.start]
+        query = self.trial.inputs.query
+        if query is not None and (of_query := await self.failure_of_query(query)) is not None:
+            failure, where, count = of_query, "query", estimated_tokens(query)
         refusal = failure.refusal or UpstreamRefusal(OK)
-        count = self.trial.counts[part.start]
         if refusal.max_tokens is None and count <= self.client.upstream.max_tokens:  # fewer than were sent, by our estimate
             refusal = replace(refusal, max_tokens=max(1, count - 1))
-        where = self.trial.inputs.where(part.start)
         raise AttemptFailed(failures.of_own_trouble(refusal, where, failure.code, self.client.upstream), self.trial.endpoint)
+
+    async def failure_of_query(self, query: str) -> Failure | None:
+        """Sends a reranker's query with a known-good document. Returns why that was refused, or None if it passed."""
+        inputs = replace(self.trial.inputs, texts=[TEXTS[0]], positions=None)
+        try:
+            await self.ask(inputs, [estimated_tokens(query) + estimated_tokens(TEXTS[0])], rule=self.trial.rule)
+        except AttemptFailed as failed:
+            if failed.failure.refusal is None:
+                raise
+            return failed.failure
+        return None
 
     async def require_alive(self, failure: Failure) -> None:
         """Raises AttemptFailed with the failure if a known-good text fails too, Base64Refused if it fails only with base64."""
@@ -174,7 +188,9 @@ class Diagnosis:
     async def does_pass(self, setting: Setting = "max_inputs", value: int = 1) -> bool:
         """Whether known-good text passes: `value` texts, or one text in a body of `value` bytes."""
         num_texts = value if setting == "max_inputs" else 1
-        inputs = replace(self.trial.inputs, texts=[TEXTS[0]] * num_texts, is_array=True, positions=None, instruction=None)
+        own = self.trial.inputs
+        query = QUERY if own.query is not None else None
+        inputs = replace(own, texts=[TEXTS[0]] * num_texts, is_array=True, positions=None, instruction=None, query=query)
         counts = [estimated_tokens(TEXTS[0])] * num_texts
         padded_to = value if setting == "max_body_bytes" else 0
         try:

@@ -134,7 +134,7 @@ class Dispatcher:
     ) -> Result:
         """Sends a request to this endpoint, once. Raises AttemptFailed."""
         about = {
-            "gen_ai.operation.name": "embeddings",
+            "gen_ai.operation.name": self.upstream.operation,
             "gen_ai.request.model": self.upstream.model,
             "server.address": endpoint.url.host,
             "server.port": endpoint.url.port,
@@ -143,7 +143,7 @@ class Dispatcher:
         silence = asyncio.get_running_loop().call_later(SILENT_SECONDS, self.outages[endpoint].silent)
         with endpoint.in_use():
             try:
-                with traced(f"embeddings {self.upstream.model}", about) as headers:
+                with traced(f"{self.upstream.operation} {self.upstream.model}", about) as headers:
                     own = {**headers, **call.headers}
                     answer = await connection.post(call.url(endpoint), call.content, max_bytes=call.max_bytes, headers=own)
                     result = await call.read(answer)

@@ -24,7 +24,7 @@ from gateway.log import get_logger
 from gateway.upstream import failures
 from gateway.upstream.breaker import Breaker, BreakerRules
 from gateway.upstream.client import UpstreamClient
-from gateway.upstream.dialect import Dialect
+from gateway.upstream.dialect import SAME, Dialect, ServerApi
 from gateway.upstream.dispatch import Dispatcher
 from gateway.upstream.estimate import estimated_tokens
 from gateway.upstream.failures import AttemptFailed, Failure, UpstreamInfo
@@ -40,7 +40,6 @@ from gateway.upstream.splitter import RequestSplitter
 from gateway.upstream.transport import Transport, TransportOptions, tls
 from gateway.upstream.transport_options import transport_options
 from gateway.upstream.truncation import FIRST_WORDS
-from gateway.upstream.unnormalized import SAME, ServerApi
 from gateway.upstream.vector_signature import signature_of
 from gateway.upstream.vector_space import Space, Spaces
 from gateway.upstream.watch import Watch
@@ -73,7 +72,8 @@ class UpstreamEmbedder:
         remedy = dialect.remedy.format(model=self.model)
         self.secrets: SecretFilter = context.shared.setdefault("upstream-secrets", SecretFilter())
         max_tokens = settings.max_tokens or DEFAULT_MAX_TOKENS
-        upstream = UpstreamInfo(self.name, self.model, remedy, max_tokens, self.secrets)
+        operation = "rerank" if dialect.kind == "reranker" else "embeddings"
+        upstream = UpstreamInfo(self.name, self.model, remedy, max_tokens, self.secrets, operation)
         self.request_limits = RequestLimits(
             self.name, settings, default_max_inputs=dialect.max_inputs, metrics=self.metrics, clock=self.clock
         )
@@ -150,8 +150,8 @@ class UpstreamEmbedder:
         """Applies a measurement to the row: at the start, and when its server's model changed. Returns the space of its vectors."""
         if self.client is None:
             raise ModelLoading(self.name)
-        dimensions, reported = measured.reference.rows.shape[1], measured.reported
-        self.client.known = replace(measured.known)
+        dimensions, reported = measured.known.dimensions or 0, measured.reported
+        self.client.known, self.client.has_given_logits = replace(measured.known), False
         self.request_limits.restart(reported_max_inputs=reported.max_inputs)
         self.is_raw_known = (
             self.dialect.is_unit or self.dialect.honours_normalize or not measured.is_unit or bool(measured.known.theirs)
@@ -178,21 +178,22 @@ class UpstreamEmbedder:
             )  # fmt: skip
 
     async def reach(self, endpoint: Endpoint) -> str:
-        """Embeds one text at this endpoint alone. Returns what it gave, in words. Raises OperatorError with its failure."""
+        """Embeds or scores one text at this endpoint alone. Returns in words what it gave. Raises OperatorError if it fails."""
         dispatcher = Dispatcher(Endpoints([endpoint]), self.metrics, self.dispatcher.upstream, may_retry=False)
         connection = await Transport.open(self.route())
         client = self.client_over(connection, dispatcher)
         try:
             async with asyncio.timeout(self.patience_seconds):
                 await client.fetch_limits(endpoint) if self.dialect.requires_info else None
-                found = await client.sample(endpoint, [TEXTS[0]])
+                own = await Prober(client).find_own_api(endpoint)
+                found = await client.sample(endpoint, [TEXTS[0]], own=own)
         except AttemptFailed as failed:
             raise OperatorError(f"{failed.failure.outcome}: {failed.failure.error.message}") from None
         except TimeoutError:
             raise OperatorError(f"timeout: {failures.of_transport_error('timeout', client.upstream).error.message}") from None
         finally:
             await connection.close()
-        return f"{found.rows.shape[1]} dimensions"
+        return "a reranker" if client.is_reranker else f"{found.rows.shape[1]} dimensions"
 
     async def verify(self) -> None:
         """Follows Verified; mostly it does nothing. Raises UpstreamError or UpstreamUnavailable if no probe can verify now."""
@@ -214,6 +215,11 @@ class UpstreamEmbedder:
             counts = await asyncio.to_thread(list, map(estimated_tokens, inputs.texts))
         else:
             counts = [estimated_tokens(text) for text in inputs.texts]
+        if inputs.query is not None:  # a reranker reads it with each document
+            num_query_tokens = estimated_tokens(inputs.query)
+            if num_query_tokens >= self.limits.max_input_tokens:
+                raise InputTooLong("query", self.limits.max_input_tokens)
+            counts = [num_query_tokens + count for count in counts]
         for index, count in enumerate(counts):
             if count > self.limits.max_input_tokens:
                 raise InputTooLong(inputs.where(index), self.limits.max_input_tokens)
@@ -238,7 +244,7 @@ class UpstreamEmbedder:
         if rule in self.dialect.rules or self.lengths is None:
             return
         if rule == "end":
-            await self.lengths.cover(self.with_prompts(inputs))
+            await self.lengths.cover(self.with_prompts(inputs), inputs.query)
             if self.lengths.keeps_the_beginning:
                 return
         known = " and ".join(self.dialect.rules)
@@ -284,9 +290,11 @@ class UpstreamEmbedder:
         if self.client is None or self.lengths is None:
             raise ModelLoading(self.name)
         if prepared.rule != "end":
-            texts = self.with_prompts(prepared.inputs)
-            await self.lengths.cover(texts)
-            if (index := await self.lengths.first_cut(texts)) is not None:
+            texts, query = self.with_prompts(prepared.inputs), prepared.inputs.query
+            await self.lengths.cover(texts, query)
+            if query is not None and await self.lengths.cuts_query(query, texts):
+                raise InputTooLong("query", self.lengths.max_tokens)
+            if (index := await self.lengths.first_cut(texts, query)) is not None:
                 raise InputTooLong(prepared.inputs.where(index), self.lengths.max_tokens)
         return await RequestSplitter(self.client).embed(prepared.inputs, prepared.token_counts, prepared.rule)
 

@@ -78,6 +78,7 @@ class UpstreamInfo:
     remedy: str = ""
     max_tokens: int = 8192
     secrets: SecretFilter = field(default_factory=SecretFilter)
+    operation: str = "embeddings"  # or "rerank", for traces
 
 
 BROKEN: Mapping[Kind, tuple[str, bool, bool]] = {  # the message, whether it is unavailable, whether a retry may help
@@ -148,7 +149,8 @@ def of_answer(answer: UpstreamResponse, inputs: Inputs, upstream: UpstreamInfo) 
     error_reply = read_error(answer.content, answer.status)
     in_header = retry_after_seconds(answer.headers)
     wait_seconds = in_header if in_header is not None else error_reply.wait_seconds
-    error_reply = replace(error_reply, code=upstream.secrets.passed(error_reply.code, inputs.texts), wait_seconds=wait_seconds)
+    texts = inputs.texts if inputs.query is None else [*inputs.texts, inputs.query]
+    error_reply = replace(error_reply, code=upstream.secrets.passed(error_reply.code, texts), wait_seconds=wait_seconds)
     if answer.status == TOO_MANY_REQUESTS:
         return _of_rate_limit(error_reply, upstream)
     if answer.status in BAD_REQUEST and WRONG_KEY.fullmatch(error_reply.code or ""):
@@ -189,9 +191,13 @@ def _lasting(status: int, error_reply: ErrorReply, upstream: UpstreamInfo) -> Fa
 
 
 def _of_refusal(answer: UpstreamResponse, error_reply: ErrorReply, inputs: Inputs, upstream: UpstreamInfo) -> Failure:
-    """For a refusal. Blames an input that is named or alone, and surely too long; all else is left to `bisection`."""
-    refusal = read_refusal(answer.status, error_reply, inputs.texts)
-    place = refusal.input_index(len(inputs.texts))
+    """For a refusal. Blames an input that is named or alone, and surely too long; all else is left to `bisection`.
+
+    A reranker's may be the query's fault, so it blames none.
+    """
+    texts = inputs.texts if inputs.query is None else [*inputs.texts, inputs.query]
+    refusal = read_refusal(answer.status, error_reply, texts)
+    place = refusal.input_index(len(inputs.texts)) if inputs.query is None else None
     if place is not None and refusal.is_too_long_for_sure:
         return of_own_trouble(refusal, inputs.where(place), error_reply.code, upstream)
     if place is not None and refusal.is_not_a_number:

@@ -32,7 +32,8 @@ class RowIdentity:
         settings = self.settings
         own = (settings.dimensions, settings.prompts, settings.long_input, getattr(settings, "extra_body", {}))
         way = (settings.addresses, getattr(settings, "query", {}), settings.headers, settings.key)
-        return digest(self.dialect.name, self.model, reported.identity, own, way, *filter(None, [self.input_types]))
+        kind = "reranker" if self.dialect.kind == "reranker" else None
+        return digest(self.dialect.name, self.model, reported.identity, own, way, *filter(None, [self.input_types, kind]))
 
     def fingerprint(self, reported: UpstreamLimits, known: Known, signature: str) -> str:
         """Another gateway's own, if nothing of ours changes its vectors; else one of the server's report and of the vectors."""
@@ -61,6 +62,7 @@ class RowIdentity:
             device="unknown",
             precision="unknown",
             created=int(time.time()),
+            kind=self.dialect.kind,
             prompts=tuple(dict.fromkeys((*(name for name, text in self.settings.prompts.items() if text), *self.input_types))),
             takes_instruction=bool(self.settings.instruction_format or instruction_format_of(self.settings.prompts)),
         )

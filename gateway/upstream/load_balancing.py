@@ -26,7 +26,8 @@ class Endpoint:
 
     def __init__(self, address: str, path: str, query: dict[str, str], breaker: Breaker) -> None:
         self.address = address
-        self.url = URL(f"{address}{path}").with_query(query or None)
+        self.query = query
+        self.url = self.with_path(path)
         self.breaker = breaker
         self.began: dict[int, float] = {}  # when each outstanding request began, oldest first
         self.numbers = itertools.count()
@@ -61,6 +62,10 @@ class Endpoint:
     def used_or_not(self) -> float:
         """For the metrics: 1 while its vectors are known to be the row's."""
         return float(self.proof == "used")
+
+    def with_path(self, path: str) -> URL:
+        """Another path behind the address, with what is put behind every request's."""
+        return URL(f"{self.address}{path}").with_query(self.query or None)
 
     def beside(self, path: str) -> URL:
         """Another path of the same server."""

@@ -1,5 +1,7 @@
 """Probe texts, which show which vectors an upstream gives, and the comparison of two replies to them. Pure; knows no server.
 
+The vectors of a reranker are the points of its scores (`scores.points`).
+
 Distances are Euclidean, between vectors of length 1: 0.1414 is a cosine of 0.99.
 
     noise     the largest distance between replies to the same text, sent twice, alone and in a batch; at least NOISE_FLOOR
@@ -27,6 +29,8 @@ TEXTS = (
 )
 PADDING = " ".join(["A longer text stands beside the others, so that whoever pads them to one length has something to pad."] * 3)
 COMPANY = (*TEXTS, PADDING)
+# A reranker compares the texts with it: the second answers it, the others do not.
+QUERY = "Why was the road to the village closed?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +75,11 @@ def build_reference(answers: list[list[Float32]]) -> Reference:
     return Reference(unit(np.stack([np.mean(told, axis=0) for told in answers])), noise)
 
 
-def fault_of(reference: Reference) -> str | None:
-    """Returns why no embedder can give these vectors, for the operator; None if one can."""
+def fault_of(reference: Reference, *, is_reranker: bool = False) -> str | None:
+    """Returns why no embedder, or no reranker, can give these vectors, for the operator; None if one can."""
+    if is_reranker:  # two texts of no relevance may well have one score
+        apart = max(float(np.linalg.norm(a - b)) for a, b in combinations(reference.rows, 2))
+        return "it gives every document the same score" if apart <= reference.tolerance else None
     for (i, one), (j, other) in combinations(enumerate(reference.rows), 2):
         apart = float(np.linalg.norm(one - other))
         if apart <= reference.tolerance:

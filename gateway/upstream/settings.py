@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 from gateway.config import InstructionFormat, LongInput, PromptName, Secret
 
 OneRule = Literal["error"]
+UpstreamTask = Literal["embed", "rerank"]
 TwoRules = Literal["error", "end"]
 MAX_SECONDS = 3600
 
@@ -152,6 +153,16 @@ class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return tuple(url.rstrip("/") for url in (self.urls or (self.url or "",)))
 
 
+# Of a row that embeds: a reranker gives one score, and gets its query and documents as they are.
+OF_EMBEDDERS = ("dimensions", "prompts", "instruction_format", "input_types")
+
+
+def _refuse_settings_of_embedders(settings: "OpenAISettings | TEISettings") -> None:
+    """Raises ValueError if a row of `task = "rerank"` has settings that are for vectors."""
+    if settings.task == "rerank" and (given := [name for name in OF_EMBEDDERS if getattr(settings, name, None)]):
+        raise ValueError(f'{", ".join(given)}: not with task = "rerank", as a reranker gives a score and no vector')
+
+
 def fault_of(address: str) -> str | None:
     """Says what is wrong with an address, without the address: it may contain a password. Returns None if nothing is."""
     try:
@@ -167,6 +178,13 @@ def fault_of(address: str) -> str | None:
 
 
 class OpenAISettings(UpstreamSettings, frozen=True):
+    task: Annotated[
+        UpstreamTask,
+        Meta(
+            description="What it is asked for: vectors (embed), or the scores of a query and documents (rerank), by /rerank behind"
+            " url: Cohere, Jina, Voyage, vLLM, infinity, llama.cpp, another gateway."
+        ),
+    ] = "embed"
     model: Annotated[Name | None, Meta(description="The model's name there; by default the name it has here.")] = None
     long_input: Annotated[
         OneRule,
@@ -199,8 +217,15 @@ class OpenAISettings(UpstreamSettings, frozen=True):
         super().__post_init__()
         bodies = {"extra_body": self.extra_body, **{f"input_types.{name}": fields for name, fields in self.input_types.items()}}
         for name, fields in bodies.items():
-            if own := {"input", "model", "encoding_format", "dimensions"} & set(fields):
+            if own := OWN_FIELDS[self.task] & set(fields):
                 raise ValueError(f"{name}: {', '.join(sorted(own))} is the gateway's own to set")
+        _refuse_settings_of_embedders(self)
+
+
+OWN_FIELDS: dict[UpstreamTask, set[str]] = {
+    "embed": {"input", "model", "encoding_format", "dimensions"},
+    "rerank": {"query", "documents", "model", "top_n", "top_k", "return_documents", "raw_scores"},
+}
 
 
 class OllamaSettings(UpstreamSettings, frozen=True):
@@ -219,6 +244,9 @@ class OllamaSettings(UpstreamSettings, frozen=True):
 
 
 class TEISettings(UpstreamSettings, frozen=True):
+    task: Annotated[
+        UpstreamTask, Meta(description="Whether its model gives vectors (embed), or scores of a query and documents (rerank).")
+    ] = "embed"
     long_input: Annotated[
         TwoRules,
         Meta(
@@ -226,6 +254,10 @@ class TEISettings(UpstreamSettings, frozen=True):
             " A request may choose otherwise."
         ),
     ] = "error"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _refuse_settings_of_embedders(self)
 
 
 AnySettings = OpenAISettings | OllamaSettings | TEISettings

@@ -1,19 +1,22 @@
-"""The native protocol of text-embeddings-inference, by router/src/http/server.rs: /embed, and /info for its limits.
+"""The native protocol of text-embeddings-inference, by router/src/http/server.rs: /embed, /rerank, and /info for its limits.
 
 A reply has its token count in the header x-compute-tokens.
 """
 
 import re
+from functools import partial
 from typing import Any
 
 import msgspec
 
+from gateway.embedding.embedder import ModelKind
 from gateway.upstream.dialect import Dialect, Headers, UpstreamLimits, UpstreamQuery
 from gateway.upstream.settings import RULES
 from gateway.upstream.validation import InvalidResponse, ParsedResponse, parse
 
 TOKENS_HEADER = "x-compute-tokens"
-EMBEDDER = "embedding"  # of ModelType in router/src/lib.rs; the others are a reranker and a classifier
+# Of ModelType in router/src/lib.rs, by our words for the kind; the third is a classifier.
+MODEL_TYPES: dict[ModelKind, str] = {"embedder": "embedding", "reranker": "reranker"}
 
 
 class Info(msgspec.Struct):
@@ -37,18 +40,40 @@ def body(ask: UpstreamQuery) -> dict[str, Any]:
 
 
 def read(content: bytes, headers: Headers) -> ParsedResponse:
-    reported = re.fullmatch(r"[0-9]{1,9}", headers.get(TOKENS_HEADER, ""))
     vectors: Vectors = parse(content, DECODER, Vectors)
-    return ParsedResponse(list(vectors), None, int(reported[0]) if reported else None)
+    return ParsedResponse(list(vectors), None, _tokens_of(headers))
 
 
-def read_info(content: bytes, model: str = "") -> UpstreamLimits:  # noqa: ARG001 - the server has one model
+def _tokens_of(headers: Headers) -> int | None:
+    reported = re.fullmatch(r"[0-9]{1,9}", headers.get(TOKENS_HEADER, ""))
+    return int(reported[0]) if reported else None
+
+
+class Rank(msgspec.Struct):
+    score: float | None
+    index: int
+
+
+Ranks = list[Rank]
+RANKS_DECODER = msgspec.json.Decoder(Ranks)
+
+
+def _rerank_body(ask: UpstreamQuery) -> dict[str, Any]:
+    return {"query": ask.query, "texts": ask.texts, "raw_scores": True, "truncate": ask.rule == "end"}
+
+
+def _read_ranks(content: bytes, headers: Headers) -> ParsedResponse:
+    ranks: Ranks = parse(content, RANKS_DECODER, Ranks)
+    return ParsedResponse([rank.score for rank in ranks], [rank.index for rank in ranks], _tokens_of(headers))
+
+
+def read_info(content: bytes, model: str = "", *, kind: ModelKind = "embedder") -> UpstreamLimits:  # noqa: ARG001 - it has one model
     try:
         info = msgspec.json.decode(content, type=Info)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise InvalidResponse("its /info is not what this protocol says") from None
-    if isinstance(info.model_type, dict) and EMBEDDER not in info.model_type:
-        raise InvalidResponse("by its /info the model there is no embedder")
+    if isinstance(info.model_type, dict) and MODEL_TYPES[kind] not in info.model_type:
+        raise InvalidResponse(f"by its /info the model there is no {kind}")
     identity = "\0".join((info.model_id, info.model_sha or "", info.model_dtype))
     return UpstreamLimits(
         positive(info.max_client_batch_size), positive(info.max_input_length), identity if identity.strip("\0") else ""
@@ -62,4 +87,8 @@ def positive(number: int | None) -> int | None:
 TEI = Dialect(
     "tei", "/embed", body, read, rules=RULES["tei"], max_inputs=32, info_path="/info", read_info=read_info, requires_info=True,
     honours_normalize=True,
+)  # fmt: skip
+TEI_RERANK = Dialect(
+    "tei", "/rerank", _rerank_body, _read_ranks, rules=RULES["tei"], max_inputs=32, kind="reranker", info_path="/info",
+    read_info=partial(read_info, kind="reranker"), requires_info=True, honours_normalize=True,
 )  # fmt: skip

@@ -7,19 +7,27 @@ or more, so as many tokens are. A server that refuses such a text instead does w
 Bisection narrows down a cut. From then on a text that may be longer is sent once more with words inserted where nothing is read: if
 they change nothing, the text is too long.
 
+A reranker's score hardly changes with words that do not matter: its variants repeat the query, and any change counts. A query is
+read whole if words behind it change the score.
+
 Costs, at each doubling of the longest text: four texts of 1.5 times that length. Pure but for `ask`.
 """
 
 import string
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from gateway.embedding.vectors import Float32
-from gateway.upstream.probe import distances
+from gateway.upstream.probe import QUERY, distances
 
 Part = Literal["end", "start", "middle"]  # that is cut off
-Ask = Callable[[list[str]], Awaitable[Float32 | None]]  # unit vectors; None if the server refuses texts this long
+
+
+class Ask(Protocol):
+    """Returns unit vectors, or points of a reranker's scores for `query`; None if the server refuses texts this long."""
+
+    async def __call__(self, texts: list[str], query: str = QUERY) -> Float32 | None: ...
+
 
 FIRST_WORDS = 128
 LONGER = 1.5  # times the length to prove, so that the texts differ in a third
@@ -47,10 +55,14 @@ def run(words: tuple[str, ...], start: int, stop: int) -> list[str]:
 
 @dataclass(slots=True)
 class Truncation:
-    """What one endpoint reads. `proven` tokens are read; `cut` is the part that a text of `cut_at` words was seen to lose."""
+    """What one endpoint reads. `proven` tokens are read; `cut` is the part that a text of `cut_at` words was seen to lose.
+
+    Of a reranker these are the tokens of a query and a document together.
+    """
 
     ask: Ask
     tolerance: float
+    is_reranker: bool = False
     proven: int = 0
     cut: Part | None = None
     cut_at: int = 0
@@ -76,7 +88,7 @@ class Truncation:
 
     async def look(self, words: int) -> None:
         """Tests one length."""
-        rows = await self.ask(texts_of(words))
+        rows = await self.ask(texts_of(words, tuple(QUERY.split()) if self.is_reranker else OTHER_WORDS))
         if rows is None:
             self.refused_at = words
             return
@@ -86,33 +98,50 @@ class Truncation:
                 return
         self.proven = words
 
-    async def is_whole(self, text: str) -> bool:
+    async def is_whole(self, text: str, query: str | None = None) -> bool:
         """Whether a text that may be longer than `proven` is read whole. Called only if a cut is known."""
-        num_words = len(text.split())
-        if num_words > MAX_TOKENS_PER_WORD * self.cut_at:
+        if len(text.split()) > MAX_TOKENS_PER_WORD * self.cut_at:
             return False
-        more = " ".join(run(OTHER_WORDS, 0, max(MIN_TAIL_WORDS, num_words // 3)))
+        if query is None:
+            rows = await self.ask([text, self.longer(text, OTHER_WORDS)])
+        else:
+            rows = await self.ask([text, self.longer(text, OTHER_WORDS), self.longer(text, tuple(query.split()) or WORDS)], query)
+        return rows is not None and any(float(distances(rows[:1], other[None])[0]) > self.tolerance for other in rows[1:])
+
+    async def is_query_whole(self, query: str, text: str) -> bool:
+        """Whether a reranker's query is read whole with a text of this length. Called only if a cut is known."""
+        if len(query.split()) > MAX_TOKENS_PER_WORD * self.cut_at:
+            return False
+        first = await self.ask([text], query)
+        for more in (WORDS, tuple(text.split()) or WORDS):
+            other = await self.ask([text], self.longer(query, more))
+            if first is None or other is None or float(distances(first, other)[0]) > self.tolerance:
+                return True
+        return False
+
+    def longer(self, text: str, more: tuple[str, ...]) -> str:
+        """The text with further words in the part that is cut off."""
+        added = " ".join(run(more, 0, max(MIN_TAIL_WORDS, len(text.split()) // 3)))
         gap = " " if " " in text else ""
         words = text.split(" ") if gap else list(text)
         half = len(words) // 2 + 1
-        middle = f"{gap.join(words[:half])} {more} {gap.join(words[half:])}"
-        longer = {"end": f"{text} {more}", "start": f"{more} {text}", "middle": middle}
-        rows = await self.ask([text, longer[self.cut or "end"]])
-        return rows is not None and float(distances(rows[:1], rows[1:])[0]) > self.tolerance
+        if self.cut == "middle":
+            return f"{gap.join(words[:half])} {added} {gap.join(words[half:])}"
+        return f"{added} {text}" if self.cut == "start" else f"{text} {added}"
 
 
 PARTS: tuple[Part, ...] = ("end", "start", "middle")
 
 
-def texts_of(words: int) -> list[str]:
-    """A text, and for each of PARTS a variant that differs from it only there. The part is the third beyond `words` words."""
+def texts_of(words: int, other_words: tuple[str, ...] = OTHER_WORDS) -> list[str]:
+    """A text, and for each of PARTS a variant of `other_words` there. The part is the third beyond `words` words."""
     total = max(3, round(LONGER * words))
     part = max(1, total - words)
     own = run(WORDS, 0, total)
     before = (total - part) // 2
     changed = [
-        own[: total - part] + run(OTHER_WORDS, 0, part),
-        run(OTHER_WORDS, 0, part) + own[part:],
-        own[:before] + run(OTHER_WORDS, 0, part) + own[before + part :],
+        own[: total - part] + run(other_words, 0, part),
+        run(other_words, 0, part) + own[part:],
+        own[:before] + run(other_words, 0, part) + own[before + part :],
     ]
     return [" ".join(words) for words in (own, *changed)]

@@ -8,14 +8,12 @@ An API is trusted once it gave the same direction as the API already known. Its 
 with a Normalize of their own.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from gateway.upstream import tei
-from gateway.upstream.dialect import Headers, UpstreamQuery
+from gateway.upstream.dialect import Headers, ServerApi, UpstreamQuery
 from gateway.upstream.validation import InvalidResponse, ParsedResponse, parse
 
 
@@ -41,15 +39,4 @@ def _llama_read(content: bytes, headers: Headers) -> ParsedResponse:  # noqa: AR
     return ParsedResponse([item.embedding[0] for item in items], [item.index for item in items])
 
 
-@dataclass(frozen=True, slots=True)
-class ServerApi:
-    """One API of a server. `path` is beside /v1; None means the dialect's own API."""
-
-    name: str
-    path: str | None = None
-    body: Callable[[UpstreamQuery], dict[str, Any]] | None = None
-    read: Callable[[bytes, Headers], ParsedResponse] | None = None
-
-
-SAME = ServerApi("same")
 OWN = (ServerApi("llama.cpp", "/embedding", _llama_body, _llama_read), ServerApi("tei", "/embed", tei.body, tei.read))

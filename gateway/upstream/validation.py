@@ -1,7 +1,8 @@
 """Validates an upstream's reply: turns it into an array that can be trusted, or raises InvalidResponse. Its text is never quoted.
 
 A reply must have as many vectors as texts, each once if they are numbered, all of the expected dimensions, and in base64 a whole
-number of float32. No value may be infinite or NaN, and no vector all zeros, which has no direction.
+number of float32. No value may be infinite or NaN, and no vector all zeros, which has no direction. Of a reranker each text has one
+score, and if they are sorted, each with its number.
 """
 
 import json
@@ -11,6 +12,8 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+
+from gateway.upstream import scores
 
 Parsed = TypeVar("Parsed")
 FLOAT32_BYTES = 4
@@ -23,6 +26,10 @@ class InvalidResponse(Exception):
 
 class OtherDimensions(InvalidResponse):
     """The vectors are whole, but have other dimensions than those known: they are another model's."""
+
+
+class UnexpectedScore(InvalidResponse):
+    """A score is no probability, as all before it were: they must have been logits too."""
 
 
 class NotANumber(Exception):
@@ -65,7 +72,7 @@ def array(reading: ParsedResponse, num_texts: int, dimensions: int | None) -> ND
     Returns shape (num_texts, dimensions), dtype float32, in the order of the texts. Raises InvalidResponse, or NotANumber with the
     text's position.
     """
-    vectors = _in_order(reading, num_texts)
+    vectors = _in_order(reading, num_texts, "vectors")
     rows = [row_of(vector, position) for position, vector in enumerate(vectors)]
     found = len(rows[0])
     if any(len(row) != found for row in rows):
@@ -82,10 +89,33 @@ def array(reading: ParsedResponse, num_texts: int, dimensions: int | None) -> ND
     return stacked
 
 
-def _in_order(reading: ParsedResponse, num_texts: int) -> list[Any]:
+def score_column(reading: ParsedResponse, num_texts: int, *, are_probabilities: bool) -> NDArray[np.float32]:
+    """Builds the array of a reranker's reply, whose `vectors` are numbers. Probabilities become logits.
+
+    Returns shape (num_texts, 1), dtype float32, in the order of the texts. Raises InvalidResponse, or NotANumber with the text's
+    position.
+    """
+    if num_texts > 1 and reading.order is not None and all(place is None for place in reading.order):
+        raise InvalidResponse("its scores are not numbered")  # most servers sort them
+    column = _in_order(reading, num_texts, "scores")
+    if None in column:
+        raise NotANumber(column.index(None))
+    found = np.array(column, dtype=np.float64).reshape(-1, 1)
+    if are_probabilities:
+        if not scores.are_probabilities(found):
+            raise UnexpectedScore("it gave a score outside 0 to 1, and its first ones lay within")
+        found = scores.logits_of(found)
+    with np.errstate(over="ignore"):
+        logits = found.astype(np.float32)
+    if not (is_finite := np.isfinite(logits)).all():
+        raise NotANumber(int(np.argmin(is_finite)))
+    return logits
+
+
+def _in_order(reading: ParsedResponse, num_texts: int, what: str) -> list[Any]:
     vectors, order = reading.vectors, reading.order
     if len(vectors) != num_texts:
-        raise InvalidResponse(f"it gave {len(vectors)} vectors for {num_texts} texts")
+        raise InvalidResponse(f"it gave {len(vectors)} {what} for {num_texts} texts")
     if order is None or all(place is None for place in order):
         return vectors
     if order.count(None) == 1 and 0 not in order:  # protobuf's JSON leaves out what is 0
@@ -94,7 +124,7 @@ def _in_order(reading: ParsedResponse, num_texts: int) -> list[Any]:
     is_placed = [False] * num_texts
     for place, vector in zip(order, vectors, strict=True):
         if place is None or not 0 <= place < num_texts or is_placed[place]:
-            raise InvalidResponse("its vectors are numbered wrongly")
+            raise InvalidResponse(f"its {what} are numbered wrongly")
         placed[place], is_placed[place] = vector, True
     return placed
 

@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.upstream.probe import Reference
+from gateway.upstream.scores import SPREAD, spread
 
 NUM_BITS = 32
 SEED = b"embeddings-gateway: signature"  # changing it changes every fingerprint of every upstream
 MAX_UNSURE = 3
+POINT_DIMENSIONS = 2  # of a reranker's points; no embedder has so few
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +42,11 @@ class _Signature:
 
 def signature_of(reference: Reference) -> _Signature:
     """Computes the signature of a reference. Signatures of vectors of different dimensions are unrelated."""
-    rows = reference.rows.astype(np.float64).ravel()
+    is_reranker = reference.rows.shape[1] == POINT_DIMENSIONS
+    rows = (spread(reference.rows) if is_reranker else reference.rows).astype(np.float64).ravel()
     sides = _planes(len(rows)) @ (rows / np.linalg.norm(rows))
-    reach = 2 * reference.tolerance / np.sqrt(len(rows))  # noise spreads over all directions: two of its standard deviations
+    noise = reference.tolerance * (SPREAD if is_reranker else 1.0)
+    reach = 2 * noise / np.sqrt(len(rows))  # noise spreads over all directions: two of its standard deviations
     by_doubt = [int(position) for position in np.argsort(np.abs(sides)) if abs(sides[position]) <= reach]
     return _Signature(sum(1 << position for position, side in enumerate(sides) if side > 0), tuple(by_doubt[:MAX_UNSURE]))
 

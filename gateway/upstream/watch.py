@@ -114,10 +114,14 @@ class Watch:
         """Takes an endpoint if its vectors are the row's, or if the row has none yet. Refuses it otherwise."""
         if not self.endpoints.used:
             self.swap(endpoint, measured)
-        elif self.space is None or not are_same(self.space.reference, measured.reference):
+        elif self.space is None or not are_same(self.space.reference, measured.reference) or self.is_asked_otherwise(measured):
             self.refuse(endpoint, "other")
             return
         self.take(endpoint, measured, sent_at)
+
+    def is_asked_otherwise(self, measured: Measurement) -> bool:
+        """Whether it wants requests in another form than the row's, or gives probabilities where the others give logits."""
+        return measured.known.own != self.prober.client.known.own
 
     def take(self, endpoint: Endpoint, measured: Measurement, sent_at: float) -> None:
         client = self.prober.client
@@ -364,7 +368,7 @@ class Watch:
 
 UNPROVEN = "gave vectors of two models or of a new one, and it is not yet known which it gives now"
 REASONS = {
-    "other": "it gives other vectors than the other addresses of its row",
+    "other": "it gives other vectors than the other addresses of its row, or scores in another form",
     "unsteady": "it gives vectors of two models in turn",
     "unproven": "it could not be measured",
 }

@@ -1,5 +1,7 @@
 """What a row of an upstream may say, and what is never shown of it."""
 
+import json
+
 import pytest
 import tomli_w
 from click.testing import CliRunner
@@ -98,3 +100,37 @@ def test_config_show_tells_where_secrets_are_and_hides_those_that_are_written_ou
         "max_inputs = 16",
     ):
         assert told in shown.output
+
+
+@pytest.mark.parametrize("backend", ["openai", "tei"])
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"dimensions": 4}, 'dimensions: not with task = "rerank"'),
+        ({"prompts": {"query": "q: "}}, 'prompts: not with task = "rerank"'),
+        ({"instruction_format": "Instruct: {instruction}\nQuery: "}, 'instruction_format: not with task = "rerank"'),
+        ({"task": "score"}, "task: "),
+    ],
+)
+def test_a_reranker_has_no_settings_of_vectors(backend, settings, told):
+    with pytest.raises(ConfigurationError, match=told):
+        convert({"url": URL, "task": "rerank", **settings}, STRUCTS[backend], where="models[m]")
+
+
+def test_a_reranker_s_own_fields_are_the_gateway_s_and_ollama_has_none():
+    with pytest.raises(ConfigurationError, match=r'input_types: not with task = "rerank"'):
+        convert({"url": URL, "task": "rerank", "input_types": {"query": {}}}, OpenAISettings, where="models[m]")
+    with pytest.raises(ConfigurationError, match="extra_body: documents, top_n is the gateway's own to set"):
+        convert({"url": URL, "task": "rerank", "extra_body": {"top_n": 1, "documents": []}}, OpenAISettings, where="models[m]")
+    convert({"url": URL, "task": "rerank", "extra_body": {"truncation": False}}, OpenAISettings, where="models[m]")
+    with pytest.raises(ConfigurationError, match="unknown setting"):
+        convert({"url": URL, "task": "rerank"}, OllamaSettings, where="models[m]")
+
+
+def test_the_table_of_models_says_which_are_rerankers(tmp_path):
+    path = tmp_path / "gateway.toml"
+    rows = [{"name": "r", "backend": "openai", "url": URL, "task": "rerank"}, {"name": "e", "backend": "tei", "url": URL}]
+    path.write_text(tomli_w.dumps({"models": rows}))
+    shown = CliRunner().invoke(cli, ["models", "--config", str(path), "--json"])
+    assert shown.exit_code == 0, shown.output
+    assert [(each["name"], each["kind"]) for each in json.loads(shown.output)] == [("r", "reranker"), ("e", "embedder")]

@@ -1,0 +1,85 @@
+"""The protocols of rerankers: a query and documents, and a score for each document, sorted by score.
+
+    rerank    Jina, vLLM, infinity, llama.cpp, SiliconFlow, Together, LiteLLM, another gateway
+    cohere    Cohere's /v2/rerank, which refuses any field that it does not know (HKUDS/LightRAG#1813)
+    voyage    its `top_k` and `data`: docs.voyageai.com/reference/reranker-api
+
+All are asked for the scores of all documents, as some give only the best without that. `rerank_api` finds out which of them a
+server speaks, and whether its scores are logits.
+"""
+
+from typing import Any
+
+import msgspec
+
+from gateway.upstream.dialect import Dialect, Headers, ServerApi, UpstreamQuery
+from gateway.upstream.openai import OPENAI, whole
+from gateway.upstream.settings import RULES
+from gateway.upstream.validation import InvalidResponse, ParsedResponse, parse
+
+MAX_DOCUMENTS = 1000  # Voyage's limit; Cohere takes 10,000, the others have none of their own
+
+
+class RerankItem(msgspec.Struct):
+    """Protobuf's JSON leaves out an `index` of 0."""
+
+    relevance_score: float | None
+    index: int | None = None
+
+
+class RerankReply(msgspec.Struct):
+    """`data` is Voyage's word for `results`."""
+
+    results: list[RerankItem] | None = None
+    data: list[RerankItem] | None = None
+    usage: Any = None
+    meta: Any = None
+
+
+DECODER = msgspec.json.Decoder(RerankReply)
+
+
+def _body(ask: UpstreamQuery) -> dict[str, Any]:
+    """Jina and vLLM repeat every document in a reply; Jina does not if it is told so."""
+    return {**_cohere_body(ask), "return_documents": False}
+
+
+def _cohere_body(ask: UpstreamQuery) -> dict[str, Any]:
+    return {**_own_fields(ask), "top_n": len(ask.texts)}
+
+
+def _voyage_body(ask: UpstreamQuery) -> dict[str, Any]:
+    return {**_own_fields(ask), "top_k": len(ask.texts)}
+
+
+def _own_fields(ask: UpstreamQuery) -> dict[str, Any]:
+    return {**ask.settings.extra_body, "model": ask.model, "query": ask.query, "documents": ask.texts}
+
+
+def _read(content: bytes, headers: Headers) -> ParsedResponse:  # noqa: ARG001 - TEI's own protocol counts tokens in a header
+    reply = parse(content, DECODER, RerankReply)
+    items = reply.results if reply.results is not None else reply.data
+    if items is None:
+        raise InvalidResponse("its reply is not what this protocol says")
+    return ParsedResponse(
+        [item.relevance_score for item in items], [item.index for item in items], _tokens_of(reply.usage, reply.meta)
+    )
+
+
+def _tokens_of(usage: Any, meta: Any) -> int | None:
+    """`usage.total_tokens` of most, `meta.tokens.input_tokens` of Cohere and LiteLLM."""
+    told = usage if isinstance(usage, dict) else {}
+    tokens = meta.get("tokens") if isinstance(meta, dict) else None
+    counted = tokens.get("input_tokens") if isinstance(tokens, dict) else None
+    return whole(told.get("total_tokens")) or whole(told.get("prompt_tokens")) or whole(counted)
+
+
+APIS = (
+    ServerApi("rerank", body=_body),
+    ServerApi("cohere", body=_cohere_body),
+    ServerApi("voyage", body=_voyage_body),
+)
+RERANK = Dialect(
+    "openai", "/rerank", _body, _read, rules=RULES["openai"], max_inputs=MAX_DOCUMENTS, kind="reranker", apis=APIS,
+    info_path=OPENAI.info_path, read_info=OPENAI.read_info, honours_normalize=True,
+)  # fmt: skip
