@@ -32,7 +32,7 @@ def reranker(server, weights=None, *, answer=None, **settings):
 
 
 async def scored(remote, query, *documents, **fields):
-    return await remote.embed(await remote.prepare(inputs(*documents, query=query, **fields)))
+    return await remote.embed(await remote.prepare(inputs(*documents, query=query, field="documents", **fields)))
 
 
 async def test_its_scores_are_logits_in_the_order_of_the_documents(server):
@@ -196,7 +196,7 @@ async def test_a_score_that_is_no_number_is_the_document_s_error(score):
         return Said(200, f'{{"results": [{", ".join(results)}]}}'.encode())
 
     async with reranker(LLAMA, answer=answer) as (_, remote):
-        with pytest.raises(Unembeddable, match=r"input\[1\]"):
+        with pytest.raises(Unembeddable, match=r"documents\[1\]"):
             await scored(remote, QUERY, "a", "bad", "c")
 
 
@@ -209,9 +209,10 @@ async def test_a_document_that_is_too_long_is_the_client_s_to_shorten(server):
     long = "river stone paper " * 400
     settings = {"extra_body": {"truncation": False}} if server.name == "Voyage" else {}
     async with reranker(server, **settings) as (_, remote):
-        with pytest.raises(InputTooLong, match=r"'input\[1\]': maximum input length is \d+ tokens"):
+        with pytest.raises(InputTooLong, match=r"'documents\[1\]': maximum input length is \d+ tokens") as refused:
             await scored(remote, QUERY, "a short one", long, "another")
-        with pytest.raises(InputTooLong, match=r"input\[0\]"):
+        assert refused.value.param == "documents"
+        with pytest.raises(InputTooLong, match=r"documents\[0\]"):
             await scored(remote, QUERY, long)
         np.testing.assert_allclose((await scored(remote, QUERY, "a", "b")).rows[:, 0], MODEL.logits(QUERY, ["a", "b"]), atol=2e-3)
         assert remote.endpoints.endpoints[0].breaker.num_in_a_row == 0
@@ -223,8 +224,9 @@ async def test_a_query_that_is_too_long_is_named(server):
     settings = {"extra_body": {"truncation": False}} if server.name == "Voyage" else {}
     async with reranker(server, **settings) as (_, remote):
         for documents in (["a", "b"], ["a"]):
-            with pytest.raises(InputTooLong, match=r"'query': maximum input length is \d+ tokens"):
+            with pytest.raises(InputTooLong, match=r"'query': maximum input length is \d+ tokens") as refused:
                 await scored(remote, long, *documents)
+            assert refused.value.param == "query"
 
 
 @pytest.mark.parametrize("server", [INFINITY, servers.COHERE, servers.JINA], ids=lambda each: each.name)
@@ -235,7 +237,7 @@ async def test_documents_just_below_and_above_the_length_that_a_server_cuts_at_a
         fits, too_long = "stone " * (512 - 6 - 4), "stone " * (512 - 6 + 1)
         found = await scored(remote, QUERY, fits.strip())
         np.testing.assert_allclose(found.rows[:, 0], MODEL.logits(QUERY, [fits]), atol=2e-3)
-        with pytest.raises(InputTooLong, match=r"input\[1\]"):
+        with pytest.raises(InputTooLong, match=r"documents\[1\]"):
             await scored(remote, QUERY, fits.strip(), too_long.strip())
         with pytest.raises(InputTooLong, match="'query'"):
             await scored(remote, "stone " * 400, "paper " * 200)
@@ -258,7 +260,7 @@ async def test_limits_count_the_query_with_each_document():
     async with reranker(LLAMA, limits=limits) as (_, remote):
         with pytest.raises(InputTooLong, match="'query': maximum input length is 100 tokens"):
             await scored(remote, "a" * 500, "b")
-        with pytest.raises(InputTooLong, match=r"'input\[1\]': maximum input length is 100 tokens"):
+        with pytest.raises(InputTooLong, match=r"'documents\[1\]': maximum input length is 100 tokens"):
             await scored(remote, "a" * 200, "b", "c" * 240)
         with pytest.raises(RequestTooLong, match="Requested 440 tokens"):
             await scored(remote, "a" * 200, *["b"] * 8)
