@@ -19,6 +19,10 @@ from gateway.errors import GatewayError, RateLimited
 from gateway.testing.fakes import FakeEmbedder
 from gateway.wire.foreign_fields import FIELDS
 from gateway.wire.request import EmbeddingsBody, EncodingFormat
+from gateway.wire.rerank import RerankBody
+from gateway.wire.rerank_documents import MAX_DOCUMENTS
+from gateway.wire.rerank_fields import FIELDS as RERANK_FIELDS
+from gateway.wire.rerank_response import RerankResponse
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
@@ -73,6 +77,16 @@ def test_the_fields_of_a_request_are_told():
     assert sorted(told) == sorted(set(EmbeddingsBody.__struct_fields__) - FIELDS.keys())
     foreign = [name for field, *_ in rows("Fields of other servers", "field") for name in names(field)]
     assert sorted(foreign) == sorted(FIELDS)
+
+
+def test_the_fields_of_a_rerank_request_are_told():
+    told = [names(field)[0] for field, *_ in rows("Rerank request", "field")]
+    assert sorted(told) == sorted(set(RerankBody.__struct_fields__) - RERANK_FIELDS.keys())
+    foreign = [name for field, *_ in rows("Rerank request", "field of rerank") for name in names(field)]
+    assert sorted(foreign) == sorted(RERANK_FIELDS)
+    assert f"1 to {MAX_DOCUMENTS:,} texts" in section("Rerank request")
+    told = [name.split(".")[0].split("[")[0] for field, *_ in rows("Rerank response", "field") for name in names(field)]
+    assert set(told) | {"id", "model"} == set(RerankResponse.__struct_fields__)
 
 
 @pytest.mark.parametrize(("field", "choices"), [("encoding_format", EncodingFormat), ("long_input", LongInput)])
