@@ -1,7 +1,12 @@
-"""The equivalence check of a group: probe texts prove that two members give the same vectors."""
+"""The equivalence check of a group: probe texts prove that two members give the same vectors, or as rerankers the same scores.
+
+Cosines say nothing of scores, which have one dimension. So logits are compared themselves, or probabilities where logits are too
+large to matter: a server that gives probabilities rounds them.
+"""
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +17,8 @@ from gateway.embedding.prompt import resolve_input_type
 from gateway.errors import OperatorError
 
 MIN_COSINE = 0.99  # two precisions of one model are above 0.999, a neighbour of the same family far below
+# Of two logits. Half precision moves one of 10 by 0.1; two models of one family are apart by more on some text.
+MAX_LOGITS_APART, MAX_SHARE_APART, MAX_PROBABILITIES_APART = 0.2, 0.03, 1e-5
 PROBE_SECONDS = 60.0
 NUM_PARTS_CHARS = sum(PARTS.values())
 
@@ -29,11 +36,15 @@ PROBES = (
     "أين تقع أقرب محطة قطار؟",
 )
 
+QUERIES = ("How do I change my password?", "Why was the road to the village closed?")  # for rerankers; one text answers each
+
 Rows = NDArray[np.float32]
 
 
 async def probe_vectors(embedder: Embedder[WorkT], names: Iterable[str] = ()) -> Rows:
     """The probes' vectors, shape (n, dimensions), float32, of length 1: with the default prompt, then with each of `names`.
+
+    Of a reranker their scores, for each of QUERIES.
 
     Raises as the embedder does, and InvalidValue if it lacks a prompt.
     """
@@ -45,12 +56,16 @@ async def probe_vectors(embedder: Embedder[WorkT], names: Iterable[str] = ()) ->
 async def _probed_with(embedder: Embedder[WorkT], input_type: str | None) -> Rows:
     deadline = time.monotonic() + PROBE_SECONDS
     inputs = Inputs(list(PROBES), is_array=True, caller="group", deadline=deadline, input_type=input_type)
-    return (await embedder.embed(await embedder.prepare(inputs))).rows
+    queries = QUERIES if embedder.describe().kind == "reranker" else (None,)
+    asked = [replace(inputs, query=query) for query in queries]
+    return np.concatenate([(await embedder.embed(await embedder.prepare(each))).rows for each in asked])
 
 
 def check_equivalent(where: str, first: tuple[Description, Rows], other: tuple[Description, Rows]) -> None:
     """`where` names both for the operator. Raises OperatorError, with the figures, if `other` is not equivalent to `first`."""
     (about, rows), (other_about, other_rows) = first, other
+    if about.kind != other_about.kind:
+        raise differ(f"{where} differ: one is of the kind {about.kind}, the other of the kind {other_about.kind}")
     if about.dimensions != other_about.dimensions:
         raise differ(f"{where} differ: {about.dimensions} and {other_about.dimensions} dimensions")
     told, other_told = about.fingerprint, other_about.fingerprint
@@ -59,12 +74,33 @@ def check_equivalent(where: str, first: tuple[Description, Rows], other: tuple[D
         changed = [part for part in changes(told, other_told) if part != "runtime or precision"]
         if changed:
             raise differ(f"{where} differ in {' and '.join(changed)}: {told} and {other_told}")
+    if about.kind == "reranker":
+        _check_scores(where, rows, other_rows)
+        return
     cosines = (rows * other_rows).sum(axis=1) / (np.linalg.norm(rows, axis=1) * np.linalg.norm(other_rows, axis=1))
     worst = float(np.nan_to_num(cosines, nan=-1.0).min())
     if worst < MIN_COSINE:
         raise differ(
             f"{where} do not give the same vectors: their worst cosine over {len(PROBES)} texts is {worst:.4f}, not {MIN_COSINE}"
         )
+
+
+def _check_scores(where: str, rows: Rows, other_rows: Rows) -> None:
+    logits, others = rows.astype(np.float64), other_rows.astype(np.float64)
+    apart = np.abs(logits - others)
+    is_near = apart <= MAX_LOGITS_APART + MAX_SHARE_APART * np.minimum(np.abs(logits), np.abs(others))
+    is_same = is_near | (np.abs(_sigmoid(logits) - _sigmoid(others)) <= MAX_PROBABILITIES_APART)
+    if not is_same.all():
+        index = int(np.argmax(np.where(is_same, 0.0, apart)))
+        raise differ(
+            f"{where} do not give the same scores: of {apart.size} one's logit is {logits.flat[index]:.3f}"
+            f" and the other's {others.flat[index]:.3f}"
+        )
+
+
+def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = np.exp(-np.logaddexp(0.0, -logits))
+    return found
 
 
 def _is_digest(fingerprint: str) -> bool:

@@ -261,6 +261,8 @@ class UpstreamClient:
         return _RenderedRequest(body, partial(_url_of, api), api.read or self.dialect.read, api.are_probabilities)
 
     def with_prompts(self, inputs: Inputs) -> list[str]:
+        if self.is_reranker:
+            return inputs.texts
         if inputs.instruction is not None:
             form = self.settings.instruction_format or instruction_format_of(self.settings.prompts) or INSTRUCTION
             prompt = form.replace(INSTRUCTION, inputs.instruction)
