@@ -1,7 +1,7 @@
 """Builds a generation from a configuration, in the order that a request passes its parts. Nothing is opened or loaded."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -10,6 +10,7 @@ from litestar import Litestar
 from litestar.handlers import HTTPRouteHandler
 from litestar.middleware import DefineMiddleware
 from litestar.routes import HTTPRoute
+from litestar.types import ASGIApp
 
 from gateway.access.access_control import AccessControl, build_access_control
 from gateway.access.admission import Admission
@@ -20,8 +21,9 @@ from gateway.api import doors as other_doors
 from gateway.api.admin import AdminService
 from gateway.api.admin import routes as admin_routes
 from gateway.api.authentication import Authentication
+from gateway.api.error_format import ErrorFormat
 from gateway.api.error_handler import handle_error
-from gateway.api.inference import Door, InferenceHandler
+from gateway.api.inference import InferenceHandler
 from gateway.api.middleware import Edge
 from gateway.api.page import live, site
 from gateway.api.page.figures import Figures
@@ -101,7 +103,9 @@ class GenerationBuilder:
             *_docs_routes(config, catalog, needs_key=access.needs_key),
             *self.page_routes(config, access),
         ]
-        app = self.build_app(config, access, routes, doors)
+        apps = {door.path: handler.application(door) for door in doors}
+        formats = {**other_doors.error_formats(config.doors), **{door.path: door.errors for door in doors}}
+        app = self.build_app(config, access, routes, apps, formats)
         return Generation(config, access, limiter, catalog, handler, admin, app, dead_parts)
 
     def build_access(self, config: Config, before: Generation | None) -> AccessControl:
@@ -159,7 +163,14 @@ class GenerationBuilder:
             return shown
         return [*shown, *live.routes(self.figures, access=access, metrics=self.metrics, settings=settings)]
 
-    def build_app(self, config: Config, access: AccessControl, routes: list[HTTPRouteHandler], doors: Sequence[Door[Any]]) -> Edge:
+    def build_app(
+        self,
+        config: Config,
+        access: AccessControl,
+        routes: list[HTTPRouteHandler],
+        doors: dict[str, ASGIApp],
+        formats: dict[str, ErrorFormat],
+    ) -> Edge:
         litestar = Litestar(
             routes,
             middleware=[DefineMiddleware(Authentication, access=access, metrics=self.metrics)],
@@ -175,8 +186,8 @@ class GenerationBuilder:
             is_leaving=self.is_leaving,
             is_draining=self.is_draining,
             methods={route.path_format: _allowed_methods(route) for route in litestar.routes if isinstance(route, HTTPRoute)},
-            doors={door.path: door.errors for door in doors},
-            formats=other_doors.error_formats(config.doors),
+            doors=doors,
+            formats=formats,
             tracing=self.tracing,
         )
 

@@ -9,6 +9,7 @@ from litestar.middleware import AbstractAuthenticationMiddleware, Authentication
 from litestar.types import ASGIApp, Scope
 
 from gateway.access.access_control import AccessControl
+from gateway.access.keys.key import Caller
 from gateway.api.request_log import record_of
 from gateway.errors import GatewayError, InvalidKey, KeyInQuery, MissingKey
 from gateway.metrics import Metrics
@@ -26,13 +27,18 @@ class Authentication(AbstractAuthenticationMiddleware):
         self.metrics = metrics
 
     async def authenticate_request(self, connection: ASGIConnection) -> AuthenticationResult:  # type: ignore[type-arg]
-        try:
-            caller = await self.access.authenticate(partial(read_key, connection.scope))
-        except GatewayError as error:
-            self.metrics.access.auth_failures.labels(error.outcome).inc()
-            raise
-        record_of(connection.scope).caller = caller.public_id
-        return AuthenticationResult(user=caller, auth=None)
+        return AuthenticationResult(user=await authenticate(connection.scope, self.access, self.metrics), auth=None)
+
+
+async def authenticate(scope: Scope, access: AccessControl, metrics: Metrics) -> Caller:
+    """Returns the caller, and puts it into the request's record. Raises what `AccessControl.authenticate` and `read_key` raise."""
+    try:
+        caller = await access.authenticate(partial(read_key, scope))
+    except GatewayError as error:
+        metrics.access.auth_failures.labels(error.outcome).inc()
+        raise
+    record_of(scope).caller = caller.public_id
+    return caller
 
 
 def read_key(scope: Scope) -> str:

@@ -3,7 +3,7 @@ for a disconnect."""
 
 import asyncio
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 
 from litestar.types import Receive, Scope
@@ -99,30 +99,35 @@ def pieces(raw: bytes) -> Iterator[bytes]:
 class CancelOnDisconnect:
     """Context manager: if the client disconnects, cancels its block and raises ClientGone. Enter it after the whole body was read.
 
-    The watch begins in the event loop's next iteration. So a request that is answered in this one, from the cache, costs no watch.
+    The server calls the entries of `on_disconnect`. Below another server there are none, and a task awaits the message.
     """
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self.on_disconnect: list[Callable[[], None]] | None = scope["state"].get("on_disconnect")
         self.receive = receive
         self.has_left = False
         self.watcher: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> None:
         self.worker = asyncio.current_task()
-        self.start = asyncio.get_running_loop().call_soon(self.begin)
-
-    def begin(self) -> None:
-        self.watcher = launch(self.watch(), name="client-watch", is_awaited=False)
+        if self.on_disconnect is None:
+            self.watcher = launch(self.watch(), name="client-watch", is_awaited=False)
+        else:
+            self.on_disconnect.append(self.leave)
 
     async def watch(self) -> None:
         while (await self.receive())["type"] != "http.disconnect":
             pass
+        self.leave()
+
+    def leave(self) -> None:
         self.has_left = True
         if self.worker is not None:
             self.worker.cancel()
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.start.cancel()
+        if self.on_disconnect is not None:
+            self.on_disconnect.remove(self.leave)
         if self.watcher is not None:
             self.watcher.cancel()
         if isinstance(error, asyncio.CancelledError) and self.has_left and self.worker is not None and self.worker.uncancel() == 0:

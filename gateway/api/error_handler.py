@@ -10,6 +10,7 @@ from gateway.errors import ClientGone, GatewayError, InternalError, InvalidValue
 from gateway.log import get_logger
 from gateway.server.protocol import ErrorResponse
 
+CLIENT_GONE = "client_gone"  # the outcome of such a request
 CLIENT_GONE_STATUS = 499  # nginx's number; only the log and the metrics show it
 
 log = get_logger()
@@ -19,7 +20,7 @@ def handle_error(request: Request[object, object, State], error: Exception) -> R
     """Litestar's one exception handler."""
     record = record_of(request.scope)
     if isinstance(error, ClientGone):
-        record.outcome = "client_gone"
+        record.outcome = CLIENT_GONE
         return Response(b"", status_code=CLIENT_GONE_STATUS, media_type=JSON)
     failure = translate(error, request)
     record.fail(failure)

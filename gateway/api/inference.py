@@ -23,6 +23,7 @@ from gateway.access.admission import Admission
 from gateway.access.keys.key import Caller
 from gateway.access.limits.limiter import Limiter, RateLimitLease
 from gateway.api import body
+from gateway.api.authentication import authenticate
 from gateway.api.error_format import JSON, ErrorFormat, openai_error
 from gateway.api.models import allowed_model
 from gateway.api.request_log import RequestRecord, record_of
@@ -170,25 +171,37 @@ class InferenceHandler:
         self.pool = ThreadPoolExecutor(2, thread_name_prefix="wire")
 
     def route(self, door: Door[Any]) -> HTTPRouteHandler:
+        """The door in Litestar's route table, which knows the other methods of its path."""
+
         async def handle(request: Request[Caller, None, State]) -> ASGIApp:
-            return await self.handle(request, door)
+            return await self.handle(request.scope, request.receive, request.user, door)
 
         handle.__name__ = door.name
         return post(door.path, status_code=200)(handle)
 
-    async def handle(self, request: Request[Caller, None, State], door: Door[AskedT]) -> ASGIApp:
-        record = record_of(request.scope)
+    def application(self, door: Door[Any]) -> ASGIApp:
+        """The door as an ASGI application for POST alone. Through Litestar a request takes 60 microseconds more."""
+
+        async def post(scope: Scope, receive: Receive, send: Send) -> None:
+            caller = await authenticate(scope, self.access, self.metrics)
+            reply = await self.handle(scope, receive, caller, door)
+            await reply(scope, receive, send)
+
+        return post
+
+    async def handle(self, scope: Scope, receive: Receive, caller: Caller, door: Door[AskedT]) -> ASGIApp:
+        record = record_of(scope)
         record.operation = door.operation
-        self.access.refuse_spent(request.user)
-        lease = record.lease = self.limiter.lease(request.user, request.scope["state"].get("on_disconnect"))
+        self.access.refuse_spent(caller)
+        lease = record.lease = self.limiter.lease(caller, scope["state"].get("on_disconnect"))
         async with lease:  # it may wait for the key's concurrency limit; meanwhile it takes no admission slot
             timeout_seconds = self.settings.request_timeout_seconds - lease.waited_seconds
             with self.admission.enter() as permit:
-                encoding = body.encoding_of(request.scope)
-                raw = await body.read(request.scope, request.receive, permit, self.settings)
+                encoding = body.encoding_of(scope)
+                raw = await body.read(scope, receive, permit, self.settings)
                 lease.num_bytes = len(raw)
                 try:
-                    async with body.CancelOnDisconnect(request.receive), asyncio.timeout(timeout_seconds):
+                    async with body.CancelOnDisconnect(scope, receive), asyncio.timeout(timeout_seconds):
                         if encoding:
                             raw = await self.run_in_thread(ALWAYS, body.decompress, raw, max_bytes=self.settings.max_body_bytes)
                             lease.num_bytes = len(raw)
@@ -198,9 +211,9 @@ class InferenceHandler:
                             door.decode,
                             raw,
                             path_model=record.path_model,
-                            default_model=self.default_model_of(door, request.user),
+                            default_model=self.default_model_of(door, caller),
                         )
-                        headers = list(request.scope["headers"])
+                        headers = list(scope["headers"])
                         context = RequestContext(lease, record, time.monotonic() + timeout_seconds, headers)
                         return await door.answer(asked, context)
                 except TimeoutError:

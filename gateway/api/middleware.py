@@ -11,11 +11,21 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from gateway.api.cors import Cors
 from gateway.api.error_format import ErrorFormat, openai_error
+from gateway.api.error_handler import CLIENT_GONE, CLIENT_GONE_STATUS
 from gateway.api.limit_headers import limit_headers
 from gateway.api.paths import target_of
 from gateway.api.request_log import OWN_HEADERS, PRIVATE_HEADERS, RequestRecord, record_of, request_id_from
 from gateway.config import ServerSettings
-from gateway.errors import GatewayError, HeadersTooLarge, InternalError, Overloaded, RateLimited, RequestExceedsLimit, Unavailable
+from gateway.errors import (
+    ClientGone,
+    GatewayError,
+    HeadersTooLarge,
+    InternalError,
+    Overloaded,
+    RateLimited,
+    RequestExceedsLimit,
+    Unavailable,
+)
 from gateway.log import get_logger
 from gateway.metrics import Metrics
 from gateway.server.client_address import TrustedProxies
@@ -38,7 +48,8 @@ log = get_logger()
 class Edge:
     """Wraps the application. `is_leaving`: the shutdown has begun, and clients should reconnect elsewhere. `is_draining`: new
     requests are refused. `methods`: each route's `Allow` header, by its template.
-    `doors`: the error format of each door's route. `formats`: that of other paths, see `error_format_of`."""
+    `doors`: the application that answers POST, for each door's route; Litestar has their other methods. `formats`: the error
+    format of each door, and of other paths, see `error_format_of`."""
 
     def __init__(  # noqa: PLR0913 - named, each of them
         self,
@@ -50,7 +61,7 @@ class Edge:
         is_leaving: Callable[[], bool],
         is_draining: Callable[[], bool],
         methods: Mapping[str, str],
-        doors: Mapping[str, ErrorFormat],
+        doors: Mapping[str, ASGIApp],
         formats: Mapping[str, ErrorFormat],
         tracing: Tracing | None = None,
     ) -> None:
@@ -65,7 +76,7 @@ class Edge:
         self.is_draining = is_draining
         self.methods = methods
         self.doors = doors
-        self.formats = {**formats, **doors}
+        self.formats = formats
         self.keep_alive = _keep_alive_headers(settings.keep_alive_seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -77,22 +88,7 @@ class Edge:
     async def answer(self, original: HTTPScope, receive: Receive, send: Send) -> None:
         scope = original.copy()  # the server's own scope is not changed: it must see a HEAD as a HEAD
         sent = list(scope["headers"])
-        client_id = value_of(sent, b"x-request-id")
-        target = target_of(scope["path"])
-        record = RequestRecord(
-            request_id_from(client_id.decode("latin-1") if client_id is not None else None),
-            method=scope["method"],
-            path=scope["path"],
-            path_model=target.model,
-            client=self.proxies.client_of(scope),
-            error_format=self.error_format_of(target.path),
-        )
-        if self.tracing is not None and target.path not in PROBES:
-            record.span = self.tracing.begin(record.method, sent)
-        scope["state"] = {**(scope.get("state") or {}), "record": record}
-        scope["path"], scope["raw_path"] = target.path, target.path.encode()
-        if record.method == "HEAD":
-            scope["method"] = "GET"
+        record = self.begin(scope, sent)
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -111,11 +107,14 @@ class Edge:
             self.refuse(scope)
             preflight = self.cors.preflight_headers(record.method, sent)
             if preflight is None:
-                await self.pass_on(scope, receive, send_with_headers)
+                await self.pass_on(self.application_of(scope), scope, receive, send_with_headers)
             else:
                 await _respond(send_with_headers, 204, preflight)
         except GatewayError as error:
             await self.fail(error, record, send_with_headers)
+        except ClientGone:
+            record.outcome = CLIENT_GONE
+            await _respond(send_with_headers, CLIENT_GONE_STATUS, [])
         except Exception:
             log.exception("internal_error", request_id=record.request_id)
             failure = InternalError(record.request_id)
@@ -131,15 +130,38 @@ class Edge:
         """The format of this path; else that of all below its first segment, as "/api/", where every path is another server's."""
         return self.formats.get(path) or self.formats.get(path[: path.find("/", 1) + 1], openai_error)
 
+    def begin(self, scope: HTTPScope, headers: Headers) -> RequestRecord:
+        """Rewrites the scope's path to that of its route, and puts a new record into the scope."""
+        client_id = value_of(headers, b"x-request-id")
+        target = target_of(scope["path"])
+        record = RequestRecord(
+            request_id_from(client_id.decode("latin-1") if client_id is not None else None),
+            method=scope["method"],
+            path=scope["path"],
+            path_model=target.model,
+            client=self.proxies.client_of(scope),
+            error_format=self.error_format_of(target.path),
+        )
+        if self.tracing is not None and target.path not in PROBES:
+            record.span = self.tracing.begin(record.method, headers)
+        scope["state"] = {**(scope.get("state") or {}), "record": record}
+        scope["path"], scope["raw_path"] = target.path, target.path.encode()
+        if record.method == "HEAD":
+            scope["method"] = "GET"
+        return record
+
+    def application_of(self, scope: HTTPScope) -> ASGIApp:
+        return self.doors.get(scope["path"], self.app) if scope["method"] == "POST" else self.app
+
     def with_methods(self, headers: Iterable[tuple[bytes, bytes]], scope: HTTPScope) -> Headers:
         """Sets `Allow` of an OPTIONS response to all methods of the path: Litestar's own has one handler's."""
         allow = self.methods.get(str(scope.get("path_template"))) if scope["method"] == "OPTIONS" else None
         return [*headers] if allow is None else [*(each for each in headers if each[0] != b"allow"), (b"allow", allow.encode())]
 
-    async def pass_on(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
-        """Calls the application. Raises Overloaded if the shutdown cancels it: uvicorn by itself would send a 500 in plain text."""
+    async def pass_on(self, app: ASGIApp, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        """Calls an application. Raises Overloaded if the shutdown cancels it: uvicorn by itself would send a 500 in plain text."""
         try:
-            await self.app(scope, receive, send)
+            await app(scope, receive, send)
         except asyncio.CancelledError:
             if record_of(scope).status:
                 raise

@@ -36,6 +36,7 @@ from gateway.tracing import stage
 TOKENIZER_THREADS = 4  # so that a short query is not tokenised behind three bulk requests
 PROOF_SECONDS = 120.0  # for one short text through a model that has just been warmed up
 JOIN_SECONDS = 2.0  # a batch takes less; a device that hangs must not delay a forced shutdown
+NEVER_ABANDONED = threading.Event()  # of texts that are tokenised at once
 WARMUP_LENGTHS = (8, 16, 24, 32, 40, 48, 64, 96, 128, 256)
 
 log = get_logger()
@@ -182,10 +183,10 @@ class LocalEmbedder:
     async def prepare(self, inputs: Inputs) -> Prepared[Windows]:
         started = time.perf_counter()
         self.preprocessor.refuse_too_many_characters(inputs)
-        abandoned = threading.Event()
         if self.preprocessor.is_short(inputs):
-            prepared = self.preprocessor.prepare(inputs, abandoned)
+            prepared = self.preprocessor.prepare(inputs, NEVER_ABANDONED)
         else:
+            abandoned = threading.Event()
             try:
                 prepared = await asyncio.get_running_loop().run_in_executor(self.pool, self.preprocessor.prepare, inputs, abandoned)
             finally:

@@ -1,0 +1,73 @@
+"""A gateway whose device costs nothing: `python -m benchmarks.free_device`. Everything else of a request's road is real.
+
+The tokenizer is MiniLM's, batches are formed and handed to device threads as ever, and the vectors are right in shape alone: so
+what a request still costs is the road itself.
+"""
+
+import asyncio
+import sys
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway import log
+from gateway.app import Gateway
+from gateway.cli.malloc_tuning import bound_arenas
+from gateway.cli.serve import loop_factory
+from gateway.config import ConfigSource
+from gateway.embedding.backend import BackendContext
+from gateway.engine.backend import SentenceTransformersBackend
+from gateway.engine.embedder import LocalEmbedder
+from gateway.engine.encoder import EncoderInfo, NetworkInfo, Window
+from gateway.engine.identity import identity_of
+from gateway.engine.openvino_encoder import BATCH_TOKENS
+from gateway.engine.runtime import LoadedModel
+from gateway.engine.settings import LocalSettings
+from gateway.engine.weights import folder_of
+
+NUM_DEVICES = 2
+NETWORK = NetworkInfo(dimensions=384, max_tokens=256, is_normalized=True)
+
+
+class FreeEncoder:
+    """Gives every window a unit vector that depends on its length."""
+
+    def __init__(self, tokenizer_json: str) -> None:
+        self.info = EncoderInfo(
+            network=NETWORK, tokenizer_json=tokenizer_json, runtime="free", device="cpu", precision="float32",
+            default_max_batch_tokens=BATCH_TOKENS,
+        )  # fmt: skip
+        self.rows = np.eye(NETWORK.max_tokens + 1, NETWORK.dimensions, dtype=np.float32)
+
+    def embed(self, windows: list[Window]) -> NDArray[np.float32]:
+        return self.rows[[len(window) for window in windows]]
+
+
+class FreeEmbedder(LocalEmbedder):
+    """A local model whose encoders are free."""
+
+    def load(self) -> None:
+        folder = folder_of(self.settings.source, download=False)
+        tokenizer_json = (folder / "tokenizer.json").read_text(encoding="utf-8")
+        encoders = [FreeEncoder(tokenizer_json) for _ in range(NUM_DEVICES)]
+        self.start_devices(LoadedModel(list(encoders), identity_of(folder)))
+
+
+class FreeBackend(SentenceTransformersBackend):
+    """Takes the place of the built-in backend."""
+
+    def build(self, settings: LocalSettings, context: BackendContext) -> FreeEmbedder:
+        return FreeEmbedder(settings, context)
+
+
+def main() -> None:
+    bound_arenas()
+    source = ConfigSource(None, flags={})
+    config = source.read()
+    log.configure(level=config.log.level, line_format=config.log.format)
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(Gateway(config, [FreeBackend()], source=source).serve())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
