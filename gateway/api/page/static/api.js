@@ -56,6 +56,23 @@ export async function embed({ model, texts, inputType }) {
   };
 }
 
+// Returns { index, score } of each text, the best first, with scores from 0 to 1.
+export async function rerank({ model, query, texts }) {
+  const started = performance.now();
+  const response = await ask("v1/rerank", {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ model, query, documents: texts }),
+  });
+  const reply = await bodyOf(response);
+  return {
+    results: reply.results.map(({ index, relevance_score: score }) => ({ index, score })),
+    tokens: reply.usage.total_tokens,
+    roundTrip: performance.now() - started,
+    model,
+  };
+}
+
 // Raw little-endian float32: every machine that runs a browser is little-endian.
 export function decoded(base64) {
   if (typeof base64 !== "string") return Float32Array.from(base64);

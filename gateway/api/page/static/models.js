@@ -1,7 +1,7 @@
 // The view "Models": a card for each model, with its aliases beside its name.
 import { hasKey } from "./api.js";
 import { byId, copied, el, number } from "./dom.js";
-import { choose, models, onChange } from "./session.js";
+import { choose, chooseReranker, models, onChange } from "./session.js";
 
 const STATES = { ready: "ready", loading: "loading", failed: "failed" };
 const LONG = {
@@ -9,6 +9,8 @@ const LONG = {
   end: "cut at the end",
   error: "refused",
 };
+
+const KINDS = { reranker: "reranker", sparse_encoder: "sparse encoder", multi_vector_encoder: "multi-vector encoder" };
 
 export function begin(askForKey) {
   const draw = () => byId("models").replaceChildren(...(models().length ? [grid()] : [nothing(askForKey)]));
@@ -32,11 +34,13 @@ function grid() {
 
 function card(model) {
   const aliases = models().filter((other) => other.alias_of === model.id).map((other) => other.id);
+  const isEmbedder = (model.kind ?? "embedder") === "embedder";
   const facts = [
+    ["Kind", KINDS[model.kind], model.kind === "reranker" && "scores texts by a query"],
     ["Source", model.source, model.backend],
     ["Dimensions", model.dimensions && number(model.dimensions), "numbers a text"],
     ["Reads at once", model.max_tokens && `${number(model.max_tokens)} tokens`],
-    ["Longer texts", model.long_input && (LONG[model.long_input] ?? model.long_input), model.long_input && `long_input = ${model.long_input}`],
+    ["Longer texts", model.long_input && longWords(model), model.long_input && `long_input = ${model.long_input}`],
     ["Precision", model.precision, [model.runtime, model.device].filter(Boolean).join(" on ")],
     ["Fidelity", model.fidelity && number(Math.floor(model.fidelity * 1e5) / 1e5, 5), model.fidelity && "worst cosine to sentence-transformers"],
     ["Prompts", model.prompts?.length && model.prompts.join(", "), "values of input_type; a reply says which it got"],
@@ -48,10 +52,20 @@ function card(model) {
       ? el("dl", {}, facts.map(([term, value, about]) => el("div", {}, el("dt", {}, term), el("dd", {}, value, about && el("small", {}, about)))))
       : el("p", { class: "muted" }, "It tells the rest once it is loaded. At its very first start a model is compiled, which takes about half a minute."),
     aliases.length > 0 && el("div", { class: "aliases" }, el("h3", {}, "Also answers to"), el("ul", { class: "chips" }, aliases.map((alias) => el("li", {}, el("code", {}, alias))))),
-    el("p", { class: "model-actions" }, go(model, "#try", "Try it"), go(model, "#use", "Use it")));
+    isEmbedder && el("p", { class: "model-actions" }, go(model, "#try", "Try it"), go(model, "#use", "Use it")),
+    model.kind === "reranker" && el("p", { class: "model-actions" }, go(model, "#try", "Try it", search)));
 }
 
-const go = (model, view, words) => el("a", { class: "button quiet", href: view, "aria-label": `${words}: ${model.id}`, onclick: () => choose(model.id) }, words);
+const longWords = (model) => (model.kind === "reranker" && model.long_input === "chunk" ? "read in windows, the best counts" : LONG[model.long_input] ?? model.long_input);
+
+const go = (model, view, words, onclick = () => choose(model.id)) =>
+  el("a", { class: "button quiet", href: view, "aria-label": `${words}: ${model.id}`, onclick: () => onclick(model) }, words);
+
+// A reranker is tried on the results of a search.
+function search(model) {
+  chooseReranker(model.id);
+  document.querySelector("input[name=mode][value=search]").click();
+}
 
 function fingerprint(text) {
   const button = el("button", { type: "button", class: "copy inline", "aria-label": "Copy the fingerprint" }, "Copy");

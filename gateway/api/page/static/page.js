@@ -3,7 +3,7 @@ import { hasKey, keyEnd, live, needsKey, useKey } from "./api.js";
 import { byId, el } from "./dom.js";
 import * as modelsView from "./models.js";
 import * as nowView from "./now.js";
-import { about, choose, chosen, forget, models, onChange, renew } from "./session.js";
+import { about, choose, chosen, embedders, forget, onChange, renew } from "./session.js";
 import * as trouble from "./trouble.js";
 import * as tryView from "./try.js";
 import * as useView from "./use.js";
@@ -62,7 +62,7 @@ async function accept(text) {
 
 function tell() {
   const select = byId("model"), button = byId("key-button");
-  const own = models();
+  const own = embedders();
   select.disabled = !own.length;
   select.replaceChildren(...(own.length
     ? own.map((model) => el("option", { value: model.id }, model.id + (model.state === "loading" ? " (loading)" : model.state === "failed" ? " (failed)" : "")))

@@ -6,9 +6,10 @@ import { map } from "./map.js";
 import { cosine, cosines, nearestPairs, plane, products, rangeOf } from "./maths.js";
 import { alikeTogether } from "./order.js";
 import { Pick } from "./picture.js";
+import { rerankCard } from "./rerank.js";
 import { beforehand, nearest, ranking, summary } from "./result.js";
 import { SAMPLES } from "./samples.js";
-import { chosen } from "./session.js";
+import { chosen, rerankers } from "./session.js";
 import * as trouble from "./trouble.js";
 
 const MAX_TEXTS = 500; // with more texts a picture has no details that an eye can distinguish
@@ -68,6 +69,7 @@ function count() {
 function unfit(list, query) {
   if (list.length > MAX_TEXTS) return `${plural(list.length, "text")} are more than a picture can show: leave ${MAX_TEXTS} or fewer.`;
   if (mode() === "search") return !list.length ? "Paste some texts to search in." : !query ? "Write what to look for." : "";
+  if (!chosen() && rerankers().length) return "This gateway gives no vectors, only a reranker’s scores: choose Search.";
   return list.length < 2 ? "Paste at least two texts, one a line." : "";
 }
 
@@ -78,6 +80,7 @@ async function answer(askForKey) {
   const again = () => answer(askForKey);
   const reason = unfit(list, query);
   if (reason) { trouble.show(place, new Unfit(reason)); return; }
+  if (isSearch && !model && rerankers().length) { scoredAlone(list, query, askForKey); return; }
   go.setAttribute("aria-busy", "true");
   byId("results").classList.add("waiting");
   try {
@@ -87,7 +90,7 @@ async function answer(askForKey) {
     if (own !== wanted) return;
     const answered = performance.now();
     trouble.clear(place);
-    byId("results").replaceChildren(...(isSearch ? searched(replies, list, query, model) : compared(replies, list, model)));
+    byId("results").replaceChildren(...(isSearch ? searched(replies, list, query, model, askForKey) : compared(replies, list, model)));
     if (!isInView(byId("results"))) byId("results").scrollIntoView({ block: "start" });
     byId("try-status").textContent = isSearch ? `${plural(list.length, "text")} ranked.` : `${plural(list.length, "text")} compared.`;
     requestAnimationFrame(() => setTimeout(() => performance.measure("drawn", { start: answered, end: performance.now() })));
@@ -130,9 +133,16 @@ function compared(replies, list, model) {
   return [summary(replies, list, model), heat, map({ ...scene, pick }), nearest(nearestPairs(matrix, n, NUM_PAIRS), list, range, pick)];
 }
 
-function searched([documents, question], list, query, model) {
+// Where no model gives vectors, a reranker orders the texts as they were pasted.
+function scoredAlone(list, query, askForKey) {
+  trouble.clear(byId("try-trouble"));
+  const given = list.map((_, index) => ({ index, cosine: null }));
+  byId("results").replaceChildren(rerankCard(query, given, list, askForKey, { atOnce: true }));
+}
+
+function searched([documents, question], list, query, model, askForKey) {
   const found = documents.vectors
     .map((vector, index) => ({ index, cosine: cosine(vector, question.vectors[0]) }))
     .sort((a, b) => b.cosine - a.cosine || a.index - b.index);
-  return [summary([documents, question], list, model), ranking(query, found, list)];
+  return [summary([documents, question], list, model), ranking(query, found, list), rerankCard(query, found, list, askForKey)];
 }
