@@ -53,13 +53,13 @@ def wrong_field(error: msgspec.ValidationError, expected: Mapping[str, str], all
     """
     text = str(error)
     place = FIELD_PATH.search(text)
-    got = GOT.search(text)
+    got = "object" if text.startswith("Object missing") else (GOT.search(text) or (None, None))[1]
     param = re.split(r"[.\[]", place[1])[0] if place else None
     if place is None or param is None or param not in expected:
         return InvalidType("The body of your request must be a JSON object.")
     if got is None and param in allowed:
         return InvalidValue(f"Invalid value for '{param}'{allowed[param]}", param=param)
-    found = f", but got {_type_name(got[1])} instead" if got else ""
+    found = f", but got {_type_name(got)} instead" if got else ""
     return InvalidType(f"Invalid type for '{place[1]}': expected {expected[param]}{found}.", param=param)
 
 

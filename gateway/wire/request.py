@@ -1,10 +1,10 @@
 """Parses the body of POST /v1/embeddings, in all forms of `input`, into one shape. Source: OpenAI's OpenAPI 2.3.0."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal, TypeAlias, cast, get_args
 
 import msgspec
-from msgspec import UNSET, Meta, Raw, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from gateway.config import LongInput, OutputDtype
 from gateway.errors import ClientError, EmptyInput, InvalidType, InvalidValue, MissingParameter, TooManyInputs
@@ -19,18 +19,20 @@ MAX_DIMENSIONS = 2**53  # the largest integer that every JSON parser represents 
 
 EncodingFormat = Literal["float", "base64"]
 
-# The JSON Schema of `input`, which msgspec's types cannot express: four forms, never a mixture of them.
+# The JSON Schema of `input`, which msgspec's types cannot express: OpenAI's four forms and Jina's, never a mixture of them.
 TEXT = {"type": "string", "minLength": 1}
 TOKEN_ID = {
     "anyOf": [{"type": "integer", "minimum": first, "maximum": last} for first, last in TOKEN_ID_RANGES],
     "description": "A token of cl100k_base.",
 }
 TOKENS = {"type": "array", "items": TOKEN_ID, "minItems": 1, "maxItems": MAX_INPUT_IDS}
+TEXT_OBJECT = {"type": "object", "properties": {"text": TEXT}, "required": ["text"], "additionalProperties": False}
 FORMS = [
     TEXT,
     {"type": "array", "items": TEXT, "minItems": 1, "maxItems": MAX_INPUTS},
     TOKENS,
     {"type": "array", "items": TOKENS, "minItems": 1, "maxItems": MAX_INPUTS},
+    {"type": "array", "items": TEXT_OBJECT, "minItems": 1, "maxItems": MAX_INPUTS},
 ]
 
 EXPECTED = {
@@ -81,6 +83,15 @@ class EmbeddingsRequest:
         return self.input_type or self.instruction
 
 
+class TextObject(Struct, forbid_unknown_fields=True):
+    """A text as Jina's clients write it beside images, which are refused."""
+
+    text: str
+
+
+Sent: TypeAlias = str | list[str | int | list[int] | TextObject]
+
+
 class EmbeddingsBody(ForeignFields, kw_only=True):
     """The body, in JSON's types. `null` equals absent, and unknown fields are ignored.
 
@@ -88,8 +99,8 @@ class EmbeddingsBody(ForeignFields, kw_only=True):
     """
 
     input: Annotated[
-        str | list[str | int | list[int]] | UnsetType | None,
-        Meta(description="One text, several, one array of token ids, or several.", extra_json_schema={"oneOf": FORMS}),
+        Sent | UnsetType | None,
+        Meta(description="One text, several, one array of token ids, or several; or Jina's objects with a text.", extra_json_schema={"oneOf": FORMS}),
     ] = UNSET
     model: Annotated[str | None, Meta(description="A model's name or alias, as /v1/models lists them.")] = None
     encoding_format: Annotated[
@@ -218,20 +229,22 @@ def whole(value: Any) -> Any:
 
 
 def _wrong_field(error: msgspec.ValidationError) -> ClientError:
+    if "unknown field" in str(error):  # only objects in `input` refuse them
+        return InvalidValue("Invalid value for 'input': an object has 'text' alone, since this server embeds text.", param="input")
     is_above = ">=" not in str(error)
     return wrong_field(error, EXPECTED, {**ALLOWED, "dimensions": ALLOWED["dimensions above" if is_above else "dimensions"]})
 
 
-def has_ids(sent: str | list[str | int | list[int]]) -> bool:
-    return not isinstance(sent, str) and bool(sent) and not isinstance(sent[0], str)
+def has_ids(sent: Sent) -> bool:
+    return not isinstance(sent, str) and bool(sent) and isinstance(sent[0], int | list)
 
 
-def _is_one_input(sent: str | list[str | int | list[int]]) -> bool:
+def _is_one_input(sent: Sent) -> bool:
     return isinstance(sent, str) or (bool(sent) and type(sent[0]) is int)
 
 
-def _one_shape(sent: str | list[str | int | list[int]]) -> list[str]:
-    """The four forms of `input` as a list of texts, each of at least one character. Raises a ClientError for any other form."""
+def _one_shape(sent: Sent) -> list[str]:
+    """All forms of `input` as a list of texts, each of at least one character. Raises a ClientError for any other form."""
     if isinstance(sent, str):
         return _checked_texts([sent], is_array=False)
     kinds = set(map(type, sent))
@@ -245,6 +258,8 @@ def _one_shape(sent: str | list[str | int | list[int]]) -> list[str]:
         raise TooManyInputs(len(sent), MAX_INPUTS)
     if kinds == {list}:
         return texts_of(cast("list[list[int]]", sent), is_array=True)
+    if kinds == {TextObject}:
+        return _checked_texts([each.text for each in cast("list[TextObject]", sent)], is_array=True)
     return _checked_texts(cast("list[str]", sent), is_array=True)
 
 
