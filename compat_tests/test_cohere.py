@@ -56,10 +56,16 @@ def test_cohere_v2_gives_floats_by_default(client: cohere.ClientV2, truth: Truth
 
 
 def test_cohere_v2_gives_several_types_at_once(client: cohere.ClientV2) -> None:
-    answer = embed(client, TEXTS, embedding_types=["base64", "float"]).embeddings
+    answer = embed(client, TEXTS, embedding_types=["base64", "float", "int8", "binary", "ubinary"]).embeddings
+    floats = np.array(answer.float_, dtype=np.float32)
     rows = [np.frombuffer(base64.b64decode(text, validate=True), "<f4") for text in answer.base64]
-    assert np.array_equal(np.array(rows), np.array(answer.float_, dtype=np.float32))
-    assert answer.int8 is answer.binary is None
+    assert np.array_equal(rows, floats)
+    assert np.array_equal(answer.ubinary, np.packbits(floats > 0, axis=-1))
+    assert np.array_equal(np.array(answer.binary) + 128, answer.ubinary)
+    assert np.array(answer.int8).shape == floats.shape
+    correlation = np.corrcoef(np.ravel(answer.int8), np.ravel(floats))[0, 1]
+    assert correlation > 0.9
+    assert answer.uint8 is None
 
 
 async def test_cohere_async_v2_gives_the_same(later: cohere.AsyncClientV2, truth: Truth) -> None:

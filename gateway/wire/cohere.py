@@ -15,7 +15,7 @@ import orjson
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from numpy.typing import NDArray
 
-from gateway.config import LongInput
+from gateway.config import LongInput, OutputDtype
 from gateway.errors import EmptyInput, InvalidType, InvalidValue, MissingParameter, TooManyInputs
 from gateway.wire.input_count import elements_of, refuse_too_many
 from gateway.wire.json_body import parse_body, wrong_field
@@ -23,7 +23,7 @@ from gateway.wire.request import MAX_DIMENSIONS, MAX_INPUTS, TEXT, EmbeddingsReq
 from gateway.wire.token_ids import MAX_INPUT_IDS
 
 Version = Literal["1", "2"]
-EmbeddingType = Literal["base64", "float"]
+EmbeddingType = Literal["float", "int8", "uint8", "binary", "ubinary", "base64"]
 
 # Purposes that Cohere's models know and most others have no prompt for: their texts get none then, as the reply's header says.
 OPTIONAL_PURPOSES = ("classification", "clustering")
@@ -94,7 +94,11 @@ class CohereEmbedBody(Struct, kw_only=True):
         ),
     ] = None
     embedding_types: Annotated[
-        list[EmbeddingType] | None, Meta(description="float by default; base64 is that of the little-endian float32 bytes.")
+        list[EmbeddingType] | None,
+        Meta(
+            description="float by default; base64 is that of the little-endian float32 bytes, binary and ubinary are eight"
+            " dimensions a byte."
+        ),
     ] = None
     truncate: Annotated[
         Literal["NONE", "END"] | None,
@@ -110,6 +114,10 @@ class CohereEmbedBody(Struct, kw_only=True):
         int | float | None,
         Meta(description="Above 0: while the model is busy, requests of priority 0 go first.", extra_json_schema=PRIORITY),
     ] = None
+
+
+Int8 = Annotated[int, Meta(ge=-128, le=127)]
+UInt8 = Annotated[int, Meta(ge=0, le=255)]
 
 
 class CohereError(Struct, frozen=True):
@@ -138,6 +146,10 @@ class CohereEmbeddings(Struct, rename={"floats": "float"}):
     """The requested types, each with a vector for each text."""
 
     floats: list[list[float]] | UnsetType = UNSET
+    int8: list[list[Int8]] | UnsetType = UNSET
+    uint8: list[list[UInt8]] | UnsetType = UNSET
+    binary: list[list[Int8]] | UnsetType = UNSET
+    ubinary: list[list[UInt8]] | UnsetType = UNSET
     base64: list[str] | UnsetType = UNSET
 
 
@@ -186,18 +198,24 @@ def decode(raw: bytes, *, version: Version, path_model: str | None = None, defau
         raise MissingParameter("input_type")
     if body.input_type == "image":
         raise InvalidValue(f"Invalid value for 'input_type': {TEXT_ONLY}", param="input_type")
-    types = tuple(dict.fromkeys(body.embedding_types or ()))
+    types: tuple[EmbeddingType, ...] = tuple(dict.fromkeys(body.embedding_types or ()))
     request = EmbeddingsRequest(
         texts=texts,
         model=model,
         is_array=True,
+        output_dtypes=tuple(dict.fromkeys("float" if each == "base64" else each for each in types or ("float",))),
         dimensions=_count(body.output_dimension, "output_dimension"),
         long_input=RULES[body.truncate],
         input_type=body.input_type,
         is_prompt_optional=body.input_type in OPTIONAL_PURPOSES,
         is_default_rule=body.truncate is None,
         is_background=bool(_count(body.priority, "priority", least=0)),
-        sent_as={"input": field, "dimensions": "output_dimension", "long_input": "truncate"},
+        sent_as={
+            "input": field,
+            "dimensions": "output_dimension",
+            "long_input": "truncate",
+            "output_dtype": "embedding_types",
+        },
     )
     shown = types or (("float",) if version == "2" else None)
     return CohereEmbedRequest(request, version, shown, _count(body.max_tokens, "max_tokens"))
@@ -274,26 +292,22 @@ def _elements(array: Raw | UnsetType, where: str) -> list[Raw]:
     return elements
 
 
-Rows = NDArray[np.float32]
-
-
-def _base64_of(rows: Rows) -> list[str]:
-    return [base64.b64encode(row.data).decode() for row in rows]
-
-
-ENCODERS: dict[EmbeddingType, Callable[[Rows], Any]] = {"float": lambda rows: rows, "base64": _base64_of}
-
-
-def encode(vectors: Rows, asked: CohereEmbedRequest, *, request_id: str, num_tokens: int, warnings: list[str]) -> bytes:
-    """The reply's bytes. `vectors` has shape (n, dimensions), dtype float32, in the order of the texts.
+def encode(
+    as_dtype: Callable[[OutputDtype], NDArray[Any]],
+    asked: CohereEmbedRequest,
+    *,
+    request_id: str,
+    num_tokens: int,
+    warnings: list[str],
+) -> bytes:
+    """The reply's bytes. `as_dtype` gives the vectors in a type, of shape (n, d), in the order of the texts.
 
     A float is the shortest text that parses to the same float32.
     """
-    rows = np.ascontiguousarray(vectors, dtype="<f4")
     meta: dict[str, Any] = {"api_version": {"version": asked.version}, "billed_units": {"input_tokens": num_tokens}}
     if warnings:
         meta["warnings"] = warnings
-    embeddings = rows if asked.types is None else {name: ENCODERS[name](rows) for name in asked.types}
+    embeddings = _encoded(as_dtype, "float") if asked.types is None else {name: _encoded(as_dtype, name) for name in asked.types}
     reply = {
         "id": request_id,
         "texts": asked.request.texts,
@@ -302,3 +316,9 @@ def encode(vectors: Rows, asked: CohereEmbedRequest, *, request_id: str, num_tok
         "response_type": "embeddings_floats" if asked.types is None else "embeddings_by_type",
     }
     return orjson.dumps(reply, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _encoded(as_dtype: Callable[[OutputDtype], NDArray[Any]], kind: EmbeddingType) -> NDArray[Any] | list[str]:
+    if kind != "base64":
+        return np.ascontiguousarray(as_dtype(kind))
+    return [base64.b64encode(row.data).decode() for row in np.ascontiguousarray(as_dtype("float"), dtype="<f4")]

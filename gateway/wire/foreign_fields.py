@@ -1,9 +1,9 @@
 """Fields of other servers' embeddings APIs. Those that change a vector or its bytes are honoured or refused, never ignored.
 
 Sources: the API references of TEI (`truncate`, `truncation_direction`), Cohere and NVIDIA NIM (`truncate` as a word, `modality`,
-`embedding_type(s)`), Voyage and Mistral (`output_dimension`, `truncation`), Jina (`task`, `normalized`,
-`late_chunking`), Gemini (`task_type`), DashScope (`text_type`), vLLM (`truncate_prompt_tokens`, `embed_dtype`, `endianness`,
-`messages`, `add_special_tokens`, `use_activation`) and llama.cpp (`embd_normalize`).
+`embedding_type(s)`), Voyage and Mistral (`output_dimension`, `truncation`), Jina (`task`, `normalized`, `late_chunking`; LlamaIndex
+writes `encoding_type`), Gemini (`task_type`), DashScope (`text_type`), vLLM (`truncate_prompt_tokens`, `embed_dtype`,
+`endianness`, `messages`, `add_special_tokens`, `use_activation`) and llama.cpp (`embd_normalize`).
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -91,6 +91,10 @@ class ForeignFields(Struct, kw_only=True):
             description="Jina's output_dtype, and, for base64, encoding_format.",
             extra_json_schema=values("base64", *EMBEDDING_TYPES),
         ),
+    ] = UNSET
+    encoding_type: Annotated[
+        Raw | UnsetType,
+        Meta(description="LlamaIndex's name of Jina's embedding_type.", extra_json_schema=values("base64", *EMBEDDING_TYPES)),
     ] = UNSET
     embedding_types: Annotated[
         Raw | UnsetType,
@@ -236,6 +240,7 @@ FIELDS: dict[str, tuple[Translate, str]] = {
     ),
     "endianness": (one_of({"little": {}, "native": {}}), "this server gives 'little' alone."),
     "embedding_type": (one_of(BASE64_OR_DTYPE), f"{SUPPORTED_TYPES}."),
+    "encoding_type": (one_of(BASE64_OR_DTYPE), f"{SUPPORTED_TYPES}."),
     "embedding_types": (every(BASE64_OR_DTYPE), f"{SUPPORTED_TYPES}, one of them: a reply has one vector a text."),
     "modality": (every({"text": {}}), TEXT_ONLY),
     "messages": (nothing, "this server embeds 'input' alone."),

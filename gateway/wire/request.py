@@ -100,7 +100,10 @@ class EmbeddingsBody(ForeignFields, kw_only=True):
 
     input: Annotated[
         Sent | UnsetType | None,
-        Meta(description="One text, several, one array of token ids, or several; or Jina's objects with a text.", extra_json_schema={"oneOf": FORMS}),
+        Meta(
+            description="Texts, token ids, or Jina's objects with a text.",
+            extra_json_schema={"oneOf": FORMS},
+        ),
     ] = UNSET
     model: Annotated[str | None, Meta(description="A model's name or alias, as /v1/models lists them.")] = None
     encoding_format: Annotated[

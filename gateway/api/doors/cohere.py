@@ -54,4 +54,4 @@ def _encode(done: Embedded, *, asked: CohereEmbedRequest, request_id: str) -> by
     num_long = sum(done.prepared.is_long)
     treatment = "split into windows, whose vectors were averaged" if done.prepared.rule == "chunk" else "cut at their end"
     warnings = [f"{num_long} of the texts are longer than the model reads: they were {treatment}."] if num_long else []
-    return cohere.encode(done.rows, asked, request_id=request_id, num_tokens=done.num_tokens, warnings=warnings)
+    return cohere.encode(done.as_dtype, asked, request_id=request_id, num_tokens=done.num_tokens, warnings=warnings)

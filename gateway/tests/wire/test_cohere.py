@@ -91,6 +91,7 @@ def test_the_first_version_needs_no_input_type_and_gives_no_types():
 
 
 def test_types_are_each_given_once_and_float_by_default():
+    assert parsed({**BODY, "embedding_types": ["int8", "base64"]}).request.output_dtypes == ("int8", "float")
     assert parsed(BODY).types == parsed({**BODY, "embedding_types": []}).types == ("float",)
     assert parsed({**BODY, "embedding_types": ["base64", "float", "base64"]}).types == ("base64", "float")
 

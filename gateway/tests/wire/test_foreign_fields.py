@@ -27,6 +27,7 @@ HONOURED = [
     ({"use_activation": True}, {"normalize": True}),
     ({"embd_normalize": -1}, {"normalize": False}),
     ({"embedding_type": "base64"}, {"encoding_format": "base64", "output_dtypes": ("float",)}),
+    ({"encoding_type": "ubinary"}, {"output_dtypes": ("ubinary",), "sent_as": {"output_dtype": "encoding_type"}}),
     ({"embedding_type": "binary"}, {"output_dtypes": ("binary",), "sent_as": {"output_dtype": "embedding_type"}}),
     ({"embedding_type": "ubinary"}, {"output_dtypes": ("ubinary",), "encoding_format": "float"}),
     ({"embedding_types": ["int8"]}, {"output_dtypes": ("int8",), "sent_as": {"output_dtype": "embedding_types"}}),

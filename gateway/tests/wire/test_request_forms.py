@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 
 from gateway.config import OutputDtype
-from gateway.errors import InvalidType
+from gateway.errors import EmptyInput, InvalidType, InvalidValue
 from gateway.wire.request import EmbeddingsRequest, decode
 
 HELLO_WORLD = [15339, 1917]
@@ -150,3 +150,31 @@ def test_an_integer_may_be_written_with_a_point():
     request = decode(body)
     assert request.texts == ["hello world", "hello"]
     assert request.dimensions == 8
+
+
+def test_jina_s_objects_with_a_text_are_texts():
+    request = decode(b'{"model": "m", "input": [{"text": "a"}, {"text": "b"}]}')
+    assert (request.texts, request.is_array, request.has_ids) == (["a", "b"], True, False)
+
+
+@pytest.mark.parametrize(
+    ("sent", "error", "words"),
+    [
+        (
+            b'[{"text": "a"}, {"image": "https://x/y.png"}]',
+            InvalidValue,
+            "an object has 'text' alone, since this server embeds text",
+        ),
+        (b'[{"text": "a", "image": "x"}]', InvalidValue, "an object has 'text' alone"),
+        (b'[{"text": "a"}, {}]', InvalidType, "Invalid type for 'input[1]'"),
+        (b'[{"text": null}]', InvalidType, "Invalid type for 'input[0].text'"),
+        (b'[{"text": ""}]', EmptyInput, "Invalid 'input[0]': input cannot be an empty string."),
+        (b'["a", {"text": "b"}]', InvalidType, "not a mixture of them"),
+        (b'{"text": "a"}', InvalidType, "Invalid type for 'input'"),
+    ],
+)
+def test_other_objects_are_refused_by_name(sent, error, words):
+    with pytest.raises(error) as caught:
+        decode(b'{"model": "m", "input": %b}' % sent)
+    assert caught.value.param == "input"
+    assert words in caught.value.message

@@ -7,6 +7,7 @@ import pytest
 
 from gateway.config import DoorSettings, ModelRow, ServerSettings
 from gateway.embedding.embedder import Prepared
+from gateway.embedding.quantization import quantize, ranges_of
 from gateway.errors import InvalidValue, UpstreamUnavailable
 from gateway.testing import upstream_server as standin
 from gateway.testing.fakes import FakeEmbedder, hashed
@@ -15,6 +16,7 @@ from gateway.tests.api.conftest import KEY, client_of
 from gateway.tests.api.keys import add
 from gateway.upstream.backend import UPSTREAM_BACKENDS
 
+RANGES = ranges_of([-0.5] * 8, [0.5] * 8)
 PATHS = ["/v1/embed", "/v2/embed"]
 BODY = {"model": "m", "texts": ["hello world", "b"], "input_type": "search_document"}
 
@@ -65,9 +67,24 @@ async def test_the_first_version_gives_floats_unless_types_are_asked_for(client)
     assert plain["meta"]["api_version"] == {"version": "1"}
 
 
-async def test_several_types_come_from_one_computation(client, embedder):
-    await asked(client, embedding_types=["float", "base64"])
+async def test_several_types_come_from_one_computation_and_are_the_quantized_floats(client, embedder):
+    embedder.about = {"ranges": RANGES}
+    kinds = ["ubinary", "float", "int8", "uint8", "binary", "base64"]
+    reply = await asked(client, embedding_types=kinds)
+    found = reply.json()["embeddings"]
+    assert list(found) == kinds
+    rows = np.stack([hashed(text, 8) for text in BODY["texts"]])
+    for kind in ("int8", "uint8", "binary", "ubinary"):
+        assert found[kind] == quantize(rows, kind, RANGES).tolist()
     assert embedder.num_embedded == 1
+    assert reply.headers["x-gateway-quantization"] == RANGES.id
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_type_that_the_model_does_not_have_is_refused_by_cohere_s_name(client, path):
+    refused = await client.post(path, json={**BODY, "embedding_types": ["float", "int8"]})
+    assert refused.status_code == 400
+    assert refused.json()["message"].startswith("Invalid value for 'embedding_types': of the model `m` the ranges for 'int8'")
 
 
 async def test_dimensions_are_cut_as_everywhere_and_refused_by_cohere_s_name(client):

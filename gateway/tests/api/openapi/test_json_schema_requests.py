@@ -43,6 +43,7 @@ inputs = st.one_of(
     st.lists(texts, max_size=3),
     st.lists(ids, max_size=3),
     st.lists(st.lists(ids, max_size=2) | texts, max_size=3),
+    st.lists(st.dictionaries(st.sampled_from(["text", "image"]), values, max_size=2), max_size=2),
 )
 OWN = [name for name in EmbeddingsBody.__struct_fields__ if name != "input" and name not in FIELDS]
 bodies = st.fixed_dictionaries({}, optional={"input": inputs, **dict.fromkeys([*OWN, "other"], values)})
