@@ -5,10 +5,13 @@ vLLM                        vllm/entrypoints/pooling/score/protocol.py: RerankRe
 Cohere                      docs.cohere.com/reference/rerank; a field that it does not know: HKUDS/LightRAG#1813
 Jina                        api.jina.ai/openapi.json: RankAPIInput, RankingOutput
 Voyage                      docs.voyageai.com/reference/reranker-api
+NVIDIA NIM                  docs.nvidia.com/nim/nemo-retriever/text-reranking/latest: using-reranking, reference
+Mixedbread                  mixedbread.com/api-reference/endpoints/reranking
+DashScope                   www.alibabacloud.com/help/en/model-studio/rerank
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -105,7 +108,7 @@ class RerankServer:
     def scored(self, body: dict[str, Any], model: RerankWeights) -> Said:
         if (refusal := self.check(body)) is not None:
             return refusal
-        query, documents = body["query"], body[self.documents]
+        query, documents = _text(body["query"]), [_text(each) for each in body[self.documents]]
         is_long = any(len(query.split()) + len(each.split()) > self.reads for each in documents)
         is_cut = self.too_long is None or self.cuts(body)
         if is_long and self.too_long is not None and not is_cut:
@@ -117,6 +120,10 @@ class RerankServer:
         said = self.reply(body, ranked[:most], pair_tokens(query, documents))
         said.headers |= self.headers
         return said
+
+
+def _text(value: Any) -> str:
+    return value["text"] if isinstance(value, dict) else value
 
 
 def _probability(_: dict[str, Any], logit: float) -> float:
@@ -178,6 +185,17 @@ def _jina_reply(body: dict[str, Any], ranked: list[tuple[int, float]], num_token
 
 def _voyage_reply(body: dict[str, Any], ranked: list[tuple[int, float]], num_tokens: int) -> Said:
     return Said(body={"object": "list", "data": _results(ranked), "model": body["model"], "usage": {"total_tokens": num_tokens}})
+
+
+def _nim_reply(_: dict[str, Any], ranked: list[tuple[int, float]], num_tokens: int) -> Said:
+    rankings = [{"index": index, "logit": score} for index, score in ranked]
+    return Said(body={"rankings": rankings, "usage": {"prompt_tokens": num_tokens, "total_tokens": num_tokens}})
+
+
+def _mixedbread_reply(body: dict[str, Any], ranked: list[tuple[int, float]], num_tokens: int) -> Said:
+    data = [{"index": index, "score": score, "input": None, "object": "rank_result"} for index, score in ranked]
+    usage = {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
+    return Said(body={"usage": usage, "model": body["model"], "data": data, "object": "list", "top_k": len(data)})
 
 
 def _at_most(num: int, refusal: Callable[[int], Said], documents: str = "documents") -> Fault:
@@ -278,4 +296,22 @@ GATEWAY = RerankServer(
         },
     ),
 )  # fmt: skip
-SERVERS = {each.name: each for each in (TEI, VLLM, COHERE, JINA, INFINITY, LLAMA, VOYAGE, GATEWAY)}
+NIM = RerankServer(
+    "NVIDIA NIM",
+    _nim_reply,
+    lambda _, logit: logit,
+    path="/ranking",
+    documents="passages",
+    check=_at_most(512, lambda num: Said(400, {"error": f"passages: at most 512, not {num}"}), "passages"),
+    too_long=Said(400, {"error": "Input length 1204 exceeds maximum allowed token size 512"}),
+    cuts=lambda body: body.get("truncate") == "END",
+)
+NIM_HOSTED = replace(NIM, name="NVIDIA, hosted", path="/reranking")
+MIXEDBREAD = RerankServer("Mixedbread", _mixedbread_reply, _probability, path="/reranking", documents="input")
+DASHSCOPE = RerankServer(
+    "DashScope", _jina_reply, _probability, path="/reranks",
+    check=_at_most(500, lambda num: Said(400, {"code": "InvalidParameter", "message": f"documents: at most 500, not {num}"})),
+)  # fmt: skip
+SERVERS = {
+    each.name: each for each in (TEI, VLLM, COHERE, JINA, INFINITY, LLAMA, VOYAGE, GATEWAY, NIM, NIM_HOSTED, MIXEDBREAD, DASHSCOPE)
+}

@@ -1,8 +1,11 @@
 """The protocols of rerankers: a query and documents, and a score for each document, sorted by score.
 
-    rerank    Jina, vLLM, infinity, llama.cpp, SiliconFlow, Together, LiteLLM, another gateway
-    cohere    Cohere's /v2/rerank, which refuses any field that it does not know (HKUDS/LightRAG#1813)
-    voyage    its `top_k` and `data`: docs.voyageai.com/reference/reranker-api
+    rerank      Jina, vLLM, infinity, llama.cpp, SiliconFlow, Together, LiteLLM, another gateway
+    cohere      Cohere's /v2/rerank, which refuses any field that it does not know (HKUDS/LightRAG#1813)
+    voyage      its `top_k` and `data`: docs.voyageai.com/reference/reranker-api
+    reranks     DashScope's, cohere's at /reranks: www.alibabacloud.com/help/en/model-studio/rerank
+    nim         NVIDIA's /ranking, /reranking where it is hosted: docs.nvidia.com/nim/nemo-retriever/text-reranking
+    mixedbread  its /reranking: mixedbread.com/api-reference/endpoints/reranking
 
 All are asked for the scores of all documents, as some give only the best without that. `rerank_api` finds out which of them a
 server speaks, and whether its scores are logits.
@@ -36,7 +39,29 @@ class RerankReply(msgspec.Struct):
     meta: Any = None
 
 
+class LogitItem(msgspec.Struct):
+    logit: float | None
+    index: int
+
+
+class RankingReply(msgspec.Struct):
+    rankings: list[LogitItem]
+    usage: Any = None
+
+
+class ScoreItem(msgspec.Struct):
+    score: float | None
+    index: int
+
+
+class RerankingReply(msgspec.Struct):
+    data: list[ScoreItem]
+    usage: Any = None
+
+
 DECODER = msgspec.json.Decoder(RerankReply)
+RANKING_DECODER = msgspec.json.Decoder(RankingReply)
+RERANKING_DECODER = msgspec.json.Decoder(RerankingReply)
 
 
 def _body(ask: UpstreamQuery) -> dict[str, Any]:
@@ -56,6 +81,18 @@ def _own_fields(ask: UpstreamQuery) -> dict[str, Any]:
     return {**ask.settings.extra_body, "model": ask.model, "query": ask.query, "documents": ask.texts}
 
 
+def _nim_body(ask: UpstreamQuery) -> dict[str, Any]:
+    """NIM refuses a pair that is too long if it is told so; by default that depends on the model."""
+    passages = [{"text": text} for text in ask.texts]
+    own = {"model": ask.model, "query": {"text": ask.query}, "passages": passages}
+    return {"truncate": "NONE", **ask.settings.extra_body, **own}
+
+
+def _mixedbread_body(ask: UpstreamQuery) -> dict[str, Any]:
+    own = {"model": ask.model, "query": ask.query, "input": ask.texts, "top_k": len(ask.texts), "return_input": False}
+    return {**ask.settings.extra_body, **own}
+
+
 def _read(content: bytes, headers: Headers) -> ParsedResponse:  # noqa: ARG001 - TEI's own protocol counts tokens in a header
     reply = parse(content, DECODER, RerankReply)
     items = reply.results if reply.results is not None else reply.data
@@ -64,6 +101,17 @@ def _read(content: bytes, headers: Headers) -> ParsedResponse:  # noqa: ARG001 -
     return ParsedResponse(
         [item.relevance_score for item in items], [item.index for item in items], _tokens_of(reply.usage, reply.meta)
     )
+
+
+def _read_rankings(content: bytes, headers: Headers) -> ParsedResponse:  # noqa: ARG001
+    reply = parse(content, RANKING_DECODER, RankingReply)
+    items = reply.rankings
+    return ParsedResponse([item.logit for item in items], [item.index for item in items], _tokens_of(reply.usage, None))
+
+
+def _read_reranking(content: bytes, headers: Headers) -> ParsedResponse:  # noqa: ARG001
+    reply = parse(content, RERANKING_DECODER, RerankingReply)
+    return ParsedResponse([item.score for item in reply.data], [item.index for item in reply.data], _tokens_of(reply.usage, None))
 
 
 def _tokens_of(usage: Any, meta: Any) -> int | None:
@@ -78,6 +126,10 @@ APIS = (
     ServerApi("rerank", body=_body),
     ServerApi("cohere", body=_cohere_body),
     ServerApi("voyage", body=_voyage_body),
+    ServerApi("reranks", "/reranks", _cohere_body, is_at_root=False),
+    ServerApi("nim", "/ranking", _nim_body, _read_rankings, is_at_root=False),
+    ServerApi("nim, hosted", "/reranking", _nim_body, _read_rankings, is_at_root=False),
+    ServerApi("mixedbread", "/reranking", _mixedbread_body, _read_reranking, is_at_root=False),
 )
 RERANK = Dialect(
     "openai", "/rerank", _body, _read, rules=RULES["openai"], max_inputs=MAX_DOCUMENTS, kind="reranker", apis=APIS,

@@ -66,7 +66,7 @@ async def _first_understood(client: UpstreamClient, sample: Sample) -> tuple[Ser
                 if not _may_be_form(failed):
                     raise
                 first = first or failed
-        if len(several) == 1:
+        if len(several) == 1 or first is None or first.failure.refusal is None:
             break
     raise first or AssertionError
 

@@ -182,7 +182,8 @@ class OpenAISettings(UpstreamSettings, frozen=True):
         UpstreamTask,
         Meta(
             description="What it is asked for: vectors (embed), or the scores of a query and documents (rerank), by /rerank behind"
-            " url: Cohere, Jina, Voyage, vLLM, infinity, llama.cpp, another gateway."
+            " url: Cohere, Jina, Voyage, vLLM, infinity, llama.cpp, another gateway; NVIDIA's, Mixedbread's and DashScope's"
+            " paths are tried too."
         ),
     ] = "embed"
     model: Annotated[Name | None, Meta(description="The model's name there; by default the name it has here.")] = None
@@ -224,7 +225,7 @@ class OpenAISettings(UpstreamSettings, frozen=True):
 
 OWN_FIELDS: dict[UpstreamTask, set[str]] = {
     "embed": {"input", "model", "encoding_format", "dimensions"},
-    "rerank": {"query", "documents", "model", "top_n", "top_k", "return_documents", "raw_scores"},
+    "rerank": {"query", "documents", "passages", "input", "model", "top_n", "top_k", "return_documents", "raw_scores"},
 }
 
 
