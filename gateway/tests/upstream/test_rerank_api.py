@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gateway.embedding.cache import VectorCache
-from gateway.errors import UpstreamError
+from gateway.errors import Unembeddable, UpstreamError
 from gateway.testing.rerank_server import COHERE, INFINITY, LLAMA, VLLM, RerankServer, RerankWeights, sigmoid
 from gateway.testing.upstream_server import Said, Standin
 from gateway.tests.upstream.conftest import built, cached_over, inputs, over
@@ -175,3 +175,26 @@ async def test_two_addresses_of_one_reranker_share_its_documents():
             np.testing.assert_array_equal(await scored(remote, *documents), np.float32(RerankWeights().logits(QUERY, documents)))
         finally:
             await remote.close()
+
+
+async def test_a_server_that_is_unavailable_at_the_start_is_waited_for():
+    asked = []
+
+    def answer(request):
+        asked.append(request)
+        return Said(503) if len(asked) < 4 else COHERE.answering()(request)
+
+    async with over("openai", answer, task="rerank") as (_, remote):
+        np.testing.assert_allclose(await scored(remote, "a"), RerankWeights().logits(QUERY, ["a"]), atol=2e-3)
+
+
+async def test_a_code_that_repeats_the_query_is_never_shown():
+    def answer(request):
+        if request.method == "GET" or request.body["query"] != "unmistakable":
+            return LLAMA.answering()(request)
+        return Said(400, {"error": {"code": "unmistakable_query", "message": "no"}})
+
+    async with over("openai", answer, task="rerank") as (_, remote):
+        with pytest.raises(Unembeddable, match="'query'") as refused:
+            await remote.embed(await remote.prepare(inputs("a", "b", query="unmistakable")))
+    assert "unmistakable" not in str(refused.value)
