@@ -12,7 +12,8 @@ from sentence_transformers import SentenceTransformer
 
 from benchmarks.gpu.checks import Seen, embedded, local_of
 from benchmarks.gpu.plan import STORY, Plan
-from gateway.engine.torch_encoder import DTYPES, release
+from gateway.engine.torch_encoder import release
+from gateway.engine.torch_network import DTYPES
 from gateway.testing import architectures
 from gateway.testing.architectures import model_of
 

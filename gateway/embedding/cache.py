@@ -1,8 +1,9 @@
 """An LRU cache of vectors, bounded in bytes. Only the event loop uses it.
 
 A key is a digest of all that a vector depends on: the model's scope and fingerprint, the exact text, `long_input`, `input_type`,
-`instruction`, `normalize`, a reranker's query. Cutting and encoding come later: one entry serves every `dimensions` and every
-`encoding_format`. A key begins with a digest of the scope alone, so that all entries of a scope can be dropped.
+`instruction`, `normalize`, a reranker's query and bound of tokens. Cutting and encoding come later: one entry serves every
+`dimensions` and every `encoding_format`. A key begins with a digest of the scope alone, so that all entries of a scope can be
+dropped.
 """
 
 import hashlib
@@ -74,7 +75,8 @@ def seed_of(inputs: Inputs, about: Description) -> bytes:
     """The part of the key that all inputs of a request share. The model's own `long_input` and the same one explicit are equal."""
     rule = inputs.long_input or about.long_input
     own = (rule, inputs.input_type or "", inputs.instruction or "", str(inputs.normalize))
-    query = () if inputs.query is None else ("query", inputs.query)  # at the end, as it may contain any character
+    # At the end, as it may contain any character.
+    query = () if inputs.query is None else (str(inputs.max_document_tokens), "query", inputs.query)
     seed = "\0".join((about.scope, about.fingerprint, *own, *query)).encode("utf-8", "surrogatepass")
     return scope_of(about) + hashlib.blake2b(seed, digest_size=KEY_BYTES - SCOPE_BYTES).digest()
 

@@ -31,7 +31,8 @@ class Inputs:
     `deadline` is on the clock of `time.monotonic`, in seconds. If `long_input` or `input_type` is None, the model chooses.
     `input_type` is the name of one of the model's prompts, or of a purpose without a prompt; `instruction` replaces that prompt.
     `positions` are the client's own numbers of the inputs, if some were taken out.
-    `query` is what a reranker compares every text with; None for all other models.
+    `query` is what a reranker compares every text with; None for all other models. `max_document_tokens` is how many tokens of each
+    text a reranker reads; the rest is left out, as the client asked.
     `field` is the client's own name of the array of texts, for errors.
     `caller` is the key of fair queueing: busy callers of one `service_class` share a device in proportion to their `weight`.
     A client that disconnects cancels the task that awaits the embedder; nothing else needs to know.
@@ -46,6 +47,7 @@ class Inputs:
     instruction: str | None = None
     normalize: bool = True
     query: str | None = None
+    max_document_tokens: int | None = None
     positions: tuple[int, ...] | None = None
     field: str = "input"
     weight: float = 1.0

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.embedding.embedder import MAX_NUMBERS, Inputs
+from gateway.embedding.embedder import MAX_NUMBERS, Inputs, ModelKind
 from gateway.errors import InvalidValue, Unembeddable
 
 Float32 = NDArray[np.float32]
@@ -45,6 +45,14 @@ def join_windows(windows: Float32, *, counts: list[int], weights: list[int]) -> 
     return np.where(is_single, windows[starts], means).astype(np.float32, copy=False)
 
 
+def best_windows(windows: Float32, *, counts: list[int]) -> Float32:
+    """One row for each input of a reranker: the largest score of its windows. The arguments are those of `join_windows`."""
+    if len(counts) == len(windows):
+        return windows
+    best: Float32 = np.maximum.reduceat(windows, np.cumsum([0, *counts[:-1]]), axis=0)
+    return best
+
+
 def is_vector(rows: Float32) -> NDArray[np.bool_]:
     """Whether each row is a usable vector: finite, and not all zeros, which has no direction and no cosine. Shape (n,)."""
     finite: NDArray[np.bool_] = np.isfinite(rows)
@@ -52,9 +60,20 @@ def is_vector(rows: Float32) -> NDArray[np.bool_]:
     return np.logical_and(finite.all(axis=1), nonzero.any(axis=1))
 
 
+def is_score(rows: Float32) -> NDArray[np.bool_]:
+    """Whether each row is a usable score: finite. A logit of 0 is one. Shape (n,)."""
+    finite: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(rows), axis=1)
+    return finite
+
+
+def is_usable(rows: Float32, kind: ModelKind) -> NDArray[np.bool_]:
+    """Whether each row of a model of this kind is usable. Shape (n,)."""
+    return is_score(rows) if kind == "reranker" else is_vector(rows)
+
+
 def refuse_no_vector(rows: Float32, inputs: Inputs) -> None:
-    """Raises Unembeddable for the first row that is not a usable vector."""
-    if not (has_vector := is_vector(rows)).all():
+    """Raises Unembeddable for the first row that is not a usable vector, or, if the inputs have a query, not a usable score."""
+    if not (has_vector := is_usable(rows, "embedder" if inputs.query is None else "reranker")).all():
         index = int(np.argmin(has_vector))
         raise Unembeddable(inputs.where(index), *([] if rows[index].any() else [ALL_ZERO]))
 

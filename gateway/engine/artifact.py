@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from gateway.embedding.embedder import ModelKind
 from gateway.embedding.fingerprint import digest
 from gateway.engine.encoder import EncoderInfo, NetworkInfo, Window
 from gateway.engine.fidelity import Proof
@@ -27,7 +28,7 @@ from gateway.engine.identity import Identity, sha256_of
 from gateway.errors import OperatorError
 
 Runtime = Literal["openvino", "torch"]
-FORMAT = 4
+FORMAT = 5
 MAKING, ABANDONED_SECONDS = ".making-", 24 * 3600
 MAX_RENAMES = 10  # to a path that other processes build at the same moment
 NETWORK, WEIGHTS, TOKENIZER, MANIFEST = "model.xml", "model.bin", "tokenizer.json", "manifest.json"
@@ -39,23 +40,28 @@ LIBRARIES = ("openvino", "sentence-transformers", "torch", "transformers", "toke
 class StoredProof(Struct, frozen=True):
     """A fidelity.Proof as the manifest stores it: `row` is its vector's bytes, float32 in this machine's byte order."""
 
+    kind: ModelKind
     token_ids: list[int]
     num_prompt_tokens: int
+    num_query_tokens: int
     row: bytes
 
     @classmethod
     def of(cls, proof: Proof) -> "StoredProof":
-        return cls(proof.window.token_ids, proof.window.num_prompt_tokens, proof.row.astype(np.float32).tobytes())
+        window = proof.window
+        row = proof.row.astype(np.float32).tobytes()
+        return cls(proof.kind, window.token_ids, window.num_prompt_tokens, window.num_query_tokens, row)
 
     def read(self) -> Proof:
-        return Proof(Window(self.token_ids, self.num_prompt_tokens), np.frombuffer(self.row, dtype=np.float32))
+        window = Window(self.token_ids, self.num_prompt_tokens, num_query_tokens=self.num_query_tokens)
+        return Proof(window, np.frombuffer(self.row, dtype=np.float32), self.kind)
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
     """How an artifact was made and measured.
 
-    `fidelity` is the worst cosine to sentence-transformers in float32 over the probe texts. `runtime` is the one that reached the
-    minimum cosine; for "torch" the artifact is this manifest alone. `fallback` says which attempts did not reach it, and why.
+    `fidelity` is that to sentence-transformers in float32, as `gateway.engine.fidelity` says. `runtime` is the one that reached the
+    minimum; for "torch" the artifact is this manifest alone. `fallback` says which attempts did not reach it, and why.
     `proof` is a short text with its vector in float32: each start checks the loaded model against it.
     `origin` is where the files of `source` were: a folder's absolute path, or the name on the hub. `made_at` is in Unix seconds,
     `files` are SHA-256 digests.

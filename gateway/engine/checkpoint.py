@@ -61,18 +61,18 @@ def read(folder: Path, device: torch.device, dtype: torch.dtype) -> SentenceTran
 
 
 def _load_checked(folder: Path, device: torch.device, dtype: torch.dtype) -> SentenceTransformer:
-    with _loading_reports() as reports:
+    with loading_reports() as reports:
         model = SentenceTransformer(str(folder), device=str(device), local_files_only=True, model_kwargs={"dtype": dtype})
     pooler = [POOLER] if all(map(_ignores_pooler, model.modules())) else []
     for report in reports:
-        _refuse_incomplete(folder, report, pooler)
-    _refuse_not_finite(folder, model)
+        refuse_incomplete(folder, report, may_lack=[*HEADS, *pooler], may_have=[*HEADS, *pooler])
+    refuse_not_finite(folder, model)
     _refuse_other_input(folder, model)
     return model.float() if dtype == torch.float32 else model  # also casts modules that ignore `dtype`
 
 
 @contextmanager
-def _loading_reports() -> Iterator[list[dict[str, Any]]]:
+def loading_reports() -> Iterator[list[dict[str, Any]]]:
     """Collects transformers' `output_loading_info` for each network loaded inside, which sentence-transformers drops."""
     reports: list[dict[str, Any]] = []
     owner: Any = PreTrainedModel
@@ -99,13 +99,18 @@ def _ignores_pooler(module: torch.nn.Module) -> bool:
     return all(params["method_output_name"] == "last_hidden_state" for params in modalities.values())
 
 
-def _refuse_incomplete(folder: Path, report: dict[str, Any], pooler: list[str]) -> None:
-    """Raises OperatorError if tensors of the encoder are missing, left over or of another shape; its message names them."""
-    needless = re.compile(rf"^({'|'.join([*HEADS, *pooler])})(\.|$)|^({'|'.join(BUFFERS)})")
+def refuse_incomplete(folder: Path, report: dict[str, Any], *, may_lack: list[str], may_have: list[str]) -> None:
+    """Raises OperatorError if tensors of the network are missing, left over or of another shape; its message names them.
+
+    `may_lack` are the parts that may be missing, as nothing reads them, and `may_have` those that may be left over.
+    """
+    missing, extra = (
+        re.compile(rf"^({'|'.join([*names, '(?!)'])})(\.|$)|^({'|'.join(BUFFERS)})") for names in (may_lack, may_have)
+    )
     shapes = [f"{name} {tuple(there)} instead of {tuple(wanted)}" for name, there, wanted in report["mismatched_keys"]]
     found = {
-        "missing": sorted(name for name in report["missing_keys"] if not needless.match(name)),
-        "left over": sorted(name for name in report["unexpected_keys"] if not needless.match(name)),
+        "missing": sorted(name for name in report["missing_keys"] if not missing.match(name)),
+        "left over": sorted(name for name in report["unexpected_keys"] if not extra.match(name)),
         "of another shape": sorted(shapes),
         "not read": sorted(report.get("error_msgs", ())),
     }
@@ -123,7 +128,7 @@ def _quote_names(names: list[str]) -> str:
     return ", ".join(names[:MAX_NAMED]) + more
 
 
-def _refuse_not_finite(folder: Path, model: SentenceTransformer) -> None:
+def refuse_not_finite(folder: Path, model: torch.nn.Module) -> None:
     names = [name for name, tensor in model.named_parameters() if not bool(torch.isfinite(tensor).all())]
     if names:
         raise OperatorError(
@@ -137,9 +142,9 @@ def _refuse_other_input(folder: Path, model: SentenceTransformer) -> None:
     for module in model.modules():  # a Router's among them
         if isinstance(module, Transformer):
             _refuse_other_modality(folder, module)
-            _refuse_beyond_tables(folder, module)
+            refuse_beyond_tables(folder, module)
     if getattr(model, "tokenizer", None) is None:
-        raise _unsupported_error(folder, f"its first module, {type(model[0]).__name__}, reads no texts")
+        raise unsupported_error(folder, f"its first module, {type(model[0]).__name__}, reads no texts")
     if isinstance(model[0], Transformer) and hasattr(model.tokenizer, "backend_tokenizer"):
         _refuse_other_tokens(folder, model)
 
@@ -148,24 +153,24 @@ def _refuse_other_modality(folder: Path, transformer: Transformer) -> None:
     """Raises OperatorError for chat templates, which only sentence-transformers fills in, and for images, which processors read."""
     modalities = transformer.modality_config
     if set(modalities) != {"text"} or modalities["text"]["method"] != "forward":
-        raise _unsupported_error(
+        raise unsupported_error(
             folder, f"it reads {', '.join(map(str, modalities))} through {type(transformer.processor).__name__}"
         )
 
 
-def _refuse_beyond_tables(folder: Path, transformer: Transformer) -> None:
+def refuse_beyond_tables(folder: Path, transformer: Transformer) -> None:
     """Raises OperatorError for tokens or positions without a row in their table: torch fails there, OpenVINO is silently wrong."""
     network: Any = transformer.model
     rows = int(network.get_input_embeddings().weight.shape[0])
     last = max(transformer.tokenizer.get_vocab().values(), default=0) if transformer.tokenizer is not None else 0
     if last >= rows:
-        raise _unsupported_error(folder, f"its tokenizer has tokens up to number {last}, its table of embeddings {rows} rows")
+        raise unsupported_error(folder, f"its tokenizer has tokens up to number {last}, its table of embeddings {rows} rows")
     reads = transformer.max_seq_length or 0
     for name, module in network.named_modules():
         if name.rpartition(".")[2] in POSITION_TABLES and isinstance(module, torch.nn.Embedding):
             room = module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
             if reads > room:
-                raise _unsupported_error(
+                raise unsupported_error(
                     folder, f"it is set to read {reads} tokens and has {room} positions: lower its max_seq_length"
                 )
 
@@ -175,22 +180,22 @@ def _refuse_other_tokens(folder: Path, model: SentenceTransformer) -> None:
     tokenizer = Tokenizer(model.tokenizer.backend_tokenizer.to_str())
     room = int(model.max_seq_length or model.tokenizer.model_max_length) - tokenizer.num_special
     if room < 1:
-        raise _unsupported_error(folder, f"it reads {room + tokenizer.num_special} tokens, special ones among them")
+        raise unsupported_error(folder, f"it reads {room + tokenizer.num_special} tokens, special ones among them")
     if tokenizer.fast.get_vocab() != model.tokenizer.backend_tokenizer.get_vocab():
-        raise _unsupported_error(folder, "two tokens of its vocabulary have one number")  # one would be lost when it is saved
+        raise unsupported_error(folder, "two tokens of its vocabulary have one number")  # one would be lost when it is saved
     for probe in (*PROBES, *ALL_KINDS):
         features = model.preprocess([probe])
         strange = set(features) - FED
         types = features.get("token_type_ids")
         if strange or (types is not None and bool(types.any())):
-            raise _unsupported_error(
+            raise unsupported_error(
                 folder, f"its tokenizer gives the network {', '.join(sorted(strange)) or 'token types other than 0'}"
             )
         if "attention_mask" not in features or not bool(features["attention_mask"].all()):
-            raise _unsupported_error(folder, "its tokenizer masks tokens of single texts, or gives no attention mask")
+            raise unsupported_error(folder, "its tokenizer masks tokens of single texts, or gives no attention mask")
         ids = tokenizer.fast.encode(probe, add_special_tokens=False).ids[:room]
         if features["input_ids"][0].tolist() != tokenizer.with_special(ids):
-            raise _unsupported_error(
+            raise unsupported_error(
                 folder, "its tokenizer gives a text other tokens than its vocabulary file says, or cuts elsewhere"
             )
 
@@ -211,15 +216,15 @@ def refuse_other_vectors(folder: Path, model: SentenceTransformer, embed: Callab
             rows = embed([Window(tokenizer.with_special(ids))])
             expected = model.encode([probe], prompt="", show_progress_bar=False, convert_to_tensor=True).float().cpu().numpy()
         except Exception as error:
-            raise _unsupported_error(
+            raise unsupported_error(
                 folder, f"it cannot be run: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
             ) from error
         if rows.shape != expected.shape:
-            raise _unsupported_error(folder, f"its encode gives {expected.shape[1]} dimensions, its modules {rows.shape[1]}")
+            raise unsupported_error(folder, f"its encode gives {expected.shape[1]} dimensions, its modules {rows.shape[1]}")
         worst = float(cosines(rows, expected).min())
         if worst < MIN_COSINE:
-            raise _unsupported_error(folder, f"its encode gives other vectors than its modules, with a cosine of {worst:.4f}")
+            raise unsupported_error(folder, f"its encode gives other vectors than its modules, with a cosine of {worst:.4f}")
 
 
-def _unsupported_error(folder: Path, what: str) -> OperatorError:
+def unsupported_error(folder: Path, what: str) -> OperatorError:
     return OperatorError(f"the model in {folder} cannot be served as sentence-transformers does: {what}", category=OTHER_KIND)

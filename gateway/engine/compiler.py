@@ -149,12 +149,12 @@ def run(job: CompileJob) -> None:
     Raises OperatorError if the model cannot be loaded, and Unfaithful if torch's own vectors are unreliable too.
     """
     from gateway.engine.tokenizer import Tokenizer  # noqa: PLC0415 - only the child imports it, as those below
-    from gateway.engine.torch_encoder import TorchEncoder  # noqa: PLC0415
+    from gateway.engine.torch_loader import load_encoder  # noqa: PLC0415
 
     folder, artifacts = Path(job.folder), ArtifactStore(Path(job.artifacts))
     target = Target(job.source, job.precision, identity_of(folder))
     _print_report(CompileReport("loading"))
-    reference = TorchEncoder(folder, device="cpu", precision="float32", threads=0)
+    reference = load_encoder(folder, device="cpu", precision="float32", threads=0)
     refuse_changed(folder, target.identity)
     _print_report(CompileReport("converting"))
     network, reason = convert(reference)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.background import BackgroundThread
-from gateway.embedding.vectors import is_vector
+from gateway.embedding.vectors import is_usable
 from gateway.engine.batcher import Batcher
 from gateway.engine.encoder import Encoder, OutOfMemory, Window
 from gateway.engine.fidelity import Proof
@@ -145,8 +145,8 @@ class Device:
             raise DeviceBroken
 
     def deliver(self, batch: list[Job], rows: NDArray[np.float32]) -> None:
-        """Delivers each row to its request. If no row is a valid vector, checks the device; raises DeviceBroken if it fails."""
-        has_vector = is_vector(rows)
+        """Delivers each row to its request. If no row is usable, checks the device; raises DeviceBroken if it fails."""
+        has_vector = is_usable(rows, self.encoder.info.network.kind)
         if has_vector.any():
             self.num_deaths_in_a_row = 0
         elif self.proof:

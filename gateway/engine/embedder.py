@@ -1,7 +1,6 @@
 """A model on this machine as an Embedder: tokenises texts, cuts them into windows, queues these, and joins their vectors."""
 
 import asyncio
-import math
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,11 +9,12 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from gateway.embedding.backend import BackendContext
 from gateway.embedding.embedder import Description, Health, Inputs, Prepared, Vectors
 from gateway.embedding.fingerprint import Fingerprint, digest
-from gateway.embedding.vectors import ALL_ZERO, join_windows, normalize_rows, refuse_no_vector
+from gateway.embedding.vectors import ALL_ZERO, best_windows, join_windows, normalize_rows, refuse_no_vector
 from gateway.engine import runtime
 from gateway.engine.artifact import ArtifactStore
 from gateway.engine.batcher import Batcher
@@ -22,8 +22,9 @@ from gateway.engine.budget import Budget
 from gateway.engine.compiler import CompileProcess
 from gateway.engine.device import Device
 from gateway.engine.encoder import Encoder, NetworkInfo, OutOfMemory, Window
-from gateway.engine.fidelity import PROOF_TEXT, UNFAITHFUL, Proof, cosines, proof_window
+from gateway.engine.fidelity import UNFAITHFUL, Proof, proof_inputs, proof_window
 from gateway.engine.identity import Identity
+from gateway.engine.pair_preprocessor import PairPreprocessor
 from gateway.engine.preprocessor import Preprocessor, Windows
 from gateway.engine.runtime import LoadedModel
 from gateway.engine.settings import BACKEND, LocalSettings
@@ -75,8 +76,7 @@ class LocalEmbedder:
     async def prove(self, proof: Proof) -> None:
         """Self-test: embeds a text whose vector is known, as a request would. Raises OperatorError for another vector, or none."""
         window = proof_window(self.info.network, self.tokenizer)
-        inputs = Inputs([PROOF_TEXT], is_array=False, caller="", deadline=math.inf, normalize=False)
-        prepared = Prepared(inputs, [len(window)], [False], "end", work=Windows([window], [1], [1]))
+        prepared = Prepared(proof_inputs(self.info.network), [len(window)], [False], "end", work=Windows([window], [1], [1]))
         try:
             async with asyncio.timeout(PROOF_SECONDS):
                 rows = (await self.embed(prepared)).rows
@@ -87,11 +87,12 @@ class LocalEmbedder:
         if window != proof.window:
             raise self.gives_no_vectors("other tokens")
         if not proof.holds(rows, self.info.precision):
-            raise self.gives_no_vectors(f"a vector whose cosine to it is {cosines(rows, proof.row[None])[0]:.5f}")
+            raise self.gives_no_vectors(f"another: its fidelity is {proof.fidelity(rows):.5f}")
 
     def gives_no_vectors(self, what: str) -> OperatorError:
         source = self.settings.source
-        return OperatorError(f"{source}: of a text whose vector is known, the loaded model gives {what}", category=UNFAITHFUL)
+        known = "a pair whose score" if self.info.network.kind == "reranker" else "a text whose vector"
+        return OperatorError(f"{source}: of {known} is known, the loaded model gives {what}", category=UNFAITHFUL)
 
     def load(self) -> None:
         self.start_devices(runtime.load(self.name, self.settings, self.engine, self.artifacts, child=self.compile_process))
@@ -108,14 +109,7 @@ class LocalEmbedder:
             encoder.info = replace(encoder.info, tokenizer_json="")
         self.info = loaded.encoders[0].info
         self.prompts: dict[str, str] = self.info.network.prompts | dict(self.settings.prompts)
-        self.preprocessor = Preprocessor(
-            self.info.network,
-            self.tokenizer,
-            prompts=self.prompts,
-            rule=self.settings.long_input,
-            limits=self.limits,
-            instruction_format=self.settings.instruction_format,
-        )
+        self.preprocessor = self.build_preprocessor()
         self.description = self.build_description(loaded)
         budget = Budget(self.engine.max_batch_tokens or self.info.default_max_batch_tokens, self.metrics)
         self.batcher = Batcher(
@@ -135,6 +129,19 @@ class LocalEmbedder:
             device.start()
         loaded.afterwards()
 
+    def build_preprocessor(self) -> Preprocessor | PairPreprocessor:
+        network, rule = self.info.network, self.settings.long_input
+        if network.kind == "reranker":
+            return PairPreprocessor(network, self.tokenizer, rule=rule, limits=self.limits)
+        return Preprocessor(
+            network,
+            self.tokenizer,
+            prompts=self.prompts,
+            rule=rule,
+            limits=self.limits,
+            instruction_format=self.settings.instruction_format,
+        )
+
     def on_device_failed(self) -> None:
         """Closes the batcher once all devices have failed; until then the others go on."""
         if all(device.failed for device in self.devices):
@@ -147,6 +154,7 @@ class LocalEmbedder:
         )
         return Description(
             backend=BACKEND,
+            kind=self.info.network.kind,
             source=self.settings.source,
             dimensions=self.info.network.dimensions,
             max_tokens=self.info.network.max_tokens,
@@ -222,11 +230,17 @@ class LocalEmbedder:
             self.batcher.forget(work)  # if the client left; finished work is no longer queued
         stage("queue", work.submitted_at, work.started_at)
         stage("compute", work.started_at, work.finished_at)
-        rows = join_windows(work.rows, counts=plan.counts, weights=plan.weights)
-        if self.must_normalize(inputs, was_joined=len(plan.windows) > len(plan.counts)):
-            rows = normalize_rows(rows)
+        rows = self.join(work.rows, plan, inputs)
         refuse_no_vector(rows, inputs)  # windows may cancel each other out, and the length of large values may be infinite
         return Vectors(rows, {"queue": work.queue_seconds, "compute": work.compute_seconds})
+
+    def join(self, windows: NDArray[np.float32], plan: Windows, inputs: Inputs) -> NDArray[np.float32]:
+        """A row for each input: a reranker's best window, or an embedder's mean of them, normalised."""
+        if self.info.network.kind == "reranker":
+            return best_windows(windows, counts=plan.counts)
+        rows = join_windows(windows, counts=plan.counts, weights=plan.weights)
+        was_joined = len(plan.windows) > len(plan.counts)
+        return normalize_rows(rows) if self.must_normalize(inputs, was_joined=was_joined) else rows
 
     def must_normalize(self, inputs: Inputs, *, was_joined: bool) -> bool:
         """Whether to normalise rows here. A normalising model's windows have length 1, but a mean of several is shorter."""

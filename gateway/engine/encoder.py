@@ -8,6 +8,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from gateway.config import Task
+from gateway.embedding.embedder import ModelKind
 from gateway.engine.shape_buckets import FREE, Shapes
 
 
@@ -20,12 +21,14 @@ class Window:
     """The token ids of one row, special tokens included.
 
     The network reads the first `num_prompt_tokens` like the others, but some models leave them out of pooling. `task` chooses
-    among the routes of a model that has several; "" is its default route.
+    among the routes of a model that has several; "" is its default route. Of a reranker's pair, the first `num_query_tokens` are
+    the query's, special ones before the document included.
     """
 
     token_ids: list[int]
     num_prompt_tokens: int = 0
     task: Task | Literal[""] = ""
+    num_query_tokens: int = 0
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -37,8 +40,13 @@ class NetworkInfo(Struct, frozen=True, kw_only=True):
     `max_tokens` is the longest window, special tokens included. `prompts` and `default_prompt` come from the model's own files.
     `is_normalized`: its own modules give rows of length 1. `leaves_prompt_out`: prompt tokens are not pooled, and the network reads
     a third input, the mask of the tokens that are. `tasks` are those with a route of their own.
+
+    Of a reranker: `reads_token_types` means that the network reads a third input, which is 0 at the query's tokens and 1 at the
+    document's. `pair_format` is the text that joins them in a model with a chat template: fixed parts and, between them, the names
+    "instruction", "query" and "document"; the odd places are names. Without one, the tokenizer joins two texts.
     """
 
+    kind: ModelKind = "embedder"
     dimensions: int
     max_tokens: int
     pad_id: int = 0
@@ -47,6 +55,8 @@ class NetworkInfo(Struct, frozen=True, kw_only=True):
     is_normalized: bool
     leaves_prompt_out: bool = False
     tasks: tuple[Task, ...] = ()
+    reads_token_types: bool = False
+    pair_format: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +73,25 @@ class EncoderInfo:
 
 
 def pad(windows: list[Window], *, length: int, network: NetworkInfo) -> list[NDArray[np.int64]]:
-    """Pads windows to the inputs of `network`: input ids, attention mask, and a pooling mask if the network leaves prompts out.
+    """Pads windows to the inputs of `network`: input ids, attention mask, and the third input that the network reads, if any.
+
+    That is the pooling mask of one that leaves prompts out, or the token types of pairs.
 
     Padding is always on the right, whatever the model's tokenizer says. On the left it would shift the positions of a short row by
     its neighbours' length; pooling finds the last token by the mask.
 
-    Returns arrays of shape (len(windows), length). A mask is 1 at a row's own ids.
+    Returns arrays of shape (len(windows), length). A mask is 1 at a row's own ids; token types are 0 at padding.
     """
     input_ids = np.full((len(windows), length), network.pad_id, dtype=np.int64)
     attention_mask = np.zeros_like(input_ids)
     for row, window in enumerate(windows):
         input_ids[row, : len(window)] = window.token_ids
         attention_mask[row, : len(window)] = 1
+    if network.reads_token_types:
+        token_types = np.zeros_like(input_ids)
+        for row, window in enumerate(windows):
+            token_types[row, window.num_query_tokens : len(window)] = 1
+        return [input_ids, attention_mask, token_types]
     if not network.leaves_prompt_out:
         return [input_ids, attention_mask]
     pooling_mask = attention_mask.copy()

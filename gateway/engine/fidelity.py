@@ -1,4 +1,9 @@
-"""Fidelity of an encoder: its worst cosine, over texts of every kind, to sentence-transformers in float32 with each text alone."""
+"""Fidelity of an encoder: how near its rows are to those of sentence-transformers in float32, over texts of every kind.
+
+An embedder's fidelity is its worst cosine. A reranker's is 1 less its worst difference of two logits a and b, the first one
+CrossEncoder's: |a - b| / max(4, |a|). No score between 0 and 1 (the sigmoid of a logit) is further off than that, as the sigmoid's
+slope is at most 1/4. Unlike a difference of such scores, it also sees an error among logits of -11, whose sigmoid is 0 either way.
+"""
 
 import threading
 import time
@@ -13,8 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.config import LimitSettings, Task
-from gateway.embedding.embedder import Inputs
+from gateway.embedding.embedder import Inputs, ModelKind
 from gateway.engine.encoder import Encoder, NetworkInfo, OutOfMemory, Window
+from gateway.engine.pair_preprocessor import PairPreprocessor
+from gateway.engine.pairs import pair_tokenizer
 from gateway.engine.preprocessor import Preprocessor
 from gateway.engine.tokenizer import Tokenizer
 from gateway.errors import OperatorError
@@ -22,12 +29,17 @@ from gateway.errors import OperatorError
 # An encoder below it is not used. Reduced precision rounds; float32 does not, so an encoder further off computes something else.
 MIN_COSINE = 0.999
 MIN_COSINE_FLOAT32 = 0.99999
+# The same of a reranker. bfloat16 has eight bits: trained rerankers are off by 0.01 or less, and no score by more than 0.03.
+MIN_CLOSENESS = 0.97
+MIN_CLOSENESS_FLOAT32 = 0.999
+STEEP = 4.0  # logits up to this are compared by their difference, larger ones by the share of it
 PROBE_SECONDS = 20.0  # for the reference. MiniLM takes one second; a model of 8,192 tokens may not finish the long probes
 LONG_TOKENS = [256 << power for power in range(8)]  # lengths of long probes, up to the model's own limit
 FAILURES = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, NotImplementedError)  # of a network's code
 COMPANY = 4  # rows of a batch that mixes short and long
 UNFAITHFUL = "unfaithful"  # the category of a model that no runtime here serves faithfully
 PROOF_TEXT = "The capital of France is Paris."
+PROOF_QUERY = "What is the capital of France?"
 
 PROBES = (
     "a",
@@ -59,6 +71,10 @@ PROBES = (
     "Every sentence of a long document adds a little to its meaning, and the model must weigh them all. " * 12,
 )
 
+# For rerankers: each text is a query once and a document once.
+PROBE_PAIRS = tuple((query, PROBES[(number * 7 + 3) % len(PROBES)]) for number, query in enumerate(PROBES))
+MEASURES: dict[ModelKind, str] = {"embedder": "worst cosine", "reranker": "worst closeness of a score"}
+
 
 @dataclass(slots=True)
 class Expected:
@@ -67,6 +83,7 @@ class Expected:
     The first `num_short` are the short texts; the others grow up to the model's limit, as far as time allowed.
     """
 
+    kind: ModelKind = "embedder"
     windows: list[Window] = field(default_factory=list)
     rows: list[NDArray[np.float32]] = field(default_factory=list)
     num_short: int = 0
@@ -78,7 +95,7 @@ class Expected:
 
     def add(self, window: Window, row: NDArray[np.float32]) -> None:
         """Adds a probe, unless its vector is zero: that has no cosine. Such a text is refused as unembeddable when served."""
-        if row.any():
+        if row.any() or self.kind == "reranker":
             self.windows.append(window)
             self.rows.append(row)
 
@@ -89,24 +106,44 @@ class Proof:
 
     window: Window
     row: NDArray[np.float32]
+    kind: ModelKind = "embedder"
 
     def holds(self, rows: NDArray[np.float32], precision: str) -> bool:
-        """Whether `rows` is that one row, within the minimum cosine of `precision`."""
+        """Whether `rows` is that one row, within the minimum fidelity of `precision`."""
         expected = self.row[None]
-        return rows.shape == expected.shape and bool(cosines(rows, expected)[0] >= min_cosine(precision))
+        return rows.shape == expected.shape and self.fidelity(rows) >= min_fidelity(precision, self.kind)
+
+    def fidelity(self, rows: NDArray[np.float32]) -> float:
+        return float(fidelities(rows, self.row[None], self.kind)[0])
 
 
 def proof_of(reference: Encoder, tokenizer: Tokenizer) -> Proof:
-    window = proof_window(reference.info.network, tokenizer)
-    return Proof(window, reference.embed([window])[0])
+    network = reference.info.network
+    window = proof_window(network, tokenizer)
+    return Proof(window, reference.embed([window])[0], network.kind)
 
 
 def proof_window(network: NetworkInfo, tokenizer: Tokenizer) -> Window:
     """PROOF_TEXT as the preprocessor cuts it. Raises OperatorError for a model that reads nothing but its special tokens."""
-    preprocessor = Preprocessor(network, tokenizer, prompts={}, rule="end", limits=LimitSettings())
-    inputs = Inputs([PROOF_TEXT], is_array=False, caller="", deadline=inf)
-    window: Window = preprocessor.prepare(inputs, threading.Event()).work.windows[0]
+    preprocessor: Preprocessor | PairPreprocessor
+    if network.kind == "reranker":
+        preprocessor = PairPreprocessor(network, tokenizer, rule="end", limits=LimitSettings())
+    else:
+        preprocessor = Preprocessor(network, tokenizer, prompts={}, rule="end", limits=LimitSettings())
+    window: Window = preprocessor.prepare(proof_inputs(network), threading.Event()).work.windows[0]
     return window
+
+
+def proof_inputs(network: NetworkInfo) -> Inputs:
+    query = PROOF_QUERY if network.kind == "reranker" else None
+    return Inputs([PROOF_TEXT], is_array=False, caller="", deadline=inf, normalize=False, query=query)
+
+
+def min_fidelity(precision: str, kind: ModelKind = "embedder") -> float:
+    """The least fidelity with which an encoder is used."""
+    if kind == "reranker":
+        return MIN_CLOSENESS_FLOAT32 if precision == "float32" else MIN_CLOSENESS
+    return min_cosine(precision)
 
 
 def min_cosine(precision: str) -> float:
@@ -126,7 +163,7 @@ def expected_of(reference: Encoder, tokenizer: Tokenizer, *, seconds: float = PR
 
 
 def probe(reference: Encoder, tokenizer: Tokenizer, *, seconds: float) -> Expected:
-    expected = Expected()
+    expected = Expected(reference.info.network.kind)
     deadline, took = time.monotonic() + seconds, 0.0
     for window in probe_windows(reference.info.network, tokenizer):
         expected.add(window, reference.embed([window])[0])
@@ -149,24 +186,24 @@ class Unfaithful(OperatorError):
     """No encoder of a model gives its vectors."""
 
     def __init__(self, folder: Path, reasons: Sequence[str]) -> None:
-        super().__init__(f"the model in {folder} gives no vectors to rely on: {'; '.join(reasons)}", category=UNFAITHFUL)
+        super().__init__(f"the model in {folder} gives nothing to rely on: {'; '.join(reasons)}", category=UNFAITHFUL)
 
 
 def judge(encoders: Sequence[Encoder], expected: Expected) -> tuple[float, str]:
-    """Returns the worst cosine of all encoders, and the reason why they are not faithful; "" if they are."""
+    """Returns the worst fidelity of all encoders, and the reason why they are not faithful; "" if they are."""
     info = encoders[0].info
     name = f"{info.runtime} in {info.precision}"
     try:
-        fidelity = min(worst_cosine(encoder, expected) for encoder in encoders)
+        fidelity = min(worst_fidelity(encoder, expected) for encoder in encoders)
     except FAILURES as error:
         return -1.0, f"{name} cannot run it ({type(error).__name__})"
-    if fidelity < min_cosine(info.precision):
-        return fidelity, f"{name} is not faithful, its worst cosine is {fidelity:.5f}"
+    if fidelity < min_fidelity(info.precision, expected.kind):
+        return fidelity, f"{name} is not faithful, its {MEASURES[expected.kind]} is {fidelity:.5f}"
     return fidelity, ""
 
 
-def worst_cosine(encoder: Encoder, expected: Expected) -> float:
-    """The worst cosine over the probes: alone, in batches of eight short ones, and each long one among short ones, mostly padded.
+def worst_fidelity(encoder: Encoder, expected: Expected) -> float:
+    """The worst fidelity over the probes: alone, in batches of eight short ones, and each long one among short ones, mostly padded.
 
     Returns -1 if there is nothing to compare, rows have another shape, or the device runs out of memory on short probes.
     """
@@ -181,7 +218,7 @@ def worst_cosine(encoder: Encoder, expected: Expected) -> float:
         others = np.stack([expected.rows[index] for index in batch])
         if rows.shape != others.shape:
             return -1.0
-        worst = min(worst, float(cosines(rows, others).min()))
+        worst = min(worst, float(fidelities(rows, others, expected.kind).min()))
     return worst
 
 
@@ -198,13 +235,17 @@ def batches(expected: Expected) -> Iterator[list[int]]:
 
 
 def probe_windows(network: NetworkInfo, tokenizer: Tokenizer) -> list[Window]:
-    """Each probe, cut to the model's maximum."""
+    """Each probe, cut to the model's maximum. A reranker's are pairs: each probe as a query, with another as the document."""
+    if network.kind == "reranker":
+        return [_pair_window(network, tokenizer, *pair) for pair in PROBE_PAIRS]
     room = network.max_tokens - tokenizer.num_special
     return with_prompts([ids[:room] for ids in _probe_ids(tokenizer)], network, tokenizer)
 
 
 def long_windows(network: NetworkInfo, tokenizer: Tokenizer) -> list[Window]:
     """Windows of growing length up to the model's limit, filled with all probes one after another, repeated."""
+    if network.kind == "reranker":
+        return list(_long_pair_windows(network, tokenizer))
     room = network.max_tokens - tokenizer.num_special
     lengths = [length for length in LONG_TOKENS if length < room] + [room] * (room <= LONG_TOKENS[-1])
     ids = _probe_ids(tokenizer)
@@ -212,6 +253,24 @@ def long_windows(network: NetworkInfo, tokenizer: Tokenizer) -> list[Window]:
         return []
     streams = [cycle(token for each in ids[number:] + ids[:number] for token in each) for number in range(len(lengths))]
     return with_prompts([list(islice(stream, length)) for stream, length in zip(streams, lengths, strict=True)], network, tokenizer)
+
+
+def _pair_window(network: NetworkInfo, tokenizer: Tokenizer, query: str, document: str) -> Window:
+    pairs = pair_tokenizer(network, tokenizer)
+    [[pair]] = pairs.pairs(query, network.default_prompt, [document], threading.Event())
+    return pairs.cut(pair, network.max_tokens)
+
+
+def _long_pair_windows(network: NetworkInfo, tokenizer: Tokenizer) -> Iterator[Window]:
+    """Pairs of PROOF_QUERY and documents of growing length."""
+    pairs = pair_tokenizer(network, tokenizer)
+    head = pairs.head(PROOF_QUERY, network.default_prompt)
+    room = network.max_tokens - len(head) - len(pairs.suffix)
+    ids = _probe_ids(tokenizer)
+    lengths = [length for length in LONG_TOKENS if length < room] + [room] * (0 < room <= LONG_TOKENS[-1])
+    for number, length in enumerate(lengths):
+        stream = cycle(token for each in ids[number:] + ids[:number] for token in each)
+        yield pairs.window(head, list(islice(stream, length)))
 
 
 def _probe_ids(tokenizer: Tokenizer) -> list[list[int]]:
@@ -229,6 +288,20 @@ def with_prompts(contents: list[list[int]], network: NetworkInfo, tokenizer: Tok
         Window(ids, len(ids) // 3 if network.leaves_prompt_out and number % 2 else 0, tasks[number % len(tasks)])
         for number, ids in enumerate(whole)
     ]
+
+
+def fidelities(rows: NDArray[np.float32], others: NDArray[np.float32], kind: ModelKind) -> NDArray[np.float64]:
+    """How near each row is to the reference's, `others`: its cosine, or the closeness of its score. Shape (n,)."""
+    return closeness(rows, others) if kind == "reranker" else cosines(rows, others)
+
+
+def closeness(rows: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:
+    """1 less the difference of each logit to that of `others`, both of shape (n, 1). Shape (n,). -1 for NaN and infinity."""
+    left, right = rows.astype(np.float64), others.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        values = 1 - (np.abs(left - right) / np.maximum(STEEP, np.abs(right))).max(axis=1)
+    found: NDArray[np.float64] = np.where(np.isfinite(values), values, -1.0)
+    return found
 
 
 def cosines(rows: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Detects a model's kind from the files of its folder, and refuses models that give no vectors of texts. Needs no torch.
+"""Detects a model's kind from the files of its folder, and refuses those that are not served. Needs no torch.
 
 The kind is read from modules.json and sentence-transformers' own configuration. `architectures` in config.json is no evidence: an
 ordinary BERT names there the masked-LM head that it was trained with. Without modules.json, sentence-transformers pools whatever
@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.embedding.embedder import ModelKind
 from gateway.engine.identity import modules_of, parse_json, routes_of, weights_in
 from gateway.errors import OperatorError
 
@@ -32,6 +33,8 @@ MODULES = {
     "SparseStaticEmbedding": SPARSE, "LogitScore": RERANKER, "MultiVectorMask": MULTI, "CLIPModel": IMAGES,
 }  # fmt: skip
 TASKS = {"sequence-classification": RERANKER, "fill-mask": SPARSE, "retrieval": MULTI}
+RERANKER_TASKS = ("sequence-classification", "text-generation")
+RERANKER_MODULES = ("Transformer", "LogitScore", "Dense")
 # What PyLate writes into config_sentence_transformers.json, even in releases without `model_type`.
 PYLATE = ("query_prefix", "document_prefix", "do_query_expansion", "attend_to_expansion_tokens", "skiplist_words")
 # Modules that make one vector of a text; a Transformer that does so itself says it in `module_output_name`.
@@ -49,17 +52,26 @@ NAMES_IN_PICKLE = re.compile(rb"[A-Za-z_][\w.]*\.(?:weight|bias)")
 MAX_HEADER_BYTES = 100 * 1024 * 1024  # safetensors' own bound
 
 
-def refuse_other_kinds(folder: Path) -> None:
-    """Raises OperatorError if the folder contains no text embedder; its message says what it contains and what to do."""
-    if is_bare(folder):
-        _refuse_marks(folder)
-    else:
-        _refuse_modules(folder)
+def kind_of(folder: Path) -> ModelKind:
+    """The kind of the model in `folder`.
+
+    Raises OperatorError if it is of a kind that is not served; its message says what the folder contains and what to do.
+    """
+    told = _marked_kind(folder) if is_bare(folder) else _kind_of_modules(folder)
+    if told not in {"", RERANKER}:
+        raise other(folder, told)
     for part in _transformer_folders(folder):
-        _refuse_options(part)
+        if told == RERANKER:
+            _refuse_reranker_options(part)
+        else:
+            _refuse_options(part)
         _refuse_foreign(part)
+    if told == RERANKER:
+        _refuse_many_labels(folder)
+        return "reranker"
     if not is_bare(folder):
         _refuse_without_pooling(folder)
+    return "embedder"
 
 
 def is_bare(folder: Path) -> bool:
@@ -75,21 +87,35 @@ def pooled_by_default(folder: Path) -> str:
     return "last-token pooling" if is_causal else "mean pooling"
 
 
-def _refuse_modules(folder: Path) -> None:
+def _kind_of_modules(folder: Path) -> str:
+    """The kind that modules.json and config_sentence_transformers.json tell, by its description; "" for an embedder."""
     config = table(folder / "config_sentence_transformers.json")
     model_type = config.get("model_type", "SentenceTransformer")
-    if model_type != "SentenceTransformer":
-        raise other(folder, MODEL_TYPES.get(str(model_type), f"of another kind, a {model_type}"))
-    if any(config.get(mark) is not None for mark in PYLATE):
-        raise other(folder, MULTI)
+    told = "" if model_type == "SentenceTransformer" else MODEL_TYPES.get(str(model_type), f"of another kind, a {model_type}")
+    if not told and any(config.get(mark) is not None for mark in PYLATE):
+        return MULTI
     types = [str(module.get("type")) for module in modules_of(folder) or ()]
     for each in types:
         package, _, name = each.rpartition(".")
         kind = MODULES.get(name) or next((PACKAGES[part] for part in package.split(".") if part in PACKAGES), None)
-        if kind is not None:
-            raise other(folder, kind)
+        told = told or kind or ""
+        if not told and not each.startswith("sentence_transformers."):
+            raise custom(folder, f"modules.json names {each}")
+    tasks = (options_of(part).get("transformer_task") for part in _transformer_folders(folder))
+    told = told or next((TASKS[str(task)] for task in tasks if str(task) in TASKS), "")
+    if told not in {"", RERANKER}:
+        return told
+    _refuse_foreign_modules(folder, types, is_reranker=told == RERANKER)
+    return told
+
+
+def _refuse_foreign_modules(folder: Path, types: list[str], *, is_reranker: bool) -> None:
+    """Raises OperatorError for modules and activation functions that are code of the model's own, or that no reranker has."""
+    for each in types:
         if not each.startswith("sentence_transformers."):
             raise custom(folder, f"modules.json names {each}")
+        if is_reranker and each.rpartition(".")[2] not in RERANKER_MODULES:
+            raise _unsupported_kind(f"the model in {folder} is a reranker with a module {each}, which is not supported here")
     for module in modules_of(folder) or ():
         part = folder / str(module.get("path") or "")
         activation = table(part / "config.json").get("activation_function") if part != folder else None
@@ -104,21 +130,35 @@ def _refuse_without_pooling(folder: Path) -> None:
         raise other(folder, "without a module that makes one vector of a text's tokens, such as Pooling in modules.json")
 
 
-def _refuse_marks(folder: Path) -> None:
-    """Raises OperatorError if a folder without modules.json shows signs of another kind."""
+def _marked_kind(folder: Path) -> str:
+    """The kind of which a folder without modules.json shows signs, by its description; "" for an embedder."""
     config = table(folder / "config.json")
     architectures = [str(each) for each in config.get("architectures") or ()]
     own = config.get("sentence_transformers")
     if "sbert_ce_default_activation_function" in config or (isinstance(own, dict) and "activation_fn" in own):
-        raise other(folder, RERANKER)  # as CrossEncoder was saved before it wrote modules.json
+        return RERANKER  # as CrossEncoder was saved before it wrote modules.json
     is_late = any(each == "HF_ColBERT" or each.endswith("ForRetrieval") for each in architectures)
     if is_late or (folder / "artifact.metadata").is_file():  # as sentence-transformers' MultiVectorEncoder recognises them
-        raise other(folder, MULTI)
+        return MULTI
     names = (each.endswith("ForSequenceClassification") for each in architectures)
     if any(names) and any(CLASSIFIERS.match(name) for path in weights_in(folder) for name in tensor_names(path)):
-        raise other(folder, f"{RERANKER}, or another classifier: {architectures[0]}, with its head's weights")
+        return RERANKER
     if any((folder / name).is_file() for name in ("preprocessor_config.json", "video_preprocessor_config.json")):
-        raise other(folder, IMAGES)
+        return IMAGES
+    return ""
+
+
+def _refuse_many_labels(folder: Path) -> None:
+    """Raises OperatorError if the head of a sequence classifier gives more than one number: it has labels, and no one score."""
+    modules = modules_of(folder) or []
+    if any(str(module.get("type")).rpartition(".")[2] in {"LogitScore", "Dense"} for module in modules):
+        return  # the number of their scores is seen when they are run
+    for part in _transformer_folders(folder):
+        config = table(part / "config.json")
+        labels = config.get("id2label")
+        number = len(labels) if isinstance(labels, dict) else config.get("num_labels", 2)  # transformers' own default is 2
+        if number != 1:
+            raise other(folder, f"a classifier with {number} labels, where a reranker gives one score")
 
 
 def _transformer_folders(folder: Path) -> list[Path]:
@@ -146,6 +186,20 @@ def _refuse_options(part: Path) -> None:
         kind = "a chat model" if modalities <= {"text", "message"} else IMAGES
         raise other(part, f"{kind}: it reads {', '.join(sorted(modalities))}")
     told = [name for name in NOT_FOLLOWED if options.get(name)]
+    if told:
+        raise _unsupported_kind(f"the model in {part} asks for {' and '.join(told)}, which is not supported here")
+
+
+def _refuse_reranker_options(part: Path) -> None:
+    options = options_of(part)
+    task = str(options.get("transformer_task") or "sequence-classification")
+    if task not in RERANKER_TASKS:
+        raise other(part, f"{HEAD}, {task}")
+    modalities = set(options.get("modality_config") or {"text": None})
+    if not modalities <= {"text", "message"}:
+        raise other(part, f"{IMAGES}: it reads {', '.join(sorted(modalities))}")
+    # What chat templates are rendered with is followed: the pairs they give are compared when the model is loaded.
+    told = [name for name in NOT_FOLLOWED if options.get(name) and name != "processing_kwargs"]
     if told:
         raise _unsupported_kind(f"the model in {part} asks for {' and '.join(told)}, which is not supported here")
 
@@ -199,7 +253,7 @@ def table(path: Path) -> dict[str, Any]:
 
 def other(folder: Path, kind: str) -> OperatorError:
     return _unsupported_kind(
-        f"the model in {folder} is {kind}: it cannot be served as an embedder; name an embedding model as the source"
+        f"the model in {folder} is {kind}: it cannot be served; name an embedding model or a reranker as the source"
     )
 
 

@@ -16,7 +16,7 @@ from gateway.engine.compiler import CompileProcess, Interrupted, Progress, compi
 from gateway.engine.encoder import Encoder
 from gateway.engine.fidelity import UNFAITHFUL, Proof
 from gateway.engine.identity import Identity, identity_of, refuse_changed
-from gateway.engine.kind import OTHER_KIND, is_bare, pooled_by_default
+from gateway.engine.kind import OTHER_KIND, is_bare, kind_of, pooled_by_default
 from gateway.engine.settings import LocalSettings
 from gateway.engine.weights import folder_of, local_folder_of
 from gateway.errors import ConfigurationError, OperatorError
@@ -162,7 +162,8 @@ def known_artifact(settings: LocalSettings, artifacts: ArtifactStore) -> Manifes
 def default_pooling(settings: LocalSettings) -> str:
     """How a folder without modules.json is pooled; "" for all other models, and if the files are not on this machine."""
     folder = local_folder_of(settings.source)
-    return pooled_by_default(folder) if folder is not None and is_bare(folder) else ""
+    is_pooled = folder is not None and is_bare(folder) and kind_of(folder) == "embedder"
+    return pooled_by_default(folder) if folder is not None and is_pooled else ""
 
 
 def check_files(settings: LocalSettings, artifacts: ArtifactStore) -> None:
@@ -218,9 +219,9 @@ def _torch_key(settings: LocalSettings) -> str:
 
 def _known_to_torch(folder: Path, manifest: Manifest, engine: EngineSettings) -> LoadedModel:
     """Loads a model through torch on the CPU, in the precision that an earlier load measured."""
-    from gateway.engine.torch_encoder import TorchEncoder  # noqa: PLC0415 - as above
+    from gateway.engine.torch_loader import load_encoder  # noqa: PLC0415 - as above
 
-    encoder = TorchEncoder(folder, device="cpu", precision=manifest.precision, threads=_num_threads(engine))
+    encoder = load_encoder(folder, device="cpu", precision=manifest.precision, threads=_num_threads(engine))
     return LoadedModel([encoder], manifest.identity, manifest.fidelity, manifest.proof.read(), manifest.fallback)
 
 

@@ -1,52 +1,33 @@
-"""The Encoder through torch: sentence-transformers' own modules, fed with the gateway's batches of token ids.
-
-It is imported only when a model is loaded: torch takes seconds and hundreds of megabytes.
-"""
+"""The Encoder of an embedder through torch: sentence-transformers' own modules, fed with the gateway's batches of token ids."""
 
 import gc
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from gateway.engine import flash_attention
-from gateway.engine.attention_mask import traceable_masks
 from gateway.engine.checkpoint import read, refuse_other_vectors
-from gateway.engine.encoder import EncoderInfo, NetworkInfo, OutOfMemory, Window, pad
+from gateway.engine.encoder import NetworkInfo, OutOfMemory, Window
 from gateway.engine.fidelity import FAILURES, MIN_COSINE, cosines, probe_windows
-from gateway.engine.precision import half_precision
 from gateway.engine.router import TEXT, always_ends_in, is_router, refuse_unequal_routes, tasks_of
-from gateway.engine.shape_buckets import FREE, Shapes
+from gateway.engine.shape_buckets import FREE
 from gateway.engine.tokenizer import Tokenizer
+from gateway.engine.torch_network import DTYPES, TorchNetwork
 from gateway.errors import OperatorError
 from gateway.log import get_logger
-
-CPU_BATCH_TOKENS = 2048  # measured: 512 to 2,048 are both the fastest and the fairest on a CPU, 16,384 loses a third
-CUDA_BATCH_TOKENS = 32_768
-CUDA_LENGTH_STEP = 8  # attention kernels need masks aligned to it, and copy others
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# In the text of a RuntimeError: the CPU's allocator and cuBLAS have no error class for it.
-NO_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 log = get_logger()
 
 
-class TorchEncoder:
+class TorchEncoder(TorchNetwork):
     """A model on one torch device. Raises OperatorError if it cannot be loaded, or a module does not take token ids and masks."""
 
     def __init__(self, folder: Path, *, device: str, precision: str, threads: int) -> None:
-        self.device = torch.device(device)
-        is_cuda = self.device.type == "cuda"
-        if precision == "auto":
-            precision = half_precision(folder) if is_cuda else "float32"
-        if not is_cuda and threads:
-            torch.set_num_threads(threads)
-        model = read(folder, self.device, DTYPES[precision])
+        super().__init__(folder, device=device, precision=precision, threads=threads)
+        model = read(folder, self.device, DTYPES[self.precision])
         _refuse_what_cannot_be_fed(model, folder)
         self.model = model.eval()
         self.pipeline = _Pipeline(self.model)
@@ -63,16 +44,8 @@ class TorchEncoder:
             leaves_prompt_out=any(map(leaves_prompt_out, model)),
             tasks=tasks_of(model),
         )
-        self.info = EncoderInfo(
-            network=network,
-            tokenizer_json=model.tokenizer.backend_tokenizer.to_str(),
-            runtime="torch",
-            device=device,
-            precision=precision,
-            default_max_batch_tokens=CUDA_BATCH_TOKENS if is_cuda else CPU_BATCH_TOKENS,
-            shapes=Shapes(length_step=CUDA_LENGTH_STEP) if is_cuda else FREE,
-        )
-        if precision == "float32":  # the reference for all others, and always loaded first
+        self.info = self.info_of(network, model.tokenizer.backend_tokenizer.to_str())
+        if self.precision == "float32":  # the reference for all others, and always loaded first
             refuse_other_vectors(folder, model, self.embed)
         implementation = flash_attention.installed_flash_attention() if flash_attention.is_possible(self.info) else None
         if implementation is not None:
@@ -121,23 +94,7 @@ class TorchEncoder:
         """
         if self.info.network.tasks:
             raise OperatorError("a model with routes (Router) is not compiled")
-        pad_id = self.info.network.pad_id
-        windows = [Window([pad_id] * 16, 3), Window([pad_id] * 9)]
-        with torch.inference_mode(), traceable_masks(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the tracer warns of shapes that it makes dynamic all the same
-            return openvino.convert_model(self.pipeline, example_input=self.tensors(windows))
-
-    def embed(self, windows: list[Window]) -> NDArray[np.float32]:
-        try:
-            with torch.inference_mode():
-                vectors: NDArray[np.float32] = self.vectors(windows).float().cpu().numpy()
-                return vectors
-        except RuntimeError as error:
-            if not _is_out_of_memory(error):
-                raise
-        if self.device.type == "cuda":  # after the except block, as the error no longer keeps the attempt's tensors alive
-            torch.cuda.empty_cache()
-        raise OutOfMemory
+        return super().trace(openvino)
 
     def vectors(self, windows: list[Window]) -> torch.Tensor:
         vectors: torch.Tensor
@@ -158,12 +115,6 @@ class TorchEncoder:
             for index, vector in zip(chosen, vectors, strict=True):
                 rows[index] = vector
         return torch.stack(rows)
-
-    def tensors(self, windows: list[Window]) -> tuple[torch.Tensor, ...]:
-        """The padded inputs on the device. Not from pinned memory: for half a megabyte a batch it would cost more than it saves."""
-        length = self.info.shapes.length(max(map(len, windows)))
-        arrays = pad(windows, length=length, network=self.info.network)
-        return tuple(torch.from_numpy(array).to(self.device) for array in arrays)
 
 
 class _Pipeline(torch.nn.Module):
@@ -229,10 +180,6 @@ def _refuse_what_cannot_be_fed(model: SentenceTransformer, folder: Path) -> None
     cut = model.truncate_dim
     if cut is not None and (isinstance(cut, bool) or not isinstance(cut, int) or cut < 1):
         raise OperatorError(f"the model in {folder} says truncate_dim {cut!r}, where a number of dimensions belongs")
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in NO_MEMORY)
 
 
 def release() -> None:

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.engine.fidelity import PROBE_SECONDS, Proof, Unfaithful, expected_of, judge, proof_of
+from gateway.engine.kind import kind_of
 from gateway.engine.precision import CANDIDATES, half_precision
 from gateway.engine.tokenizer import Tokenizer
 from gateway.engine.torch_encoder import TorchEncoder, release
+from gateway.engine.torch_network import TorchNetwork
+from gateway.engine.torch_reranker import TorchReranker
 from gateway.errors import OperatorError
 
 
@@ -15,11 +18,17 @@ from gateway.errors import OperatorError
 class Faithful:
     """One encoder a device, all in one precision. `fallback` says which precisions were given up before it and why, or is ""."""
 
-    encoders: list[TorchEncoder]
+    encoders: list[TorchNetwork]
     fidelity: float
     proof: Proof
     max_probe_tokens: int
     fallback: str
+
+
+def load_encoder(folder: Path, *, device: str, precision: str, threads: int) -> TorchNetwork:
+    """Loads a model of any kind on one device. Raises OperatorError if it cannot be loaded."""
+    encoder = TorchReranker if kind_of(folder) == "reranker" else TorchEncoder
+    return encoder(folder, device=device, precision=precision, threads=threads)
 
 
 def load_faithful(
@@ -43,7 +52,7 @@ def load_faithful(
         try:
             encoders = [
                 reference if reference and reference.info.device == device
-                else TorchEncoder(folder, device=device, precision=candidate, threads=threads)
+                else load_encoder(folder, device=device, precision=candidate, threads=threads)
                 for device in devices
             ]  # fmt: skip
         except OperatorError as error:  # weights beyond float16's range, or no memory; in float32 it could be loaded
@@ -57,12 +66,12 @@ def load_faithful(
     raise Unfaithful(folder, given_up)
 
 
-def _load_reference(folder: Path, device: str, *, threads: int) -> TorchEncoder:
+def _load_reference(folder: Path, device: str, *, threads: int) -> TorchNetwork:
     """Loads the model in float32 on that device; on the CPU if the device has too little memory."""
     try:
-        return TorchEncoder(folder, device=device, precision="float32", threads=threads)
+        return load_encoder(folder, device=device, precision="float32", threads=threads)
     except OperatorError:
         if device == "cpu":
             raise
     release()
-    return TorchEncoder(folder, device="cpu", precision="float32", threads=threads)
+    return load_encoder(folder, device="cpu", precision="float32", threads=threads)

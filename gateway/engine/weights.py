@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from gateway.engine.identity import MODULES, sha256_of, weights_files
-from gateway.engine.kind import refuse_other_kinds
+from gateway.engine.kind import kind_of
 from gateway.errors import OperatorError
 
 MISSING = "weights_missing"  # the public error category of a model whose files cannot be found
@@ -49,7 +49,7 @@ def folder_of(source: str, *, download: bool) -> Path:
     """The folder with the model's files. Uses the network only with `download`, and only if they are not on this machine.
 
     Raises OperatorError if files are missing (its message says how to provide them), if an installed package has other weights than
-    the known ones, or if the folder contains no embedder.
+    the known ones, or if the model is of a kind that is not served.
     """
     found = local_folder_of(source)
     if found:
@@ -68,15 +68,15 @@ def folder_of(source: str, *, download: bool) -> Path:
         raise OperatorError(
             missing(source, "and could not be downloaded: the hub cannot be reached, or has no such model"), category=MISSING
         ) from error
-    refuse_other_kinds(folder)
+    kind_of(folder)  # refuses those that are not served
     return folder
 
 
 def local_folder_of(source: str) -> Path | None:
-    """Returns the model's folder if it is on this machine, else None. Raises OperatorError if the folder contains no embedder."""
+    """Returns the model's folder if it is on this machine, else None. Raises OperatorError if its kind is not served."""
     folder = _any_folder_of(source)
     if folder is not None:
-        refuse_other_kinds(folder)
+        kind_of(folder)  # refuses those that are not served
     return folder
 
 

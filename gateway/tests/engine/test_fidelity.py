@@ -20,7 +20,7 @@ from gateway.engine.fidelity import (
     long_windows,
     min_cosine,
     probe_windows,
-    worst_cosine,
+    worst_fidelity,
 )
 from gateway.engine.tokenizer import Tokenizer
 from gateway.engine.torch_encoder import TorchEncoder
@@ -165,7 +165,7 @@ LONGFORMER = (
 @pytest.mark.parametrize("runtime_name", ["auto", "openvino", "torch"])
 async def test_a_model_whose_vectors_depend_on_their_company_is_refused_by_what_was_seen(runtime_name, tmp_path):
     local = local_of(model_of("fnet", tmp_path), precision="float32", runtime=runtime_name, data_dir=tmp_path)
-    with pytest.raises(OperatorError, match=r"gives no vectors to rely on.*torch in float32 is not faithful") as caught:
+    with pytest.raises(OperatorError, match=r"gives nothing to rely on.*torch in float32 is not faithful") as caught:
         await local.start()
     assert caught.value.category == "unfaithful"
     assert local.health().state == "failed"
@@ -186,7 +186,7 @@ def all_zero(network):
 async def test_a_model_that_gives_nan_or_zeros_is_refused(spoil, runtime_name, tmp_path):
     folder = model_of("bert", tmp_path, spoil=spoil)
     local = local_of(folder, precision="float32", runtime=runtime_name, data_dir=tmp_path)
-    with pytest.raises(OperatorError, match=r"gives no vectors to rely on|not finite|cannot be served as"):
+    with pytest.raises(OperatorError, match=r"gives nothing to rely on|not finite|cannot be served as"):
         await local.start()
     await local.close()
 
@@ -293,17 +293,17 @@ def test_long_probes_stop_when_time_is_up(tmp_path):
     tokenizer = Tokenizer(encoder.info.tokenizer_json)
     expected = expected_of(encoder, tokenizer, seconds=0)
     assert len(expected.windows) == 1
-    assert worst_cosine(encoder, expected) > 0.99999
+    assert worst_fidelity(encoder, expected) > 0.99999
 
 
 def test_nan_infinity_zeros_other_shapes_and_nothing_at_all_count_as_minus_one():
     encoder, window = FakeEncoder(), Window([1, 2])
     right = encoder.embed([window])[0]
     expected = Expected([window], [right], 1)
-    assert worst_cosine(encoder, expected) == pytest.approx(1)
+    assert worst_fidelity(encoder, expected) == pytest.approx(1)
     for bad in (np.nan, np.inf, 0.0):
         encoder.embed = lambda windows, bad=bad: np.full((len(windows), 4), bad, np.float32)
-        assert worst_cosine(encoder, expected) == -1
+        assert worst_fidelity(encoder, expected) == -1
     encoder.embed = lambda windows: np.ones((len(windows), 5), np.float32)
-    assert worst_cosine(encoder, expected) == -1
-    assert worst_cosine(FakeEncoder(), Expected()) == -1
+    assert worst_fidelity(encoder, expected) == -1
+    assert worst_fidelity(FakeEncoder(), Expected()) == -1

@@ -1,4 +1,4 @@
-"""What is no embedder of texts is refused in one line that says what it is, from its files alone; ordinary folders are not."""
+"""A model's kind is told from its files alone. What is not served is refused in one line that says what it is."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ import torch
 from sentence_transformers import CrossEncoder, MultiVectorEncoder, SentenceTransformer, SparseEncoder
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
 
-from gateway.engine.kind import refuse_other_kinds, tensor_names
+from gateway.engine.kind import kind_of, tensor_names
 from gateway.errors import OperatorError
 from gateway.testing import model_folders as folders
 from gateway.tests.engine.conftest import embedded, local_of
@@ -35,7 +35,8 @@ def kinds(tmp_path_factory):
     config = {"vocab_size": len(fast), "max_position_embeddings": 64, **folders.SIZES}
     BertForSequenceClassification(BertConfig(**config, num_labels=1)).save_pretrained(under / "classifier")
     BertForMaskedLM(BertConfig(**config)).save_pretrained(under / "masked-lm")
-    for name in ("classifier", "masked-lm"):
+    BertForSequenceClassification(BertConfig(**config, num_labels=3)).save_pretrained(under / "labels")
+    for name in ("classifier", "masked-lm", "labels"):
         fast.save_pretrained(under / name)
     CrossEncoder(str(under / "classifier"), device="cpu").save_pretrained(str(under / "reranker"))
     SparseEncoder(str(under / "masked-lm"), device="cpu").save_pretrained(str(under / "splade"))
@@ -45,13 +46,13 @@ def kinds(tmp_path_factory):
 
 def refusal(folder):
     with pytest.raises(OperatorError) as caught:
-        refuse_other_kinds(folder)
+        kind_of(folder)
     assert "\n" not in str(caught.value)
     assert str(folder) in str(caught.value)
     return str(caught.value)
 
 
-WORDS = {"classifier": "reranker", "reranker": "reranker", "splade": "sparse encoder", "colbert": "multi-vector encoder"}
+WORDS = {"labels": "classifier with 3 labels", "splade": "sparse encoder", "colbert": "multi-vector encoder"}
 
 
 @pytest.mark.parametrize("name", WORDS)
@@ -61,7 +62,12 @@ def test_another_kind_is_said_and_what_to_do(name, kinds):
     assert "name an embedding model" in said
 
 
-@pytest.mark.parametrize("name", ["reranker", "splade", "colbert"])
+@pytest.mark.parametrize("name", ["classifier", "reranker"])
+def test_a_reranker_is_told_whoever_saved_it(name, kinds):
+    assert kind_of(kinds / name) == "reranker"
+
+
+@pytest.mark.parametrize("name", ["splade", "colbert"])
 @pytest.mark.parametrize("lost", ["config_sentence_transformers.json", "model_type"])
 def test_it_is_known_by_its_modules_too(name, lost, kinds, tmp_path):
     folder = shutil.copytree(kinds / name, tmp_path / "model")
@@ -71,6 +77,43 @@ def test_it_is_known_by_its_modules_too(name, lost, kinds, tmp_path):
     if lost == file.name:
         file.unlink()
     assert WORDS[name] in refusal(folder)
+
+
+@pytest.mark.parametrize("lost", ["config_sentence_transformers.json", "model_type"])
+def test_a_reranker_is_known_by_its_task_or_its_head(lost, kinds, tmp_path):
+    folder = shutil.copytree(kinds / "reranker", tmp_path / "model")
+    file = folder / "config_sentence_transformers.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({key: value for key, value in content.items() if key != "model_type"}))
+    if lost == file.name:
+        file.unlink()
+    assert kind_of(folder) == "reranker"
+
+
+SPOILT = {
+    "a classifier": (lambda folder: folders.edit(folder / "config.json", id2label={"0": "a", "1": "b"}), "with 2 labels"),
+    "labels unsaid": (lambda folder: folders.edit(folder / "config.json", id2label=None), "classifier with 2 labels"),
+    "code of its own": (
+        lambda folder: folders.edit(folder / "config.json", auto_map={"AutoModel": "modeling.Own"}), "AutoModel under auto_map",
+    ),
+    "a module of its own": (lambda folder: modules(folder, TRANSFORMER, "custom_st.Score"), "names custom_st.Score"),
+    "routes": (lambda folder: modules(folder, "sentence_transformers.models.Router"), "sentence_transformers.models.Router"),
+    "images": (
+        lambda folder: folders.edit(folder / "sentence_bert_config.json", modality_config={"text": {}, "image": {}}), "image",
+    ),
+    "another task": (
+        lambda folder: folders.edit(folder / "sentence_bert_config.json", transformer_task="fill-mask"), "of another task",
+    ),
+    "quantised": (lambda folder: folders.edit(folder / "config.json", quantization_config={"a": "gptq"}), "quantised"),
+    "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "no tokenizer"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "words"), SPOILT.values(), ids=SPOILT)
+def test_a_reranker_that_cannot_be_served_is_refused_by_its_reason(make, words, kinds, tmp_path):
+    folder = shutil.copytree(kinds / "reranker", tmp_path / "model")
+    make(folder)
+    assert words in refusal(folder)
 
 
 def pylate(folder, **config):
@@ -137,8 +180,6 @@ def test_each_is_told_by_its_marks(make, words, copy):
 
 
 BARE = {
-    "a reranker of old": ({"sbert_ce_default_activation_function": "torch.nn.modules.linear.Identity"}, "reranker"),
-    "a reranker of 4": ({"sentence_transformers": {"activation_fn": "torch.nn.Sigmoid", "version": "4.0.1"}}, "reranker"),
     "Stanford's ColBERT": ({"architectures": ["HF_ColBERT"]}, "multi-vector"),
     "ColPali": ({"architectures": ["ColPaliForRetrieval"]}, "multi-vector"),
 }
@@ -151,16 +192,31 @@ def test_a_folder_without_modules_is_told_by_sentence_transformers_own_marks(fie
     assert words in refusal(folder)
 
 
+OF_OLD = {
+    "old": {"sbert_ce_default_activation_function": "torch.nn.modules.linear.Identity"},
+    "4": {"sentence_transformers": {"activation_fn": "torch.nn.Sigmoid", "version": "4.0.1"}},
+}
+
+
+@pytest.mark.parametrize("fields", OF_OLD.values(), ids=OF_OLD)
+def test_a_reranker_without_modules_is_told_by_its_activation(fields, whole, tmp_path):
+    folder = folders.bare(whole, tmp_path / "bare")
+    folders.edit(folder / "config.json", id2label={"0": "LABEL_0"}, **fields)
+    assert kind_of(folder) == "reranker"
+    folders.edit(folder / "config.json", id2label={"0": "no", "1": "yes"})
+    assert "classifier with 2 labels" in refusal(folder)
+
+
 @pytest.mark.parametrize("architecture", ["BertForMaskedLM", "BertForSequenceClassification", "BertForCausalLM", "BertModel", "X"])
 @pytest.mark.parametrize("is_bare", [False, True])
 def test_architectures_alone_say_nothing(architecture, is_bare, whole, tmp_path):
     folder = folders.bare(whole, tmp_path / "model") if is_bare else shutil.copytree(whole, tmp_path / "model")
     folders.edit(folder / "config.json", architectures=[architecture])
-    refuse_other_kinds(folder)
+    kind_of(folder)
 
 
 def test_a_masked_lm_without_modules_is_an_ordinary_bert(kinds):
-    refuse_other_kinds(kinds / "masked-lm")
+    kind_of(kinds / "masked-lm")
 
 
 def test_a_classifiers_head_is_seen_in_a_pickle_and_behind_an_index(kinds, tmp_path):
@@ -170,21 +226,21 @@ def test_a_classifiers_head_is_seen_in_a_pickle_and_behind_an_index(kinds, tmp_p
     weights.unlink()
     torch.save(network.state_dict(), folder / "pytorch_model.bin")
     assert "classifier.weight" in tensor_names(folder / "pytorch_model.bin")
-    assert "reranker" in refusal(folder)
+    assert kind_of(folder) == "reranker"
     (folder / "pytorch_model.bin").unlink()
     network.save_pretrained(folder, max_shard_size="20KB")
     assert not weights.exists()
-    assert "reranker" in refusal(folder)
+    assert kind_of(folder) == "reranker"
 
 
 TOLD = """
     import sys
     from pathlib import Path
-    from gateway.engine.kind import refuse_other_kinds
+    from gateway.engine.kind import kind_of
     from gateway.errors import OperatorError
     for folder in sys.argv[1:]:
         try:
-            refuse_other_kinds(Path(folder))
+            kind_of(Path(folder))
         except OperatorError as error:
             print(error)
     print("torch" in sys.modules, "transformers" in sys.modules)

@@ -1,0 +1,123 @@
+"""The preprocessor of a reranker: joins a request's query with each document, checks their lengths, and cuts them into windows."""
+
+import threading
+
+from gateway.config import LimitSettings, LongInput
+from gateway.embedding.embedder import Inputs, Prepared
+from gateway.embedding.long_input import windows
+from gateway.engine.encoder import NetworkInfo, Window
+from gateway.engine.pairs import Pair, pair_tokenizer
+from gateway.engine.preprocessor import SHORT_CHARS, Windows
+from gateway.engine.tokenizer import Tokenizer
+from gateway.errors import ClientError, InputTooLong, InvalidValue, OperatorError, RequestTooLong
+
+
+class PairPreprocessor:
+    """Prepares the inputs of one reranker: `Inputs.texts` are the documents that `Inputs.query` is compared with.
+
+    A long document is cut by `chunk` into windows that each have the whole query, by `end` as CrossEncoder cuts.
+    `instruction_format` is None for a model whose pairs have no place for an instruction.
+    """
+
+    def __init__(self, network: NetworkInfo, tokenizer: Tokenizer, *, rule: LongInput, limits: LimitSettings) -> None:
+        self.network = network
+        self.tokenizer = tokenizer
+        self.pairs = pair_tokenizer(network, tokenizer)
+        self.rule = rule
+        self.limits = limits
+        self.instruction_format = "{instruction}" if "instruction" in network.pair_format[1::2] else None
+        if self.room("") < 1:
+            raise OperatorError(f"the model reads {network.max_tokens} tokens at once, which leaves none for a document")
+
+    def room(self, query: str, instruction: str = "") -> int:
+        """How many tokens of a document are in one window with this query."""
+        return self.network.max_tokens - len(self.pairs.head(query, instruction)) - len(self.pairs.suffix)
+
+    def instruction_of(self, inputs: Inputs) -> str:
+        """The text at the instruction's place, or, without such a place, before the query."""
+        if inputs.instruction is not None and self.instruction_format:
+            return inputs.instruction
+        return self.network.prompts.get(inputs.input_type or "") or self.network.default_prompt
+
+    def refuse_too_many_characters(self, inputs: Inputs) -> None:
+        """As `Preprocessor.refuse_too_many_characters`. The query counts once for each document, as its tokens do."""
+        most = self.limits.max_input_tokens * self.tokenizer.max_token_chars
+        query = len(inputs.query or "")
+        if query > most:
+            raise _too_long_query(self.limits.max_input_tokens)
+        longest = max(range(len(inputs.texts)), key=lambda index: len(inputs.texts[index]))
+        if len(inputs.texts[longest]) > most:
+            raise InputTooLong(inputs.where(longest), self.limits.max_input_tokens)
+        if sum(len(text) + query for text in inputs.texts) > self.limits.max_request_tokens * self.tokenizer.max_token_chars:
+            raise RequestTooLong(f"more than {self.limits.max_request_tokens}", self.limits.max_request_tokens)
+
+    def is_short(self, inputs: Inputs) -> bool:
+        """Whether tokenising the pairs takes less time than handing them to another thread."""
+        num_chars = self.pairs.num_chars(inputs.query or "", self.instruction_of(inputs))
+        return len(inputs.query or "") + sum(len(text) + num_chars for text in inputs.texts) <= SHORT_CHARS
+
+    def prepare(self, inputs: Inputs, abandoned: threading.Event) -> Prepared[Windows]:
+        """Raises InvalidValue if the query leaves no room for a document, or too little to cut one into windows."""
+        if inputs.query is None:
+            raise OperatorError("a reranker compares texts with a query, and there is none")
+        rule = inputs.long_input or self.rule
+        pairs = self.tokenize(inputs, rule, abandoned)
+        counts = [self.num_tokens(pair) for pair in pairs]
+        cuts = [self.split_windows(pair, rule) for pair in pairs]
+        flat = [window for cut in cuts for window in cut]
+        work = Windows(flat, [len(cut) for cut in cuts], [len(window) for window in flat])
+        return Prepared(inputs, counts, [count > self.network.max_tokens for count in counts], rule, work=work)
+
+    def num_tokens(self, pair: Pair) -> int:
+        return len(pair.head) + len(pair.content) + len(self.pairs.suffix)
+
+    def tokenize(self, inputs: Inputs, rule: LongInput, abandoned: threading.Event) -> list[Pair]:
+        """The pairs, documents cut to `max_document_tokens`. Raises ClientError as `Preprocessor.tokenize` does."""
+        query, instruction = inputs.query or "", self.instruction_of(inputs)
+        if self.room(query, instruction) < 1:
+            raise _too_long_query(self.network.max_tokens - 1)
+        pairs: list[Pair] = []
+        num_tokens = 0
+        for part in self.pairs.pairs(query, instruction, inputs.texts, abandoned):
+            bounded = [Pair(pair.head, pair.content[: inputs.max_document_tokens]) for pair in part]
+            counts = [self.num_tokens(pair) for pair in bounded]
+            num_tokens += sum(counts)
+            try:
+                for index, count in enumerate(counts, start=len(pairs)):
+                    self.check(inputs, index, count, rule)
+                if num_tokens > self.limits.max_request_tokens:
+                    is_all = len(pairs) + len(part) == len(inputs.texts)
+                    raise RequestTooLong(str(num_tokens) if is_all else f"more than {num_tokens}", self.limits.max_request_tokens)
+                if rule == "chunk" and any(count > self.network.max_tokens for count in counts):
+                    self.refuse_half_a_window(bounded[0])
+            except ClientError as error:
+                raise error.after(num_tokens=num_tokens) from None
+            pairs += bounded
+        return pairs
+
+    def refuse_half_a_window(self, pair: Pair) -> None:
+        """Raises InvalidValue if each window of a long document would be mostly the query: their number has no other bound."""
+        most = self.network.max_tokens // 2
+        if len(pair.head) + len(self.pairs.suffix) > most:
+            raise _too_long_query(most, "beside documents that are read in several windows ")
+
+    def check(self, inputs: Inputs, index: int, num_tokens: int, rule: LongInput) -> None:
+        if num_tokens > self.network.max_tokens and rule == "error":
+            raise InputTooLong(inputs.where(index), self.network.max_tokens)
+        if num_tokens > self.limits.max_input_tokens:
+            raise InputTooLong(inputs.where(index), self.limits.max_input_tokens)
+
+    def split_windows(self, pair: Pair, rule: LongInput) -> list[Window]:
+        if self.num_tokens(pair) <= self.network.max_tokens:
+            return [self.pairs.window(pair.head, pair.content)]
+        if rule == "end":
+            return [self.pairs.cut(pair, self.network.max_tokens)]
+        room = self.network.max_tokens - len(pair.head) - len(self.pairs.suffix)
+        return [self.pairs.window(pair.head, pair.content[each]) for each in windows(len(pair.content), max_tokens=room, rule=rule)]
+
+
+def _too_long_query(most: int, when: str = "") -> InvalidValue:
+    return InvalidValue(
+        f"Invalid 'query': {when}the model reads at most {most} tokens of it, special ones included. Please shorten it.",
+        param="query",
+    )

@@ -1,0 +1,85 @@
+"""A network on a torch device: what encoders of all kinds of models share.
+
+It is imported only when a model is loaded: torch takes seconds and hundreds of megabytes.
+"""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gateway.engine.attention_mask import traceable_masks
+from gateway.engine.encoder import EncoderInfo, NetworkInfo, OutOfMemory, Window, pad
+from gateway.engine.precision import half_precision
+from gateway.engine.shape_buckets import FREE, Shapes
+
+CPU_BATCH_TOKENS = 2048  # measured: 512 to 2,048 are both the fastest and the fairest on a CPU, 16,384 loses a third
+CUDA_BATCH_TOKENS = 32_768
+CUDA_LENGTH_STEP = 8  # attention kernels need masks aligned to it, and copy others
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# In the text of a RuntimeError: the CPU's allocator and cuBLAS have no error class for it.
+NO_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
+class TorchNetwork:
+    """An Encoder on one torch device. A subclass loads the model, and sets `info` and `pipeline`: padded inputs to rows."""
+
+    info: EncoderInfo
+    pipeline: Any
+
+    def __init__(self, folder: Path, *, device: str, precision: str, threads: int) -> None:
+        self.device = torch.device(device)
+        self.is_cuda = self.device.type == "cuda"
+        if precision == "auto":
+            precision = half_precision(folder) if self.is_cuda else "float32"
+        self.precision = precision
+        if not self.is_cuda and threads:
+            torch.set_num_threads(threads)
+
+    def info_of(self, network: NetworkInfo, tokenizer_json: str) -> EncoderInfo:
+        return EncoderInfo(
+            network=network,
+            tokenizer_json=tokenizer_json,
+            runtime="torch",
+            device=str(self.device),
+            precision=self.precision,
+            default_max_batch_tokens=CUDA_BATCH_TOKENS if self.is_cuda else CPU_BATCH_TOKENS,
+            shapes=Shapes(length_step=CUDA_LENGTH_STEP) if self.is_cuda else FREE,
+        )
+
+    def trace(self, openvino: Any) -> Any:
+        """Traces the whole pipeline into an OpenVINO model. It takes the arrays of `pad`, with any number of rows and columns."""
+        pad_id = self.info.network.pad_id
+        windows = [Window([pad_id] * 16, 3, num_query_tokens=7), Window([pad_id] * 9, num_query_tokens=4)]
+        with torch.inference_mode(), traceable_masks(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the tracer warns of shapes that it makes dynamic all the same
+            return openvino.convert_model(self.pipeline, example_input=self.tensors(windows))
+
+    def embed(self, windows: list[Window]) -> NDArray[np.float32]:
+        try:
+            with torch.inference_mode():
+                vectors: NDArray[np.float32] = self.vectors(windows).float().cpu().numpy()
+                return vectors
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+        if self.is_cuda:  # after the except block, as the error no longer keeps the attempt's tensors alive
+            torch.cuda.empty_cache()
+        raise OutOfMemory
+
+    def vectors(self, windows: list[Window]) -> torch.Tensor:
+        vectors: torch.Tensor = self.pipeline(*self.tensors(windows))
+        return vectors
+
+    def tensors(self, windows: list[Window]) -> tuple[torch.Tensor, ...]:
+        """The padded inputs on the device. Not from pinned memory: for half a megabyte a batch it would cost more than it saves."""
+        length = self.info.shapes.length(max(map(len, windows)))
+        arrays = pad(windows, length=length, network=self.info.network)
+        return tuple(torch.from_numpy(array).to(self.device) for array in arrays)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in NO_MEMORY)
