@@ -21,7 +21,7 @@ from gateway.config import LimitSettings, Task
 from gateway.embedding.embedder import Inputs, ModelKind
 from gateway.engine.encoder import Encoder, NetworkInfo, OutOfMemory, Window
 from gateway.engine.pair_preprocessor import PairPreprocessor
-from gateway.engine.pairs import pair_tokenizer
+from gateway.engine.pairs import Pair, pair_tokenizer
 from gateway.engine.preprocessor import Preprocessor
 from gateway.engine.tokenizer import Tokenizer
 from gateway.errors import OperatorError
@@ -270,7 +270,7 @@ def _long_pair_windows(network: NetworkInfo, tokenizer: Tokenizer) -> Iterator[W
     lengths = [length for length in LONG_TOKENS if length < room] + [room] * (0 < room <= LONG_TOKENS[-1])
     for number, length in enumerate(lengths):
         stream = cycle(token for each in ids[number:] + ids[:number] for token in each)
-        yield pairs.window(head, list(islice(stream, length)))
+        yield Pair(head, list(islice(stream, length)), pairs.suffix).whole()
 
 
 def _probe_ids(tokenizer: Tokenizer) -> list[list[int]]:

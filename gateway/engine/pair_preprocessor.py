@@ -62,14 +62,11 @@ class PairPreprocessor:
             raise OperatorError("a reranker compares texts with a query, and there is none")
         rule = inputs.long_input or self.rule
         pairs = self.tokenize(inputs, rule, abandoned)
-        counts = [self.num_tokens(pair) for pair in pairs]
+        counts = [len(pair) for pair in pairs]
         cuts = [self.split_windows(pair, rule) for pair in pairs]
         flat = [window for cut in cuts for window in cut]
         work = Windows(flat, [len(cut) for cut in cuts], [len(window) for window in flat])
         return Prepared(inputs, counts, [count > self.network.max_tokens for count in counts], rule, work=work)
-
-    def num_tokens(self, pair: Pair) -> int:
-        return len(pair.head) + len(pair.content) + len(self.pairs.suffix)
 
     def tokenize(self, inputs: Inputs, rule: LongInput, abandoned: threading.Event) -> list[Pair]:
         """The pairs, documents cut to `max_document_tokens`. Raises ClientError as `Preprocessor.tokenize` does."""
@@ -79,8 +76,8 @@ class PairPreprocessor:
         pairs: list[Pair] = []
         num_tokens = 0
         for part in self.pairs.pairs(query, instruction, inputs.texts, abandoned):
-            bounded = [Pair(pair.head, pair.content[: inputs.max_document_tokens]) for pair in part]
-            counts = [self.num_tokens(pair) for pair in bounded]
+            bounded = [self.pairs.part(pair, slice(inputs.max_document_tokens)) for pair in part]
+            counts = [len(pair) for pair in bounded]
             num_tokens += sum(counts)
             try:
                 for index, count in enumerate(counts, start=len(pairs)):
@@ -108,12 +105,13 @@ class PairPreprocessor:
             raise InputTooLong(inputs.where(index), self.limits.max_input_tokens)
 
     def split_windows(self, pair: Pair, rule: LongInput) -> list[Window]:
-        if self.num_tokens(pair) <= self.network.max_tokens:
-            return [self.pairs.window(pair.head, pair.content)]
+        if len(pair) <= self.network.max_tokens:
+            return [pair.whole()]
         if rule == "end":
             return [self.pairs.cut(pair, self.network.max_tokens)]
         room = self.network.max_tokens - len(pair.head) - len(self.pairs.suffix)
-        return [self.pairs.window(pair.head, pair.content[each]) for each in windows(len(pair.content), max_tokens=room, rule=rule)]
+        slices = windows(len(pair.content), max_tokens=room, rule=rule)
+        return [self.pairs.part(pair, each).whole() for each in slices]
 
 
 def _too_long_query(most: int, when: str = "") -> InvalidValue:

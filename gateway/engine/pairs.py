@@ -19,14 +19,21 @@ FILLERS = ("0", "1 2 3 4")  # sentence-transformers' own, which no tokenizer end
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The tokens of a query and a document. `head` are those before the document's own, special ones included."""
+    """The tokens of a query and a document: `head` before the document's own, special ones included, and `tail` after them."""
 
     head: list[int]
     content: list[int]
+    tail: list[int]
+
+    def __len__(self) -> int:
+        return len(self.head) + len(self.content) + len(self.tail)
+
+    def whole(self) -> Window:
+        return Window([*self.head, *self.content, *self.tail], num_query_tokens=len(self.head))
 
 
 class PairTokenizer(Protocol):
-    """Tokenises the pairs of one model. `suffix` are the tokens after a document."""
+    """Tokenises the pairs of one model. `suffix` are the tokens after a document that is cut."""
 
     suffix: list[int]
 
@@ -42,8 +49,8 @@ class PairTokenizer(Protocol):
     def cut(self, pair: Pair, max_tokens: int) -> Window:
         """The window of a pair, cut as CrossEncoder does if it has more than `max_tokens`, special ones included."""
 
-    def window(self, head: list[int], content: list[int]) -> Window:
-        """The window of a head and all or some of a document's tokens."""
+    def part(self, pair: Pair, chosen: slice) -> Pair:
+        """The pair with some of the document's tokens."""
 
 
 def pair_tokenizer(network: NetworkInfo, tokenizer: Tokenizer) -> PairTokenizer:
@@ -76,16 +83,16 @@ class JoinedPairs:
     def pairs(self, query: str, instruction: str, documents: list[str], abandoned: threading.Event) -> Iterator[list[Pair]]:
         head = self.head(query, instruction)
         for part in self.tokenizer.content_ids(documents, abandoned):
-            yield [Pair(head, content) for content in part]
+            yield [Pair(head, content, self.suffix) for content in part]
 
     def cut(self, pair: Pair, max_tokens: int) -> Window:
         query = pair.head[len(self.prefix) : len(pair.head) - len(self.middle)]
         room = max_tokens - len(self.prefix) - len(self.middle) - len(self.suffix)
         num_query, num_document = longest_first(len(query), len(pair.content), room)
-        return self.window([*self.prefix, *query[:num_query], *self.middle], pair.content[:num_document])
+        return Pair([*self.prefix, *query[:num_query], *self.middle], pair.content[:num_document], self.suffix).whole()
 
-    def window(self, head: list[int], content: list[int]) -> Window:
-        return Window([*head, *content, *self.suffix], num_query_tokens=len(head))
+    def part(self, pair: Pair, chosen: slice) -> Pair:
+        return Pair(pair.head, pair.content[chosen], self.suffix)
 
 
 class RenderedPairs:
@@ -94,7 +101,8 @@ class RenderedPairs:
     def __init__(self, pair_format: tuple[str, ...], tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
         *self.before, _, self.after = pair_format
-        self.suffix = common_end(*(self._encode(self._start("", "") + filler + self.after) for filler in FILLERS))
+        ends = (self._encode(self._start("", "") + filler + self.after) for filler in FILLERS)
+        self.suffix = common_end(*ends) if self.after else []
 
     def num_chars(self, query: str, instruction: str) -> int:
         return len(self._start(query, instruction)) + len(self.after)
@@ -113,11 +121,14 @@ class RenderedPairs:
             yield [self._split(encoding.ids, head) for encoding in encoded]
 
     def cut(self, pair: Pair, max_tokens: int) -> Window:
-        room = max_tokens - len(self.suffix)
-        return self.window([], [*pair.head, *pair.content][:room])
+        if len(pair) <= max_tokens:
+            return pair.whole()
+        kept = [*pair.head, *pair.content, *pair.tail][: max_tokens - len(self.suffix)]
+        return Window([*kept, *self.suffix], num_query_tokens=len(pair.head))
 
-    def window(self, head: list[int], content: list[int]) -> Window:
-        return Window([*head, *content, *self.suffix], num_query_tokens=len(head))
+    def part(self, pair: Pair, chosen: slice) -> Pair:
+        content = pair.content[chosen]
+        return pair if len(content) == len(pair.content) else Pair(pair.head, content, self.suffix)
 
     def _start(self, query: str, instruction: str) -> str:
         """The text before a document."""
@@ -125,10 +136,11 @@ class RenderedPairs:
         return "".join(texts[part] if place % 2 else part for place, part in enumerate(self.before))
 
     def _split(self, ids: list[int], head: list[int]) -> Pair:
+        tail = self.suffix and common_end(ids, self.suffix)
         num_head = sum(1 for _ in takewhile(lambda both: both[0] == both[1], zip(ids, head, strict=False)))
-        num_head = min(num_head, len(ids) - len(self.suffix))
+        num_head = min(num_head, len(ids) - len(tail))
         own = head if num_head == len(head) else head[:num_head]
-        return Pair(own, ids[num_head : len(ids) - len(self.suffix)])
+        return Pair(own, ids[num_head : len(ids) - len(tail)], tail)
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.fast.encode(text, add_special_tokens=False).ids

@@ -14,5 +14,6 @@ ray_cluster       a Ray cluster of several nodes, and a load that checks every v
 model_folders     small model folders, as sentence-transformers saves them
 small_model       a BERT of two layers with random weights
 architectures     small models of many architectures
+rerankers         small rerankers of many architectures, and one of MiniLM's size
 multilingual      sentences in many languages, and models made from them
 """

@@ -29,7 +29,8 @@ KINDS: dict[str, tuple[str, dict[str, Any], str]] = {
     "xlm-r": ("XLMRoberta", COMMON | {"type_vocab_size": 1}, "doubled"),
     "modernbert": ("ModernBert", COMMON | MODERN, "plain"),
 }
-CAUSAL = COMMON | GROUPED | {"tie_word_embeddings": True}
+CAUSAL_TOKENS = 320  # the template takes 90
+CAUSAL = COMMON | GROUPED | {"tie_word_embeddings": True, "max_position_embeddings": CAUSAL_TOKENS}
 # As Qwen3-Reranker's: the instruction is the system's message, and has a default.
 TEMPLATE = (
     "{%- set found = messages | selectattr('role', 'eq', 'system') | map(attribute='content') | list -%}"
@@ -121,7 +122,7 @@ def causal_reranker_of(folder: Path, *, template: str | None = TEMPLATE, spread:
 
     With a `template` a pair is a chat message, without one its texts are joined by the tokenizer alone.
     """
-    tokenizer = tokenizer_of("none")
+    tokenizer = tokenizer_of("none", max_tokens=CAUSAL_TOKENS)
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.add_tokens(["yes", "no"])
     tokenizer.chat_template = template
