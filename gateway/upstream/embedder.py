@@ -210,6 +210,8 @@ class UpstreamEmbedder:
         """Estimates token counts; `embed` returns what the upstream counted."""
         if self.watch is None or self.lengths is None:
             raise ModelLoading(self.name)
+        if inputs.query is None and self.dialect.kind == "reranker":
+            raise OperatorError("a reranker compares texts with a query, and there is none")
         rule = inputs.long_input or self.settings.long_input
         if sum(map(len, inputs.texts)) > MAX_ON_LOOP_CHARS:
             counts = await asyncio.to_thread(list, map(estimated_tokens, inputs.texts))

@@ -132,6 +132,14 @@ def of_no_embedder(reason: str, upstream: UpstreamInfo) -> Failure:
     return Failure("no_embedder", UpstreamError(upstream.name, reason))
 
 
+def of_no_scores(failure: Failure, upstream: UpstreamInfo) -> Failure:
+    """For a server that understood no request for scores: `failure` is what became of the first."""
+    if not failure.is_lasting:
+        return failure
+    reason = failure.error.message.removeprefix(f"The upstream of the model `{upstream.name}` ").removesuffix(".")
+    return replace(failure, error=UpstreamError(upstream.name, f"gives no scores: it {reason}"))
+
+
 def of_unproven(reason: str, upstream: UpstreamInfo, *, wait_seconds: float = 1.0) -> Failure:
     """For a server whose vectors cannot be verified now, so that none are served."""
     return Failure("unproven", UpstreamUnavailable(upstream.name, reason, retry_after_seconds=max(1.0, wait_seconds)))

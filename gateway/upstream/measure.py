@@ -23,6 +23,7 @@ from gateway.upstream.load_balancing import Endpoint
 from gateway.upstream.probe import (
     COMPANY,
     FAR,
+    FAR_SCORES,
     NOISE_FLOOR,
     QUERY,
     TEXTS,
@@ -79,8 +80,9 @@ class Prober:
         if len({len(row) for rows in alone for row in rows} | {len(rows[0]) for rows in together if rows is not None}) > 1:
             raise AttemptFailed(failures.of_no_embedder(TWO_MODELS, client.upstream))  # the vectors differ in dimensions
         company = [[rows[index] for rows in together if rows is not None] for index in range(len(TEXTS))]
+        far = FAR_SCORES if client.is_reranker else FAR
         is_alone = any(
-            np.linalg.norm(one[0] - other) > FAR for one, told_so in zip(alone, company, strict=True) for other in told_so
+            np.linalg.norm(one[0] - other) > far for one, told_so in zip(alone, company, strict=True) for other in told_so
         )
         reference = build_reference(alone if is_alone else [[*one, *more] for one, more in zip(alone, company, strict=True)])
         if fault := fault_of(reference, is_reranker=client.is_reranker):

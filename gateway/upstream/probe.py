@@ -19,6 +19,9 @@ from gateway.upstream.validation import MIN_LENGTH
 
 NOISE_FLOOR = 0.005  # half precision in batches of changing size moves a vector by 0.001 to 0.003
 FAR = 0.1414  # two precisions of one model are far closer, two models of one family are farther apart
+# A reranker's scores, as points, in a request and alone: half precision moves them by 0.003, documents that it compares by more.
+FAR_SCORES = 0.03
+SAME_SCORE = 1e-6  # what float32 makes of one
 UNIT_TOLERANCE = 0.002  # in half precision the length of a unit vector is this much off
 
 # Three texts of different lengths and kinds. The first is short, as it is sent most often. PADDING makes a server pad the others.
@@ -79,7 +82,7 @@ def fault_of(reference: Reference, *, is_reranker: bool = False) -> str | None:
     """Returns why no embedder, or no reranker, can give these vectors, for the operator; None if one can."""
     if is_reranker:  # two texts of no relevance may well have one score
         apart = max(float(np.linalg.norm(a - b)) for a, b in combinations(reference.rows, 2))
-        return "it gives every document the same score" if apart <= reference.tolerance else None
+        return "it gives every document the same score" if apart <= max(reference.noise, SAME_SCORE) else None
     for (i, one), (j, other) in combinations(enumerate(reference.rows), 2):
         apart = float(np.linalg.norm(one - other))
         if apart <= reference.tolerance:

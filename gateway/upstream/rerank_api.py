@@ -18,7 +18,7 @@ import numpy as np
 
 from gateway.embedding.vectors import Float32
 from gateway.log import get_logger
-from gateway.upstream import scores
+from gateway.upstream import failures, scores
 from gateway.upstream.client import UpstreamClient
 from gateway.upstream.dialect import SAME, ServerApi
 from gateway.upstream.failures import AttemptFailed
@@ -40,7 +40,7 @@ async def find_rerank_api(client: UpstreamClient, sample: Sample) -> ServerApi:
     api, texts, plain = await _first_understood(client, sample)
     if client.has_given_logits or not scores.are_probabilities(plain):
         return api
-    for field in RAW_FIELDS:
+    for field in RAW_FIELDS if api is client.dialect.apis[0] else ():  # the others refuse fields that they do not know
         raw = replace(api, fields=(field,))
         try:
             logits = await sample(texts, raw)
@@ -55,7 +55,10 @@ async def find_rerank_api(client: UpstreamClient, sample: Sample) -> ServerApi:
 
 
 async def _first_understood(client: UpstreamClient, sample: Sample) -> tuple[ServerApi, list[str], Float32]:
-    """Tries each API with several documents, then, as a server may take only one at once, with one. Raises the first failure."""
+    """Tries each API with several documents, then, as a server may take only one at once, with one.
+
+    Raises AttemptFailed with the first failure.
+    """
     first: AttemptFailed | None = None
     several = list(COMPANY)[: client.limits.max_inputs]
     for texts in (several, several[:1]):
@@ -68,7 +71,7 @@ async def _first_understood(client: UpstreamClient, sample: Sample) -> tuple[Ser
                 first = first or failed
         if len(several) == 1 or first is None or first.failure.refusal is None:
             break
-    raise first or AssertionError
+    raise AttemptFailed(failures.of_no_scores(first.failure, client.upstream)) if first else AssertionError
 
 
 def _may_be_form(failed: AttemptFailed) -> bool:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gateway.embedding.cache import VectorCache
-from gateway.errors import Unembeddable, UpstreamError
+from gateway.errors import OperatorError, Unembeddable, UpstreamError
 from gateway.testing.rerank_server import COHERE, INFINITY, LLAMA, VLLM, RerankServer, RerankWeights, sigmoid
 from gateway.testing.upstream_server import Said, Standin
 from gateway.tests.upstream.conftest import built, cached_over, inputs, over
@@ -198,3 +198,46 @@ async def test_a_code_that_repeats_the_query_is_never_shown():
         with pytest.raises(Unembeddable, match="'query'") as refused:
             await remote.embed(await remote.prepare(inputs("a", "b", query="unmistakable")))
     assert "unmistakable" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        # Recorded of infinity 0.0.78, and what our own rerank endpoint says of an embedder
+        (
+            Said(400, {"error": {"message": "ModelNotDeployedError: model=`m` does not support `rerank`", "code": 400}}),
+            "gives no scores: it refused the request with the status 400",
+        ),
+        (
+            Said(400, {"error": {"message": "The model `m` is no reranker.", "code": "wrong_model_kind"}}),
+            r"gives no scores: it refused the request with the status 400 \(wrong_model_kind\)",
+        ),
+        (Said(404, {"detail": "Not Found"}), "gives no scores: it does not have the model `m`, or nothing at this address"),
+        (Said(200, {"data": [{"embedding": [1.0], "index": 0}]}), "gives no scores: it answered wrongly"),
+    ],
+    ids=["infinity", "a gateway", "no such path", "another reply"],
+)
+async def test_a_server_that_does_not_rerank_is_told_to_the_operator(said, told):
+    with pytest.raises(OperatorError, match=told):
+        async with over("openai", lambda request: said if request.method == "POST" else Said(404), task="rerank"):
+            pass
+
+
+async def test_a_reranker_of_narrow_scores_is_one_though_an_untrained_one():
+    async with over("openai", LLAMA.answering(RerankWeights(scale=1e-4)), task="rerank") as (_, remote):
+        assert remote.describe().kind == "reranker"
+
+
+async def test_a_listwise_reranker_of_cosines_is_found_out_too():
+    """As jina-reranker-v3: its scores lie between -1 and 1, and other documents move them a little."""
+    weights = RerankWeights(scale=0.08, is_listwise=True)
+    async with over("openai", LLAMA.answering(weights), task="rerank") as (server, remote):
+        await scored(remote, "a", "b")
+        assert [len(request.body["documents"]) for request in server.requests] == [1, 1]
+
+
+async def test_without_a_query_nothing_is_scored():
+    async with over("openai", LLAMA.answering(), task="rerank") as (server, remote):
+        with pytest.raises(OperatorError, match="compares texts with a query"):
+            await remote.prepare(inputs("a"))
+        assert server.requests == []
