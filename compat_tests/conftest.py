@@ -1,5 +1,6 @@
 """One gateway for the session, the truth beside it, and the clients that speak with it."""
 
+import json
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -10,8 +11,9 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 
 from compat_tests.curl import Curl
-from compat_tests.process import Gateway
+from compat_tests.process import FLOAT32_ROW, Gateway
 from compat_tests.ranks import write_tiktoken_cache
+from compat_tests.scorer import RERANKER, Scorer
 from compat_tests.texts import MARKER
 from compat_tests.truth import Truth
 
@@ -88,6 +90,25 @@ def own_gateway(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
     yield make
     for gateway in made:
         gateway.kill()
+
+
+@pytest.fixture(scope="session")
+def scorer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scorer]:
+    scorer = Scorer(tmp_path_factory.mktemp("scorer"))
+    yield scorer
+    scorer.close()
+
+
+@pytest.fixture(scope="session")
+def reranking(tmp_path_factory: pytest.TempPathFactory, scorer: Scorer) -> Iterator[Gateway]:
+    """A gateway with a small reranker beside the embedder. It keeps to itself what it was sent."""
+    reranker = {"name": RERANKER, "source": str(scorer.model), "precision": "float32"}
+    rows = json.dumps([FLOAT32_ROW, reranker])
+    with running(Gateway(tmp_path_factory.mktemp("reranking"), GATEWAY_API_KEYS=ENVIRONMENT_KEY, GATEWAY__MODELS=rows)) as gateway:
+        yield gateway
+        gateway.stop()
+    assert ENVIRONMENT_KEY not in gateway.log
+    assert "internal_error" not in gateway.log
 
 
 @pytest.fixture(scope="session")

@@ -42,6 +42,18 @@ def searched(visit: Visit) -> None:
     expect(visit.page.locator(".ranking")).to_be_visible()
 
 
+def reranked(visit: Visit) -> None:
+    model = {"object": "model", "created": 1, "owned_by": "x", "state": "ready"}
+    rows = [("all-MiniLM-L6-v2", "embedder"), ("one", "reranker"), ("two", "reranker")]
+    visit.answered("/v1/models", 200, json.dumps({"data": [{**model, "id": name, "kind": kind} for name, kind in rows]}))
+    results = [{"index": index, "relevance_score": 1 / (2 + index)} for index in (3, 0, 1, 4, 2)]
+    visit.answered("/v1/rerank", 200, json.dumps({"results": results, "usage": {"total_tokens": 5}}))
+    visit.enter().page.get_by_text("Search", exact=True).click()
+    visit.sample("Five sentences")
+    visit.go("Rerank these results")
+    expect(visit.page.locator(".reranking li")).to_have_count(5)
+
+
 def limited(visit: Visit) -> None:
     visit.enter().answered("/v1/embeddings", 429, json.dumps({"error": {"message": "Rate limit reached."}}), retry_after="30")
     visit.go("Compare these texts")
@@ -57,8 +69,8 @@ def view(name: str) -> Callable[[Visit], None]:
 
 
 STATES = {
-    "no key": no_key, "wrong key": wrong_key, "compared": compared, "many": many, "searched": searched, "limited": limited,
-    "use": view("use"), "models": view("models"), "now": view("now"),
+    "no key": no_key, "wrong key": wrong_key, "compared": compared, "many": many, "searched": searched, "reranked": reranked,
+    "limited": limited, "use": view("use"), "models": view("models"), "now": view("now"),
 }  # fmt: skip
 
 
