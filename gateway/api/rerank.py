@@ -51,7 +51,7 @@ async def rerank(handler: InferenceHandler, asked: RerankRequest, context: Reque
     about = model.describe()
     _refuse_other_length(asked, model.name, about)
     prepared = await handler.prepare(model, _inputs_of(asked, about, context), context)
-    _refuse_other_cuts(asked, prepared, max_tokens=about.max_tokens)
+    _refuse_other_windows(asked, prepared)
     vectors, token_counts = await handler.compute(model, prepared, context)
     if (is_number := ~np.isnan(vectors.rows[:, 0])).all():
         return Computed(asked, model, prepared, vectors, vectors.rows, token_counts)
@@ -101,6 +101,7 @@ def _inputs_of(asked: RerankRequest, about: Description, context: RequestContext
         deadline=context.deadline,
         long_input=asked.long_input,
         query=asked.query,
+        max_document_tokens=asked.max_tokens_per_doc,
         field=asked.field,
     )
     if asked.instruction is None:
@@ -117,24 +118,13 @@ def _refuse_other_length(asked: RerankRequest, name: str, about: Description) ->
         )
 
 
-def _refuse_other_cuts(asked: RerankRequest, prepared: Prepared[object], *, max_tokens: int) -> None:
-    """Raises InvalidValue if Cohere's bounds would cut a document elsewhere than this server does: no score is silently another."""
-    bound = asked.max_tokens_per_doc
-    if bound is not None and not (prepared.rule == "end" and max_tokens <= bound):
-        index = next((index for index, count in enumerate(prepared.token_counts) if count > bound), None)
-        if index is not None:
-            raise _other_cut(
-                "max_tokens_per_doc", prepared.inputs.where(index), f"it has {prepared.token_counts[index]} tokens with the query"
-            )
-    if asked.max_chunks_per_doc not in (None, 1) and prepared.rule == "chunk" and any(prepared.is_long):
-        raise _other_cut(
-            "max_chunks_per_doc", prepared.inputs.where(prepared.is_long.index(True)), "it is longer than the model reads"
-        )
-
-
-def _other_cut(param: str, where: str, reason: str) -> InvalidValue:
-    return InvalidValue(
-        f"Invalid value for '{param}': '{where}' would be cut by it, as {reason}, and this server cuts documents at the model's own"
-        " length alone. Leave it out, or shorten the document.",
-        param=param,
+def _refuse_other_windows(asked: RerankRequest, prepared: Prepared[object]) -> None:
+    """Raises InvalidValue if Cohere's bound would let a long document count by fewer of its windows than it does."""
+    if asked.max_chunks_per_doc in (None, 1) or prepared.rule != "chunk" or not any(prepared.is_long):
+        return
+    where = prepared.inputs.where(prepared.is_long.index(True))
+    raise InvalidValue(
+        f"Invalid value for 'max_chunks_per_doc': '{where}' is longer than the model reads, and the best of all its windows counts."
+        " Leave it out, or send 1, which reads the first one alone.",
+        param="max_chunks_per_doc",
     )

@@ -112,14 +112,20 @@ class FakeReranker(FakeEmbedder):
     def __init__(self, **settings: object) -> None:
         super().__init__(dimensions=1, **settings)
         self.about = {"kind": "reranker"}
+        self.long: set[str] = set()  # documents that are longer than it reads
 
     async def prepare(self, inputs: Inputs) -> Prepared:
         prepared = await super().prepare(inputs)
         num_of_query = len((inputs.query or "").split())
-        return replace(prepared, token_counts=[num_of_query + count for count in prepared.token_counts])
+        counts = [num_of_query + len(self.read(inputs, text).split()) for text in inputs.texts]
+        return replace(prepared, token_counts=counts, is_long=[text in self.long for text in inputs.texts])
 
     def row(self, inputs: Inputs, text: str) -> np.ndarray:
-        return np.array([logit(inputs.query or "", text)])
+        return np.array([logit(inputs.query or "", self.read(inputs, text))])
+
+    def read(self, inputs: Inputs, text: str) -> str:
+        """The part of a document that is read."""
+        return text if inputs.max_document_tokens is None else " ".join(text.split()[: inputs.max_document_tokens])
 
 
 def logit(query: str, text: str) -> np.float32:

@@ -230,6 +230,7 @@ class UpstreamEmbedder:
             raise RequestTooLong(str(prepared.num_tokens), self.limits.max_request_tokens)
         async with self.passing_failures(inputs):
             await self.refuse_unknown(inputs, rule)
+        _refuse_cut_documents(inputs, counts)
         return prepared
 
     def is_long(self, count: int, rule: LongInput) -> bool:
@@ -364,3 +365,15 @@ class UpstreamEmbedder:
 def _category_of(failure: Failure) -> str:
     """Why the row cannot be loaded, in a word fit for clients: `refused` is our key, `missing` the model."""
     return failure.outcome
+
+
+def _refuse_cut_documents(inputs: Inputs, counts: list[int]) -> None:
+    """Raises InvalidValue for `max_document_tokens` that would cut a document, by its estimate: no server is asked to."""
+    most = inputs.max_document_tokens
+    index = None if most is None else next((index for index, count in enumerate(counts) if count > most), None)
+    if index is not None:
+        raise InvalidValue(
+            f"Invalid value for 'max_tokens_per_doc': '{inputs.where(index)}' may have more than {most} tokens with the query, and"
+            " this model is on another server, which cuts at its own length. Leave it out, or shorten the document.",
+            param="max_tokens_per_doc",
+        )

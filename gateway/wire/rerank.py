@@ -99,7 +99,7 @@ class RerankBody(ForeignRerankFields, kw_only=True):
     ] = None
     max_tokens_per_doc: Annotated[
         Positive | None,
-        Meta(description="Cohere's. A document that may be longer is refused: this server cuts at the model's length."),
+        Meta(description="Cohere's: of a longer document the first so many tokens are read."),
     ] = None
     max_chunks_per_doc: Annotated[
         Positive | None,

@@ -163,12 +163,24 @@ async def test_an_error_names_the_document(client, reranker):
     assert "'documents[1]'" in reply.json()["error"]["message"]
 
 
-async def test_a_bound_that_would_cut_a_document_is_refused_by_name(client):
-    reply = await ranked(client, max_tokens_per_doc=6)
-    assert error_of(reply) == (400, "invalid_request_error", "max_tokens_per_doc", "invalid_value")
-    assert "'documents[0]'" in reply.json()["error"]["message"]
-    assert (await ranked(client, max_tokens_per_doc=7)).json()["results"] == (await ranked(client)).json()["results"]
+async def test_of_a_longer_document_the_first_tokens_are_read(client):
+    reply = (await ranked(client, max_tokens_per_doc=2, raw_scores=True)).json()
+    scores = {each["index"]: np.float32(each["relevance_score"]) for each in reply["results"]}
+    assert scores == {0: logit(QUERY, "the sea"), 1: logit(QUERY, "paper"), 2: logit(QUERY, "deep water")}
+    assert reply["usage"]["total_tokens"] == 14
+    assert (await ranked(client, max_tokens_per_doc=4096)).json()["results"] == (await ranked(client)).json()["results"]
+
+
+async def test_a_number_of_windows_is_refused_where_a_document_has_several(client, reranker):
     assert (await ranked(client, max_chunks_per_doc=10)).status_code == 200  # no document is long
+    reranker.long = {DOCUMENTS[1]}
+    reply = await ranked(client, max_chunks_per_doc=10, query="another")
+    assert error_of(reply) == (400, "invalid_request_error", "max_chunks_per_doc", "invalid_value")
+    assert "'documents[1]'" in reply.json()["error"]["message"]
+    assert (await ranked(client, max_chunks_per_doc=1, query="another")).status_code == 200
+    assert reranker.prepared[-1].long_input == "end"
+    whole = await ranked(client, query="another")
+    assert whole.headers["x-gateway-long-inputs"] == "chunked=1"
 
 
 @pytest.mark.parametrize(
