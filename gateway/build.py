@@ -16,14 +16,14 @@ from gateway.access.access_control import AccessControl, build_access_control
 from gateway.access.admission import Admission
 from gateway.access.limits.build import build_limiter
 from gateway.access.limits.limiter import Limiter
-from gateway.api import docs, embeddings, info, models, probes, rerank
+from gateway.api import docs, embeddings, info, models, probes, rerank, tokenization
 from gateway.api import doors as other_doors
 from gateway.api.admin import AdminService
 from gateway.api.admin import routes as admin_routes
 from gateway.api.authentication import Authentication
 from gateway.api.error_format import ErrorFormat
 from gateway.api.error_handler import handle_error
-from gateway.api.inference import InferenceHandler
+from gateway.api.inference import Door, InferenceHandler
 from gateway.api.middleware import Edge
 from gateway.api.page import live, site
 from gateway.api.page.figures import Figures
@@ -92,11 +92,16 @@ class GenerationBuilder:
         admin = AdminService(access.require_keys(), config.server) if config.admin.enabled else None
         parts = {"limits": lambda: limiter.is_alive, **access.parts}
         dead_parts = partial(probes.dead_parts, catalog, parts, self.dead_parts)
-        doors = [embeddings.door(handler), *rerank.doors(handler, config.doors), *other_doors.doors(handler, config.doors)]
+        doors: list[Door[Any]] = [
+            embeddings.door(handler),
+            tokenization.door(handler),
+            *rerank.doors(handler, config.doors),
+            *other_doors.doors(handler, config.doors),
+        ]
         routes = [
             *map(handler.route, doors),
             *models.routes(catalog),
-            info.route(catalog, config.server.default_model),
+            info.route(handler, has_tei=config.doors.tei, max_batch_tokens=config.limits.max_request_tokens),
             *other_doors.routes(handler, config.doors, has_page=config.page.enabled),
             *(admin_routes(admin) if admin else []),
             *self.probe_routes(config, access, limiter, catalog, dead_parts),

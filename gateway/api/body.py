@@ -9,9 +9,18 @@ from types import TracebackType
 from litestar.types import Receive, Scope
 
 from gateway.access.admission import Permit
+from gateway.api.error_format import JSON
 from gateway.background import launch
 from gateway.config import ServerSettings
-from gateway.errors import BodyTooLarge, ClientError, ClientGone, InvalidJSON, SlowRequest, UnsupportedEncoding
+from gateway.errors import (
+    BodyTooLarge,
+    ClientError,
+    ClientGone,
+    InvalidJSON,
+    SlowRequest,
+    UnsupportedEncoding,
+    UnsupportedMediaType,
+)
 
 GZIP = zlib.MAX_WBITS | 16  # zlib's code for a gzip header
 FED_BYTES = 16 * 1024
@@ -54,6 +63,14 @@ def encoding_of(scope: Scope) -> str:
     if value in {"gzip", "x-gzip"}:
         return "gzip"
     raise UnsupportedEncoding
+
+
+def refuse_other_types(scope: Scope) -> None:
+    """Raises UnsupportedMediaType unless the Content-Type is application/json, or ends in +json."""
+    value = next((value for name, value in scope["headers"] if name == b"content-type"), b"").decode("latin-1")
+    essence = value.partition(";")[0].strip().lower()
+    if essence != JSON and not (essence.startswith("application/") and essence.endswith("+json")):
+        raise UnsupportedMediaType
 
 
 def decompress(raw: bytes, *, max_bytes: int) -> bytes:

@@ -30,7 +30,7 @@ from gateway.api.request_log import RequestRecord, record_of
 from gateway.config import OutputDtype, ServerSettings
 from gateway.embedding.catalog import Catalog, Model
 from gateway.embedding.embedder import Description, Inputs, ModelKind, Prepared, StageSeconds, Vectors
-from gateway.embedding.prompt import prompt_header, resolve_input_type, resolve_instruction, resolve_purpose
+from gateway.embedding.prompt import prompt_header, resolve_input_type, resolve_instruction, resolve_own_name, resolve_purpose
 from gateway.embedding.quantization import Ranges, quantize
 from gateway.embedding.vectors import Float32, refuse_no_vector, truncate
 from gateway.errors import MAX_QUOTED_CHARS, ClientError, DeadlinePassed, InvalidValue, WrongModelKind
@@ -95,6 +95,7 @@ class Door(Generic[AskedT]):
     `path` is its route, `name` its handler's in the route table. `decode` parses the body, `answer` does the rest. `errors` is how
     it writes errors; a door whose body decides that changes `RequestRecord.error_format` once it knows. `default_model` finds the
     model of a body that names none; by default it is `server.default_model`. `operation` is OpenTelemetry's name of what it does.
+    `needs_json_type`: a body of another Content-Type is refused.
     """
 
     path: str
@@ -104,6 +105,7 @@ class Door(Generic[AskedT]):
     errors: ErrorFormat = openai_error
     default_model: Callable[[Caller], str | None] | None = None
     operation: str = "embeddings"
+    needs_json_type: bool = False
 
 
 class InferenceRequest(Protocol):
@@ -197,6 +199,8 @@ class InferenceHandler:
         async with lease:  # it may wait for the key's concurrency limit; meanwhile it takes no admission slot
             timeout_seconds = self.settings.request_timeout_seconds - lease.waited_seconds
             with self.admission.enter() as permit:
+                if door.needs_json_type:
+                    body.refuse_other_types(scope)
                 encoding = body.encoding_of(scope)
                 raw = await body.read(scope, receive, permit, self.settings)
                 lease.num_bytes = len(raw)
@@ -225,12 +229,13 @@ class InferenceHandler:
     def default_model_of(self, door: Door[AskedT], caller: Caller) -> str | None:
         return self.settings.default_model if door.default_model is None else door.default_model(caller)
 
-    async def find_model(self, name: str, kind: ModelKind, context: RequestContext, *, num_inputs: int) -> Model:
-        """Returns the model that serves `name`, loaded. Raises UnknownModel, ModelLoading, and WrongModelKind for another kind."""
+    async def find_model(self, name: str, kind: ModelKind | None, context: RequestContext, *, num_inputs: int) -> Model:
+        """Returns the model that serves `name`, loaded. Raises UnknownModel, ModelLoading, and WrongModelKind for another kind; any
+        kind will do if `kind` is None."""
         model = allowed_model(self.catalog, name, context.caller)
         context.record.model, context.record.num_inputs = model.name, num_inputs
         await self.catalog.ensure_ready(model, name, deadline=context.deadline)
-        if (found := model.describe().kind) != kind:
+        if (found := model.describe().kind) != kind and kind is not None:
             raise WrongModelKind(model.name, found, wanted=kind)
         return model
 
@@ -266,7 +271,7 @@ class InferenceHandler:
         """Embeds the texts of a request that any door parsed."""
         model = await self.find_model(asked.model, "embedder", context, num_inputs=len(asked.texts))
         try:
-            inputs = _with_prompt(_inputs_of(asked, context), asked, model.describe())
+            inputs = inputs_of(asked, context, model.describe())
             _refuse_unsupported(asked, model)
             ranges = model.ranges_for(asked.output_dtypes, asked.dimensions or model.dimensions, normalize=asked.normalize)
             prepared = await self._prepare_by_rule(model, inputs, context, is_default=asked.is_default_rule)
@@ -316,34 +321,47 @@ class InferenceHandler:
         self.pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _inputs_of(asked: EmbeddingsRequest, context: RequestContext) -> Inputs:
-    return Inputs(
+def inputs_of(asked: EmbeddingsRequest, context: RequestContext, about: Description) -> Inputs:
+    """The request for an embedder, with the model's own name of its prompt. Raises InvalidValue if there is no such prompt."""
+    inputs = Inputs(
         texts=asked.texts,
         is_array=asked.is_array,
         caller=context.caller.public_id,
         deadline=context.deadline,
         long_input=asked.long_input,
         normalize=asked.normalize,
+        token_ids=asked.token_ids,
         field=asked.sent_as.get("input", "input"),
         service_class="background" if asked.is_background else "interactive",
     )
+    return _with_prompt(inputs, asked, about)
 
 
 def _with_prompt(inputs: Inputs, asked: EmbeddingsRequest, about: Description) -> Inputs:
     """Returns the inputs with the model's own name of the requested prompt. Raises InvalidValue if the model has no such prompt."""
     if asked.input_type is None and asked.instruction is None:
         return inputs
-    resolve = resolve_purpose if asked.is_prompt_optional else resolve_input_type
-    name = resolve(asked.input_type, about)
+    name = _resolver_of(asked)(asked.input_type, about)
     return replace(inputs, input_type=resolve_instruction(asked.instruction, name, about), instruction=asked.instruction)
+
+
+def _resolver_of(asked: EmbeddingsRequest) -> Callable[[str | None, Description], str | None]:
+    if asked.is_prompt_exact:
+        return resolve_own_name
+    return resolve_purpose if asked.is_prompt_optional else resolve_input_type
 
 
 def _refuse_unsupported(asked: EmbeddingsRequest, model: Model) -> None:
     """Checks the request against the model.
 
     Raises InvalidValue for too many dimensions, a `truncate_prompt_tokens` other than the model's length, and token ids in an
-    encoding that the gateway cannot read.
+    encoding that the gateway cannot read, or that are the model's own where it takes texts alone.
     """
+    if asked.token_ids is not None and not model.describe().takes_token_ids:
+        raise InvalidValue(
+            f"Invalid 'input': the model `{model.name}` is on another server, and takes texts, not ids of its own tokens.",
+            param="input",
+        )
     if asked.dimensions is not None and asked.dimensions > model.dimensions:
         raise _too_many_dimensions(asked.dimensions, model)
     if asked.max_tokens is not None and asked.max_tokens != (reads := model.describe().max_tokens):
@@ -381,13 +399,17 @@ def _headers_of(done: Computed[InferenceRequest], stages: StageSeconds) -> dict[
 def shared_headers(asked: str, model: Model, prepared: Prepared[object], vectors: Vectors, stages: StageSeconds) -> dict[str, str]:
     """The headers of a successful reply at any door. `asked` is the model's name as the client sent it."""
     return {
-        "openai-model": _ascii_only(asked if asked in model.row.names else model.name),
+        **model_header(asked, model),
         "server-timing": ", ".join(f"{stage};dur={1000 * seconds:.1f}" for stage, seconds in stages.items()),
         "x-gateway-fingerprint": model.fingerprint_of(vectors),
         **({} if vectors.member is None else {"x-gateway-member": vectors.member}),
         **_long_inputs_header(prepared),
         **({} if vectors.num_hits is None else {"x-gateway-cache": f"hits={vectors.num_hits}"}),
     }
+
+
+def model_header(asked: str, model: Model) -> dict[str, str]:
+    return {"openai-model": _ascii_only(asked if asked in model.row.names else model.name)}
 
 
 def _long_inputs_header(prepared: Prepared[object]) -> dict[str, str]:

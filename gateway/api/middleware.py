@@ -126,8 +126,13 @@ class Edge:
             self.metrics.http.in_flight.dec()
             self.finish(scope, record)
 
-    def error_format_of(self, path: str) -> ErrorFormat:
-        """The format of this path; else that of all below its first segment, as "/api/", where every path is another server's."""
+    def error_format_of(self, path: str, method: str) -> ErrorFormat:
+        """The format of this path; else that of all below its first segment, as "/api/", where every path is another server's.
+
+        A door that only a POST enters leaves the format of a page with the same path as it is.
+        """
+        if path == "/" and method != "POST":
+            return openai_error
         return self.formats.get(path) or self.formats.get(path[: path.find("/", 1) + 1], openai_error)
 
     def begin(self, scope: HTTPScope, headers: Headers) -> RequestRecord:
@@ -140,7 +145,7 @@ class Edge:
             path=scope["path"],
             path_model=target.model,
             client=self.proxies.client_of(scope),
-            error_format=self.error_format_of(target.path),
+            error_format=self.error_format_of(target.path, scope["method"]),
         )
         if self.tracing is not None and target.path not in PROBES:
             record.span = self.tracing.begin(record.method, headers)

@@ -9,6 +9,7 @@
 /openai/models, /openai/v1/embeddings      /v1/…
 /models/embeddings                         /v1/embeddings            (Azure AI Inference, whose endpoint ends in /models)
 /models/info, /v1/info                     /info
+/tei/{model}/embed, /tei/{model}           /embed, /invocations, model from the path (TEI's clients, whose server has one model)
 """
 
 import re
@@ -21,6 +22,10 @@ RERANKING = re.compile(r"^(/v1)?/reranking$")
 WITHOUT_VERSION = re.compile(r"^/(?:openai/)?(?=(?:embeddings|models)(?:/|$))")
 AZURE_VERSION = re.compile(r"^/openai(?=/v1/)")
 EXACT = {"/models/embeddings": "/v1/embeddings", "/models/info": "/info", "/v1/info": "/info"}
+TEI_MODEL = re.compile(
+    r"^/tei/(?P<model>.+?)(?P<path>/(?:embed|embed_all|embed_sparse|similarity|rerank|predict|tokenize|decode|info|vertex|invocations"
+    r"|health|v1/embeddings|embeddings))?$"
+)
 AZURE_DEPLOYMENT = re.compile(r"^/openai/deployments/(?P<model>.+)/embeddings$")
 
 
@@ -38,6 +43,8 @@ def target_of(sent: str) -> RequestTarget:
     path = path.rstrip("/") or "/"
     if deployment := AZURE_DEPLOYMENT.match(path):
         return RequestTarget("/v1/embeddings", deployment["model"])
+    if tei := TEI_MODEL.match(path):
+        return RequestTarget(target_of(tei["path"] or "/invocations").path, tei["model"])
     if exact := EXACT.get(path):
         return RequestTarget(exact)
     path = AZURE_VERSION.sub("", path)

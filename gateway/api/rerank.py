@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from gateway.api.default_model import default_model
+from gateway.api.doors.tei import tei_default
 from gateway.api.doors.tei_errors import tei_error
 from gateway.api.inference import Computed, Door, InferenceHandler, JSONReply, RequestContext
 from gateway.config import DoorSettings
@@ -40,7 +41,10 @@ def doors(handler: InferenceHandler, settings: DoorSettings) -> list[Door[Any]]:
     return [
         door("/v1/rerank", "rerank", wire_rerank.decode, v1),
         door("/v2/rerank", "rerank_v2", wire_rerank.decode, v2),
-        door("/rerank", "rerank_or_tei", _decode_either, partial(_answer_either, handler)) if settings.tei
+        Door(
+            "/rerank", "rerank_or_tei", _decode_either, partial(_answer_either, handler), operation="rerank",
+            default_model=partial(tei_default, handler, "reranker"),
+        ) if settings.tei
         else door("/rerank", "rerank_unversioned", wire_rerank.decode, v1),
     ]  # fmt: skip
 

@@ -88,8 +88,9 @@ ERRORS = (
     ResponseHeader("accept-encoding", "Which encodings of a body are read.", errors=(UnsupportedEncoding,)),
     ResponseHeader("allow", "The methods that the path has.", errors=(MethodNotAllowed,)),
 )
+MODEL = (ResponseHeader("openai-model", "The model as the client named it.", is_sure=True),)
 EMBEDDINGS = (
-    ResponseHeader("openai-model", "The model as the client named it.", is_sure=True),
+    *MODEL,
     ResponseHeader("server-timing", "Milliseconds of each stage.", is_sure=True),
     ResponseHeader("x-gateway-fingerprint", "Which vectors these are; vectors of two fingerprints do not mix.", is_sure=True),
     ResponseHeader(
@@ -107,6 +108,19 @@ EMBEDDINGS = (
         {"type": "string", "pattern": "^[0-9a-f]+$"},
     ),
     ResponseHeader("x-gateway-member", "The server of a group that made the vectors."),
+)
+TEI_NUMBERS = {
+    "x-compute-time": "TEI's: milliseconds until the reply began.",
+    "x-compute-characters": "TEI's: characters of all inputs; a token id is one.",
+    "x-compute-tokens": "TEI's: tokens that the model read.",
+    "x-total-time": "TEI's: as x-compute-time.",
+    "x-tokenization-time": "TEI's: milliseconds.",
+    "x-queue-time": "TEI's: milliseconds.",
+    "x-inference-time": "TEI's: milliseconds.",
+}
+TEI = (
+    ResponseHeader("x-compute-type", "TEI's: what computed.", {"enum": ["cpu+optimized", "gpu+optimized"]}, is_sure=True),
+    *(ResponseHeader(name, words, {"type": "integer", "minimum": 0}, is_sure=True) for name, words in TEI_NUMBERS.items()),
 )
 DURATION: dict[str, Any] = {"type": "string", "pattern": "^([0-9.]+(ms|h|m|s))+$"}
 WHOLE: dict[str, Any] = {"type": "integer", "minimum": 0}
@@ -134,5 +148,5 @@ PREFLIGHT = (
     plain("access-control-allow-headers", "Of a preflight: those that were asked for."),
     plain("access-control-max-age", "Of a preflight, in seconds."),
 )
-EVERY = (*ALWAYS, *SUCCESS, *ERRORS, *EMBEDDINGS, *LIMITS, *PAGES, *PREFLIGHT)
+EVERY = (*ALWAYS, *SUCCESS, *ERRORS, *EMBEDDINGS, *TEI, *LIMITS, *PAGES, *PREFLIGHT)
 READABLE = tuple(header.name for header in EVERY if header.is_readable)

@@ -18,7 +18,10 @@ from gateway.cluster.settings import BACKEND, RaySettings
 from gateway.config import LimitSettings
 from gateway.embedding.backend import BackendContext
 from gateway.embedding.embedder import Description, Health, Inputs, Prepared, Vectors
+from gateway.embedding.tokens import TokenizedText
+from gateway.engine import token_ids
 from gateway.engine.preprocessor import Preprocessor
+from gateway.engine.text_tokenizer import PooledTokenizer
 from gateway.engine.tokenizer import Tokenizer
 from gateway.errors import DeadlinePassed, ModelUnavailable, OperatorError, Overloaded, Unembeddable
 from gateway.log import get_logger
@@ -75,6 +78,7 @@ class RayEmbedder:
         info = await self.replica_info
         self.warn_of_differences(info)
         self.preprocessor = await asyncio.get_running_loop().run_in_executor(self.pool, _preprocessor_of, info, self.limits)
+        self.text_tokenizer = PooledTokenizer(self.preprocessor, self.pool)
         self.description = replace(info.description, backend=BACKEND)
         self.set_health(Health("ready"))
 
@@ -138,8 +142,14 @@ class RayEmbedder:
         return prepared
 
     def prepare_packed(self, inputs: Inputs, abandoned: threading.Event) -> Prepared[_PackedInputs]:
-        prepared = self.preprocessor.prepare(inputs, abandoned)
+        prepared = token_ids.prepare(self.preprocessor, inputs, abandoned)
         return prepared.with_work(_PackedInputs(pack(inputs, prepared.work), self.describe().fingerprint))
+
+    async def tokenize(self, inputs: Inputs, *, add_special_tokens: bool) -> list[TokenizedText]:
+        return await self.text_tokenizer.tokenize(inputs, add_special_tokens=add_special_tokens)
+
+    async def decode(self, inputs: Inputs, *, skip_special_tokens: bool) -> list[str]:
+        return await self.text_tokenizer.decode(inputs, skip_special_tokens=skip_special_tokens)
 
     async def embed(self, prepared: Prepared[_PackedInputs]) -> Vectors:
         """Embeds in one replica. If the call is lost, retries once, if there is time."""

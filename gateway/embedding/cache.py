@@ -1,9 +1,9 @@
 """An LRU cache of vectors, bounded in bytes. Only the event loop uses it.
 
 A key is a digest of all that a vector depends on: the model's scope and fingerprint, the exact text, `long_input`, `input_type`,
-`instruction`, `normalize`, a reranker's query and bound of tokens. Cutting and encoding come later: one entry serves every
-`dimensions` and every `encoding_format`. A key begins with a digest of the scope alone, so that all entries of a scope can be
-dropped.
+`instruction`, `normalize`, a reranker's query and bound of tokens. An input given as token ids has these in place of the text.
+Cutting and encoding come later: one entry serves every `dimensions` and every `encoding_format`. A key begins with a digest of the
+scope alone, so that all entries of a scope can be dropped.
 """
 
 import hashlib
@@ -15,6 +15,8 @@ from gateway.embedding.embedder import Description, Inputs
 KEY_BYTES, SCOPE_BYTES = 32, 8
 # The cost of an entry besides its row: key, table slot, three small objects. A test compares it with what Python allocates.
 ENTRY_BYTES = 330
+
+IDS = b"\xff"  # no text in UTF-8 has this byte
 
 Key = bytes
 
@@ -81,7 +83,10 @@ def seed_of(inputs: Inputs, about: Description) -> bytes:
     return scope_of(about) + hashlib.blake2b(seed, digest_size=KEY_BYTES - SCOPE_BYTES).digest()
 
 
-def keys_of(texts: list[str], seed: bytes) -> list[Key]:
+def keys_of(inputs: Inputs, seed: bytes) -> list[Key]:
     scope, size = seed[:SCOPE_BYTES], KEY_BYTES - SCOPE_BYTES
-    contents = [text.encode("utf-8", "surrogatepass") for text in texts]
+    contents = [text.encode("utf-8", "surrogatepass") for text in inputs.texts]
+    if inputs.token_ids is not None:
+        parts = zip(contents, inputs.token_ids, strict=True)
+        contents = [content if ids is None else IDS + repr(ids).encode() for content, ids in parts]
     return [scope + hashlib.blake2b(content, key=seed, digest_size=size).digest() for content in contents]

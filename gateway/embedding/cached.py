@@ -143,8 +143,8 @@ class CachedEmbedder(Generic[WorkT]):
     async def keys(self, inputs: Inputs, about: Description) -> list[Key]:
         seed = seed_of(inputs, about)
         if len(inputs.texts) > MAX_ON_LOOP_INPUTS or sum(map(len, inputs.texts)) > MAX_ON_LOOP_CHARS:
-            return await asyncio.to_thread(keys_of, inputs.texts, seed)
-        return keys_of(inputs.texts, seed)
+            return await asyncio.to_thread(keys_of, inputs, seed)
+        return keys_of(inputs, seed)
 
     async def embed(self, prepared: Prepared[_Deduplicated[WorkT]]) -> Vectors:
         for _ in range(MAX_BEGINNINGS):

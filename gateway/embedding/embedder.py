@@ -34,6 +34,8 @@ class Inputs:
     `query` is what a reranker compares every text with; None for all other models. `max_document_tokens` is how many tokens of each
     text a reranker reads; the rest is left out, as the client asked.
     `field` is the client's own name of the array of texts, for errors.
+    `token_ids[i]`, if there, is input i as ids of the model's own tokenizer, which stand as they are; text i is then empty. Only a
+    model whose description says `takes_token_ids` gets them.
     `caller` is the key of fair queueing: busy callers of one `service_class` share a device in proportion to their `weight`.
     A client that disconnects cancels the task that awaits the embedder; nothing else needs to know.
     """
@@ -48,6 +50,7 @@ class Inputs:
     normalize: bool = True
     query: str | None = None
     max_document_tokens: int | None = None
+    token_ids: list[list[int] | None] | None = None
     positions: tuple[int, ...] | None = None
     field: str = "input"
     weight: float = 1.0
@@ -63,7 +66,8 @@ class Inputs:
         if len(indices) == len(self.texts):
             return self
         positions = tuple(self.positions[index] for index in indices) if self.positions else tuple(indices)
-        return replace(self, texts=[self.texts[index] for index in indices], positions=positions)
+        token_ids = None if self.token_ids is None else [self.token_ids[index] for index in indices]
+        return replace(self, texts=[self.texts[index] for index in indices], token_ids=token_ids, positions=positions)
 
 
 def _no_work() -> Any:
@@ -135,7 +139,8 @@ class Vectors:
 class Description:
     """A loaded model. `max_tokens` is the most that it reads at once, special tokens included; `created` is in Unix seconds.
 
-    `kind` says what its rows are. `prompts` are the names of its prompts, `tasks` the purposes for which it has routes of its own.
+    `kind` says what its rows are, `pooling` how they come from the tokens' vectors, if that is known: mean, cls, lasttoken.
+    `prompts` are the names of its prompts, `tasks` the purposes for which it has routes of its own.
     `fallback` tells operators which runtime or precision was given up for this one, and why.
 
     `alike` are further fingerprints of the very same vectors: measured ones, within their noise of a boundary.
@@ -155,10 +160,12 @@ class Description:
     precision: str
     created: int
     kind: ModelKind = "embedder"
+    pooling: str = ""
     fidelity: float | None = None
     prompts: tuple[str, ...] = ()
     tasks: tuple[Task, ...] = ()
     takes_instruction: bool = False
+    takes_token_ids: bool = False
     alike: tuple[str, ...] = ()
     scope: str = ""
     fallback: str = ""

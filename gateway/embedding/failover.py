@@ -239,7 +239,10 @@ class FailoverEmbedder:
     def describe(self) -> Description:
         if self.first is None:
             raise RuntimeError("a group is described once it is started")
-        return replace(self.first[0], backend=BACKEND, ranges=None)  # whose were they, while the first member is away?
+        reads_ids = all(member.embedder.describe().takes_token_ids for member in self.members if member.is_checked)
+        takes_ids = self.first[0].takes_token_ids and reads_ids
+        # ranges: whose were they, while the first member is away?
+        return replace(self.first[0], backend=BACKEND, ranges=None, takes_token_ids=takes_ids)
 
     def health(self) -> Health:
         states = {member.name: member.embedder.health() for member in self.members}

@@ -21,6 +21,7 @@ TASKS: dict[str, Task] = {**dict.fromkeys(QUERY_WORDS, "query"), **dict.fromkeys
 WORDS: dict[Task, tuple[str, ...]] = {"query": QUERY_WORDS, "document": DOCUMENT_WORDS}
 
 INSTRUCTION = "{instruction}"
+NO_PROMPTS = "no prompts were found in the Sentence Transformers configuration"  # TEI's words
 # The documented form of Qwen3-Embedding, e5-instruct and SFR: the query prompt itself shows where the instruction goes.
 INSTRUCTED_QUERY = re.compile(r"Instruct: (?P<instruction>.+?)(?P<rest>\n ?Query: ?)", re.DOTALL)
 
@@ -58,6 +59,15 @@ def resolve_purpose(asked: str | None, about: Description) -> str | None:
     if asked is None:
         return None
     return next((name for name in about.prompts if name.casefold() == asked.casefold()), asked)
+
+
+def resolve_own_name(asked: str | None, about: Description) -> str | None:
+    """The prompt of exactly this name, as text-embeddings-inference takes it: without synonyms. Raises InvalidValue."""
+    if asked is None or asked in about.prompts:
+        return asked
+    name, known = printable(asked), ", ".join(map(repr, about.prompts))
+    lacks = f"it was not found in the Sentence Transformers prompts. Available prompts: {known}" if known else NO_PROMPTS
+    raise InvalidValue(f"`default-prompt-name` is set to `{name}` but {lacks}", param="input_type")
 
 
 def accepted_input_types(about: Description) -> list[str]:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from gateway.embedding.backend import BackendContext
 from gateway.embedding.embedder import Description, Health, Inputs, Prepared, Vectors
 from gateway.embedding.fingerprint import Fingerprint, digest
+from gateway.embedding.tokens import TokenizedText
 from gateway.embedding.vectors import ALL_ZERO, best_windows, join_windows, normalize_rows, refuse_no_vector
-from gateway.engine import runtime
+from gateway.engine import runtime, token_ids
 from gateway.engine.artifact import ArtifactStore
 from gateway.engine.batcher import Batcher
 from gateway.engine.budget import Budget
@@ -28,6 +29,7 @@ from gateway.engine.pair_preprocessor import PairPreprocessor
 from gateway.engine.preprocessor import Preprocessor, Windows
 from gateway.engine.runtime import LoadedModel
 from gateway.engine.settings import BACKEND, LocalSettings
+from gateway.engine.text_tokenizer import PooledTokenizer
 from gateway.engine.tokenizer import Tokenizer
 from gateway.engine.work import AllZero, NotFinite, TooLarge, Work
 from gateway.errors import GatewayError, ModelUnavailable, OperatorError, Overloaded, Unembeddable
@@ -110,6 +112,7 @@ class LocalEmbedder:
         self.info = loaded.encoders[0].info
         self.prompts: dict[str, str] = self.info.network.prompts | dict(self.settings.prompts)
         self.preprocessor = self.build_preprocessor()
+        self.text_tokenizer = PooledTokenizer(self.preprocessor_of_texts(), self.pool)
         self.description = self.build_description(loaded)
         budget = Budget(self.engine.max_batch_tokens or self.info.default_max_batch_tokens, self.metrics)
         self.batcher = Batcher(
@@ -142,6 +145,17 @@ class LocalEmbedder:
             instruction_format=self.settings.instruction_format,
         )
 
+    def preprocessor_of_texts(self) -> Preprocessor:
+        """That of single texts: a reranker, which reads pairs, has another one for clients that ask for tokens."""
+        if isinstance(self.preprocessor, Preprocessor):
+            return self.preprocessor
+        return Preprocessor(self.info.network, self.tokenizer, prompts={}, rule=self.settings.long_input, limits=self.limits)
+
+    def prepare_windows(self, inputs: Inputs, abandoned: threading.Event) -> Prepared[Windows]:
+        if isinstance(self.preprocessor, Preprocessor):
+            return token_ids.prepare(self.preprocessor, inputs, abandoned)
+        return self.preprocessor.prepare(inputs, abandoned)
+
     def on_device_failed(self) -> None:
         """Closes the batcher once all devices have failed; until then the others go on."""
         if all(device.failed for device in self.devices):
@@ -169,6 +183,8 @@ class LocalEmbedder:
             prompts=tuple(name for name, text in self.prompts.items() if text),
             tasks=self.info.network.tasks,
             takes_instruction=self.preprocessor.instruction_format is not None,
+            takes_token_ids=self.info.network.kind == "embedder",
+            pooling=self.info.network.pooling,
         )
 
     def from_fingerprint(self, fingerprint: str) -> "LocalEmbedder | None":
@@ -192,17 +208,23 @@ class LocalEmbedder:
         started = time.perf_counter()
         self.preprocessor.refuse_too_many_characters(inputs)
         if self.preprocessor.is_short(inputs):
-            prepared = self.preprocessor.prepare(inputs, NEVER_ABANDONED)
+            prepared = self.prepare_windows(inputs, NEVER_ABANDONED)
         else:
             abandoned = threading.Event()
             try:
-                prepared = await asyncio.get_running_loop().run_in_executor(self.pool, self.preprocessor.prepare, inputs, abandoned)
+                prepared = await asyncio.get_running_loop().run_in_executor(self.pool, self.prepare_windows, inputs, abandoned)
             finally:
                 abandoned.set()  # stops tokenising for a client that left
         ended = time.perf_counter()
         stage("tokenize", started, ended)
         prepared.stages["tokenize"] = ended - started
         return prepared
+
+    async def tokenize(self, inputs: Inputs, *, add_special_tokens: bool) -> list[TokenizedText]:
+        return await self.text_tokenizer.tokenize(inputs, add_special_tokens=add_special_tokens)
+
+    async def decode(self, inputs: Inputs, *, skip_special_tokens: bool) -> list[str]:
+        return await self.text_tokenizer.decode(inputs, skip_special_tokens=skip_special_tokens)
 
     async def embed(self, prepared: Prepared[Windows]) -> Vectors:
         inputs, plan = prepared.inputs, prepared.work

@@ -39,7 +39,8 @@ class NetworkInfo(Struct, frozen=True, kw_only=True):
 
     `max_tokens` is the longest window, special tokens included. `prompts` and `default_prompt` come from the model's own files.
     `is_normalized`: its own modules give rows of length 1. `leaves_prompt_out`: prompt tokens are not pooled, and the network reads
-    a third input, the mask of the tokens that are. `tasks` are those with a route of their own.
+    a third input, the mask of the tokens that are. `pooling` is sentence-transformers' word for how tokens become one row, "" if it
+    is unknown. `tasks` are those with a route of their own.
 
     Of a reranker: `reads_token_types` means that the network reads a third input, which is 0 at the query's tokens and 1 at the
     document's. `pair_format` is the text that joins them in a model with a chat template: fixed parts and, between them, the names
@@ -54,6 +55,7 @@ class NetworkInfo(Struct, frozen=True, kw_only=True):
     default_prompt: str = ""
     is_normalized: bool
     leaves_prompt_out: bool = False
+    pooling: str = ""
     tasks: tuple[Task, ...] = ()
     reads_token_types: bool = False
     pair_format: tuple[str, ...] = ()

@@ -6,6 +6,8 @@ from itertools import takewhile
 
 from tokenizers import Tokenizer as FastTokenizer
 
+from gateway.embedding.tokens import TokenizedText
+
 # Texts, and characters, of a slice. Between slices, callers check whether the client still waits, and whether the tokens counted so
 # far may be served. A token takes 115 bytes until its slice is done, and the worst text has one for two characters: 15 MB. Without
 # the second bound one refused body of 10 KB, gzip for 10 MB of text, took 600 MB.
@@ -29,7 +31,9 @@ class Tokenizer:
         self.special_ids = {number for number, token in self.fast.get_added_tokens_decoder().items() if token.special}
         # No token covers more characters than the longest word of the vocabulary; only runs of white space and unknown words can.
         # So a text longer than this times the token limit is refused without being tokenised.
-        self.max_token_chars = max(map(len, self.fast.get_vocab()))
+        vocabulary = self.fast.get_vocab()
+        self.max_token_chars = max(map(len, vocabulary))
+        self.max_id = max(vocabulary.values())
 
     def to_json(self) -> str:
         """The JSON from which another Tokenizer can be made; some 40 MB for 250,000 words."""
@@ -44,6 +48,19 @@ class Tokenizer:
             if abandoned.is_set():
                 return
             yield [encoding.ids for encoding in self.fast.encode_batch_fast(part, add_special_tokens=False)]
+
+    def has(self, token_id: int) -> bool:
+        return 0 <= token_id <= self.max_id and self.fast.id_to_token(token_id) is not None
+
+    def decode(self, ids: list[int], *, skip_special_tokens: bool = True) -> str:
+        return str(self.fast.decode(ids, skip_special_tokens=skip_special_tokens))
+
+    def tokens(self, texts: list[str], *, add_special_tokens: bool) -> list[TokenizedText]:
+        encodings = zip(texts, self.fast.encode_batch(texts, add_special_tokens=add_special_tokens), strict=True)
+        return [
+            TokenizedText(text, each.ids, each.tokens, each.offsets, [bool(mask) for mask in each.special_tokens_mask])
+            for text, each in encodings
+        ]
 
     def num_prompt_tokens(self, prompt: list[int]) -> int:
         """How many tokens at the start of a text belong to its prompt, given the prompt's content ids.

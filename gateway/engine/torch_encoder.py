@@ -42,6 +42,7 @@ class TorchEncoder(TorchNetwork):
             default_prompt=model.prompts.get(model.default_prompt_name or "") or "",
             is_normalized=always_ends_in(model[len(model) - 1], "Normalize") and dimensions == width,
             leaves_prompt_out=any(map(leaves_prompt_out, model)),
+            pooling=next((mode for module in model if isinstance(mode := getattr(module, "pooling_mode", None), str)), ""),
             tasks=tasks_of(model),
         )
         self.info = self.info_of(network, model.tokenizer.backend_tokenizer.to_str())

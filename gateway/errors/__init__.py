@@ -24,6 +24,7 @@
     │   ├── SlowRequest               408 request_timeout
     │   ├── BodyTooLarge              413 request_too_large
     │   ├── UnsupportedEncoding       415 unsupported_encoding
+    │   ├── UnsupportedMediaType      415 unsupported_media_type
     │   ├── InsufficientQuota         429 insufficient_quota
     │   └── HeadersTooLarge           431 headers_too_large
     ├── RateLimited                   429 rate_limit_exceeded
@@ -73,6 +74,7 @@ from gateway.errors.client import (
     UnknownModel,
     UnknownURL,
     UnsupportedEncoding,
+    UnsupportedMediaType,
     WrongModelKind,
 )
 from gateway.errors.gateway_error import (
@@ -145,6 +147,7 @@ __all__ = [
     "UnknownModel",
     "UnknownURL",
     "UnsupportedEncoding",
+    "UnsupportedMediaType",
     "UpstreamError",
     "UpstreamUnavailable",
     "WrongModelKind",

@@ -235,6 +235,16 @@ class UnsupportedEncoding(ClientError):
         return {**super().headers(), "Accept-Encoding": "gzip, identity"}  # RFC 9110, 15.5.16
 
 
+class UnsupportedMediaType(ClientError):
+    """Only at the paths of servers that refuse other types: a form's body, which is what curl's -d says it is, for example."""
+
+    status = 415
+    code = "unsupported_media_type"
+
+    def __init__(self) -> None:
+        super().__init__("Expected request with `Content-Type: application/json`")
+
+
 class InsufficientQuota(ClientError):
     """The key's token budget is spent. A retry does not help soon, so this 429 has no Retry-After."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import re
 import struct
 import threading
 from dataclasses import replace
@@ -11,6 +12,7 @@ from msgspec import Struct
 
 from gateway.embedding.backend import BackendContext
 from gateway.embedding.embedder import Description, Health, Inputs, Prepared, Vectors
+from gateway.embedding.tokens import TokenizedText
 from gateway.engine.encoder import EncoderInfo, NetworkInfo, OutOfMemory, Window
 from gateway.errors import OperatorError, Unembeddable
 
@@ -61,6 +63,17 @@ class FakeEmbedder:
         self.prepared.append(inputs)
         counts = [len(text.split()) for text in inputs.texts]
         return Prepared(inputs, counts, [False] * len(counts), inputs.long_input or "chunk", stages={"tokenize": 0.0})
+
+    async def tokenize(self, inputs: Inputs, *, add_special_tokens: bool) -> list[TokenizedText]:
+        """A word's id is its length; [CLS], 0, stands before a text."""
+        return [_tokenized(text, add_special_tokens=add_special_tokens) for text in inputs.texts]
+
+    async def decode(self, inputs: Inputs, *, skip_special_tokens: bool) -> list[str]:
+        """An id is so many "a"."""
+        return [
+            " ".join("a" * token_id for token_id in ids or [] if token_id or not skip_special_tokens)
+            for ids in inputs.token_ids or []
+        ]
 
     def row(self, inputs: Inputs, text: str) -> np.ndarray:
         return hashed(text, self.dimensions)
@@ -132,6 +145,16 @@ def logit(query: str, text: str) -> np.float32:
     """A number from -4 to 4, unique to the pair."""
     [number] = struct.unpack("<I", hashlib.shake_256(f"{query}\0{text}".encode()).digest(4))
     return np.float32(number / 2**29 - 4)
+
+
+def _tokenized(text: str, *, add_special_tokens: bool) -> TokenizedText:
+    words = list(re.finditer(r"\S+", text))
+    ids, pieces = [len(word[0]) for word in words], [word[0] for word in words]
+    special = 1 if add_special_tokens else 0
+    return TokenizedText(
+        text, [0] * special + ids, ["[CLS]"] * special + pieces, [(0, 0)] * special + [word.span() for word in words],
+        [True] * special + [False] * len(words),
+    )  # fmt: skip
 
 
 def hashed(text: str, dimensions: int) -> np.ndarray:

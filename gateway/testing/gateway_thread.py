@@ -9,7 +9,7 @@ WAIT_SECONDS = 30
 
 
 @contextmanager
-def served(gateway):
+def served(gateway, *, wait_seconds=WAIT_SECONDS):
     """Yields (host, port) once the gateway is ready. Afterwards stops it, and asserts that its `serve` ends without an error."""
     ready = threading.Event()
     loops, errors = [], []
@@ -32,7 +32,7 @@ def served(gateway):
 
     thread = threading.Thread(target=live, name="served")
     thread.start()
-    assert ready.wait(WAIT_SECONDS)
+    assert ready.wait(wait_seconds)
     assert not errors, errors
     host, _, port = gateway.address.removeprefix("http://").rpartition(":")
     port = port if port.isdigit() else 0  # a Unix socket has none

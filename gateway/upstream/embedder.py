@@ -241,6 +241,11 @@ class UpstreamEmbedder:
         """Raises InvalidValue if this server does not know the rule, or cannot give the unnormalised vectors asked for."""
         if inputs.instruction is not None and self.dialect.kind == "reranker":  # a group takes one if its first member does
             raise InvalidValue("Invalid value for 'instruction': this model takes no instruction.", param="instruction")
+        if inputs.token_ids is not None:
+            raise InvalidValue(
+                "Invalid value for 'input': this model is on another server, and takes texts, not ids of its own tokens.",
+                param="input",
+            )
         if not inputs.normalize and await self.find_raw_api() is None:
             raise InvalidValue(
                 "Invalid value for 'normalize': this model is on another server, which gives vectors of length 1 only.",

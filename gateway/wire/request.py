@@ -59,6 +59,7 @@ class EmbeddingsRequest:
     `is_prompt_optional`: a purpose that the model has no prompt for adds none, and is no error. `is_default_rule`: another
     server's API cuts long texts by default; a model that cannot applies its own rule. `is_background`: other requests go first.
     `output_dtypes` are the types that the vectors are wanted in; OpenAI's protocol has one, others have several.
+    `token_ids` are inputs as ids of the model's own tokenizer, see Inputs. `is_prompt_exact`: only the model's own names are known.
     """
 
     texts: list[str]
@@ -73,6 +74,8 @@ class EmbeddingsRequest:
     instruction: str | None = None
     max_tokens: int | None = None
     has_ids: bool = False
+    token_ids: list[list[int] | None] | None = None
+    is_prompt_exact: bool = False
     is_prompt_optional: bool = False
     is_default_rule: bool = False
     is_background: bool = False
@@ -179,9 +182,9 @@ def decode(raw: bytes, *, path_model: str | None = None, default_model: str | No
     if body.input_type is not None and body.prompt_name is not None:
         raise InvalidValue("Invalid value for 'prompt_name': 'input_type' says the same; send one of them.", param="prompt_name")
     return EmbeddingsRequest(
-        texts=_one_shape(body.input),
+        texts=one_shape(body.input),
         model=model,
-        is_array=not _is_one_input(body.input),
+        is_array=not is_one_input(body.input),
         has_ids=has_ids(body.input),
         encoding_format=body.encoding_format or "float",
         output_dtypes=(body.output_dtype or "float",),
@@ -242,11 +245,11 @@ def has_ids(sent: Sent) -> bool:
     return not isinstance(sent, str) and bool(sent) and isinstance(sent[0], int | list)
 
 
-def _is_one_input(sent: Sent) -> bool:
+def is_one_input(sent: Sent) -> bool:
     return isinstance(sent, str) or (bool(sent) and type(sent[0]) is int)
 
 
-def _one_shape(sent: Sent) -> list[str]:
+def one_shape(sent: Sent) -> list[str]:
     """All forms of `input` as a list of texts, each of at least one character. Raises a ClientError for any other form."""
     if isinstance(sent, str):
         return _checked_texts([sent], is_array=False)

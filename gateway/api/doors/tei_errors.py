@@ -3,6 +3,8 @@
 Its statuses: Empty 400, Validation 422, Backend 424, Overloaded 429, Unhealthy 503. A 401, 404 and 405 keep theirs.
 """
 
+from typing import Literal
+
 import msgspec
 
 from gateway.api.error_format import JSON, RenderedError
@@ -22,9 +24,18 @@ from gateway.errors import (
     Unavailable,
     Unembeddable,
     UnsupportedEncoding,
+    UnsupportedMediaType,
     UpstreamError,
     WrongModelKind,
 )
+
+
+class TEIError(msgspec.Struct):
+    """The body of an error that TEI itself raises."""
+
+    error: str
+    error_type: Literal["Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer", "Empty"]
+
 
 TEXT = "text/plain; charset=utf-8"
 EMPTY, VALIDATION, BACKEND, OVERLOADED, UNHEALTHY = 400, 422, 424, 429, 503
@@ -37,6 +48,7 @@ PLAIN: dict[type[GatewayError], tuple[int, str]] = {
     MissingParameter: (VALIDATION, "Failed to deserialize the JSON body into the target type: "),
     BodyTooLarge: (413, "Failed to buffer the request body: length limit exceeded. "),
     UnsupportedEncoding: (415, ""),
+    UnsupportedMediaType: (415, ""),
 }
 
 
@@ -45,22 +57,27 @@ def tei_error(error: GatewayError) -> RenderedError:
     for kind, (status, words) in PLAIN.items():
         if isinstance(error, kind):
             return RenderedError(status, f"{words}{error.message}".encode(), TEXT)
-    status, kind_name = _status_of(error)
+    status, kind_name = _status_of(type(error))
     content = {"error": _words(error, kind_name), "error_type": kind_name}
     return RenderedError(status, msgspec.json.encode(content), JSON)
 
 
-def _status_of(error: GatewayError) -> tuple[int, str]:
+def tei_status(error: type[GatewayError]) -> int:
+    """The status of errors of a class, for the description of the API."""
+    return next((status for kind, (status, _) in PLAIN.items() if issubclass(error, kind)), _status_of(error)[0])
+
+
+def _status_of(error: type[GatewayError]) -> tuple[int, str]:
     """The status and the `error_type`."""
-    if isinstance(error, EmptyInput):
+    if issubclass(error, EmptyInput):
         return EMPTY, "Empty"
-    if isinstance(error, WrongModelKind | Unembeddable | UpstreamError):
+    if issubclass(error, WrongModelKind | Unembeddable | UpstreamError):
         return BACKEND, "Backend"
-    if isinstance(error, Overloaded | DeadlinePassed | RateLimited):
+    if issubclass(error, Overloaded | DeadlinePassed | RateLimited):
         return OVERLOADED, "Overloaded"
-    if isinstance(error, Unavailable):
+    if issubclass(error, Unavailable):
         return UNHEALTHY, "Unhealthy"
-    if isinstance(error, Unauthenticated) or error.status not in (INVALID, VALIDATION):
+    if issubclass(error, Unauthenticated) or error.status not in (INVALID, VALIDATION):
         return error.status, "Validation" if error.status < 500 else "Backend"  # noqa: PLR2004 - a server's own faults begin there
     return VALIDATION, "Validation"
 
@@ -74,7 +91,7 @@ def _words(error: GatewayError, kind: str) -> str:
     if isinstance(error, EmptyInput):
         return (
             f"`{error.param}` cannot be empty"
-            if error.param == "texts"
+            if error.param in ("texts", "inputs.sentences")
             else f"Input validation error: `{error.param}` cannot be empty"
         )
     return {"Validation": "Input validation error: ", "Backend": "Backend error: "}.get(kind, "") + error.message

@@ -14,6 +14,7 @@ from gateway.api.openapi.ollama_operations import OLLAMA_OPERATIONS, OLLAMA_PARS
 from gateway.api.openapi.operation import Operation, error_response
 from gateway.api.openapi.operations import OPERATIONS, PARSED, SERVED
 from gateway.api.openapi.rerank_operations import RERANK_OPERATIONS, RERANK_PARSED, RERANK_SERVED, bounded_rerank
+from gateway.api.openapi.tei_operations import TEI_OPERATIONS, TEI_PARSED, TEI_SERVED
 from gateway.errors import MethodNotAllowed, UnknownURL
 from gateway.wire.foreign_fields import GEMINI_WORDS
 from gateway.wire.request import EmbeddingsBody
@@ -25,7 +26,7 @@ SCHEMES = {
 }
 ANSWERED_BY_EDGE = frozenset({"HEAD", "OPTIONS"})
 PARAMETER = re.compile(r"\{(\w+):\w+\}")
-ALL_OPERATIONS = OPERATIONS | RERANK_OPERATIONS | OLLAMA_OPERATIONS | ADMIN_OPERATIONS
+ALL_OPERATIONS = OPERATIONS | RERANK_OPERATIONS | TEI_OPERATIONS | OLLAMA_OPERATIONS | ADMIN_OPERATIONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +54,7 @@ def document(routes: Iterable[BaseRoute], bounds: RequestBounds, *, needs_key: b
         paths.setdefault(PARAMETER.sub(r"{\1}", path).replace("{public_id}", "{id}"), {})[method.lower()] = described
         tags[operation.tag] = None
         has_admin = has_admin or operation.tag == "admin"
-    parsed, served = (*PARSED, *RERANK_PARSED, *OLLAMA_PARSED), (*SERVED, *RERANK_SERVED, *OLLAMA_SERVED)
+    parsed, served = (*PARSED, *RERANK_PARSED, *TEI_PARSED, *OLLAMA_PARSED), (*SERVED, *RERANK_SERVED, *TEI_SERVED, *OLLAMA_SERVED)
     schemas = components([*parsed, *(ADMIN_PARSED if has_admin else ())], [*served, *(ADMIN_SERVED if has_admin else ())])
     name = EmbeddingsBody.__name__
     return {

@@ -1,8 +1,9 @@
 """An OpenAPI operation: a handler's request and reply, and every status that it may return, with its error codes and headers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from operator import attrgetter
 
 from gateway.api import response_headers
 from gateway.api.error_format import JSON, ErrorBody
@@ -22,6 +23,7 @@ from gateway.errors import (
     StoreUnavailable,
 )
 
+PLAIN: Schema = {"schema": {"type": "string"}}
 Errors = tuple[type[GatewayError], ...]
 Headers = tuple[ResponseHeader, ...]
 
@@ -35,7 +37,8 @@ class Operation:
     their reply.
 
     `headers` come with the reply, `shared_headers` may come with the reply and with errors. `is_guarded`: the handler itself
-    authenticates. `error_body` is the shape of its errors; another server's has no codes.
+    authenticates. `error_body` is the shape of its errors; another server's has no codes, may have statuses of its own, which
+    `status_of` knows, and media types besides JSON.
     """
 
     name: str
@@ -49,12 +52,14 @@ class Operation:
     shared_headers: Headers = ()
     body: Schema | None = None
     error_body: type = ErrorBody
+    status_of: Callable[[type[GatewayError]], int] = attrgetter("status")
+    error_types: tuple[str, ...] = (JSON,)
     parameters: tuple[Schema, ...] = ()
     is_guarded: bool = False
 
     def describe(self, *, needs_key: bool) -> Schema:
         errors = (*EVERYWHERE, *(WITH_KEY if needs_key else ()), *self.errors)
-        statuses = sorted({self.status, *self.also, *(error.status for error in errors)})
+        statuses = sorted({self.status, *self.also, *map(self.status_of, errors)})
         return {
             "operationId": self.name,
             "tags": [self.tag],
@@ -62,7 +67,7 @@ class Operation:
             **({"parameters": list(self.parameters)} if self.parameters else {}),
             **({"requestBody": self.body} if self.body is not None else {}),
             "responses": {
-                str(status): self.response(status, tuple(error for error in errors if error.status == status))
+                str(status): self.response(status, tuple(error for error in errors if self.status_of(error) == status))
                 for status in statuses
             },
             **({} if needs_key else {"security": []}),
@@ -72,7 +77,8 @@ class Operation:
         """Returns the response of one status: the reply, the errors, or either."""
         has_reply = status == self.status or status in self.also
         if not has_reply:
-            return error_response(status, errors, self.shared_headers, error_body=self.error_body)
+            shown = error_response(status, errors, self.shared_headers, error_body=self.error_body)
+            return {**shown, "content": {**shown["content"], **{kind: PLAIN for kind in self.error_types if kind != JSON}}}
         reply = self.reply if status == self.status else self.also[status]
         headers = (*self.headers, *response_headers.SUCCESS)
         described = _describe_headers(response_headers.ALWAYS) | _describe_headers(self.shared_headers, never_sure=True)

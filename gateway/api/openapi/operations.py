@@ -118,13 +118,6 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         errors=(UnknownModel,),
         parameters=(path_parameter("model", "A name or an alias. It may hold slashes."),),
     ),
-    ("GET", "/info"): Operation(
-        name="info",
-        tag="models",
-        summary="The model that serves, as Azure AI's clients ask for it",
-        reply=ServiceInfo,
-        errors=(UnknownModel,),
-    ),
     ("GET", "/livez"): probe("livez", "Whether the process works; 503 asks for a restart"),
     ("GET", "/health"): probe("health", "As /livez"),
     ("GET", "/readyz"): probe("readyz", "Whether every model serves and no shutdown has begun"),

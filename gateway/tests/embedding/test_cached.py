@@ -314,7 +314,7 @@ class TestBytes:
         gc.collect()
         tracemalloc.start()
         for number in range(20_000):
-            [key] = keys_of([str(number)], b"seed")
+            [key] = keys_of(inputs_of(str(number)), b"seed")
             cache.put(key, Entry(secrets.token_bytes(4 * 384), 1000 + number, is_long=False))
         allocated, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()

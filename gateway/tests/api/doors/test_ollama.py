@@ -283,7 +283,9 @@ async def test_a_closed_door_is_our_404(make):
 @pytest.mark.parametrize("is_open", [True, False])
 async def test_the_root_says_that_a_server_is_there(make, has_page, is_open):
     """AnythingLLM asks HEAD /, others GET /: what counts is the status."""
-    gateway = make(page=PageSettings(enabled=has_page), doors=DoorSettings(ollama=is_open), auth=AuthSettings(mode="none"))
+    gateway = make(
+        page=PageSettings(enabled=has_page), doors=DoorSettings(ollama=is_open, tei=False), auth=AuthSettings(mode="none")
+    )
     await gateway.start()
     await gateway.load()
     async with client_of(gateway) as client:

@@ -61,9 +61,8 @@ def hold_response(document, reply, answer):
     if "content" not in answer:
         assert not reply.content
         return
-    [(media_type, content)] = answer["content"].items()
     sent = reply.headers["content-type"].partition(";")[0]
-    assert media_type in {sent, "*/*"}
+    [(media_type, content)] = [each for each in answer["content"].items() if each[0] in {sent, "*/*"}]
     if media_type == "application/json" and content["schema"] != {"type": "string"}:
         strict = closed(document)
         validator(strict, content["schema"]).validate(reply.json())

@@ -30,6 +30,7 @@ from gateway.tests.api.keys import add
 from gateway.tests.api.openapi.schemas import hold, hold_response, operation_of
 from gateway.tests.api.test_error_handler import BAD_REQUESTS
 
+NOT_IN_OUR_SHAPE = {UnknownURL, MethodNotAllowed, errors.UnsupportedMediaType}  # TEI's alone, whose errors have no codes
 ORIGIN = {"origin": "https://page.example"}
 LEAVES = [
     each
@@ -131,7 +132,17 @@ def test_every_operation_is_asked(running):
         ("/api/embed", {"input": ["a"]}), ("/api/embed", {}), ("/api/embeddings", {"prompt": "a"}), ("/api/show", {}),
     ):  # fmt: skip
         running.ask(running.client, "POST", path, json={"model": "m", **body})
-    for path in ("/v1/models", "/v1/models/m", "/v1/models/org/m", "/info", "/api/tags", "/api/ps", "/api/version"):
+    ask_tei(running)
+    for path in (
+        "/v1/models",
+        "/v1/models/m",
+        "/v1/models/org/m",
+        "/info",
+        "/info?api-version=1",
+        "/api/tags",
+        "/api/ps",
+        "/api/version",
+    ):
         running.ask(running.client, "GET", path)
     for path in ("/", "/docs", "/redoc", "/openapi.json", "/livez", "/health", "/readyz", "/metrics", "/page/page.js"):
         running.ask(running.stranger, "GET", path)
@@ -149,8 +160,25 @@ def test_every_operation_is_asked(running):
     running.ask(running.admin, "POST", f"{place}/revoke")
     running.ask(running.admin, "GET", "/admin/keys?limit=1")
     running.ask(running.admin, "GET", "/admin/usage?by=hour&since=1d&limit=5&offset=0")
-    asked = {(method, path) for method, path, status in running.seen if status < 400}
+    asked = {(method, path) for method, path, status in running.seen if status < 400} | {("POST", "/predict")}  # always refused
     assert asked == {(method.upper(), path) for path, methods in running.document["paths"].items() for method in methods}
+
+
+def ask_tei(running):
+    """TEI's paths and /v1/tokenize, with what they answer and what they refuse."""
+    similarity = {"inputs": {"source_sentence": "a", "sentences": ["b c"]}}
+    for path, body, status in (
+        ("/embed", {"inputs": ["a", "b c"], "dimensions": 3}, 200), ("/embed", {"inputs": ""}, 400), ("/embed", {"inputs": 5}, 422),
+        ("/embed", {"inputs": "a", "dimensions": 0}, 422), ("/embed", {"inputs": "a", "truncation_direction": "Left"}, 422),
+        ("/similarity", similarity, 200), ("/", {"inputs": "a"}, 200), ("/", similarity, 200),
+        ("/invocations", {"inputs": "a"}, 200), ("/vertex", {"instances": [{"inputs": "a"}]}, 200),
+        ("/tokenize", {"inputs": "a b"}, 200), ("/tokenize", {"inputs": ""}, 400),
+        ("/decode", {"ids": [1, 2]}, 200), ("/decode", {"ids": []}, 400), ("/predict", {"inputs": "a"}, 424),
+        ("/v1/tokenize", {"model": "m", "input": ["a b", "c"], "return_offsets": True}, 200), ("/v1/tokenize", {"input": "a"}, 400),
+    ):  # fmt: skip
+        assert running.ask(running.client, "POST", path, json=body).status_code == status, (path, body)
+    reply = running.ask(running.client, "POST", "/embed", content=b"{}", headers={"content-type": "text/plain"})
+    assert reply.status_code == 415
 
 
 @pytest.mark.parametrize("row", BAD_REQUESTS.values(), ids=BAD_REQUESTS)
@@ -174,7 +202,7 @@ def declares(response, code):
     return any(code in each["allOf"][1]["properties"]["error"]["properties"]["code"]["enum"] for each in narrowed)
 
 
-@pytest.mark.parametrize("error", [each for each in LEAVES if each not in {UnknownURL, MethodNotAllowed}])
+@pytest.mark.parametrize("error", [each for each in LEAVES if each not in NOT_IN_OUR_SHAPE])
 def test_every_error_is_declared_with_its_headers(running, error):
     """Where an operation may end in it, it is answered as declared, whoever raises it."""
     operations = [each for methods in running.document["paths"].values() for each in methods.values()]

@@ -1,0 +1,66 @@
+"""What the doors that tokenise share, and POST /v1/tokenize, our own.
+
+A request is charged as one, its tokens are not: no model computes. All other limits hold, of bodies, texts and time.
+"""
+
+import msgspec
+from msgspec import UNSET
+
+from gateway.api.inference import Door, InferenceHandler, JSONReply, RequestContext, inputs_of, model_header
+from gateway.embedding.model import Model
+from gateway.embedding.tokens import TextTokenizer, TokenizedText
+from gateway.errors import InvalidValue
+from gateway.wire import tokenize as wire_tokenize
+from gateway.wire.response import EmbeddingsUsage
+from gateway.wire.tokenize import TextTokens, TokenizeRequest, TokenizeResponse
+
+PATH = "/v1/tokenize"
+OPERATION = "tokenize"
+BYTES_PER_TOKEN = 32  # of a reply, with offsets
+
+
+def door(handler: InferenceHandler) -> Door[TokenizeRequest]:
+    async def answer(sent: TokenizeRequest, context: RequestContext) -> JSONReply:
+        model, found = await tokenize(handler, sent, context)
+        num_bytes = BYTES_PER_TOKEN * sum(len(tokens.ids) for tokens in found)
+        max_tokens = model.describe().max_tokens
+        content = await handler.run_in_thread(num_bytes, _encode, sent, found, max_tokens=max_tokens)
+        return JSONReply(content, model_header(sent.asked.model, model))
+
+    return Door(PATH, "tokenize", wire_tokenize.decode, answer, operation=OPERATION)
+
+
+async def tokenize(handler: InferenceHandler, sent: TokenizeRequest, context: RequestContext) -> tuple[Model, list[TokenizedText]]:
+    """Returns the model of any kind, and the tokens of each text. Raises InvalidValue if the model's tokenizer is not here."""
+    asked = sent.asked
+    model = await handler.find_model(asked.model, None, context, num_inputs=len(asked.texts))
+    try:
+        inputs = inputs_of(asked, context, model.describe())
+    except InvalidValue as error:
+        raise error.named(asked.sent_as) from None
+    return model, await tokenizer_of(model).tokenize(inputs, add_special_tokens=sent.add_special_tokens)
+
+
+def tokenizer_of(model: Model) -> TextTokenizer:
+    embedder = model.built or model.embedder
+    if isinstance(embedder, TextTokenizer):
+        return embedder
+    raise InvalidValue(
+        f"Invalid value for 'model': the tokenizer of `{model.name}` is not on this server, but where the model is.", param="model"
+    )
+
+
+def _encode(request: TokenizeRequest, found: list[TokenizedText], *, max_tokens: int) -> bytes:
+    asked = request.asked
+    data = [
+        TextTokens("tokens", index, tokens.ids, len(tokens.ids), _offsets_of(text, tokens) if request.return_offsets else UNSET)
+        for index, (text, tokens) in enumerate(zip(asked.texts, found, strict=True))
+    ]
+    total = sum(len(tokens.ids) for tokens in found)
+    return msgspec.json.encode(TokenizeResponse("list", data, asked.model, max_tokens, EmbeddingsUsage(total, total)))
+
+
+def _offsets_of(text: str, tokens: TokenizedText) -> list[tuple[int, int]]:
+    """The offsets in the client's text: without the prompt before it."""
+    num_before = len(tokens.text) - len(text)
+    return [(max(0, start - num_before), max(0, stop - num_before)) for start, stop in tokens.offsets]

@@ -1,0 +1,97 @@
+"""POST /v1/tokenize, an endpoint of our own: the tokens of texts, by the model's own tokenizer, for clients that cut texts."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from gateway.errors import ClientError, InvalidValue, MissingParameter
+from gateway.wire.input_count import refuse_too_many
+from gateway.wire.json_body import parse_body, wrong_field
+from gateway.wire.request import EXPECTED, FORMS, MAX_INPUTS, EmbeddingsRequest, Sent, has_ids, is_one_input, one_shape
+from gateway.wire.response import Count, EmbeddingsUsage
+
+OWN_EXPECTED = {**EXPECTED, "add_special_tokens": "a boolean", "return_offsets": "a boolean"}
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizeRequest:
+    """`asked` are the texts, their model and prompt. `return_offsets`: also where each token stands in its text."""
+
+    asked: EmbeddingsRequest
+    add_special_tokens: bool = True
+    return_offsets: bool = False
+
+
+class TokenizeBody(Struct, kw_only=True):
+    """The body, in JSON's types. `null` equals absent, and unknown fields are ignored."""
+
+    input: Annotated[
+        Sent | UnsetType | None,
+        Meta(description="In the forms of /v1/embeddings; token ids are cl100k_base's.", extra_json_schema={"oneOf": FORMS}),
+    ] = UNSET
+    model: Annotated[str | None, Meta(description="A model's name or alias, as /v1/models lists them.")] = None
+    add_special_tokens: Annotated[
+        bool | None,
+        Meta(description="false leaves out the tokens that stand around a text, as [CLS] does. By default they are counted."),
+    ] = None
+    input_type: Annotated[str | None, Meta(description="As of /v1/embeddings: the prompt's tokens are counted too.")] = None
+    prompt_name: Annotated[str | None, Meta(description="A synonym of input_type; one of the two at most.")] = None
+    return_offsets: Annotated[bool | None, Meta(description="true adds where in its text each token stands.")] = None
+
+
+class TextTokens(Struct):
+    """The tokens of one text."""
+
+    object: Literal["tokens"]
+    index: Count
+    tokens: Annotated[list[int], Meta(description="Ids of the model's own tokenizer, in full, however long the text is.")]
+    count: Count
+    offsets: Annotated[
+        list[tuple[int, int]] | UnsetType,
+        Meta(description="The start and the stop of each token, in characters (code points) of the text; 0 and 0 outside of it."),
+    ] = UNSET
+
+
+class TokenizeResponse(Struct):
+    """The whole reply. `usage` counts all tokens; they are charged to no limit and no budget."""
+
+    object: Literal["list"]
+    data: Annotated[list[TextTokens], Meta(min_length=1, description="In the order of the inputs.")]
+    model: Annotated[str, Meta(description="The name that the client sent.")]
+    max_tokens: Annotated[int, Meta(ge=1, description="Tokens that the model reads at once, special ones included.")]
+    usage: EmbeddingsUsage
+
+
+_decoder = msgspec.json.Decoder(TokenizeBody)
+
+
+def decode(raw: bytes, *, path_model: str | None = None, default_model: str | None = None) -> TokenizeRequest:
+    """Parses a body. Raises a ClientError that names what is wrong; any bytes at all give a request or a ClientError."""
+    body = parse_body(raw, _decode_body, _wrong_field)
+    if body.input is None or body.input is UNSET:
+        raise MissingParameter("input")
+    model = path_model or body.model or default_model
+    if not model:
+        raise MissingParameter("model")
+    if body.input_type is not None and body.prompt_name is not None:
+        raise InvalidValue("Invalid value for 'prompt_name': 'input_type' says the same; send one of them.", param="prompt_name")
+    asked = EmbeddingsRequest(
+        texts=one_shape(body.input),
+        model=model,
+        is_array=not is_one_input(body.input),
+        has_ids=has_ids(body.input),
+        input_type=body.prompt_name if body.input_type is None else body.input_type,
+        sent_as={} if body.prompt_name is None else {"input_type": "prompt_name"},
+    )
+    return TokenizeRequest(asked, body.add_special_tokens is not False, body.return_offsets is True)
+
+
+def _decode_body(raw: bytes) -> TokenizeBody:
+    refuse_too_many(raw, MAX_INPUTS)
+    return _decoder.decode(raw)
+
+
+def _wrong_field(error: msgspec.ValidationError) -> ClientError:
+    return wrong_field(error, OWN_EXPECTED, {})
