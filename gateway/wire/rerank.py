@@ -49,7 +49,8 @@ class RerankRequest:
     """A parsed request: `query`, and the text of each document.
 
     `documents` are the documents as they were sent, if any of them was an object. `top_n` of None is all of them. `field` is the
-    client's name of the array. `max_tokens` is the length that `truncate_prompt_tokens` cuts to: it must be the model's own.
+    client's name of the array. `is_voyage`: the client reads Voyage's reply, in which the results are `data`. `max_tokens` is the
+    length that `truncate_prompt_tokens` cuts to: it must be the model's own.
     """
 
     model: str
@@ -65,6 +66,7 @@ class RerankRequest:
     long_input: LongInput | None = None
     instruction: str | None = None
     field: str = "documents"
+    is_voyage: bool = False
 
     @property
     def asked_prompt(self) -> str | None:
@@ -147,7 +149,12 @@ def request_of(body: RerankBody, *, path_model: str | None, default_model: str |
         max_tokens=max_tokens,
         long_input=body.long_input,
         instruction=body.instruction,
+        is_voyage=_is_said(body.top_k) or _is_said(body.truncation),
     )
+
+
+def _is_said(value: Raw | UnsetType) -> bool:
+    return value is not UNSET and bytes(value) != b"null"
 
 
 def _checked_query(query: str | UnsetType | None) -> str:

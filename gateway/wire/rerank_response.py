@@ -1,6 +1,6 @@
 """Writes the scores of a rerank request as Cohere, Jina, vLLM, LiteLLM and infinity do: one reply that has every key of theirs."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -65,6 +65,8 @@ class RerankResponse(Struct):
     model: Annotated[str, Meta(description="The name that the client sent.")]
     usage: RerankUsage
     meta: RerankMeta
+    object: Annotated[Literal["list"] | UnsetType, Meta(description="Voyage's; if the request has top_k or truncation.")] = UNSET
+    data: Annotated[list[RerankResult] | UnsetType, Meta(description="Voyage's name of results, likewise.")] = UNSET
 
 
 def best_first(logits: NDArray[np.float32], top_n: int | None) -> list[int]:
@@ -93,6 +95,8 @@ def encode(logits: NDArray[np.float32], asked: RerankRequest, *, request_id: str
     meta = RerankMeta(ApiVersion(version), BilledUnits(units), RerankTokens(num_tokens))
     usage = RerankUsage(num_tokens, num_tokens)
     whole = {"id": request_id, "results": results, "model": asked.model, "usage": _plain(usage), "meta": _plain(meta)}
+    if asked.is_voyage:
+        whole |= {"object": "list", "data": results}
     return orjson.dumps(whole, option=orjson.OPT_SERIALIZE_NUMPY)
 
 

@@ -53,6 +53,14 @@ async def test_the_response_has_every_key_of_coheres_jinas_and_vllms(client, pat
     assert content["meta"] == {"api_version": {"version": version}, "billed_units": units, "tokens": {"input_tokens": 16}}
 
 
+@pytest.mark.parametrize("fields", [{"top_k": None, "truncation": True}, {"top_k": 2}])
+async def test_a_client_of_voyages_finds_the_results_in_its_own_place(client, fields):
+    content = (await ranked(client, **fields)).json()
+    assert content["object"] == "list"
+    assert content["data"] == content["results"]
+    assert len(content["data"]) == (fields["top_k"] or 3)
+
+
 async def test_scores_are_sigmoids_of_the_logits_the_best_first(client):
     results = (await ranked(client)).json()["results"]
     truth = {index: sigmoid(logit(QUERY, text)) for index, text in enumerate(DOCUMENTS)}
