@@ -116,6 +116,9 @@ class BulkRun:
         options, journal = self.options, self.journal
         await self.start_model()
         about = self.model.embedder.describe()
+        if about.kind != "embedder":
+            kind = about.kind.replace("_", " ")
+            raise OperatorError(f"the model '{self.model.name}' is a {kind}: gateway embed writes the vectors of embedders")
         job = options.job(file, self.form, source.columns, model=self.model.name, about=about)
         before = journal.job()
         if before is not None:

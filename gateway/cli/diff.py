@@ -19,6 +19,7 @@ from gateway.embedding.drift import Drift, measure_drift
 from gateway.embedding.embedder import Embedder, Inputs, WorkT
 from gateway.embedding.equivalence import PROBES
 from gateway.embedding.fingerprint import changes
+from gateway.embedding.sparse import dense_rows
 from gateway.embedding.vectors import Float32
 from gateway.errors import OperatorError
 
@@ -123,7 +124,7 @@ async def side_of(text: str, gateway: Gateway, api_key_env: str | None) -> _Side
 
 async def _embed_texts(embedder: Embedder[WorkT]) -> Float32:
     inputs = Inputs(texts(), is_array=True, caller="diff", deadline=time.monotonic() + EMBED_SECONDS)
-    return (await embedder.embed(await embedder.prepare(inputs))).rows
+    return dense_rows(await embedder.embed(await embedder.prepare(inputs)), embedder.describe())
 
 
 async def _running_side(text: str, api_key_env: str | None) -> _Side:

@@ -162,7 +162,7 @@ class RayEmbedder:
             raise failure(answer)
         self.metrics.backlog_seconds.set(answer.backlog_seconds)
         rows = np.frombuffer(payload, dtype=np.float32).reshape(-1, answer.dimensions)
-        return Vectors(rows, answer.stages)
+        return Vectors(rows, answer.stages, row_counts=answer.row_counts)
 
     async def attempt(self, prepared: Prepared[_PackedInputs]) -> tuple[EmbedResult | EmbedRefusal, bytes]:
         """Makes one call, and counts it by its outcome."""

@@ -42,12 +42,16 @@ class CancelCall(Message, frozen=True, kw_only=True):
 
 
 class EmbedResult(Message, frozen=True, kw_only=True):
-    """The answer to call `number`: the payload is rows of `dimensions` float32. `backlog_seconds` is the replica's queue."""
+    """The answer to call `number`: the payload is rows of `dimensions` float32. `backlog_seconds` is the replica's queue.
+
+    `row_counts` are those of Vectors; each row is then `Description.row_width` wide.
+    """
 
     number: int
     dimensions: int
     stages: StageSeconds
     backlog_seconds: float
+    row_counts: list[int] | None = None
 
 
 class EmbedRefusal(Message, frozen=True, kw_only=True):

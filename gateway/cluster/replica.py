@@ -118,6 +118,7 @@ class Replica:
             number=call.number,
             dimensions=vectors.rows.shape[1],
             stages=vectors.stages,
+            row_counts=vectors.row_counts,
             backlog_seconds=self.local.batcher.backlog_seconds,
         )
         return encode(done), vectors.rows

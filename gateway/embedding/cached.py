@@ -16,8 +16,19 @@ import numpy as np
 
 from gateway.background import launch
 from gateway.embedding.cache import Entry, Key, VectorCache, keys_of, scope_of, seed_of
-from gateway.embedding.embedder import Description, Embedder, Health, Inputs, Prepared, StageSeconds, Vectors, Verified, WorkT
-from gateway.embedding.vectors import Float32, refuse_too_many_numbers
+from gateway.embedding.embedder import (
+    MAX_NUMBERS,
+    Description,
+    Embedder,
+    Health,
+    Inputs,
+    Prepared,
+    StageSeconds,
+    Vectors,
+    Verified,
+    WorkT,
+)
+from gateway.embedding.vectors import Float32, too_many_numbers
 from gateway.errors import Overloaded, RequestTooLong
 from gateway.metrics import ModelMetrics
 
@@ -253,8 +264,8 @@ class CachedEmbedder(Generic[WorkT]):
 
 def _joined(rows: list[bytes], about: Description) -> tuple[Float32, list[int] | None]:
     """The entries' rows as one array, and the rows of each if their number varies. Raises InvalidValue if they are too many."""
-    if about.row_width is not None:
-        refuse_too_many_numbers(sum(map(len, rows)) // FLOAT_BYTES)
+    if about.row_width is not None and sum(map(len, rows)) > FLOAT_BYTES * MAX_NUMBERS:
+        raise too_many_numbers()
     numbers = np.frombuffer(b"".join(rows), dtype=np.float32)
     if about.row_width is None:
         return numbers.reshape(len(rows), -1), None

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from gateway.embedding.embedder import Description, Embedder, Inputs, WorkT
 from gateway.embedding.fingerprint import PARTS, changes
 from gateway.embedding.prompt import resolve_input_type
+from gateway.embedding.sparse import dense_rows
 from gateway.errors import OperatorError
 
 MIN_COSINE = 0.99  # two precisions of one model are above 0.999, a neighbour of the same family far below
@@ -56,9 +57,10 @@ async def probe_vectors(embedder: Embedder[WorkT], names: Iterable[str] = ()) ->
 async def _probed_with(embedder: Embedder[WorkT], input_type: str | None) -> Rows:
     deadline = time.monotonic() + PROBE_SECONDS
     inputs = Inputs(list(PROBES), is_array=True, caller="group", deadline=deadline, input_type=input_type)
-    queries = QUERIES if embedder.describe().kind == "reranker" else (None,)
+    about = embedder.describe()
+    queries = QUERIES if about.kind == "reranker" else (None,)
     asked = [replace(inputs, query=query) for query in queries]
-    return np.concatenate([(await embedder.embed(await embedder.prepare(each))).rows for each in asked])
+    return np.concatenate([dense_rows(await embedder.embed(await embedder.prepare(each)), about) for each in asked])
 
 
 def check_equivalent(where: str, first: tuple[Description, Rows], other: tuple[Description, Rows]) -> None:

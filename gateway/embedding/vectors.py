@@ -67,8 +67,8 @@ def is_score(rows: Float32) -> NDArray[np.bool_]:
 
 
 def is_usable(rows: Float32, kind: ModelKind) -> NDArray[np.bool_]:
-    """Whether each row of a model of this kind is usable. Shape (n,)."""
-    return is_score(rows) if kind == "reranker" else is_vector(rows)
+    """Whether each row of a model of this kind is usable. Shape (n,). A text may have no weight at all for a sparse encoder."""
+    return is_score(rows) if kind in {"reranker", "sparse_encoder"} else is_vector(rows)
 
 
 def refuse_no_vector(rows: Float32, inputs: Inputs) -> None:
@@ -78,14 +78,12 @@ def refuse_no_vector(rows: Float32, inputs: Inputs) -> None:
         raise Unembeddable(inputs.where(index), *([] if rows[index].any() else [ALL_ZERO]))
 
 
-def refuse_too_many_numbers(num_numbers: int) -> None:
-    """Raises InvalidValue if the rows of a request, where an input has any number of them, have more than MAX_NUMBERS in all."""
-    if num_numbers > MAX_NUMBERS:
-        raise InvalidValue(
-            f"Invalid 'input': its texts have more than {MAX_NUMBERS} numbers in all, which is too much for one reply. Send fewer"
-            " texts.",
-            param="input",
-        )
+def too_many_numbers() -> InvalidValue:
+    """The error for a request whose inputs have any number of rows, and more than MAX_NUMBERS numbers in all of them."""
+    return InvalidValue(
+        f"Invalid 'input': its texts have more than {MAX_NUMBERS} numbers in all, too many for one reply. Send fewer texts.",
+        param="input",
+    )
 
 
 def truncate(rows: Float32, dimensions: int | None, *, normalize: bool, layer_norm: bool = False) -> Float32:

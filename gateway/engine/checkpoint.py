@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import SentenceTransformer, SparseEncoder
 from sentence_transformers.sentence_transformer.modules import Transformer
 from transformers import PreTrainedModel
 
@@ -67,7 +67,7 @@ def _load_checked(folder: Path, device: torch.device, dtype: torch.dtype) -> Sen
     for report in reports:
         refuse_incomplete(folder, report, may_lack=[*HEADS, *pooler], may_have=[*HEADS, *pooler])
     refuse_not_finite(folder, model)
-    _refuse_other_input(folder, model)
+    refuse_other_input(folder, model)
     return model.float() if dtype == torch.float32 else model  # also casts modules that ignore `dtype`
 
 
@@ -137,7 +137,7 @@ def refuse_not_finite(folder: Path, model: torch.nn.Module) -> None:
         )
 
 
-def _refuse_other_input(folder: Path, model: SentenceTransformer) -> None:
+def refuse_other_input(folder: Path, model: SentenceTransformer | SparseEncoder) -> None:
     """Raises OperatorError if sentence-transformers feeds the network with other inputs than the gateway does."""
     for module in model.modules():  # a Router's among them
         if isinstance(module, Transformer):
@@ -175,7 +175,7 @@ def refuse_beyond_tables(folder: Path, transformer: Transformer) -> None:
                 )
 
 
-def _refuse_other_tokens(folder: Path, model: SentenceTransformer) -> None:
+def _refuse_other_tokens(folder: Path, model: SentenceTransformer | SparseEncoder) -> None:
     """Tokenises a few texts both ways. Raises OperatorError if sentence-transformers feeds other tokens than the gateway does."""
     tokenizer = Tokenizer(model.tokenizer.backend_tokenizer.to_str())
     room = int(model.max_seq_length or model.tokenizer.model_max_length) - tokenizer.num_special
@@ -200,7 +200,9 @@ def _refuse_other_tokens(folder: Path, model: SentenceTransformer) -> None:
             )
 
 
-def refuse_other_vectors(folder: Path, model: SentenceTransformer, embed: Callable[[list[Window]], NDArray[np.float32]]) -> None:
+def refuse_other_vectors(
+    folder: Path, model: SentenceTransformer | SparseEncoder, embed: Callable[[list[Window]], NDArray[np.float32]]
+) -> None:
     """Compares `embed` with the model's own `encode`, whose code may do what no file here says.
 
     Skips a model that begins with a Router, as its vectors depend on the task. Raises OperatorError if `encode` fails or gives
@@ -214,7 +216,8 @@ def refuse_other_vectors(folder: Path, model: SentenceTransformer, embed: Callab
         ids = tokenizer.fast.encode(probe, add_special_tokens=False).ids[:room]
         try:
             rows = embed([Window(tokenizer.with_special(ids))])
-            expected = model.encode([probe], prompt="", show_progress_bar=False, convert_to_tensor=True).float().cpu().numpy()
+            given = model.encode([probe], prompt="", show_progress_bar=False, convert_to_tensor=True)
+            expected = given.to_dense().float().cpu().numpy()
         except Exception as error:
             raise unsupported_error(
                 folder, f"it cannot be run: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
@@ -222,7 +225,7 @@ def refuse_other_vectors(folder: Path, model: SentenceTransformer, embed: Callab
         if rows.shape != expected.shape:
             raise unsupported_error(folder, f"its encode gives {expected.shape[1]} dimensions, its modules {rows.shape[1]}")
         worst = float(cosines(rows, expected).min())
-        if worst < MIN_COSINE:
+        if worst < MIN_COSINE and (rows.any() or expected.any()):  # a text may have no weight at all
             raise unsupported_error(folder, f"its encode gives other vectors than its modules, with a cosine of {worst:.4f}")
 
 

@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.background import BackgroundThread
+from gateway.embedding.embedder import MAX_NUMBERS
+from gateway.embedding.sparse import sparse_row
 from gateway.embedding.vectors import is_usable
 from gateway.engine.batcher import Batcher
 from gateway.engine.encoder import Encoder, OutOfMemory, Window
 from gateway.engine.fidelity import Proof
-from gateway.engine.work import AllZero, Job, NotFinite, TooLarge
+from gateway.engine.work import AllZero, Job, NotFinite, TooLarge, TooManyNumbers
 from gateway.errors import ModelUnavailable
 from gateway.log import get_logger
 from gateway.metrics import ModelMetrics
@@ -152,10 +154,20 @@ class Device:
         elif self.proof:
             self.check_alive()
         for job, row, is_good in zip(batch, rows, has_vector, strict=True):
-            if is_good:
-                job.work.deliver(job, row)
-            else:
+            if not is_good:
                 self.fail(job, (NotFinite if row.any() else AllZero)(job.position))
+            elif self.encoder.info.network.kind == "sparse_encoder":
+                self.deliver_sparse(job, sparse_row(row))
+            else:
+                job.work.deliver(job, row)
+
+    def deliver_sparse(self, job: Job, row: NDArray[np.float32]) -> None:
+        """Delivers a row's weights, or ends a request that has too many of them before they fill the memory."""
+        job.work.num_numbers += row.size
+        if job.work.num_numbers > MAX_NUMBERS:
+            self.fail(job, TooManyNumbers(job.position))
+        else:
+            job.work.deliver(job, row)
 
     def fail(self, job: Job, error: Exception) -> None:
         self.batcher.forget(job.work)

@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 
 from gateway.config import Task
 from gateway.embedding.embedder import ModelKind
+from gateway.embedding.sparse import TermJoin
 from gateway.engine.shape_buckets import FREE, Shapes
+
+CPU_LOGITS = 32 * 1024 * 1024  # of a sparse encoder's batch: 128 MB in float32, some 1,100 tokens over BERT's vocabulary
 
 
 class OutOfMemory(Exception):
@@ -45,6 +48,9 @@ class NetworkInfo(Struct, frozen=True, kw_only=True):
     Of a reranker: `reads_token_types` means that the network reads a third input, which is 0 at the query's tokens and 1 at the
     document's. `pair_format` is the text that joins them in a model with a chat template: fixed parts and, between them, the names
     "instruction", "query" and "document"; the odd places are names. Without one, the tokenizer joins two texts.
+
+    Of a sparse encoder: `dimensions` is the number of its terms, and `term_join` says how it pools the weights of tokens, and so of
+    a long text's windows.
     """
 
     kind: ModelKind = "embedder"
@@ -59,6 +65,7 @@ class NetworkInfo(Struct, frozen=True, kw_only=True):
     tasks: tuple[Task, ...] = ()
     reads_token_types: bool = False
     pair_format: tuple[str, ...] = ()
+    term_join: TermJoin = "max"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +79,11 @@ class EncoderInfo:
     precision: str
     default_max_batch_tokens: int
     shapes: Shapes = FREE
+
+
+def max_batch_tokens(network: NetworkInfo, usual: int, *, max_logits: int) -> int:
+    """The tokens that a batch may have. A sparse encoder computes a number for each token and term: at most `max_logits`."""
+    return usual if network.kind != "sparse_encoder" else max(1, min(usual, max_logits // network.dimensions))
 
 
 def pad(windows: list[Window], *, length: int, network: NetworkInfo) -> list[NDArray[np.int64]]:

@@ -292,7 +292,11 @@ def with_prompts(contents: list[list[int]], network: NetworkInfo, tokenizer: Tok
 
 def fidelities(rows: NDArray[np.float32], others: NDArray[np.float32], kind: ModelKind) -> NDArray[np.float64]:
     """How near each row is to the reference's, `others`: its cosine, or the closeness of its score. Shape (n,)."""
-    return closeness(rows, others) if kind == "reranker" else cosines(rows, others)
+    if kind == "reranker":
+        return closeness(rows, others)
+    found = cosines(rows, others)
+    # A text may have no weight at all for a sparse encoder; then it has none for both.
+    return np.where(rows.any(axis=1) | others.any(axis=1), found, 1.0) if kind == "sparse_encoder" else found
 
 
 def closeness(rows: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -34,6 +34,9 @@ MODULES = {
 }  # fmt: skip
 TASKS = {"sequence-classification": RERANKER, "fill-mask": SPARSE, "retrieval": MULTI}
 RERANKER_TASKS = ("sequence-classification", "text-generation")
+SPLADE_MODULES = (("Transformer", "MLMTransformer"), ("SpladePooling",))
+STATIC_MODULES = {"Router", "Asym", "IDF", "SparseStaticEmbedding"}
+TRANSFORMERS = {"Transformer", "MLMTransformer"}
 RERANKER_MODULES = ("Transformer", "LogitScore", "Dense")
 # What PyLate writes into config_sentence_transformers.json, even in releases without `model_type`.
 PYLATE = ("query_prefix", "document_prefix", "do_query_expansion", "attend_to_expansion_tokens", "skiplist_words")
@@ -58,14 +61,20 @@ def kind_of(folder: Path) -> ModelKind:
     Raises OperatorError if it is of a kind that is not served; its message says what the folder contains and what to do.
     """
     told = _marked_kind(folder) if is_bare(folder) else _kind_of_modules(folder)
-    if told not in {"", RERANKER}:
+    if told not in {"", RERANKER, SPARSE}:
         raise other(folder, told)
+    if told == SPARSE:
+        _refuse_unserved_sparse(folder)
     for part in _transformer_folders(folder):
         if told == RERANKER:
             _refuse_reranker_options(part)
+        elif told == SPARSE:
+            _refuse_sparse_options(part, is_legacy="MLMTransformer" in _module_names(folder))
         else:
             _refuse_options(part)
         _refuse_foreign(part)
+    if told == SPARSE:
+        return "sparse_encoder"
     if told == RERANKER:
         _refuse_many_labels(folder)
         return "reranker"
@@ -107,6 +116,33 @@ def _kind_of_modules(folder: Path) -> str:
         return told
     _refuse_foreign_modules(folder, types, is_reranker=told == RERANKER)
     return told
+
+
+def _module_names(folder: Path) -> list[str]:
+    """The classes of modules.json, without their packages."""
+    return [str(module.get("type")).rpartition(".")[2] for module in modules_of(folder) or ()]
+
+
+def _refuse_unserved_sparse(folder: Path) -> None:
+    """Raises OperatorError for a sparse encoder that is no SPLADE: a network with a masked-LM head, and its pooling."""
+    names = _module_names(folder)
+    if set(names) & STATIC_MODULES:
+        raise _unsupported_kind(
+            f"the model in {folder} is a sparse encoder without inference for queries (Router, SparseStaticEmbedding), which is not"
+            " supported: name the folder of its document encoder as the source"
+        )
+    is_ours = all(str(module.get("type")).startswith("sentence_transformers.") for module in modules_of(folder) or ())
+    if not is_ours or len(names) != len(SPLADE_MODULES) or any(map(_is_other, names, SPLADE_MODULES)):
+        raise _unsupported_kind(
+            f"the model in {folder} is a sparse encoder of the modules {', '.join(names)}, which is not supported: only SPLADE"
+            " is, a Transformer with SpladePooling"
+        )
+    if table(folder / "config_sentence_transformers.json").get("max_active_dims") is not None:
+        raise _unsupported_kind(f"the model in {folder} asks for max_active_dims, which is not supported here")
+
+
+def _is_other(name: str, names: tuple[str, ...]) -> bool:
+    return name not in names
 
 
 def _refuse_foreign_modules(folder: Path, types: list[str], *, is_reranker: bool) -> None:
@@ -166,7 +202,9 @@ def _transformer_folders(folder: Path) -> list[Path]:
     modules = modules_of(folder)
     if modules is None:
         return [folder]
-    parts = [folder / str(module.get("path") or "") for module in modules if str(module.get("type")).endswith(".Transformer")]
+    parts = [
+        folder / str(module.get("path") or "") for module in modules if str(module.get("type")).rpartition(".")[2] in TRANSFORMERS
+    ]
     routes = [route for module in modules for route in routes_of(folder / str(module.get("path") or ""))]
     return parts + [route for route in routes if (route / "config.json").is_file() and options_of(route)]
 
@@ -185,6 +223,21 @@ def _refuse_options(part: Path) -> None:
     if modalities != {"text"}:
         kind = "a chat model" if modalities <= {"text", "message"} else IMAGES
         raise other(part, f"{kind}: it reads {', '.join(sorted(modalities))}")
+    told = [name for name in NOT_FOLLOWED if options.get(name)]
+    if told:
+        raise _unsupported_kind(f"the model in {part} asks for {' and '.join(told)}, which is not supported here")
+
+
+def _refuse_sparse_options(part: Path, *, is_legacy: bool) -> None:
+    """`is_legacy`: the module is an MLMTransformer, whose task need not be told."""
+    options = options_of(part)
+    task = str(options.get("transformer_task") or ("fill-mask" if is_legacy else "feature-extraction"))
+    if task != "fill-mask":
+        raise _unsupported_kind(
+            f"the model in {part} pools the output of {task} to weights, where a masked-LM head's logits belong"
+        )
+    if set(options.get("modality_config") or {"text": None}) != {"text"}:
+        raise other(part, IMAGES)
     told = [name for name in NOT_FOLLOWED if options.get(name)]
     if told:
         raise _unsupported_kind(f"the model in {part} asks for {' and '.join(told)}, which is not supported here")
@@ -253,7 +306,7 @@ def table(path: Path) -> dict[str, Any]:
 
 def other(folder: Path, kind: str) -> OperatorError:
     return _unsupported_kind(
-        f"the model in {folder} is {kind}: it cannot be served; name an embedding model or a reranker as the source"
+        f"the model in {folder} is {kind}: it cannot be served; name an embedding model, a reranker or a SPLADE model as the source"
     )
 
 

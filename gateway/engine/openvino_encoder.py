@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gateway.cpus import num_cpus
 from gateway.engine import artifact
 from gateway.engine.artifact import Manifest
-from gateway.engine.encoder import EncoderInfo, Window, pad
+from gateway.engine.encoder import CPU_LOGITS, EncoderInfo, Window, max_batch_tokens, pad
 from gateway.engine.latency_network import LENGTHS, MAX_BRANCHED_BYTES, BucketedNetwork, LatencyNetwork, build_bucketed
 from gateway.engine.network import Network
 from gateway.engine.openvino_import import core
@@ -43,7 +43,7 @@ def load(name: str, path: Path, manifest: Manifest, *, threads: int, streams: in
         runtime="openvino",
         device="cpu",
         precision=manifest.precision,
-        default_max_batch_tokens=BATCH_TOKENS,
+        default_max_batch_tokens=max_batch_tokens(manifest.network, BATCH_TOKENS, max_logits=CPU_LOGITS),
         shapes=Shapes(length_step=LENGTH_STEP, is_ladder=True, max_length=manifest.network.max_tokens),
     )
     is_small = (path / artifact.WEIGHTS).stat().st_size <= MAX_BRANCHED_BYTES

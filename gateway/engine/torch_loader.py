@@ -11,6 +11,7 @@ from gateway.engine.tokenizer import Tokenizer
 from gateway.engine.torch_encoder import TorchEncoder, release
 from gateway.engine.torch_network import TorchNetwork
 from gateway.engine.torch_reranker import TorchReranker
+from gateway.engine.torch_sparse_encoder import TorchSparseEncoder
 from gateway.errors import OperatorError
 
 
@@ -27,8 +28,8 @@ class Faithful:
 
 def load_encoder(folder: Path, *, device: str, precision: str, threads: int) -> TorchNetwork:
     """Loads a model of any kind on one device. Raises OperatorError if it cannot be loaded."""
-    encoder = TorchReranker if kind_of(folder) == "reranker" else TorchEncoder
-    return encoder(folder, device=device, precision=precision, threads=threads)
+    encoders = {"reranker": TorchReranker, "sparse_encoder": TorchSparseEncoder}
+    return encoders.get(kind_of(folder), TorchEncoder)(folder, device=device, precision=precision, threads=threads)
 
 
 def load_faithful(

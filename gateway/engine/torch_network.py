@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 
 from gateway.engine.attention_mask import traceable_masks
-from gateway.engine.encoder import EncoderInfo, NetworkInfo, OutOfMemory, Window, pad
+from gateway.engine.encoder import CPU_LOGITS, EncoderInfo, NetworkInfo, OutOfMemory, Window, max_batch_tokens, pad
 from gateway.engine.precision import half_precision
 from gateway.engine.shape_buckets import FREE, Shapes
 
 CPU_BATCH_TOKENS = 2048  # measured: 512 to 2,048 are both the fastest and the fairest on a CPU, 16,384 loses a third
 CUDA_BATCH_TOKENS = 32_768
+CUDA_LOGITS = 128 * 1024 * 1024  # of a sparse encoder: 512 MB in float32, some 4,400 tokens over BERT's vocabulary
 CUDA_LENGTH_STEP = 8  # attention kernels need masks aligned to it, and copy others
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # In the text of a RuntimeError: the CPU's allocator and cuBLAS have no error class for it.
@@ -46,9 +47,14 @@ class TorchNetwork:
             runtime="torch",
             device=str(self.device),
             precision=self.precision,
-            default_max_batch_tokens=CUDA_BATCH_TOKENS if self.is_cuda else CPU_BATCH_TOKENS,
+            default_max_batch_tokens=self.max_batch_tokens(network),
             shapes=Shapes(length_step=CUDA_LENGTH_STEP) if self.is_cuda else FREE,
         )
+
+    def max_batch_tokens(self, network: NetworkInfo) -> int:
+        if self.is_cuda:
+            return max_batch_tokens(network, CUDA_BATCH_TOKENS, max_logits=CUDA_LOGITS)
+        return max_batch_tokens(network, CPU_BATCH_TOKENS, max_logits=CPU_LOGITS)
 
     def trace(self, openvino: Any) -> Any:
         """Traces the whole pipeline into an OpenVINO model. It takes the arrays of `pad`, with any number of rows and columns."""

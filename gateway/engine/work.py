@@ -32,6 +32,10 @@ class TooLarge(NoVector):
     """The device has too little memory for this window, even alone."""
 
 
+class TooManyNumbers(NoVector):
+    """With this window, the rows of its work have more numbers than a reply may have."""
+
+
 @dataclass(slots=True, eq=False)
 class Job:
     """One queued window; `position` is its row in its work."""
@@ -49,14 +53,15 @@ class Job:
 class Work:
     """The windows of one request: embedded in any order and in any batches, answered together.
 
-    `rows` has shape (number of windows, dimensions), float32. The event loop creates a Work; device threads deliver rows to it.
+    `rows` has shape (number of windows, dimensions), float32; it is a list of arrays if a window has any number of rows. The event
+    loop creates a Work; device threads deliver rows to it.
     `caller`, `weight` and `service_class` decide its share of the device. Raises ValueError if the weight is not above 0, or is
     infinite.
     """
 
     caller: str
     windows: list[Window]
-    rows: NDArray[np.float32]
+    rows: NDArray[np.float32] | list[NDArray[np.float32]]
     loop: asyncio.AbstractEventLoop
     done: asyncio.Future[None]
     weight: float = 1.0
@@ -65,6 +70,7 @@ class Work:
     remaining: int = field(init=False)
     num_tokens: int = field(init=False)  # of all pending jobs
     served_tokens: int = 0
+    num_numbers: int = 0  # of the rows that came, if a window has any number of them
     submitted_at: float = field(default_factory=time.perf_counter)
     started_at: float = 0
     finished_at: float = 0

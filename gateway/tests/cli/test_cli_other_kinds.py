@@ -17,11 +17,11 @@ COMMANDS = {
 
 
 @pytest.fixture(scope="module")
-def splade(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def colbert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An embedder's folder, but for the pooling that its modules name."""
-    folder = folders.base("bert", tmp_path_factory.mktemp("splade"))
+    folder = folders.base("bert", tmp_path_factory.mktemp("colbert"))
     modules = json.loads((folder / "modules.json").read_text())
-    modules[1]["type"] = "sentence_transformers.sparse_encoder.modules.SpladePooling"
+    modules[1]["type"] = "sentence_transformers.multi_vector_encoder.modules.MultiVectorMask"
     (folder / "modules.json").write_text(json.dumps(modules))
     return folder
 
@@ -29,33 +29,33 @@ def splade(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("runtime", ["auto", "openvino", "torch"])
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_refuses_it_on_every_runtime(
-    command: str, runtime: str, splade: Path, gateway: Command, tmp_path: Path
+    command: str, runtime: str, colbert: Path, gateway: Command, tmp_path: Path
 ) -> None:
     (tmp_path / "texts.jsonl").write_text('{"text": "a"}\n')
-    (tmp_path / "gateway.toml").write_text(f'[[models]]\nname = "m"\nsource = "{splade}"\nruntime = "{runtime}"\n')
+    (tmp_path / "gateway.toml").write_text(f'[[models]]\nname = "m"\nsource = "{colbert}"\nruntime = "{runtime}"\n')
     ended = gateway(*COMMANDS[command], GATEWAY__SERVER__PORT="0", GATEWAY__AUTH="none")
     assert ended.code == 2
-    assert "sparse encoder (such as SPLADE)" in ended.err
-    assert "name an embedding model as the source" in ended.err.splitlines()[-1]
+    assert "multi-vector encoder (such as ColBERT)" in ended.err
+    assert "as the source" in ended.err.splitlines()[-1]
 
 
-def test_a_model_named_by_its_folder_alone_is_refused(splade: Path, gateway: Command) -> None:
-    ended = gateway("serve", "--model", str(splade), "--port", "0", GATEWAY__AUTH="none")
+def test_a_model_named_by_its_folder_alone_is_refused(colbert: Path, gateway: Command) -> None:
+    ended = gateway("serve", "--model", str(colbert), "--port", "0", GATEWAY__AUTH="none")
     assert ended.code == 2
-    assert "sparse encoder" in ended.err
+    assert "multi-vector encoder" in ended.err
 
 
-def test_the_table_of_models_says_it_beside_the_others(splade: Path, gateway: Command, tmp_path: Path) -> None:
+def test_the_table_of_models_says_it_beside_the_others(colbert: Path, gateway: Command, tmp_path: Path) -> None:
     bare = folders.bare(folders.base("bert", tmp_path), tmp_path / "bare")
-    rows = [{"name": "s", "source": str(splade)}, {"name": "b", "source": str(bare)}]
+    rows = [{"name": "s", "source": str(colbert)}, {"name": "b", "source": str(bare)}]
     ended = gateway("models", "--json", GATEWAY__MODELS=json.dumps(rows))
     assert ended.code == 0
     first, second = json.loads(ended.out)
-    assert "sparse encoder" in first["state"]
+    assert "multi-vector encoder" in first["state"]
     assert second["state"] == "not compiled; no modules.json: mean pooling"
 
 
-def test_checking_says_it_in_one_line(splade: Path, gateway: Command) -> None:
-    said = told(gateway("config", "check", GATEWAY__MODELS=json.dumps([{"name": "s", "source": str(splade)}])))
+def test_checking_says_it_in_one_line(colbert: Path, gateway: Command) -> None:
+    said = told(gateway("config", "check", GATEWAY__MODELS=json.dumps([{"name": "s", "source": str(colbert)}])))
     assert "modules.json" not in said
-    assert str(splade) in said
+    assert str(colbert) in said

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.embedding import vectors as vectors_module
+from gateway.embedding import cached as cached_module
 from gateway.embedding.cache import ENTRY_BYTES, Entry, VectorCache, keys_of
 from gateway.embedding.cached import CachedEmbedder, first_positions
 from gateway.embedding.embedder import Inputs
@@ -387,7 +387,7 @@ class TestRowsOfAnyNumber:
         assert embedder.num_embedded == 1
 
     async def test_a_reply_larger_than_the_bound_is_refused_before_it_is_built(self, cached, embedder, monkeypatch):
-        monkeypatch.setattr(vectors_module, "MAX_NUMBERS", 100)
+        monkeypatch.setattr(cached_module, "MAX_NUMBERS", 100)
         await embedded(cached, *["one"] * 12)
         with pytest.raises(InvalidValue, match="Send fewer texts"):
             await embedded(cached, *["one"] * 60)

@@ -52,7 +52,7 @@ def refusal(folder):
     return str(caught.value)
 
 
-WORDS = {"labels": "classifier with 3 labels", "splade": "sparse encoder", "colbert": "multi-vector encoder"}
+WORDS = {"labels": "classifier with 3 labels", "colbert": "multi-vector encoder"}
 
 
 @pytest.mark.parametrize("name", WORDS)
@@ -67,6 +67,10 @@ def test_a_reranker_is_told_whoever_saved_it(name, kinds):
     assert kind_of(kinds / name) == "reranker"
 
 
+def test_a_sparse_encoder_is_told(kinds):
+    assert kind_of(kinds / "splade") == "sparse_encoder"
+
+
 @pytest.mark.parametrize("name", ["splade", "colbert"])
 @pytest.mark.parametrize("lost", ["config_sentence_transformers.json", "model_type"])
 def test_it_is_known_by_its_modules_too(name, lost, kinds, tmp_path):
@@ -76,7 +80,10 @@ def test_it_is_known_by_its_modules_too(name, lost, kinds, tmp_path):
     file.write_text(json.dumps({key: value for key, value in content.items() if key != "model_type"}))
     if lost == file.name:
         file.unlink()
-    assert WORDS[name] in refusal(folder)
+    if name == "splade":
+        assert kind_of(folder) == "sparse_encoder"
+    else:
+        assert WORDS[name] in refusal(folder)
 
 
 @pytest.mark.parametrize("lost", ["config_sentence_transformers.json", "model_type"])
@@ -125,16 +132,26 @@ def modules(folder, *types):
     (folder / "modules.json").write_text(json.dumps(named))
 
 
-TRANSFORMER = "sentence_transformers.models.Transformer"
+MODELS = "sentence_transformers.models"
+TRANSFORMER = f"{MODELS}.Transformer"
 OTHERS = {
     "PyLate": (lambda folder: pylate(folder, model_type="ColBERT"), "multi-vector"),
     "PyLate of old": (lambda folder: pylate(folder, query_prefix="[Q] ", query_length=32), "multi-vector"),
     "PyLate's Dense": (lambda folder: modules(folder, TRANSFORMER, "pylate.models.Dense.Dense"), "multi-vector"),
     "a type of tomorrow": (lambda folder: pylate(folder, model_type="Oracle"), "Oracle"),
     "a type of nothing": (lambda folder: pylate(folder, model_type=None), "another kind"),
-    "SPLADE of old": (
-        lambda folder: modules(folder, "sentence_transformers.models.MLMTransformer", "sentence_transformers.models.SpladePooling"),
-        "sparse",
+    "SPLADE that pools no logits": (
+        lambda folder: modules(folder, TRANSFORMER, "sentence_transformers.sparse_encoder.modules.SpladePooling"),
+        "where a masked-LM head's logits belong",
+    ),
+    "SPLADE with more behind it": (
+        lambda folder: modules(folder, TRANSFORMER, f"{MODELS}.SpladePooling", f"{MODELS}.Normalize"),
+        "only SPLADE is",
+    ),
+    "CSR": (lambda folder: modules(folder, TRANSFORMER, "sentence_transformers.models.SparseAutoEncoder"), "only SPLADE is"),
+    "queries without inference": (
+        lambda folder: modules(folder, "sentence_transformers.models.Router", "sentence_transformers.models.SpladePooling"),
+        "without inference for queries",
     ),
     "CLIP": (lambda folder: modules(folder, "sentence_transformers.models.CLIPModel"), "images or sound"),
     "no pooling": (lambda folder: modules(folder, TRANSFORMER), "without a module that makes one vector"),
