@@ -36,7 +36,10 @@ def read(content: bytes, headers: Headers) -> ParsedResponse:  # noqa: ARG001 - 
 
 
 class Tag(msgspec.Struct):
-    """A pulled model. Its digest is that of its manifest, so it covers weights, template and parameters."""
+    """A pulled model. Its digest is that of its manifest, so it covers weights, template and parameters.
+
+    Another gateway's door gives that of its fingerprint, and zeros while the model is not loaded there.
+    """
 
     name: str = ""
     model: str = ""
@@ -54,7 +57,8 @@ def _read_tags(content: bytes, model: str) -> UpstreamLimits:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise InvalidResponse("its /api/tags is not what this protocol says") from None
     names = {model, f"{model}:latest"}
-    return UpstreamLimits(identity=next((tag.digest for tag in tags if names & {tag.name, tag.model}), ""))
+    digest = next((tag.digest for tag in tags if names & {tag.name, tag.model}), "")
+    return UpstreamLimits(identity=digest if digest.strip("0") else "")
 
 
 OLLAMA = Dialect(

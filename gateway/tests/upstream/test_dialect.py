@@ -1,6 +1,7 @@
 """What each kind of server is asked, and what its reply becomes."""
 
 import asyncio
+import json
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from gateway.errors import InvalidValue, OperatorError, UpstreamError
 from gateway.testing import upstream_server as standin
 from gateway.testing.upstream_server import DIMENSIONS, Said
 from gateway.tests.upstream.conftest import embedded, over
+from gateway.upstream.ollama import OLLAMA
 
 ANSWERS = {"openai": standin.openai, "ollama": standin.ollama, "tei": standin.tei}
 PATHS = {"openai": "/embeddings", "ollama": "/api/embed", "tei": "/embed"}
@@ -126,6 +128,12 @@ async def test_a_model_that_is_removed_from_ollama_later_is_told_so_too():
         with pytest.raises(UpstreamError, match="`ollama pull m` there mends it") as refused:
             await embedded(remote, "a")
     assert refused.value.headers() == {"x-should-retry": "false"}
+
+
+@pytest.mark.parametrize(("digest", "identity"), [("0a109f422b47", "0a109f422b47"), ("0" * 64, ""), ("", "")])
+def test_a_gateway_that_has_not_loaded_its_model_has_no_digest_of_it(digest, identity):
+    tags = {"models": [{"name": "other:latest", "digest": "ff"}, {"name": "m:latest", "digest": digest}]}
+    assert OLLAMA.read_info(json.dumps(tags).encode(), "m").identity == identity
 
 
 @pytest.mark.parametrize("backend", ["ollama", "tei"])

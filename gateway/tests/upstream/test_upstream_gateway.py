@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from gateway.app import Gateway
+from gateway.build import BUILTIN_BACKENDS
 from gateway.config import AuthSettings, CacheSettings, Config, ModelRow, ServerSettings, StoreSettings
 from gateway.testing import socket_client as client
 from gateway.testing import upstream_server as standin
+from gateway.testing.fakes import FakeBackend, FakeEmbedder, hashed
 from gateway.testing.gateway_thread import served
 from gateway.testing.upstream_server import Said, Standin
 
@@ -18,7 +20,7 @@ pytestmark = pytest.mark.timeout(90)
 FALLEN = {"upstream_unavailable": 503, "upstream_error": 502}
 
 
-def gateway_of(tmp_path, *, cache_bytes=0, **rows):
+def gateway_of(tmp_path, *, cache_bytes=0, backends=BUILTIN_BACKENDS, **rows):
     """A gateway of models `name: (backend, settings)`."""
     models = tuple(ModelRow(name=name, backend=backend, settings=settings) for name, (backend, settings) in rows.items())
     return Gateway(
@@ -28,7 +30,8 @@ def gateway_of(tmp_path, *, cache_bytes=0, **rows):
             cache=CacheSettings(max_bytes=cache_bytes),
             store=StoreSettings(data_dir=str(tmp_path)),
             models=models,
-        )
+        ),
+        backends=backends,
     )
 
 
@@ -46,6 +49,18 @@ class Running:
 
     async def __aexit__(self, *error):
         return await asyncio.to_thread(self.context.__exit__, *error)
+
+
+async def test_ollamas_door_of_another_gateway_is_an_ollama(tmp_path):
+    behind = gateway_of(tmp_path / "behind", backends=[FakeBackend(m=FakeEmbedder())], m=("fake", {}))
+    async with Running(behind) as (host, port):
+        row = {"url": f"http://{host}:{port}", "model": "M:latest"}
+        async with listening(tmp_path / "front", theirs=("ollama", row)) as address:
+            reply = await client.posted(address, ["one text", "another"], model="theirs")
+            assert reply.status == 200, reply.body
+            assert reply.json()["usage"]["prompt_tokens"] == 3
+            rows = np.array([each["embedding"] for each in reply.json()["data"]], np.float32)
+            np.testing.assert_allclose(rows, [hashed("one text", 8), hashed("another", 8)], atol=1e-6)
 
 
 async def test_every_kind_of_upstream_is_one_contract(tmp_path):
