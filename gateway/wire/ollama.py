@@ -41,6 +41,9 @@ class OllamaBody(Struct, kw_only=True):
 
     model: Annotated[str | None, Meta(description="A name, with or without :latest.")] = None
     options: OllamaOptions | None = None
+    input_type: Annotated[
+        str | None, Meta(description="Ours: which of the model's prompts is put before the texts, as at /v1/embeddings.")
+    ] = None
     keep_alive: Annotated[
         float | Annotated[str, Meta(pattern=GO_DURATION)] | None, Meta(description="Seconds, or a duration as 5m. It does nothing.")
     ] = None
@@ -117,6 +120,7 @@ def decode_embed(raw: bytes, *, path_model: str | None = None, default_model: st
         dimensions=body.dimensions if body.dimensions and body.dimensions > 0 else None,
         long_input=RULES[body.truncate],
         is_default_rule=body.truncate is not False,
+        input_type=body.input_type,
         sent_as={"long_input": "truncate"},
     )
     return OllamaRequest(asked, _num_ctx(body))
@@ -127,7 +131,12 @@ def decode_prompt(raw: bytes, *, path_model: str | None = None, default_model: s
     body = _parse(raw, PROMPT.decode)
     model = _model_of(body, path_model, default_model)
     asked = EmbeddingsRequest(
-        [body.prompt] if body.prompt else [], model, is_array=False, normalize=False, sent_as={"input": "prompt"}
+        [body.prompt] if body.prompt else [],
+        model,
+        is_array=False,
+        normalize=False,
+        input_type=body.input_type,
+        sent_as={"input": "prompt"},
     )
     return OllamaRequest(asked, _num_ctx(body))
 

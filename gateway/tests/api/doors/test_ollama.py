@@ -154,6 +154,16 @@ async def test_a_context_that_would_cut_a_text_is_refused(client):
     assert "num_ctx" in error
 
 
+async def test_a_prompt_may_be_named_as_at_openais_path(client, embedder):
+    """Open WebUI sends it with RAG_EMBEDDING_PREFIX_FIELD_NAME=input_type."""
+    embedder.about = {"prompts": ("query",)}
+    for path, sent in ((EMBED, {"input": "a"}), (OLD, {"prompt": "a"})):
+        reply = await asked(client, path, input_type="query", **sent)
+        assert (reply.status_code, reply.headers["x-gateway-prompt"]) == (200, "query")
+        assert embedder.prepared[-1].input_type == "query"
+        assert error_of(await asked(client, path, input_type="nothing", **sent))[0] == 400
+
+
 async def test_every_error_below_api_has_ollamas_shape(gateway, client, stranger):
     for method, path in (("POST", EMBED), ("POST", OLD), ("GET", "/api/tags"), ("POST", "/api/show"), ("GET", "/api/version")):
         reply = await stranger.request(method, path, json={"model": "m", "input": "a"})
