@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { OllamaEmbeddings } from "@langchain/ollama";
 import { Ollama } from "ollama";
 
-const { host, key, model, input } = JSON.parse(readFileSync(0, "utf8"));
+const { host, key, model, input, fitting } = JSON.parse(readFileSync(0, "utf8"));
 const headers = { Authorization: `Bearer ${key}` };
 const client = new Ollama({ host, headers });
 
@@ -16,7 +16,7 @@ process.stdout.write(
   JSON.stringify({
     vectors: embeddings,
     old: embedding,
-    langchain: await langchain.embedDocuments(input),
+    langchain: await langchain.embedDocuments(fitting), // it sends `truncate: false`, and retries a 400 for minutes
     listed: (await client.list()).models.map((each) => each.name),
     running: (await client.ps()).models.map((each) => each.name),
     capabilities: (await client.show({ model })).capabilities,

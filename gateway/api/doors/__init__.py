@@ -1,6 +1,6 @@
 """Other servers' protocols: each door translates a body to a request of ours, and our reply and errors to its own words.
 
-A door adds no step to a request's road, and no limit is its own: what is refused at /v1/embeddings is refused here.
+A door adds no step to a request's road. Access, limits and the bounds of work are those of /v1/embeddings.
 """
 
 from typing import Any
