@@ -1,6 +1,5 @@
 """POST /v1/rerank, /rerank and /v2/rerank: scores of a query and documents. On /rerank a body with `texts` is TEI's."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
@@ -8,7 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from gateway.api.default_model import default_model
-from gateway.api.doors.tei import tei_default
+from gateway.api.doors.tei import tei_default, tei_headers
 from gateway.api.doors.tei_errors import tei_error
 from gateway.api.inference import Computed, Door, InferenceHandler, JSONReply, RequestContext
 from gateway.config import DoorSettings
@@ -68,15 +67,13 @@ async def _answer(handler: InferenceHandler, version: str, asked: RerankRequest,
             done.rows[:, 0], asked, request_id=context.record.request_id, version=version, num_tokens=done.num_tokens
         )
 
-    return await _reply(handler, asked, context, encode)
-
-
-async def _reply(
-    handler: InferenceHandler, asked: RerankRequest, context: RequestContext, encode: Callable[[Reranked], bytes]
-) -> JSONReply:
     done = await rerank(handler, asked, context)
-    num_bytes = BYTES_PER_RESULT * len(asked.texts) + (sum(map(len, asked.texts)) if asked.return_documents else 0)
-    return await handler.reply(done, context, encode, num_bytes=num_bytes)
+    return await handler.reply(done, context, encode, num_bytes=_num_bytes(asked))
+
+
+def _num_bytes(asked: RerankRequest) -> int:
+    """About the size of the reply."""
+    return BYTES_PER_RESULT * len(asked.texts) + (sum(map(len, asked.texts)) if asked.return_documents else 0)
 
 
 def _decode_either(raw: bytes, *, path_model: str | None, default_model: str | None) -> UndecodedBody:
@@ -93,7 +90,11 @@ async def _answer_either(handler: InferenceHandler, body: UndecodedBody, context
     )
     if not body.is_tei:
         return await _answer(handler, "1", asked, context)
-    return await _reply(handler, asked, context, lambda done: tei_rerank.encode(done.rows[:, 0], asked))
+    done = await rerank(handler, asked, context)
+    reply = await handler.reply(done, context, lambda done: tei_rerank.encode(done.rows[:, 0], asked), num_bytes=_num_bytes(asked))
+    num_characters = sum(len(asked.query) + len(text) for text in asked.texts)
+    reply.headers |= tei_headers(done, context, num_characters=num_characters)
+    return reply
 
 
 def _inputs_of(asked: RerankRequest, about: Description, context: RequestContext) -> Inputs:

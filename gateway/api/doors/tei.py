@@ -9,7 +9,7 @@ from typing import Any
 from gateway.access.keys.key import Caller
 from gateway.api.default_model import default_model
 from gateway.api.doors.tei_errors import tei_error
-from gateway.api.inference import Decode, Door, Embedded, InferenceHandler, JSONReply, RequestContext
+from gateway.api.inference import Computed, Decode, Door, Embedded, InferenceHandler, InferenceRequest, JSONReply, RequestContext
 from gateway.api.models import usable_names
 from gateway.embedding.embedder import ModelKind
 from gateway.errors import InvalidValue, WrongModelKind
@@ -32,7 +32,7 @@ def doors(handler: InferenceHandler) -> list[Door[Any]]:
     async def answer(sent: TEIRequest, context: RequestContext) -> JSONReply:
         done = await _embed(handler, sent, context)
         reply = await handler.reply(done, context, lambda done: sent.encode(done.rows))
-        reply.headers |= _headers_of(done, context)
+        reply.headers |= tei_headers(done, context, num_characters=tei.num_characters(done.asked))
         return reply
 
     async def refuse(sent: PredictRequest, context: RequestContext) -> JSONReply:
@@ -69,7 +69,7 @@ async def _embed(handler: InferenceHandler, sent: TEIRequest, context: RequestCo
         raise InvalidValue(f"{TOO_MANY_DIMENSIONS} {error.message}", param=error.param) from None
 
 
-def _headers_of(done: Embedded, context: RequestContext) -> dict[str, str]:
+def tei_headers(done: Computed[InferenceRequest], context: RequestContext, *, num_characters: int) -> dict[str, str]:
     """TEI's own headers. Tokens are those that were read: of a text that was cut, what the model reads at once."""
     stages, about = context.record.stages, done.model.describe()
     is_cut = done.prepared.rule == "end"
@@ -78,7 +78,7 @@ def _headers_of(done: Embedded, context: RequestContext) -> dict[str, str]:
     return {
         "x-compute-type": "gpu+optimized" if "cuda" in about.device else "cpu+optimized",
         "x-compute-time": total,
-        "x-compute-characters": str(tei.num_characters(done.asked)),
+        "x-compute-characters": str(num_characters),
         "x-compute-tokens": str(num_tokens),
         "x-total-time": total,
         "x-tokenization-time": _milliseconds(stages.get("tokenize", 0.0)),

@@ -212,6 +212,9 @@ async def test_a_body_with_texts_gets_teis_reply(client):
     assert reply.headers["openai-model"] == "r"
     for header in ("server-timing", "x-gateway-fingerprint", "x-gateway-cache", "x-request-id"):
         assert header in reply.headers
+    assert reply.headers["x-compute-tokens"] == "16"
+    assert reply.headers["x-compute-characters"] == "69"  # as TEI counts this very request
+    assert not [header for header in (await ranked(client, "/rerank")).headers if header.startswith("x-compute")]
 
 
 async def test_teis_options(client, reranker):
@@ -258,6 +261,23 @@ async def test_teis_errors_of_a_model(make, client, reranker):
     reply = await in_teis_words(client)
     assert (reply.status_code, reply.json()["error_type"]) == (424, "Backend")
     assert "'texts[1]'" in reply.json()["error"]
+
+
+async def test_a_gateway_whose_only_model_is_an_embedder_answers_as_tei_would(make, embedder):
+    gateway = make()
+    await gateway.start()
+    await gateway.load()
+    async with client_of(gateway, authorization=f"Bearer {KEY}") as client:
+        reply = await in_teis_words(client)
+        assert (reply.status_code, reply.json()["error_type"]) == (424, "Backend")
+    await gateway.close()
+
+
+async def test_the_path_names_a_model_in_teis_way(client):
+    reply = await client.post("/tei/org/r/rerank", json={"query": QUERY, "texts": DOCUMENTS})
+    assert (reply.status_code, reply.headers["openai-model"]) == (200, "org/r")
+    assert (await client.post("/tei/m/rerank", json={"query": QUERY, "texts": DOCUMENTS})).status_code == 424
+    assert (await client.post("/tei/none/rerank", json={"query": QUERY, "texts": DOCUMENTS})).status_code == 404
 
 
 async def test_an_overloaded_gateway_is_counted_as_rejecting_though_tei_has_another_status(client, reranker, gateway):

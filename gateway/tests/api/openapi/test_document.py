@@ -128,6 +128,8 @@ def test_every_operation_is_asked(running):
     for path in ("/v1/rerank", "/v2/rerank", "/rerank"):
         running.ask(running.client, "POST", path, json=body)
     running.ask(running.client, "POST", "/rerank", json={"query": "a", "texts": ["b"], "return_text": True})
+    for body, status in (({"texts": []}, 400), ({"texts": [5]}, 422), ({"truncation_direction": "Left", "texts": ["a"]}, 422)):
+        assert running.ask(running.client, "POST", "/rerank", json={"query": "a", **body}).status_code == status
     for path, body in (
         ("/api/embed", {"input": ["a"]}), ("/api/embed", {}), ("/api/embeddings", {"prompt": "a"}), ("/api/show", {}),
     ):  # fmt: skip
