@@ -148,6 +148,13 @@ def test_cohere_refusals_are_bad_requests_that_name_the_field(client: cohere.Cli
     assert set(caught.value.body) == {"message"}
 
 
+def test_cohere_tokens_are_the_models_own_and_come_back_as_text(first: cohere.Client, truth: Truth) -> None:
+    found = first.tokenize(text="a copper lantern", model=MODEL, offline=False)
+    assert found.token_strings == ["a", "copper", "lantern"]
+    assert len(found.tokens) + 2 == truth.num_tokens("a copper lantern")  # without [CLS] and [SEP]
+    assert first.detokenize(tokens=found.tokens, model=MODEL, offline=False).text == "a copper lantern"
+
+
 def test_cohere_errors_have_their_classes(gateway: Gateway, client: cohere.ClientV2) -> None:
     with pytest.raises(NotFoundError, match="The model `nobody` does not exist"):
         embed(client, ["a"], model="nobody")

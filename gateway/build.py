@@ -94,7 +94,7 @@ class GenerationBuilder:
         dead_parts = partial(probes.dead_parts, catalog, parts, self.dead_parts)
         doors: list[Door[Any]] = [
             embeddings.door(handler),
-            tokenization.door(handler),
+            tokenization.door(handler, takes_text=config.doors.cohere),
             *rerank.doors(handler, config.doors),
             *other_doors.doors(handler, config.doors),
         ]

@@ -3,6 +3,8 @@
 A request is charged as one, its tokens are not: no model computes. All other limits hold, of bodies, texts and time.
 """
 
+from functools import partial
+
 import msgspec
 from msgspec import UNSET
 
@@ -11,6 +13,8 @@ from gateway.embedding.model import Model
 from gateway.embedding.tokens import TextTokenizer, TokenizedText
 from gateway.errors import InvalidValue
 from gateway.wire import tokenize as wire_tokenize
+from gateway.wire.cohere import CohereVersion
+from gateway.wire.cohere_tokens import CohereTokenMeta, CohereTokens
 from gateway.wire.response import EmbeddingsUsage
 from gateway.wire.tokenize import TextTokens, TokenizeRequest, TokenizeResponse
 
@@ -19,7 +23,9 @@ OPERATION = "tokenize"
 BYTES_PER_TOKEN = 32  # of a reply, with offsets
 
 
-def door(handler: InferenceHandler) -> Door[TokenizeRequest]:
+def door(handler: InferenceHandler, *, takes_text: bool) -> Door[TokenizeRequest]:
+    """`takes_text`: a body with Cohere's `text` is answered as Cohere does."""
+
     async def answer(sent: TokenizeRequest, context: RequestContext) -> JSONReply:
         model, found = await tokenize(handler, sent, context)
         num_bytes = BYTES_PER_TOKEN * sum(len(tokens.ids) for tokens in found)
@@ -27,7 +33,8 @@ def door(handler: InferenceHandler) -> Door[TokenizeRequest]:
         content = await handler.run_in_thread(num_bytes, _encode, sent, found, max_tokens=max_tokens)
         return JSONReply(content, model_header(sent.asked.model, model))
 
-    return Door(PATH, "tokenize", wire_tokenize.decode, answer, operation=OPERATION)
+    decode = partial(wire_tokenize.decode, takes_text=takes_text)
+    return Door(PATH, "tokenize", decode, answer, operation=OPERATION)
 
 
 async def tokenize(handler: InferenceHandler, sent: TokenizeRequest, context: RequestContext) -> tuple[Model, list[TokenizedText]]:
@@ -51,6 +58,9 @@ def tokenizer_of(model: Model) -> TextTokenizer:
 
 
 def _encode(request: TokenizeRequest, found: list[TokenizedText], *, max_tokens: int) -> bytes:
+    if request.is_cohere:
+        [tokens] = found
+        return msgspec.json.encode(CohereTokens(tokens.ids, tokens.pieces, CohereTokenMeta(CohereVersion("1"))))
     asked = request.asked
     data = [
         TextTokens("tokens", index, tokens.ids, len(tokens.ids), _offsets_of(text, tokens) if request.return_offsets else UNSET)

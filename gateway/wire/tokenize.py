@@ -6,22 +6,26 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from gateway.errors import ClientError, InvalidValue, MissingParameter
+from gateway.errors import ClientError, EmptyInput, InvalidValue, MissingParameter
 from gateway.wire.input_count import refuse_too_many
 from gateway.wire.json_body import parse_body, wrong_field
 from gateway.wire.request import EXPECTED, FORMS, MAX_INPUTS, EmbeddingsRequest, Sent, has_ids, is_one_input, one_shape
 from gateway.wire.response import Count, EmbeddingsUsage
 
-OWN_EXPECTED = {**EXPECTED, "add_special_tokens": "a boolean", "return_offsets": "a boolean"}
+OWN_EXPECTED = {**EXPECTED, "text": "a string", "add_special_tokens": "a boolean", "return_offsets": "a boolean"}
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizeRequest:
-    """`asked` are the texts, their model and prompt. `return_offsets`: also where each token stands in its text."""
+    """`asked` are the texts, their model and prompt. `return_offsets`: also where each token stands in its text.
+
+    `is_cohere`: the one text was sent as Cohere's clients send it, and the reply is Cohere's.
+    """
 
     asked: EmbeddingsRequest
     add_special_tokens: bool = True
     return_offsets: bool = False
+    is_cohere: bool = False
 
 
 class TokenizeBody(Struct, kw_only=True):
@@ -39,6 +43,9 @@ class TokenizeBody(Struct, kw_only=True):
     input_type: Annotated[str | None, Meta(description="As of /v1/embeddings: the prompt's tokens are counted too.")] = None
     prompt_name: Annotated[str | None, Meta(description="A synonym of input_type; one of the two at most.")] = None
     return_offsets: Annotated[bool | None, Meta(description="true adds where in its text each token stands.")] = None
+    text: Annotated[
+        str | None, Meta(description="Cohere's, in place of input: one text, without special tokens; the reply is Cohere's then.")
+    ] = None
 
 
 class TextTokens(Struct):
@@ -67,25 +74,43 @@ class TokenizeResponse(Struct):
 _decoder = msgspec.json.Decoder(TokenizeBody)
 
 
-def decode(raw: bytes, *, path_model: str | None = None, default_model: str | None = None) -> TokenizeRequest:
-    """Parses a body. Raises a ClientError that names what is wrong; any bytes at all give a request or a ClientError."""
+def decode(
+    raw: bytes, *, takes_text: bool = False, path_model: str | None = None, default_model: str | None = None
+) -> TokenizeRequest:
+    """Parses a body; one with `text` is Cohere's if `takes_text`.
+
+    Raises a ClientError that names what is wrong; any bytes at all give a request or a ClientError.
+    """
     body = parse_body(raw, _decode_body, _wrong_field)
-    if body.input is None or body.input is UNSET:
-        raise MissingParameter("input")
+    text = body.text if takes_text else None
+    sent = None if body.input is UNSET else body.input
+    if text is not None and sent is not None:
+        raise InvalidValue("Invalid value for 'text': 'input' has texts too; send one of them.", param="text")
     model = path_model or body.model or default_model
+    if text is None and sent is None:
+        raise MissingParameter("input")
     if not model:
         raise MissingParameter("model")
+    if sent is None:
+        return _of_text(text or "", model)
     if body.input_type is not None and body.prompt_name is not None:
         raise InvalidValue("Invalid value for 'prompt_name': 'input_type' says the same; send one of them.", param="prompt_name")
     asked = EmbeddingsRequest(
-        texts=one_shape(body.input),
+        texts=one_shape(sent),
         model=model,
-        is_array=not is_one_input(body.input),
-        has_ids=has_ids(body.input),
+        is_array=not is_one_input(sent),
+        has_ids=has_ids(sent),
         input_type=body.prompt_name if body.input_type is None else body.input_type,
         sent_as={} if body.prompt_name is None else {"input_type": "prompt_name"},
     )
     return TokenizeRequest(asked, body.add_special_tokens is not False, body.return_offsets is True)
+
+
+def _of_text(text: str, model: str) -> TokenizeRequest:
+    if not text:
+        raise EmptyInput("Invalid 'text': a text cannot be an empty string.", param="text")
+    asked = EmbeddingsRequest(texts=[text], model=model, is_array=False, sent_as={"input": "text"})
+    return TokenizeRequest(asked, add_special_tokens=False, is_cohere=True)
 
 
 def _decode_body(raw: bytes) -> TokenizeBody:

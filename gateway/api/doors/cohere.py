@@ -1,22 +1,26 @@
-"""Cohere's door: POST /v2/embed and /v1/embed."""
+"""Cohere's door: POST /v2/embed, /v1/embed and /v1/detokenize. /v1/tokenize is ours, and takes Cohere's body too."""
 
 from functools import partial
+from typing import Any
 
 import msgspec
 
 from gateway.api.error_format import RenderedError
-from gateway.api.inference import BYTES_PER_NUMBER, Door, Embedded, InferenceHandler, JSONReply, RequestContext
+from gateway.api.inference import BYTES_PER_NUMBER, Door, Embedded, InferenceHandler, JSONReply, RequestContext, model_header
+from gateway.api.tokenization import OPERATION, tokenizer_of
+from gateway.embedding.embedder import Inputs
 from gateway.errors import GatewayError, InvalidKey, InvalidValue, MissingKey
 from gateway.wire import cohere
-from gateway.wire.cohere import CohereEmbedRequest, CohereError, Version
+from gateway.wire.cohere import CohereEmbedRequest, CohereError, CohereVersion, Version
+from gateway.wire.cohere_tokens import CohereText, CohereTokenMeta, DetokenizeRequest, decode_tokens
 
 PATHS: dict[Version, str] = {"1": "/v1/embed", "2": "/v2/embed"}
 # Cohere's own words, which its users know.
 MESSAGES: dict[type[GatewayError], str] = {MissingKey: "no api key supplied", InvalidKey: "invalid api token"}
 
 
-def doors(handler: InferenceHandler) -> list[Door[CohereEmbedRequest]]:
-    return [_door(handler, version) for version in PATHS]
+def doors(handler: InferenceHandler) -> list[Door[Any]]:
+    return [*(_door(handler, version) for version in PATHS), _detokenize_door(handler)]
 
 
 def _cohere_error(error: GatewayError) -> RenderedError:
@@ -34,6 +38,20 @@ def _door(handler: InferenceHandler, version: Version) -> Door[CohereEmbedReques
 
     decode = partial(cohere.decode, version=version)
     return Door(PATHS[version], f"cohere_embed_v{version}", decode, answer, _cohere_error)
+
+
+def _detokenize_door(handler: InferenceHandler) -> Door[DetokenizeRequest]:
+    async def answer(sent: DetokenizeRequest, context: RequestContext) -> JSONReply:
+        model = await handler.find_model(sent.model, None, context, num_inputs=1)
+        inputs = Inputs(
+            texts=[""], token_ids=[sent.ids], is_array=False, caller=context.caller.public_id, deadline=context.deadline,
+            field="tokens",
+        )  # fmt: skip
+        [text] = await tokenizer_of(model).decode(inputs, skip_special_tokens=False)
+        content = msgspec.json.encode(CohereText(text, CohereTokenMeta(CohereVersion("1"))))
+        return JSONReply(content, model_header(sent.model, model))
+
+    return Door("/v1/detokenize", "cohere_detokenize", decode_tokens, answer, _cohere_error, operation=OPERATION)
 
 
 async def _refuse_shorter(

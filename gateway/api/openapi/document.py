@@ -9,6 +9,7 @@ from litestar.routes import BaseRoute, HTTPRoute
 
 from gateway import __version__
 from gateway.api.openapi.admin_operations import ADMIN_OPERATIONS, ADMIN_PARSED, ADMIN_SERVED
+from gateway.api.openapi.cohere_operations import COHERE_OPERATIONS, COHERE_PARSED, COHERE_SERVED
 from gateway.api.openapi.json_schema import Schema, components
 from gateway.api.openapi.ollama_operations import OLLAMA_OPERATIONS, OLLAMA_PARSED, OLLAMA_SERVED
 from gateway.api.openapi.operation import Operation, error_response
@@ -26,7 +27,7 @@ SCHEMES = {
 }
 ANSWERED_BY_EDGE = frozenset({"HEAD", "OPTIONS"})
 PARAMETER = re.compile(r"\{(\w+):\w+\}")
-ALL_OPERATIONS = OPERATIONS | RERANK_OPERATIONS | TEI_OPERATIONS | OLLAMA_OPERATIONS | ADMIN_OPERATIONS
+ALL_OPERATIONS = OPERATIONS | RERANK_OPERATIONS | TEI_OPERATIONS | OLLAMA_OPERATIONS | COHERE_OPERATIONS | ADMIN_OPERATIONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +55,8 @@ def document(routes: Iterable[BaseRoute], bounds: RequestBounds, *, needs_key: b
         paths.setdefault(PARAMETER.sub(r"{\1}", path).replace("{public_id}", "{id}"), {})[method.lower()] = described
         tags[operation.tag] = None
         has_admin = has_admin or operation.tag == "admin"
-    parsed, served = (*PARSED, *RERANK_PARSED, *TEI_PARSED, *OLLAMA_PARSED), (*SERVED, *RERANK_SERVED, *TEI_SERVED, *OLLAMA_SERVED)
+    parsed = (*PARSED, *RERANK_PARSED, *TEI_PARSED, *OLLAMA_PARSED, *COHERE_PARSED)
+    served = (*SERVED, *RERANK_SERVED, *TEI_SERVED, *OLLAMA_SERVED, *COHERE_SERVED)
     schemas = components([*parsed, *(ADMIN_PARSED if has_admin else ())], [*served, *(ADMIN_SERVED if has_admin else ())])
     name = EmbeddingsBody.__name__
     return {

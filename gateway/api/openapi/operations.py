@@ -33,23 +33,13 @@ from gateway.errors import (
     WrongModelKind,
 )
 from gateway.metrics import CONTENT_TYPE
-from gateway.wire.cohere import (
-    CohereBilledUnits,
-    CohereEmbedBody,
-    CohereEmbeddings,
-    CohereEmbedReply,
-    CohereError,
-    CohereFloatsReply,
-    CohereMeta,
-    CohereVersion,
-)
 from gateway.wire.request import EmbeddingsBody
 from gateway.wire.response import Embedding, EmbeddingsResponse, EmbeddingsUsage
 
-PARSED = (EmbeddingsBody, CohereEmbedBody)
+PARSED = (EmbeddingsBody,)
 SERVED = (
     EmbeddingsResponse, Embedding, EmbeddingsUsage, ModelsResponse, ModelObject, ServiceInfo, ErrorBody, ErrorObject, ProbeReport,
-    LiveFigures, CohereEmbedReply, CohereFloatsReply, CohereEmbeddings, CohereMeta, CohereVersion, CohereBilledUnits, CohereError,
+    LiveFigures,
 )  # fmt: skip
 
 OF_A_BODY: Errors = (InvalidJSON, InvalidType, BodyTooLarge, UnsupportedEncoding)
@@ -80,15 +70,6 @@ def page(name: str, summary: str, reply: str = HTML, *, asset: str | None = None
     )  # fmt: skip
 
 
-def _cohere_embed(name: str, summary: str, *, reply: type | Schema, required: list[str]) -> Operation:
-    schema = {"allOf": [reference(CohereEmbedBody), {"required": required}]} if required else reference(CohereEmbedBody)
-    return Operation(
-        name=name, tag="other servers", summary=summary, reply=reply,
-        body={"required": True, "content": {JSON: {"schema": schema}}},
-        errors=OF_EMBEDDINGS, error_body=CohereError, headers=EMBEDDINGS, shared_headers=LIMITS,
-    )  # fmt: skip
-
-
 OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/v1/embeddings"): Operation(
         name="createEmbeddings",
@@ -99,15 +80,6 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         errors=OF_EMBEDDINGS,
         headers=EMBEDDINGS,
         shared_headers=LIMITS,
-    ),
-    ("POST", "/v2/embed"): _cohere_embed(
-        "cohereEmbed", "Turn texts into vectors, as Cohere's clients ask", reply=CohereEmbedReply, required=["input_type"]
-    ),
-    ("POST", "/v1/embed"): _cohere_embed(
-        "cohereEmbedV1",
-        "The same for clients of Cohere's first version",
-        reply={"anyOf": [reference(CohereEmbedReply), reference(CohereFloatsReply)]},
-        required=[],
     ),
     ("GET", "/v1/models"): Operation(name="listModels", tag="models", summary="List the models", reply=ModelsResponse),
     ("GET", "/v1/models/{model:path}"): Operation(

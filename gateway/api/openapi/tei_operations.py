@@ -29,6 +29,7 @@ from gateway.errors import (
     UnsupportedMediaType,
     WrongModelKind,
 )
+from gateway.wire.cohere_tokens import CohereTokens
 from gateway.wire.tei import EmbedBody, Sentences, SimilarityBody, TextOptions, VertexBody
 from gateway.wire.tei_predict import PredictBody
 from gateway.wire.tei_tokenize import SimpleToken, TEIDecodeBody, TEITokenizeBody
@@ -77,8 +78,9 @@ EITHER_REPLY: Schema = {"anyOf": [VECTORS, _array(NUMBER)]}
 
 TEI_OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/v1/tokenize"): Operation(
-        name="tokenize", tag="embeddings", summary="Turn texts into the model's own tokens", reply=TokenizeResponse,
-        body=_body(TokenizeBody, "input"), errors=OF_TOKENS, headers=MODEL, shared_headers=LIMITS,
+        name="tokenize", tag="embeddings", summary="Turn texts into the model's own tokens",
+        reply={"anyOf": [reference(TokenizeResponse), reference(CohereTokens)]},
+        body=_body(TokenizeBody), errors=OF_TOKENS, headers=MODEL, shared_headers=LIMITS,
     ),
     ("POST", "/embed"): _embed(
         name="teiEmbed", summary="Turn texts into vectors, as text-embeddings-inference's clients ask",

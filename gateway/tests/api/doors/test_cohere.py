@@ -217,7 +217,9 @@ async def test_a_closed_door_is_an_unknown_path(make):
     gateway = make(doors=DoorSettings(cohere=False))
     await gateway.start()
     async with client_of(gateway, authorization=f"Bearer {KEY}") as client:
-        for path in PATHS:
+        refused = await client.post("/v1/tokenize", json={"model": "m", "text": "a"})
+        assert refused.json()["error"]["param"] == "input"
+        for path in (*PATHS, "/v1/detokenize"):
             reply = await client.post(path, json=BODY)
             assert reply.status_code == 404
             assert reply.json()["error"]["code"] == "unknown_url"
@@ -227,3 +229,47 @@ async def test_a_closed_door_is_an_unknown_path(make):
 async def test_a_base_url_may_end_in_a_version(client):
     for path in ("/v1/v2/embed", "/v1/v1/embed", "/v2//embed/"):
         await asked(client, path)
+
+
+async def test_a_text_is_tokenised_as_coheres_clients_ask(client):
+    reply = await client.post("/v1/tokenize", json={"model": "m", "text": "hello big world"})
+    assert reply.json() == {
+        "tokens": [5, 3, 5],
+        "token_strings": ["hello", "big", "world"],
+        "meta": {"api_version": {"version": "1"}},
+    }
+    back = await client.post("/v1/detokenize", json={"model": "m", "tokens": [5, 3]})
+    assert back.json() == {"text": "aaaaa aaa", "meta": {"api_version": {"version": "1"}}}
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"text": ""}, "Invalid 'text': a text cannot be an empty string."),
+        ({"text": 5}, "Invalid type for 'text': expected a string, but got an integer instead."),
+        ({"text": "a", "input": "b"}, "Invalid value for 'text': 'input' has texts too; send one of them."),
+        ({"text": None}, "Missing required parameter: 'input'."),
+    ],
+)
+async def test_an_odd_text_is_refused_by_name(client, body, words):
+    refused = await client.post("/v1/tokenize", json={"model": "m", **body})
+    assert refused.status_code == 400
+    assert refused.json()["error"]["message"] == words
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"model": "m"}, "Missing required parameter: 'tokens'."),
+        ({"tokens": [1]}, "Missing required parameter: 'model'."),
+        ({"model": "m", "tokens": []}, "Invalid 'tokens': the array must not be empty."),
+        ({"model": "m", "tokens": [-1]}, "Invalid value for 'tokens'"),
+        ({"model": "m", "tokens": ["a"]}, "Invalid type for 'tokens[0]'"),
+        ({"model": "m", "tokens": [[1]]}, "Invalid type for 'tokens[0]'"),
+        ({"model": "m", "tokens": [1] * 40_000}, "Invalid 'tokens'"),
+    ],
+)
+async def test_odd_tokens_are_refused_in_coheres_shape(client, body, words):
+    refused = await client.post("/v1/detokenize", json=body)
+    assert refused.status_code == 400
+    assert refused.json()["message"].startswith(words)

@@ -177,6 +177,8 @@ def ask_tei(running):
         ("/tokenize", {"inputs": "a b"}, 200), ("/tokenize", {"inputs": ""}, 400),
         ("/decode", {"ids": [1, 2]}, 200), ("/decode", {"ids": []}, 400), ("/predict", {"inputs": "a"}, 424),
         ("/v1/tokenize", {"model": "m", "input": ["a b", "c"], "return_offsets": True}, 200), ("/v1/tokenize", {"input": "a"}, 400),
+        ("/v1/tokenize", {"model": "m", "text": "a b"}, 200), ("/v1/detokenize", {"model": "m", "tokens": [1, 2]}, 200),
+        ("/v1/detokenize", {"model": "m", "tokens": [-1]}, 400),
     ):  # fmt: skip
         assert running.ask(running.client, "POST", path, json=body).status_code == status, (path, body)
     reply = running.ask(running.client, "POST", "/embed", content=b"{}", headers={"content-type": "text/plain"})
