@@ -19,8 +19,7 @@ from gateway.config import LimitSettings
 from gateway.embedding.backend import BackendContext
 from gateway.embedding.embedder import Description, Health, Inputs, Prepared, Vectors
 from gateway.embedding.tokens import TokenizedText
-from gateway.engine import token_ids
-from gateway.engine.preprocessor import Preprocessor
+from gateway.engine.preprocessors import AnyPreprocessor, prepare_windows, preprocessor_of, preprocessor_of_texts
 from gateway.engine.text_tokenizer import PooledTokenizer
 from gateway.engine.tokenizer import Tokenizer
 from gateway.errors import DeadlinePassed, ModelUnavailable, OperatorError, Overloaded, Unembeddable
@@ -78,7 +77,7 @@ class RayEmbedder:
         info = await self.replica_info
         self.warn_of_differences(info)
         self.preprocessor = await asyncio.get_running_loop().run_in_executor(self.pool, _preprocessor_of, info, self.limits)
-        self.text_tokenizer = PooledTokenizer(self.preprocessor, self.pool)
+        self.text_tokenizer = PooledTokenizer(preprocessor_of_texts(self.preprocessor), self.pool)
         self.description = replace(info.description, backend=BACKEND)
         self.set_health(Health("ready"))
 
@@ -142,7 +141,7 @@ class RayEmbedder:
         return prepared
 
     def prepare_packed(self, inputs: Inputs, abandoned: threading.Event) -> Prepared[_PackedInputs]:
-        prepared = token_ids.prepare(self.preprocessor, inputs, abandoned)
+        prepared = prepare_windows(self.preprocessor, inputs, abandoned)
         return prepared.with_work(_PackedInputs(pack(inputs, prepared.work), self.describe().fingerprint))
 
     async def tokenize(self, inputs: Inputs, *, add_special_tokens: bool) -> list[TokenizedText]:
@@ -213,17 +212,9 @@ def refuse_without_ray(name: str) -> None:
         raise OperatorError(f"models[{name}]: backend '{BACKEND}' needs the package ray: pip install 'ray[serve]'")
 
 
-def _preprocessor_of(info: ReplicaInfo, limits: LimitSettings) -> Preprocessor:
+def _preprocessor_of(info: ReplicaInfo, limits: LimitSettings) -> AnyPreprocessor:
     """A preprocessor equal to the replica's own, made from its ReplicaInfo."""
-    settings = info.settings
-    return Preprocessor(
-        info.network,
-        Tokenizer(info.tokenizer_json),
-        prompts=info.network.prompts | dict(settings.prompts),
-        rule=settings.long_input,
-        limits=limits,
-        instruction_format=settings.instruction_format,
-    )
+    return preprocessor_of(info.network, Tokenizer(info.tokenizer_json), info.settings, limits)
 
 
 def seconds_left(inputs: Inputs) -> float:

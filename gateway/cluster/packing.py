@@ -1,7 +1,7 @@
 """Packs a request's windows into one int32 array, so that token ids are sent as raw memory and not as lists. The layout:
 
 number of inputs n, number of windows w, 1 if the client sent an array, 1 if positions follow, the index of the windows' task
-windows of each input (n)   positions (n, or none)   weights (w)   lengths (w)   prompt lengths (w)   ids
+windows of each input (n)   positions (n, or none)   weights (w)   lengths (w)   prompt lengths (w)   query lengths (w)   ids
 """
 
 from dataclasses import dataclass
@@ -41,6 +41,7 @@ def pack(inputs: Inputs, work: Windows) -> NDArray[np.int32]:
         work.weights,
         [len(window) for window in work.windows],
         [window.num_prompt_tokens for window in work.windows],
+        [window.num_query_tokens for window in work.windows],
         *(window.token_ids for window in work.windows),
     ]
     return np.fromiter(chain.from_iterable(parts), dtype=np.int32, count=sum(map(len, parts)))
@@ -52,12 +53,15 @@ def unpack(array: NDArray[np.int32]) -> _PackedWindows:
     if task_number not in range(len(TASKS)):
         raise ValueError("the array is no parcel: it names no task")
     task = TASKS[task_number]
-    sizes = [num_inputs, num_inputs * has_positions, num_windows, num_windows, num_windows]
+    sizes = [num_inputs, num_inputs * has_positions, *[num_windows] * 4]
     edges = np.cumsum([HEAD, *sizes]).tolist()
-    counts, positions, weights, lengths, prompts = (array[start:end].tolist() for start, end in pairwise(edges))
+    counts, positions, weights, lengths, prompts, queries = (array[start:end].tolist() for start, end in pairwise(edges))
     if sum(counts) != num_windows or edges[-1] + sum(lengths) != len(array):
         raise ValueError("the array is no parcel: its parts do not add up")
     ids = array[edges[-1] :].tolist()
     ends = np.cumsum(lengths).tolist()
-    windows = [Window(ids[end - length : end], prompt, task) for end, length, prompt in zip(ends, lengths, prompts, strict=True)]
+    windows = [
+        Window(ids[end - length : end], prompt, task, query)
+        for end, length, prompt, query in zip(ends, lengths, prompts, queries, strict=True)
+    ]
     return _PackedWindows(Windows(windows, counts, weights), bool(is_array), tuple(positions) if has_positions else None)

@@ -107,6 +107,7 @@ class Replica:
             caller=call.caller,
             deadline=time.monotonic() + call.seconds,
             normalize=call.normalize,
+            query="" if self.local.describe().kind == "reranker" else None,
             positions=packed.positions,
             weight=call.weight,
             service_class=call.service_class,

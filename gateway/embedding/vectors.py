@@ -60,7 +60,7 @@ def is_vector(rows: Float32) -> NDArray[np.bool_]:
     return np.logical_and(finite.all(axis=1), nonzero.any(axis=1))
 
 
-def is_score(rows: Float32) -> NDArray[np.bool_]:
+def _is_score(rows: Float32) -> NDArray[np.bool_]:
     """Whether each row is a usable score: finite. A logit of 0 is one. Shape (n,)."""
     finite: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(rows), axis=1)
     return finite
@@ -68,7 +68,7 @@ def is_score(rows: Float32) -> NDArray[np.bool_]:
 
 def is_usable(rows: Float32, kind: ModelKind) -> NDArray[np.bool_]:
     """Whether each row of a model of this kind is usable. Shape (n,). A text may have no weight at all for a sparse encoder."""
-    return is_score(rows) if kind in {"reranker", "sparse_encoder"} else is_vector(rows)
+    return _is_score(rows) if kind in {"reranker", "sparse_encoder"} else is_vector(rows)
 
 
 def refuse_no_vector(rows: Float32, inputs: Inputs) -> None:

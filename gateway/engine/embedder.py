@@ -18,7 +18,7 @@ from gateway.embedding.fingerprint import Fingerprint, digest
 from gateway.embedding.sparse import NO_ROWS, dense_rows, join_sparse_windows
 from gateway.embedding.tokens import TokenizedText
 from gateway.embedding.vectors import ALL_ZERO, best_windows, join_windows, normalize_rows, refuse_no_vector, too_many_numbers
-from gateway.engine import runtime, token_ids
+from gateway.engine import runtime
 from gateway.engine.artifact import ArtifactStore
 from gateway.engine.batcher import Batcher
 from gateway.engine.budget import Budget
@@ -27,8 +27,8 @@ from gateway.engine.device import Device
 from gateway.engine.encoder import Encoder, NetworkInfo, OutOfMemory, Window
 from gateway.engine.fidelity import UNFAITHFUL, Proof, proof_inputs, proof_window
 from gateway.engine.identity import Identity
-from gateway.engine.pair_preprocessor import PairPreprocessor
-from gateway.engine.preprocessor import Preprocessor, Windows
+from gateway.engine.preprocessor import Windows
+from gateway.engine.preprocessors import prepare_windows, preprocessor_of, preprocessor_of_texts
 from gateway.engine.runtime import LoadedModel
 from gateway.engine.settings import BACKEND, LocalSettings
 from gateway.engine.text_tokenizer import PooledTokenizer
@@ -113,8 +113,8 @@ class LocalEmbedder:
             encoder.info = replace(encoder.info, tokenizer_json="")
         self.info = loaded.encoders[0].info
         self.prompts: dict[str, str] = self.info.network.prompts | dict(self.settings.prompts)
-        self.preprocessor = self.build_preprocessor()
-        self.text_tokenizer = PooledTokenizer(self.preprocessor_of_texts(), self.pool)
+        self.preprocessor = preprocessor_of(self.info.network, self.tokenizer, self.settings, self.limits)
+        self.text_tokenizer = PooledTokenizer(preprocessor_of_texts(self.preprocessor), self.pool)
         self.description = self.build_description(loaded)
         budget = Budget(self.engine.max_batch_tokens or self.info.default_max_batch_tokens, self.metrics)
         self.batcher = Batcher(
@@ -133,30 +133,6 @@ class LocalEmbedder:
         for device in self.devices:
             device.start()
         loaded.afterwards()
-
-    def build_preprocessor(self) -> Preprocessor | PairPreprocessor:
-        network, rule = self.info.network, self.settings.long_input
-        if network.kind == "reranker":
-            return PairPreprocessor(network, self.tokenizer, rule=rule, limits=self.limits)
-        return Preprocessor(
-            network,
-            self.tokenizer,
-            prompts=self.prompts,
-            rule=rule,
-            limits=self.limits,
-            instruction_format=self.settings.instruction_format,
-        )
-
-    def preprocessor_of_texts(self) -> Preprocessor:
-        """That of single texts: a reranker, which reads pairs, has another one for clients that ask for tokens."""
-        if isinstance(self.preprocessor, Preprocessor):
-            return self.preprocessor
-        return Preprocessor(self.info.network, self.tokenizer, prompts={}, rule=self.settings.long_input, limits=self.limits)
-
-    def prepare_windows(self, inputs: Inputs, abandoned: threading.Event) -> Prepared[Windows]:
-        if isinstance(self.preprocessor, Preprocessor):
-            return token_ids.prepare(self.preprocessor, inputs, abandoned)
-        return self.preprocessor.prepare(inputs, abandoned)
 
     def on_device_failed(self) -> None:
         """Closes the batcher once all devices have failed; until then the others go on."""
@@ -210,11 +186,13 @@ class LocalEmbedder:
         started = time.perf_counter()
         self.preprocessor.refuse_too_many_characters(inputs)
         if self.preprocessor.is_short(inputs):
-            prepared = self.prepare_windows(inputs, NEVER_ABANDONED)
+            prepared = prepare_windows(self.preprocessor, inputs, NEVER_ABANDONED)
         else:
             abandoned = threading.Event()
             try:
-                prepared = await asyncio.get_running_loop().run_in_executor(self.pool, self.prepare_windows, inputs, abandoned)
+                prepared = await asyncio.get_running_loop().run_in_executor(
+                    self.pool, prepare_windows, self.preprocessor, inputs, abandoned
+                )
             finally:
                 abandoned.set()  # stops tokenising for a client that left
         ended = time.perf_counter()

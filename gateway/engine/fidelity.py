@@ -114,7 +114,7 @@ class Proof:
         return rows.shape == expected.shape and self.fidelity(rows) >= min_fidelity(precision, self.kind)
 
     def fidelity(self, rows: NDArray[np.float32]) -> float:
-        return float(fidelities(rows, self.row[None], self.kind)[0])
+        return float(_fidelities(rows, self.row[None], self.kind)[0])
 
 
 def proof_of(reference: Encoder, tokenizer: Tokenizer) -> Proof:
@@ -218,7 +218,7 @@ def worst_fidelity(encoder: Encoder, expected: Expected) -> float:
         others = np.stack([expected.rows[index] for index in batch])
         if rows.shape != others.shape:
             return -1.0
-        worst = min(worst, float(fidelities(rows, others, expected.kind).min()))
+        worst = min(worst, float(_fidelities(rows, others, expected.kind).min()))
     return worst
 
 
@@ -290,7 +290,7 @@ def with_prompts(contents: list[list[int]], network: NetworkInfo, tokenizer: Tok
     ]
 
 
-def fidelities(rows: NDArray[np.float32], others: NDArray[np.float32], kind: ModelKind) -> NDArray[np.float64]:
+def _fidelities(rows: NDArray[np.float32], others: NDArray[np.float32], kind: ModelKind) -> NDArray[np.float64]:
     """How near each row is to the reference's, `others`: its cosine, or the closeness of its score. Shape (n,)."""
     if kind == "reranker":
         return closeness(rows, others)

@@ -8,7 +8,7 @@ import inspect
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sentence_transformers import CrossEncoder
 from sentence_transformers.cross_encoder.modules import Transformer
 
+from gateway.config import Task
 from gateway.engine.checkpoint import (
     FED,
     HEADS,
@@ -32,7 +33,7 @@ from gateway.engine.pairs import pair_tokenizer
 from gateway.engine.tokenizer import Tokenizer
 from gateway.errors import OperatorError
 
-MARKS = {name: f"Qz7{name}7zQ" for name in ("instruction", "query", "document")}  # texts that a template passes on as they are
+MARKS = {name: f"Qz7{name}7zQ" for name in ("instruction", *get_args(Task))}  # texts that a template passes on as they are
 # Arguments of `predict` that are no variables of the template.
 NOT_RENDERED = {"restore_suffix", "padding", "truncation", "max_length", "return_tensors"}
 LONG = "The capital of France is Paris, and it has been so for a thousand years. "
@@ -108,7 +109,7 @@ def _pair_format_of(folder: Path, model: CrossEncoder) -> tuple[tuple[str, ...],
     text = instructed if has_place else bare
     own = bare[len(before) : len(bare) - len(after)] if has_place else ""
     names = sorted((name for name in MARKS if MARKS[name] in text), key=lambda name: text.index(MARKS[name]))
-    if any(text.count(mark) > 1 for mark in MARKS.values()) or names[-2:] != ["query", "document"]:
+    if any(text.count(mark) > 1 for mark in MARKS.values()) or names[-2:] != list(get_args(Task)):
         raise unsupported_error(folder, "its chat template does not have a query once and then a document once")
     parts: list[str] = []
     for name in names:

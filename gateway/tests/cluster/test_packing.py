@@ -13,7 +13,7 @@ from gateway.engine.encoder import Window
 from gateway.engine.preprocessor import Windows
 
 token_ids = st.lists(st.integers(0, 250_000), min_size=1, max_size=9)
-windows = st.builds(Window, token_ids, st.integers(0, 9))
+windows = st.builds(Window, token_ids, st.integers(0, 9), num_query_tokens=st.integers(0, 9))
 inputs = st.lists(st.tuples(st.lists(windows, min_size=1, max_size=3), st.integers(0, 2047)), min_size=1, max_size=5)
 
 
