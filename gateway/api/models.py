@@ -53,7 +53,10 @@ class ModelObject(Struct, frozen=True, kw_only=True):
     precision: str | UnsetType = UNSET
     fidelity: Annotated[
         float | UnsetType | None,
-        Meta(description="The worst cosine to sentence-transformers' vectors; null where it was not measured."),
+        Meta(
+            description="The worst cosine to sentence-transformers' vectors; of a reranker 1 less the worst difference of a score;"
+            " null where it was not measured."
+        ),
     ] = UNSET
     prompts: Annotated[tuple[str, ...] | UnsetType, Meta(description="The prompts it has, for input_type.")] = UNSET
     fallback: Annotated[str | UnsetType | None, Meta(description="What was given up for this runtime and precision, and why.")] = (

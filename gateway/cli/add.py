@@ -31,11 +31,17 @@ class _ReadyRow:
 
 
 MULTILINGUAL = "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2"
+RERANKER = "cross-encoder/ms-marco-MiniLM-L6-v2"
 READY = {
     "multilingual": _ReadyRow(
         ModelRow(name=MULTILINGUAL.partition("/")[2], aliases=(MULTILINGUAL, "multilingual"), settings={"source": MULTILINGUAL}),
         about="texts in 50 languages, 384 dimensions; its vectors are made unit-length",
         download_bytes=480_000_000,
+    ),
+    "reranker": _ReadyRow(
+        ModelRow(name=RERANKER.partition("/")[2], aliases=(RERANKER, "reranker"), settings={"source": RERANKER}),
+        about="scores of a query and documents, for /v1/rerank: English, 512 tokens",
+        download_bytes=92_000_000,
     ),
     "minilm": _ReadyRow(
         BUILTIN_MODELS[0], about="the built-in one: English, 384 dimensions; its weights are a package", download_bytes=0

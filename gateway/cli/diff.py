@@ -19,6 +19,7 @@ from gateway.embedding.drift import Drift, measure_drift
 from gateway.embedding.embedder import Embedder, Inputs, WorkT
 from gateway.embedding.equivalence import PROBES
 from gateway.embedding.fingerprint import changes
+from gateway.embedding.model import refuse_reranker
 from gateway.embedding.sparse import dense_rows
 from gateway.embedding.vectors import Float32
 from gateway.errors import OperatorError
@@ -108,6 +109,7 @@ async def side_of(text: str, gateway: Gateway, api_key_env: str | None) -> _Side
         embedder = model.built or model.embedder
         try:
             await model.start()
+            refuse_reranker(model.name, embedder.describe().kind)
             return _Side(embedder.describe().fingerprint, await _embed_texts(embedder))
         finally:
             await embedder.close()

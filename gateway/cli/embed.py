@@ -20,6 +20,7 @@ from gateway.cli.options import config_option
 from gateway.cli.serve import loop_factory
 from gateway.config import CacheSettings, Config, LongInput, load
 from gateway.embedding.catalog import Model
+from gateway.embedding.model import refuse_reranker
 from gateway.errors import OperatorError
 
 EXIT_REJECTED, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 130, 143
@@ -93,7 +94,9 @@ def embed(*, path: str | None, name: str | None, in_flight: int | None, patience
     # No cache: a cached vector is from another batch, and which texts are cached would depend on where a run began.
     gateway = Gateway(msgspec.structs.replace(config, cache=CacheSettings(max_bytes=0)))
     model = _choose_model(gateway, name)
-    is_local = gateway.bind(model.row).is_local()
+    bound = gateway.bind(model.row)
+    refuse_reranker(model.name, bound.preview().kind)
+    is_local = bound.is_local()
     options = BulkOptions(
         reading=InputOptions(**{each: asked.pop(each) for each in InputOptions.__dataclass_fields__}),
         in_flight=in_flight or (1 if is_local else IN_FLIGHT_ELSEWHERE),

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from gateway.config import EngineSettings, LimitSettings, ModelRow
 from gateway.embedding.embedder import AnyEmbedder, ModelKind
-from gateway.embedding.model import Model
+from gateway.embedding.model import Model, has_settings_of_vectors, refuse_settings_of_vectors
 from gateway.embedding.row_ranges import read_ranges
 from gateway.errors import OperatorError
 from gateway.metrics import ModelMetrics
@@ -150,6 +150,8 @@ class BoundBackend:
     def check(self) -> None:
         with _errors_of(self.context.name):
             self.backend.check(self.settings, self.context)
+            if has_settings_of_vectors(self.row):  # only then, as a preview may read all of a model's files
+                refuse_settings_of_vectors(self.row, self.backend.preview(self.settings, self.context).kind)
 
     def connections(self) -> list[ConnectionCheck]:
         return list(self.backend.connections(self.settings, self.context))

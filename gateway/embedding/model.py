@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from gateway.config import ModelRow, OutputDtype
-from gateway.embedding.embedder import AnyEmbedder, Description, Vectors
+from gateway.embedding.embedder import AnyEmbedder, Description, ModelKind, Vectors
 from gateway.embedding.fingerprint import changes
 from gateway.embedding.quantization import RANGED, Ranges
 from gateway.embedding.row_ranges import RowRanges
@@ -70,6 +70,7 @@ class Model:
     def check(self) -> None:
         """Raises OperatorError if vectors or ranges are not the pinned ones, ConfigurationError for dimensions that cannot be."""
         about = self.describe()
+        refuse_settings_of_vectors(self.row, about.kind)
         pinned, found = self.row.fingerprint, about.fingerprint
         if not self.is_pinned(found):
             raise OperatorError(
@@ -185,3 +186,31 @@ class Model:
         if isinstance(failure, OperatorError):
             return failure.category
         return failure.outcome if isinstance(failure, GatewayError) else "internal_error"
+
+
+def has_settings_of_vectors(row: ModelRow) -> bool:
+    return bool(_settings_of_vectors(row))
+
+
+def refuse_settings_of_vectors(row: ModelRow, kind: ModelKind | None) -> None:
+    """Raises ConfigurationError, naming the setting, if the row of a reranker has one that only vectors have."""
+    if kind == "reranker" and (names := _settings_of_vectors(row)):
+        raise ConfigurationError(
+            f"models[{row.name}].{names[0]}: it is for vectors, and this model is a reranker, which gives scores: remove it"
+        )
+
+
+def _settings_of_vectors(row: ModelRow) -> list[str]:
+    told = {
+        "max_dimensions": row.max_dimensions,
+        "layer_norm_before_cut": row.layer_norm_before_cut,
+        "quantization_ranges": row.quantization_ranges,
+        "quantization": row.quantization,
+    }
+    return [name for name, value in told.items() if value]
+
+
+def refuse_reranker(name: str, kind: ModelKind | None) -> None:
+    """Raises OperatorError for a model that is known to give no vectors of any sort. A kind of None is not known yet."""
+    if kind == "reranker":
+        raise OperatorError(f"models[{name}] is a reranker: it gives scores of a query and documents, and no vectors of texts")

@@ -7,7 +7,9 @@ from gateway.engine import artifact, runtime
 from gateway.engine.artifact import ArtifactStore
 from gateway.engine.compiler import STEPS, CompileProcess
 from gateway.engine.embedder import LocalEmbedder, artifacts_of
-from gateway.engine.settings import BACKEND, LocalSettings
+from gateway.engine.kind import kind_of
+from gateway.engine.settings import BACKEND, LocalSettings, refuse_settings_of_embedders
+from gateway.engine.weights import local_folder_of
 
 
 class SentenceTransformersBackend(Backend):
@@ -23,6 +25,9 @@ class SentenceTransformersBackend(Backend):
         """Raises OperatorError if files are missing and may not be downloaded, or the runtime cannot do what the row asks."""
         runtime.compiles(settings)
         runtime.check_files(settings, artifacts_of(context))
+        folder = local_folder_of(settings.source)
+        if folder is not None:
+            refuse_settings_of_embedders(settings, kind_of(folder))
 
     def compile(self, settings: LocalSettings, context: BackendContext, progress: CompileProgress) -> Iterator[Compiled]:
         yield Compiled(context.name, compiled(settings, context, progress))
@@ -60,16 +65,19 @@ def known(settings: LocalSettings, artifacts: ArtifactStore) -> Preview:
     manifest = runtime.known_artifact(settings, artifacts)
     pooling = runtime.default_pooling(settings)
     bare = f"; no modules.json: {pooling}" if pooling else ""
+    folder = local_folder_of(settings.source)
+    kind = manifest.network.kind if manifest is not None else kind_of(folder) if folder is not None else None
     if manifest is None and is_compiled:
-        return Preview(settings.source, runtime="openvino", device="cpu", state=f"not compiled{bare}")
+        return Preview(settings.source, kind=kind, runtime="openvino", device="cpu", state=f"not compiled{bare}")
     if manifest is None:
-        return Preview(settings.source, runtime="torch", device=settings.device, state=f"{UNKNOWN}{bare}")
+        return Preview(settings.source, kind=kind, runtime="torch", device=settings.device, state=f"{UNKNOWN}{bare}")
     return Preview(
         settings.source,
+        kind=kind,
         runtime=manifest.runtime,
         device="cpu",
         precision=manifest.precision,
-        dimensions=manifest.network.dimensions,
+        dimensions=None if kind == "reranker" else manifest.network.dimensions,
         max_tokens=manifest.network.max_tokens,
         fidelity=round(manifest.fidelity, 6),
         state=("compiled" if manifest.runtime == "openvino" else "measured") + bare,

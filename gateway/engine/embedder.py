@@ -30,7 +30,7 @@ from gateway.engine.identity import Identity
 from gateway.engine.preprocessor import Windows
 from gateway.engine.preprocessors import prepare_windows, preprocessor_of, preprocessor_of_texts
 from gateway.engine.runtime import LoadedModel
-from gateway.engine.settings import BACKEND, LocalSettings
+from gateway.engine.settings import BACKEND, LocalSettings, refuse_settings_of_embedders
 from gateway.engine.text_tokenizer import PooledTokenizer
 from gateway.engine.tokenizer import Tokenizer
 from gateway.engine.work import AllZero, NotFinite, TooLarge, TooManyNumbers, Work
@@ -112,6 +112,7 @@ class LocalEmbedder:
         for encoder in loaded.encoders:  # frees the text, 39 MB for a vocabulary of 250,000 words; it is no longer needed
             encoder.info = replace(encoder.info, tokenizer_json="")
         self.info = loaded.encoders[0].info
+        refuse_settings_of_embedders(self.settings, self.info.network.kind)
         self.prompts: dict[str, str] = self.info.network.prompts | dict(self.settings.prompts)
         self.preprocessor = preprocessor_of(self.info.network, self.tokenizer, self.settings, self.limits)
         self.text_tokenizer = PooledTokenizer(preprocessor_of_texts(self.preprocessor), self.pool)

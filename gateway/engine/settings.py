@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from gateway.config import InstructionFormat, LongInput, PromptName
+from gateway.embedding.embedder import ModelKind
+from gateway.errors import ConfigurationError
 
 BACKEND = "sentence-transformers"  # its name
 
@@ -42,7 +44,7 @@ class LocalSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         LongInput,
         Meta(
             description="Texts longer than the model reads: embedded in windows and averaged (chunk), cut after the first (end), or"
-            " refused (error). A request may choose otherwise."
+            " refused (error). A reranker compares each window with the query, and the best counts. A request may choose otherwise."
         ),
     ] = "chunk"
     prompts: Annotated[
@@ -59,3 +61,13 @@ class LocalSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             " default as the model's own query prompt shows it, if that begins with \"Instruct: \" as Qwen3's does.",
         ),
     ] = None
+
+
+def refuse_settings_of_embedders(settings: LocalSettings, kind: ModelKind) -> None:
+    """Raises ConfigurationError, naming the setting, if the row of a reranker has one that its pairs have no place for."""
+    told = {"prompts": settings.prompts, "instruction_format": settings.instruction_format}
+    names = [name for name, value in told.items() if value]
+    if kind == "reranker" and names:
+        raise ConfigurationError(
+            f"{names[0]}: it is for embedders, and this model is a reranker, whose own files say how it reads a query: remove it"
+        )

@@ -48,7 +48,10 @@ class ModelFamilies:
         )
         self.cache_bytes = declare.gauge("gateway_cache_bytes", "Memory held by cached vectors.")
         self.fidelity = declare.gauge(
-            "gateway_model_fidelity_cosine", "The worst cosine to sentence-transformers in float32 over the probe texts.", model
+            "gateway_model_fidelity_cosine",
+            "The worst cosine to sentence-transformers in float32 over the probe texts; of a reranker 1 less the worst difference"
+            " of a score.",
+            model,
         )
         self.device_restarts = declare.count("gateway_device_restarts_total", "Device threads that died and were replaced.", model)
         self.group_requests = declare.count(
