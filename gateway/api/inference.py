@@ -267,18 +267,20 @@ class InferenceHandler:
         record.num_hits, record.member, record.num_tokens = vectors.num_hits, vectors.member, sum(token_counts)
         return vectors, token_counts
 
-    async def embed(self, asked: EmbeddingsRequest, context: RequestContext) -> Embedded:
-        """Embeds the texts of a request that any door parsed."""
-        model = await self.find_model(asked.model, "embedder", context, num_inputs=len(asked.texts))
+    async def embed(self, asked: EmbeddingsRequest, context: RequestContext, *, kind: ModelKind = "embedder") -> Embedded:
+        """Embeds the texts of a request that any door parsed, by a model of `kind`. Only an embedder's vectors are cut."""
+        model = await self.find_model(asked.model, kind, context, num_inputs=len(asked.texts))
         try:
             inputs = inputs_of(asked, context, model.describe())
             _refuse_unsupported(asked, model)
             ranges = model.ranges_for(asked.output_dtypes, asked.dimensions or model.dimensions, normalize=asked.normalize)
             prepared = await self._prepare_by_rule(model, inputs, context, is_default=asked.is_default_rule)
+            vectors, token_counts = await self.compute(model, prepared, context)
         except InvalidValue as error:
             raise error.named(asked.sent_as) from None
-        vectors, token_counts = await self.compute(model, prepared, context)
         dimensions = context.record.dimensions = asked.dimensions or model.dimensions
+        if kind != "embedder":
+            return Computed(asked, model, prepared, vectors, vectors.rows, token_counts)
         rows = truncate(vectors.rows, dimensions, normalize=asked.normalize, layer_norm=model.row.layer_norm_before_cut)
         if rows is not vectors.rows:
             refuse_no_vector(rows, inputs)  # the requested components may all be zero

@@ -7,7 +7,7 @@ from typing import Any
 
 from litestar.handlers import HTTPRouteHandler
 
-from gateway.api.doors import cohere, ollama, tei, tei_tokenize
+from gateway.api.doors import cohere, ollama, tei, tei_sparse, tei_tokenize
 from gateway.api.error_format import ErrorFormat
 from gateway.api.inference import Door, InferenceHandler
 from gateway.config import DoorSettings
@@ -16,7 +16,7 @@ from gateway.config import DoorSettings
 def doors(handler: InferenceHandler, settings: DoorSettings) -> list[Door[Any]]:
     """The doors that are open, by the settings."""
     return [
-        *((*tei.doors(handler), *tei_tokenize.doors(handler)) if settings.tei else ()),
+        *((*tei.doors(handler), *tei_sparse.doors(handler), *tei_tokenize.doors(handler)) if settings.tei else ()),
         *(cohere.doors(handler) if settings.cohere else ()),
         *(ollama.doors(handler) if settings.ollama else ()),
     ]

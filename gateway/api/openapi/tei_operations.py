@@ -32,6 +32,7 @@ from gateway.errors import (
 from gateway.wire.cohere_tokens import CohereTokens
 from gateway.wire.tei import EmbedBody, Sentences, SimilarityBody, TextOptions, VertexBody
 from gateway.wire.tei_predict import PredictBody
+from gateway.wire.tei_sparse import SparseValue
 from gateway.wire.tei_tokenize import SimpleToken, TEIDecodeBody, TEITokenizeBody
 from gateway.wire.tokenize import TextTokens, TokenizeBody, TokenizeResponse
 
@@ -46,7 +47,7 @@ TEI_PARSED = (
     TEIDecodeBody,
     TokenizeBody,
 )
-TEI_SERVED = (TEIError, TEIInfo, SimpleToken, TokenizeResponse, TextTokens)
+TEI_SERVED = (SparseValue, TEIError, TEIInfo, SimpleToken, TokenizeResponse, TextTokens)
 
 OF_TOKENS: Errors = (
     InvalidJSON, InvalidType, BodyTooLarge, UnsupportedEncoding, MissingParameter, TooManyInputs, InputTooLong, RequestTooLong,
@@ -94,6 +95,14 @@ TEI_OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/vertex"): _embed(
         name="teiVertex", summary="As /embed, several at once", body=_body(VertexBody, "instances"),
         reply={"type": "object", "properties": {"predictions": _array(VECTORS)}, "required": ["predictions"]},
+    ),
+    ("POST", "/embed_sparse"): _embed(
+        name="teiEmbedSparse", summary="Weigh the terms of texts, by a sparse encoder", body=_body(EmbedBody, "inputs"),
+        reply=_array(_array(reference(SparseValue))),
+    ),
+    ("POST", "/embed_all"): _embed(
+        name="teiEmbedAll", summary="Turn each token into a vector, by a multi-vector encoder", body=_body(EmbedBody, "inputs"),
+        reply=_array(VECTORS),
     ),
     ("POST", "/predict"): _tei(
         name="teiPredict", summary="Refused: no model here is a classifier", body=_body(PredictBody, "inputs"), reply=TEIError,

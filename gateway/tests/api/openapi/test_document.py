@@ -76,9 +76,15 @@ def running(tmp_path_factory):
         page=PageSettings(live="admin"),
         limits=LimitSettings(tokens_per_minute=1_000_000),
         store=StoreSettings(data_dir=str(folder / "data")),
-        models=(ModelRow(name="m", aliases=("org/m",), backend="fake"), ModelRow(name="r", backend="fake")),
+        models=(
+            ModelRow(name="m", aliases=("org/m",), backend="fake"),
+            *(ModelRow(name=name, backend="fake") for name in ("r", "sparse", "multi")),
+        ),
     )
-    gateway = Gateway(config, backends=[FakeBackend(m=embedder, r=FakeReranker())])
+    others = {name: FakeEmbedder(fingerprint=name) for name in ("sparse", "multi")}
+    for name, kind in (("sparse", "sparse_encoder"), ("multi", "multi_vector_encoder")):
+        others[name].about["kind"] = kind
+    gateway = Gateway(config, backends=[FakeBackend(m=embedder, r=FakeReranker(), **others)])
     with served(gateway) as address:
         running = Running(gateway, embedder, address)
         yield running
@@ -174,6 +180,8 @@ def ask_tei(running):
         ("/embed", {"inputs": "a", "dimensions": 0}, 422), ("/embed", {"inputs": "a", "truncation_direction": "Left"}, 422),
         ("/similarity", similarity, 200), ("/", {"inputs": "a"}, 200), ("/", similarity, 200),
         ("/invocations", {"inputs": "a"}, 200), ("/vertex", {"instances": [{"inputs": "a"}]}, 200),
+        ("/embed_sparse", {"inputs": ["a", "b c"]}, 200), ("/embed_sparse", {"inputs": ""}, 400),
+        ("/embed_all", {"inputs": ["a", "b c"]}, 200),
         ("/tokenize", {"inputs": "a b"}, 200), ("/tokenize", {"inputs": ""}, 400),
         ("/decode", {"ids": [1, 2]}, 200), ("/decode", {"ids": []}, 400), ("/predict", {"inputs": "a"}, 424),
         ("/v1/tokenize", {"model": "m", "input": ["a b", "c"], "return_offsets": True}, 200), ("/v1/tokenize", {"input": "a"}, 400),
