@@ -33,34 +33,34 @@ def base_url(request: pytest.FixtureRequest, reranking: Gateway) -> str:
 
 
 def test_coheres_second_client(base_url: str, scorer: Scorer) -> None:
-    client = cohere.ClientV2(api_key=ENVIRONMENT_KEY, base_url=base_url)
-    reply = client.rerank(model=RERANKER, query=QUERY, documents=DOCUMENTS)
+    with cohere.ClientV2(api_key=ENVIRONMENT_KEY, base_url=base_url) as client:
+        reply = client.rerank(model=RERANKER, query=QUERY, documents=DOCUMENTS)
+        best = client.rerank(model=RERANKER, query=QUERY, documents=DOCUMENTS, top_n=2, max_tokens_per_doc=4096)
     assert_ranked([(each.index, each.relevance_score) for each in reply.results], scorer.scores(QUERY, DOCUMENTS))
     assert reply.meta.tokens.input_tokens == scorer.num_tokens(QUERY, DOCUMENTS)
     assert (reply.meta.api_version.version, reply.meta.billed_units.search_units) == ("2", 1)
-    best = client.rerank(model=RERANKER, query=QUERY, documents=DOCUMENTS, top_n=2, max_tokens_per_doc=4096)
     assert best.results == reply.results[:2]
 
 
 def test_coheres_first_client(base_url: str, scorer: Scorer) -> None:
-    client = cohere.Client(api_key=ENVIRONMENT_KEY, base_url=base_url)
     documents = [{"text": text, "title": f"page {number}"} for number, text in enumerate(DOCUMENTS)]
-    reply = client.rerank(model=RERANKER, query=QUERY, documents=documents, top_n=3, return_documents=True)
+    with cohere.Client(api_key=ENVIRONMENT_KEY, base_url=base_url) as client:
+        reply = client.rerank(model=RERANKER, query=QUERY, documents=documents, top_n=3, return_documents=True)
+        fields = client.rerank(model=RERANKER, query=QUERY, documents=documents, rank_fields=["title", "text"])
     assert_ranked([(each.index, each.relevance_score) for each in reply.results], scorer.scores(QUERY, DOCUMENTS), top_n=3)
     assert [each.document.model_dump() for each in reply.results] == [documents[each.index] for each in reply.results]
-    fields = client.rerank(model=RERANKER, query=QUERY, documents=documents, rank_fields=["title", "text"])
     joined = [f"{each['title']}\n{each['text']}" for each in documents]
     assert_ranked([(each.index, each.relevance_score) for each in fields.results], scorer.scores(QUERY, joined))
 
 
 def test_coheres_clients_raise_their_own_errors(reranking: Gateway) -> None:
-    client = cohere.ClientV2(api_key=ENVIRONMENT_KEY, base_url=reranking.origin)
-    with pytest.raises(NotFoundError):
-        client.rerank(model="none", query=QUERY, documents=DOCUMENTS)
-    with pytest.raises(BadRequestError, match="documents"):
-        client.rerank(model=RERANKER, query=QUERY, documents=[])
-    with pytest.raises(UnauthorizedError):
-        cohere.ClientV2(api_key="wrong", base_url=reranking.origin).rerank(model=RERANKER, query=QUERY, documents=DOCUMENTS)
+    with cohere.ClientV2(api_key=ENVIRONMENT_KEY, base_url=reranking.origin) as client:
+        with pytest.raises(NotFoundError):
+            client.rerank(model="none", query=QUERY, documents=DOCUMENTS)
+        with pytest.raises(BadRequestError, match="documents"):
+            client.rerank(model=RERANKER, query=QUERY, documents=[])
+    with cohere.ClientV2(api_key="wrong", base_url=reranking.origin) as client, pytest.raises(UnauthorizedError):
+        client.rerank(model=RERANKER, query=QUERY, documents=DOCUMENTS)
 
 
 def test_lite_llm(reranking: Gateway, scorer: Scorer) -> None:

@@ -34,7 +34,8 @@ def schemathesis(gateway: Gateway, folder: Path, *options: str) -> "subprocess.C
 
 
 @pytest.mark.timeout(300)
-def test_schemathesis_finds_no_500_no_hang_and_no_answer_beside_the_document(gateway: Gateway, tmp_path: Path) -> None:
+def test_schemathesis_finds_no_500_no_hang_and_no_answer_beside_the_document(reranking: Gateway, tmp_path: Path) -> None:
+    gateway = reranking
     lines_before = len(gateway.log.splitlines())
     done = schemathesis(gateway, tmp_path, "--checks", "all")
     assert done.returncode == 0, done.stdout + done.stderr

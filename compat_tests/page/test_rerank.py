@@ -72,7 +72,7 @@ def test_of_several_one_is_chosen(visits: Visits, reranking: Gateway) -> None:
     visit.answered("/v1/models", 200, json.dumps({"data": [{**model, "id": name, "kind": kind} for name, kind in rows]}))
     visit.open().enter()
     search(visit)
-    visit.page.get_by_label("Reranker").select_option(RERANKER)
+    visit.page.locator("#reranker").select_option(RERANKER)
     visit.go("Rerank these results")
     expect(visit.page.locator(".reranking li")).to_have_count(5)
     expect(visit.page.locator("#rerank-summary")).to_contain_text(RERANKER)

@@ -75,13 +75,17 @@ def _bounds_of(catalog: Catalog, settings: ServerSettings) -> RequestBounds:
     """Returns the bounds of the served models. If one is not loaded its bounds are unknown, so only the default model is set."""
     if any(model.state != "ready" for model in catalog.models):
         return RequestBounds(default_model=settings.default_model)
-    abouts = [model.describe() for model in catalog.models]
+    embedders = [model for model in catalog.models if model.describe().kind == "embedder"]
+    abouts = [model.describe() for model in embedders]
     return RequestBounds(
         default_model=settings.default_model,
-        max_dimensions=max(model.dimensions for model in catalog.models),
+        max_dimensions=max((model.dimensions for model in embedders), default=None),
         input_types=tuple(dict.fromkeys(name for about in abouts for name in accepted_input_types(about))),
         lengths=tuple(dict.fromkeys(about.max_tokens for about in abouts)),
         takes_instruction=any(about.takes_instruction for about in abouts),
+        has_instructed_reranker=any(
+            model.describe().takes_instruction for model in catalog.models if model.describe().kind == "reranker"
+        ),
         has_default_reranker=default_model(catalog, settings, "reranker", ANYBODY) is not None,
     )
 

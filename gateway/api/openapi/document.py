@@ -32,7 +32,7 @@ ALL_OPERATIONS = OPERATIONS | RERANK_OPERATIONS | TEI_OPERATIONS | OLLAMA_OPERAT
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestBounds:
-    """The bounds of a request to the served models. If not all are loaded, the last five are unknown and keep their defaults.
+    """The bounds of a request to the served models. If not all are loaded, the last six are unknown and keep their defaults.
 
     `max_dimensions` is the largest model's. `input_types` are those that any of them takes. `lengths` are the models' `max_tokens`.
     """
@@ -43,6 +43,7 @@ class RequestBounds:
     lengths: tuple[int, ...] = ()
     takes_instruction: bool = True
     has_default_reranker: bool = False
+    has_instructed_reranker: bool = True
 
 
 def document(routes: Iterable[BaseRoute], bounds: RequestBounds, *, needs_key: bool) -> Schema:
@@ -77,7 +78,9 @@ def document(routes: Iterable[BaseRoute], bounds: RequestBounds, *, needs_key: b
             "schemas": {
                 **schemas,
                 name: bounded(schemas[name], bounds),
-                **bounded_rerank(schemas, has_default=bounds.has_default_reranker),
+                **bounded_rerank(
+                    schemas, has_default=bounds.has_default_reranker, takes_instruction=bounds.has_instructed_reranker
+                ),
             },
             "responses": {error.__name__: error_response(error.status, (error,)) for error in (UnknownURL, MethodNotAllowed)},
             **({"securitySchemes": SCHEMES} if needs_key else {}),

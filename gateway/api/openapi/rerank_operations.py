@@ -24,6 +24,7 @@ from gateway.wire.tei_rerank import TeiRank, TeiRerankBody
 RERANK_PARSED = (RerankBody, TeiRerankBody)
 RERANK_SERVED = (RerankResponse, RerankResult, RerankUsage, RerankMeta, ApiVersion, BilledUnits, RerankTokens, TeiRank)
 
+NO_INSTRUCTION: Schema = {"type": "null", "description": "No reranker here takes one."}
 RANKS: Schema = {"type": "array", "items": reference(TeiRank), "minItems": 1}
 
 
@@ -67,13 +68,18 @@ def _rerank(name: str, summary: str, *, body: Schema, reply: type | Schema) -> O
     )  # fmt: skip
 
 
-def bounded_rerank(schemas: Schema, *, has_default: bool) -> Schema:
+def bounded_rerank(schemas: Schema, *, has_default: bool, takes_instruction: bool) -> Schema:
     """Returns the schemas of the rerank bodies, by name. With a default reranker, `model` is not required."""
     body = schemas[RerankBody.__name__]
+    instruction = body["properties"]["instruction"] if takes_instruction else NO_INSTRUCTION
     required = ["query", "documents"] if has_default else ["query", "documents", "model"]
     model = body["properties"]["model"] if has_default else {**body["properties"]["model"], "type": "string", "minLength": 1}
     return {
-        RerankBody.__name__: {**body, "properties": {**body["properties"], "model": model}, "required": required},
+        RerankBody.__name__: {
+            **body,
+            "properties": {**body["properties"], "model": model, "instruction": instruction},
+            "required": required,
+        },
         TeiRerankBody.__name__: {**schemas[TeiRerankBody.__name__], "required": ["query", "texts"]},
     }
 
