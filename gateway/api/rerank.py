@@ -108,6 +108,7 @@ def _inputs_of(asked: RerankRequest, about: Description, context: RequestContext
         query=asked.query,
         max_document_tokens=asked.max_tokens_per_doc,
         field=asked.field,
+        service_class="background" if asked.is_background else "interactive",
     )
     if asked.instruction is None:
         return inputs

@@ -18,8 +18,8 @@ MIN_BYTES = 64 * 1024  # a smaller body has 32,000 elements at most
 NOTHING = Raw(b"")
 
 
-def refuse_too_many(raw: bytes, max_inputs: int, *, field: str = "input") -> None:
-    """Bounds the array in `field`: lets at most 8,192 elements pass, with 300,000 ids in them.
+def refuse_too_many(raw: bytes, max_inputs: int, *, field: str = "input", takes_ids: bool = True) -> None:
+    """Bounds the array in `field`: lets at most 8,192 elements pass, with 300,000 ids in them if it takes token ids.
 
     Raises TooManyInputs, InputTooLong or RequestTooLong if it has more, msgspec's own error if the body is no JSON, and
     RecursionError if it is nested too deeply.
@@ -37,7 +37,7 @@ def refuse_too_many(raw: bytes, max_inputs: int, *, field: str = "input") -> Non
     try:
         elements = elements_of(content)
     except msgspec.ValidationError:  # it stopped at the first element too many
-        is_ids = bytes(memoryview(content)[1:100]).lstrip()[:1] in b"-0123456789"
+        is_ids = takes_ids and bytes(memoryview(content)[1:100]).lstrip()[:1] in b"-0123456789"
         too_many = TooManyInputs(f"more than {MAX_INPUT_IDS}", max_inputs, param=field)
         raise InputTooLong(field, MAX_INPUT_IDS) if is_ids else too_many from None
     num_ids = sum(1 + bytes(each).count(b",") for each in elements if bytes(memoryview(each)[:1]) == b"[")

@@ -49,8 +49,8 @@ class RerankRequest:
     """A parsed request: `query`, and the text of each document.
 
     `documents` are the documents as they were sent, if any of them was an object. `top_n` of None is all of them. `field` is the
-    client's name of the array. `is_voyage`: the client reads Voyage's reply, in which the results are `data`. `max_tokens` is the
-    length that `truncate_prompt_tokens` cuts to: it must be the model's own.
+    client's name of the array. `is_background`: other requests go first. `is_voyage`: the client reads Voyage's reply, in which the
+    results are `data`. `max_tokens` is the length that `truncate_prompt_tokens` cuts to: it must be the model's own.
     """
 
     model: str
@@ -66,6 +66,7 @@ class RerankRequest:
     long_input: LongInput | None = None
     instruction: str | None = None
     field: str = "documents"
+    is_background: bool = False
     is_voyage: bool = False
 
     @property
@@ -130,7 +131,8 @@ def decode(raw: bytes, *, path_model: str | None = None, default_model: str | No
 
 
 def request_of(body: RerankBody, *, path_model: str | None, default_model: str | None) -> RerankRequest:
-    max_tokens = _honour(translate(body), body)
+    asked = translate(body)
+    max_tokens = _honour(asked, body)
     query = _checked_query(body.query)
     if body.documents is UNSET or bytes(body.documents) == b"null":
         raise MissingParameter("documents")
@@ -149,6 +151,7 @@ def request_of(body: RerankBody, *, path_model: str | None, default_model: str |
         max_tokens=max_tokens,
         long_input=body.long_input,
         instruction=body.instruction,
+        is_background="is_background" in asked and asked["is_background"][1],
         is_voyage=_is_said(body.top_k) or _is_said(body.truncation),
     )
 
@@ -194,7 +197,7 @@ def _explain(error: msgspec.ValidationError) -> ClientError:
 
 
 def _decode_body(raw: bytes) -> RerankBody:
-    refuse_too_many(raw, MAX_DOCUMENTS, field="documents")
+    refuse_too_many(raw, MAX_DOCUMENTS, field="documents", takes_ids=False)
     try:
         return decoder.decode(raw)
     except msgspec.ValidationError as error:

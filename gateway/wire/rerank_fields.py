@@ -1,6 +1,6 @@
 """Fields of other servers' rerank APIs. Those that change a score or the reply are honoured or refused, never ignored.
 
-Sources: the API references of Cohere (`max_chunks_per_doc`, `relevant_spans`), Voyage and Jina (`truncation`, `top_k`,
+Sources: the API references of Cohere (`priority`, `relevant_spans`), Voyage and Jina (`truncation`, `top_k`,
 `return_embeddings`), NVIDIA NIM (`truncate`), TEI (`truncation_direction`), vLLM (`truncate_prompt_tokens`, `truncation_side`,
 `use_activation`, `max_tokens_per_query`, `add_special_tokens`, `chat_template`) and SiliconFlow (`overlap_tokens`).
 """
@@ -23,6 +23,8 @@ from gateway.wire.foreign_fields import (
     translate_values,
     values,
 )
+
+PRIORITY = {"type": ["integer", "null"], "minimum": 0}
 
 
 class ForeignRerankFields(Struct, kw_only=True):
@@ -53,6 +55,12 @@ class ForeignRerankFields(Struct, kw_only=True):
         Raw | UnsetType, Meta(description="vLLM's: long documents are cut at their end alone.", extra_json_schema=values("right"))
     ] = UNSET
     use_activation: Annotated[Raw | UnsetType, Meta(description="vLLM's: false is raw_scores.", extra_json_schema=BOOLEAN)] = UNSET
+    priority: Annotated[
+        Raw | UnsetType,
+        Meta(
+            description="Cohere's and vLLM's: above 0, other requests go first while the model is busy.", extra_json_schema=PRIORITY
+        ),
+    ] = UNSET
     relevant_spans: Annotated[
         Raw | UnsetType, Meta(description="Cohere's: this server gives scores alone.", extra_json_schema=values())
     ] = UNSET
@@ -77,6 +85,10 @@ def _disabled_spans(value: Any) -> dict[str, Any] | None:
     return {} if isinstance(value, dict) and value.get("mode") == "disabled" else None
 
 
+def _rank_of(priority: Any) -> dict[str, Any] | None:
+    return {"is_background": priority > 0} if type(priority) is int and priority >= 0 else None
+
+
 SCORES_ALONE = "this server gives scores alone."
 RIGHT_ALONE = "long documents are cut at their end alone ('right')."
 
@@ -91,6 +103,7 @@ FIELDS: dict[str, tuple[Translate, str]] = {
     "truncation_direction": (one_of({"right": {}, "Right": {}}), RIGHT_ALONE),
     "truncation_side": (one_of({"right": {}}), RIGHT_ALONE),
     "use_activation": (one_of({True: {"raw_scores": False}, False: {"raw_scores": True}}), "expected a boolean."),
+    "priority": (_rank_of, "expected an integer of 0 or more."),
     "relevant_spans": (_disabled_spans, SCORES_ALONE),
     "return_embeddings": (one_of({False: {}}), SCORES_ALONE),
     "max_tokens_per_query": (nothing, "a query is never cut."),

@@ -109,5 +109,5 @@ def _explain(error: msgspec.ValidationError) -> ClientError:
 
 
 def _decode_body(raw: bytes) -> TeiRerankBody:
-    refuse_too_many(raw, MAX_DOCUMENTS, field="texts")
+    refuse_too_many(raw, MAX_DOCUMENTS, field="texts", takes_ids=False)
     return decoder.decode(raw)

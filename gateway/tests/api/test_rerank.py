@@ -179,6 +179,12 @@ async def test_of_a_longer_document_the_first_tokens_are_read(client):
     assert (await ranked(client, max_tokens_per_doc=4096)).json()["results"] == (await ranked(client)).json()["results"]
 
 
+async def test_a_priority_above_zero_lets_others_go_first(client, reranker):
+    for priority, service_class in ((0, "interactive"), (5, "background")):
+        assert (await ranked(client, query=f"query {priority}", priority=priority)).status_code == 200
+        assert reranker.prepared[-1].service_class == service_class
+
+
 async def test_a_number_of_windows_is_refused_where_a_document_has_several(client, reranker):
     assert (await ranked(client, max_chunks_per_doc=10)).status_code == 200  # no document is long
     reranker.long = {DOCUMENTS[1]}
