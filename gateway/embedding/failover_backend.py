@@ -66,8 +66,10 @@ class FailoverBackend(Backend):
             yield from member.compile(progress)
 
     def preview(self, settings: FailoverSettings, context: BackendContext) -> Preview:
-        members = _members_of(settings, context).items()
-        return Preview(source=self.name, state="; ".join(f"{name}: {member.preview().state}" for name, member in members))
+        previews = {name: member.preview() for name, member in _members_of(settings, context).items()}
+        kinds = {each.kind for each in previews.values()}
+        state = "; ".join(f"{name}: {each.state}" for name, each in previews.items())
+        return Preview(source=self.name, kind=kinds.pop() if len(kinds) == 1 else None, state=state)
 
     def is_local(self, settings: FailoverSettings, context: BackendContext) -> bool:
         """Whether any member is: it may be the one that serves."""

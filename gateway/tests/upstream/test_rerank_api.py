@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gateway.embedding.cache import VectorCache
-from gateway.errors import OperatorError, Unembeddable, UpstreamError
+from gateway.errors import InputTooLong, OperatorError, Unembeddable, UpstreamError
 from gateway.testing.rerank_server import COHERE, INFINITY, LLAMA, VLLM, RerankServer, RerankWeights, sigmoid
 from gateway.testing.upstream_server import Said, Standin
 from gateway.tests.upstream.conftest import built, cached_over, inputs, over
@@ -186,6 +186,22 @@ async def test_a_server_that_is_unavailable_at_the_start_is_waited_for():
 
     async with over("openai", answer, task="rerank") as (_, remote):
         np.testing.assert_allclose(await scored(remote, "a"), RerankWeights().logits(QUERY, ["a"]), atol=2e-3)
+
+
+async def test_the_length_that_another_gateway_names_is_told():
+    """In the words of a gateway whose reranker is on its own machine."""
+    message = "Invalid 'query': the model reads at most 511 tokens of it, special ones included. Please shorten it."
+
+    def answer(request):
+        if request.method == "GET" or len(request.body["query"]) < 1000:
+            return LLAMA.answering()(request)
+        return Said(
+            400, {"error": {"message": message, "type": "invalid_request_error", "param": "query", "code": "invalid_value"}}
+        )
+
+    async with over("openai", answer, task="rerank") as (_, remote):
+        with pytest.raises(InputTooLong, match="'query': maximum input length is 511 tokens"):
+            await remote.embed(await remote.prepare(inputs("a", "b", query="river " * 400)))
 
 
 async def test_a_code_that_repeats_the_query_is_never_shown():

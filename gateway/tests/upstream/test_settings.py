@@ -130,7 +130,10 @@ def test_a_reranker_s_own_fields_are_the_gateway_s_and_ollama_has_none():
 def test_the_table_of_models_says_which_are_rerankers(tmp_path):
     path = tmp_path / "gateway.toml"
     rows = [{"name": "r", "backend": "openai", "url": URL, "task": "rerank"}, {"name": "e", "backend": "tei", "url": URL}]
+    members = [{"backend": "openai", "url": url, "task": "rerank"} for url in (URL, "http://127.0.0.1:8081")]
+    rows.append({"name": "g", "backend": "group", "members": members})
     path.write_text(tomli_w.dumps({"models": rows}))
     shown = CliRunner().invoke(cli, ["models", "--config", str(path), "--json"])
     assert shown.exit_code == 0, shown.output
-    assert [(each["name"], each["kind"]) for each in json.loads(shown.output)] == [("r", "reranker"), ("e", "embedder")]
+    kinds = {each["name"]: each["kind"] for each in json.loads(shown.output)}
+    assert kinds == {"r": "reranker", "e": "embedder", "g": "reranker"}
