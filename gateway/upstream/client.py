@@ -189,13 +189,19 @@ class UpstreamClient:
 
     async def byte_counts(self, inputs: Inputs, rule: LongInput) -> tuple[int, list[int]]:
         """Returns the bytes of a body without its texts, and the bytes that each text adds, its comma included."""
-        rendered = self.render(
-            [], rule, normalize=inputs.normalize, as_base64=self.known.as_base64, api=self.api_for(inputs),
-            input_type=inputs.input_type, query=inputs.query,
-        )  # fmt: skip
+
+        def num_bytes_with(texts: list[str]) -> int:
+            rendered = self.render(
+                texts, rule, normalize=inputs.normalize, as_base64=self.known.as_base64, api=self.api_for(inputs),
+                input_type=inputs.input_type, query=inputs.query,
+            )  # fmt: skip
+            return len(encode(rendered.body))
+
+        around_each = num_bytes_with(["", ""]) - num_bytes_with([""]) - len('"",')  # of a server that wants objects
         texts = self.with_prompts(inputs)
         is_large = sum(map(len, texts)) > MAX_ON_LOOP_BYTES
-        return len(encode(rendered.body)), await asyncio.to_thread(_encoded_bytes, texts) if is_large else _encoded_bytes(texts)
+        counts = await asyncio.to_thread(_encoded_bytes, texts) if is_large else _encoded_bytes(texts)
+        return num_bytes_with([]), [around_each + count for count in counts]
 
     def without_base64(self) -> None:
         if self.known.as_base64:

@@ -128,6 +128,16 @@ async def test_more_documents_than_it_takes_at_once_are_split_and_joined(one_of_
     np.testing.assert_allclose(found.rows[:, 0], MODEL.logits(QUERY, documents), atol=2e-3)
 
 
+@pytest.mark.parametrize("server", [TEI, LLAMA, NIM], ids=lambda each: each.name)
+async def test_no_body_is_larger_than_the_row_says(server):
+    documents = [f"document {index} of the deep sea" for index in range(70)]
+    async with reranker(server, max_body_bytes=1000) as (standin, remote):
+        found = await scored(remote, QUERY, *documents)
+        sent = [len(request.content) for request in standin.requests]
+    assert 900 < max(sent) <= 1000
+    np.testing.assert_array_equal(found.rows[:, 0], np.float32(MODEL.logits(QUERY, documents)))
+
+
 @pytest.mark.parametrize("server", [TEI, LLAMA], ids=lambda each: each.name)
 async def test_a_limit_that_no_one_told_is_learned(server):
     def answer(request):
