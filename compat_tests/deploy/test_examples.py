@@ -11,10 +11,15 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from compat_tests.conftest import ENVIRONMENT_KEY
 from compat_tests.deploy.part import DEPLOY
 from compat_tests.process import Gateway
+from compat_tests.scorer import RERANKER, Scorer
+from compat_tests.texts import many
+from compat_tests.truth import Truth
 
 EXAMPLES = DEPLOY / "examples"
 PASSAGES = {
@@ -47,6 +52,23 @@ def test_faiss_finds_the_nearest_text(gateway: Gateway, key: str, tmp_path: Path
     cosines = [float(line.split()[0]) for line in lines]
     assert cosines == sorted(cosines, reverse=True)
     assert 0.4 < cosines[0] <= 1
+
+
+def test_bits_are_searched_then_rescored_and_reranked(reranking: Gateway, scorer: Scorer, truth: Truth, tmp_path: Path) -> None:
+    """Those shown are the best by CrossEncoder's scores of texts that are near by sentence-transformers' vectors."""
+    texts = [*PASSAGES.values(), *many(60)]
+    (tmp_path / "texts.txt").write_text("\n".join(texts))
+    gateway = {"GATEWAY": reranking.origin, "API_KEY": ENVIRONMENT_KEY, "RERANKER": RERANKER}
+    lines = run(reranking, ENVIRONMENT_KEY, "binary_rag.py", tmp_path / "texts.txt", QUESTION, **gateway).splitlines()
+    found = [line.split("  ", 1) for line in lines]
+    assert len(found) == 3
+    expected = scorer.scores(QUESTION, [text for _, text in found])
+    assert [float(score) for score, _ in found] == pytest.approx(expected.tolist(), abs=2e-3)
+    assert list(expected) == sorted(expected, reverse=True)
+    cosines = truth.vectors(texts) @ truth.vector(QUESTION)
+    nearest = [texts[number] for number in np.argsort(-cosines)]
+    assert {text for _, text in found} <= set(nearest[:30])
+    assert float(found[0][0]) >= max(scorer.scores(QUESTION, nearest[:15])) - 2e-3  # no near one was lost on the way
 
 
 @contextmanager
