@@ -16,7 +16,7 @@ from typing import Any
 
 from gateway import log
 from gateway.app import Gateway
-from gateway.config import AuthSettings, CacheSettings, Config, ModelRow, StoreSettings
+from gateway.config import AuthSettings, CacheSettings, Config, ModelRow, ServerSettings, StoreSettings
 from gateway.testing.fakes import FakeBackend, FakeEmbedder
 
 DIMENSIONS, ROUNDS, REQUESTS, WARM_UP = 384, 15, 200, 200
@@ -25,6 +25,7 @@ MODEL = "m"
 OPENAI = "openai"
 DOORS: dict[str, tuple[str, dict[str, Any]]] = {
     OPENAI: ("/v1/embeddings", {"model": MODEL, "input": [TEXT]}),
+    "tei": ("/embed", {"inputs": [TEXT]}),
     "ollama": ("/api/embed", {"model": f"{MODEL}:latest", "input": [TEXT]}),
     "ollama, one prompt": ("/api/embeddings", {"model": MODEL, "prompt": TEXT}),
     "cohere": ("/v2/embed", {"model": MODEL, "texts": [TEXT], "input_type": "search_query", "embedding_types": ["float"]}),
@@ -66,6 +67,7 @@ async def measured(folder: Path) -> dict[str, float]:
         auth=AuthSettings(mode="none"),
         cache=CacheSettings(max_bytes=0),
         store=StoreSettings(data_dir=str(folder)),
+        server=ServerSettings(default_model=MODEL),  # TEI's clients name none
         models=(ModelRow(name=MODEL, backend="fake"),),
     )
     gateway = Gateway(config, backends=[FakeBackend(m=embedder)])

@@ -4,7 +4,8 @@
     GATEWAY=http://127.0.0.1:8000 API_KEY=sk-gw-… RERANKER=NAME python binary_rag.py texts.txt "a question"
 
 texts.txt has one text a line; RERANKER is a model whose kind in /v1/models is reranker. For each text the index keeps one bit a
-dimension, a 32nd of float32, in memory; the int8 vectors, a quarter, may lie on disk, as only those of the candidates are read.
+dimension, a 32nd of float32, in memory; the int8 vectors, a quarter, may lie on disk, as only those of the candidates are read. A
+model without ranges for int8 gives float16 for them.
 """
 
 import os
@@ -19,6 +20,7 @@ from openai import OpenAI
 MODEL = os.environ.get("MODEL", "all-MiniLM-L6-v2")
 MAX_INPUTS = 2048  # of one request
 CANDIDATES, RESCORED, SHOWN = 100, 20, 3
+NUMBERS = {"float": np.float32, "float16": np.float16, "int8": np.int8, "ubinary": np.uint8}
 
 
 def embedded(client: OpenAI, texts: list[str], output_dtype: str, *, input_type: str) -> np.ndarray:
@@ -32,7 +34,7 @@ def embedded(client: OpenAI, texts: list[str], output_dtype: str, *, input_type:
             extra_body={"output_dtype": output_dtype, "input_type": input_type},
         )
         rows += [row.embedding for row in reply.data]
-    return np.array(rows, dtype={"float": np.float32, "int8": np.int8, "ubinary": np.uint8}[output_dtype])
+    return np.array(rows, dtype=NUMBERS[output_dtype])
 
 
 def indexed(bits: np.ndarray) -> faiss.IndexBinaryFlat:
@@ -47,7 +49,8 @@ def main() -> None:
     question, gateway, key = sys.argv[2], os.environ["GATEWAY"], os.environ["API_KEY"]
     client = OpenAI(base_url=f"{gateway}/v1", api_key=key)
     index = indexed(embedded(client, texts, "ubinary", input_type="document"))
-    codes = embedded(client, texts, "int8", input_type="document")
+    given = client.models.retrieve(MODEL).model_dump()["output_dtypes"]
+    codes = embedded(client, texts, "int8" if "int8" in given else "float16", input_type="document")
     query = embedded(client, [question], "float", input_type="query")
 
     _, [candidates] = index.search(np.packbits(query > 0, axis=1), k=min(CANDIDATES, len(texts)))
