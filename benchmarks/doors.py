@@ -26,6 +26,7 @@ OPENAI = "openai"
 DOORS: dict[str, tuple[str, dict[str, Any]]] = {
     OPENAI: ("/v1/embeddings", {"model": MODEL, "input": [TEXT]}),
     "tei": ("/embed", {"inputs": [TEXT]}),
+    "tei, by the path": (f"/tei/{MODEL}", {"inputs": TEXT}),
     "ollama": ("/api/embed", {"model": f"{MODEL}:latest", "input": [TEXT]}),
     "ollama, one prompt": ("/api/embeddings", {"model": MODEL, "prompt": TEXT}),
     "cohere": ("/v2/embed", {"model": MODEL, "texts": [TEXT], "input_type": "search_query", "embedding_types": ["float"]}),
