@@ -158,7 +158,7 @@ async def test_vertex_splits_the_rows_by_instance(client):
     instances = [{"inputs": "a"}, {"inputs": ["b", "c"]}]
     reply = await client.post("/vertex", json={"instances": instances})
     assert [len(rows) for rows in reply.json()["predictions"]] == [1, 2]
-    for wrong, status in ((instances[:1] + [{"inputs": "b", "normalize": False}], 422), ([], 400), ([{"inputs": ""}], 400)):
+    for wrong, status in (([*instances[:1], {"inputs": "b", "normalize": False}], 422), ([], 400), ([{"inputs": ""}], 400)):
         assert (await client.post("/vertex", json={"instances": wrong})).status_code == status
 
 
@@ -292,9 +292,3 @@ async def test_a_tokenizer_elsewhere_is_refused_by_name(serve):
     reply = await client.post("/v1/tokenize", json={"model": "m", "input": "a"})
     assert (reply.status_code, reply.json()["error"]["param"]) == (400, "model")
     assert (await client.post("/tokenize", json={"inputs": "a"})).status_code == 422
-
-
-def test_every_path_is_tried_by_these_tests():
-    from gateway.api.openapi.tei_operations import TEI_OPERATIONS
-
-    assert {path for method, path in TEI_OPERATIONS if method == "POST"} == {*TEI_PATHS, "/v1/tokenize"}
