@@ -21,6 +21,7 @@ from gateway.bulk.row import shown
 from gateway.bulk.source import RowSource, format_of
 from gateway.bulk.worker import BulkWorker, EmbedOptions
 from gateway.embedding.catalog import Model
+from gateway.embedding.model import refuse_other_than_embedder
 from gateway.errors import OperatorError
 
 
@@ -116,9 +117,7 @@ class BulkRun:
         options, journal = self.options, self.journal
         await self.start_model()
         about = self.model.embedder.describe()
-        if about.kind != "embedder":
-            kind = about.kind.replace("_", " ")
-            raise OperatorError(f"the model '{self.model.name}' is a {kind}: gateway embed writes the vectors of embedders")
+        refuse_other_than_embedder(self.model.name, about.kind)
         job = options.job(file, self.form, source.columns, model=self.model.name, about=about)
         before = journal.job()
         if before is not None:

@@ -20,7 +20,7 @@ from gateway.cli.options import config_option
 from gateway.cli.serve import loop_factory
 from gateway.config import CacheSettings, Config, LongInput, load
 from gateway.embedding.catalog import Model
-from gateway.embedding.model import refuse_reranker
+from gateway.embedding.model import refuse_other_than_embedder
 from gateway.errors import OperatorError
 
 EXIT_REJECTED, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 130, 143
@@ -95,7 +95,7 @@ def embed(*, path: str | None, name: str | None, in_flight: int | None, patience
     gateway = Gateway(msgspec.structs.replace(config, cache=CacheSettings(max_bytes=0)))
     model = _choose_model(gateway, name)
     bound = gateway.bind(model.row)
-    refuse_reranker(model.name, bound.preview().kind)
+    refuse_other_than_embedder(model.name, bound.preview().kind)
     is_local = bound.is_local()
     options = BulkOptions(
         reading=InputOptions(**{each: asked.pop(each) for each in InputOptions.__dataclass_fields__}),

@@ -193,10 +193,10 @@ def has_settings_of_vectors(row: ModelRow) -> bool:
 
 
 def refuse_settings_of_vectors(row: ModelRow, kind: ModelKind | None) -> None:
-    """Raises ConfigurationError, naming the setting, if the row of a reranker has one that only vectors have."""
-    if kind == "reranker" and (names := _settings_of_vectors(row)):
+    """Raises ConfigurationError, naming the setting, if a model is no embedder and its row has one that only vectors have."""
+    if kind not in {None, "embedder"} and (names := _settings_of_vectors(row)):
         raise ConfigurationError(
-            f"models[{row.name}].{names[0]}: it is for vectors, and this model is a reranker, which gives scores: remove it"
+            f"models[{row.name}].{names[0]}: it is for vectors, and this model is a {_in_words(kind)}: remove it"
         )
 
 
@@ -208,6 +208,20 @@ def _settings_of_vectors(row: ModelRow) -> list[str]:
         "quantization": row.quantization,
     }
     return [name for name, value in told.items() if value]
+
+
+def _in_words(kind: ModelKind | None) -> str:
+    given = {
+        "reranker": "which gives scores", "sparse_encoder": "which gives weights of words",
+        "multi_vector_encoder": "which gives a vector for each token",
+    }  # fmt: skip
+    return f"{(kind or 'embedder').replace('_', ' ')}, {given.get(kind or '', 'which gives vectors')}"
+
+
+def refuse_other_than_embedder(name: str, kind: ModelKind | None) -> None:
+    """Raises OperatorError for a model that is known to give no vector of a text. A kind of None is not known yet."""
+    if kind not in {None, "embedder"}:
+        raise OperatorError(f"models[{name}] is a {_in_words(kind)}, and no vectors of texts")
 
 
 def refuse_reranker(name: str, kind: ModelKind | None) -> None:

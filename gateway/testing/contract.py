@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gateway.embedding.embedder import AnyEmbedder, Inputs, Vectors
+from gateway.embedding.vectors import Float32
 
 TEXTS = ("a short text", "another, with Größe, 你好 and 🙂", "a short text", "one " * 20)
 WAIT_SECONDS = 60.0
@@ -28,10 +29,17 @@ async def check_embedder(embedder: AnyEmbedder, texts: Sequence[str] = TEXTS) ->
         together = await embed(embedder, texts, dimensions)
         for at, text in enumerate(texts):
             alone = await embed(embedder, [text], dimensions)
-            cosine = float(together.rows[at] @ alone.rows[0])
-            require(cosine >= MIN_COSINE, f"text {at} has another vector alone than among others: their cosine is {cosine:.6f}")
+            check_same(at, together.by_input()[at], alone.by_input()[0])
     finally:
         await embedder.close()
+
+
+def check_same(at: int, together: Float32, alone: Float32) -> None:
+    """Both are the rows of text `at`: one, or of a sparse or multi-vector encoder any number."""
+    require(together.shape == alone.shape, f"text {at} has {len(alone)} rows alone, {len(together)} among others")
+    lengths = np.linalg.norm(together) * np.linalg.norm(alone)
+    cosine = float((together * alone).sum() / lengths) if lengths else 1.0
+    require(cosine >= MIN_COSINE, f"text {at} has another vector alone than among others: their cosine is {cosine:.6f}")
 
 
 def check_description(embedder: AnyEmbedder) -> int:
@@ -52,8 +60,23 @@ async def embed(embedder: AnyEmbedder, texts: Sequence[str], dimensions: int) ->
     require(len(prepared.is_long) == len(texts), f"prepare().is_long has {len(prepared.is_long)} of {len(texts)} inputs")
     require(min(prepared.token_counts) > 0, "an input of text has no token: nobody would be charged for it")
     vectors = await embedder.embed(prepared)
-    check_rows(vectors, (len(texts), dimensions))
+    if (width := embedder.describe().row_width) is not None:
+        check_row_counts(vectors, len(texts), width)
+    else:
+        check_rows(vectors, (len(texts), dimensions))
     return vectors
+
+
+def check_row_counts(vectors: Vectors, num_texts: int, width: int) -> None:
+    """The rows of a model that gives a text any number of them."""
+    counts = vectors.row_counts
+    require(counts is not None and len(counts) == num_texts, f"row_counts are {counts}, where {num_texts} texts have rows")
+    require(
+        vectors.rows.shape == (sum(counts or ()), width),
+        f"rows have the shape {vectors.rows.shape}, not {(sum(counts or ()), width)}",
+    )
+    require(vectors.rows.dtype == np.float32, f"rows are {vectors.rows.dtype}, not float32")
+    require(bool(np.isfinite(vectors.rows).all()), "a row holds NaN or infinity: raise Unembeddable for an input without a vector")
 
 
 def check_rows(vectors: Vectors, shape: tuple[int, int]) -> None:

@@ -14,6 +14,20 @@ async def test_an_embedder_that_keeps_it_passes_and_is_closed():
     assert embedder.is_closed
 
 
+@pytest.mark.parametrize("kind", ["sparse_encoder", "multi_vector_encoder"])
+async def test_a_model_may_give_a_text_any_number_of_rows_and_counts_them(kind):
+    embedder, wrong = FakeEmbedder(dimensions=64), CountsWrongRows(dimensions=64)
+    embedder.about["kind"] = wrong.about["kind"] = kind
+    await check_embedder(embedder)
+    with pytest.raises(ContractBroken, match="row_counts are None, where 4 texts have rows"):
+        await check_embedder(wrong)
+
+
+class CountsWrongRows(FakeEmbedder):
+    async def embed(self, prepared):
+        return Vectors((await super().embed(prepared)).rows)
+
+
 class Wrong(FakeEmbedder):
     """`change` makes something else of its rows, shape (n, 8)."""
 

@@ -38,7 +38,7 @@ function card(model) {
   const facts = [
     ["Kind", KINDS[model.kind], model.kind === "reranker" && "scores texts by a query"],
     ["Source", model.source, model.backend],
-    ["Dimensions", model.dimensions && number(model.dimensions), "numbers a text"],
+    ["Dimensions", model.dimensions && number(model.dimensions), model.kind === "sparse_encoder" ? "words that may have a weight" : "numbers a text"],
     ["Reads at once", model.max_tokens && `${number(model.max_tokens)} tokens`],
     ["Longer texts", model.long_input && longWords(model), model.long_input && `long_input = ${model.long_input}`],
     ["Precision", model.precision, [model.runtime, model.device].filter(Boolean).join(" on ")],
@@ -56,7 +56,8 @@ function card(model) {
     model.kind === "reranker" && el("p", { class: "model-actions" }, go(model, "#try", "Try it", search)));
 }
 
-const longWords = (model) => (model.kind === "reranker" && model.long_input === "chunk" ? "read in windows, the best counts" : LONG[model.long_input] ?? model.long_input);
+const WINDOWS = { reranker: "read in windows, the best counts", sparse_encoder: "read in windows, a word's largest weight counts" };
+const longWords = (model) => (model.long_input === "chunk" && WINDOWS[model.kind]) || LONG[model.long_input] || model.long_input;
 
 const go = (model, view, words, onclick = () => choose(model.id)) =>
   el("a", { class: "button quiet", href: view, "aria-label": `${words}: ${model.id}`, onclick: () => onclick(model) }, words);
