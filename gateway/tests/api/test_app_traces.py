@@ -9,6 +9,7 @@ import pytest
 from gateway.config import ModelRow, Secret, TraceSettings, load
 from gateway.errors import ConfigurationError
 from gateway.testing import upstream_server as standin
+from gateway.testing.fakes import FakeBackend, FakeReranker
 from gateway.testing.upstream_server import Standin
 from gateway.tests.api.collector import attributes, collecting
 from gateway.tests.api.conftest import KEY, client_of
@@ -75,6 +76,17 @@ async def test_a_request_is_a_span_with_the_facts_of_it_and_none_of_its_words(co
     assert KEY not in told
     assert collector.headers["x-collector-key"] == "collector-secret"
     assert collector.resources[0]["service.name"] == "embeddings-gateway"
+
+
+async def test_scores_have_an_operation_of_their_own(collected, make):
+    body = {"query": "secret words", "documents": ["more"]}
+    collector = await collected(
+        lambda traces: make(traces=traces, backends=[FakeBackend(m=FakeReranker())]), body=body, path="/v1/rerank"
+    )
+    [span] = collector.named("POST /v1/rerank")
+    told = attributes(span)
+    assert (told["gen_ai.operation.name"], told["gen_ai.request.model"], told["gateway.inputs"]) == ("rerank", "m", 1)
+    assert "gen_ai.embeddings.dimension.count" not in told
 
 
 async def test_the_stages_are_its_children_in_the_order_of_the_road(collected, tmp_path):

@@ -128,6 +128,17 @@ async def test_the_only_reranker_is_the_default(client):
     assert (reply.status_code, reply.json()["model"]) == (200, "r")
 
 
+async def test_the_document_says_whether_a_model_is_required(client, make):
+    def required(reply):
+        return reply.json()["components"]["schemas"]["RerankBody"]["required"]
+
+    assert required(await client.get("/openapi.json")) == ["query", "documents"]
+    gateway = make()
+    async with client_of(gateway) as other:
+        assert required(await other.get("/openapi.json")) == ["query", "documents", "model"]
+    await gateway.close()
+
+
 async def test_without_a_default_a_model_is_required(make):
     gateway = make(
         models=(*ROWS, ModelRow(name="s", backend="fake")),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gateway.errors import InputTooLong, OperatorError, RequestTooLong, UpstreamError
+from gateway.errors import InputTooLong, InvalidValue, OperatorError, RequestTooLong, UpstreamError
 from gateway.testing import rerank_server as servers
 from gateway.testing.rerank_server import GATEWAY, INFINITY, LLAMA, NIM, SERVERS, TEI, VLLM, RerankWeights, pair_tokens
 from gateway.testing.upstream_server import TEI_INFO, Said, tei_error
@@ -274,6 +274,14 @@ async def test_the_beginning_of_a_long_document_may_be_asked_for():
     async with reranker(INFINITY) as (_, remote):
         found = await scored(remote, QUERY, long, long_input="end")
     np.testing.assert_array_equal(found.rows[:, 0], np.float32(RerankWeights(limit=512).logits(QUERY, [long])))
+
+
+async def test_a_length_of_documents_that_it_may_cut_elsewhere_is_refused_by_name():
+    async with reranker(LLAMA) as (_, remote):
+        await scored(remote, QUERY, "paper", max_document_tokens=4096)
+        with pytest.raises(InvalidValue, match=r"'max_tokens_per_doc': 'documents\[1\]' may have more than 20 tokens") as caught:
+            await scored(remote, QUERY, "paper", "paper and stone " * 20, max_document_tokens=20)
+        assert caught.value.param == "max_tokens_per_doc"
 
 
 async def test_limits_count_the_query_with_each_document():
