@@ -39,9 +39,7 @@ class OllamaNames:
 
         Raises InvalidValue for a name that no model of Ollama's can have.
         """
-        if sent in self.catalog.by_name:
-            return sent
-        name = self.by_shape.get(_shape(sent))
+        name = sent if sent in self.catalog.by_name else self.by_shape.get(_shape(sent))
         if name is not None and caller.may_use(self.catalog.by_name[name].row.names):
             return name
         if self.catalog.catch_all is None and not VALID.fullmatch(sent):

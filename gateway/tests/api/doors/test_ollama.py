@@ -231,7 +231,7 @@ async def test_a_digest_changes_with_the_vectors(client, embedder):
 
 
 async def test_only_what_a_key_may_use_is_shown_and_found(make):
-    rows = [ModelRow(name="a", backend="fake"), ModelRow(name="b:small", aliases=("b",), backend="fake")]
+    rows = [ModelRow(name="a", aliases=("a z",), backend="fake"), ModelRow(name="b:small", aliases=("b",), backend="fake")]
     gateway = make(backends=[FakeBackend(a=FakeEmbedder(), **{"b:small": FakeEmbedder()})], models=tuple(rows))
     await gateway.start()
     await gateway.load()
@@ -241,6 +241,8 @@ async def test_only_what_a_key_may_use_is_shown_and_found(make):
         for name in ("a", "a:latest", "A"):  # as one that there is not
             assert error_of(await asked(scoped, model=name, input="t")) == (404, NOT_FOUND.format(name))
             assert error_of(await asked(scoped, "/api/show", model=name))[0] == 404
+        for name in ("a z", "a y"):  # one that there is, and one that there is not
+            assert error_of(await asked(scoped, model=name, input="t")) == (400, "invalid model name")
         assert (await asked(scoped, model="b", input="t")).status_code == 200
     await gateway.close()
 
