@@ -32,13 +32,18 @@ def row(url, **more):
     return "openai", {"url": url, "task": "rerank", **more}
 
 
+def rows_for(origin):
+    """A gateway speaks to another in its own words, or in TEI's."""
+    return {"r": row(f"{origin}/v1"), "t": ("tei", {"url": origin, "task": "rerank"})}
+
+
 async def test_a_gateway_before_a_gateway_before_a_server_gives_the_server_s_own_scores_and_fingerprint(tmp_path):
     async with (
         Standin(LLAMA.answering()).serving() as server,
         listening(tmp_path / "inner", cache_bytes=1_000_000, r=row(server.url)) as inner,
-        listening(tmp_path / "outer", cache_bytes=1_000_000, r=row(f"http://{inner[0]}:{inner[1]}/v1")) as outer,
+        listening(tmp_path / "outer", cache_bytes=1_000_000, **rows_for("http://{}:{}".format(*inner))) as outer,
     ):
-        replies = [await reranked(inner), await reranked(outer)]
+        replies = [await reranked(inner), await reranked(outer), await reranked(outer, model="t")]
         for reply in replies:
             np.testing.assert_allclose(scores_of(reply), [sigmoid(logit) for logit in LOGITS], atol=1e-6)
             assert [each["index"] for each in reply.json()["results"]] == [1, 2, 0]
@@ -56,7 +61,7 @@ async def test_a_gateway_before_a_gateway_before_a_server_gives_the_server_s_own
                 assert refused.json()["error"]["param"] == param
             assert "'documents[1]'" in (await reranked(address, ["a", long, "b"])).json()["error"]["message"]
         models = (await client.got(outer, "/v1/models")).json()["data"]
-        assert [each["kind"] for each in models] == ["reranker"]
+        assert [each["kind"] for each in models] == ["reranker", "reranker"]
         wrong = await client.posted(outer, ["a"], model="r")
         assert (wrong.status, wrong.json()["error"]["code"]) == (400, "wrong_model_kind")
 
