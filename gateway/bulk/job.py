@@ -6,7 +6,9 @@ import msgspec
 from msgspec import Struct
 
 from gateway.bulk.content import InputFile
+from gateway.bulk.npy import RowType
 from gateway.bulk.shard import MAX_BYTES, MAX_ROWS
+from gateway.config import OutputDtype
 from gateway.embedding.fingerprint import changes
 from gateway.errors import OperatorError
 
@@ -14,7 +16,10 @@ PROTOCOL = 2  # version of the unfinished folder's files, of what a row is, and 
 
 
 class BulkJob(Struct, frozen=True, kw_only=True):
-    """All that decides the vector of each row. `fingerprint` is the loaded model's, `dimensions` are those of the output."""
+    """All that decides the vector of each row. `fingerprint` is the loaded model's, `dimensions` are those of the output.
+
+    `quantization` is the id of the ranges of int8 and uint8.
+    """
 
     file: InputFile
     format: str
@@ -29,16 +34,22 @@ class BulkJob(Struct, frozen=True, kw_only=True):
     dimensions: int
     input_type: str | None
     long_input: str
+    dtype: OutputDtype = "float"
+    quantization: str | None = None
     protocol: int = PROTOCOL
     shard_rows: int = MAX_ROWS
     shard_bytes: int = MAX_BYTES
+
+    @property
+    def row_type(self) -> RowType:
+        return RowType.of(self.dtype, self.dimensions)
 
 
 SHOWN = {
     "column": "--column", "id_column": "--id", "keep": "--keep", "delimiter": "--delimiter", "quote": "--quote",
     "encoding": "--encoding", "input_type": "--input-type", "long_input": "the long-input rule", "dimensions": "the dimensions",
     "protocol": "the gateway's version", "shard_rows": "the gateway's version", "shard_bytes": "the gateway's version",
-    "format": "--format", "model": "the model",
+    "format": "--format", "model": "the model", "dtype": "--dtype", "quantization": "the ranges of int8 and uint8",
 }  # fmt: skip
 
 

@@ -16,7 +16,6 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from gateway.bulk import npy
 from gateway.bulk.disk import sync_folder, write_whole
 from gateway.bulk.job import BulkJob, read
 from gateway.bulk.outcome import RejectedRow, ShardResult
@@ -62,6 +61,7 @@ class Journal:
         self.done = Checkpoint()
         self.lock: BinaryIO | None = None
         self.files: dict[str, BinaryIO] = {}
+        self.dtype = np.dtype("<f4")  # of the vectors
 
     def acquire(self) -> None:
         """Makes the folder and locks it. Raises OperatorError if another process has the lock."""
@@ -104,10 +104,11 @@ class Journal:
         if self.job() is None:
             self.clear()
             write_whole(self.folder / JOB, msgspec.json.encode(job))
+        self.dtype = job.row_type.dtype
         self.done, num_bytes = recover(self.folder / JOURNAL)
         ends = {
             JOURNAL: num_bytes,
-            VECTORS: npy.num_bytes(self.done.num_vectors, job.dimensions),
+            VECTORS: job.row_type.file_bytes(self.done.num_vectors),
             IDS: self.done.ids_bytes,
             REJECTED: self.done.rejected_bytes,
             LONG: self.done.long_bytes,
@@ -116,7 +117,7 @@ class Journal:
             self.files[name] = self.truncate(name, end)
         if self.done == Checkpoint():
             self.files[VECTORS].seek(0)
-            self.files[VECTORS].write(npy.header(0, job.dimensions))
+            self.files[VECTORS].write(job.row_type.header(0))
         sync_folder(self.folder)
 
     def truncate(self, name: str, end: int) -> BinaryIO:
@@ -133,7 +134,7 @@ class Journal:
         """Appends one shard. If it raises OSError, nothing of the shard counts as done."""
         lines: dict[str, Sequence[Any]] = {IDS: shard.ids, REJECTED: shard.rejected, LONG: shard.long}
         contents = {name: ENCODER.encode_lines(each) for name, each in lines.items()}
-        self.write(VECTORS, np.ascontiguousarray(shard.vectors, dtype="<f4").tobytes())
+        self.write(VECTORS, np.ascontiguousarray(shard.vectors, dtype=self.dtype).tobytes())
         for name, content in contents.items():
             self.write(name, content)
         before, position = self.done, shard.next

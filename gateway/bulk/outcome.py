@@ -36,7 +36,7 @@ class LongRow(Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardResult:
-    """A shard's part of the output. `vectors` has shape (len(ids), dimensions), float32. All lists are in the input's order."""
+    """A shard's part of the output. `vectors` has a row for each id, of the job's type. All lists are in the input's order."""
 
     next: Position
     vectors: np.ndarray

@@ -71,7 +71,7 @@ class Output:
         else:
             vectors = journal.folder / VECTORS
             with vectors.open("r+b") as header:
-                header.write(npy.header(done.num_vectors, job.dimensions))
+                header.write(job.row_type.header(done.num_vectors))
             sync_file(vectors)
             if not source.is_typed and not done.are_integers:
                 _write_as_strings(journal)
@@ -86,12 +86,14 @@ class Output:
         done = journal.done
         file = journal.folder / PARQUET
         about = {"gateway.model": job.model, "gateway.fingerprint": job.fingerprint}
+        about |= {} if job.dtype == "float" else {"gateway.dtype": job.dtype}
+        about |= {} if job.quantization is None else {"gateway.quantization": job.quantization}
         id_name = "row" if job.id_column is None else "id"
         kept = Kept(source, id_name=id_name, rejected=journal.rejected) if self.keeps else None
         schema = parquet.schema_of(
-            id_name, job.dimensions, are_integers=done.are_integers, kept=kept.fields if kept else [], about=about
+            id_name, job.row_type, are_integers=done.are_integers, kept=kept.fields if kept else [], about=about
         )
-        rows = npy.Rows(journal.folder / VECTORS, job.dimensions)
+        rows = npy.Rows(journal.folder / VECTORS, job.row_type)
         groups = kept.groups() if kept and kept.fields else parquet.plain_groups(done.num_vectors)
         parquet.write(file, schema, rows=rows, ids=journal.ids(), groups=groups)
         sync_file(file)

@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
-from gateway.bulk.npy import Rows
+from gateway.bulk.npy import Rows, RowType
 from gateway.bulk.row import Id, Position, Record, Row, shown
 from gateway.bulk.source import InputOptions, choose_columns
 from gateway.errors import OperatorError
@@ -131,11 +131,11 @@ def is_string(types: Any, kind: Any) -> bool:
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
-def schema_of(id_name: str, dimensions: int, *, are_integers: bool, kept: list[Any], about: dict[str, str]) -> Any:
-    """Returns the schema: ids (int64, or string if one is no integer), `embedding` (fixed-size lists of float32), kept columns."""
+def schema_of(id_name: str, row_type: RowType, *, are_integers: bool, kept: list[Any], about: dict[str, str]) -> Any:
+    """Returns the schema: ids (int64, or string if one is no integer), `embedding` (fixed-size lists of numbers), kept columns."""
     pyarrow = arrow()
     id_type = pyarrow.int64() if are_integers else pyarrow.string()
-    embedding = pyarrow.field("embedding", pyarrow.list_(pyarrow.float32(), dimensions), nullable=False)
+    embedding = pyarrow.field("embedding", pyarrow.list_(pyarrow.from_numpy_dtype(row_type.dtype), row_type.width), nullable=False)
     return pyarrow.schema([pyarrow.field(id_name, id_type, nullable=False), embedding, *kept], metadata=about)
 
 
@@ -155,6 +155,6 @@ def write(path: Path, schema: Any, *, rows: Rows, ids: Iterator[Id], groups: Ite
         for num_rows, kept in groups:
             names = [each if are_integers else str(each) for each in islice(ids, num_rows)]
             flat = pyarrow.array(rows.take(num_rows).reshape(-1))
-            lists = pyarrow.FixedSizeListArray.from_arrays(flat, rows.dimensions)
+            lists = pyarrow.FixedSizeListArray.from_arrays(flat, rows.row_type.width)
             columns = [pyarrow.array(names, type=ids_field.type), lists, *kept]
             writer.write_table(pyarrow.Table.from_arrays(columns, schema=schema))

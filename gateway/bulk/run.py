@@ -118,7 +118,7 @@ class BulkRun:
         await self.start_model()
         about = self.model.embedder.describe()
         refuse_other_than_embedder(self.model.name, about.kind)
-        job = options.job(file, self.form, source.columns, model=self.model.name, about=about)
+        job = options.job(file, self.form, source.columns, model=self.model)
         before = journal.job()
         if before is not None:
             self.refuse_another(before, job)
@@ -128,7 +128,14 @@ class BulkRun:
         input_type = options.resolve_input_type(about)
         worker = BulkWorker(
             self.model.embedder,
-            EmbedOptions(job.dimensions, input_type, options.long_input, self.model.row.layer_norm_before_cut),
+            EmbedOptions(
+                job.dimensions,
+                input_type,
+                options.long_input,
+                layer_norm=self.model.row.layer_norm_before_cut,
+                dtype=job.dtype,
+                ranges=options.ranges_of(self.model, job.dimensions),
+            ),
             in_flight=options.in_flight,
             patience=Patience(options.patience_seconds),
         )
@@ -151,7 +158,7 @@ class BulkRun:
         """Returns this run's job before its model is loaded: what depends on the model is taken from `before`."""
         options = self.options
         dimensions, long_input = options.dimensions or before.dimensions, options.long_input or before.long_input
-        made = BulkJobModel(self.model.name, before.fingerprint, dimensions, long_input)
+        made = BulkJobModel(self.model.name, before.fingerprint, dimensions, long_input, before.quantization)
         return options.job_as(made, file, form=self.form, columns=source.columns)
 
     def refuse_another(self, before: BulkJob, now: BulkJob) -> None:

@@ -6,7 +6,7 @@ known to be good is embedded first. If that fails too, the model is the cause, a
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic
 
 from gateway.bulk.fault import ERRORS, index_of, message_of, names_input, reason_of
@@ -14,8 +14,9 @@ from gateway.bulk.outcome import RowOutcomes, ShardResult, Treatment
 from gateway.bulk.retry import Patience
 from gateway.bulk.row import Row
 from gateway.bulk.shard import Shard
-from gateway.config import LongInput
+from gateway.config import LongInput, OutputDtype
 from gateway.embedding.embedder import Embedder, Inputs, Prepared, Vectors, WorkT
+from gateway.embedding.quantization import Ranges, quantize
 from gateway.embedding.vectors import truncate
 from gateway.errors import OperatorError, RequestTooLong
 
@@ -34,6 +35,8 @@ class EmbedOptions:
     input_type: str | None = None
     long_input: LongInput | None = None
     layer_norm: bool = False  # before vectors are cut
+    dtype: OutputDtype = "float"
+    ranges: Ranges | None = None  # of int8 and uint8
 
 
 class BulkWorker(Generic[WorkT]):
@@ -52,7 +55,11 @@ class BulkWorker(Generic[WorkT]):
         async with self.slots:
             for rows, prepared in requests:
                 await self.embed(rows, prepared, tally)
-        return tally.result(shard, self.ask.dimensions)
+        result = tally.result(shard, self.ask.dimensions)
+        if self.ask.dtype == "float":
+            return result
+        small = await asyncio.to_thread(quantize, result.vectors, self.ask.dtype, self.ask.ranges)  # up to 8 million numbers
+        return replace(result, vectors=small)
 
     async def prepare_requests(self, rows: list[Row], tally: RowOutcomes) -> list[tuple[list[Row], Prepared[WorkT]]]:
         """Returns the requests for the rows: one, or more if one is too long.

@@ -4,7 +4,7 @@ import asyncio
 import signal
 import sys
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import click
 import msgspec
@@ -27,6 +27,7 @@ EXIT_REJECTED, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 130, 143
 IN_FLIGHT_ELSEWHERE = 4  # shards, with a model that runs on another machine
 DAY = 24 * 60 * 60
 FOLDER_STARTS = (".", "/", "~")
+FileDtype = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"]  # as NumPy calls the first
 
 
 @click.command()
@@ -47,6 +48,13 @@ FOLDER_STARTS = (".", "/", "~")
 @click.option("--quote", help='Around fields of CSV and TSV: one character, or none. Default: ", of TSV none.')
 @click.option("--encoding", help="Of a text, as utf-16 or cp1252. Default: as its byte order mark says, else UTF-8.")
 @click.option("--dimensions", type=click.IntRange(min=1), help="Shorter vectors: the first so many numbers, to length 1 again.")
+@click.option(
+    "--dtype",
+    type=click.Choice(get_args(FileDtype)),
+    default="float32",
+    show_default=True,
+    help="The type of the numbers: binary and ubinary have eight dimensions in each. As the API's output_dtype.",
+)
 @click.option("--input-type", help="Which of the model's prompts the texts get: query, document, or any other name it has.")
 @click.option("--long-input", type=click.Choice(get_args(LongInput)), help="What becomes of texts longer than the model reads.")
 @click.option("--report", is_flag=True, help="List the texts that were chunked or cut in OUTPUT.report.jsonl.")
@@ -66,7 +74,9 @@ FOLDER_STARTS = (".", "/", "~")
     help="How long a model that is unavailable or overloaded is asked again.",
 )
 @config_option
-def embed(*, path: str | None, name: str | None, in_flight: int | None, patience_seconds: float, **asked: Any) -> None:
+def embed(
+    *, path: str | None, name: str | None, in_flight: int | None, patience_seconds: float, dtype: FileDtype, **asked: Any
+) -> None:
     """Embed the texts of a file: text lines, JSON lines, a JSON array, CSV, TSV or Parquet, or a folder of such files.
 
     A file may be compressed by gzip or zstd. - is standard input, which is spooled beside OUTPUT; it needs --format.
@@ -99,6 +109,7 @@ def embed(*, path: str | None, name: str | None, in_flight: int | None, patience
     is_local = bound.is_local()
     options = BulkOptions(
         reading=InputOptions(**{each: asked.pop(each) for each in InputOptions.__dataclass_fields__}),
+        dtype="float" if dtype == "float32" else dtype,
         in_flight=in_flight or (1 if is_local else IN_FLIGHT_ELSEWHERE),
         patience_seconds=patience_seconds,
         start_seconds=None if is_local else patience_seconds,  # compiling a model may take any time

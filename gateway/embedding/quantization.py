@@ -52,6 +52,16 @@ def ranges_of(minima: ArrayLike, maxima: ArrayLike) -> Ranges:
     return Ranges(digest(bounds.tobytes())[:ID_CHARS], bounds.tobytes())
 
 
+def dtype_of(dtype: OutputDtype) -> np.dtype[Any]:
+    """The type of the numbers that `quantize` gives, little-endian."""
+    return np.dtype({"float": "<f4", "float16": "<f2", "int8": "i1", "uint8": "u1", "binary": "i1", "ubinary": "u1"}[dtype])
+
+
+def width_of(dtype: OutputDtype, dimensions: int) -> int:
+    """How many numbers a row has."""
+    return -(-dimensions // 8) if dtype in {"binary", "ubinary"} else dimensions
+
+
 def quantize(rows: Float32, dtype: OutputDtype, ranges: Ranges | None = None) -> NDArray[Any]:
     """The rows in another type. `rows` has shape (n, d), float32, finite.
 

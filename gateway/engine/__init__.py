@@ -16,5 +16,6 @@ flash_attention   batches without padding, if FlashAttention is installed
 shape_buckets     the bounded set of batch shapes
 runtime           chooses and loads a model's encoders
 weights           finds a model's files
+calibration       the range of a model's int8 and uint8 vectors
 artifact          a compiled model on disk; compiler makes it, fidelity measures it
 """

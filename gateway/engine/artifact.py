@@ -45,16 +45,17 @@ class StoredProof(Struct, frozen=True):
     num_prompt_tokens: int
     num_query_tokens: int
     row: bytes
+    bound: float | None
 
     @classmethod
     def of(cls, proof: Proof) -> "StoredProof":
         window = proof.window
         row = proof.row.astype(np.float32).tobytes()
-        return cls(proof.kind, window.token_ids, window.num_prompt_tokens, window.num_query_tokens, row)
+        return cls(proof.kind, window.token_ids, window.num_prompt_tokens, window.num_query_tokens, row, proof.bound)
 
     def read(self) -> Proof:
         window = Window(self.token_ids, self.num_prompt_tokens, num_query_tokens=self.num_query_tokens)
-        return Proof(window, np.frombuffer(self.row, dtype=np.float32), self.kind)
+        return Proof(window, np.frombuffer(self.row, dtype=np.float32), self.kind, self.bound)
 
 
 class Manifest(Struct, frozen=True, kw_only=True):

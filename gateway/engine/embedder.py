@@ -22,6 +22,7 @@ from gateway.engine import runtime
 from gateway.engine.artifact import ArtifactStore
 from gateway.engine.batcher import Batcher
 from gateway.engine.budget import Budget
+from gateway.engine.calibration import ranges_within
 from gateway.engine.compiler import CompileProcess
 from gateway.engine.device import Device
 from gateway.engine.encoder import Encoder, NetworkInfo, OutOfMemory, Window
@@ -161,6 +162,7 @@ class LocalEmbedder:
             fallback=loaded.fallback,
             prompts=tuple(name for name, text in self.prompts.items() if text),
             tasks=self.info.network.tasks,
+            ranges=ranges_within(loaded.proof.bound if loaded.proof else None, self.info.network.dimensions),
             takes_instruction=self.preprocessor.instruction_format is not None,
             takes_token_ids=self.info.network.kind == "embedder",
             pooling=self.info.network.pooling,

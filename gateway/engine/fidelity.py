@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from gateway.config import LimitSettings, Task
 from gateway.embedding.embedder import Inputs, ModelKind
+from gateway.engine.calibration import bound_of
 from gateway.engine.encoder import Encoder, NetworkInfo, OutOfMemory, Window
 from gateway.engine.pair_preprocessor import PairPreprocessor
 from gateway.engine.pairs import Pair, pair_tokenizer
@@ -102,11 +103,15 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """One short text and its vector, shape (dimensions,): a check that an encoder still computes what was measured."""
+    """One short text and its vector, shape (dimensions,): a check that an encoder still computes what was measured.
+
+    `bound` is that of all components of its vectors, as `gateway.engine.calibration` measured it; None for a model without vectors.
+    """
 
     window: Window
     row: NDArray[np.float32]
     kind: ModelKind = "embedder"
+    bound: float | None = None
 
     def holds(self, rows: NDArray[np.float32], precision: str) -> bool:
         """Whether `rows` is that one row, within the minimum fidelity of `precision`."""
@@ -120,7 +125,7 @@ class Proof:
 def proof_of(reference: Encoder, tokenizer: Tokenizer) -> Proof:
     network = reference.info.network
     window = proof_window(network, tokenizer)
-    return Proof(window, reference.embed([window])[0], network.kind)
+    return Proof(window, reference.embed([window])[0], network.kind, bound_of(reference, tokenizer))
 
 
 def proof_window(network: NetworkInfo, tokenizer: Tokenizer) -> Window:

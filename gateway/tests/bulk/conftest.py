@@ -13,6 +13,7 @@ from gateway.bulk.source import InputOptions
 from gateway.config import ModelRow
 from gateway.embedding.catalog import Model
 from gateway.embedding.embedder import Prepared, Vectors
+from gateway.embedding.quantization import Ranges
 from gateway.errors import OperatorError, Overloaded
 from gateway.testing.fakes import FakeEmbedder, hashed
 
@@ -46,7 +47,7 @@ def lines(tmp_path: Path) -> Path:
     return path
 
 
-async def broken(input: Path, output: Path, *, after: int, **options: object) -> None:  # noqa: A002
+async def broken(input: Path, output: Path, *, after: int, ranges: Ranges | None = None, **options: object) -> None:  # noqa: A002
     """A run that ends when `after` shards are embedded, and with it what was done of the next."""
 
     class Breaking(Company):
@@ -55,5 +56,7 @@ async def broken(input: Path, output: Path, *, after: int, **options: object) ->
                 raise Overloaded
             return await super().embed(prepared)
 
+    embedder = Breaking()
+    embedder.about = {"ranges": ranges}
     with pytest.raises(OperatorError, match="still fails"):
-        await embedded(Breaking(), input, output, patience_seconds=0, **options)
+        await embedded(embedder, input, output, patience_seconds=0, **options)

@@ -14,6 +14,7 @@ from gateway.bulk.journal import COMPLETE, REJECTED
 from gateway.bulk.options import BulkOptions
 from gateway.bulk.run import BulkRun
 from gateway.embedding.embedder import Prepared, Vectors
+from gateway.embedding.quantization import quantize, ranges_of
 from gateway.errors import OperatorError
 from gateway.testing.fakes import FakeEmbedder, hashed
 from gateway.tests.bulk.conftest import Company, broken, embedded, run_of
@@ -45,6 +46,54 @@ async def test_parquet_has_ids_vectors_and_the_fingerprint(tmp_path):
     assert json.loads((tmp_path / "a.parquet.rejected.jsonl").read_text()) == {
         "row": 10, "id": 7, "reason": "its 'body' is a number, not a string", "line": 11,
     }  # fmt: skip
+
+
+RANGES = ranges_of([-0.5] * 8, [0.5] * 8)
+
+
+def ranged(embedder):
+    embedder.about = {"ranges": RANGES}
+    return embedder
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8", "uint8", "binary", "ubinary"])
+async def test_every_type_has_the_apis_bytes_in_either_format(lines, tmp_path, dtype):
+    rows = np.stack([hashed(f"text number {number}", 8) for number in range(5000)])
+    expected = quantize(rows, dtype, RANGES)
+    for name in ("a.npy", "a.parquet"):
+        await embedded(ranged(FakeEmbedder()), lines, tmp_path / name, dtype=dtype)
+    vectors = np.load(tmp_path / "a.npy")
+    table = pyarrow.parquet.read_table(tmp_path / "a.parquet")
+    stored = np.stack(table["embedding"].to_numpy(zero_copy_only=False))
+    for found in (vectors, stored):
+        assert (found.dtype, found.tobytes()) == (expected.dtype, expected.tobytes())
+    told = {b"gateway.dtype": dtype.encode(), **({b"gateway.quantization": RANGES.id.encode()} if "int8" in dtype else {})}
+    assert told.items() <= table.schema.metadata.items()
+    assert (b"gateway.quantization" in table.schema.metadata) is ("int8" in dtype)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "binary"])
+async def test_a_broken_run_of_small_vectors_ends_with_the_bytes_of_an_unbroken_one(lines, tmp_path, dtype):
+    await embedded(ranged(Company()), lines, tmp_path / "unbroken.npy", dtype=dtype, dimensions=8)
+    await broken(lines, tmp_path / "a.npy", after=1, ranges=RANGES, dtype=dtype)
+    with pytest.raises(OperatorError, match=rf"--dtype \({dtype} then, uint8 now\)"):
+        await embedded(ranged(Company()), lines, tmp_path / "a.npy", dtype="uint8")
+    if dtype == "int8":
+        other = Company()
+        other.about = {"ranges": ranges_of([-1] * 8, [1] * 8)}
+        with pytest.raises(OperatorError, match=r"the ranges of int8 and uint8 \("):
+            await embedded(other, lines, tmp_path / "a.npy", dtype=dtype)
+    await embedded(ranged(Company()), lines, tmp_path / "a.npy", dtype=dtype)
+    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "unbroken.npy").read_bytes()
+
+
+@pytest.mark.parametrize(("about", "options"), [({}, {}), ({"ranges": RANGES}, {"dimensions": 4})])
+async def test_a_type_without_ranges_is_refused_by_the_options_name(lines, tmp_path, about, options):
+    embedder = FakeEmbedder()
+    embedder.about = about
+    with pytest.raises(OperatorError, match=r"'--dtype'.*quantization_ranges"):
+        await embedded(embedder, lines, tmp_path / "a.npy", dtype="int8", **options)
+    assert embedder.num_embedded == 0
 
 
 async def test_row_numbers_are_integers_in_parquet(lines, tmp_path):
