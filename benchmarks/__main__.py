@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks import chart, corpus, load, queries, redis_server
 from benchmarks.machine import cores, machine, place, programs, versions
-from benchmarks.measures import MEASURES, ONCE, Result, chosen, result
+from benchmarks.measures import GROUPS, MEASURES, ONCE, Result, chosen, result
 from benchmarks.program import CACHED, FLOAT32, GATEWAY, LIMITED, OPEN, SHARED, STANDIN, before, crowded
 from benchmarks.rounds import add_options, kept, now, played
 from benchmarks.server import Server
@@ -62,7 +62,9 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
         "--past-tokens", type=int, default=300_000, help="of the key with a past; its bar is one of 10,000,000 (default 300,000)"
     )
     names = [measure.name for measure in MEASURES if measure.top]
-    parser.add_argument("--only", action="append", choices=[*names, "levels"], help="this measure, or the chart's; repeatable")
+    parser.add_argument(
+        "--only", action="append", choices=[*names, *GROUPS, "levels"], help="this measure, or the chart's; repeatable"
+    )
     return parser.parse_args(arguments)
 
 

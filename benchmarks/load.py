@@ -43,9 +43,9 @@ def is_installed() -> bool:
     return shutil.which("wrk") is not None
 
 
-def bodies_file(path: Path, requests: Sequence[Any], formats: Sequence[str] = ("base64",)) -> Path:
+def bodies_file(path: Path, requests: Sequence[Any], formats: Sequence[str] = ("base64",), **more: str) -> Path:
     """One request body a line: `requests` are what stands under `input`, and ask for one of `formats` after another."""
-    bodies = ({"model": MODEL, "input": texts, "encoding_format": form} for texts, form in zip(requests, cycle(formats)))
+    bodies = ({"model": MODEL, "input": texts, "encoding_format": form, **more} for texts, form in zip(requests, cycle(formats)))
     path.write_text("".join(f"{json.dumps(body)}\n" for body in bodies), encoding="ascii")
     return path
 

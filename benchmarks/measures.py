@@ -69,6 +69,19 @@ class Result:
         return "to come" if self.value is None else self.measure.bar.verdict(self.value)
 
 
+KEEPS: dict[str, tuple[str, Bar]] = {  # a figure of recall.py, by what it is kept, and its bar
+    "int8": ("int8 or uint8, by the dot product of codes", Bar(">=", 0.95, aim=0.98)),
+    "binary": ("binary, by Hamming's distance", Bar(">=", 0.5, aim=0.6)),
+    "binary_rescored": ("binary, the nearest 40 sorted by float32", Bar(">=", 0.85, aim=0.9)),
+    "binary_rescored_int8": ("binary, the nearest 40 sorted by a float32 query and int8 documents", Bar(">=", 0.85, aim=0.9)),
+    "float_short": ("float32 of 128 dimensions", Bar(">=", 0.5, aim=0.6)),
+    "binary_short": ("binary of 128 dimensions", Bar(">=", 0.25, aim=0.35)),
+    "binary_short_rescored": ("binary of 128 dimensions, the nearest 40 sorted by float32", Bar(">=", 0.5, aim=0.6)),
+}
+RECALL = tuple(
+    Measure(f"recall {figure.replace('_', ' ')}", f"of the ten nearest, kept by {what}", f"recall.{figure}", None, "%", bar)
+    for figure, (what, bar) in KEEPS.items()
+)
 MEASURES = (
     Measure(
         "bulk",
@@ -85,6 +98,17 @@ MEASURES = (
         "the same as bulk: texts/s, HTTP / the engine without HTTP",
         "bulk_http.texts_per_second", "bulk_engine.texts_per_second", "%", Bar(">=", 0.85, aim=0.95),
     ),
+    Measure(
+        "int8",
+        "the same as bulk, output_dtype int8 in base64: texts/s / those of float32 in base64",
+        "bulk_int8.texts_per_second", "bulk_http.texts_per_second", "%", Bar(">=", 0.95, aim=0.98),
+    ),
+    Measure(
+        "binary",
+        "the same, binary",
+        "bulk_binary.texts_per_second", "bulk_http.texts_per_second", "%", Bar(">=", 0.95, aim=0.98),
+    ),
+    *RECALL,
     Measure(
         "single",
         "one short text, one client: p50 ms, HTTP / encode([text])",
@@ -155,8 +179,12 @@ MEASURES = (
         "scrape_crowded.p50_ms", None, "ms", Bar("<=", 20, aim=15),
     ),
 )  # fmt: skip
-ONCE = ("growth",)  # sides that are run after the last round, and not in every one
+ONCE = ("growth", "recall")  # sides that are run after the last round, and not in every one
 GROWTH_BAR_MINUTES = 60
+GROUPS = {  # further names of --only
+    "dtypes": ("int8", "binary"),
+    "recall": tuple(measure.name for measure in RECALL),
+}
 
 
 def chosen(names: list[str] | None, growth_minutes: float, past_tokens: int) -> list[Measure]:
@@ -166,7 +194,8 @@ def chosen(names: list[str] | None, growth_minutes: float, past_tokens: int) -> 
         "past": lambda measure: aged(measure, past_tokens),
         "past query": lambda measure: aged(measure, past_tokens, is_fast=has_native_bfloat16()),
     }
-    measures = [measure for measure in MEASURES if not names or measure.name in names]
+    wanted = {each for name in names or () for each in GROUPS.get(name, (name,))}
+    measures = [measure for measure in MEASURES if not names or measure.name in wanted]
     return [special.get(measure.name, lambda same: same)(measure) for measure in measures]
 
 

@@ -11,6 +11,7 @@ from benchmarks.corpus import INPUTS, Corpus
 from benchmarks.growth import grown
 from benchmarks.mixture import mixture
 from benchmarks.program import KEY, MANY_KEYS, MANY_MODELS, OTHER_KEY
+from benchmarks.recall import recalls
 from benchmarks.server import Server
 from benchmarks.worker import Worker
 
@@ -89,8 +90,20 @@ class Sides:
     def bulk_float32(self) -> Figures:
         return self.bulk(self.variants["float32"])
 
-    def bulk(self, server: Server) -> Figures:
-        seen = load.load(server, self.bulk_bodies, clients=CLIENTS, seconds=self.seconds)
+    def bulk_int8(self) -> Figures:
+        return self.bulk(self.server, self.bulk_bodies_of("int8"))
+
+    def bulk_binary(self) -> Figures:
+        return self.bulk(self.server, self.bulk_bodies_of("binary"))
+
+    def recall(self) -> Figures:
+        return recalls(self.server, self.corpus)
+
+    def bulk_bodies_of(self, dtype: str) -> Path:
+        return load.bodies_file(self.folder / f"bulk-{dtype}.jsonl", self.corpus.requests, output_dtype=dtype)
+
+    def bulk(self, server: Server, bodies: Path | None = None) -> Figures:
+        seen = load.load(server, bodies or self.bulk_bodies, clients=CLIENTS, seconds=self.seconds)
         texts = INPUTS * seen.requests_per_second
         return {"texts_per_second": texts, "tokens_per_second": texts * self.corpus.mean_tokens, **milliseconds(seen)}
 
