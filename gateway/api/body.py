@@ -21,6 +21,7 @@ from gateway.errors import (
     UnsupportedEncoding,
     UnsupportedMediaType,
 )
+from gateway.server.headers import Headers, value_of
 
 GZIP = zlib.MAX_WBITS | 16  # zlib's code for a gzip header
 FED_BYTES = 16 * 1024
@@ -65,10 +66,10 @@ def encoding_of(scope: Scope) -> str:
     raise UnsupportedEncoding
 
 
-def refuse_other_types(scope: Scope) -> None:
+def refuse_other_types(headers: Headers) -> None:
     """Raises UnsupportedMediaType unless the Content-Type is application/json, or ends in +json."""
-    value = next((value for name, value in scope["headers"] if name == b"content-type"), b"").decode("latin-1")
-    essence = value.partition(";")[0].strip().lower()
+    value = value_of(headers, b"content-type") or b""
+    essence = value.decode("latin-1").partition(";")[0].strip().lower()
     if essence != JSON and not (essence.startswith("application/") and essence.endswith("+json")):
         raise UnsupportedMediaType
 

@@ -200,7 +200,7 @@ class InferenceHandler:
             timeout_seconds = self.settings.request_timeout_seconds - lease.waited_seconds
             with self.admission.enter() as permit:
                 if door.needs_json_type:
-                    body.refuse_other_types(scope)
+                    body.refuse_other_types(list(scope["headers"]))
                 encoding = body.encoding_of(scope)
                 raw = await body.read(scope, receive, permit, self.settings)
                 lease.num_bytes = len(raw)

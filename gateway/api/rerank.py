@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from gateway.api.body import refuse_other_types
 from gateway.api.default_model import default_model
 from gateway.api.doors.tei import tei_default, tei_headers
 from gateway.api.doors.tei_errors import tei_error
@@ -85,6 +86,7 @@ async def _answer_either(handler: InferenceHandler, body: UndecodedBody, context
     decode = tei_rerank.decode if body.is_tei else wire_rerank.decode
     if body.is_tei:
         context.record.error_format = tei_error
+        refuse_other_types(context.headers)
     asked = await handler.run_in_thread(
         len(body.raw), decode, body.raw, path_model=body.path_model, default_model=body.default_model
     )

@@ -8,7 +8,7 @@ from gateway.api.openapi.json_schema import Schema, reference, without
 from gateway.api.openapi.operation import Operation
 from gateway.api.openapi.operations import OF_EMBEDDINGS
 from gateway.api.response_headers import EMBEDDINGS, LIMITS, TEI
-from gateway.errors import EmptyInput
+from gateway.errors import EmptyInput, UnsupportedMediaType
 from gateway.wire.rerank import RerankBody
 from gateway.wire.rerank_response import (
     ApiVersion,
@@ -102,7 +102,7 @@ RERANK_OPERATIONS: dict[tuple[str, str], Operation] = {
             summary="",
             reply=RANKS,
             body={"required": True, "content": {JSON: {"schema": reference(TeiRerankBody)}}},
-            errors=(*OF_EMBEDDINGS, EmptyInput),
+            errors=(*OF_EMBEDDINGS, EmptyInput, UnsupportedMediaType),
             headers=(*EMBEDDINGS, *TEI),
             shared_headers=LIMITS,
             error_body=TEIError,

@@ -1,5 +1,6 @@
 """POST /v1/rerank, /v2/rerank and /rerank: what a client gets, and with which headers."""
 
+import json
 import re
 
 import numpy as np
@@ -271,6 +272,12 @@ async def test_teis_cases(client, row):
         assert reply.json()["error_type"] == kind
         assert reply.json()["error"].startswith(words)
     assert "x-request-id" in reply.headers
+
+
+async def test_a_body_of_another_type_is_refused_in_teis_form_alone(client):
+    for body, status in (({"query": QUERY, "texts": DOCUMENTS}, 415), ({"query": QUERY, "documents": DOCUMENTS}, 200)):
+        reply = await client.post("/rerank", content=json.dumps(body), headers={"content-type": "text/plain"})
+        assert reply.status_code == status
 
 
 async def test_teis_errors_of_a_model(make, client, reranker):
