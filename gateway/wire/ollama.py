@@ -205,6 +205,8 @@ def _parse(sent: bytes, decode: Callable[[bytes], BodyT]) -> BodyT:
 def _wrong_field(error: msgspec.ValidationError) -> InvalidType:
     """msgspec's words, which name the field and the types in JSON's terms."""
     text = str(error)
+    if "regex" in text:  # only a duration has one
+        return InvalidType('json: expected seconds, or a duration such as "5m" - at `$.keep_alive`', param="keep_alive")
     return InvalidType(f"json: {text[:1].lower()}{text[1:]}")
 
 

@@ -20,7 +20,7 @@ from gateway.api.doors.ollama_names import OllamaNames, is_other_kind, tagged
 from gateway.api.error_format import JSON, ErrorFormat, RenderedError
 from gateway.api.inference import Door, Embedded, InferenceHandler, JSONReply, RequestContext
 from gateway.api.models import allowed_model
-from gateway.errors import GatewayError, InputTooLong, InvalidValue, MissingParameter, UnknownModel, WrongModelKind
+from gateway.errors import GatewayError, InputTooLong, InvalidValue, MissingParameter, UnknownModel, UnknownURL, WrongModelKind
 from gateway.wire import ollama as wire
 from gateway.wire.ollama import OllamaRequest
 from gateway.wire.request import EmbeddingsRequest
@@ -48,6 +48,8 @@ def _error_format(*, unknown: Callable[[str], str], missing: tuple[int, str]) ->
                 text = "missing request body"
             case MissingParameter(param="model"):
                 status, text = missing
+            case UnknownURL():
+                text = f"{text}: this server embeds texts, and does nothing else of Ollama's API"
             case InputTooLong():
                 text = "the input length exceeds the context length"
         return RenderedError(status, msgspec.json.encode(OllamaErrorBody(text)))

@@ -53,6 +53,9 @@ def test_what_is_named_in_a_note_is_there(server):
     for there, _, note in TABLES[server]:
         for section, setting in re.findall(rf"`({'|'.join(KNOWN)})\.([a-z_]+)`", note):
             assert setting in KNOWN[section], (there, setting)
+        for name in names(note):
+            if name.startswith("gateway "):
+                assert_is_command(name)
 
 
 @pytest.mark.parametrize("server", TABLES)

@@ -57,7 +57,7 @@ def test_a_duration_of_go_is_taken(keep_alive):
 
 @pytest.mark.parametrize("keep_alive", ["5", "", "soon", "5 m", "5d", True, [], {}])  # types.go, Duration.UnmarshalJSON
 def test_no_duration_of_go_is_refused(keep_alive):
-    with pytest.raises(ClientError):
+    with pytest.raises(ClientError, match="keep_alive"):
         wire.decode_embed(body(input="a", keep_alive=keep_alive))
 
 

@@ -170,7 +170,8 @@ async def test_every_error_below_api_has_ollamas_shape(gateway, client, stranger
         assert error_of(reply)[0] == 401
         assert reply.headers["www-authenticate"]
     for path in ("/api/chat", "/api/generate", "/api/pull", "/api/nothing"):
-        assert error_of(await client.post(path, json={"model": "m"}))[0] == 404
+        status, error = error_of(await client.post(path, json={"model": "m"}))
+        assert (status, error.partition(":")[0]) == (404, f"Invalid URL (POST {path})")
     for path in (EMBED, "/api/show"):
         reply = await client.get(path)
         assert error_of(reply)[0] == 405
