@@ -1,0 +1,97 @@
+"""TEI's bodies: every form of `inputs`, and any bytes at all."""
+
+import json
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.errors import ClientError, EmptyInput, InputTooLong, InvalidType, InvalidValue, MissingParameter, TooManyInputs
+from gateway.wire import tei, tei_predict, tei_tokenize, tokenize
+
+DECODERS = [
+    tei.decode_embed, tei.decode_similarity, tei.decode_any, tei.decode_vertex, tei_predict.decode_predict,
+    tei_tokenize.decode_tokenize, tei_tokenize.decode_ids, tokenize.decode,
+]  # fmt: skip
+leaves = st.none() | st.booleans() | st.integers(-2, 2**33) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=3)
+values = st.recursive(leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2))
+NAMES = ["inputs", "input", "ids", "instances", "parameters", "truncate", "dimensions", "source_sentence", "sentences", "content"]
+bodies = st.recursive(
+    values, lambda inner: st.dictionaries(st.sampled_from(NAMES), inner, max_size=4) | st.lists(inner, max_size=2), max_leaves=8
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.one_of(st.binary(max_size=40), bodies.map(lambda body: json.dumps(body).encode())), st.sampled_from(DECODERS))
+def test_any_bytes_give_a_request_or_a_client_error(raw, decode):
+    with suppress(ClientError):
+        decode(raw, path_model="m", default_model=None)
+
+
+@pytest.mark.parametrize("decode", DECODERS)
+@pytest.mark.parametrize("raw", [b"[" * 100_000, b'{"inputs":' * 50_000, b'{"instances":[' + b"[" * 90_000, b'"\xff"'])
+def test_what_is_nested_without_end_is_refused(decode, raw):
+    with pytest.raises(ClientError):
+        decode(raw, path_model="m")
+
+
+def asked(**body):
+    return tei.decode_embed(json.dumps(body).encode(), default_model="m").asked
+
+
+@pytest.mark.parametrize(
+    ("inputs", "texts", "ids"),
+    [
+        ("a", ["a"], None), (["a"], ["a"], None), (["a", "b"], ["a", "b"], None), ([1, 2], [""], [[1, 2]]), ([1], [""], [[1]]),
+        ([[1], [2, 3]], ["", ""], [[1], [2, 3]]), (["a", [1]], ["a", ""], [None, [1]]), (" ", [" "], None),
+    ],
+)  # fmt: skip
+def test_every_form_of_inputs(inputs, texts, ids):
+    found = asked(inputs=inputs)
+    assert (found.texts, found.token_ids) == (texts, ids)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "error"),
+    [
+        ("", EmptyInput), ([], EmptyInput), ([[]], EmptyInput), (["a", ""], EmptyInput), ([[1], []], EmptyInput),
+        (["a", 1], InvalidType), ([1, "a"], InvalidType), ([1, [2]], InvalidType), ([-1], InvalidType), ([2**32], InvalidType),
+        ([1.5], InvalidType), ([True], InvalidType), ([["a"]], InvalidType), ([[[1]]], InvalidType), ({}, InvalidType),
+        (None, InvalidType), (["a"] * 2049, TooManyInputs), (list(range(1, 40_000)), InputTooLong),
+    ],
+)  # fmt: skip
+def test_every_other_form_is_refused(inputs, error):
+    with pytest.raises(error):
+        asked(inputs=inputs)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "error"),
+    [
+        ("normalize", None, InvalidType), ("normalize", "true", InvalidType), ("truncate", "END", InvalidType),
+        ("dimensions", 0, InvalidValue), ("dimensions", -1, InvalidType), ("dimensions", "8", InvalidType),
+        ("truncation_direction", "up", InvalidType), ("truncation_direction", None, InvalidType), ("prompt_name", 5, InvalidType),
+    ],
+)  # fmt: skip
+def test_an_option_of_another_kind_is_refused(field, value, error):
+    with pytest.raises(error):
+        asked(inputs="a", **{field: value})
+
+
+@pytest.mark.parametrize("field", ["truncate", "dimensions", "prompt_name"])
+def test_what_may_be_null_may_be_left_out(field):
+    assert asked(inputs="a", **{field: None}) == asked(inputs="a")
+
+
+def test_without_a_model_it_is_said_how_to_name_one():
+    with pytest.raises(InvalidValue, match=r"/tei/\{model\}/embed"):
+        tei.decode_embed(b'{"inputs":"a"}')
+    with pytest.raises(MissingParameter):
+        tei.decode_embed(b"{}", default_model="m")
+
+
+def test_replies_are_floats_that_parse_to_the_same_float32():
+    rows = np.array([[0.1, -1e-30], [1 / 3, 2]], dtype=np.float32)
+    assert np.array_equal(np.array(json.loads(tei.encode_embed(rows)), dtype=np.float32), rows)
