@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import chart, corpus, load, queries, redis_server
+from benchmarks import chart, corpus, load, queries, redis_server, rerank
 from benchmarks.machine import cores, machine, place, programs, versions
 from benchmarks.measures import GROUPS, MEASURES, ONCE, Result, chosen, result
 from benchmarks.program import CACHED, FLOAT32, GATEWAY, LIMITED, OPEN, SHARED, STANDIN, before, crowded
@@ -20,7 +20,8 @@ from benchmarks.sides import CLIENTS, LEVELS, Figures, Sides
 from benchmarks.table import table
 from benchmarks.worker import Worker
 
-WORKERS = {"encode": "benchmarks.reference", "engine": "benchmarks.bare_engine"}
+WORKERS = {"encode": "benchmarks.reference", "engine": "benchmarks.bare_engine", "predict": "benchmarks.rerank"}
+RERANKERS = {"rerank": "auto", "rerank32": "float32"}  # precisions
 VARIANTS = {"float32": FLOAT32, "cached": CACHED, "open": OPEN, "limited": LIMITED, "shared": SHARED}
 ON_ONE_CORE = {"cached", "open", "limited", "shared"}
 LEVEL_SIDES = [f"level:{clients}" for clients in LEVELS]
@@ -63,7 +64,10 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     )
     names = [measure.name for measure in MEASURES if measure.top]
     parser.add_argument(
-        "--only", action="append", choices=[*names, *GROUPS, "levels"], help="this measure, or the chart's; repeatable"
+        "--only",
+        action="append",
+        choices=[*dict.fromkeys([*names, *GROUPS]), "levels"],
+        help="this measure, or the chart's; repeatable",
     )
     return parser.parse_args(arguments)
 
@@ -83,12 +87,19 @@ def started(stack: contextlib.ExitStack, names: list[str], options: argparse.Nam
     }
     if any(side.endswith(("_upstream", "_crowded")) for side in names):
         variants |= upstream(stack, folder)
+    if any(side.endswith(("_predict", *(f"_{name}" for name in RERANKERS))) for side in names):
+        reranker = rerank.saved(folder / "gateway" / rerank.NAME)
+        variants |= {
+            name: stack.enter_context(Server(rerank.program(reranker, precision), folder / name))
+            for name, precision in RERANKERS.items()
+            if any(side.endswith(f"_{name}") for side in names)
+        }
     workers = {
         name: stack.enter_context(Worker(module, corpus.written(sentences, folder / "gateway" / "corpus.json")))
         for name, module in WORKERS.items()
         if any(side.endswith(f"_{name}") for side in names)
     }
-    for warmed in (server, *variants.values()):
+    for warmed in (server, *(variant for name, variant in variants.items() if name not in RERANKERS)):
         queries.embed_all(warmed, sentences.requests[-CLIENTS:], clients=CLIENTS)
     return Sides(sentences, folder, options.seconds, server, workers, variants, options.growth_minutes, options.past_tokens)
 

@@ -50,13 +50,15 @@ def bodies_file(path: Path, requests: Sequence[Any], formats: Sequence[str] = ("
     return path
 
 
-def started(server: Server, bodies: Path, *, clients: int, seconds: float, key: str = KEY) -> "subprocess.Popen[str]":
+def started(
+    server: Server, bodies: Path, *, clients: int, seconds: float, key: str = KEY, path: str = "/v1/embeddings"
+) -> "subprocess.Popen[str]":
     """Goes on until `finished`, at most MAX_LATE_SECONDS beyond `seconds`. A server on one core leaves it the others."""
     longest = math.ceil(seconds) + MAX_LATE_SECONDS
     command = ["wrk", "-t1", f"-c{clients}", f"-d{longest}s", f"--timeout={MAX_LATE_SECONDS}s", "-s", str(SCRIPT)]
     arguments = [str(bodies), key, str(seconds), str(2 * clients)]
     with on_cores(set(cores()) - {server.core}):
-        return subprocess.Popen([*command, f"{server.url}/v1/embeddings", "--", *arguments], stdout=subprocess.PIPE, text=True)
+        return subprocess.Popen([*command, f"{server.url}{path}", "--", *arguments], stdout=subprocess.PIPE, text=True)
 
 
 def finished(process: "subprocess.Popen[str]", *, clients: int) -> Load:
@@ -79,9 +81,9 @@ def finished(process: "subprocess.Popen[str]", *, clients: int) -> Load:
     )
 
 
-def load(server: Server, bodies: Path, *, clients: int, seconds: float) -> Load:
+def load(server: Server, bodies: Path, *, clients: int, seconds: float, path: str = "/v1/embeddings") -> Load:
     """Goes on beyond `seconds` until each client was answered twice: to drop a slow window would flatter the server."""
-    process = started(server, bodies, clients=clients, seconds=seconds)
+    process = started(server, bodies, clients=clients, seconds=seconds, path=path)
     assert process.stdout
     said = iter(process.stdout.readline, "")
     if not any(line == "enough\n" for line in said):

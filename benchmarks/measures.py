@@ -155,6 +155,21 @@ MEASURES = (
         "text_with_past.p99_ms", "text_without_past.p99_ms", "x", Bar("<=", 2, aim=1.2),
     ),
     Measure("past query", "the same key's p99", "text_with_past.p99_ms", None, "ms", Bar("<=", 150, aim=100)),
+    Measure(
+        "rerank",
+        "a query and 64 sentences a request, 4 clients: pairs/s, HTTP / CrossEncoder.predict at its best batch size",
+        "pairs_rerank.pairs_per_second", "pairs_predict.pairs_per_second", "x", Bar(">=", 3, aim=4),
+    ),
+    Measure(
+        "rerank float32",
+        "the same in float32",
+        "pairs_rerank32.pairs_per_second", "pairs_predict.pairs_per_second", "x", Bar(">=", 1.4, aim=2),
+    ),
+    Measure(
+        "rerank hundred",
+        "a query and 100 documents of 100 tokens, one client: p50 ms, HTTP / predict",
+        "hundred_rerank.p50_ms", "hundred_predict.p50_ms", "x", Bar("<=", 1, aim=1 / 3, is_judged=False),
+    ),
     Measure("padding", "tokens of the batches, padded / real", "padding.ratio", None, "x", Bar("<=", 1.15, aim=1.10)),
     Measure("start", "start to /readyz 200, with a compiled model", "start.seconds", None, "s", Bar("<=", 2.5, aim=1.2)),
     Measure("memory", "resident memory after load", "memory.resident_mb", None, "MB", Bar("<=", 450, aim=330)),
@@ -184,6 +199,7 @@ GROWTH_BAR_MINUTES = 60
 GROUPS = {  # further names of --only
     "dtypes": ("int8", "binary"),
     "recall": tuple(measure.name for measure in RECALL),
+    "rerank": tuple(name for name in (measure.name for measure in MEASURES) if name.startswith("rerank")),
 }
 
 
@@ -194,6 +210,10 @@ def chosen(names: list[str] | None, growth_minutes: float, past_tokens: int) -> 
         "past": lambda measure: aged(measure, past_tokens),
         "past query": lambda measure: aged(measure, past_tokens, is_fast=has_native_bfloat16()),
     }
+    if not has_native_bfloat16():
+        special["rerank"] = lambda measure: replace(
+            measure, bar=replace(measure.bar, is_judged=False, note="where bfloat16 is native")
+        )
     wanted = {each for name in names or () for each in GROUPS.get(name, (name,))}
     measures = [measure for measure in MEASURES if not names or measure.name in wanted]
     return [special.get(measure.name, lambda same: same)(measure) for measure in measures]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from benchmarks import load, past, queries
+from benchmarks import load, past, queries, rerank
 from benchmarks.corpus import INPUTS, Corpus
 from benchmarks.growth import grown
 from benchmarks.mixture import mixture
@@ -83,6 +83,14 @@ class Sides:
     @cached_property
     def mixed_bodies(self) -> Path:
         return load.bodies_file(self.folder / "mixed.jsonl", mixture(self.corpus), formats=("base64", "float"))
+
+    @cached_property
+    def question_bodies(self) -> Path:
+        return rerank.bodies_file(self.folder / "questions.jsonl", rerank.questions(self.corpus))
+
+    @cached_property
+    def hundred_bodies(self) -> Path:
+        return rerank.bodies_file(self.folder / "hundreds.jsonl", rerank.hundreds(self.corpus))
 
     def bulk_http(self) -> Figures:
         return self.bulk(self.server)
@@ -229,6 +237,27 @@ class Sides:
             client.embed("a", model=model, key=key)
         taken = queries.scrapes(server, SCRAPES)
         return {f"p{share}_ms": 1000 * queries.percentile(taken, share / 100) for share in (50, 99)}
+
+    def pairs_rerank(self) -> Figures:
+        return self.pairs(self.variants["rerank"])
+
+    def pairs_rerank32(self) -> Figures:
+        return self.pairs(self.variants["rerank32"])
+
+    def pairs(self, server: Server) -> Figures:
+        rerank.refuse_other_scores(server, rerank.questions(self.corpus)[0], self.workers["predict"].about["expected"])
+        seen = load.load(server, self.question_bodies, clients=CLIENTS, seconds=self.seconds, path="/v1/rerank")
+        return {"pairs_per_second": INPUTS * seen.requests_per_second, **milliseconds(seen)}
+
+    def pairs_predict(self) -> Figures:
+        return self.workers["predict"].ask("bulk", self.seconds)
+
+    def hundred_rerank(self) -> Figures:
+        seen = load.load(self.variants["rerank"], self.hundred_bodies, clients=1, seconds=self.seconds, path="/v1/rerank")
+        return milliseconds(seen)
+
+    def hundred_predict(self) -> Figures:
+        return self.workers["predict"].ask("hundred", self.seconds)
 
     def padding(self) -> Figures:
         """All of it is answered, so what ran and what was asked for are the same inputs."""

@@ -262,14 +262,14 @@ def long_windows(network: NetworkInfo, tokenizer: Tokenizer) -> list[Window]:
 
 def _pair_window(network: NetworkInfo, tokenizer: Tokenizer, query: str, document: str) -> Window:
     pairs = pair_tokenizer(network, tokenizer)
-    [[pair]] = pairs.pairs(query, network.default_prompt, [document], threading.Event())
+    [[pair]] = pairs.pairs(pairs.question(query, network.default_prompt), [document], threading.Event())
     return pairs.cut(pair, network.max_tokens)
 
 
 def _long_pair_windows(network: NetworkInfo, tokenizer: Tokenizer) -> Iterator[Window]:
     """Pairs of PROOF_QUERY and documents of growing length."""
     pairs = pair_tokenizer(network, tokenizer)
-    head = pairs.head(PROOF_QUERY, network.default_prompt)
+    head = pairs.question(PROOF_QUERY, network.default_prompt).head
     room = network.max_tokens - len(head) - len(pairs.suffix)
     ids = _probe_ids(tokenizer)
     lengths = [length for length in LONG_TOKENS if length < room] + [room] * (0 < room <= LONG_TOKENS[-1])

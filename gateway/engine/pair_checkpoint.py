@@ -133,7 +133,7 @@ def _render(model: CrossEncoder, instruction: str) -> str:
 def _refuse_other_pairs(folder: Path, model: CrossEncoder, network: NetworkInfo) -> None:
     """Tokenises pairs both ways. Raises OperatorError if CrossEncoder feeds other tokens, or other types, than the gateway does."""
     pairs = pair_tokenizer(network, Tokenizer(model.tokenizer.backend_tokenizer.to_str()))
-    room = network.max_tokens - len(pairs.head("", network.default_prompt)) - len(pairs.suffix)
+    room = network.max_tokens - len(pairs.question("", network.default_prompt).head) - len(pairs.suffix)
     if room < 1:
         raise unsupported_error(folder, f"it reads {network.max_tokens} tokens, which leaves none for a query and a document")
     long = LONG * (network.max_tokens // len(LONG.split()) + 1) if network.max_tokens <= 1 << 16 else LONG
@@ -143,7 +143,7 @@ def _refuse_other_pairs(folder: Path, model: CrossEncoder, network: NetworkInfo)
         strange = set(features) - FED - {"logits_to_keep"}
         if strange or not bool(features["attention_mask"].all()):
             raise unsupported_error(folder, f"its tokenizer gives {', '.join(sorted(strange)) or 'a mask'} with single pairs")
-        [[pair]] = pairs.pairs(query, network.default_prompt, [document], threading.Event())
+        [[pair]] = pairs.pairs(pairs.question(query, network.default_prompt), [document], threading.Event())
         window = pairs.cut(pair, network.max_tokens)
         if features["input_ids"][0].tolist() != window.token_ids:
             raise unsupported_error(folder, "CrossEncoder gives a pair other tokens than its tokenizer says, or cuts elsewhere")

@@ -6,7 +6,7 @@ from gateway.config import LimitSettings, LongInput
 from gateway.embedding.embedder import Inputs, Prepared
 from gateway.embedding.long_input import windows
 from gateway.engine.encoder import NetworkInfo, Window
-from gateway.engine.pairs import Pair, pair_tokenizer
+from gateway.engine.pairs import Pair, Question, pair_tokenizer
 from gateway.engine.preprocessor import SHORT_CHARS, Windows
 from gateway.engine.tokenizer import Tokenizer
 from gateway.errors import ClientError, InputTooLong, InvalidValue, OperatorError, RequestTooLong
@@ -26,12 +26,12 @@ class PairPreprocessor:
         self.rule = rule
         self.limits = limits
         self.instruction_format = "{instruction}" if "instruction" in network.pair_format[1::2] else None
-        if self.room("") < 1:
+        if network.max_tokens <= self.num_fixed_tokens(""):
             raise OperatorError(f"the model reads {network.max_tokens} tokens at once, which leaves none for a document")
 
-    def room(self, query: str, instruction: str = "") -> int:
-        """How many tokens of a document are in one window with this query."""
-        return self.network.max_tokens - len(self.pairs.head(query, instruction)) - len(self.pairs.suffix)
+    def num_fixed_tokens(self, instruction: str) -> int:
+        """How many tokens a pair has besides those of its query and its document."""
+        return len(self.pairs.question("", instruction).head) + len(self.pairs.suffix)
 
     def instruction_of(self, inputs: Inputs) -> str:
         """The text at the instruction's place, or, without such a place, before the query."""
@@ -44,7 +44,7 @@ class PairPreprocessor:
         most = self.limits.max_input_tokens * self.tokenizer.max_token_chars
         query = len(inputs.query or "")
         if query > most:
-            raise _too_long_query(self.limits.max_input_tokens)
+            raise InvalidValue(f"Invalid 'query': maximum length is {self.limits.max_input_tokens} tokens.", param="query")
         longest = max(range(len(inputs.texts)), key=lambda index: len(inputs.texts[index]))
         if len(inputs.texts[longest]) > most:
             raise InputTooLong(inputs.where(longest), self.limits.max_input_tokens)
@@ -70,12 +70,11 @@ class PairPreprocessor:
 
     def tokenize(self, inputs: Inputs, rule: LongInput, abandoned: threading.Event) -> list[Pair]:
         """The pairs, documents cut to `max_document_tokens`. Raises ClientError as `Preprocessor.tokenize` does."""
-        query, instruction = inputs.query or "", self.instruction_of(inputs)
-        if self.room(query, instruction) < 1:
-            raise _too_long_query(self.network.max_tokens - 1)
+        question = self.pairs.question(inputs.query or "", self.instruction_of(inputs))
+        self.refuse_long_query(inputs, question, self.network.max_tokens - 1)
         pairs: list[Pair] = []
         num_tokens = 0
-        for part in self.pairs.pairs(query, instruction, inputs.texts, abandoned):
+        for part in self.pairs.pairs(question, inputs.texts, abandoned):
             bounded = [self.pairs.part(pair, slice(inputs.max_document_tokens)) for pair in part]
             counts = [len(pair) for pair in bounded]
             num_tokens += sum(counts)
@@ -86,17 +85,23 @@ class PairPreprocessor:
                     is_all = len(pairs) + len(part) == len(inputs.texts)
                     raise RequestTooLong(str(num_tokens) if is_all else f"more than {num_tokens}", self.limits.max_request_tokens)
                 if rule == "chunk" and any(count > self.network.max_tokens for count in counts):
-                    self.refuse_half_a_window(bounded[0])
+                    # Of mostly the query each window of a long document would be, and their number would have no bound.
+                    self.refuse_long_query(inputs, question, self.network.max_tokens // 2, "when documents are read in windows")
             except ClientError as error:
                 raise error.after(num_tokens=num_tokens) from None
             pairs += bounded
         return pairs
 
-    def refuse_half_a_window(self, pair: Pair) -> None:
-        """Raises InvalidValue if each window of a long document would be mostly the query: their number has no other bound."""
-        most = self.network.max_tokens // 2
-        if len(pair.head) + len(self.pairs.suffix) > most:
-            raise _too_long_query(most, "beside documents that are read in several windows ")
+    def refuse_long_query(self, inputs: Inputs, question: Question, most: int, when: str = "beside a document") -> None:
+        """Raises InvalidValue if a pair without its document has more than `most` tokens."""
+        if len(question.head) + len(self.pairs.suffix) > most:
+            num_fixed = self.num_fixed_tokens(self.instruction_of(inputs))
+            num_query = len(question.head) + len(self.pairs.suffix) - num_fixed
+            raise InvalidValue(
+                f"Invalid 'query': it has {num_query} tokens, and the model reads {max(0, most - num_fixed)} of it {when}. Please"
+                " shorten it.",
+                param="query",
+            )
 
     def check(self, inputs: Inputs, index: int, num_tokens: int, rule: LongInput) -> None:
         if num_tokens > self.network.max_tokens and rule == "error":
@@ -112,10 +117,3 @@ class PairPreprocessor:
         room = self.network.max_tokens - len(pair.head) - len(self.pairs.suffix)
         slices = windows(len(pair.content), max_tokens=room, rule=rule)
         return [self.pairs.part(pair, each).whole() for each in slices]
-
-
-def _too_long_query(most: int, when: str = "") -> InvalidValue:
-    return InvalidValue(
-        f"Invalid 'query': {when}the model reads at most {most} tokens of it, special ones included. Please shorten it.",
-        param="query",
-    )

@@ -32,6 +32,14 @@ class Pair:
         return Window([*self.head, *self.content, *self.tail], num_query_tokens=len(self.head))
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What all pairs of a request share: the text before a document, and its tokens, special ones included."""
+
+    text: str
+    head: list[int]
+
+
 class PairTokenizer(Protocol):
     """Tokenises the pairs of one model. `suffix` are the tokens after a document that is cut."""
 
@@ -40,11 +48,14 @@ class PairTokenizer(Protocol):
     def num_chars(self, query: str, instruction: str) -> int:
         """How many characters are tokenised for each document, besides its own."""
 
-    def head(self, query: str, instruction: str) -> list[int]:
-        """The tokens before a document."""
+    def question(self, query: str, instruction: str = "") -> Question:
+        """Tokenises the query, once for all documents. In a chat template, a document's first token may reach over its end."""
 
-    def pairs(self, query: str, instruction: str, documents: list[str], abandoned: threading.Event) -> Iterator[list[Pair]]:
-        """The pairs of a query with each document, untruncated, slice by slice. Stops once `abandoned` is set. Releases the GIL."""
+    def pairs(self, question: Question, documents: list[str], abandoned: threading.Event) -> Iterator[list[Pair]]:
+        """The pairs of a question with each document, untruncated, slice by slice. Stops once `abandoned` is set.
+
+        Releases the GIL.
+        """
 
     def cut(self, pair: Pair, max_tokens: int) -> Window:
         """The window of a pair, cut as CrossEncoder does if it has more than `max_tokens`, special ones included."""
@@ -77,13 +88,13 @@ class JoinedPairs:
     def num_chars(self, query: str, instruction: str) -> int:  # noqa: ARG002 - PairTokenizer's signature
         return 0
 
-    def head(self, query: str, instruction: str) -> list[int]:
-        return [*self.prefix, *self.tokenizer.fast.encode(instruction + query, add_special_tokens=False).ids, *self.middle]
+    def question(self, query: str, instruction: str = "") -> Question:
+        text = instruction + query
+        return Question(text, [*self.prefix, *self.tokenizer.fast.encode(text, add_special_tokens=False).ids, *self.middle])
 
-    def pairs(self, query: str, instruction: str, documents: list[str], abandoned: threading.Event) -> Iterator[list[Pair]]:
-        head = self.head(query, instruction)
+    def pairs(self, question: Question, documents: list[str], abandoned: threading.Event) -> Iterator[list[Pair]]:
         for part in self.tokenizer.content_ids(documents, abandoned):
-            yield [Pair(head, content, self.suffix) for content in part]
+            yield [Pair(question.head, content, self.suffix) for content in part]
 
     def cut(self, pair: Pair, max_tokens: int) -> Window:
         query = pair.head[len(self.prefix) : len(pair.head) - len(self.middle)]
@@ -107,18 +118,16 @@ class RenderedPairs:
     def num_chars(self, query: str, instruction: str) -> int:
         return len(self._start(query, instruction)) + len(self.after)
 
-    def head(self, query: str, instruction: str) -> list[int]:
-        """All tokens of the text before a document; where it ends, a document's first token may reach over them."""
-        return self._encode(self._start(query, instruction))
+    def question(self, query: str, instruction: str = "") -> Question:
+        text = self._start(query, instruction)
+        return Question(text, self._encode(text))
 
-    def pairs(self, query: str, instruction: str, documents: list[str], abandoned: threading.Event) -> Iterator[list[Pair]]:
-        start = self._start(query, instruction)
-        head = self._encode(start)
-        for part in slices([start + document + self.after for document in documents]):
+    def pairs(self, question: Question, documents: list[str], abandoned: threading.Event) -> Iterator[list[Pair]]:
+        for part in slices([question.text + document + self.after for document in documents]):
             if abandoned.is_set():
                 return
             encoded = self.tokenizer.fast.encode_batch_fast(part, add_special_tokens=False)
-            yield [self._split(encoding.ids, head) for encoding in encoded]
+            yield [self._split(encoding.ids, question.head) for encoding in encoded]
 
     def cut(self, pair: Pair, max_tokens: int) -> Window:
         if len(pair) <= max_tokens:

@@ -31,6 +31,7 @@ KINDS: dict[str, tuple[str, dict[str, Any], str]] = {
 }
 CAUSAL_TOKENS = 320  # the template takes 90
 CAUSAL = COMMON | GROUPED | {"tie_word_embeddings": True, "max_position_embeddings": CAUSAL_TOKENS}
+KINDS["qwen3"] = ("Qwen3", CAUSAL, "none")
 # As Qwen3-Reranker's: the instruction is the system's message, and has a default.
 TEMPLATE = (
     "{%- set found = messages | selectattr('role', 'eq', 'system') | map(attribute='content') | list -%}"

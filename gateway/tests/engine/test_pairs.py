@@ -35,7 +35,7 @@ def reranker(request, tmp_path_factory):
 def test_a_pair_has_the_tokens_and_types_that_cross_encoder_gives_it(reranker):
     model, network, pairs = reranker
     for query in QUERIES:
-        [*found] = pairs.pairs(query, network.default_prompt, DOCUMENTS, threading.Event())
+        [*found] = pairs.pairs(pairs.question(query, network.default_prompt), DOCUMENTS, threading.Event())
         for document, pair in zip(DOCUMENTS, [pair for part in found for pair in part], strict=True):
             window = pairs.cut(pair, network.max_tokens)
             features = model.preprocess([(query, document)], prompt=model.prompts.get(model.default_prompt_name or ""))
@@ -69,7 +69,7 @@ def test_an_instruction_takes_the_place_of_the_templates_own(tmp_path):
     assert network.pair_format[1::2] == ("instruction", "query", "document")
     assert network.default_prompt == "Find passages that answer the query"
     pairs = pair_tokenizer(network, Tokenizer(model.tokenizer.backend_tokenizer.to_str()))
-    [[pair]] = pairs.pairs("q", "Find poems", ["d"], threading.Event())
+    [[pair]] = pairs.pairs(pairs.question("q", "Find poems"), ["d"], threading.Event())
     expected = model.preprocess([("q", "d")], prompt="Find poems")["input_ids"][0].tolist()
     assert pairs.cut(pair, network.max_tokens).token_ids == expected
 
@@ -79,6 +79,6 @@ def test_a_template_that_begins_or_ends_with_a_text_is_split_there():
     fast.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = Tokenizer(fast.to_str())
     pairs = RenderedPairs(("", "query", " x ", "document", ""), tokenizer)
-    [[pair]] = pairs.pairs("a a", "", ["b b b"], threading.Event())
+    [[pair]] = pairs.pairs(pairs.question("a a"), ["b b b"], threading.Event())
     assert (pair.head, pair.content, pairs.suffix) == ([0, 0, 3], [1, 1, 1], [])
     assert common_end([1, 2, 3], [9, 2, 3], [2, 3]) == [2, 3]
