@@ -241,6 +241,7 @@ def test_compiling_sends_no_usage_data(small_model, tmp_path):
 def test_the_compiler_says_in_one_line_what_is_wrong(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(b"not weights")
+    (tmp_path / "vocab.txt").write_text("a")
     with pytest.raises(OperatorError) as caught:
         compile_model(
             tmp_path,
