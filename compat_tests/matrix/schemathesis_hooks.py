@@ -21,10 +21,12 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
         body["model"] = RERANKER if is_rerank(case) else MODEL
     if case.meta is not None and case.meta.generation.mode.is_positive:
         keep_one_of_each(body)
+        keep_what_the_model_has(body)
         if is_rerank(case):
             keep_what_fits(body)
-    if "input" in body:
-        body["input"] = marked(body["input"])
+    for name in ("input", "texts"):
+        if name in body:
+            body[name] = marked(body[name])
     if isinstance(body.get("user"), str):
         body["user"] = MARKER + body["user"]
 
@@ -47,11 +49,14 @@ ALIKE = (
     ("dimensions", "output_dimension", "output_dimensionality"),
     ("input_type", "prompt_name", "task", "task_type", "text_type"),
     ("normalize", "normalized", "use_activation", "embd_normalize"),
-    ("encoding_format", "embedding_type"),
+    ("encoding_format", "embedding_type", "encoding_type"),
+    ("input", "text"),
     ("top_n", "top_k"),
     ("raw_scores", "use_activation"),
     ("documents", "texts"),
 )
+NUM_TOKENS = 30_522  # of the model's vocabulary
+WITHOUT_RANGES = {"int8": "binary", "uint8": "ubinary"}
 
 
 def keep_one_of_each(body: dict[str, Any]) -> None:
@@ -59,6 +64,15 @@ def keep_one_of_each(body: dict[str, Any]) -> None:
         said = [name for name in names if body.get(name) is not None]
         for name in said[1:]:
             del body[name]
+
+
+def keep_what_the_model_has(body: dict[str, Any]) -> None:
+    """A schema knows neither the vocabulary nor whether there are ranges for as many dimensions."""
+    for name in ("tokens", "ids"):
+        if isinstance(body.get(name), list):
+            body[name] = [each % NUM_TOKENS if isinstance(each, int | float) else each for each in body[name]]
+    if isinstance(types := body.get("embedding_types"), list):
+        body["embedding_types"] = [WITHOUT_RANGES.get(each, each) for each in types]
 
 
 def marked(given: Any) -> Any:

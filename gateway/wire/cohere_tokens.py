@@ -9,14 +9,14 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from gateway.errors import EmptyInput, MissingParameter
+from gateway.errors import EmptyInput, InvalidValue, MissingParameter
 from gateway.wire.cohere import CohereVersion
 from gateway.wire.input_count import refuse_too_many
 from gateway.wire.json_body import parse_body, wrong_field
 from gateway.wire.token_ids import MAX_INPUT_IDS
 
 EXPECTED = {"tokens": "an array of token ids", "model": "a string"}
-TokenId = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+MAX_ID = 2**32 - 1  # what the tokenizers library takes
 
 
 class CohereTokenMeta(Struct, frozen=True):
@@ -35,11 +35,11 @@ class DetokenizeBody(Struct, kw_only=True):
     """The body of /v1/detokenize, in JSON's types. `null` equals absent, and unknown fields are ignored."""
 
     tokens: Annotated[
-        list[TokenId] | UnsetType | None,
+        list[int | float] | UnsetType | None,
         Meta(
             description="Ids of the model's own tokenizer.",
             extra_json_schema={
-                "oneOf": [{"type": "array", "items": {"type": "integer"}, "minItems": 1, "maxItems": MAX_INPUT_IDS}]
+                "oneOf": [{"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "maxItems": MAX_INPUT_IDS}]
             },
         ),
     ] = UNSET
@@ -64,7 +64,7 @@ _decoder = msgspec.json.Decoder(DetokenizeBody)
 
 def decode_tokens(raw: bytes, *, path_model: str | None = None, default_model: str | None = None) -> DetokenizeRequest:
     """Parses a body of /v1/detokenize. Any bytes at all give a request or a ClientError that names what is wrong."""
-    body = parse_body(raw, _decode_body, lambda error: wrong_field(error, EXPECTED, {"tokens": ": an id is a positive integer."}))
+    body = parse_body(raw, _decode_body, lambda error: wrong_field(error, EXPECTED, {}))
     if body.tokens is None or body.tokens is UNSET:
         raise MissingParameter("tokens")
     model = path_model or body.model or default_model
@@ -72,7 +72,14 @@ def decode_tokens(raw: bytes, *, path_model: str | None = None, default_model: s
         raise MissingParameter("model")
     if not body.tokens:
         raise EmptyInput("Invalid 'tokens': the array must not be empty.", param="tokens")
-    return DetokenizeRequest(model, body.tokens)
+    return DetokenizeRequest(model, [_id_of(each, index) for index, each in enumerate(body.tokens)])
+
+
+def _id_of(number: float, index: int) -> int:
+    """An id, which JSON may write 5.0. Raises InvalidValue."""
+    if number != int(number) or not 0 <= number <= MAX_ID:
+        raise InvalidValue(f"Invalid value for 'tokens[{index}]': an id is an integer of 0 or more.", param="tokens")
+    return int(number)
 
 
 def _decode_body(raw: bytes) -> DetokenizeBody:

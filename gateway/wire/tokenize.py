@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from gateway.errors import ClientError, EmptyInput, InvalidValue, MissingParameter
 from gateway.wire.input_count import refuse_too_many
 from gateway.wire.json_body import parse_body, wrong_field
-from gateway.wire.request import EXPECTED, FORMS, MAX_INPUTS, EmbeddingsRequest, Sent, has_ids, is_one_input, one_shape
+from gateway.wire.request import EXPECTED, FORMS, MAX_INPUTS, TEXT, EmbeddingsRequest, Sent, has_ids, is_one_input, one_shape
 from gateway.wire.response import Count, EmbeddingsUsage
 
 OWN_EXPECTED = {**EXPECTED, "text": "a string", "add_special_tokens": "a boolean", "return_offsets": "a boolean"}
@@ -33,7 +33,10 @@ class TokenizeBody(Struct, kw_only=True):
 
     input: Annotated[
         Sent | UnsetType | None,
-        Meta(description="In the forms of /v1/embeddings; token ids are cl100k_base's.", extra_json_schema={"oneOf": FORMS}),
+        Meta(
+            description="In the forms of /v1/embeddings; token ids are cl100k_base's.",
+            extra_json_schema={"oneOf": [*FORMS, {"type": "null"}]},
+        ),
     ] = UNSET
     model: Annotated[str | None, Meta(description="A model's name or alias, as /v1/models lists them.")] = None
     add_special_tokens: Annotated[
@@ -44,7 +47,11 @@ class TokenizeBody(Struct, kw_only=True):
     prompt_name: Annotated[str | None, Meta(description="A synonym of input_type; one of the two at most.")] = None
     return_offsets: Annotated[bool | None, Meta(description="true adds where in its text each token stands.")] = None
     text: Annotated[
-        str | None, Meta(description="Cohere's, in place of input: one text, without special tokens; the reply is Cohere's then.")
+        str | None,
+        Meta(
+            description="Cohere's, in place of input: one text, without special tokens; the reply is Cohere's then.",
+            extra_json_schema={"oneOf": [TEXT, {"type": "null"}]},
+        ),
     ] = None
 
 

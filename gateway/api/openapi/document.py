@@ -9,7 +9,7 @@ from litestar.routes import BaseRoute, HTTPRoute
 
 from gateway import __version__
 from gateway.api.openapi.admin_operations import ADMIN_OPERATIONS, ADMIN_PARSED, ADMIN_SERVED
-from gateway.api.openapi.cohere_operations import COHERE_OPERATIONS, COHERE_PARSED, COHERE_SERVED
+from gateway.api.openapi.cohere_operations import COHERE_OPERATIONS, COHERE_PARSED, COHERE_SERVED, bounded_cohere
 from gateway.api.openapi.json_schema import Schema, components
 from gateway.api.openapi.ollama_operations import OLLAMA_OPERATIONS, OLLAMA_PARSED, OLLAMA_SERVED
 from gateway.api.openapi.operation import Operation, error_response
@@ -80,6 +80,13 @@ def document(routes: Iterable[BaseRoute], bounds: RequestBounds, *, needs_key: b
                 name: bounded(schemas[name], bounds),
                 **bounded_rerank(
                     schemas, has_default=bounds.has_default_reranker, takes_instruction=bounds.has_instructed_reranker
+                ),
+                **bounded_cohere(
+                    schemas,
+                    default_model=bounds.default_model,
+                    max_dimensions=bounds.max_dimensions,
+                    input_types=bounds.input_types,
+                    lengths=bounds.lengths,
                 ),
             },
             "responses": {error.__name__: error_response(error.status, (error,)) for error in (UnknownURL, MethodNotAllowed)},

@@ -77,11 +77,19 @@ EITHER_BODY: Schema = {
 }  # fmt: skip
 EITHER_REPLY: Schema = {"anyOf": [VECTORS, _array(NUMBER)]}
 
+INPUT_OR_TEXT: Schema = {
+    "anyOf": [
+        {"required": ["input"], "properties": {"input": {"not": {"type": "null"}}, "text": {"type": "null"}}},
+        {"required": ["text"], "properties": {"input": {"type": "null"}, "text": {"type": "string"}}},
+    ]
+}
+
 TEI_OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/v1/tokenize"): Operation(
         name="tokenize", tag="embeddings", summary="Turn texts into the model's own tokens",
         reply={"anyOf": [reference(TokenizeResponse), reference(CohereTokens)]},
-        body=_body(TokenizeBody), errors=OF_TOKENS, headers=MODEL, shared_headers=LIMITS,
+        body={"required": True, "content": {JSON: {"schema": {"allOf": [reference(TokenizeBody), INPUT_OR_TEXT]}}}},
+        errors=OF_TOKENS, headers=MODEL, shared_headers=LIMITS,
     ),
     ("POST", "/embed"): _embed(
         name="teiEmbed", summary="Turn texts into vectors, as text-embeddings-inference's clients ask",

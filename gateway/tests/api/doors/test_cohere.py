@@ -263,7 +263,7 @@ async def test_an_odd_text_is_refused_by_name(client, body, words):
         ({"model": "m"}, "Missing required parameter: 'tokens'."),
         ({"tokens": [1]}, "Missing required parameter: 'model'."),
         ({"model": "m", "tokens": []}, "Invalid 'tokens': the array must not be empty."),
-        ({"model": "m", "tokens": [-1]}, "Invalid value for 'tokens'"),
+        ({"model": "m", "tokens": [-1]}, "Invalid value for 'tokens[0]'"),
         ({"model": "m", "tokens": ["a"]}, "Invalid type for 'tokens[0]'"),
         ({"model": "m", "tokens": [[1]]}, "Invalid type for 'tokens[0]'"),
         ({"model": "m", "tokens": [1] * 40_000}, "Invalid 'tokens'"),
