@@ -14,6 +14,7 @@ from gateway.embedding.cached import CachedEmbedder
 from gateway.embedding.embedder import Health, Inputs, Vectors
 from gateway.embedding.failover import REST_SECONDS, FailoverEmbedder, Member
 from gateway.embedding.failover_backend import FailoverBackend, FailoverSettings
+from gateway.embedding.quantization import ranges_of
 from gateway.embedding.registry import complete
 from gateway.errors import ConfigurationError, DeadlinePassed, GatewayError, InputTooLong, OperatorError, Overloaded, Unembeddable
 from gateway.metrics import Metrics
@@ -67,6 +68,14 @@ async def asked(group, *texts, seconds=BOUND_SECONDS):
 def answered(metrics):
     samples = metrics.models.group_requests.collect()[0].samples
     return {(each.labels["member"], each.labels["outcome"]): each.value for each in samples}
+
+
+async def test_a_group_has_no_ranges_of_a_member_which_may_be_away_next_time():
+    first = FakeEmbedder()
+    first.about = {"ranges": ranges_of([-1] * 8, [1] * 8)}
+    group, _ = await started(first, FakeEmbedder())
+    assert group.describe().ranges is None
+    await group.close()
 
 
 async def test_the_first_member_serves_and_a_reply_says_whose_it_is():
