@@ -106,6 +106,8 @@ class RerankServer:
         return answer
 
     def scored(self, body: dict[str, Any], model: RerankWeights) -> Said:
+        if self.documents not in body:  # in another server's words
+            return Said(422, {"detail": [{"type": "missing", "loc": ["body", self.documents], "msg": "Field required"}]})
         if (refusal := self.check(body)) is not None:
             return refusal
         query, documents = _text(body["query"]), [_text(each) for each in body[self.documents]]
