@@ -78,7 +78,10 @@ def network_of(folder: Path, model: CrossEncoder) -> NetworkInfo:
     pair_format, instruction = _pair_format_of(folder, model)
     prompts = {name: text for name, text in model.prompts.items() if text}
     transformer: Any = model[0]
-    parameters = inspect.signature(transformer.model.forward).parameters
+    takes_types = "token_type_ids" in inspect.signature(transformer.model.forward).parameters
+    has_types = (
+        getattr(transformer.model.config, "type_vocab_size", 2) > 1
+    )  # DeBERTa takes them, and most often has no table of them
     features = model.preprocess([PROBE_PAIRS[0]])
     types = features.get("token_type_ids")
     network = NetworkInfo(
@@ -89,7 +92,7 @@ def network_of(folder: Path, model: CrossEncoder) -> NetworkInfo:
         prompts=prompts,
         default_prompt=instruction,
         is_normalized=False,
-        reads_token_types=types is not None and bool(types.any()) and "token_type_ids" in parameters,
+        reads_token_types=types is not None and bool(types.any()) and takes_types and has_types,
         pair_format=pair_format,
     )
     _refuse_other_pairs(folder, model, network)

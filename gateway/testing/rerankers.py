@@ -16,10 +16,11 @@ from tokenizers import Tokenizer, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from gateway.engine.fidelity import PROBES
-from gateway.testing.architectures import COMMON, DISTIL, GROUPED, MAX_TOKENS, MODERN, trained
+from gateway.testing.architectures import COMMON, DISTIL, GROUPED, HIDDEN, MAX_TOKENS, MODERN, trained
 
 SPREAD = 3.0  # the standard deviation of the probe pairs' logits
 PAIRS = [(PROBES[number], PROBES[(number * 7 + 3) % len(PROBES)]) for number in range(len(PROBES))]
+DEBERTA = {"type_vocab_size": 0, "relative_attention": True, "pos_att_type": ["p2c", "c2p"], "pooler_hidden_size": HIDDEN}
 # For each kind: the name of its classes in transformers, the settings, and the form of its pairs.
 KINDS: dict[str, tuple[str, dict[str, Any], str]] = {
     "bert": ("Bert", COMMON, "types"),
@@ -27,6 +28,7 @@ KINDS: dict[str, tuple[str, dict[str, Any], str]] = {
     "distilbert": ("DistilBert", DISTIL, "plain"),
     "roberta": ("Roberta", COMMON | {"type_vocab_size": 1}, "doubled"),
     "xlm-r": ("XLMRoberta", COMMON | {"type_vocab_size": 1}, "doubled"),
+    "deberta": ("DebertaV2", COMMON | DEBERTA, "types"),
     "modernbert": ("ModernBert", COMMON | MODERN, "plain"),
 }
 CAUSAL_TOKENS = 320  # the template takes 90
