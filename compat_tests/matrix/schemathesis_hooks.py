@@ -22,6 +22,8 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
     if case.meta is not None and case.meta.generation.mode.is_positive:
         keep_one_of_each(body)
         keep_what_the_model_has(body)
+        if str(case.path).startswith("/api/"):
+            keep_what_ollama_takes(body)
         if is_rerank(case):
             keep_what_fits(body)
     for name in ("input", "texts"):
@@ -29,6 +31,14 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
             body[name] = marked(body[name])
     if isinstance(body.get("user"), str):
         body["user"] = MARKER + body["user"]
+
+
+def keep_what_ollama_takes(body: dict[str, Any]) -> None:
+    """What depends on the model or on the texts, and a schema cannot say."""
+    for name in ("options", "dimensions", "input_type"):
+        body.pop(name, None)
+    if isinstance(body.get("name"), str) and body["name"]:
+        body["name"] = MODEL
 
 
 def is_rerank(case: Any) -> bool:

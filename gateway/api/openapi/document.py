@@ -11,7 +11,7 @@ from gateway import __version__
 from gateway.api.openapi.admin_operations import ADMIN_OPERATIONS, ADMIN_PARSED, ADMIN_SERVED
 from gateway.api.openapi.cohere_operations import COHERE_OPERATIONS, COHERE_PARSED, COHERE_SERVED, bounded_cohere
 from gateway.api.openapi.json_schema import Schema, components
-from gateway.api.openapi.ollama_operations import OLLAMA_OPERATIONS, OLLAMA_PARSED, OLLAMA_SERVED
+from gateway.api.openapi.ollama_operations import OLLAMA_OPERATIONS, OLLAMA_PARSED, OLLAMA_SERVED, bounded_ollama
 from gateway.api.openapi.operation import Operation, error_response
 from gateway.api.openapi.operations import OPERATIONS, PARSED, SERVED
 from gateway.api.openapi.rerank_operations import RERANK_OPERATIONS, RERANK_PARSED, RERANK_SERVED, bounded_rerank
@@ -88,6 +88,7 @@ def document(routes: Iterable[BaseRoute], bounds: RequestBounds, *, needs_key: b
                     input_types=bounds.input_types,
                     lengths=bounds.lengths,
                 ),
+                **bounded_ollama(schemas, has_default=bounds.default_model is not None),
             },
             "responses": {error.__name__: error_response(error.status, (error,)) for error in (UnknownURL, MethodNotAllowed)},
             **({"securitySchemes": SCHEMES} if needs_key else {}),

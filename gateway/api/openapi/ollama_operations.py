@@ -13,7 +13,7 @@ from gateway.api.doors.ollama_models import (
     OllamaVersion,
 )
 from gateway.api.error_format import JSON
-from gateway.api.openapi.json_schema import reference
+from gateway.api.openapi.json_schema import Schema, reference
 from gateway.api.openapi.operation import Errors, Headers, Operation
 from gateway.api.openapi.operations import OF_A_BODY, OF_EMBEDDINGS
 from gateway.api.response_headers import EMBEDDINGS, LIMITS
@@ -33,6 +33,22 @@ OLLAMA_SERVED = (
     OllamaVersion, OllamaErrorBody,
 )  # fmt: skip
 OF_TEXTS = tuple(replace(header, is_sure=False) for header in EMBEDDINGS)  # a request that only loads a model has none of them
+NAMED: Schema = {"type": "string", "minLength": 1}
+EITHER_NAME = [{"required": [name], "properties": {name: NAMED}} for name in ("model", "name")]
+
+
+def bounded_ollama(schemas: Schema, *, has_default: bool) -> Schema:
+    """Returns the schemas of its bodies, by name. With a default model, `model` is not required."""
+    show = OllamaShowBody.__name__
+    bounded = {show: {**schemas[show], "anyOf": EITHER_NAME}}
+    for name in () if has_default else (OllamaEmbedBody.__name__, OllamaPromptBody.__name__):
+        properties = schemas[name]["properties"]
+        bounded[name] = {
+            **schemas[name],
+            "properties": {**properties, "model": {**properties["model"], **NAMED}},
+            "required": ["model"],
+        }
+    return bounded
 
 
 def _operation(  # noqa: PLR0913 - named, each of them

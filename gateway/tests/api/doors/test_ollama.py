@@ -1,15 +1,22 @@
 """Ollama's door: its clients get what its own server gives, errors and odd requests included."""
 
 import gzip
+import itertools
+import json
 
+import jsonschema
 import numpy as np
 import pytest
 
+from gateway.api.openapi.json_schema import components
+from gateway.api.openapi.ollama_operations import OLLAMA_PARSED, bounded_ollama
 from gateway.config import AuthSettings, DoorSettings, ModelRow, PageSettings, ServerSettings
-from gateway.errors import InputTooLong, InvalidValue, Overloaded
+from gateway.errors import ClientError, InputTooLong, InvalidValue, Overloaded
 from gateway.testing.fakes import FakeBackend, FakeEmbedder, hashed
 from gateway.tests.api.conftest import KEY, client_of
 from gateway.tests.api.keys import holder
+from gateway.wire import ollama as wire
+from gateway.wire.ollama import OllamaEmbedBody, OllamaPromptBody, OllamaShowBody
 
 EMBED, OLD = "/api/embed", "/api/embeddings"
 NOT_FOUND = 'model "{}" not found, try pulling it first'
@@ -307,6 +314,26 @@ async def test_the_root_says_that_a_server_is_there(make, has_page, is_open):
         assert ((await client.get("/")).text == "Ollama is running") == (is_open and not has_page)
         assert (await client.get("/openapi.json")).status_code == 200
     await gateway.close()
+
+
+@pytest.mark.parametrize("has_default", [True, False])
+@pytest.mark.parametrize(
+    ("body", "decode"),
+    [(OllamaEmbedBody, wire.decode_embed), (OllamaPromptBody, wire.decode_prompt), (OllamaShowBody, wire.decode_show)],
+)
+def test_a_body_is_parsed_where_the_schema_allows_it(body, decode, has_default):
+    schemas = components(OLLAMA_PARSED, [])
+    schema = {**schemas, **bounded_ollama(schemas, has_default=has_default)}[body.__name__]
+    checked = jsonschema.Draft202012Validator({**schema, "components": {"schemas": schemas}})
+    named = {} if body is OllamaShowBody else {"default_model": "d" if has_default else None}
+    for values in itertools.product(["m", "", None, 5], ["m", "", None, 5], [None, "5m", "5", 5, True], [None, ["a"], 5]):
+        sent = dict(zip(("model", "name", "keep_alive", "input"), values, strict=True))
+        try:
+            decode(json.dumps(sent).encode(), **named)
+        except ClientError:
+            assert not checked.is_valid(sent), sent
+        else:
+            assert checked.is_valid(sent), sent
 
 
 async def test_a_body_in_gzip(client):
