@@ -59,7 +59,7 @@ ALIKE = (
     ("dimensions", "output_dimension", "output_dimensionality"),
     ("input_type", "prompt_name", "task", "task_type", "text_type"),
     ("normalize", "normalized", "use_activation", "embd_normalize"),
-    ("encoding_format", "embedding_type", "encoding_type"),
+    ("encoding_format", "embedding_type", "encoding_type", "embedding_types", "output_dtype", "embed_dtype"),
     ("input", "text"),
     ("top_n", "top_k"),
     ("raw_scores", "use_activation"),
@@ -83,6 +83,9 @@ def keep_what_the_model_has(body: dict[str, Any]) -> None:
             body[name] = [each % NUM_TOKENS if isinstance(each, int | float) else each for each in body[name]]
     if isinstance(types := body.get("embedding_types"), list):
         body["embedding_types"] = [WITHOUT_RANGES.get(each, each) for each in types]
+    for name in ("embedding_type", "encoding_type", "embedding_types", "output_dtype"):
+        if isinstance(body.get(name), str):
+            body[name] = WITHOUT_RANGES.get(body[name], body[name])
 
 
 def marked(given: Any) -> Any:
