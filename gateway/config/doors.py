@@ -12,4 +12,6 @@ class DoorSettings(Settings, frozen=True):
         bool, Meta(description="text-embeddings-inference's paths: /embed, /tokenize and others, and its form of /rerank.")
     ] = True
     ollama: Annotated[bool, Meta(description="Ollama's paths: /api/embed, /api/tags and others.")] = True
-    cohere: Annotated[bool, Meta(description="Cohere's paths for vectors: /v2/embed and /v1/embed.")] = True
+    cohere: Annotated[
+        bool, Meta(description="Cohere's paths: /v2/embed, /v1/embed and /v1/detokenize, and its form of /v1/tokenize.")
+    ] = True
