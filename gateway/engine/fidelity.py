@@ -30,7 +30,7 @@ from gateway.errors import OperatorError
 # An encoder below it is not used. Reduced precision rounds; float32 does not, so an encoder further off computes something else.
 MIN_COSINE = 0.999
 MIN_COSINE_FLOAT32 = 0.99999
-# The same of a reranker. bfloat16 has eight bits: trained rerankers are off by 0.01 or less, and no score by more than 0.03.
+# The same of a reranker: no score may be off by more than 0.03, or 0.001 in float32. A misread input moves one further.
 MIN_CLOSENESS = 0.97
 MIN_CLOSENESS_FLOAT32 = 0.999
 STEEP = 4.0  # logits up to this are compared by their difference, larger ones by the share of it
