@@ -13,7 +13,7 @@ from gateway.embedding.model import Model
 from gateway.embedding.tokens import TextTokenizer, TokenizedText
 from gateway.errors import InvalidValue
 from gateway.wire import tokenize as wire_tokenize
-from gateway.wire.cohere import CohereVersion
+from gateway.wire.cohere_response import CohereVersion
 from gateway.wire.cohere_tokens import CohereTokenMeta, CohereTokens
 from gateway.wire.response import EmbeddingsUsage
 from gateway.wire.tokenize import TextTokens, TokenizeRequest, TokenizeResponse

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from gateway.errors import EmptyInput, InvalidValue, MissingParameter
-from gateway.wire.cohere import CohereVersion
+from gateway.wire.cohere_response import CohereVersion
 from gateway.wire.input_count import refuse_too_many
 from gateway.wire.json_body import parse_body, wrong_field
 from gateway.wire.token_ids import MAX_INPUT_IDS

@@ -10,8 +10,9 @@ from gateway.api.inference import BYTES_PER_NUMBER, Door, Embedded, InferenceHan
 from gateway.api.tokenization import OPERATION, tokenizer_of
 from gateway.embedding.embedder import Inputs
 from gateway.errors import GatewayError, InvalidKey, InvalidValue, MissingKey
-from gateway.wire import cohere
-from gateway.wire.cohere import CohereEmbedRequest, CohereError, CohereVersion, Version
+from gateway.wire import cohere, cohere_response
+from gateway.wire.cohere import CohereEmbedRequest, Version
+from gateway.wire.cohere_response import CohereError, CohereVersion
 from gateway.wire.cohere_tokens import CohereText, CohereTokenMeta, DetokenizeRequest, decode_tokens
 
 PATHS: dict[Version, str] = {"1": "/v1/embed", "2": "/v2/embed"}
@@ -72,4 +73,4 @@ def _encode(done: Embedded, *, asked: CohereEmbedRequest, request_id: str) -> by
     num_long = sum(done.prepared.is_long)
     treatment = "split into windows, whose vectors were averaged" if done.prepared.rule == "chunk" else "cut at their end"
     warnings = [f"{num_long} of the texts are longer than the model reads: they were {treatment}."] if num_long else []
-    return cohere.encode(done.as_dtype, asked, request_id=request_id, num_tokens=done.num_tokens, warnings=warnings)
+    return cohere_response.encode(done.as_dtype, asked, request_id=request_id, num_tokens=done.num_tokens, warnings=warnings)

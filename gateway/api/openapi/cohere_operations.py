@@ -10,10 +10,9 @@ from gateway.api.openapi.operation import Operation
 from gateway.api.openapi.operations import OF_EMBEDDINGS
 from gateway.api.openapi.tei_operations import OF_TOKENS
 from gateway.api.response_headers import EMBEDDINGS, LIMITS, MODEL
-from gateway.wire.cohere import (
-    OPTIONAL_PURPOSES,
+from gateway.wire.cohere import OPTIONAL_PURPOSES, CohereEmbedBody
+from gateway.wire.cohere_response import (
     CohereBilledUnits,
-    CohereEmbedBody,
     CohereEmbeddings,
     CohereEmbedReply,
     CohereError,
