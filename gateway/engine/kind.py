@@ -7,6 +7,7 @@ network it finds. It then counts as another kind if it has that kind's own files
 
 import re
 import zipfile
+from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ VOCABULARIES = (
     "tokenizer.json", "tokenizer.*.json", "vocab.txt", "vocab.json", "*.model", "*.spm", "*.tokenizer", "bpe.codes", "tekken.json",
 )  # fmt: skip
 CLASSIFIERS = re.compile(r"^(classifier|classification_head|score|logits_proj)\.")
+TEXT_RANKING = re.compile(r"^pipeline_tag:\s*['\"]?text-ranking\b", re.MULTILINE)  # in a model card's front matter
 NAMES_IN_PICKLE = re.compile(rb"[A-Za-z_][\w.]*\.(?:weight|bias)")
 MAX_HEADER_BYTES = 100 * 1024 * 1024  # safetensors' own bound
 
@@ -78,7 +80,9 @@ def kind_of(folder: Path) -> ModelKind:
     if told == RERANKER:
         _refuse_many_labels(folder)
         return "reranker"
-    if not is_bare(folder):
+    if is_bare(folder):
+        _refuse_unsaved_reranker(folder)
+    else:
         _refuse_without_pooling(folder)
     return "embedder"
 
@@ -182,6 +186,22 @@ def _marked_kind(folder: Path) -> str:
     if any((folder / name).is_file() for name in ("preprocessor_config.json", "video_preprocessor_config.json")):
         return IMAGES
     return ""
+
+
+def _refuse_unsaved_reranker(folder: Path) -> None:
+    """Raises OperatorError for a causal model that only its model card calls a reranker: its files are an embedder's.
+
+    So were Qwen3-Reranker's first published. Its last token's vectors would be served, and mean nothing.
+    """
+    card = folder / "README.md"
+    with suppress(OSError, UnicodeDecodeError):
+        _, _, rest = card.read_text(encoding="utf-8").partition("---\n")
+        if TEXT_RANKING.search(rest.partition("\n---")[0]):
+            raise _unsupported_kind(
+                f"the model in {folder} is a reranker by its model card (text-ranking), without the files by which"
+                " sentence-transformers scores pairs: save it once with CrossEncoder, LogitScore and a chat template of the roles"
+                " query and document, and name that folder"
+            )
 
 
 def _refuse_many_labels(folder: Path) -> None:

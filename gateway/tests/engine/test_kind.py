@@ -232,6 +232,25 @@ def test_architectures_alone_say_nothing(architecture, is_bare, whole, tmp_path)
     kind_of(folder)
 
 
+@pytest.mark.parametrize(
+    ("card", "is_refused"),
+    [
+        ("---\nlicense: apache-2.0\npipeline_tag: text-ranking\n---\n# A reranker\n", True),
+        ("---\npipeline_tag: 'text-ranking'\n---\n", True),
+        ("---\npipeline_tag: feature-extraction\n---\nIt goes well with a model of pipeline_tag: text-ranking\n", False),
+        ("pipeline_tag: text-ranking", False),
+        ("", False),
+    ],
+)
+def test_a_reranker_saved_as_a_network_alone_is_not_served_as_an_embedder(card, is_refused, copy):
+    (copy / "modules.json").unlink()
+    (copy / "README.md").write_text(card)
+    if is_refused:
+        assert "text-ranking" in refusal(copy)
+    else:
+        assert kind_of(copy) == "embedder"
+
+
 def test_a_masked_lm_without_modules_is_an_ordinary_bert(kinds):
     kind_of(kinds / "masked-lm")
 
