@@ -1,8 +1,8 @@
 """GET /info: what serves, for the clients of two servers whose paths are the same.
 
-Azure AI's inference clients call it before they embed, always with `api-version` in the query (Azure AI Model Inference API, Get
-Model Info). text-embeddings-inference's clients read from it how much the server takes (router/src/lib.rs of TEI 1.9). One reply
-has the fields of both; only `model_type` is in both, a word for Azure and an object for TEI.
+Azure AI's inference clients call it in `load_client` and `get_model_info`, always with `api-version` in the query
+(azure-ai-inference 1.0.0b9). text-embeddings-inference's clients read from it how much the server takes (router/src/lib.rs of TEI
+1.9). One reply has the fields of both; only `model_type` is in both, a word for Azure and an object for TEI.
 """
 
 import time
