@@ -1,16 +1,13 @@
 """Parses the `documents` of a rerank request: strings, objects, or a mixture of both, as Cohere takes them."""
 
-from functools import lru_cache
-
 import msgspec
-from msgspec import UNSET, Raw, Struct
+from msgspec import Raw, Struct
 
-from gateway.errors import EmptyInput, InvalidType, InvalidValue, TooManyInputs
+from gateway.errors import MAX_QUOTED_CHARS, EmptyInput, InvalidType, InvalidValue, TooManyInputs
 
 MAX_DOCUMENTS = 8192
 MAX_RANK_FIELDS = 64
 RANK_FIELDS_ALLOWED = f": expected 1 to {MAX_RANK_FIELDS} names, each once."
-TEXT = ("text",)
 EXPECTED = "a string, or an object with a string 'text'"
 
 
@@ -23,6 +20,7 @@ class TextDocument(Struct):
 document_decoder = msgspec.json.Decoder(TextDocument)
 texts_decoder = msgspec.json.Decoder(list[str])
 elements_decoder = msgspec.json.Decoder(list[Raw])
+fields_decoder = msgspec.json.Decoder(dict[str, Raw])
 
 
 def parse_documents(sent: Raw, rank_fields: tuple[str, ...] | None, *, field: str) -> tuple[list[str], list[Raw] | None]:
@@ -37,7 +35,7 @@ def parse_documents(sent: Raw, rank_fields: tuple[str, ...] | None, *, field: st
         objects = None
     except msgspec.ValidationError:
         objects = _elements_of(sent, field)
-        texts = [_text_of(each, rank_fields or TEXT, where=f"{field}[{index}]") for index, each in enumerate(objects)]
+        texts = [_text_of(each, rank_fields, where=f"{field}[{index}]") for index, each in enumerate(objects)]
     refuse_count(len(texts), field=field)
     return texts, objects
 
@@ -64,21 +62,19 @@ def _elements_of(sent: Raw, field: str) -> list[Raw]:
         raise InvalidType(f"Invalid type for '{field}': expected an array of strings or objects.", param=field) from None
 
 
-def _text_of(element: Raw, names: tuple[str, ...], *, where: str) -> str:
+def _text_of(element: Raw, rank_fields: tuple[str, ...] | None, *, where: str) -> str:
     kind = bytes(memoryview(element)[:1])
     if kind == b'"':
         return msgspec.json.decode(element, type=str)
     if kind != b"{":
         raise _wrong_document(where)
-    if names == TEXT:
+    if rank_fields is None:
         return _text_field(element, where)
-    values = msgspec.structs.astuple(_object_decoder(names).decode(element))
-    texts = [
-        _text_of_value(value, where=f"{where}.{name}") for name, value in zip(names, values, strict=True) if value is not UNSET
-    ]
+    values = fields_decoder.decode(element)
+    texts = [_text_of_value(values[name], where=f"{where}.{name[:MAX_QUOTED_CHARS]}") for name in rank_fields if name in values]
     found = [text for text in texts if text is not None]
     if not found:
-        raise _wrong_document(where, names)
+        raise _wrong_document(where, "an object with at least one of the fields of 'rank_fields'")
     return "\n".join(found)
 
 
@@ -99,14 +95,5 @@ def _text_of_value(value: Raw, *, where: str) -> str | None:
     return None if bytes(value) == b"null" else bytes(value).decode()
 
 
-def _wrong_document(where: str, names: tuple[str, ...] = TEXT) -> InvalidType:
-    expected = EXPECTED if names == TEXT else "an object with at least one of the fields of 'rank_fields'"
+def _wrong_document(where: str, expected: str = EXPECTED) -> InvalidType:
     return InvalidType(f"Invalid type for '{where}': expected {expected}.", param=where.partition("[")[0])
-
-
-@lru_cache(maxsize=64)
-def _object_decoder(names: tuple[str, ...]) -> msgspec.json.Decoder[Struct]:
-    """A decoder for these fields of an object as raw JSON; the others cost nothing."""
-    fields = [(f"_{number}", Raw | msgspec.UnsetType, UNSET) for number in range(len(names))]
-    rename = {f"_{number}": name for number, name in enumerate(names)}
-    return msgspec.json.Decoder(msgspec.defstruct("Document", fields, rename=rename))

@@ -2,7 +2,7 @@
 
 Sources: the API references of Cohere (`priority`, `relevant_spans`), Voyage and Jina (`truncation`, `top_k`,
 `return_embeddings`), NVIDIA NIM (`truncate`), TEI (`truncation_direction`), vLLM (`truncate_prompt_tokens`, `truncation_side`,
-`use_activation`, `max_tokens_per_query`, `add_special_tokens`, `chat_template`) and SiliconFlow (`overlap_tokens`).
+`use_activation`, `activation`, `max_tokens_per_query`, `add_special_tokens`, `chat_template`) and SiliconFlow (`overlap_tokens`).
 """
 
 from operator import attrgetter
@@ -55,6 +55,7 @@ class ForeignRerankFields(Struct, kw_only=True):
         Raw | UnsetType, Meta(description="vLLM's: long documents are cut at their end alone.", extra_json_schema=values("right"))
     ] = UNSET
     use_activation: Annotated[Raw | UnsetType, Meta(description="vLLM's: false is raw_scores.", extra_json_schema=BOOLEAN)] = UNSET
+    activation: Annotated[Raw | UnsetType, Meta(description="use_activation, of older vLLM.", extra_json_schema=BOOLEAN)] = UNSET
     priority: Annotated[
         Raw | UnsetType,
         Meta(
@@ -91,6 +92,7 @@ def _rank_of(priority: Any) -> dict[str, Any] | None:
 
 SCORES_ALONE = "this server gives scores alone."
 RIGHT_ALONE = "long documents are cut at their end alone ('right')."
+ACTIVATION: tuple[Translate, str] = one_of({True: {"raw_scores": False}, False: {"raw_scores": True}}), "expected a boolean."
 
 FIELDS: dict[str, tuple[Translate, str]] = {
     "top_k": (positive("top_n"), "expected a positive integer."),
@@ -102,7 +104,8 @@ FIELDS: dict[str, tuple[Translate, str]] = {
     "truncate_prompt_tokens": (cut, "expected a positive integer, or -1 for as many tokens as the model reads."),
     "truncation_direction": (one_of({"right": {}, "Right": {}}), RIGHT_ALONE),
     "truncation_side": (one_of({"right": {}}), RIGHT_ALONE),
-    "use_activation": (one_of({True: {"raw_scores": False}, False: {"raw_scores": True}}), "expected a boolean."),
+    "use_activation": ACTIVATION,
+    "activation": ACTIVATION,
     "priority": (_rank_of, "expected an integer of 0 or more."),
     "relevant_spans": (_disabled_spans, SCORES_ALONE),
     "return_embeddings": (one_of({False: {}}), SCORES_ALONE),

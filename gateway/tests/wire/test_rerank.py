@@ -53,6 +53,7 @@ def test_what_is_missing_is_named(name):
         ({"raw_scores": True}, "raw_scores", True),
         ({"use_activation": False}, "raw_scores", True),
         ({"use_activation": True}, "raw_scores", False),
+        ({"activation": False}, "raw_scores", True),
         ({"long_input": "error"}, "long_input", "error"),
         ({"truncate": True}, "long_input", "end"),
         ({"truncate": "NONE"}, "long_input", "error"),
@@ -106,6 +107,8 @@ def test_a_field_is_honoured(body, field, value):
         ({"return_documents": "yes"}, "invalid_type", "return_documents"),
         ({"raw_scores": 1}, "invalid_type", "raw_scores"),
         ({"raw_scores": True, "use_activation": True}, "invalid_value", "use_activation"),
+        ({"use_activation": True, "activation": False}, "invalid_value", "activation"),
+        ({"activation": "softmax"}, "invalid_value", "activation"),
         ({"rank_fields": []}, "invalid_value", "rank_fields"),
         ({"rank_fields": ["a", "a"]}, "invalid_value", "rank_fields"),
         ({"rank_fields": "text"}, "invalid_type", "rank_fields"),
@@ -144,6 +147,20 @@ def test_the_place_of_a_wrong_document_is_named():
         decoded(documents=["a", {"text": "b"}, 5])
     with pytest.raises(ClientError, match=r"'documents\[1\]\.title': expected a string"):
         decoded(documents=["a", {"title": {}}], rank_fields=["title"])
+    with pytest.raises(ClientError) as caught:
+        decoded(documents=[{"a" * 9999: {}}], rank_fields=["a" * 9999])
+    assert len(caught.value.message) < 300
+
+
+@pytest.mark.parametrize("name", ['"', "\\", "a\nb", "", "_0", "für", "\U0001f600"])
+def test_a_rank_field_may_have_any_name(name):
+    assert decoded(documents=[{name: "a", "text": "b"}, {name: 7}], rank_fields=[name, "text"]).texts == ["a\nb", "7"]
+
+
+def test_a_number_is_the_text_of_rank_fields_alone():
+    assert decoded(documents=[{"text": 5}, {"text": True}], rank_fields=["text"]).texts == ["5", "true"]
+    with pytest.raises(ClientError, match="a string 'text'"):
+        decoded(documents=[{"text": 5}])
 
 
 def test_a_byte_order_mark_and_half_a_surrogate_pair():
@@ -165,7 +182,7 @@ bodies = st.fixed_dictionaries(
     {},
     optional={
         "query": st.text() | values, "documents": documents | values, "texts": documents | values,
-        "rank_fields": st.lists(st.sampled_from(["text", "a"]), max_size=3) | values,
+        "rank_fields": st.lists(st.sampled_from(["text", "a"]) | st.text(), max_size=3) | values,
         **{field: st.sampled_from(WORDS) | values for field in FIELDS},
     },
 )  # fmt: skip
