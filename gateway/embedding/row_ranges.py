@@ -1,5 +1,6 @@
 """The ranges in a row's setting `quantization_ranges`, for vectors of one length or of several; perhaps from a file."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from gateway.embedding.quantization import Ranges, ranges_of
 from gateway.errors import ConfigurationError
 
 MAX_FILE_BYTES = 16 * 1024 * 1024
+DIMENSIONS = re.compile(r"[1-9][0-9]{0,5}")  # a million of them would be 8 MB
 PAIR = 2  # numbers, or rows of an array: a minimum and a maximum
 EXPECTED = "expected [min, max], a list of such pairs, one for each dimension, or a .npy or .json file of them"
 
@@ -43,7 +45,7 @@ def read_ranges(row: ModelRow) -> RowRanges:
         return RowRanges(bounds) if bounds.ndim == 1 else RowRanges(by_dimensions={bounds.shape[1]: _ranges(bounds, where)})
     found: dict[int, Ranges] = {}
     for name, each in setting.items():
-        if not name.isdecimal() or int(name) < 1:
+        if not DIMENSIONS.fullmatch(name):
             raise ConfigurationError(f"{where}: '{name}' is no number of dimensions")
         dimensions, bounds = int(name), _bounds_of(each, f"{where}.{name}")
         if bounds.ndim > 1 and bounds.shape[1] != dimensions:
@@ -55,16 +57,25 @@ def read_ranges(row: ModelRow) -> RowRanges:
 def _bounds_of(setting: RangesSetting, where: str) -> NDArray[np.float32]:
     """One range, shape (2,), or that of each dimension, shape (2, dimensions)."""
     content = _content_of(Path(setting).expanduser(), where) if isinstance(setting, str) else setting
-    try:
-        bounds = np.asarray(content, dtype=np.float32)
-    except (ValueError, TypeError, OverflowError):
-        raise ConfigurationError(f"{where}: {EXPECTED}") from None
+    bounds = _numbers_of(content, where)
     if bounds.ndim == PAIR and not isinstance(content, np.ndarray):
         bounds = bounds.T  # a list of pairs; an array is sentence-transformers' own, a row of minima and one of maxima
     if bounds.ndim not in {1, PAIR} or bounds.shape[0] != PAIR or bounds.size == 0:
         raise ConfigurationError(f"{where}: {EXPECTED}")
     _ranges(bounds.reshape(PAIR, -1), where)
     return bounds
+
+
+def _numbers_of(content: Any, where: str) -> NDArray[np.float32]:
+    """Integers and floats as float32; a larger one becomes infinite. Raises ConfigurationError for anything else."""
+    try:
+        numbers = np.asarray(content)
+    except ValueError:  # lists of different lengths
+        raise ConfigurationError(f"{where}: {EXPECTED}") from None
+    if numbers.dtype.kind not in "iuf":
+        raise ConfigurationError(f"{where}: {EXPECTED}")
+    with np.errstate(over="ignore"):
+        return numbers.astype(np.float32)
 
 
 def _content_of(path: Path, where: str) -> Any:
@@ -76,7 +87,7 @@ def _content_of(path: Path, where: str) -> Any:
         return msgspec.json.decode(path.read_bytes())
     except OSError as error:
         raise ConfigurationError(f"{where}: the file {path} cannot be read: {error.strerror}") from None
-    except (ValueError, EOFError):
+    except (ValueError, EOFError, RecursionError):  # the last: JSON nested too deeply
         raise ConfigurationError(f"{where}: the file {path} is neither a NumPy array nor JSON") from None
 
 

@@ -63,6 +63,10 @@ def test_a_table_has_the_ranges_of_several_lengths():
         ([[0, 1, 2]], "expected"),
         ({"0": [0, 1]}, "'0' is no number of dimensions"),
         ({"x": [0, 1]}, "'x' is no number of dimensions"),
+        ({"02": [0, 1]}, "'02' is no number of dimensions"),
+        ({"9999999999": [0, 1]}, "'9999999999' is no number of dimensions"),
+        ({"9" * 5000: [0, 1]}, "is no number of dimensions"),
+        ([-1e39, 1e39], "two finite numbers"),
         ({"2": PAIRS}, "the ranges of 3 dimensions"),
         ("/nowhere.npy", "cannot be read: No such file"),
     ],
@@ -72,13 +76,22 @@ def test_what_is_no_range_is_refused_by_name(setting, reason):
         read(setting)
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b'["a", "b"]', b"\x93NUMPY", b"[[1e999, 2]]"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b'["a", "b"]', b'["-1", "1"]', b"[false, true]", b"[" * 100_000, b"\x93NUMPY", b"[[1e999, 2]]"]
+)
 @pytest.mark.parametrize("form", ["npy", "json"])
 def test_a_broken_file_is_refused_by_name(content, form, tmp_path):
     path = tmp_path / f"ranges.{form}"
     path.write_bytes(content)
     with pytest.raises(ConfigurationError, match=r"^models\[m\]\.quantization_ranges"):
         read(str(path))
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "bool", "M8[D]"])
+def test_numbers_of_a_file_are_integers_or_floats(dtype, tmp_path):
+    np.save(tmp_path / "ranges.npy", np.array([0, 1], dtype=np.int64).astype(dtype))
+    with pytest.raises(ConfigurationError, match=r"^models\[m\]\.quantization_ranges: expected"):
+        read(str(tmp_path / "ranges.npy"))
 
 
 def test_objects_in_a_file_are_not_unpickled(tmp_path):
