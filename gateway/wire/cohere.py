@@ -5,6 +5,7 @@ refused by name: this server embeds text alone.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Literal, get_args
 
 import msgspec
@@ -13,8 +14,8 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from gateway.config import LongInput
 from gateway.errors import EmptyInput, InvalidType, InvalidValue, MissingParameter, TooManyInputs
 from gateway.wire.input_count import elements_of, refuse_too_many
-from gateway.wire.json_body import parse_body, wrong_field
-from gateway.wire.request import MAX_DIMENSIONS, MAX_INPUTS, TEXT, EmbeddingsRequest
+from gateway.wire.json_body import is_sent, parse_body, wrong_field
+from gateway.wire.request import MAX_DIMENSIONS, MAX_INPUTS, TEXT, EmbeddingsRequest, model_of
 from gateway.wire.token_ids import MAX_INPUT_IDS
 
 Version = Literal["1", "2"]
@@ -127,11 +128,9 @@ _part_decoder = msgspec.json.Decoder(_Part)
 
 def decode(raw: bytes, *, version: Version, path_model: str | None = None, default_model: str | None = None) -> CohereEmbedRequest:
     """Parses a body. Raises a ClientError that names what is wrong. Any bytes at all give a request or a ClientError."""
-    body = parse_body(raw, _decode_body, lambda error: wrong_field(error, EXPECTED, ALLOWED))
+    body = parse_body(raw, _decode_body, partial(wrong_field, expected=EXPECTED, allowed=ALLOWED))
     texts, field = _texts_of(body)
-    model = path_model or body.model or default_model
-    if not model:
-        raise MissingParameter("model")
+    model = model_of(path_model, body.model, default_model)
     if body.input_type is None and version == "2":
         raise MissingParameter("input_type")
     if body.input_type == "image":
@@ -177,7 +176,7 @@ def _texts_of(body: CohereEmbedBody) -> tuple[list[str], str]:
     """The texts, and the name of the field that they stood in. Raises a ClientError unless exactly one field has some."""
     if not _is_empty(body.images):
         raise InvalidValue(f"Invalid value for 'images': {TEXT_ONLY}", param="images")
-    has_inputs = body.inputs is not UNSET and bytes(body.inputs) != b"null"
+    has_inputs = is_sent(body.inputs)
     if body.texts is not None and has_inputs:
         raise InvalidValue("Invalid value for 'inputs': 'texts' has texts too; send one of them.", param="inputs")
     if body.texts is None and not has_inputs:

@@ -4,6 +4,7 @@ Source: Cohere's API reference (docs.cohere.com/reference/tokenize, November 202
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -13,6 +14,7 @@ from gateway.errors import EmptyInput, InvalidValue, MissingParameter
 from gateway.wire.cohere_response import CohereVersion
 from gateway.wire.input_count import refuse_too_many
 from gateway.wire.json_body import parse_body, wrong_field
+from gateway.wire.request import model_of
 from gateway.wire.token_ids import MAX_INPUT_IDS
 
 EXPECTED = {"tokens": "an array of token ids", "model": "a string"}
@@ -64,12 +66,10 @@ _decoder = msgspec.json.Decoder(DetokenizeBody)
 
 def decode_tokens(raw: bytes, *, path_model: str | None = None, default_model: str | None = None) -> DetokenizeRequest:
     """Parses a body of /v1/detokenize. Any bytes at all give a request or a ClientError that names what is wrong."""
-    body = parse_body(raw, _decode_body, lambda error: wrong_field(error, EXPECTED, {}))
+    body = parse_body(raw, _decode_body, partial(wrong_field, expected=EXPECTED))
     if body.tokens is None or body.tokens is UNSET:
         raise MissingParameter("tokens")
-    model = path_model or body.model or default_model
-    if not model:
-        raise MissingParameter("model")
+    model = model_of(path_model, body.model, default_model)
     if not body.tokens:
         raise EmptyInput("Invalid 'tokens': the array must not be empty.", param="tokens")
     return DetokenizeRequest(model, [_id_of(each, index) for index, each in enumerate(body.tokens)])

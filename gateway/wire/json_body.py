@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TypeVar
 
 import msgspec
+from msgspec import UNSET, Raw, UnsetType
 
 from gateway.errors import ClientError, InvalidJSON, InvalidType, InvalidValue
 
@@ -22,7 +24,14 @@ WIDE = ((b"\xff\xfe\0\0", "UTF-32"), (b"\0\0\xfe\xff", "UTF-32"), (b"\xff\xfe", 
 PAIR = rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 ESCAPES = re.compile(PAIR + rb"|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL)
 
+ANY_VALUE: Mapping[str, str] = MappingProxyType({})
+
 Result = TypeVar("Result")
+
+
+def is_sent(field: Raw | UnsetType) -> bool:
+    """Whether a body has this field: `null` equals absent."""
+    return field is not UNSET and bytes(memoryview(field)[:4]) != b"null"
 
 
 def without_byte_order_mark(raw: bytes) -> bytes:
@@ -46,7 +55,7 @@ def parse_body(sent: bytes, decode: Callable[[bytes], Result], explain: Callable
         raise invalid_json(raw, error, start=len(sent) - len(raw)) from None
 
 
-def wrong_field(error: msgspec.ValidationError, expected: Mapping[str, str], allowed: Mapping[str, str]) -> ClientError:
+def wrong_field(error: msgspec.ValidationError, expected: Mapping[str, str], allowed: Mapping[str, str] = ANY_VALUE) -> ClientError:
     """msgspec's error in the contract's words. msgspec gives the path, as `$.input[0]`, and the type it got if that is wrong.
 
     `expected` has the type of each field in words, `allowed` the end of a sentence about values of that type that are not allowed.

@@ -18,7 +18,7 @@ from gateway.config import LongInput
 from gateway.errors import InvalidType, InvalidValue, MissingParameter, TooManyInputs
 from gateway.wire.input_count import refuse_too_many
 from gateway.wire.json_body import parse_body, without_byte_order_mark
-from gateway.wire.request import EmbeddingsRequest
+from gateway.wire.request import EmbeddingsRequest, model_of
 
 MAX_INPUTS = 8192  # Ollama has no limit, and LangChain's and Chroma's classes send all texts of a call at once
 GO_DURATION = r"^[+-]?(0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)$"  # Go's time.ParseDuration
@@ -107,7 +107,7 @@ class OllamaRequest:
 def decode_embed(raw: bytes, *, path_model: str | None = None, default_model: str | None = None) -> OllamaRequest:
     """Parses a body of /api/embed. Raises a ClientError that names what is wrong, in Ollama's order and often in its words."""
     body = _parse(raw, _embed_body)
-    model = _model_of(body, path_model, default_model)
+    model = model_of(path_model, body.model, default_model)
     if not isinstance(body, OllamaEmbedBody):
         raise InvalidType("invalid input type", param="input")
     texts = ([body.input] if body.input else []) if isinstance(body.input, str) else body.input or []
@@ -129,7 +129,7 @@ def decode_embed(raw: bytes, *, path_model: str | None = None, default_model: st
 def decode_prompt(raw: bytes, *, path_model: str | None = None, default_model: str | None = None) -> OllamaRequest:
     """Parses a body of /api/embeddings. Raises a ClientError."""
     body = _parse(raw, PROMPT.decode)
-    model = _model_of(body, path_model, default_model)
+    model = model_of(path_model, body.model, default_model)
     asked = EmbeddingsRequest(
         [body.prompt] if body.prompt else [],
         model,
@@ -208,12 +208,6 @@ def _wrong_field(error: msgspec.ValidationError) -> InvalidType:
     if "regex" in text:  # only a duration has one
         return InvalidType('json: expected seconds, or a duration such as "5m" - at `$.keep_alive`', param="keep_alive")
     return InvalidType(f"json: {text[:1].lower()}{text[1:]}")
-
-
-def _model_of(body: OllamaBody, path_model: str | None, default_model: str | None) -> str:
-    if model := path_model or body.model or default_model:
-        return model
-    raise MissingParameter("model")
 
 
 def _num_ctx(body: OllamaBody) -> int | None:

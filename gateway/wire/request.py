@@ -176,11 +176,8 @@ def decode(raw: bytes, *, path_model: str | None = None, default_model: str | No
     honour(foreign, body)
     if body.input is None or body.input is UNSET:
         raise MissingParameter("input")
-    model = path_model or body.model or default_model
-    if not model:
-        raise MissingParameter("model")
-    if body.input_type is not None and body.prompt_name is not None:
-        raise InvalidValue("Invalid value for 'prompt_name': 'input_type' says the same; send one of them.", param="prompt_name")
+    model = model_of(path_model, body.model, default_model)
+    purpose = purpose_of(body.input_type, body.prompt_name)
     return EmbeddingsRequest(
         texts=one_shape(body.input),
         model=model,
@@ -192,11 +189,25 @@ def decode(raw: bytes, *, path_model: str | None = None, default_model: str | No
         normalize=body.normalize is not False,
         long_input=body.long_input,
         max_tokens=foreign["max_tokens"][1] if "max_tokens" in foreign else None,
-        input_type=body.prompt_name if body.input_type is None else body.input_type,
+        input_type=purpose,
         instruction=body.instruction,
         sent_as=({"input_type": "prompt_name"} if body.prompt_name is not None else {})
         | {ours: name for ours, (name, _) in foreign.items()},
     )
+
+
+def model_of(path_model: str | None, sent: str | None, default_model: str | None) -> str:
+    """The model of the path, else of the body, else the default one. Raises MissingParameter."""
+    if model := path_model or sent or default_model:
+        return model
+    raise MissingParameter("model")
+
+
+def purpose_of(input_type: str | None, prompt_name: str | None) -> str | None:
+    """The one of two synonyms that was sent. Raises InvalidValue for both."""
+    if input_type is not None and prompt_name is not None:
+        raise InvalidValue("Invalid value for 'prompt_name': 'input_type' says the same; send one of them.", param="prompt_name")
+    return prompt_name if input_type is None else input_type
 
 
 def honour(asked: dict[str, tuple[str, Any]], body: EmbeddingsBody) -> None:

@@ -1,17 +1,18 @@
 """Parses the rerank body that Cohere (v1, v2), Jina, Voyage, vLLM, infinity and LiteLLM share into one shape."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
 from gateway.config import LongInput
-from gateway.errors import ClientError, InvalidValue, MissingParameter
+from gateway.errors import InvalidValue, MissingParameter
 from gateway.wire.foreign_fields import refuse_second
 from gateway.wire.input_count import refuse_too_many
-from gateway.wire.json_body import parse_body, wrong_field
-from gateway.wire.request import MAX_INSTRUCTION_CHARS, whole
+from gateway.wire.json_body import is_sent, parse_body, wrong_field
+from gateway.wire.request import MAX_INSTRUCTION_CHARS, model_of, whole
 from gateway.wire.rerank_documents import MAX_DOCUMENTS, MAX_RANK_FIELDS, RANK_FIELDS_ALLOWED, checked_rank_fields, parse_documents
 from gateway.wire.rerank_fields import ForeignRerankFields, translate
 
@@ -127,19 +128,16 @@ def decode(raw: bytes, *, path_model: str | None = None, default_model: str | No
 
     Raises a ClientError that names what is wrong. Any bytes at all give a request or a ClientError.
     """
-    return request_of(parse_body(raw, _decode_body, _explain), path_model=path_model, default_model=default_model)
-
-
-def request_of(body: RerankBody, *, path_model: str | None, default_model: str | None) -> RerankRequest:
-    asked = translate(body)
-    max_tokens = _honour(asked, body)
+    body = parse_body(raw, _decode_body, partial(wrong_field, expected=EXPECTED, allowed=ALLOWED))
+    foreign = translate(body)
+    max_tokens = _honour(foreign, body)
     query = _checked_query(body.query)
-    if body.documents is UNSET or bytes(body.documents) == b"null":
+    if body.documents is UNSET or not is_sent(body.documents):
         raise MissingParameter("documents")
     rank_fields = checked_rank_fields(body.rank_fields)
     texts, documents = parse_documents(body.documents, rank_fields, field="documents")
     return RerankRequest(
-        model=model_of(path_model or body.model or default_model),
+        model=model_of(path_model, body.model, default_model),
         query=query,
         texts=texts,
         documents=documents,
@@ -151,13 +149,9 @@ def request_of(body: RerankBody, *, path_model: str | None, default_model: str |
         max_tokens=max_tokens,
         long_input=body.long_input,
         instruction=body.instruction,
-        is_background="is_background" in asked and asked["is_background"][1],
-        is_voyage=_is_said(body.top_k) or _is_said(body.truncation),
+        is_background="is_background" in foreign and foreign["is_background"][1],
+        is_voyage=is_sent(body.top_k) or is_sent(body.truncation),
     )
-
-
-def _is_said(value: Raw | UnsetType) -> bool:
-    return value is not UNSET and bytes(value) != b"null"
 
 
 def _checked_query(query: str | UnsetType | None) -> str:
@@ -167,12 +161,6 @@ def _checked_query(query: str | UnsetType | None) -> str:
     if not query:
         raise InvalidValue("Invalid 'query': it cannot be an empty string.", param="query")
     return query
-
-
-def model_of(name: str | None) -> str:
-    if not name:
-        raise MissingParameter("model")
-    return name
 
 
 def _honour(asked: dict[str, tuple[str, Any]], body: RerankBody) -> int | None:
@@ -190,10 +178,6 @@ def _honour(asked: dict[str, tuple[str, Any]], body: RerankBody) -> int | None:
                 refuse_second((ours, own), foreign, value)
             setattr(body, ours, value)
     return asked["max_tokens"][1] if "max_tokens" in asked else None
-
-
-def _explain(error: msgspec.ValidationError) -> ClientError:
-    return wrong_field(error, EXPECTED, ALLOWED)
 
 
 def _decode_body(raw: bytes) -> RerankBody:

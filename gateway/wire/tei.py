@@ -16,7 +16,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from numpy.typing import NDArray
 
 from gateway.config import LongInput
-from gateway.errors import ClientError, EmptyInput, InvalidType, InvalidValue, MissingParameter, TooManyInputs
+from gateway.errors import EmptyInput, InvalidType, InvalidValue, MissingParameter, TooManyInputs
 from gateway.wire.input_count import refuse_too_many
 from gateway.wire.json_body import parse_body, wrong_field
 from gateway.wire.request import MAX_DIMENSIONS, MAX_INPUTS, EmbeddingsRequest
@@ -101,6 +101,7 @@ _embed_decoder = msgspec.json.Decoder(EmbedBody)
 _similarity_decoder = msgspec.json.Decoder(SimilarityBody)
 _vertex_decoder = msgspec.json.Decoder(VertexBody)
 _raw_decoder = msgspec.json.Decoder(_RawFields)
+_wrong_field = partial(wrong_field, expected=EXPECTED)
 
 
 def decode_embed(raw: bytes, *, path_model: str | None = None, default_model: str | None = None) -> TEIRequest:
@@ -157,10 +158,6 @@ def _vertex_body(raw: bytes) -> VertexBody:
     return _vertex_decoder.decode(raw)
 
 
-def _wrong_field(error: msgspec.ValidationError) -> ClientError:
-    return wrong_field(error, EXPECTED, {})
-
-
 def _request_of(bodies: list[EmbedBody], model: str | None) -> EmbeddingsRequest:
     """One request of bodies whose options are equal. Raises ClientError."""
     inputs = [each for body in bodies for each in _inputs_of(body.inputs)]
@@ -168,13 +165,11 @@ def _request_of(bodies: list[EmbedBody], model: str | None) -> EmbeddingsRequest
     if len(inputs) > MAX_INPUTS:
         raise TooManyInputs(len(inputs), MAX_INPUTS, param="inputs")
     _refuse_options(first, bodies)
-    if not model:
-        raise InvalidValue("several models are served here: name one in the path, as /tei/{model}/embed.", param="model")
     has_ids = any(isinstance(each, list) for each in inputs)
     return EmbeddingsRequest(
         texts=[each if isinstance(each, str) else "" for each in inputs],
         token_ids=[None if isinstance(each, str) else each for each in inputs] if has_ids else None,
-        model=model,
+        model=required_model(model, endpoint="embed"),
         is_array=len(inputs) > 1,
         dimensions=first.dimensions,
         normalize=first.normalize,
@@ -183,6 +178,13 @@ def _request_of(bodies: list[EmbedBody], model: str | None) -> EmbeddingsRequest
         is_prompt_exact=True,
         sent_as=SENT_AS,
     )
+
+
+def required_model(model: str | None, *, endpoint: str) -> str:
+    """The model of the path, or the default one. Raises InvalidValue if there is neither: TEI's bodies name no model."""
+    if model:
+        return model
+    raise InvalidValue(f"several models are served here: name one in the path, as /tei/{{model}}/{endpoint}.", param="model")
 
 
 def _inputs_of(sent: str | list[str | int | list[int]] | UnsetType) -> list[str | list[int]]:

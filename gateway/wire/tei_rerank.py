@@ -1,5 +1,6 @@
 """text-embeddings-inference's form of /rerank: `texts` in, a list of index and score out. Source: TEI 1.9's OpenAPI document."""
 
+from functools import partial
 from typing import Annotated, Literal
 
 import msgspec
@@ -8,13 +9,15 @@ import orjson
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from numpy.typing import NDArray
 
-from gateway.errors import ClientError, InvalidValue, MissingParameter
+from gateway.errors import InvalidValue, MissingParameter
 from gateway.wire.input_count import refuse_too_many
-from gateway.wire.json_body import parse_body, wrong_field
-from gateway.wire.rerank import RerankRequest, model_of
+from gateway.wire.json_body import is_sent, parse_body, wrong_field
+from gateway.wire.request import model_of
+from gateway.wire.rerank import RerankRequest
 from gateway.wire.rerank_documents import MAX_DOCUMENTS, refuse_count
 from gateway.wire.rerank_response import best_first, scores_of
 from gateway.wire.response import Count
+from gateway.wire.tei import RULES
 
 TEXTS = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MAX_DOCUMENTS}
 EXPECTED = {
@@ -25,10 +28,10 @@ EXPECTED = {
     "truncate": "a boolean",
     "truncation_direction": "a string",
 }
-RIGHT_ALONE = {"truncation_direction": ": texts are cut at their end alone ('right')."}
+ALLOWED = {"truncation_direction": ": texts are cut at their end alone ('right')."}
 
 
-class TeiRerankBody(Struct, kw_only=True):
+class TEIRerankBody(Struct, kw_only=True):
     """The body. It names no model."""
 
     query: Annotated[
@@ -43,7 +46,7 @@ class TeiRerankBody(Struct, kw_only=True):
     truncation_direction: Literal["right", "Right"] | None = None
 
 
-class TeiRank(Struct):
+class TEIRank(Struct):
     """One text's score."""
 
     index: Count
@@ -58,38 +61,35 @@ class _Outline(Struct):
     documents: Raw | UnsetType = UNSET
 
 
-decoder = msgspec.json.Decoder(TeiRerankBody)
+decoder = msgspec.json.Decoder(TEIRerankBody)
 outline = msgspec.json.Decoder(_Outline)
+_wrong_field = partial(wrong_field, expected=EXPECTED, allowed=ALLOWED)
 
 
 def is_tei(raw: bytes) -> bool:
     """Whether a body is in TEI's shape: it has `texts`. Raises InvalidValue if it has `documents` too, InvalidJSON, InvalidType."""
-    sent = parse_body(raw, outline.decode, _explain)
-    has_texts = _is_there(sent.texts)
-    if has_texts and _is_there(sent.documents):
+    sent = parse_body(raw, outline.decode, _wrong_field)
+    has_texts = is_sent(sent.texts)
+    if has_texts and is_sent(sent.documents):
         raise InvalidValue("Invalid value for 'texts': 'documents' says the same; send one of them.", param="texts")
     return has_texts
 
 
-def _is_there(field: Raw | UnsetType) -> bool:
-    return field is not UNSET and bytes(memoryview(field)[:4]) != b"null"
-
-
 def decode(raw: bytes, *, path_model: str | None = None, default_model: str | None = None) -> RerankRequest:
     """Parses a body. Raises a ClientError that names what is wrong."""
-    body = parse_body(raw, _decode_body, _explain)
+    body = parse_body(raw, _decode_body, _wrong_field)
     if body.query is None or body.query is UNSET:
         raise MissingParameter("query")
     if body.texts is None or body.texts is UNSET:
         raise MissingParameter("texts")
     refuse_count(len(body.texts), field="texts")
     return RerankRequest(
-        model=model_of(path_model or default_model),
+        model=model_of(path_model, None, default_model),
         query=body.query,
         texts=body.texts,
         return_documents=body.return_text is True,
         raw_scores=body.raw_scores is True,
-        long_input=None if body.truncate is None else "end" if body.truncate else "error",
+        long_input=RULES[body.truncate],
         field="texts",
     )
 
@@ -104,10 +104,6 @@ def encode(logits: NDArray[np.float32], asked: RerankRequest) -> bytes:
     return orjson.dumps(ranks, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _explain(error: msgspec.ValidationError) -> ClientError:
-    return wrong_field(error, EXPECTED, RIGHT_ALONE)
-
-
-def _decode_body(raw: bytes) -> TeiRerankBody:
+def _decode_body(raw: bytes) -> TEIRerankBody:
     refuse_too_many(raw, MAX_DOCUMENTS, field="texts", takes_ids=False)
     return decoder.decode(raw)

@@ -4,16 +4,17 @@ Offsets are in bytes of UTF-8, and reach into the prompt if there is one: TEI's 
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from gateway.errors import ClientError, EmptyInput, InvalidType, InvalidValue, MissingParameter, TooManyInputs
+from gateway.errors import EmptyInput, InvalidType, InvalidValue, MissingParameter, TooManyInputs
 from gateway.wire.input_count import refuse_too_many
 from gateway.wire.json_body import parse_body, wrong_field
 from gateway.wire.request import MAX_INPUTS, EmbeddingsRequest
-from gateway.wire.tei import SENT_AS, TokenId
+from gateway.wire.tei import SENT_AS, TokenId, required_model
 from gateway.wire.tokenize import TokenizeRequest
 
 EXPECTED = {
@@ -61,6 +62,7 @@ class DecodeRequest:
 
 _tokenize_decoder = msgspec.json.Decoder(TEITokenizeBody)
 _decode_decoder = msgspec.json.Decoder(TEIDecodeBody)
+_wrong_field = partial(wrong_field, expected=EXPECTED)
 
 
 def decode_tokenize(raw: bytes, *, path_model: str | None = None, default_model: str | None = None) -> TokenizeRequest:
@@ -81,7 +83,7 @@ def decode_tokenize(raw: bytes, *, path_model: str | None = None, default_model:
         raise TooManyInputs(len(texts), MAX_INPUTS, param="inputs")
     asked = EmbeddingsRequest(
         texts=texts,
-        model=_model_of(path_model, default_model, "tokenize"),
+        model=required_model(path_model or default_model, endpoint="tokenize"),
         is_array=len(texts) > 1,
         input_type=body.prompt_name,
         is_prompt_exact=True,
@@ -103,7 +105,7 @@ def decode_ids(raw: bytes, *, path_model: str | None = None, default_model: str 
         raise EmptyInput("Invalid 'ids': an array of token ids must not be empty.", param="input_ids")  # TEI's name
     if len(arrays) > MAX_INPUTS:
         raise TooManyInputs(len(arrays), MAX_INPUTS, param="ids")
-    model = _model_of(path_model, default_model, "decode")
+    model = required_model(path_model or default_model, endpoint="decode")
     return DecodeRequest(model, arrays, len(arrays) > 1, body.skip_special_tokens)  # type: ignore[arg-type]
 
 
@@ -115,13 +117,3 @@ def _tokenize_body(raw: bytes) -> TEITokenizeBody:
 def _decode_body(raw: bytes) -> TEIDecodeBody:
     refuse_too_many(raw, MAX_INPUTS, field="ids")
     return _decode_decoder.decode(raw)
-
-
-def _wrong_field(error: msgspec.ValidationError) -> ClientError:
-    return wrong_field(error, EXPECTED, {})
-
-
-def _model_of(path_model: str | None, default_model: str | None, last: str) -> str:
-    if model := path_model or default_model:
-        return model
-    raise InvalidValue(f"several models are served here: name one in the path, as /tei/{{model}}/{last}.", param="model")

@@ -1,15 +1,28 @@
 """POST /v1/tokenize, an endpoint of our own: the tokens of texts, by the model's own tokenizer, for clients that cut texts."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from gateway.errors import ClientError, EmptyInput, InvalidValue, MissingParameter
+from gateway.errors import EmptyInput, InvalidValue, MissingParameter
 from gateway.wire.input_count import refuse_too_many
 from gateway.wire.json_body import parse_body, wrong_field
-from gateway.wire.request import EXPECTED, FORMS, MAX_INPUTS, TEXT, EmbeddingsRequest, Sent, has_ids, is_one_input, one_shape
+from gateway.wire.request import (
+    EXPECTED,
+    FORMS,
+    MAX_INPUTS,
+    TEXT,
+    EmbeddingsRequest,
+    Sent,
+    has_ids,
+    is_one_input,
+    model_of,
+    one_shape,
+    purpose_of,
+)
 from gateway.wire.response import Count, EmbeddingsUsage
 
 OWN_EXPECTED = {**EXPECTED, "text": "a string", "add_special_tokens": "a boolean", "return_offsets": "a boolean"}
@@ -88,26 +101,23 @@ def decode(
 
     Raises a ClientError that names what is wrong; any bytes at all give a request or a ClientError.
     """
-    body = parse_body(raw, _decode_body, _wrong_field)
+    body = parse_body(raw, _decode_body, partial(wrong_field, expected=OWN_EXPECTED))
     text = body.text if takes_text else None
     sent = None if body.input is UNSET else body.input
     if text is not None and sent is not None:
         raise InvalidValue("Invalid value for 'text': 'input' has texts too; send one of them.", param="text")
-    model = path_model or body.model or default_model
     if text is None and sent is None:
         raise MissingParameter("input")
-    if not model:
-        raise MissingParameter("model")
+    model = model_of(path_model, body.model, default_model)
     if sent is None:
         return _of_text(text or "", model)
-    if body.input_type is not None and body.prompt_name is not None:
-        raise InvalidValue("Invalid value for 'prompt_name': 'input_type' says the same; send one of them.", param="prompt_name")
+    purpose = purpose_of(body.input_type, body.prompt_name)
     asked = EmbeddingsRequest(
         texts=one_shape(sent),
         model=model,
         is_array=not is_one_input(sent),
         has_ids=has_ids(sent),
-        input_type=body.prompt_name if body.input_type is None else body.input_type,
+        input_type=purpose,
         sent_as={} if body.prompt_name is None else {"input_type": "prompt_name"},
     )
     return TokenizeRequest(asked, body.add_special_tokens is not False, body.return_offsets is True)
@@ -123,7 +133,3 @@ def _of_text(text: str, model: str) -> TokenizeRequest:
 def _decode_body(raw: bytes) -> TokenizeBody:
     refuse_too_many(raw, MAX_INPUTS)
     return _decoder.decode(raw)
-
-
-def _wrong_field(error: msgspec.ValidationError) -> ClientError:
-    return wrong_field(error, OWN_EXPECTED, {})

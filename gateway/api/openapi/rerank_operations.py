@@ -19,13 +19,13 @@ from gateway.wire.rerank_response import (
     RerankTokens,
     RerankUsage,
 )
-from gateway.wire.tei_rerank import TeiRank, TeiRerankBody
+from gateway.wire.tei_rerank import TEIRank, TEIRerankBody
 
-RERANK_PARSED = (RerankBody, TeiRerankBody)
-RERANK_SERVED = (RerankResponse, RerankResult, RerankUsage, RerankMeta, ApiVersion, BilledUnits, RerankTokens, TeiRank)
+RERANK_PARSED = (RerankBody, TEIRerankBody)
+RERANK_SERVED = (RerankResponse, RerankResult, RerankUsage, RerankMeta, ApiVersion, BilledUnits, RerankTokens, TEIRank)
 
 NO_INSTRUCTION: Schema = {"type": "null", "description": "No reranker here takes one."}
-RANKS: Schema = {"type": "array", "items": reference(TeiRank), "minItems": 1}
+RANKS: Schema = {"type": "array", "items": reference(TEIRank), "minItems": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +80,7 @@ def bounded_rerank(schemas: Schema, *, has_default: bool, takes_instruction: boo
             "properties": {**body["properties"], "model": model, "instruction": instruction},
             "required": required,
         },
-        TeiRerankBody.__name__: {**schemas[TeiRerankBody.__name__], "required": ["query", "texts"]},
+        TEIRerankBody.__name__: {**schemas[TEIRerankBody.__name__], "required": ["query", "texts"]},
     }
 
 
@@ -101,7 +101,7 @@ RERANK_OPERATIONS: dict[tuple[str, str], Operation] = {
             tag="rerank",
             summary="",
             reply=RANKS,
-            body={"required": True, "content": {JSON: {"schema": reference(TeiRerankBody)}}},
+            body={"required": True, "content": {JSON: {"schema": reference(TEIRerankBody)}}},
             errors=(*OF_EMBEDDINGS, EmptyInput, UnsupportedMediaType),
             headers=(*EMBEDDINGS, *TEI),
             shared_headers=LIMITS,
