@@ -21,9 +21,10 @@ from gateway.api import doors as other_doors
 from gateway.api.admin import AdminService
 from gateway.api.admin import routes as admin_routes
 from gateway.api.authentication import Authentication
+from gateway.api.door import Door
 from gateway.api.error_format import ErrorFormat
 from gateway.api.error_handler import handle_error
-from gateway.api.inference import Door, InferenceHandler
+from gateway.api.inference import InferenceHandler
 from gateway.api.middleware import Edge
 from gateway.api.page import live, site
 from gateway.api.page.figures import Figures
@@ -92,12 +93,7 @@ class GenerationBuilder:
         admin = AdminService(access.require_keys(), config.server) if config.admin.enabled else None
         parts = {"limits": lambda: limiter.is_alive, **access.parts}
         dead_parts = partial(probes.dead_parts, catalog, parts, self.dead_parts)
-        doors: list[Door[Any]] = [
-            embeddings.door(handler),
-            tokenization.door(handler, takes_text=config.doors.cohere),
-            *rerank.doors(handler, config.doors),
-            *other_doors.doors(handler, config.doors),
-        ]
+        doors = _doors(handler, config)
         routes = [
             *map(handler.route, doors),
             *models.routes(catalog),
@@ -195,6 +191,15 @@ class GenerationBuilder:
             formats=formats,
             tracing=self.tracing,
         )
+
+
+def _doors(handler: InferenceHandler, config: Config) -> list[Door[Any]]:
+    return [
+        embeddings.door(handler),
+        tokenization.door(handler, takes_text=config.doors.cohere),
+        *rerank.doors(handler, config.doors),
+        *other_doors.doors(handler, config.doors),
+    ]
 
 
 def _allowed_methods(route: HTTPRoute) -> str:

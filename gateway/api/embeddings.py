@@ -1,11 +1,20 @@
-"""POST /v1/embeddings, OpenAI's door."""
+"""Texts to vectors, for all doors; and POST /v1/embeddings, OpenAI's own."""
 
-from gateway.api.inference import Door, Embedded, InferenceHandler, JSONReply, RequestContext
-from gateway.errors import InvalidValue
+from collections.abc import Callable
+from dataclasses import replace
+
+from gateway.api.door import Computed, Door, Embedded, JSONReply, RequestContext
+from gateway.api.inference import InferenceHandler
+from gateway.embedding.catalog import Model
+from gateway.embedding.embedder import Description, Inputs, ModelKind, Prepared
+from gateway.embedding.prompt import resolve_input_type, resolve_instruction, resolve_own_name, resolve_purpose
+from gateway.embedding.vectors import refuse_no_vector, truncate
+from gateway.errors import MAX_QUOTED_CHARS, InvalidValue
 from gateway.server.headers import Headers, value_of
 from gateway.wire import request as wire_request
 from gateway.wire import response as wire_response
 from gateway.wire.request import EmbeddingsRequest
+from gateway.wire.token_ids import other_encoding
 
 PATH = "/v1/embeddings"
 OPENAI_SDK = b"openai/"  # OpenAI/Python 1.2.3, AsyncAzureOpenAI/JS 4.5.6, OpenAI/2.1.0 (.NET)
@@ -14,9 +23,109 @@ OPENAI_SDK = b"openai/"  # OpenAI/Python 1.2.3, AsyncAzureOpenAI/JS 4.5.6, OpenA
 def door(handler: InferenceHandler) -> Door[EmbeddingsRequest]:
     async def answer(asked: EmbeddingsRequest, context: RequestContext) -> JSONReply:
         _refuse_misread(asked, context.headers)
-        return await handler.reply(await handler.embed(asked, context), context, _encode)
+        return await handler.reply(await embed(handler, asked, context), context, _encode)
 
     return Door(PATH, "create_embeddings", wire_request.decode, answer)
+
+
+async def embed(
+    handler: InferenceHandler, asked: EmbeddingsRequest, context: RequestContext, *, kind: ModelKind = "embedder"
+) -> Embedded:
+    """Embeds the texts of a request that any door parsed, by a model of `kind`. Only an embedder's vectors are cut."""
+    model = await handler.find_model(asked.model, kind, context, num_inputs=len(asked.texts))
+    try:
+        inputs = inputs_of(asked, context, model.describe())
+        _refuse_unsupported(asked, model)
+        ranges = model.ranges_for(asked.output_dtypes, asked.dimensions or model.dimensions, normalize=asked.normalize)
+        prepared = await _prepare_by_rule(handler, model, inputs, context, is_default=asked.is_default_rule)
+        vectors, token_counts = await handler.compute(model, prepared, context)
+    except InvalidValue as error:
+        raise error.named(asked.sent_as) from None
+    dimensions = context.record.dimensions = asked.dimensions or model.dimensions
+    if kind != "embedder":
+        return Computed(asked, model, prepared, vectors, vectors.rows, token_counts)
+    rows = truncate(vectors.rows, dimensions, normalize=asked.normalize, layer_norm=model.row.layer_norm_before_cut)
+    if rows is not vectors.rows:
+        refuse_no_vector(rows, inputs)  # the requested components may all be zero
+    return Computed(asked, model, prepared, vectors, rows, token_counts, ranges)
+
+
+async def _prepare_by_rule(
+    handler: InferenceHandler, model: Model, inputs: Inputs, context: RequestContext, *, is_default: bool
+) -> Prepared[object]:
+    """As `prepare`. If the model cannot apply a rule for long texts that no client asked for, it applies its own."""
+    try:
+        return await handler.prepare(model, inputs, context)
+    except InvalidValue as error:
+        if not is_default or error.param != "long_input":
+            raise
+    return await handler.prepare(model, replace(inputs, long_input=None), context)
+
+
+def inputs_of(asked: EmbeddingsRequest, context: RequestContext, about: Description) -> Inputs:
+    """The request for an embedder, with the model's own name of its prompt. Raises InvalidValue if there is no such prompt."""
+    inputs = Inputs(
+        texts=asked.texts,
+        is_array=asked.is_array,
+        caller=context.caller.public_id,
+        deadline=context.deadline,
+        long_input=asked.long_input,
+        normalize=asked.normalize,
+        token_ids=asked.token_ids,
+        field=asked.sent_as.get("input", "input"),
+        service_class="background" if asked.is_background else "interactive",
+    )
+    return _with_prompt(inputs, asked, about)
+
+
+def _with_prompt(inputs: Inputs, asked: EmbeddingsRequest, about: Description) -> Inputs:
+    """Returns the inputs with the model's own name of the requested prompt. Raises InvalidValue if the model has no such prompt."""
+    if asked.input_type is None and asked.instruction is None:
+        return inputs
+    name = _resolver_of(asked)(asked.input_type, about)
+    return replace(inputs, input_type=resolve_instruction(asked.instruction, name, about), instruction=asked.instruction)
+
+
+def _resolver_of(asked: EmbeddingsRequest) -> Callable[[str | None, Description], str | None]:
+    if asked.is_prompt_exact:
+        return resolve_own_name
+    return resolve_purpose if asked.is_prompt_optional else resolve_input_type
+
+
+def _refuse_unsupported(asked: EmbeddingsRequest, model: Model) -> None:
+    """Checks the request against the model.
+
+    Raises InvalidValue for too many dimensions, a `truncate_prompt_tokens` other than the model's length, and token ids in an
+    encoding that the gateway cannot read, or that are the model's own where it takes texts alone.
+    """
+    if asked.token_ids is not None and not model.describe().takes_token_ids:
+        raise InvalidValue(
+            f"Invalid 'input': the model `{model.name}` is on another server, and takes texts, not ids of its own tokens.",
+            param="input",
+        )
+    if asked.dimensions is not None and asked.dimensions > model.dimensions:
+        raise _too_many_dimensions(asked.dimensions, model)
+    if asked.max_tokens is not None and asked.max_tokens != (reads := model.describe().max_tokens):
+        raise InvalidValue(
+            f"Invalid value for 'truncate_prompt_tokens': texts are cut to the {reads} tokens that the model `{model.name}` reads;"
+            f" send {reads} or -1.",
+            param="truncate_prompt_tokens",
+        )
+    if asked.has_ids and asked.model not in model.row.names and (encoding := other_encoding(asked.model)):
+        raise InvalidValue(
+            f"Invalid 'input': clients write token ids for `{asked.model[:MAX_QUOTED_CHARS]}` in {encoding}, and this server reads"
+            " cl100k_base. Send texts.",
+            param="input",
+        )
+
+
+def _too_many_dimensions(asked: int, model: Model) -> InvalidValue:
+    """The error for too many dimensions. Clients size their stores by OpenAI's model names, so it says what to set instead."""
+    return InvalidValue(
+        f"Invalid value for 'dimensions': {asked}. The model `{model.name}` gives {model.dimensions}; set your client's dimension"
+        f" to {model.dimensions} or less, or leave it out. Must be less than or equal to {model.dimensions}.",
+        param="dimensions",
+    )
 
 
 def _refuse_misread(asked: EmbeddingsRequest, headers: Headers) -> None:

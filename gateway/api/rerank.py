@@ -8,9 +8,10 @@ import numpy as np
 
 from gateway.api.body import refuse_other_types
 from gateway.api.default_model import default_model
+from gateway.api.door import Computed, Door, JSONReply, RequestContext
 from gateway.api.doors.tei import tei_default, tei_headers
 from gateway.api.doors.tei_errors import tei_error
-from gateway.api.inference import Computed, Door, InferenceHandler, JSONReply, RequestContext
+from gateway.api.inference import InferenceHandler
 from gateway.config import DoorSettings
 from gateway.embedding.embedder import Description, Inputs, Prepared
 from gateway.embedding.prompt import resolve_instruction

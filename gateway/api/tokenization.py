@@ -8,7 +8,10 @@ from functools import partial
 import msgspec
 from msgspec import UNSET
 
-from gateway.api.inference import Door, InferenceHandler, JSONReply, RequestContext, inputs_of, model_header
+from gateway.api.door import Door, JSONReply, RequestContext
+from gateway.api.embeddings import inputs_of
+from gateway.api.inference import InferenceHandler
+from gateway.api.inference_headers import model_header
 from gateway.embedding.model import Model
 from gateway.embedding.tokens import TextTokenizer, TokenizedText
 from gateway.errors import InvalidValue

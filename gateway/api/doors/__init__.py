@@ -7,9 +7,10 @@ from typing import Any
 
 from litestar.handlers import HTTPRouteHandler
 
+from gateway.api.door import Door
 from gateway.api.doors import cohere, ollama, tei, tei_sparse, tei_tokenize
 from gateway.api.error_format import ErrorFormat
-from gateway.api.inference import Door, InferenceHandler
+from gateway.api.inference import InferenceHandler
 from gateway.config import DoorSettings
 
 

@@ -5,8 +5,11 @@ from typing import Any
 
 import msgspec
 
+from gateway.api.door import Door, Embedded, JSONReply, RequestContext
+from gateway.api.embeddings import embed
 from gateway.api.error_format import RenderedError
-from gateway.api.inference import BYTES_PER_NUMBER, Door, Embedded, InferenceHandler, JSONReply, RequestContext, model_header
+from gateway.api.inference import BYTES_PER_NUMBER, InferenceHandler
+from gateway.api.inference_headers import model_header
 from gateway.api.tokenization import OPERATION, tokenizer_of
 from gateway.embedding.embedder import Inputs
 from gateway.errors import GatewayError, InvalidKey, InvalidValue, MissingKey
@@ -32,7 +35,7 @@ def _door(handler: InferenceHandler, version: Version) -> Door[CohereEmbedReques
     async def answer(asked: CohereEmbedRequest, context: RequestContext) -> JSONReply:
         if asked.max_tokens is not None:
             await _refuse_shorter(asked, asked.max_tokens, handler=handler, context=context)
-        done = await handler.embed(asked.request, context)
+        done = await embed(handler, asked.request, context)
         encode = partial(_encode, asked=asked, request_id=context.record.request_id)
         num_bytes = done.rows.size * BYTES_PER_NUMBER * len(asked.types or "1") + sum(map(len, asked.request.texts))
         return await handler.reply(done, context, encode, num_bytes=num_bytes)

@@ -15,10 +15,12 @@ from litestar.handlers import HTTPRouteHandler
 
 from gateway.access.keys.key import Caller
 from gateway.api import body
+from gateway.api.door import Door, Embedded, JSONReply, RequestContext
 from gateway.api.doors import ollama_models as models
 from gateway.api.doors.ollama_names import OllamaNames, is_other_kind, tagged
+from gateway.api.embeddings import embed
 from gateway.api.error_format import JSON, ErrorFormat, RenderedError
-from gateway.api.inference import Door, Embedded, InferenceHandler, JSONReply, RequestContext
+from gateway.api.inference import InferenceHandler
 from gateway.api.models import allowed_model
 from gateway.errors import GatewayError, InputTooLong, InvalidValue, MissingParameter, UnknownModel, UnknownURL, WrongModelKind
 from gateway.wire import ollama as wire
@@ -105,11 +107,11 @@ async def _answer(
 async def _embed(handler: InferenceHandler, asked: EmbeddingsRequest, context: RequestContext) -> Embedded:
     """Embeds. A model on a server that only has vectors of length 1 gives those, also at the endpoint that does not normalise."""
     try:
-        return await handler.embed(asked, context)
+        return await embed(handler, asked, context)
     except InvalidValue as error:
         if error.param != "normalize":
             raise
-    return await handler.embed(replace(asked, normalize=True), context)
+    return await embed(handler, replace(asked, normalize=True), context)
 
 
 def _encode_embed(done: Embedded, *, model: str, started: float) -> bytes:

@@ -8,8 +8,10 @@ from typing import Any
 
 from gateway.access.keys.key import Caller
 from gateway.api.default_model import default_model
+from gateway.api.door import Computed, Decode, Door, Embedded, InferenceRequest, JSONReply, RequestContext
 from gateway.api.doors.tei_errors import tei_error
-from gateway.api.inference import Computed, Decode, Door, Embedded, InferenceHandler, InferenceRequest, JSONReply, RequestContext
+from gateway.api.embeddings import embed
+from gateway.api.inference import InferenceHandler
 from gateway.api.models import usable_names
 from gateway.embedding.embedder import ModelKind
 from gateway.errors import InvalidValue, WrongModelKind
@@ -62,7 +64,7 @@ def tei_default(handler: InferenceHandler, kind: ModelKind, caller: Caller) -> s
 
 async def _embed(handler: InferenceHandler, sent: TEIRequest, context: RequestContext) -> Embedded:
     try:
-        return await handler.embed(sent.asked, context)
+        return await embed(handler, sent.asked, context)
     except InvalidValue as error:
         if error.param != "dimensions":
             raise

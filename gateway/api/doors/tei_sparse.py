@@ -13,10 +13,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.api.door import Door, Embedded, JSONReply, RequestContext
 from gateway.api.doors.tei import tei_default, tei_headers
 from gateway.api.doors.tei_errors import tei_error
+from gateway.api.embeddings import embed
 from gateway.api.error_format import RenderedError
-from gateway.api.inference import Door, Embedded, InferenceHandler, JSONReply, RequestContext
+from gateway.api.inference import InferenceHandler
 from gateway.embedding.embedder import ModelKind
 from gateway.errors import GatewayError, WrongModelKind
 from gateway.wire import tei_sparse
@@ -51,7 +53,7 @@ def _door(handler: InferenceHandler, path: str, form: _Form) -> Door[EmbeddingsR
         return form.encode(done.vectors.by_input())
 
     async def answer(asked: EmbeddingsRequest, context: RequestContext) -> JSONReply:
-        done = await handler.embed(asked, context, kind=form.kind)
+        done = await embed(handler, asked, context, kind=form.kind)
         reply = await handler.reply(done, context, encode, num_bytes=done.rows.size * BYTES_PER_NUMBER)
         reply.headers |= tei_headers(done, context, num_characters=num_characters(done.asked))
         return reply

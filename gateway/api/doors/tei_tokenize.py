@@ -6,9 +6,11 @@ from typing import Any
 
 import msgspec
 
+from gateway.api.door import Door, JSONReply, RequestContext
 from gateway.api.doors.tei import tei_default
 from gateway.api.doors.tei_errors import tei_error
-from gateway.api.inference import Door, InferenceHandler, JSONReply, RequestContext, model_header
+from gateway.api.inference import InferenceHandler
+from gateway.api.inference_headers import model_header
 from gateway.api.tokenization import OPERATION, tokenize, tokenizer_of
 from gateway.embedding.embedder import Inputs
 from gateway.embedding.tokens import TokenizedText
