@@ -20,7 +20,7 @@ flash_attention   batches without padding, if FlashAttention is installed
 shape_buckets     the bounded set of batch shapes
 runtime           chooses and loads a model's encoders
 weights           finds a model's files
-kind              embedder, reranker or sparse encoder, by the files
+kind              embedder, reranker or sparse encoder, by the files of its folder (model_folder); unsupported refuses all others
 checkpoint        loads an embedder strictly; pair_checkpoint a reranker
 calibration       the range of a model's int8 and uint8 vectors
 artifact          a compiled model on disk; compiler makes it, fidelity measures it

@@ -22,8 +22,8 @@ from transformers import PreTrainedModel
 from gateway.engine.encoder import Window
 from gateway.engine.fidelity import MIN_COSINE, cosines
 from gateway.engine.fidelity import PROBES as ALL_KINDS
-from gateway.engine.kind import OTHER_KIND
 from gateway.engine.tokenizer import Tokenizer
+from gateway.engine.unsupported import OTHER_KIND
 from gateway.errors import OperatorError
 
 # The heads of the tasks a network was trained with. An embedder reads its last hidden state, which no head computes.

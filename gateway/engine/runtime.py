@@ -16,8 +16,10 @@ from gateway.engine.compiler import CompileProcess, Interrupted, Progress, compi
 from gateway.engine.encoder import Encoder
 from gateway.engine.fidelity import UNFAITHFUL, Proof
 from gateway.engine.identity import Identity, identity_of, refuse_changed
-from gateway.engine.kind import OTHER_KIND, is_bare, kind_of, pooled_by_default
+from gateway.engine.kind import kind_of, pooled_by_default
+from gateway.engine.model_folder import is_bare
 from gateway.engine.settings import LocalSettings
+from gateway.engine.unsupported import OTHER_KIND
 from gateway.engine.weights import folder_of, local_folder_of
 from gateway.errors import ConfigurationError, OperatorError
 from gateway.log import get_logger

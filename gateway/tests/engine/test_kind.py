@@ -12,7 +12,8 @@ import torch
 from sentence_transformers import CrossEncoder, MultiVectorEncoder, SentenceTransformer, SparseEncoder
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
 
-from gateway.engine.kind import kind_of, tensor_names
+from gateway.engine.kind import kind_of
+from gateway.engine.model_folder import tensor_names
 from gateway.errors import OperatorError
 from gateway.testing import model_folders as folders
 from gateway.tests.engine.conftest import embedded, local_of
