@@ -9,7 +9,7 @@ from gateway.engine.encoder import NetworkInfo, Window
 from gateway.engine.pairs import Pair, Question, pair_tokenizer
 from gateway.engine.preprocessor import SHORT_CHARS, Windows
 from gateway.engine.tokenizer import Tokenizer
-from gateway.errors import ClientError, InputTooLong, InvalidValue, OperatorError, RequestTooLong
+from gateway.errors import ClientError, InputTooLong, OperatorError, RequestTooLong
 
 
 class PairPreprocessor:
@@ -44,7 +44,7 @@ class PairPreprocessor:
         most = self.limits.max_input_tokens * self.tokenizer.max_token_chars
         query = len(inputs.query or "")
         if query > most:
-            raise InvalidValue(f"Invalid 'query': maximum length is {self.limits.max_input_tokens} tokens.", param="query")
+            raise InputTooLong("query", self.limits.max_input_tokens)
         longest = max(range(len(inputs.texts)), key=lambda index: len(inputs.texts[index]))
         if len(inputs.texts[longest]) > most:
             raise InputTooLong(inputs.where(longest), self.limits.max_input_tokens)
@@ -57,7 +57,7 @@ class PairPreprocessor:
         return len(inputs.query or "") + sum(len(text) + num_chars for text in inputs.texts) <= SHORT_CHARS
 
     def prepare(self, inputs: Inputs, abandoned: threading.Event) -> Prepared[Windows]:
-        """Raises InvalidValue if the query leaves no room for a document, or too little to cut one into windows."""
+        """Raises InputTooLong if the query leaves no room for a document, or too little to cut one into windows."""
         if inputs.query is None:
             raise OperatorError("a reranker compares texts with a query, and there is none")
         rule = inputs.long_input or self.rule
@@ -93,15 +93,13 @@ class PairPreprocessor:
         return pairs
 
     def refuse_long_query(self, inputs: Inputs, question: Question, most: int, when: str = "beside a document") -> None:
-        """Raises InvalidValue if a pair without its document has more than `most` tokens."""
+        """Raises InputTooLong if a pair without its document has more than `most` tokens."""
         if len(question.head) + len(self.pairs.suffix) > most:
             num_fixed = self.num_fixed_tokens(self.instruction_of(inputs))
             num_query = len(question.head) + len(self.pairs.suffix) - num_fixed
-            raise InvalidValue(
-                f"Invalid 'query': it has {num_query} tokens, and the model reads {max(0, most - num_fixed)} of it {when}. Please"
-                " shorten it.",
-                param="query",
-            )
+            most_of_query = max(0, most - num_fixed)
+            why = f"It has {num_query} tokens, and the model reads {most_of_query} of it {when}. Please shorten it."
+            raise InputTooLong("query", most_of_query, why=why)
 
     def check(self, inputs: Inputs, index: int, num_tokens: int, rule: LongInput) -> None:
         if num_tokens > self.network.max_tokens and rule == "error":

@@ -74,9 +74,11 @@ class TooManyInputs(ClientError):
 class InputTooLong(ClientError):
     code = "context_length_exceeded"
 
-    def __init__(self, where: str, max_tokens: int) -> None:
+    def __init__(self, where: str, max_tokens: int, *, why: str = "") -> None:
+        """`why` is a further sentence for the client."""
         super().__init__(  # both OpenAI's words and those that cognee and pgai match
-            f"Invalid '{where}': maximum input length is {max_tokens} tokens. The maximum context length is {max_tokens} tokens.",
+            f"Invalid '{where}': maximum input length is {max_tokens} tokens. The maximum context length is {max_tokens} tokens."
+            + (f" {why}" if why else ""),
             param=field_of(where),
         )
         self.max_tokens = max_tokens

@@ -29,7 +29,7 @@ A_SIZE = re.compile(r"token|length|context|charact|\blong|large|size|bytes", re.
 TOO_MUCH = re.compile(
     r"exceed|\brange\b|too[ _](long|large|many|big)|max|limit|longer|larger|greater|at most|less than|over\b", re.IGNORECASE
 )
-MAX_TOKENS = re.compile(r"(?:maximum (?:context|input) length is|must have less than|reads at most) (\d{1,9}) tokens")
+MAX_TOKENS = re.compile(r"(?:maximum (?:context|input) length is|must have less than) (\d{1,9}) tokens")
 INPUT_INDEX = re.compile(r"\binput\[(\d{1,6})\]")
 MAX_INPUTS = re.compile(r"maximum allowed batch size (\d{1,6})|array length must be (\d{1,6}) or less|at most (\d{1,6}) items")
 OF_TOKENS = re.compile(r"max_tokens_per_request|tokens per request", re.IGNORECASE)

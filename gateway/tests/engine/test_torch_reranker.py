@@ -18,7 +18,7 @@ from gateway.engine.fidelity import closeness, expected_of, judge, min_fidelity,
 from gateway.engine.pair_preprocessor import PairPreprocessor
 from gateway.engine.tokenizer import Tokenizer
 from gateway.engine.torch_loader import load_encoder, load_faithful
-from gateway.errors import InputTooLong, InvalidValue, OperatorError, RequestTooLong, Unembeddable
+from gateway.errors import InputTooLong, OperatorError, RequestTooLong, Unembeddable
 from gateway.testing.rerankers import KINDS, causal_reranker_of, logits_of, reranker_of
 from gateway.tests.engine.conftest import inputs_of, local_of
 from gateway.tests.engine.test_fidelity import STORY, compiled_in, in_company
@@ -177,9 +177,9 @@ async def test_a_query_that_leaves_no_room_is_refused_by_name(loaded):
         (STORY[:200], ["short", STORY * 2], "chunk"),
         (STORY * 100_000, ["a"], None),
     ):
-        with pytest.raises(InvalidValue) as caught:
+        with pytest.raises(InputTooLong) as caught:
             await scores_of(loaded, *documents, query=query, long_input=rule)
-        assert caught.value.param == "query"
+        assert (caught.value.code, caught.value.param) == ("context_length_exceeded", "query")
         assert "'query'" in caught.value.message
     rows, _ = await scores_of(loaded, "short", query=STORY[:200])
     assert np.isfinite(rows).all()

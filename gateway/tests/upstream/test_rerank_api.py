@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from gateway.api.error_format import openai_error
 from gateway.embedding.cache import VectorCache
 from gateway.errors import InputTooLong, OperatorError, Unembeddable, UpstreamError
 from gateway.testing.rerank_server import COHERE, INFINITY, LLAMA, VLLM, RerankServer, RerankWeights, sigmoid
@@ -190,14 +191,12 @@ async def test_a_server_that_is_unavailable_at_the_start_is_waited_for():
 
 async def test_the_length_that_another_gateway_names_is_told():
     """In the words of a gateway whose reranker is on its own machine."""
-    message = "Invalid 'query': the model reads at most 511 tokens of it, special ones included. Please shorten it."
+    too_long = InputTooLong("query", 511, why="It has 800 tokens, and the model reads 511 of it beside a document.")
 
     def answer(request):
         if request.method == "GET" or len(request.body["query"]) < 1000:
             return LLAMA.answering()(request)
-        return Said(
-            400, {"error": {"message": message, "type": "invalid_request_error", "param": "query", "code": "invalid_value"}}
-        )
+        return Said(400, openai_error(too_long).body)
 
     async with over("openai", answer, task="rerank") as (_, remote):
         with pytest.raises(InputTooLong, match="'query': maximum input length is 511 tokens"):
