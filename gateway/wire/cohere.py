@@ -13,6 +13,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from gateway.config import LongInput
 from gateway.errors import EmptyInput, InvalidType, InvalidValue, MissingParameter, TooManyInputs
+from gateway.wire.cohere_fields import ForeignCohereFields, refuse_foreign_fields
 from gateway.wire.input_count import elements_of, refuse_too_many
 from gateway.wire.json_body import is_sent, parse_body, wrong_field
 from gateway.wire.request import MAX_DIMENSIONS, MAX_INPUTS, TEXT, EmbeddingsRequest, model_of
@@ -73,8 +74,9 @@ class CohereEmbedRequest:
     max_tokens: int | None
 
 
-class CohereEmbedBody(Struct, kw_only=True):
-    """The body of /v1/embed and /v2/embed, in JSON's types. `null` equals absent, and unknown fields are ignored."""
+class CohereEmbedBody(ForeignCohereFields, kw_only=True):
+    """The body of /v1/embed and /v2/embed, in JSON's types. `null` equals absent, and unknown fields are ignored if they
+    would change no vector."""
 
     model: Annotated[str | None, Meta(description="A model's name or alias, as /v1/models lists them.")] = None
     texts: Annotated[list[str] | None, Meta(description="The texts.", extra_json_schema=TEXTS)] = None
@@ -129,6 +131,7 @@ _part_decoder = msgspec.json.Decoder(_Part)
 def decode(raw: bytes, *, version: Version, path_model: str | None = None, default_model: str | None = None) -> CohereEmbedRequest:
     """Parses a body. Raises a ClientError that names what is wrong. Any bytes at all give a request or a ClientError."""
     body = parse_body(raw, _decode_body, partial(wrong_field, expected=EXPECTED, allowed=ALLOWED))
+    refuse_foreign_fields(body)
     texts, field = _texts_of(body)
     model = model_of(path_model, body.model, default_model)
     if body.input_type is None and version == "2":
@@ -178,7 +181,7 @@ def _texts_of(body: CohereEmbedBody) -> tuple[list[str], str]:
         raise InvalidValue(f"Invalid value for 'images': {TEXT_ONLY}", param="images")
     has_inputs = is_sent(body.inputs)
     if body.texts is not None and has_inputs:
-        raise InvalidValue("Invalid value for 'inputs': 'texts' has texts too; send one of them.", param="inputs")
+        raise InvalidValue("Invalid value for 'inputs': 'texts' is there too; send one of them.", param="inputs")
     if body.texts is None and not has_inputs:
         raise MissingParameter("texts")
     texts, field = (_texts_of_inputs(body.inputs), "inputs") if has_inputs else (body.texts or [], "texts")

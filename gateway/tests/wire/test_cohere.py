@@ -130,7 +130,8 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}
         ({"input_type": 1}, "Invalid type for 'input_type': expected a string, but got an integer instead."),
         ({"input_type": "image"}, "Invalid value for 'input_type': this server embeds text alone."),
         ({"images": ["data:image/png;base64,AA=="]}, "Invalid value for 'images': this server embeds text alone."),
-        ({"inputs": TEXT}, "Invalid value for 'inputs': 'texts' has texts too; send one of them."),
+        ({"inputs": TEXT}, "Invalid value for 'inputs': 'texts' is there too; send one of them."),
+        ({"texts": [], "inputs": TEXT}, "Invalid value for 'inputs': 'texts' is there too; send one of them."),
         ({"texts": None, "inputs": []}, "Invalid 'inputs': the array must not be empty."),
         ({"texts": None, "inputs": {}}, "Invalid type for 'inputs': expected an array."),
         (
@@ -161,6 +162,16 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}
             "Invalid type for 'output_dimension': expected a positive integer, but got a",
         ),
         ({"max_tokens": -1}, "Invalid value for 'max_tokens': expected an integer from 1"),
+        ({"dimensions": 8}, "Invalid value for 'dimensions': Cohere's word is 'output_dimension'."),
+        ({"output_dtype": "int8"}, "Invalid value for 'output_dtype': Cohere's word is 'embedding_types'."),
+        ({"embedding_type": "float"}, "Invalid value for 'embedding_type': Cohere's word is 'embedding_types'."),
+        ({"encoding_format": "base64"}, "Invalid value for 'encoding_format': Cohere's word is 'embedding_types'."),
+        ({"normalize": False}, "Invalid value for 'normalize': vectors have length 1 here"),
+        ({"normalized": 1}, "Invalid value for 'normalized': vectors have length 1 here"),
+        ({"long_input": "chunk"}, "Invalid value for 'long_input': Cohere's word is 'truncate'."),
+        ({"prompt_name": "query"}, "Invalid value for 'prompt_name': Cohere's word is 'input_type'."),
+        ({"task": "retrieval.query"}, "Invalid value for 'task': Cohere's word is 'input_type'."),
+        ({"instruction": "x"}, "Invalid value for 'instruction': /v1/embeddings takes one."),
         ({"priority": -1}, "Invalid value for 'priority': expected an integer of 0 or more."),
     ],
 )
@@ -175,6 +186,11 @@ def test_more_texts_than_any_request_may_have_are_counted_before_they_are_object
     error = refused({**BODY, "texts": None, field: ["abc"] * number if field == "texts" else TEXT * number})
     assert isinstance(error, TooManyInputs)
     assert f"Invalid '{field}': array length must be 2048 or less." in error.message
+
+
+def test_other_servers_fields_pass_if_they_ask_for_what_the_reply_has():
+    same = {"normalize": True, "normalized": True, "encoding_format": "float", "dimensions": None, "instruction": None}
+    assert parsed({**BODY, **same}) == parsed(BODY)
 
 
 def test_whole_numbers_may_be_written_with_a_point_and_unknown_fields_are_ignored():
