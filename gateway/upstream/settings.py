@@ -67,7 +67,7 @@ class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Positive | None,
         Meta(
             description="Inputs of one request to it; larger ones are cut into several. By default what the server says, or 2048"
-            " for openai, 512 for ollama, 32 for tei.",
+            " for openai and 1000 for its rerankers, 512 for ollama, 32 for tei.",
         ),
     ] = None
     max_request_tokens: Annotated[
