@@ -13,7 +13,7 @@ from gateway.api.cors import Cors
 from gateway.api.error_format import ErrorFormat, openai_error
 from gateway.api.error_handler import CLIENT_GONE, CLIENT_GONE_STATUS
 from gateway.api.limit_headers import limit_headers
-from gateway.api.paths import target_of
+from gateway.api.paths import RequestTarget, target_of
 from gateway.api.request_log import OWN_HEADERS, PRIVATE_HEADERS, RequestRecord, record_of, request_id_from
 from gateway.config import ServerSettings
 from gateway.errors import (
@@ -126,13 +126,17 @@ class Edge:
             self.metrics.http.in_flight.dec()
             self.finish(scope, record)
 
-    def error_format_of(self, path: str, method: str) -> ErrorFormat:
+    def error_format_of(self, target: RequestTarget, method: str) -> ErrorFormat:
         """The format of this path; else that of all below its first segment, as "/api/", where every path is another server's.
 
-        A door that only a POST enters leaves the format of a page with the same path as it is.
+        A door that only a POST enters leaves the format of a page with the same path as it is. Below /tei/{model} a path that TEI
+        shares with other servers is known to be TEI's, by "/tei" before it.
         """
+        path = target.path
         if path == "/" and method != "POST":
             return openai_error
+        if target.is_tei and (own := self.formats.get(f"/tei{path}")):
+            return own
         return self.formats.get(path) or self.formats.get(path[: path.find("/", 1) + 1], openai_error)
 
     def begin(self, scope: HTTPScope, headers: Headers) -> RequestRecord:
@@ -145,7 +149,7 @@ class Edge:
             path=scope["path"],
             path_model=target.model,
             client=self.proxies.client_of(scope),
-            error_format=self.error_format_of(target.path, scope["method"]),
+            error_format=self.error_format_of(target, scope["method"]),
         )
         if self.tracing is not None and target.path not in PROBES:
             record.span = self.tracing.begin(record.method, headers)

@@ -31,10 +31,11 @@ AZURE_DEPLOYMENT = re.compile(r"^/openai/deployments/(?P<model>.+)/embeddings$")
 
 @dataclass(frozen=True, slots=True)
 class RequestTarget:
-    """The route of a request. `model` is the one that its path names, or None."""
+    """The route of a request. `model` is the one that its path names, or None; `is_tei`: as the path of a server of TEI's."""
 
     path: str
     model: str | None = None
+    is_tei: bool = False
 
 
 def target_of(sent: str) -> RequestTarget:
@@ -44,7 +45,7 @@ def target_of(sent: str) -> RequestTarget:
     if deployment := AZURE_DEPLOYMENT.match(path):
         return RequestTarget("/v1/embeddings", deployment["model"])
     if tei := TEI_MODEL.match(path):
-        return RequestTarget(target_of(tei["path"] or "/invocations").path, tei["model"])
+        return RequestTarget(target_of(tei["path"] or "/invocations").path, tei["model"], is_tei=True)
     if exact := EXACT.get(path):
         return RequestTarget(exact)
     path = AZURE_VERSION.sub("", path)

@@ -11,6 +11,7 @@ from gateway.api.default_model import default_model
 from gateway.api.door import Computed, Door, JSONReply, RequestContext
 from gateway.api.doors.tei import tei_default, tei_headers
 from gateway.api.doors.tei_errors import tei_error
+from gateway.api.error_format import openai_error
 from gateway.api.inference import InferenceHandler
 from gateway.config import DoorSettings
 from gateway.embedding.embedder import Description, Inputs, Prepared
@@ -79,14 +80,15 @@ def _num_bytes(asked: RerankRequest) -> int:
 
 
 def _decode_either(raw: bytes, *, path_model: str | None, default_model: str | None) -> UndecodedBody:
-    return UndecodedBody(raw, tei_rerank.is_tei(raw), path_model, default_model)
+    # Only /tei/{model}/rerank names a model.
+    return UndecodedBody(raw, tei_rerank.is_tei(raw, by_path=path_model is not None), path_model, default_model)
 
 
 async def _answer_either(handler: InferenceHandler, body: UndecodedBody, context: RequestContext) -> JSONReply:
     """Parses the body once it is known in whose words its errors are written."""
     decode = tei_rerank.decode if body.is_tei else wire_rerank.decode
+    context.record.error_format = tei_error if body.is_tei else openai_error
     if body.is_tei:
-        context.record.error_format = tei_error
         refuse_other_types(context.headers)
     asked = await handler.run_in_thread(
         len(body.raw), decode, body.raw, path_model=body.path_model, default_model=body.default_model

@@ -11,6 +11,7 @@ from msgspec import UNSET, Raw, UnsetType
 from gateway.errors import ClientError, InvalidJSON, InvalidType, InvalidValue
 
 FIELD_PATH = re.compile(r" - at `\$\.(.+)`$")
+SUBSCRIPT = re.compile(r"\[.*?\]")
 GOT = re.compile(r"got `(\w+)`")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 PLACE = re.compile(r"^(?:JSON is malformed: )?(.*) \(byte (\d+)\)$")
@@ -59,6 +60,7 @@ def wrong_field(error: msgspec.ValidationError, expected: Mapping[str, str], all
     """msgspec's error in the contract's words. msgspec gives the path, as `$.input[0]`, and the type it got if that is wrong.
 
     `expected` has the type of each field in words, `allowed` the end of a sentence about values of that type that are not allowed.
+    A field inside another has the words of its own name, if there are any, else those of the field that it is in.
     """
     text = str(error)
     place = FIELD_PATH.search(text)
@@ -69,7 +71,8 @@ def wrong_field(error: msgspec.ValidationError, expected: Mapping[str, str], all
     if got is None and param in allowed:
         return InvalidValue(f"Invalid value for '{param}'{allowed[param]}", param=param)
     found = f", but got {_type_name(got)} instead" if got else ""
-    return InvalidType(f"Invalid type for '{place[1]}': expected {expected[param]}{found}.", param=param)
+    own = SUBSCRIPT.sub("", place[1]).rpartition(".")[2]
+    return InvalidType(f"Invalid type for '{place[1]}': expected {expected.get(own, expected[param])}{found}.", param=param)
 
 
 def _type_name(json_type: str) -> str:

@@ -4,6 +4,7 @@ Token ids are the model's own here, as they stand. What TEI's parser refuses is 
 router/src/http/types.rs of TEI 1.9, and what 1.9.3 answered.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from numpy.typing import NDArray
 
 from gateway.config import LongInput
-from gateway.errors import EmptyInput, InvalidType, InvalidValue, MissingParameter, TooManyInputs
+from gateway.errors import ClientError, EmptyInput, InvalidType, InvalidValue, MissingParameter, TooManyInputs
 from gateway.wire.input_count import refuse_too_many
 from gateway.wire.json_body import parse_body, wrong_field
 from gateway.wire.request import MAX_DIMENSIONS, MAX_INPUTS, EmbeddingsRequest
@@ -33,6 +34,12 @@ EXPECTED = {
     "dimensions": "an integer",
     "parameters": "an object",
     "instances": "an array of objects",
+}
+OF_SIMILARITY = {
+    **EXPECTED,
+    "inputs": "an object of `source_sentence` and `sentences`",
+    "source_sentence": "a string",
+    "sentences": "an array of strings",
 }
 SENT_AS = {"input": "inputs", "input_type": "prompt_name", "long_input": "truncate"}
 # TEI without `truncate` does what its flag --auto-truncate says; here the model's row says it.
@@ -101,7 +108,10 @@ _embed_decoder = msgspec.json.Decoder(EmbedBody)
 _similarity_decoder = msgspec.json.Decoder(SimilarityBody)
 _vertex_decoder = msgspec.json.Decoder(VertexBody)
 _raw_decoder = msgspec.json.Decoder(_RawFields)
+_elements_decoder = msgspec.json.Decoder(list[Raw])
 _wrong_field = partial(wrong_field, expected=EXPECTED)
+
+MISSING = re.compile(r"Object missing required field `(\w+)` - at `\$\.inputs`")
 
 
 def decode_embed(raw: bytes, *, path_model: str | None = None, default_model: str | None = None) -> TEIRequest:
@@ -112,7 +122,7 @@ def decode_embed(raw: bytes, *, path_model: str | None = None, default_model: st
 
 def decode_similarity(raw: bytes, *, path_model: str | None = None, default_model: str | None = None) -> TEIRequest:
     """Parses a body of /similarity, likewise."""
-    body = parse_body(raw, _similarity_body, _wrong_field)
+    body = parse_body(raw, _similarity_body, _wrong_similarity)
     if body.inputs is UNSET:
         raise MissingParameter("inputs")
     sent = body.inputs
@@ -125,7 +135,7 @@ def decode_similarity(raw: bytes, *, path_model: str | None = None, default_mode
 
 def decode_any(raw: bytes, *, path_model: str | None = None, default_model: str | None = None) -> TEIRequest:
     """Parses a body of / or /invocations: huggingface_hub's client sends there what is for /embed and what is for /similarity."""
-    is_similarity = bytes(memoryview(parse_body(raw, _raw_decoder.decode, _wrong_field).inputs)[:1]) == b"{"
+    is_similarity = _begins(parse_body(raw, _raw_decoder.decode, _wrong_field).inputs, b"{")
     decode = decode_similarity if is_similarity else decode_embed
     return decode(raw, path_model=path_model, default_model=default_model)
 
@@ -153,9 +163,20 @@ def _similarity_body(raw: bytes) -> SimilarityBody:
 
 def _vertex_body(raw: bytes) -> VertexBody:
     refuse_too_many(raw, MAX_INPUTS, field="instances")
-    for instance in msgspec.json.decode(_raw_decoder.decode(raw).instances, type=list[Raw] | None) or []:
+    instances = _raw_decoder.decode(raw).instances
+    for instance in _elements_decoder.decode(instances) if _begins(instances, b"[") else ():
         refuse_too_many(bytes(instance), MAX_INPUTS, field="inputs")
     return _vertex_decoder.decode(raw)
+
+
+def _begins(content: Raw, first: bytes) -> bool:
+    return bytes(memoryview(content)[:1]) == first
+
+
+def _wrong_similarity(error: msgspec.ValidationError) -> ClientError:
+    if missing := MISSING.match(str(error)):
+        return MissingParameter(f"inputs.{missing[1]}")
+    return wrong_field(error, OF_SIMILARITY)
 
 
 def _request_of(bodies: list[EmbedBody], model: str | None) -> EmbeddingsRequest:
@@ -184,7 +205,9 @@ def required_model(model: str | None, *, endpoint: str) -> str:
     """The model of the path, or the default one. Raises InvalidValue if there is neither: TEI's bodies name no model."""
     if model:
         return model
-    raise InvalidValue(f"several models are served here: name one in the path, as /tei/{{model}}/{endpoint}.", param="model")
+    raise InvalidValue(
+        f"no model is the default for this path: name one before it, as in /tei/{{model}}/{endpoint}.", param="model"
+    )
 
 
 def _inputs_of(sent: str | list[str | int | list[int]] | UnsetType) -> list[str | list[int]]:
@@ -223,8 +246,9 @@ def encode_embed(rows: NDArray[np.float32]) -> bytes:
 
 
 def _encode_similarity(rows: NDArray[np.float32]) -> bytes:
-    """The cosine of the first row and each of the others, which all have length 1."""
-    return orjson.dumps(np.ascontiguousarray(rows[1:] @ rows[0], dtype="<f4"), option=orjson.OPT_SERIALIZE_NUMPY)
+    """The cosine of the first row and each of the others, which all have length 1 but for rounding: it may not leave -1 to 1."""
+    cosines = np.clip(rows[1:] @ rows[0], -1, 1)
+    return orjson.dumps(np.ascontiguousarray(cosines, dtype="<f4"), option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _encode_vertex(rows: NDArray[np.float32], *, counts: list[int]) -> bytes:

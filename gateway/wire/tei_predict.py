@@ -6,17 +6,26 @@ from functools import partial
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from gateway.errors import MissingParameter
+from gateway.errors import InvalidType, MissingParameter, TooManyInputs
 from gateway.wire.input_count import refuse_too_many
 from gateway.wire.json_body import parse_body, wrong_field
 from gateway.wire.request import MAX_INPUTS
-from gateway.wire.tei import required_model
+from gateway.wire.tei import EXPECTED as OF_TEI
+from gateway.wire.tei import Direction, required_model
 
-EXPECTED = {"inputs": "a string, a pair of strings or an array of arrays of one or two strings"}
+EXPECTED = {
+    **OF_TEI,
+    "inputs": "a string, a pair of strings or an array of arrays of one or two strings",
+    "raw_scores": "a boolean",
+}
+PAIR = 2
 
 
 class PredictBody(Struct, kw_only=True):
     inputs: str | list[str | list[str]] | UnsetType = UNSET
+    truncate: bool | None = None
+    truncation_direction: Direction = "Right"
+    raw_scores: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +42,19 @@ def decode_predict(raw: bytes, *, path_model: str | None = None, default_model: 
     body = parse_body(raw, _predict_body, partial(wrong_field, expected=EXPECTED))
     if body.inputs is UNSET:
         raise MissingParameter("inputs")
-    model = required_model(path_model or default_model, endpoint="predict")
-    is_batch = not isinstance(body.inputs, str) and bool(body.inputs) and isinstance(body.inputs[0], list)
-    return PredictRequest(model, len(body.inputs) if is_batch else 1)
+    num_inputs = _num_inputs(body.inputs)
+    if num_inputs > MAX_INPUTS:
+        raise TooManyInputs(num_inputs, MAX_INPUTS, param="inputs")
+    return PredictRequest(required_model(path_model or default_model, endpoint="predict"), num_inputs)
+
+
+def _num_inputs(sent: str | list[str | list[str]]) -> int:
+    """A string and an array of one or two are one input, an array of such arrays several. Raises InvalidType for any other form."""
+    if isinstance(sent, str) or (all(isinstance(each, str) for each in sent) and 1 <= len(sent) <= PAIR):
+        return 1
+    if sent and all(isinstance(each, list) and 1 <= len(each) <= PAIR for each in sent):
+        return len(sent)
+    raise InvalidType(f"Invalid type for 'inputs': expected {EXPECTED['inputs']}.", param="inputs")
 
 
 def _predict_body(raw: bytes) -> PredictBody:

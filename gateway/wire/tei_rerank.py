@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from gateway.errors import InvalidValue, MissingParameter
 from gateway.wire.input_count import refuse_too_many
 from gateway.wire.json_body import is_sent, parse_body, wrong_field
-from gateway.wire.request import model_of
 from gateway.wire.rerank import RerankRequest
 from gateway.wire.rerank_documents import MAX_DOCUMENTS, refuse_count
 from gateway.wire.rerank_response import best_first, scores_of
 from gateway.wire.response import Count
-from gateway.wire.tei import RULES
+from gateway.wire.tei import RULES, required_model
 
 TEXTS = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MAX_DOCUMENTS}
 EXPECTED = {
@@ -66,13 +65,16 @@ outline = msgspec.json.Decoder(_Outline)
 _wrong_field = partial(wrong_field, expected=EXPECTED, allowed=ALLOWED)
 
 
-def is_tei(raw: bytes) -> bool:
-    """Whether a body is in TEI's shape: it has `texts`. Raises InvalidValue if it has `documents` too, InvalidJSON, InvalidType."""
+def is_tei(raw: bytes, *, by_path: bool = False) -> bool:
+    """Whether a body is in TEI's shape: it has `texts`, or `by_path`, neither them nor `documents`.
+
+    Raises InvalidValue if it has both, InvalidJSON, InvalidType.
+    """
     sent = parse_body(raw, outline.decode, _wrong_field)
-    has_texts = is_sent(sent.texts)
-    if has_texts and is_sent(sent.documents):
+    has_texts, has_documents = is_sent(sent.texts), is_sent(sent.documents)
+    if has_texts and has_documents:
         raise InvalidValue("Invalid value for 'texts': 'documents' says the same; send one of them.", param="texts")
-    return has_texts
+    return has_texts or (by_path and not has_documents)
 
 
 def decode(raw: bytes, *, path_model: str | None = None, default_model: str | None = None) -> RerankRequest:
@@ -84,7 +86,7 @@ def decode(raw: bytes, *, path_model: str | None = None, default_model: str | No
         raise MissingParameter("texts")
     refuse_count(len(body.texts), field="texts")
     return RerankRequest(
-        model=model_of(path_model, None, default_model),
+        model=required_model(path_model or default_model, endpoint="rerank"),
         query=body.query,
         texts=body.texts,
         return_documents=body.return_text is True,

@@ -29,5 +29,8 @@ def routes(handler: InferenceHandler, settings: DoorSettings, *, has_page: bool)
 
 
 def error_formats(settings: DoorSettings) -> dict[str, ErrorFormat]:
-    """The error formats of paths that are no doors, and of all paths below a first segment that ends in "/"."""
-    return {**(ollama.ERROR_FORMATS if settings.ollama else {})}
+    """The error formats of paths that are no doors, and of all paths below a first segment that ends in "/".
+
+    "/tei" before a path that other servers have too: it, below /tei/{model}.
+    """
+    return {**(tei.ERROR_FORMATS if settings.tei else {}), **(ollama.ERROR_FORMATS if settings.ollama else {})}

@@ -11,6 +11,7 @@ from gateway.api.default_model import default_model
 from gateway.api.door import Computed, Decode, Door, Embedded, InferenceRequest, JSONReply, RequestContext
 from gateway.api.doors.tei_errors import tei_error
 from gateway.api.embeddings import embed
+from gateway.api.error_format import ErrorFormat
 from gateway.api.inference import InferenceHandler
 from gateway.api.models import usable_names
 from gateway.embedding.embedder import ModelKind
@@ -26,6 +27,7 @@ DECODERS: dict[str, tuple[str, Decode[TEIRequest]]] = {
     "/invocations": ("tei_invocations", tei.decode_any),
     "/vertex": ("tei_vertex", tei.decode_vertex),
 }
+ERROR_FORMATS: dict[str, ErrorFormat] = {"/tei/info": tei_error, "/tei/rerank": tei_error}
 TOO_MANY_DIMENSIONS = "`dimensions` should be smaller than the maximum embedding dimension."  # TEI's words
 MILLISECONDS = 1000
 

@@ -62,7 +62,7 @@ ORIGIN = "https://app.example"
     ],
 )
 def test_paths_as_clients_send_them(sent, path, model):
-    assert target_of(sent) == RequestTarget(path, model)
+    assert target_of(sent) == RequestTarget(path, model, is_tei="tei/" in sent)
 
 
 @given(st.text(alphabet="/v1embdingsopa.{}%é ", max_size=40))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import ClientError, EmptyInput, InputTooLong, InvalidType, InvalidValue, MissingParameter, TooManyInputs
-from gateway.wire import tei, tei_predict, tei_tokenize, tokenize
+from gateway.wire import tei, tei_predict, tei_rerank, tei_tokenize, tokenize
 
 DECODERS = [
     tei.decode_embed, tei.decode_similarity, tei.decode_any, tei.decode_vertex, tei_predict.decode_predict,
@@ -86,10 +86,73 @@ def test_what_may_be_null_may_be_left_out(field):
 
 
 def test_without_a_model_it_is_said_how_to_name_one():
-    with pytest.raises(InvalidValue, match=r"/tei/\{model\}/embed"):
-        tei.decode_embed(b'{"inputs":"a"}')
+    for decode, raw in (
+        (tei.decode_embed, b'{"inputs":"a"}'), (tei_predict.decode_predict, b'{"inputs":"a"}'),
+        (tei_tokenize.decode_tokenize, b'{"inputs":"a"}'), (tei_tokenize.decode_ids, b'{"ids":[1]}'),
+        (tei_rerank.decode, b'{"query":"a","texts":["b"]}'),
+    ):  # fmt: skip
+        with pytest.raises(InvalidValue, match=r"/tei/\{model\}/"):
+            decode(raw)
     with pytest.raises(MissingParameter):
         tei.decode_embed(b"{}", default_model="m")
+
+
+@pytest.mark.parametrize(
+    ("decode", "body", "words"),
+    [
+        (tei.decode_similarity, {"inputs": "a"}, "expected an object of `source_sentence` and `sentences`, but got a string"),
+        (tei.decode_similarity, {"inputs": {"source_sentence": "a", "sentences": "b"}}, "an array of strings, but got a string"),
+        (tei.decode_similarity, {"inputs": {"source_sentence": 5, "sentences": ["b"]}}, "expected a string, but got an integer"),
+        (tei.decode_similarity, {"inputs": {"source_sentence": "a"}}, "Missing required parameter: 'inputs.sentences'"),
+        (tei.decode_similarity, {"inputs": {}}, "Missing required parameter: 'inputs.source_sentence'"),
+        (
+            tei.decode_similarity,
+            {"inputs": {"source_sentence": "a", "sentences": ["b"]}, "parameters": {"truncate": 5}},
+            "'parameters.truncate': expected a boolean, but got an integer",
+        ),
+        (tei.decode_vertex, {"instances": {}}, "'instances': expected an array of objects, but got an object"),
+        (tei.decode_vertex, {"instances": [{"inputs": 5}]}, "'instances[0].inputs': expected a string, an array of strings"),
+        (tei.decode_vertex, {"instances": [{"inputs": "a", "truncate": 5}]}, "'instances[0].truncate': expected a boolean"),
+    ],
+)  # fmt: skip
+def test_a_field_inside_another_is_refused_in_its_own_words(decode, body, words):
+    with pytest.raises(ClientError) as refused:
+        decode(json.dumps(body).encode(), default_model="m")
+    assert words in refused.value.message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *({"inputs": inputs} for inputs in ([], [[]], ["a", "b", "c"], [["a", "b", "c"]], [["a"], "b"], ["a", ["b"]], [5], None)),
+        *({"inputs": "a", **option} for option in ({"truncate": 5}, {"truncation_direction": "up"}, {"raw_scores": None})),
+    ],
+)
+def test_a_body_that_no_classifier_reads_is_refused_as_such(body):
+    with pytest.raises(InvalidType):
+        tei_predict.decode_predict(json.dumps(body).encode(), default_model="m")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "num_inputs"), [("a", 1), ("", 1), (["a"], 1), (["a", "b"], 1), ([["a"]], 1), ([["a", "b"], ["c"]], 2)]
+)
+def test_what_a_classifier_reads_passes(inputs, num_inputs):
+    body = {"inputs": inputs, "truncate": None, "raw_scores": True}
+    assert tei_predict.decode_predict(json.dumps(body).encode(), default_model="m").num_inputs == num_inputs
+
+
+def test_more_pairs_than_2048_are_too_many():
+    with pytest.raises(TooManyInputs):
+        tei_predict.decode_predict(json.dumps({"inputs": [["a"]] * 2049}).encode(), default_model="m")
+
+
+def test_a_cosine_is_never_above_1():
+    [row] = rows = np.full((1, 8), 0.35355344, dtype=np.float32)  # a little longer than 1
+    assert row @ row > 1
+    body = {"inputs": {"source_sentence": "a", "sentences": ["a"]}}
+    sent = tei.decode_similarity(json.dumps(body).encode(), default_model="m")
+    assert json.loads(sent.encode(np.concatenate([rows, rows]))) == [1.0]
+    assert json.loads(sent.encode(np.concatenate([rows, -rows]))) == [-1.0]
 
 
 def test_replies_are_floats_that_parse_to_the_same_float32():

@@ -133,6 +133,28 @@ async def test_a_key_is_needed_and_its_refusal_says_so(stranger):
         assert reply.headers["x-request-id"]
 
 
+async def test_below_a_model_in_the_path_every_error_is_teis(client, stranger):
+    for method, path in (("GET", "/tei/m/info"), ("POST", "/tei/m/rerank"), ("POST", "/tei/m/embed"), ("POST", "/tei/m")):
+        reply = await stranger.request(method, path, json={"query": "a", "texts": ["b"]})
+        assert (reply.status_code, set(reply.json())) == (401, {"error", "error_type"}), path
+    for method, path in (("GET", "/tei/none/info"), ("POST", "/tei/none/rerank")):
+        reply = await client.request(method, path, json={"query": "a", "texts": ["b"]})
+        assert (reply.status_code, reply.json()["error_type"]) == (404, "Validation"), path
+    assert (await client.post("/tei/m/info")).json()["error_type"] == "Validation"  # 405
+    for content, status in ((b"{", 400), (b'{"query":"a"}', 422), (b"[]", 422)):
+        reply = await client.post("/tei/m/rerank", content=content, headers=JSON)
+        assert (reply.status_code, reply.headers["content-type"]) == (status, "text/plain; charset=utf-8"), content
+        assert reply.text.startswith("Failed to")
+
+
+async def test_where_other_servers_have_the_path_too_an_error_is_teis_once_the_body_is(client, stranger):
+    for method, path in (("GET", "/info"), ("POST", "/rerank"), ("POST", "/tei/m/v1/embeddings")):
+        assert "code" in (await stranger.request(method, path, json={})).json()["error"], path
+    for path in ("/rerank", "/tei/m/rerank"):
+        reply = await client.post(path, json={"query": "a", "documents": 5, "model": "m"})
+        assert (reply.status_code, reply.json()["error"]["code"]) == (400, "invalid_type"), path
+
+
 async def test_a_page_at_the_root_keeps_its_own_errors(stranger):
     assert (await stranger.get("/")).status_code == 200
     assert "code" in (await stranger.put("/")).json()["error"]
