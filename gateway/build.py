@@ -189,6 +189,7 @@ class GenerationBuilder:
             methods={route.path_format: _allowed_methods(route) for route in litestar.routes if isinstance(route, HTTPRoute)},
             doors=doors,
             formats=formats,
+            has_tei=config.doors.tei,
             tracing=self.tracing,
         )
 

@@ -49,7 +49,7 @@ class Edge:
     """Wraps the application. `is_leaving`: the shutdown has begun, and clients should reconnect elsewhere. `is_draining`: new
     requests are refused. `methods`: each route's `Allow` header, by its template.
     `doors`: the application that answers POST, for each door's route; Litestar has their other methods. `formats`: the error
-    format of each door, and of other paths, see `error_format_of`."""
+    format of each door, and of other paths, see `error_format_of`. `has_tei`: /tei/{model} may stand before a path."""
 
     def __init__(  # noqa: PLR0913 - named, each of them
         self,
@@ -63,6 +63,7 @@ class Edge:
         methods: Mapping[str, str],
         doors: Mapping[str, ASGIApp],
         formats: Mapping[str, ErrorFormat],
+        has_tei: bool,
         tracing: Tracing | None = None,
     ) -> None:
         self.app = app
@@ -77,6 +78,7 @@ class Edge:
         self.methods = methods
         self.doors = doors
         self.formats = formats
+        self.has_tei = has_tei
         self.keep_alive = _keep_alive_headers(settings.keep_alive_seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -142,7 +144,7 @@ class Edge:
     def begin(self, scope: HTTPScope, headers: Headers) -> RequestRecord:
         """Rewrites the scope's path to that of its route, and puts a new record into the scope."""
         client_id = value_of(headers, b"x-request-id")
-        target = target_of(scope["path"])
+        target = target_of(scope["path"], has_tei=self.has_tei)
         record = RequestRecord(
             request_id_from(client_id.decode("latin-1") if client_id is not None else None),
             method=scope["method"],

@@ -38,13 +38,16 @@ class RequestTarget:
     is_tei: bool = False
 
 
-def target_of(sent: str) -> RequestTarget:
-    """Returns the route for a path. `sent` is the path as ASGI gives it: percent-decoded, without the query."""
+def target_of(sent: str, *, has_tei: bool = True) -> RequestTarget:
+    """Returns the route for a path. `sent` is the path as ASGI gives it: percent-decoded, without the query.
+
+    Unless `has_tei`, no path below /tei/ means another.
+    """
     path = SLASHES.sub("/", sent)
     path = path.rstrip("/") or "/"
     if deployment := AZURE_DEPLOYMENT.match(path):
         return RequestTarget("/v1/embeddings", deployment["model"])
-    if tei := TEI_MODEL.match(path):
+    if has_tei and (tei := TEI_MODEL.match(path)):
         return RequestTarget(target_of(tei["path"] or "/invocations").path, tei["model"], is_tei=True)
     if exact := EXACT.get(path):
         return RequestTarget(exact)

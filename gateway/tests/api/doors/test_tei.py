@@ -236,6 +236,12 @@ async def test_a_closed_door_is_a_plain_404(serve):
         reply = await client.post(path, json={"inputs": "a"})
         assert reply.status_code in {404, 405}, path  # the page is at /
         assert reply.json()["error"]["code"] in {"unknown_url", "method_not_allowed"}
+    for method, path in (
+        ("POST", "/tei/m"), ("POST", "/tei/m/v1/embeddings"), ("POST", "/tei/m/rerank"), ("GET", "/tei/m/info"),
+        ("GET", "/tei/m/health"),
+    ):  # fmt: skip
+        reply = await client.request(method, path, json={"input": "a"})
+        assert (reply.status_code, reply.json()["error"]["code"]) == (404, "unknown_url"), path
     assert (await client.get("/info")).json()["model_type"] == "embeddings"
     assert (await client.post("/v1/tokenize", json={"model": "m", "input": "a"})).status_code == 200
     assert not {"/embed", "/tokenize"} & set((await client.get("/openapi.json")).json()["paths"])
