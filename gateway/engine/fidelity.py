@@ -74,7 +74,6 @@ PROBES = (
 
 # For rerankers: each text is a query once and a document once.
 PROBE_PAIRS = tuple((query, PROBES[(number * 7 + 3) % len(PROBES)]) for number, query in enumerate(PROBES))
-MEASURES: dict[ModelKind, str] = {"embedder": "worst cosine", "reranker": "worst closeness of a score"}
 
 
 @dataclass(slots=True)
@@ -84,10 +83,10 @@ class Expected:
     The first `num_short` are the short texts; the others grow up to the model's limit, as far as time allowed.
     """
 
-    kind: ModelKind = "embedder"
     windows: list[Window] = field(default_factory=list)
     rows: list[NDArray[np.float32]] = field(default_factory=list)
     num_short: int = 0
+    kind: ModelKind = "embedder"
 
     @property
     def max_tokens(self) -> int:
@@ -119,10 +118,12 @@ class Proof:
         return rows.shape == expected.shape and self.fidelity(rows) >= min_fidelity(precision, self.kind)
 
     def fidelity(self, rows: NDArray[np.float32]) -> float:
+        """How near the one row of `rows`, shape (1, dimensions), is to the known one."""
         return float(_fidelities(rows, self.row[None], self.kind)[0])
 
 
 def proof_of(reference: Encoder, tokenizer: Tokenizer) -> Proof:
+    """Computes the proof by `reference`, in float32."""
     network = reference.info.network
     window = proof_window(network, tokenizer)
     return Proof(window, reference.embed([window])[0], network.kind, bound_of(reference, tokenizer))
@@ -140,6 +141,7 @@ def proof_window(network: NetworkInfo, tokenizer: Tokenizer) -> Window:
 
 
 def proof_inputs(network: NetworkInfo) -> Inputs:
+    """PROOF_TEXT, for a reranker with PROOF_QUERY, as the inputs of a request."""
     query = PROOF_QUERY if network.kind == "reranker" else None
     return Inputs([PROOF_TEXT], is_array=False, caller="", deadline=inf, normalize=False, query=query)
 
@@ -168,7 +170,7 @@ def expected_of(reference: Encoder, tokenizer: Tokenizer, *, seconds: float = PR
 
 
 def probe(reference: Encoder, tokenizer: Tokenizer, *, seconds: float) -> Expected:
-    expected = Expected(reference.info.network.kind)
+    expected = Expected(kind=reference.info.network.kind)
     deadline, took = time.monotonic() + seconds, 0.0
     for window in probe_windows(reference.info.network, tokenizer):
         expected.add(window, reference.embed([window])[0])
@@ -203,8 +205,12 @@ def judge(encoders: Sequence[Encoder], expected: Expected) -> tuple[float, str]:
     except FAILURES as error:
         return -1.0, f"{name} cannot run it ({type(error).__name__})"
     if fidelity < min_fidelity(info.precision, expected.kind):
-        return fidelity, f"{name} is not faithful, its {MEASURES[expected.kind]} is {fidelity:.5f}"
+        return fidelity, f"{name} is not faithful, its worst {_measure_of(expected.kind)} is {fidelity:.5f}"
     return fidelity, ""
+
+
+def _measure_of(kind: ModelKind) -> str:
+    return "closeness of a score" if kind == "reranker" else "cosine"
 
 
 def worst_fidelity(encoder: Encoder, expected: Expected) -> float:

@@ -1,6 +1,7 @@
 """Faithful vectors or none: what is measured, what a model falls back to, and what is refused. On texts that are not the probes."""
 
 import json
+from typing import get_args
 
 import msgspec
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
+from gateway.embedding.embedder import ModelKind
 from gateway.engine import artifact, compiler, openvino_encoder, runtime
 from gateway.engine.artifact import ArtifactStore
 from gateway.engine.encoder import Window
@@ -17,6 +19,7 @@ from gateway.engine.fidelity import (
     batches,
     cosines,
     expected_of,
+    judge,
     long_windows,
     min_cosine,
     probe_windows,
@@ -307,3 +310,13 @@ def test_nan_infinity_zeros_other_shapes_and_nothing_at_all_count_as_minus_one()
     encoder.embed = lambda windows: np.ones((len(windows), 5), np.float32)
     assert worst_fidelity(encoder, expected) == -1
     assert worst_fidelity(FakeEncoder(), Expected()) == -1
+
+
+@pytest.mark.parametrize("kind", get_args(ModelKind))
+def test_an_encoder_that_is_not_faithful_is_refused_with_its_measure_for_every_kind(kind):
+    expected = Expected(kind=kind)
+    encoder, window = FakeEncoder(), Window([1, 2])
+    expected.add(window, -100 * encoder.embed([window])[0])
+    fidelity, reason = judge([encoder], expected)
+    assert fidelity < 0
+    assert reason.startswith("fake in float32 is not faithful, its worst c")
