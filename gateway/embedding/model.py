@@ -113,15 +113,14 @@ class Model:
         if not normalize:
             raise InvalidValue(
                 f"Invalid value for 'output_dtype': '{needy[0]}' is for vectors of length 1, whose ranges are known; ask for"
-                " normalized vectors, or for 'float', 'float16', 'binary' or 'ubinary'.",
+                " normalized vectors, or for 'float', 'binary' or 'ubinary'.",
                 param="output_dtype",
             )
         ranges = self.ranges_of(dimensions)
         if ranges is None:
             raise InvalidValue(
                 f"Invalid value for 'output_dtype': of the model `{self.name}` the ranges for '{needy[0]}' vectors of {dimensions}"
-                " dimensions are not known here; its row may name them (quantization_ranges). 'float16', 'binary' and 'ubinary'"
-                " need none.",
+                " dimensions are not known here; its row may name them (quantization_ranges). 'binary' and 'ubinary' need none.",
                 param="output_dtype",
             )
         return ranges

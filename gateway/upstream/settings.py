@@ -220,6 +220,7 @@ class OpenAISettings(UpstreamSettings, frozen=True):
         for name, fields in bodies.items():
             if own := OWN_FIELDS[self.task] & set(fields):
                 raise ValueError(f"{name}: {', '.join(sorted(own))} is the gateway's own to set")
+            _refuse_other_types(name, fields)
         _refuse_settings_of_embedders(self)
 
 
@@ -227,6 +228,19 @@ OWN_FIELDS: dict[UpstreamTask, set[str]] = {
     "embed": {"input", "model", "encoding_format", "dimensions"},
     "rerank": {"query", "documents", "passages", "input", "model", "top_n", "top_k", "return_documents", "raw_scores"},
 }
+
+# The type of a vector's numbers, in all servers' words. The gateway reads float32 and quantizes by itself: int8 in base64, read so,
+# would be noise.
+TYPE_FIELDS = frozenset({"output_dtype", "embedding_type", "embedding_types", "encoding_type", "embed_dtype", "endianness"})
+FLOAT32_WORDS = (None, "float", "float32", "base64", "little", "native")
+
+
+def _refuse_other_types(name: str, fields: dict[str, Any]) -> None:
+    """Raises ValueError if a field of the body asks a server for other numbers than float32."""
+    for field in sorted(TYPE_FIELDS & set(fields)):
+        words = fields[field] if isinstance(fields[field], list) else [fields[field]]
+        if any(word not in FLOAT32_WORDS for word in words):
+            raise ValueError(f"{name}: {field}: vectors are read as little-endian float32, and made smaller here (output_dtype)")
 
 
 class OllamaSettings(UpstreamSettings, frozen=True):

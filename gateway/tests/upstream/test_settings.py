@@ -55,6 +55,40 @@ def test_what_the_gateway_says_itself_is_nobody_elses_to_say():
         convert({"url": URL, "input_types": {"query": {"dimensions": 4}}}, OpenAISettings, where="models[m]")
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"output_dtype": "int8"},
+        {"output_dtype": "float16"},
+        {"embedding_type": "binary"},
+        {"embedding_types": ["float", "int8"]},
+        {"encoding_type": "ubinary"},
+        {"embed_dtype": "bfloat16"},
+        {"endianness": "big"},
+    ],
+)
+def test_a_server_is_asked_for_no_type_that_would_be_read_as_float32(fields):
+    [name] = fields
+    with pytest.raises(ConfigurationError, match=f"extra_body: {name}: vectors are read as little-endian float32"):
+        convert({"url": URL, "extra_body": fields}, OpenAISettings, where="models[m]")
+    with pytest.raises(ConfigurationError, match=rf"input_types\.query: {name}: vectors are read as little-endian float32"):
+        convert({"url": URL, "input_types": {"query": fields}}, OpenAISettings, where="models[m]")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"output_dtype": "float", "output_dimension": 8},
+        {"embedding_type": "base64"},
+        {"embedding_types": ["float"]},
+        {"embed_dtype": "float32", "endianness": "little"},
+        {"output_dtype": None},
+    ],
+)
+def test_a_server_may_be_asked_for_floats_by_name(fields):
+    assert convert({"url": URL, "extra_body": fields}, OpenAISettings, where="models[m]").extra_body == fields
+
+
 def test_the_rules_a_row_may_have_are_those_its_dialect_knows():
     from typing import get_args
 

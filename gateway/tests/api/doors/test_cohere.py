@@ -85,6 +85,7 @@ async def test_a_type_that_the_model_does_not_have_is_refused_by_cohere_s_name(c
     refused = await client.post(path, json={**BODY, "embedding_types": ["float", "int8"]})
     assert refused.status_code == 400
     assert refused.json()["message"].startswith("Invalid value for 'embedding_types': of the model `m` the ranges for 'int8'")
+    assert "float16" not in refused.json()["message"]  # Cohere's paths have no such type
 
 
 async def test_dimensions_are_cut_as_everywhere_and_refused_by_cohere_s_name(client):
