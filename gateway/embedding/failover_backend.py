@@ -54,8 +54,14 @@ class FailoverBackend(Backend):
         return FailoverEmbedder(context.name, members, context.metrics)
 
     def check(self, settings: FailoverSettings, context: BackendContext) -> None:
-        for member in _members_of(settings, context).values():
+        """Checks each member. Raises ConfigurationError if their kinds, where they are known before loading, differ."""
+        members = _members_of(settings, context)
+        for member in members.values():
             member.check()
+        kinds = {name: kind for name, member in members.items() if (kind := member.preview().kind) is not None}
+        if len(set(kinds.values())) > 1:
+            said = ", ".join(f"'{name}' is of the kind {kind}" for name, kind in kinds.items())
+            raise ConfigurationError(f"models[{context.name}].members: they have to be of one kind, and {said}")
 
     def connections(self, settings: FailoverSettings, context: BackendContext) -> Iterator[ConnectionCheck]:
         for member in _members_of(settings, context).values():

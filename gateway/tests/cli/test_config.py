@@ -158,5 +158,15 @@ def test_a_group_that_lacks_nothing_is_ok(monkeypatch, tmp_path):
     assert not (tmp_path / "data").exists()
 
 
+def test_members_of_several_kinds_are_refused_by_name(monkeypatch, tmp_path):
+    scoring = {"name": "there", "backend": "openai", "url": "http://127.0.0.1:9/v1", "task": "rerank"}
+    local = {"name": "here", "backend": "sentence-transformers", "source": "sentence-transformers/all-MiniLM-L6-v2"}
+    for embedding in (OTHER | {"name": "here"}, local):
+        found = str(checked(monkeypatch, tmp_path, group([scoring, embedding])))
+        assert found.startswith("models[m].members: they have to be of one kind")
+        assert "'there' is of the kind reranker, 'here' is of the kind embedder" in found
+    assert not (tmp_path / "data").exists()
+
+
 def group(members: list[dict[str, object]]) -> dict[str, object]:
     return {"name": "m", "backend": "group", "members": members}
