@@ -21,6 +21,8 @@ OPENAI_SDK = b"openai/"  # OpenAI/Python 1.2.3, AsyncAzureOpenAI/JS 4.5.6, OpenA
 
 
 def door(handler: InferenceHandler) -> Door[EmbeddingsRequest]:
+    """OpenAI's door."""
+
     async def answer(asked: EmbeddingsRequest, context: RequestContext) -> JSONReply:
         _refuse_misread(asked, context.headers)
         return await handler.reply(await embed(handler, asked, context), context, _encode)
@@ -105,17 +107,22 @@ def _refuse_unsupported(asked: EmbeddingsRequest, model: Model) -> None:
         )
     if asked.dimensions is not None and asked.dimensions > model.dimensions:
         raise _too_many_dimensions(asked.dimensions, model)
-    if asked.max_tokens is not None and asked.max_tokens != (reads := model.describe().max_tokens):
-        raise InvalidValue(
-            f"Invalid value for 'truncate_prompt_tokens': texts are cut to the {reads} tokens that the model `{model.name}` reads;"
-            f" send {reads} or -1.",
-            param="truncate_prompt_tokens",
-        )
+    refuse_other_length(asked.max_tokens, model, what="texts")
     if asked.has_ids and asked.model not in model.row.names and (encoding := other_encoding(asked.model)):
         raise InvalidValue(
             f"Invalid 'input': clients write token ids for `{asked.model[:MAX_QUOTED_CHARS]}` in {encoding}, and this server reads"
             " cl100k_base. Send texts.",
             param="input",
+        )
+
+
+def refuse_other_length(max_tokens: int | None, model: Model, *, what: str) -> None:
+    """Raises InvalidValue for a `truncate_prompt_tokens` other than the model's length. `what` is cut: texts or documents."""
+    if max_tokens is not None and max_tokens != (reads := model.describe().max_tokens):
+        raise InvalidValue(
+            f"Invalid value for 'truncate_prompt_tokens': {what} are cut to the {reads} tokens that the model `{model.name}` reads;"
+            f" send {reads} or -1.",
+            param="truncate_prompt_tokens",
         )
 
 

@@ -78,6 +78,10 @@ class InferenceHandler:
         return post
 
     async def handle(self, scope: Scope, receive: Receive, caller: Caller, door: Door[AskedT]) -> ASGIApp:
+        """Takes one request along the road. Returns the reply, an ASGI application.
+
+        Raises a GatewayError of the step at which the request ends; DeadlinePassed after `request_timeout_seconds`; ClientGone.
+        """
         record = record_of(scope)
         record.operation = door.operation
         self.access.refuse_spent(caller)
@@ -96,15 +100,11 @@ class InferenceHandler:
                             raw = await self.run_in_thread(ALWAYS, body.decompress, raw, max_bytes=self.settings.max_body_bytes)
                             lease.num_bytes = len(raw)
                             permit.hold(len(raw))
+                        default_model = self.default_model_of(door, caller)
                         asked = await self.run_in_thread(
-                            len(raw),
-                            door.decode,
-                            raw,
-                            path_model=record.path_model,
-                            default_model=self.default_model_of(door, caller),
+                            len(raw), door.decode, raw, path_model=record.path_model, default_model=default_model
                         )
-                        headers = list(scope["headers"])
-                        context = RequestContext(lease, record, time.monotonic() + timeout_seconds, headers)
+                        context = RequestContext(lease, record, time.monotonic() + timeout_seconds, list(scope["headers"]))
                         return await door.answer(asked, context)
                 except TimeoutError:
                     raise DeadlinePassed from None
@@ -113,6 +113,7 @@ class InferenceHandler:
                     raise
 
     def default_model_of(self, door: Door[AskedT], caller: Caller) -> str | None:
+        """The name of the model of a body that names none; None if there is no such model."""
         return self.settings.default_model if door.default_model is None else door.default_model(caller)
 
     async def find_model(self, name: str, kind: ModelKind | None, context: RequestContext, *, num_inputs: int) -> Model:
@@ -176,4 +177,5 @@ class InferenceHandler:
         return await asyncio.get_running_loop().run_in_executor(self.pool, lambda: work(*args, **kwargs))
 
     def close(self) -> None:
+        """Ends the threads once they are idle. Work that has not begun is cancelled."""
         self.pool.shutdown(wait=False, cancel_futures=True)

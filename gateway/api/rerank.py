@@ -11,6 +11,7 @@ from gateway.api.default_model import default_model
 from gateway.api.door import Computed, Door, JSONReply, RequestContext
 from gateway.api.doors.tei import tei_default, tei_headers
 from gateway.api.doors.tei_errors import tei_error
+from gateway.api.embeddings import refuse_other_length
 from gateway.api.error_format import openai_error
 from gateway.api.inference import InferenceHandler
 from gateway.config import DoorSettings
@@ -37,6 +38,7 @@ class UndecodedBody:
 
 
 def doors(handler: InferenceHandler, settings: DoorSettings) -> list[Door[Any]]:
+    """The doors of rerank. /rerank takes TEI's bodies too, unless TEI's doors are closed."""
     find_default = partial(default_model, handler.catalog, handler.settings, "reranker")
     door = partial(Door, default_model=find_default, operation="rerank")
     v1, v2 = partial(_answer, handler, "1"), partial(_answer, handler, "2")
@@ -55,7 +57,7 @@ async def rerank(handler: InferenceHandler, asked: RerankRequest, context: Reque
     """Scores the documents of a request that any door parsed. `rows` are the logits, of shape (n, 1)."""
     model = await handler.find_model(asked.model, "reranker", context, num_inputs=len(asked.texts))
     about = model.describe()
-    _refuse_other_length(asked, model.name, about)
+    refuse_other_length(asked.max_tokens, model, what="documents")
     prepared = await handler.prepare(model, _inputs_of(asked, about, context), context)
     _refuse_other_windows(asked, prepared)
     vectors, token_counts = await handler.compute(model, prepared, context)
@@ -118,15 +120,6 @@ def _inputs_of(asked: RerankRequest, about: Description, context: RequestContext
     if asked.instruction is None:
         return inputs
     return replace(inputs, input_type=resolve_instruction(asked.instruction, None, about), instruction=asked.instruction)
-
-
-def _refuse_other_length(asked: RerankRequest, name: str, about: Description) -> None:
-    if asked.max_tokens is not None and asked.max_tokens != about.max_tokens:
-        raise InvalidValue(
-            f"Invalid value for 'truncate_prompt_tokens': documents are cut to the {about.max_tokens} tokens that the model"
-            f" `{name}` reads; send {about.max_tokens} or -1.",
-            param="truncate_prompt_tokens",
-        )
 
 
 def _refuse_other_windows(asked: RerankRequest, prepared: Prepared[object]) -> None:

@@ -52,6 +52,7 @@ async def tokenize(handler: InferenceHandler, sent: TokenizeRequest, context: Re
 
 
 def tokenizer_of(model: Model) -> TextTokenizer:
+    """The model's own tokenizer. Raises InvalidValue if it is not on this machine."""
     embedder = model.built or model.embedder
     if isinstance(embedder, TextTokenizer):
         return embedder

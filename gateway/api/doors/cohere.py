@@ -24,6 +24,7 @@ MESSAGES: dict[type[GatewayError], str] = {MissingKey: "no api key supplied", In
 
 
 def doors(handler: InferenceHandler) -> list[Door[Any]]:
+    """The doors of PATHS, and /v1/detokenize."""
     return [*(_door(handler, version) for version in PATHS), _detokenize_door(handler)]
 
 

@@ -70,6 +70,7 @@ ERROR_FORMATS: dict[str, ErrorFormat] = {PREFIX: prompt_error, "/api/show": show
 
 
 def doors(handler: InferenceHandler) -> list[Door[OllamaRequest]]:
+    """The doors /api/embed and /api/embeddings."""
     names = OllamaNames(handler.catalog)
 
     async def embed(request: OllamaRequest, context: RequestContext) -> JSONReply:

@@ -33,6 +33,8 @@ MILLISECONDS = 1000
 
 
 def doors(handler: InferenceHandler) -> list[Door[Any]]:
+    """The doors of DECODERS, and /predict, which refuses every model."""
+
     async def answer(sent: TEIRequest, context: RequestContext) -> JSONReply:
         done = await _embed(handler, sent, context)
         reply = await handler.reply(done, context, lambda done: sent.encode(done.rows))

@@ -45,6 +45,7 @@ BYTES_PER_NUMBER = 18  # of a reply: a weight is two numbers, its term's and its
 
 
 def doors(handler: InferenceHandler) -> list[Door[Any]]:
+    """The doors of FORMS."""
     return [_door(handler, path, form) for path, form in FORMS.items()]
 
 

@@ -21,6 +21,8 @@ BYTES_PER_TOKEN = 64  # of a reply
 
 
 def doors(handler: InferenceHandler) -> list[Door[Any]]:
+    """The doors /tokenize and /decode."""
+
     async def answer_tokenize(sent: TokenizeRequest, context: RequestContext) -> JSONReply:
         model, found = await tokenize(handler, sent, context)
         num_bytes = BYTES_PER_TOKEN * sum(len(tokens.ids) for tokens in found)
