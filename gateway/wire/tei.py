@@ -22,6 +22,7 @@ from gateway.wire.input_count import refuse_too_many
 from gateway.wire.json_body import parse_body, wrong_field
 from gateway.wire.request import MAX_DIMENSIONS, MAX_INPUTS, EmbeddingsRequest
 
+Sentence = Annotated[str, Meta(extra_json_schema={"minLength": 1})]
 TokenId = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Direction = Literal["Right", "right", "Left", "left"]
 
@@ -44,11 +45,17 @@ OF_SIMILARITY = {
 SENT_AS = {"input": "inputs", "input_type": "prompt_name", "long_input": "truncate"}
 # TEI without `truncate` does what its flag --auto-truncate says; here the model's row says it.
 RULES: dict[bool | None, LongInput | None] = {True: "end", False: "error", None: None}
-ONE_INPUT_FORMS = [
-    {"type": "string", "minLength": 1},
-    {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 2**32 - 1}, "minItems": 1},
-]
-INPUT_FORMS = [*ONE_INPUT_FORMS, {"type": "array", "items": {"anyOf": ONE_INPUT_FORMS}, "minItems": 1, "maxItems": MAX_INPUTS}]
+
+
+def array_of(form: dict[str, object]) -> dict[str, object]:
+    """The JSON schema of an array of inputs of this form."""
+    return {"type": "array", "items": form, "minItems": 1, "maxItems": MAX_INPUTS}
+
+
+TEXT_FORM: dict[str, object] = {"type": "string", "minLength": 1}
+IDS_FORM: dict[str, object] = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 2**32 - 1}, "minItems": 1}
+ONE_INPUT_FORMS = [TEXT_FORM, IDS_FORM]
+INPUT_FORMS = [*ONE_INPUT_FORMS, array_of({"anyOf": ONE_INPUT_FORMS})]
 
 
 class TextOptions(Struct, kw_only=True):
@@ -69,13 +76,14 @@ class EmbedBody(TextOptions, kw_only=True):
     ] = UNSET
     normalize: Annotated[bool, Meta(description="false: the vectors as the model's own modules give them.")] = True
     dimensions: Annotated[
-        Annotated[int, Meta(ge=0, le=MAX_DIMENSIONS)] | None, Meta(description="The first so many components, at least 1.")
+        Annotated[int, Meta(ge=0, le=MAX_DIMENSIONS, extra_json_schema={"not": {"const": 0}})] | None,
+        Meta(description="The first so many components, at least 1."),
     ] = None
 
 
 class Sentences(Struct, kw_only=True):
-    source_sentence: str
-    sentences: Annotated[list[str], Meta(extra_json_schema={"minItems": 1, "maxItems": MAX_INPUTS - 1})]
+    source_sentence: Sentence
+    sentences: Annotated[list[Sentence], Meta(extra_json_schema={"minItems": 1, "maxItems": MAX_INPUTS - 1})]
 
 
 class SimilarityBody(Struct, kw_only=True):
@@ -85,7 +93,11 @@ class SimilarityBody(Struct, kw_only=True):
 
 class VertexBody(Struct, kw_only=True):
     instances: Annotated[
-        list[EmbedBody] | UnsetType, Meta(description="Bodies of /embed, whose fields besides `inputs` are equal.")
+        list[Annotated[EmbedBody, Meta(extra_json_schema={"required": ["inputs"]})]] | UnsetType,
+        Meta(
+            description="Bodies of /embed, whose fields besides `inputs` are equal.",
+            extra_json_schema={"minItems": 1, "maxItems": MAX_INPUTS},
+        ),
     ] = UNSET
 
 

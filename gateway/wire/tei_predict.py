@@ -2,16 +2,17 @@
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from gateway.errors import InvalidType, MissingParameter, TooManyInputs
 from gateway.wire.input_count import refuse_too_many
 from gateway.wire.json_body import parse_body, wrong_field
 from gateway.wire.request import MAX_INPUTS
 from gateway.wire.tei import EXPECTED as OF_TEI
-from gateway.wire.tei import Direction, required_model
+from gateway.wire.tei import Direction, array_of, required_model
 
 EXPECTED = {
     **OF_TEI,
@@ -19,10 +20,12 @@ EXPECTED = {
     "raw_scores": "a boolean",
 }
 PAIR = 2
+ONE_OR_TWO: dict[str, object] = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": PAIR}
+FORMS = [{"type": "string"}, ONE_OR_TWO, array_of(ONE_OR_TWO)]
 
 
 class PredictBody(Struct, kw_only=True):
-    inputs: str | list[str | list[str]] | UnsetType = UNSET
+    inputs: Annotated[str | list[str | list[str]] | UnsetType, Meta(extra_json_schema={"oneOf": FORMS})] = UNSET
     truncate: bool | None = None
     truncation_direction: Direction = "Right"
     raw_scores: bool = False

@@ -14,7 +14,7 @@ from gateway.errors import EmptyInput, InvalidType, InvalidValue, MissingParamet
 from gateway.wire.input_count import refuse_too_many
 from gateway.wire.json_body import parse_body, wrong_field
 from gateway.wire.request import MAX_INPUTS, EmbeddingsRequest
-from gateway.wire.tei import SENT_AS, TokenId, required_model
+from gateway.wire.tei import IDS_FORM, SENT_AS, TEXT_FORM, TokenId, array_of, required_model
 from gateway.wire.tokenize import TokenizeRequest
 
 EXPECTED = {
@@ -29,7 +29,10 @@ FOREIGN = ("content", "prompt", "messages")
 
 
 class TEITokenizeBody(Struct, kw_only=True):
-    inputs: Annotated[str | list[str] | UnsetType, Meta(description="One text, or several.")] = UNSET
+    inputs: Annotated[
+        str | list[str] | UnsetType,
+        Meta(description="One text, or several.", extra_json_schema={"oneOf": [TEXT_FORM, array_of(TEXT_FORM)]}),
+    ] = UNSET
     add_special_tokens: Annotated[bool, Meta(description="false: without the tokens that stand around a text.")] = True
     prompt_name: Annotated[str | None, Meta(description="One of the model's prompts, by its own name.")] = None
     content: Annotated[Raw | UnsetType, Meta(description="llama.cpp's: refused.")] = UNSET
@@ -38,7 +41,10 @@ class TEITokenizeBody(Struct, kw_only=True):
 
 
 class TEIDecodeBody(Struct, kw_only=True):
-    ids: Annotated[list[TokenId | list[TokenId]] | UnsetType, Meta(description="Ids of the model's own tokenizer.")] = UNSET
+    ids: Annotated[
+        list[TokenId | list[TokenId]] | UnsetType,
+        Meta(description="Ids of the model's own tokenizer.", extra_json_schema={"oneOf": [IDS_FORM, array_of(IDS_FORM)]}),
+    ] = UNSET
     skip_special_tokens: Annotated[bool, Meta(description="false: the texts have the special tokens.")] = True
 
 

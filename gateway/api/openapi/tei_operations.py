@@ -70,6 +70,15 @@ _tei = partial(Operation, tag="other servers", error_body=TEIError, status_of=te
 _embed = partial(_tei, errors=(*OF_EMBEDDINGS, *OF_TEI), headers=(*EMBEDDINGS, *TEI), shared_headers=LIMITS)
 _tokens = partial(_tei, errors=(*OF_TOKENS, *OF_TEI), headers=MODEL, shared_headers=LIMITS)
 
+# Rows of tokens and of terms cannot be cut.
+UNCUT_BODY: Schema = {
+    "required": True,
+    "content": {
+        JSON: {
+            "schema": {"allOf": [reference(EmbedBody), {"required": ["inputs"], "properties": {"dimensions": {"type": "null"}}}]}
+        }
+    },
+}
 VECTORS = _array(_array(NUMBER))
 EITHER_BODY: Schema = {
     "required": True,
@@ -105,11 +114,11 @@ TEI_OPERATIONS: dict[tuple[str, str], Operation] = {
         reply={"type": "object", "properties": {"predictions": _array(VECTORS)}, "required": ["predictions"]},
     ),
     ("POST", "/embed_sparse"): _embed(
-        name="teiEmbedSparse", summary="Weigh the terms of texts, by a sparse encoder", body=_body(EmbedBody, "inputs"),
+        name="teiEmbedSparse", summary="Weigh the terms of texts, by a sparse encoder", body=UNCUT_BODY,
         reply=_array(_array(reference(SparseValue))),
     ),
     ("POST", "/embed_all"): _embed(
-        name="teiEmbedAll", summary="Turn each token into a vector, by a multi-vector encoder", body=_body(EmbedBody, "inputs"),
+        name="teiEmbedAll", summary="Turn each token into a vector, by a multi-vector encoder", body=UNCUT_BODY,
         reply=_array(VECTORS),
     ),
     ("POST", "/predict"): _tei(
