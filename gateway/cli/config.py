@@ -17,11 +17,12 @@ from gateway.build import BUILTIN_BACKENDS
 from gateway.cli.connect import connect
 from gateway.cli.options import config_option
 from gateway.config import BUILTIN_MODELS, Config, ModelRow, Secret, load
-from gateway.errors import OperatorError
+from gateway.errors import ConfigurationError, OperatorError
 
 WIDTH = 120
 SECRET_WORDS = ("key", "secret", "password", "credential", "header")
 TOLD = {"key_header"}  # looks like a secret, but is none
+KINDS_OF_DEFAULTS = {"default_model": "embedder", "default_reranker": "reranker"}
 PASSWORD = re.compile(r"(://)[^/@\s]*@")  # in an address, where it does not belong: building the row refuses it
 
 
@@ -40,9 +41,19 @@ def check(path: str | None, *, connects: bool) -> None:
     configured_keys(settings.auth)
     for row in settings.models:
         gateway.bind(row).check()
+    refuse_default_of_other_kind(gateway)
     if connects:
         reach(gateway)
     click.echo(f"ok: {', '.join(model.name for model in gateway.catalog.models)}")
+
+
+def refuse_default_of_other_kind(gateway: Gateway) -> None:
+    """Raises ConfigurationError if a default model is of another kind than its requests ask for, where that is known already."""
+    for setting, wanted in KINDS_OF_DEFAULTS.items():
+        name = getattr(gateway.config.server, setting)
+        found = None if name is None else gateway.bind(gateway.catalog.find(name).row).preview().kind
+        if found not in {None, wanted}:
+            raise ConfigurationError(f"server.{setting}: the model '{name}' is of the kind {found}, not {wanted}")
 
 
 def reach(gateway: Gateway) -> None:

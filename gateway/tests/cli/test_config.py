@@ -168,5 +168,17 @@ def test_members_of_several_kinds_are_refused_by_name(monkeypatch, tmp_path):
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.parametrize(("setting", "found", "wanted"), [("MODEL", "reranker", "embedder"), ("RERANKER", "embedder", "reranker")])
+def test_a_default_model_of_another_kind_is_refused(monkeypatch, tmp_path, setting: str, found: str, wanted: str):
+    scoring = {"name": "reranker", "aliases": ["its-alias"], "backend": "openai", "url": "http://127.0.0.1:9/v1", "task": "rerank"}
+    rows = scoring, {"name": "embedder", **OTHER}
+    monkeypatch.setenv(f"GATEWAY__SERVER__DEFAULT_{setting}", "its-alias" if found == "reranker" else "embedder")
+    said = str(checked(monkeypatch, tmp_path, *rows))
+    assert said.startswith(f"server.default_{setting.lower()}: the model ")
+    assert f"is of the kind {found}, not {wanted}" in said
+    monkeypatch.setenv(f"GATEWAY__SERVER__DEFAULT_{setting}", wanted)
+    assert checked(monkeypatch, tmp_path, *rows) == "ok: reranker, embedder\n"
+
+
 def group(members: list[dict[str, object]]) -> dict[str, object]:
     return {"name": "m", "backend": "group", "members": members}
