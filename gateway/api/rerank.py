@@ -22,8 +22,6 @@ from gateway.wire import rerank as wire_rerank
 from gateway.wire import rerank_response, tei_rerank
 from gateway.wire.rerank import RerankRequest
 
-BYTES_PER_RESULT = 64  # of index and score
-
 Reranked: TypeAlias = Computed[RerankRequest]
 
 
@@ -73,12 +71,7 @@ async def _answer(handler: InferenceHandler, version: str, asked: RerankRequest,
         )
 
     done = await rerank(handler, asked, context)
-    return await handler.reply(done, context, encode, num_bytes=_num_bytes(asked))
-
-
-def _num_bytes(asked: RerankRequest) -> int:
-    """About the size of the reply."""
-    return BYTES_PER_RESULT * len(asked.texts) + (sum(map(len, asked.texts)) if asked.return_documents else 0)
+    return await handler.reply(done, context, encode, num_bytes=rerank_response.num_bytes(asked))
 
 
 def _decode_either(raw: bytes, *, path_model: str | None, default_model: str | None) -> UndecodedBody:
@@ -98,7 +91,8 @@ async def _answer_either(handler: InferenceHandler, body: UndecodedBody, context
     if not body.is_tei:
         return await _answer(handler, "1", asked, context)
     done = await rerank(handler, asked, context)
-    reply = await handler.reply(done, context, lambda done: tei_rerank.encode(done.rows[:, 0], asked), num_bytes=_num_bytes(asked))
+    num_bytes = rerank_response.num_bytes(asked)
+    reply = await handler.reply(done, context, lambda done: tei_rerank.encode(done.rows[:, 0], asked), num_bytes=num_bytes)
     num_characters = sum(len(asked.query) + len(text) for text in asked.texts)
     reply.headers |= tei_headers(done, context, num_characters=num_characters)
     return reply

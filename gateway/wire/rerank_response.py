@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from gateway.wire.rerank import RerankRequest
 from gateway.wire.response import Count
 
+BYTES_PER_RESULT = 64  # of index and score
 DOCUMENTS_A_SEARCH_UNIT = 100  # Cohere's own count: a search unit is a query with up to 100 documents
 
 
@@ -82,6 +83,13 @@ def scores_of(logits: NDArray[np.float32], *, raw_scores: bool) -> NDArray[np.fl
         return np.clip(logits, limits.min, limits.max)
     sigmoids: NDArray[np.float32] = np.exp(-np.logaddexp(0, -logits.astype(np.float64))).astype(np.float32)
     return sigmoids
+
+
+def num_bytes(asked: RerankRequest) -> int:
+    """About the size of the reply, whole documents included."""
+    documents = asked.documents or asked.texts
+    num_bytes = BYTES_PER_RESULT * len(documents) + (sum(map(len, documents)) if asked.return_documents else 0)
+    return 2 * num_bytes if asked.is_voyage else num_bytes
 
 
 def encode(logits: NDArray[np.float32], asked: RerankRequest, *, request_id: str, version: str, num_tokens: int) -> bytes:

@@ -7,8 +7,8 @@ import pytest
 from msgspec import Raw
 
 from gateway.wire import tei_rerank
-from gateway.wire.rerank import RerankRequest
-from gateway.wire.rerank_response import best_first, encode, scores_of
+from gateway.wire.rerank import RerankRequest, decode
+from gateway.wire.rerank_response import best_first, encode, num_bytes, scores_of
 
 
 def logits(*numbers):
@@ -65,3 +65,11 @@ def test_an_object_comes_back_byte_for_byte():
     reply = encode(logits(1, 0), request, request_id="req", version="1", num_tokens=7)
     assert b'"document":{"text": "a", "n": 1e400}}' in reply
     assert b'"document":{"text":"b"}}' in reply
+
+
+@pytest.mark.parametrize("more", [{}, {"top_k": 40}, {"return_documents": True}, {"return_documents": True, "truncation": True}])
+def test_the_size_of_a_reply_is_about_known_before_it_is_written(more):
+    documents = [{"text": "a", "page": "x" * 10_000}, {"text": "b"}] * 20
+    asked = decode(json.dumps({"model": "m", "query": "q", "documents": documents, **more}).encode())
+    size = len(encode(logits(*np.linspace(-1, 1, 40)), asked, request_id="req", version="1", num_tokens=7))
+    assert 0.8 * size < num_bytes(asked) < 2 * size
