@@ -9,8 +9,8 @@ from gateway.embedding.embedder import ModelKind
 def default_model(catalog: Catalog, settings: ServerSettings, kind: ModelKind, caller: Caller) -> str | None:
     """Returns the name of the default model of this kind; None if the key may use none of that kind, or several.
 
-    A model's kind is known once it is loaded. While one of several models is still loading, it is the answer, so that the request
-    is told to come back: which model is meant must not depend on when it was sent. One that waits for its first request, or that
+    A model's kind is known once it is loaded. While one of several models still loads, that one is returned: the client gets a 503
+    and tries again, so the default does not depend on when a request was sent. A model that waits for its first request, or that
     failed, counts only if no other model is of this kind.
     """
     if (configured := _configured(settings, kind)) is not None:

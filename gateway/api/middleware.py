@@ -234,8 +234,8 @@ class Edge:
 
 def _keep_alive_headers(seconds: float) -> Headers:
     """Returns the `Keep-Alive` header. Its timeout is less than the real one, so that the client's pool closes first."""
-    told = int(KEEP_ALIVE_SHARE * seconds)
-    return [(b"keep-alive", b"timeout=%d" % told)] if told else []
+    timeout_seconds = int(KEEP_ALIVE_SHARE * seconds)
+    return [(b"keep-alive", b"timeout=%d" % timeout_seconds)] if timeout_seconds else []
 
 
 def ends(scope: HTTPScope) -> bool:

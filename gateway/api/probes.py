@@ -66,7 +66,7 @@ def routes(  # noqa: PLR0913 - all that is probed
         if is_leaving():
             return reply(NOT_NOW, ProbeReport(status="draining"))
         failed = {model.name: model.category for model in catalog.models if model.state == "failed"} or UNSET
-        without = {part: told for part, shortfall in shortfalls.items() if (told := shortfall()) is not None} or UNSET
+        without = {part: detail for part, shortfall in shortfalls.items() if (detail := shortfall()) is not None} or UNSET
         if awaited := [model.name for model in catalog.loading]:
             return reply(NOT_NOW, ProbeReport(status="loading", waiting_for=awaited, failed=failed, without=without))
         trouble = {model.name: model.trouble for model in catalog.models if model.trouble} or UNSET

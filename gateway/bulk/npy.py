@@ -33,8 +33,8 @@ class RowType:
 
     def header(self, num_rows: int) -> bytes:
         """Returns the header of 128 bytes. The rows follow it."""
-        told = f"{{'descr': '{self.dtype.str}', 'fortran_order': False, 'shape': ({num_rows}, {self.width}), }}".encode()
-        padded = told.ljust(HEADER_BYTES - len(MAGIC) - 3) + b"\n"
+        description = f"{{'descr': '{self.dtype.str}', 'fortran_order': False, 'shape': ({num_rows}, {self.width}), }}".encode()
+        padded = description.ljust(HEADER_BYTES - len(MAGIC) - 3) + b"\n"
         return MAGIC + len(padded).to_bytes(2, "little") + padded
 
     def file_bytes(self, num_rows: int) -> int:

@@ -151,8 +151,8 @@ class BulkRun:
             async with asyncio.timeout(self.options.start_seconds):
                 await self.model.start()
         except TimeoutError:
-            told = f"did not answer for {self.options.start_seconds:.0f} seconds: {self.model.embedder.health().detail}"
-            raise OperatorError(f"models[{self.model.name}] {told}") from None
+            reason = f"did not answer for {self.options.start_seconds:.0f} seconds: {self.model.embedder.health().detail}"
+            raise OperatorError(f"models[{self.model.name}] {reason}") from None
 
     def job_like(self, before: BulkJob, file: InputFile, source: RowSource) -> BulkJob:
         """Returns this run's job before its model is loaded: what depends on the model is taken from `before`."""

@@ -137,10 +137,10 @@ def _closing_line(result: BulkResult, run: BulkRun) -> str:
     done = result.done
     counts = {"embedded": done.num_vectors, "rejected": done.num_rejected, "chunked": done.num_chunked, "cut": done.num_cut}
     always = {"embedded", "rejected"}
-    told = ", ".join(f"{number:,} {what}" for what, number in counts.items() if number or what in always)
+    totals = ", ".join(f"{number:,} {what}" for what, number in counts.items() if number or what in always)
     where = shown(run.output.long) if run.options.report else "--report lists them"
     listed = f" ({where})" if done.num_chunked + done.num_cut else ""
-    return f"{shown(run.options.output)}: {done.row:,} rows: {told}{listed}" + "".join(f", {rate}" for rate in result.rates)
+    return f"{shown(run.options.output)}: {done.row:,} rows: {totals}{listed}" + "".join(f", {rate}" for rate in result.rates)
 
 
 async def _run_until_stopped(run: BulkRun) -> BulkResult:

@@ -70,12 +70,12 @@ def check_equivalent(where: str, first: tuple[Description, Rows], other: tuple[D
         raise differ(f"{where} differ: one is of the kind {about.kind}, the other of the kind {other_about.kind}")
     if about.dimensions != other_about.dimensions:
         raise differ(f"{where} differ: {about.dimensions} and {other_about.dimensions} dimensions")
-    told, other_told = about.fingerprint, other_about.fingerprint
-    if _is_digest(told) and _is_digest(other_told):
+    fingerprint, other_fingerprint = about.fingerprint, other_about.fingerprint
+    if _is_digest(fingerprint) and _is_digest(other_fingerprint):
         # Runtime and precision may differ: the cosines show what they change.
-        changed = [part for part in changes(told, other_told) if part != "runtime or precision"]
+        changed = [part for part in changes(fingerprint, other_fingerprint) if part != "runtime or precision"]
         if changed:
-            raise differ(f"{where} differ in {' and '.join(changed)}: {told} and {other_told}")
+            raise differ(f"{where} differ in {' and '.join(changed)}: {fingerprint} and {other_fingerprint}")
     if about.kind == "reranker":
         _check_scores(where, rows, other_rows)
         return

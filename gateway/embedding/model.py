@@ -84,7 +84,10 @@ class Model:
                 f" {about.dimensions} dimensions",
                 category="dimensions",
             )
+        self._check_ranges(about)
 
+    def _check_ranges(self, about: Description) -> None:
+        """Raises ConfigurationError for ranges of too many dimensions, OperatorError if ranges are not the pinned ones."""
         if too_long := [each for each in self.row_ranges.by_dimensions if each > about.dimensions]:
             raise ConfigurationError(
                 f"models[{self.name}].quantization_ranges: these are the ranges of {max(too_long)} dimensions; the model's vectors"
@@ -107,19 +110,19 @@ class Model:
 
     def ranges_for(self, dtypes: Collection[OutputDtype], dimensions: int, *, normalize: bool = True) -> Ranges | None:
         """The ranges that these types need; None if they need none. Raises InvalidValue, naming the type, if there are none."""
-        needy = [dtype for dtype in dtypes if dtype in RANGED]
-        if not needy:
+        ranged = [dtype for dtype in dtypes if dtype in RANGED]
+        if not ranged:
             return None
         if not normalize:
             raise InvalidValue(
-                f"Invalid value for 'output_dtype': '{needy[0]}' is for vectors of length 1, whose ranges are known; ask for"
+                f"Invalid value for 'output_dtype': '{ranged[0]}' is for vectors of length 1, whose ranges are known; ask for"
                 " normalized vectors, or for 'float', 'binary' or 'ubinary'.",
                 param="output_dtype",
             )
         ranges = self.ranges_of(dimensions)
         if ranges is None:
             raise InvalidValue(
-                f"Invalid value for 'output_dtype': of the model `{self.name}` the ranges for '{needy[0]}' vectors of {dimensions}"
+                f"Invalid value for 'output_dtype': of the model `{self.name}` the ranges for '{ranged[0]}' vectors of {dimensions}"
                 " dimensions are not known here; its row may name them (quantization_ranges). 'binary' and 'ubinary' need none.",
                 param="output_dtype",
             )
@@ -188,6 +191,7 @@ class Model:
 
 
 def has_settings_of_vectors(row: ModelRow) -> bool:
+    """Whether the row has a setting that only embedders have."""
     return bool(_settings_of_vectors(row))
 
 
@@ -200,13 +204,13 @@ def refuse_settings_of_vectors(row: ModelRow, kind: ModelKind | None) -> None:
 
 
 def _settings_of_vectors(row: ModelRow) -> list[str]:
-    told = {
+    values = {
         "max_dimensions": row.max_dimensions,
         "layer_norm_before_cut": row.layer_norm_before_cut,
         "quantization_ranges": row.quantization_ranges,
         "quantization": row.quantization,
     }
-    return [name for name, value in told.items() if value]
+    return [name for name, value in values.items() if value]
 
 
 def _in_words(kind: ModelKind | None) -> str:

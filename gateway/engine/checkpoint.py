@@ -80,8 +80,8 @@ def loading_reports() -> Iterator[list[dict[str, Any]]]:
 
     def from_pretrained(cls: type[PreTrainedModel], *arguments: Any, **options: Any) -> Any:
         # Sizes that do not match are then in the report; the error of transformers would not name them.
-        told = {"output_loading_info": True, "ignore_mismatched_sizes": True}
-        model, report = original.__get__(None, cls)(*arguments, **{**options, **told})
+        reporting = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+        model, report = original.__get__(None, cls)(*arguments, **{**options, **reporting})
         reports.append(report)
         return (model, report) if options.get("output_loading_info") else model
 
@@ -114,10 +114,10 @@ def refuse_incomplete(folder: Path, report: dict[str, Any], *, may_lack: list[st
         "of another shape": sorted(shapes),
         "not read": sorted(report.get("error_msgs", ())),
     }
-    told = [f"{_quote_names(names)} {'is' if len(names) == 1 else 'are'} {how}" for how, names in found.items() if names]
-    if told:
+    faults = [f"{_quote_names(names)} {'is' if len(names) == 1 else 'are'} {how}" for how, names in found.items() if names]
+    if faults:
         raise OperatorError(
-            f"the weights in {folder} are not those of its config.json: {'; '.join(told)}. Fetch the model's files again, all of"
+            f"the weights in {folder} are not those of its config.json: {'; '.join(faults)}. Fetch the model's files again, all of"
             " one revision, or name another model",
             category=OTHER_KIND,
         )

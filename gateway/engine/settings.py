@@ -65,8 +65,8 @@ class LocalSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 def refuse_settings_of_embedders(settings: LocalSettings, kind: ModelKind) -> None:
     """Raises ConfigurationError, naming the setting, if the row of a reranker has one that its pairs have no place for."""
-    told = {"prompts": settings.prompts, "instruction_format": settings.instruction_format}
-    names = [name for name, value in told.items() if value]
+    values = {"prompts": settings.prompts, "instruction_format": settings.instruction_format}
+    names = [name for name, value in values.items() if value]
     if kind == "reranker" and names:
         raise ConfigurationError(
             f"{names[0]}: it is for embedders, and this model is a reranker, whose own files say how it reads a query: remove it"

@@ -82,7 +82,7 @@ class Prober:
         company = [[rows[index] for rows in together if rows is not None] for index in range(len(TEXTS))]
         far = FAR_SCORES if client.is_reranker else FAR
         is_alone = any(
-            np.linalg.norm(one[0] - other) > far for one, told_so in zip(alone, company, strict=True) for other in told_so
+            np.linalg.norm(one[0] - other) > far for one, in_batch in zip(alone, company, strict=True) for other in in_batch
         )
         reference = build_reference(alone if is_alone else [[*one, *more] for one, more in zip(alone, company, strict=True)])
         if fault := fault_of(reference, is_reranker=client.is_reranker):

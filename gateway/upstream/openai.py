@@ -90,8 +90,8 @@ def _read_models(content: bytes, model: str) -> UpstreamLimits:
         return UpstreamLimits()
     entry = own[0]
     meta = entry.meta if isinstance(entry.meta, dict) else {}
-    told = [entry.root, entry.parent, entry.fingerprint, *(meta.get(name) for name in WEIGHT_FIELDS)]
-    words = [part if isinstance(part, str | int | float) else None for part in told]
+    parts = [entry.root, entry.parent, entry.fingerprint, *(meta.get(name) for name in WEIGHT_FIELDS)]
+    words = [part if isinstance(part, str | int | float) else None for part in parts]
     return UpstreamLimits(
         identity=msgspec.json.encode([entry.id, *words]).decode() if any(part is not None for part in words) else ""
     )

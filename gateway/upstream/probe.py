@@ -74,8 +74,8 @@ def are_same(one: Reference, other: Reference) -> bool:
 
 def build_reference(answers: list[list[Float32]]) -> Reference:
     """Builds a Reference from several replies to each text: their mean direction, and how far they lie apart."""
-    noise = max((float(np.linalg.norm(a - b)) for told in answers for a, b in combinations(told, 2)), default=0.0)
-    return Reference(unit(np.stack([np.mean(told, axis=0) for told in answers])), noise)
+    noise = max((float(np.linalg.norm(a - b)) for replies in answers for a, b in combinations(replies, 2)), default=0.0)
+    return Reference(unit(np.stack([np.mean(replies, axis=0) for replies in answers])), noise)
 
 
 def fault_of(reference: Reference, *, is_reranker: bool = False) -> str | None:

@@ -24,7 +24,7 @@ MAX_DOCUMENTS = 1000  # Voyage's limit; Cohere takes 10,000, the others have non
 
 
 class RerankItem(msgspec.Struct):
-    """Protobuf's JSON leaves out an `index` of 0."""
+    """A document's score. `index` is None if it is 0: Protobuf's JSON leaves that out."""
 
     relevance_score: float | None
     index: int | None = None
@@ -65,7 +65,7 @@ RERANKING_DECODER = msgspec.json.Decoder(RerankingReply)
 
 
 def _body(ask: UpstreamQuery) -> dict[str, Any]:
-    """Jina and vLLM repeat every document in a reply; Jina does not if it is told so."""
+    """Jina and vLLM repeat every document in a reply; `return_documents` stops Jina."""
     return {**_cohere_body(ask), "return_documents": False}
 
 
@@ -82,7 +82,7 @@ def _own_fields(ask: UpstreamQuery) -> dict[str, Any]:
 
 
 def _nim_body(ask: UpstreamQuery) -> dict[str, Any]:
-    """NIM refuses a pair that is too long if it is told so; by default that depends on the model."""
+    """With `truncate` NONE NIM refuses a pair that is too long; its default depends on the model."""
     passages = [{"text": text} for text in ask.texts]
     own = {"model": ask.model, "query": {"text": ask.query}, "passages": passages}
     return {"truncate": "NONE", **ask.settings.extra_body, **own}
@@ -116,10 +116,10 @@ def _read_reranking(content: bytes, headers: Headers) -> ParsedResponse:  # noqa
 
 def _tokens_of(usage: Any, meta: Any) -> int | None:
     """`usage.total_tokens` of most, `meta.tokens.input_tokens` of Cohere and LiteLLM."""
-    told = usage if isinstance(usage, dict) else {}
+    counts = usage if isinstance(usage, dict) else {}
     tokens = meta.get("tokens") if isinstance(meta, dict) else None
     counted = tokens.get("input_tokens") if isinstance(tokens, dict) else None
-    return whole(told.get("total_tokens")) or whole(told.get("prompt_tokens")) or whole(counted)
+    return whole(counts.get("total_tokens")) or whole(counts.get("prompt_tokens")) or whole(counted)
 
 
 APIS = (
