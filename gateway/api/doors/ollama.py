@@ -21,6 +21,7 @@ from gateway.api.doors.ollama_names import OllamaNames, is_other_kind, tagged
 from gateway.api.embeddings import embed
 from gateway.api.error_format import JSON, ErrorFormat, RenderedError
 from gateway.api.inference import InferenceHandler
+from gateway.api.inference_headers import model_header
 from gateway.api.models import allowed_model
 from gateway.errors import GatewayError, InputTooLong, InvalidValue, MissingParameter, UnknownModel, UnknownURL, WrongModelKind
 from gateway.wire import ollama as wire
@@ -75,12 +76,12 @@ def doors(handler: InferenceHandler) -> list[Door[OllamaRequest]]:
 
     async def embed(request: OllamaRequest, context: RequestContext) -> JSONReply:
         encode = partial(_encode_embed, model=request.asked.model, started=context.record.started)
-        return await _answer(handler, _found(names, request, context), context, encode) or JSONReply(
-            wire.encode_loaded(request.asked.model), {}
+        return await _answer(
+            handler, _found(names, request, context), context, encode, loaded=wire.encode_loaded(request.asked.model)
         )
 
     async def embed_prompt(request: OllamaRequest, context: RequestContext) -> JSONReply:
-        return await _answer(handler, _found(names, request, context), context, _encode_prompt) or JSONReply(wire.EMPTY_VECTOR, {})
+        return await _answer(handler, _found(names, request, context), context, _encode_prompt, loaded=wire.EMPTY_VECTOR)
 
     return [
         Door("/api/embed", "ollama_embed", wire.decode_embed, embed, embed_error),
@@ -94,12 +95,17 @@ def _found(names: OllamaNames, request: OllamaRequest, context: RequestContext) 
 
 
 async def _answer(
-    handler: InferenceHandler, request: OllamaRequest, context: RequestContext, encode: Callable[[Embedded], bytes]
-) -> JSONReply | None:
-    """The reply. None if there was no text: the model is loaded then, and nothing else."""
+    handler: InferenceHandler,
+    request: OllamaRequest,
+    context: RequestContext,
+    encode: Callable[[Embedded], bytes],
+    *,
+    loaded: bytes,
+) -> JSONReply:
+    """The reply; `loaded` if there was no text: the model is loaded then, and nothing else."""
     if not request.asked.texts:
-        await handler.find_model(request.asked.model, "embedder", context, num_inputs=0)
-        return None
+        model = await handler.find_model(request.asked.model, "embedder", context, num_inputs=0)
+        return JSONReply(loaded, model_header(request.asked.model, model))
     done = await _embed(handler, request.asked, context)
     wire.refuse_small_context(request.num_ctx, done.model.describe().max_tokens, done.token_counts)
     return await handler.reply(done, context, encode)

@@ -342,3 +342,9 @@ async def test_a_body_in_gzip(client):
     assert (await client.post(EMBED, content=gzip.compress(b'{"model": "m", "input": "a"}'), headers=packed)).status_code == 200
     assert error_of(await client.post("/api/show", content=b"no gzip", headers=packed))[0] == 400
     assert error_of(await client.post("/api/show", content=gzip.compress(b" " * 100_000), headers=packed))[0] == 413
+
+
+@pytest.mark.parametrize("path", [EMBED, OLD])
+async def test_a_request_that_only_loads_a_model_says_which(client, path):
+    reply = await asked(client, path)
+    assert (reply.status_code, reply.headers["openai-model"]) == (200, "m")
