@@ -1,1 +1,1 @@
-"""The HTTP API, which follows OpenAI's. Only this package imports Litestar; `gateway.server` serves it with uvicorn."""
+"""The HTTP API, on Litestar: OpenAI's, and doors for the clients of other servers. `gateway.server` serves it with uvicorn."""

@@ -1,4 +1,4 @@
-"""Translates every error to a response, in one place. The shape is OpenAI's (`gateway/errors/`)."""
+"""Translates every error to a response, in one place. The shape is that of the request's door (`error_format`)."""
 
 from litestar import Request, Response
 from litestar.datastructures import State

@@ -41,13 +41,13 @@ def check(path: str | None, *, connects: bool) -> None:
     configured_keys(settings.auth)
     for row in settings.models:
         gateway.bind(row).check()
-    refuse_default_of_other_kind(gateway)
+    _refuse_default_of_other_kind(gateway)
     if connects:
         reach(gateway)
     click.echo(f"ok: {', '.join(model.name for model in gateway.catalog.models)}")
 
 
-def refuse_default_of_other_kind(gateway: Gateway) -> None:
+def _refuse_default_of_other_kind(gateway: Gateway) -> None:
     """Raises ConfigurationError if a default model is of another kind than its requests ask for, where that is known already."""
     for setting, wanted in KINDS_OF_DEFAULTS.items():
         name = getattr(gateway.config.server, setting)

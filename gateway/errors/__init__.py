@@ -45,7 +45,7 @@
     └── KeyStoreUnavailable                 the key store is unavailable; a retry may succeed
 
 `message` is for the client and reveals no internals. Clients match `code`, and the metrics count it.
-The body has OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`.
+The body has the shape of its door: OpenAI's is `{"error": {"message", "type", "param", "code"}}`. No error knows of doors.
 """
 
 from gateway.errors.client import (
