@@ -22,6 +22,7 @@ from gateway.api.admin import AdminService
 from gateway.api.admin import routes as admin_routes
 from gateway.api.authentication import Authentication
 from gateway.api.door import Door
+from gateway.api.doors.cohere import cohere_error
 from gateway.api.error_format import ErrorFormat
 from gateway.api.error_handler import handle_error
 from gateway.api.inference import InferenceHandler
@@ -197,7 +198,7 @@ class GenerationBuilder:
 def _doors(handler: InferenceHandler, config: Config) -> list[Door[Any]]:
     return [
         embeddings.door(handler),
-        tokenization.door(handler, takes_text=config.doors.cohere),
+        tokenization.door(handler, cohere_error=cohere_error if config.doors.cohere else None),
         *rerank.doors(handler, config.doors),
         *other_doors.doors(handler, config.doors),
     ]

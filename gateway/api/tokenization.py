@@ -3,6 +3,7 @@
 A request is charged as one, its tokens are not: no model computes. All other limits hold, of bodies, texts and time.
 """
 
+from dataclasses import dataclass
 from functools import partial
 
 import msgspec
@@ -10,6 +11,7 @@ from msgspec import UNSET
 
 from gateway.api.door import Door, JSONReply, RequestContext
 from gateway.api.embeddings import inputs_of
+from gateway.api.error_format import ErrorFormat, openai_error
 from gateway.api.inference import InferenceHandler
 from gateway.api.inference_headers import model_header
 from gateway.embedding.model import Model
@@ -26,17 +28,35 @@ OPERATION = "tokenize"
 BYTES_PER_TOKEN = 32  # of a reply, with offsets
 
 
-def door(handler: InferenceHandler, *, takes_text: bool) -> Door[TokenizeRequest]:
-    """`takes_text`: a body with Cohere's `text` is answered as Cohere does."""
+@dataclass(frozen=True, slots=True)
+class UndecodedText:
+    """A body on /v1/tokenize: whether it is Cohere's is known, and nothing else yet."""
 
-    async def answer(sent: TokenizeRequest, context: RequestContext) -> JSONReply:
+    raw: bytes
+    is_cohere: bool
+    path_model: str | None
+    default_model: str | None
+
+
+def door(handler: InferenceHandler, *, cohere_error: ErrorFormat | None) -> Door[UndecodedText]:
+    """`cohere_error`: how errors are written for a body with Cohere's `text`, which is answered as Cohere does; None: no body is
+    Cohere's."""
+    takes_text = cohere_error is not None
+
+    def decode(raw: bytes, *, path_model: str | None, default_model: str | None) -> UndecodedText:
+        return UndecodedText(raw, takes_text and wire_tokenize.is_cohere(raw), path_model, default_model)
+
+    async def answer(body: UndecodedText, context: RequestContext) -> JSONReply:
+        if body.is_cohere:
+            context.record.error_format = cohere_error or openai_error
+        parse = partial(wire_tokenize.decode, takes_text=takes_text, path_model=body.path_model, default_model=body.default_model)
+        sent = await handler.run_in_thread(len(body.raw), parse, body.raw)
         model, found = await tokenize(handler, sent, context)
         num_bytes = BYTES_PER_TOKEN * sum(len(tokens.ids) for tokens in found)
         max_tokens = model.describe().max_tokens
         content = await handler.run_in_thread(num_bytes, _encode, sent, found, max_tokens=max_tokens)
         return JSONReply(content, model_header(sent.asked.model, model))
 
-    decode = partial(wire_tokenize.decode, takes_text=takes_text)
     return Door(PATH, "tokenize", decode, answer, operation=OPERATION)
 
 

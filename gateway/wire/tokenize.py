@@ -5,11 +5,11 @@ from functools import partial
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from gateway.errors import EmptyInput, InvalidValue, MissingParameter
 from gateway.wire.input_count import refuse_too_many
-from gateway.wire.json_body import parse_body, wrong_field
+from gateway.wire.json_body import is_sent, parse_body, wrong_field
 from gateway.wire.request import (
     EXPECTED,
     FORMS,
@@ -91,7 +91,19 @@ class TokenizeResponse(Struct):
     usage: EmbeddingsUsage
 
 
+class _TokenizeOutline(Struct):
+    text: Raw | UnsetType = UNSET
+    input: Raw | UnsetType = UNSET
+
+
 _decoder = msgspec.json.Decoder(TokenizeBody)
+_outline_decoder = msgspec.json.Decoder(_TokenizeOutline)
+
+
+def is_cohere(raw: bytes) -> bool:
+    """Whether a body is Cohere's: it has `text`, and no `input`. Raises InvalidJSON, InvalidType."""
+    sent = parse_body(raw, _outline_decoder.decode, partial(wrong_field, expected=OWN_EXPECTED))
+    return is_sent(sent.text) and not is_sent(sent.input)
 
 
 def decode(

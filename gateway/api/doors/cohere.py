@@ -28,7 +28,7 @@ def doors(handler: InferenceHandler) -> list[Door[Any]]:
     return [*(_door(handler, version) for version in PATHS), _detokenize_door(handler)]
 
 
-def _cohere_error(error: GatewayError) -> RenderedError:
+def cohere_error(error: GatewayError) -> RenderedError:
     return RenderedError(error.status, msgspec.json.encode(CohereError(MESSAGES.get(type(error), error.message))))
 
 
@@ -42,7 +42,7 @@ def _door(handler: InferenceHandler, version: Version) -> Door[CohereEmbedReques
         return await handler.reply(done, context, encode, num_bytes=num_bytes)
 
     decode = partial(cohere.decode, version=version)
-    return Door(PATHS[version], f"cohere_embed_v{version}", decode, answer, _cohere_error)
+    return Door(PATHS[version], f"cohere_embed_v{version}", decode, answer, cohere_error)
 
 
 def _detokenize_door(handler: InferenceHandler) -> Door[DetokenizeRequest]:
@@ -56,7 +56,7 @@ def _detokenize_door(handler: InferenceHandler) -> Door[DetokenizeRequest]:
         content = msgspec.json.encode(CohereText(text, CohereTokenMeta(CohereVersion("1"))))
         return JSONReply(content, model_header(sent.model, model))
 
-    return Door("/v1/detokenize", "cohere_detokenize", decode_tokens, answer, _cohere_error, operation=OPERATION)
+    return Door("/v1/detokenize", "cohere_detokenize", decode_tokens, answer, cohere_error, operation=OPERATION)
 
 
 async def _refuse_shorter(

@@ -1,10 +1,9 @@
 """The OpenAPI operations of the rerank routes, by method and path."""
 
-from dataclasses import dataclass
-
 from gateway.api.doors.tei_errors import TEIError, tei_status
 from gateway.api.error_format import JSON
-from gateway.api.openapi.json_schema import Schema, reference, without
+from gateway.api.openapi.either_operation import EitherOperation
+from gateway.api.openapi.json_schema import Schema, reference
 from gateway.api.openapi.operation import Operation
 from gateway.api.openapi.operations import OF_EMBEDDINGS
 from gateway.api.response_headers import EMBEDDINGS, LIMITS, TEI
@@ -26,39 +25,6 @@ RERANK_SERVED = (RerankResponse, RerankResult, RerankUsage, RerankMeta, ApiVersi
 
 NO_INSTRUCTION: Schema = {"type": "null", "description": "No reranker here takes one."}
 RANKS: Schema = {"type": "array", "items": reference(TEIRank), "minItems": 1}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EitherOperation(Operation):
-    """An operation whose body decides between two forms, each with its own reply and errors. `other` is the second form."""
-
-    other: Operation
-
-    def describe(self, *, needs_key: bool) -> Schema:
-        first, second = Operation.describe(self, needs_key=needs_key), self.other.describe(needs_key=needs_key)
-        ours, theirs = first["responses"], second["responses"]
-        body = {"required": True, "content": _either(first["requestBody"]["content"], second["requestBody"]["content"])}
-        responses = {
-            status: _either_response(ours[status], theirs[status]) if status in ours and status in theirs
-            else ours.get(status) or theirs[status]
-            for status in sorted({*ours, *theirs})
-        }  # fmt: skip
-        return {**first, "requestBody": body, "responses": responses}
-
-
-def _either_response(ours: Schema, theirs: Schema) -> Schema:
-    """Returns a response of either form: a header that only one of them is sure of is not sure."""
-    headers = {
-        name: header if name in ours["headers"] and name in theirs["headers"] else without(header, "required")
-        for name, header in {**theirs["headers"], **ours["headers"]}.items()
-    }
-    return {**ours, "headers": headers, "content": _either(ours["content"], theirs["content"])}
-
-
-def _either(ours: Schema, theirs: Schema) -> Schema:
-    """Returns the content, by media type, that is in either form."""
-    both = {JSON: {"schema": {"anyOf": [ours[JSON]["schema"], theirs[JSON]["schema"]]}}}
-    return {**theirs, **ours, **both}
 
 
 def _rerank(name: str, summary: str, *, body: Schema, reply: type | Schema) -> Operation:

@@ -5,6 +5,7 @@ from functools import partial
 from gateway.api.doors.tei_errors import TEIError, tei_status
 from gateway.api.error_format import JSON
 from gateway.api.info import ServiceInfo, TEIInfo
+from gateway.api.openapi.either_operation import EitherOperation
 from gateway.api.openapi.json_schema import Schema, reference
 from gateway.api.openapi.operation import Errors, Operation
 from gateway.api.openapi.operations import OF_EMBEDDINGS
@@ -29,6 +30,7 @@ from gateway.errors import (
     UnsupportedMediaType,
     WrongModelKind,
 )
+from gateway.wire.cohere_response import CohereError
 from gateway.wire.cohere_tokens import CohereTokens
 from gateway.wire.tei import EmbedBody, Sentences, SimilarityBody, TextOptions, VertexBody
 from gateway.wire.tei_predict import PredictBody
@@ -86,19 +88,22 @@ EITHER_BODY: Schema = {
 }  # fmt: skip
 EITHER_REPLY: Schema = {"anyOf": [VECTORS, _array(NUMBER)]}
 
-INPUT_OR_TEXT: Schema = {
-    "anyOf": [
-        {"required": ["input"], "properties": {"input": {"not": {"type": "null"}}, "text": {"type": "null"}}},
-        {"required": ["text"], "properties": {"input": {"type": "null"}, "text": {"type": "string"}}},
-    ]
-}
+INPUT_ALONE: Schema = {"required": ["input"], "properties": {"input": {"not": {"type": "null"}}, "text": {"type": "null"}}}
+TEXT_ALONE: Schema = {"required": ["text"], "properties": {"input": {"type": "null"}, "text": {"type": "string"}}}
+
+
+def _tokenize_body(form: Schema) -> Schema:
+    return {"required": True, "content": {JSON: {"schema": {"allOf": [reference(TokenizeBody), form]}}}}
+
 
 TEI_OPERATIONS: dict[tuple[str, str], Operation] = {
-    ("POST", "/v1/tokenize"): Operation(
-        name="tokenize", tag="embeddings", summary="Turn texts into the model's own tokens",
-        reply={"anyOf": [reference(TokenizeResponse), reference(CohereTokens)]},
-        body={"required": True, "content": {JSON: {"schema": {"allOf": [reference(TokenizeBody), INPUT_OR_TEXT]}}}},
-        errors=OF_TOKENS, headers=MODEL, shared_headers=LIMITS,
+    ("POST", "/v1/tokenize"): EitherOperation(
+        name="tokenize", tag="embeddings", summary="Turn texts into the model's own tokens; a body with text is Cohere's",
+        reply=TokenizeResponse, body=_tokenize_body(INPUT_ALONE), errors=OF_TOKENS, headers=MODEL, shared_headers=LIMITS,
+        other=Operation(
+            name="tokenize", tag="embeddings", summary="", reply=CohereTokens, body=_tokenize_body(TEXT_ALONE), errors=OF_TOKENS,
+            headers=MODEL, shared_headers=LIMITS, error_body=CohereError,
+        ),
     ),
     ("POST", "/embed"): _embed(
         name="teiEmbed", summary="Turn texts into vectors, as text-embeddings-inference's clients ask",

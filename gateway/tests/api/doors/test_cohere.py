@@ -248,11 +248,25 @@ async def test_a_text_is_tokenised_as_coheres_clients_ask(client):
     [
         ({"text": ""}, "Invalid 'text': a text cannot be an empty string."),
         ({"text": 5}, "Invalid type for 'text': expected a string, but got an integer instead."),
+        ({"text": "a", "model": None}, "Missing required parameter: 'model'."),
+        ({"text": "a", "model": "x"}, "The model `x` does not exist or you do not have access to it."),
+    ],
+)
+async def test_an_odd_text_is_refused_by_name_in_coheres_shape(client, body, words):
+    refused = await client.post("/v1/tokenize", json={"model": "m", **body})
+    assert refused.status_code == (404 if body.get("model") else 400)
+    assert refused.json()["message"].startswith(words)
+    assert [*refused.json()] == ["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
         ({"text": "a", "input": "b"}, "Invalid value for 'text': 'input' has texts too; send one of them."),
         ({"text": None}, "Missing required parameter: 'input'."),
     ],
 )
-async def test_an_odd_text_is_refused_by_name(client, body, words):
+async def test_a_body_that_is_not_coheres_is_refused_in_our_shape(client, body, words):
     refused = await client.post("/v1/tokenize", json={"model": "m", **body})
     assert refused.status_code == 400
     assert refused.json()["error"]["message"] == words
