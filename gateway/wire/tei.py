@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gateway.config import LongInput
 from gateway.errors import ClientError, EmptyInput, InvalidType, InvalidValue, MissingParameter, TooManyInputs
-from gateway.wire.input_count import refuse_too_many
+from gateway.wire.input_count import refuse_too_many, refuse_too_many_together
 from gateway.wire.json_body import parse_body, wrong_field
 from gateway.wire.request import MAX_DIMENSIONS, MAX_INPUTS, EmbeddingsRequest
 
@@ -176,8 +176,8 @@ def _similarity_body(raw: bytes) -> SimilarityBody:
 def _vertex_body(raw: bytes) -> VertexBody:
     refuse_too_many(raw, MAX_INPUTS, field="instances")
     instances = _raw_decoder.decode(raw).instances
-    for instance in _elements_decoder.decode(instances) if _begins(instances, b"[") else ():
-        refuse_too_many(bytes(instance), MAX_INPUTS, field="inputs")
+    if _begins(instances, b"["):
+        refuse_too_many_together(_elements_decoder.decode(instances), MAX_INPUTS, field="inputs")
     return _vertex_decoder.decode(raw)
 
 

@@ -8,6 +8,7 @@ import pytest
 from gateway.errors import InputTooLong, InvalidJSON, InvalidType, MissingParameter, RequestTooLong, TooManyInputs
 from gateway.wire.input_count import element_decoder
 from gateway.wire.request import decode
+from gateway.wire.tei import decode_vertex
 
 MB = 1024 * 1024
 MAX_MB = 20  # beside the body: a copy of it, and few objects
@@ -46,6 +47,19 @@ def test_too_many_elements_are_refused_before_they_take_memory(raw, kind):
     finally:
         tracemalloc.stop()
     assert peak < MAX_MB * MB
+
+
+def test_inputs_of_many_bodies_are_counted_together_before_they_take_memory():
+    instance = f'{{"inputs": [{",".join(["[1]"] * 1990)}]}}'
+    raw = f'{{"instances": [{",".join([instance] * 1990)}]}}'.encode()
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooManyInputs):
+            decode_vertex(raw, default_model="m")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * MAX_MB * MB
 
 
 def test_the_words_are_those_of_any_array_that_is_too_long():

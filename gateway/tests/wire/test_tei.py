@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.errors import ClientError, EmptyInput, InputTooLong, InvalidType, InvalidValue, MissingParameter, TooManyInputs
+from gateway.errors import (
+    ClientError,
+    EmptyInput,
+    InputTooLong,
+    InvalidType,
+    InvalidValue,
+    MissingParameter,
+    RequestTooLong,
+    TooManyInputs,
+)
 from gateway.wire import tei, tei_predict, tei_rerank, tei_tokenize, tokenize
 
 DECODERS = [
@@ -144,6 +153,24 @@ def test_what_a_classifier_reads_passes(inputs, num_inputs):
 def test_more_pairs_than_2048_are_too_many():
     with pytest.raises(TooManyInputs):
         tei_predict.decode_predict(json.dumps({"inputs": [["a"]] * 2049}).encode(), default_model="m")
+
+
+@pytest.mark.parametrize(
+    ("instances", "error"),
+    [
+        ([{"inputs": [[1]] * 1025}] * 2, TooManyInputs), ([{"inputs": ["a"] * 2048}, {"inputs": "a"}], TooManyInputs),
+        ([{"inputs": [1] * 8000}] * 38, RequestTooLong), ([{"inputs": [[1] * 8000] * 19}] * 2, RequestTooLong),
+        ([{"inputs": [1] * 30_000}], InputTooLong), ([{"inputs": "a"}, 5], InvalidType),
+    ],
+)  # fmt: skip
+def test_instances_are_counted_together(instances, error):
+    with pytest.raises(error):
+        tei.decode_vertex(json.dumps({"instances": instances}).encode(), default_model="m")
+
+
+def test_as_many_instances_as_may_come_are_parsed():
+    for instances in ([{"inputs": [1] * 8000}] * 37, [{"inputs": ["a"] * 1024}] * 2, [{"inputs": "a"}] * 2048):
+        tei.decode_vertex(json.dumps({"instances": instances}).encode(), default_model="m")
 
 
 def test_a_cosine_is_never_above_1():
