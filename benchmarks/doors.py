@@ -1,8 +1,8 @@
 """What another server's protocol costs over OpenAI's: `python -m benchmarks.doors`. The bar is 20 microseconds a request.
 
-One gateway in this process, around an embedder that computes nothing, is asked over ASGI, without a socket: one short text, 384
-numbers. The doors take turns. Told is CPU time a request, the median of the rounds, and what a door adds to OpenAI's road with the
-same text and floats.
+Sends one short text to one gateway in this process, over ASGI without a socket. Its embedder computes nothing, and gives 384
+numbers. The doors take turns. Prints the CPU time of a request, the median of the rounds, and what a door adds to OpenAI's with
+the same text and floats.
 """
 
 import asyncio
@@ -91,8 +91,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         found = asyncio.run(measured(Path(folder)))
     for door, microseconds in found.items():
-        told = {"door": door, "microseconds": round(microseconds, 1), "added": round(microseconds - found[OPENAI], 1)}
-        json.dump(told, sys.stdout)
+        line = {"door": door, "microseconds": round(microseconds, 1), "added": round(microseconds - found[OPENAI], 1)}
+        json.dump(line, sys.stdout)
         sys.stdout.write("\n")
 
 

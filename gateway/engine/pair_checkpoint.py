@@ -1,7 +1,7 @@
 """Strict loading of a reranker through sentence-transformers' CrossEncoder, as `checkpoint` loads embedders.
 
-It also finds out what CrossEncoder feeds its network with: whether that reads token types, and what text a chat template makes of a
-pair. The pairs that the gateway makes are then compared with CrossEncoder's, token by token.
+It also finds out which inputs CrossEncoder gives its network: whether it reads token types, and which text a chat template makes of
+a pair. The pairs that the gateway makes are then compared with CrossEncoder's, token by token.
 """
 
 import inspect
@@ -74,14 +74,13 @@ def _load_checked(folder: Path, device: torch.device, dtype: torch.dtype) -> Cro
 
 
 def network_of(folder: Path, model: CrossEncoder) -> NetworkInfo:
-    """The properties of a loaded reranker. Raises OperatorError if it is fed with anything but what a Window can say."""
+    """The properties of a loaded reranker. Raises OperatorError if it takes inputs that a Window does not have."""
     pair_format, instruction = _pair_format_of(folder, model)
     prompts = {name: text for name, text in model.prompts.items() if text}
     transformer: Any = model[0]
     takes_types = "token_type_ids" in inspect.signature(transformer.model.forward).parameters
-    has_types = (
-        getattr(transformer.model.config, "type_vocab_size", 2) > 1
-    )  # DeBERTa takes them, and most often has no table of them
+    # DeBERTa takes them, and most often has no table of them.
+    has_types = getattr(transformer.model.config, "type_vocab_size", 2) > 1
     features = model.preprocess([PROBE_PAIRS[0]])
     types = features.get("token_type_ids")
     network = NetworkInfo(
@@ -143,9 +142,9 @@ def _refuse_other_pairs(folder: Path, model: CrossEncoder, network: NetworkInfo)
     prompt = model.prompts.get(model.default_prompt_name or "")
     for query, document in (*PROBE_PAIRS, ("a", long), (LONG, long)):
         features = model.preprocess([(query, document)], prompt=prompt)
-        strange = set(features) - FED - {"logits_to_keep"}
-        if strange or not bool(features["attention_mask"].all()):
-            raise unsupported_error(folder, f"its tokenizer gives {', '.join(sorted(strange)) or 'a mask'} with single pairs")
+        unknown = set(features) - FED - {"logits_to_keep"}
+        if unknown or not bool(features["attention_mask"].all()):
+            raise unsupported_error(folder, f"its tokenizer gives {', '.join(sorted(unknown)) or 'a mask'} with single pairs")
         [[pair]] = pairs.pairs(pairs.question(query, network.default_prompt), [document], threading.Event())
         window = pairs.cut(pair, network.max_tokens)
         if features["input_ids"][0].tolist() != window.token_ids:
