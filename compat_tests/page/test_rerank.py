@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from compat_tests.page.conftest import Visits
 from compat_tests.page.visit import Visit
@@ -76,6 +76,31 @@ def test_of_several_one_is_chosen(visits: Visits, reranking: Gateway) -> None:
     visit.go("Rerank these results")
     expect(visit.page.locator(".reranking li")).to_have_count(5)
     expect(visit.page.locator("#rerank-summary")).to_contain_text(RERANKER)
+
+
+def test_a_late_reply_of_the_reranker_before_changes_nothing(visits: Visits, reranking: Gateway) -> None:
+    visit = visits(reranking)
+    model = {"object": "model", "created": 1, "owned_by": "x", "state": "ready"}
+    rows = [("all-MiniLM-L6-v2", "embedder"), ("other", "reranker"), (RERANKER, "reranker")]
+    visit.answered("/v1/models", 200, json.dumps({"data": [{**model, "id": name, "kind": kind} for name, kind in rows]}))
+    visit.open().enter()
+    search(visit)
+    page = visit.page
+    held: list[Route] = []
+    page.route(
+        "**/v1/rerank", lambda route: held.append(route) if route.request.post_data_json["model"] == "other" else route.continue_()
+    )
+    with page.expect_request("**/v1/rerank"):
+        visit.go("Rerank these results")
+    page.locator("#reranker").select_option(RERANKER)
+    visit.go("Rerank these results")
+    expect(page.locator("#rerank-summary")).to_contain_text(RERANKER)
+    results = [{"index": index, "relevance_score": 0.5} for index in range(5)]
+    with page.expect_event("requestfinished"):
+        held[0].fulfill(json={"results": results, "usage": {"total_tokens": 1}})
+    page.evaluate("new Promise(requestAnimationFrame)")
+    expect(page.locator("#rerank-summary")).to_contain_text(RERANKER)
+    expect(page.locator("#rerank")).not_to_have_attribute("aria-busy", "true")
 
 
 def test_without_a_reranker_it_is_explained(visit: Visit) -> None:

@@ -12,18 +12,22 @@ export function rerankCard(query, found, texts, askForKey, { atOnce = false } = 
     el("h2", { id: "rerank-title" }, "Rerank"), explanation(), place, list);
   if (!rerankers().length) return card;
   const button = el("button", { type: "button", class: "primary", id: "rerank", onclick: () => run() }, "Rerank these results");
+  let wanted = 0; // the latest run: a late reply of one before changes nothing
   const run = async () => {
+    const own = ++wanted;
     button.setAttribute("aria-busy", "true");
     trouble.clear(place);
     try {
       const reply = await rerank({ model: chosenReranker(), query, texts });
+      if (own !== wanted) return;
       list.replaceChildren(...reranked(reply, found, texts));
     } catch (error) {
+      if (own !== wanted) return;
       trouble.show(place, error, run);
       if (error.kind === "key" || error.kind === "wrong-key") askForKey(run, error);
       if (!error.kind) throw error; // a bug of this page: the console shows where
     } finally {
-      button.removeAttribute("aria-busy");
+      if (own === wanted) button.removeAttribute("aria-busy");
     }
   };
   place.before(el("div", { class: "rerank-actions" }, chooser(), button));
