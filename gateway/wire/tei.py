@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from gateway.config import LongInput
 from gateway.errors import ClientError, EmptyInput, InvalidType, InvalidValue, MissingParameter, TooManyInputs
-from gateway.wire.input_count import refuse_too_many, refuse_too_many_together
+from gateway.wire.input_count import refuse_too_many
 from gateway.wire.json_body import parse_body, wrong_field
 from gateway.wire.request import MAX_DIMENSIONS, MAX_INPUTS, EmbeddingsRequest
+from gateway.wire.tei_input_count import refuse_too_many_together
 
 Sentence = Annotated[str, Meta(extra_json_schema={"minLength": 1})]
 TokenId = Annotated[int, Meta(ge=0, le=2**32 - 1)]
