@@ -66,7 +66,7 @@ test-fast: $(VENV)/.dev ## Run the tests that start no process and load no netwo
 test-cluster: $(VENV)/.dev ## Run the tests that start a Ray cluster of two nodes alone
 	$(BIN)/python -m pytest -m cluster gateway/tests/cluster
 
-test-frameworks: $(VENV)/.gateway compat-setup frameworks-setup ## Run the lines of docs/frameworks.md by sixteen RAG and agent frameworks
+test-frameworks: $(VENV)/.gateway compat-setup frameworks-setup ## Run the lines of docs/frameworks.md by RAG and agent frameworks
 	$(COMPAT_PYTEST) compat_tests/frameworks
 
 check: $(VENV)/.dev ## Format, lint, types, walls
@@ -159,7 +159,7 @@ $(LITELLM_VENV)/.clients: compat_tests/matrix/litellm-requirements.txt $(VENV)/.
 # 2.6 GB: `make test` runs these tests where it is there, and says so where it is not.
 $(FRAMEWORKS_VENV)/.frameworks: deploy/constraints-frameworks.txt compat_tests/frameworks/requirements.txt $(VENV)/.gateway
 	@test -x $(FRAMEWORKS_VENV)/bin/python || $(BIN)/python -m venv $(FRAMEWORKS_VENV)
-	@echo "installing sixteen frameworks into $(FRAMEWORKS_VENV); the first time takes some minutes"
+	@echo "installing the frameworks into $(FRAMEWORKS_VENV); the first time takes some minutes"
 	@index="$$($(TORCH_INDEX) --constraints deploy/constraints-frameworks.txt)" && \
 		$(FRAMEWORKS_PIP) $$index "$$(grep '^torch==' deploy/constraints-frameworks.txt)"
 	@$(call install_fast,$(FRAMEWORKS_VENV),-c deploy/constraints-frameworks.txt -r compat_tests/frameworks/requirements.txt)
