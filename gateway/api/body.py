@@ -26,6 +26,7 @@ from gateway.server.headers import Headers, value_of
 GZIP = zlib.MAX_WBITS | 16  # zlib's code for a gzip header
 FED_BYTES = 16 * 1024
 PIECE_BYTES = 64 * 1024
+UNPAUSED_BYTES = 64 * 1024  # uvicorn's high-water mark (its flow_control.py)
 MAX_MEMBERS = 1024  # bgzip makes the smallest members of all tools: 256 in 16 MB
 
 
@@ -117,11 +118,14 @@ def pieces(raw: bytes) -> Iterator[bytes]:
 class CancelOnDisconnect:
     """Context manager: if the client disconnects, cancels its block and raises ClientGone. Enter it after the whole body was read.
 
-    The server calls the entries of `on_disconnect`. Below another server there are none, and a task awaits the message.
+    The server calls the entries of `on_disconnect`. A task awaits the message instead below another server, where there are none,
+    and after a body of more than UNPAUSED_BYTES: the server has stopped reading then, and goes on only once it is asked to receive.
     """
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
-        self.on_disconnect: list[Callable[[], None]] | None = scope["state"].get("on_disconnect")
+    def __init__(self, scope: Scope, receive: Receive, *, num_bytes: int) -> None:
+        """`num_bytes` are those of the body as it was sent."""
+        entries: list[Callable[[], None]] | None = scope["state"].get("on_disconnect")
+        self.on_disconnect = entries if num_bytes <= UNPAUSED_BYTES else None
         self.receive = receive
         self.has_left = False
         self.watcher: asyncio.Task[None] | None = None

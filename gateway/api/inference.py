@@ -95,7 +95,7 @@ class InferenceHandler:
                 raw = await body.read(scope, receive, permit, self.settings)
                 lease.num_bytes = len(raw)
                 try:
-                    async with body.CancelOnDisconnect(scope, receive), asyncio.timeout(timeout_seconds):
+                    async with body.CancelOnDisconnect(scope, receive, num_bytes=len(raw)), asyncio.timeout(timeout_seconds):
                         if encoding:
                             raw = await self.run_in_thread(ALWAYS, body.decompress, raw, max_bytes=self.settings.max_body_bytes)
                             lease.num_bytes = len(raw)

@@ -54,6 +54,22 @@ async def test_hundreds_who_leave_the_queue_take_nothing_from_those_who_stay(enc
         await until(lambda: is_at_rest(gateway), address)
 
 
+@pytest.mark.parametrize("num_bytes", [1, 60_000, 70_000, 1_000_000])
+async def test_who_leaves_the_queue_is_noticed_however_large_the_body_was(encoder, tmp_path, num_bytes):
+    """uvicorn stops reading a connection whose body is above 64 KB until the application receives again."""
+    gateway = gateway_of(encoder, folder=tmp_path)
+    with served(gateway) as address:
+        with encoder.held():
+            async with connected(address) as (_, first):
+                first.write(request_of(["0"]))
+                assert await asyncio.to_thread(encoder.is_running.wait, BOUND_SECONDS)
+                async with connected(address) as (_, writer):
+                    writer.write(request_of(["1 2 3"], user="u" * num_bytes))
+                    await until(lambda: num_queued(gateway) > 0, address)
+                await until(lambda: num_queued(gateway) == 0 and gateway.admission.num_requests == 1, address)
+        await until(lambda: is_at_rest(gateway), address)
+
+
 @pytest.mark.parametrize("seed", range(3))
 async def test_hundreds_who_leave_while_they_are_answered_leave_nothing(encoder, tmp_path, seed):
     gateway, chosen = gateway_of(encoder, folder=tmp_path), random.Random(seed)
