@@ -29,6 +29,8 @@ NO_TELEMETRY = {
     "HF_HUB_OFFLINE": "1",
 }  # fmt: skip
 BOUND_SECONDS = 110
+# huggingface_hub's own client refuses every address while it is told to stay offline, the gateway's too.
+NEEDS_HUB_CLIENT = "huggingface_api"
 
 Ended = subprocess.CompletedProcess[str]
 
@@ -47,6 +49,8 @@ def run(code: str, gateway: Gateway, folder: Path) -> Ended:
     script = folder / "lines.py"
     script.write_text(code.replace(ADDRESS, gateway.origin).replace(KEY, ENVIRONMENT_KEY) + END, encoding="utf-8")
     environment = {**os.environ, **NO_TELEMETRY, "HOME": str(folder), "PYTHONWARNINGS": "ignore"}
+    if NEEDS_HUB_CLIENT in code:
+        del environment["HF_HUB_OFFLINE"]
     return subprocess.run(
         [PYTHON, script], cwd=folder, env=environment, capture_output=True, text=True, timeout=BOUND_SECONDS, check=False
     )

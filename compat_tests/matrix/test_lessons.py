@@ -58,12 +58,19 @@ def test_texts_around_the_width_of_a_window_do_not_disturb_each_other(client: Op
         {"prompt_string": "a"},
         {"content": [{"type": "text", "text": "a"}]},
         {"content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]},
-        [{"content": [{"type": "text", "text": "a"}]}],
     ],
-    ids=["content", "prompt_string", "parts", "image", "in a list"],
+    ids=["content", "prompt_string", "parts", "image"],
 )
 def test_chat_content_is_no_input(curl: Curl, given: object) -> None:
     assert_error(curl.post({"model": MODEL, "input": given}), 400, "invalid_type", "a string, an array of strings", param="input")
+
+
+# An array of objects is Jina's form of `input`, {"text": ...} each; chat content is none.
+@pytest.mark.parametrize(
+    "given", [{"content": [{"type": "text", "text": "a"}]}, {"type": "text", "text": "a"}], ids=["content", "a part"]
+)
+def test_chat_content_in_a_list_is_no_input(curl: Curl, given: object) -> None:
+    assert_error(curl.post({"model": MODEL, "input": [given]}), 400, "invalid_value", "an object has 'text' alone", param="input")
 
 
 # llama.cpp, the same file: a string inside an array of ids, inside an array.
