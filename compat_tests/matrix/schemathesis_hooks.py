@@ -62,7 +62,7 @@ ALIKE = (
     ("encoding_format", "embedding_type", "encoding_type", "embedding_types", "output_dtype", "embed_dtype"),
     ("input", "text"),
     ("top_n", "top_k"),
-    ("raw_scores", "use_activation"),
+    ("raw_scores", "use_activation", "activation"),
     ("documents", "texts"),
 )
 NUM_TOKENS = 30_522  # of the model's vocabulary

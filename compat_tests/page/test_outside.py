@@ -110,7 +110,7 @@ def test_what_the_browser_has_it_need_not_fetch_again(paged: Gateway, path: str)
 
 
 def test_the_page_is_gone_by_one_setting(visits: Visits, own_gateway) -> None:  # type: ignore[no-untyped-def]
-    gateway: Gateway = own_gateway(GATEWAY__PAGE__ENABLED="false")
+    gateway: Gateway = own_gateway(GATEWAY__PAGE__ENABLED="false", GATEWAY__DOORS__OLLAMA="false", GATEWAY__DOORS__TEI="false")
     gateway.start()
     gateway.wait_until_ready()
     assert [gateway.status_of(path) for path in ("/", "/page/page.js", "/page/live")] == [404, 404, 404]

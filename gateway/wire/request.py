@@ -236,9 +236,15 @@ def _decode_body(raw: bytes) -> EmbeddingsBody:
             raise
     fields |= {name: Raw(msgspec.json.encode(fields[name])) for name in FIELDS.keys() & fields.keys()}
     fields["dimensions"] = whole(fields.get("dimensions"))
-    if isinstance(fields.get("input"), list):
-        fields["input"] = [[whole(each) for each in item] if isinstance(item, list) else whole(item) for item in fields["input"]]
+    fields["input"] = whole_ids(fields.get("input"))
     return msgspec.convert(fields, EmbeddingsBody)
+
+
+def whole_ids(sent: Any) -> Any:
+    """`input` with each id that was written as 128.0 as an integer."""
+    if not isinstance(sent, list):
+        return sent
+    return [[whole(each) for each in item] if isinstance(item, list) else whole(item) for item in sent]
 
 
 def whole(value: Any) -> Any:

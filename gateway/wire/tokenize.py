@@ -22,6 +22,7 @@ from gateway.wire.request import (
     model_of,
     one_shape,
     purpose_of,
+    whole_ids,
 )
 from gateway.wire.response import Count, EmbeddingsUsage
 
@@ -144,4 +145,11 @@ def _of_text(text: str, model: str) -> TokenizeRequest:
 
 def _decode_body(raw: bytes) -> TokenizeBody:
     refuse_too_many(raw, MAX_INPUTS)
-    return _decoder.decode(raw)
+    try:
+        return _decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        # As at /v1/embeddings, an id may be written 128.0. Only such bodies are parsed twice.
+        if "got `float`" not in str(error) or not isinstance(fields := msgspec.json.decode(raw), dict):
+            raise
+    fields["input"] = whole_ids(fields.get("input"))
+    return msgspec.convert(fields, TokenizeBody)
