@@ -1,9 +1,10 @@
 """Prepares a body's bytes for the JSON parser, and explains its errors: by fixed words and a byte index, never by quoting it."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -92,6 +93,29 @@ def decode_mended(raw: bytes, decode: Callable[[bytes], Result]) -> Result:
         if (mended := _without_lone_surrogates(raw)) == raw:
             raise
     return decode(mended)
+
+
+def decode_integers(raw: bytes, decoder: msgspec.json.Decoder[Result], fields: Iterable[str]) -> Result:
+    """Decodes a body in which an integer may be written 128.0, in `fields` and in arrays there. By JSON Schema it is one.
+
+    Only a body with such a number is parsed twice, and only these fields of it. Raises what `decoder.decode` raises.
+    """
+    try:
+        return decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        if "got `float`" not in str(error):
+            raise
+    body = msgspec.json.decode(raw, type=dict[str, Raw])
+    for name in body.keys() & set(fields):
+        with suppress(msgspec.ValidationError):  # a number that no float holds: `decoder` says where it stands
+            body[name] = Raw(msgspec.json.encode(_whole(msgspec.json.decode(body[name]))))
+    return decoder.decode(msgspec.json.encode(body))
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_whole(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _without_lone_surrogates(raw: bytes) -> bytes:

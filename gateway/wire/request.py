@@ -4,13 +4,13 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeAlias, cast, get_args
 
 import msgspec
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from gateway.config import LongInput, OutputDtype
 from gateway.errors import ClientError, EmptyInput, InvalidType, InvalidValue, MissingParameter, TooManyInputs
-from gateway.wire.foreign_fields import FIELDS, ForeignFields, refuse_second, translate
+from gateway.wire.foreign_fields import ForeignFields, refuse_second, translate
 from gateway.wire.input_count import refuse_too_many
-from gateway.wire.json_body import parse_body, wrong_field
+from gateway.wire.json_body import decode_integers, parse_body, wrong_field
 from gateway.wire.token_ids import MAX_INPUT_IDS, TOKEN_ID_RANGES, texts_of
 
 MAX_INPUTS = 2048
@@ -163,6 +163,7 @@ OWN_FIELDS: dict[str, tuple[str, ...]] = {
     "normalize": ("normalize",),
     "max_tokens": (),
 }
+INTEGERS = ("input", "dimensions")  # the fields that hold some
 decoder = msgspec.json.Decoder(EmbeddingsBody)
 
 
@@ -228,27 +229,7 @@ def parse(sent: bytes) -> EmbeddingsBody:
 
 def _decode_body(raw: bytes) -> EmbeddingsBody:
     refuse_too_many(raw, MAX_INPUTS)
-    try:
-        return decoder.decode(raw)
-    except msgspec.ValidationError as error:
-        # An integer may be written 128.0: in JSON Schema, and so in /openapi.json, it is one. Only such bodies are parsed twice.
-        if "got `float`" not in str(error) or not isinstance(fields := msgspec.json.decode(raw), dict):
-            raise
-    fields |= {name: Raw(msgspec.json.encode(fields[name])) for name in FIELDS.keys() & fields.keys()}
-    fields["dimensions"] = whole(fields.get("dimensions"))
-    fields["input"] = whole_ids(fields.get("input"))
-    return msgspec.convert(fields, EmbeddingsBody)
-
-
-def whole_ids(sent: Any) -> Any:
-    """`input` with each id that was written as 128.0 as an integer."""
-    if not isinstance(sent, list):
-        return sent
-    return [[whole(each) for each in item] if isinstance(item, list) else whole(item) for item in sent]
-
-
-def whole(value: Any) -> Any:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    return decode_integers(raw, decoder, INTEGERS)
 
 
 def _wrong_field(error: msgspec.ValidationError) -> ClientError:

@@ -11,8 +11,8 @@ from gateway.config import LongInput
 from gateway.errors import InvalidValue, MissingParameter
 from gateway.wire.foreign_fields import refuse_second
 from gateway.wire.input_count import refuse_too_many
-from gateway.wire.json_body import is_sent, parse_body, wrong_field
-from gateway.wire.request import MAX_INSTRUCTION_CHARS, model_of, whole
+from gateway.wire.json_body import decode_integers, is_sent, parse_body, wrong_field
+from gateway.wire.request import MAX_INSTRUCTION_CHARS, model_of
 from gateway.wire.rerank_documents import MAX_DOCUMENTS, MAX_RANK_FIELDS, RANK_FIELDS_ALLOWED, checked_rank_fields, parse_documents
 from gateway.wire.rerank_fields import ForeignRerankFields, translate
 
@@ -182,13 +182,4 @@ def _honour(asked: dict[str, tuple[str, Any]], body: RerankBody) -> int | None:
 
 def _decode_body(raw: bytes) -> RerankBody:
     refuse_too_many(raw, MAX_DOCUMENTS, field="documents", takes_ids=False)
-    try:
-        return decoder.decode(raw)
-    except msgspec.ValidationError as error:
-        # An integer may be written 3.0: in JSON Schema, and so in /openapi.json, it is one. Only such bodies are parsed twice.
-        if "got `float`" not in str(error):
-            raise
-    fields: dict[str, Any] = msgspec.json.decode(raw, type=dict[str, Raw])
-    for name in fields.keys() & set(COUNTS):
-        fields[name] = Raw(msgspec.json.encode(whole(msgspec.json.decode(fields[name]))))
-    return decoder.decode(msgspec.json.encode(fields))
+    return decode_integers(raw, decoder, COUNTS)

@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from gateway.errors import EmptyInput, InvalidValue, MissingParameter
 from gateway.wire.input_count import refuse_too_many
-from gateway.wire.json_body import is_sent, parse_body, wrong_field
+from gateway.wire.json_body import decode_integers, is_sent, parse_body, wrong_field
 from gateway.wire.request import (
     EXPECTED,
     FORMS,
@@ -22,7 +22,6 @@ from gateway.wire.request import (
     model_of,
     one_shape,
     purpose_of,
-    whole_ids,
 )
 from gateway.wire.response import Count, EmbeddingsUsage
 
@@ -145,11 +144,4 @@ def _of_text(text: str, model: str) -> TokenizeRequest:
 
 def _decode_body(raw: bytes) -> TokenizeBody:
     refuse_too_many(raw, MAX_INPUTS)
-    try:
-        return _decoder.decode(raw)
-    except msgspec.ValidationError as error:
-        # As at /v1/embeddings, an id may be written 128.0. Only such bodies are parsed twice.
-        if "got `float`" not in str(error) or not isinstance(fields := msgspec.json.decode(raw), dict):
-            raise
-    fields["input"] = whole_ids(fields.get("input"))
-    return msgspec.convert(fields, TokenizeBody)
+    return decode_integers(raw, _decoder, ("input",))

@@ -152,6 +152,11 @@ def test_an_integer_may_be_written_with_a_point():
     assert request.dimensions == 8
 
 
+def test_beside_such_an_integer_no_other_field_is_read():
+    request = decode(b'{"model": "m", "input": [15339.0, 1917], "unknown": 1e400}')
+    assert request.texts == ["hello world"]
+
+
 def test_jina_s_objects_with_a_text_are_texts():
     request = decode(b'{"model": "m", "input": [{"text": "a"}, {"text": "b"}]}')
     assert (request.texts, request.is_array, request.has_ids) == (["a", "b"], True, False)

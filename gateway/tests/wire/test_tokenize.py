@@ -11,7 +11,8 @@ def test_an_id_may_be_written_as_a_whole_float(ids):
     assert decode(f'{{"model": "m", "input": {ids}}}'.encode()).asked.texts == ["hello world"]
 
 
-@pytest.mark.parametrize("ids", ["[1.5]", '["a", 1.0]', "1.0"])
+@pytest.mark.parametrize("ids", ["[1.5]", '["a", 1.0]', "1.0", "[1.0, 1e400]"])
 def test_what_is_no_id_is_refused(ids):
-    with pytest.raises(InvalidType):
+    with pytest.raises(InvalidType) as refused:
         decode(f'{{"model": "m", "input": {ids}}}'.encode())
+    assert refused.value.param == "input"
