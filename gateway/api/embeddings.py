@@ -36,9 +36,9 @@ async def embed(
     """Embeds the texts of a request that any door parsed, by a model of `kind`. Only an embedder's vectors are cut."""
     model = await handler.find_model(asked.model, kind, context, num_inputs=len(asked.texts))
     try:
-        inputs = inputs_of(asked, context, model.describe())
+        inputs = inputs_of(asked, context, model)
         _refuse_unsupported(asked, model)
-        ranges = model.ranges_for(asked.output_dtypes, asked.dimensions or model.dimensions, normalize=asked.normalize)
+        ranges = model.ranges_for(asked.output_dtypes, asked.dimensions, normalize=asked.normalize)
         prepared = await _prepare_by_rule(handler, model, inputs, context, is_default=asked.is_default_rule)
         vectors, token_counts = await handler.compute(model, prepared, context)
     except InvalidValue as error:
@@ -64,7 +64,7 @@ async def _prepare_by_rule(
     return await handler.prepare(model, replace(inputs, long_input=None), context)
 
 
-def inputs_of(asked: EmbeddingsRequest, context: RequestContext, about: Description) -> Inputs:
+def inputs_of(asked: EmbeddingsRequest, context: RequestContext, model: Model) -> Inputs:
     """The request for an embedder, with the model's own name of its prompt. Raises InvalidValue if there is no such prompt."""
     inputs = Inputs(
         texts=asked.texts,
@@ -77,13 +77,9 @@ def inputs_of(asked: EmbeddingsRequest, context: RequestContext, about: Descript
         field=asked.sent_as.get("input", "input"),
         service_class="background" if asked.is_background else "interactive",
     )
-    return _with_prompt(inputs, asked, about)
-
-
-def _with_prompt(inputs: Inputs, asked: EmbeddingsRequest, about: Description) -> Inputs:
-    """Returns the inputs with the model's own name of the requested prompt. Raises InvalidValue if the model has no such prompt."""
     if asked.input_type is None and asked.instruction is None:
         return inputs
+    about = model.describe()
     name = _resolver_of(asked)(asked.input_type, about)
     return replace(inputs, input_type=resolve_instruction(asked.instruction, name, about), instruction=asked.instruction)
 

@@ -2,32 +2,26 @@
 
 from gateway.api.door import Computed, InferenceRequest
 from gateway.embedding.catalog import Model
-from gateway.embedding.embedder import Prepared, StageSeconds, Vectors
+from gateway.embedding.embedder import Prepared, StageSeconds
 from gateway.embedding.prompt import prompt_header
 
 
 def headers_of(done: Computed[InferenceRequest], stages: StageSeconds) -> dict[str, str]:
-    asked, model, prepared = done.asked, done.model, done.prepared
+    asked, model, prepared, vectors = done.asked, done.model, done.prepared, done.vectors
     return {
-        **_shared_headers(asked.model, model, prepared, done.vectors, stages),
-        **prompt_header(asked.asked_prompt, prepared.inputs.input_type, model.describe()),
-        **({} if done.ranges is None else {"x-gateway-quantization": done.ranges.id}),
-    }
-
-
-def _shared_headers(asked: str, model: Model, prepared: Prepared[object], vectors: Vectors, stages: StageSeconds) -> dict[str, str]:
-    """The headers of a successful reply at any door. `asked` is the model's name as the client sent it."""
-    return {
-        **model_header(asked, model),
-        "server-timing": ", ".join(f"{stage};dur={1000 * seconds:.1f}" for stage, seconds in stages.items()),
+        **model_header(asked.model, model),
+        "server-timing": ", ".join([f"{stage};dur={1000 * seconds:.1f}" for stage, seconds in stages.items()]),
         "x-gateway-fingerprint": model.fingerprint_of(vectors),
         **({} if vectors.member is None else {"x-gateway-member": vectors.member}),
         **_long_inputs_header(prepared),
         **({} if vectors.num_hits is None else {"x-gateway-cache": f"hits={vectors.num_hits}"}),
+        **({} if asked.asked_prompt is None else prompt_header(prepared.inputs.input_type, model.describe())),
+        **({} if done.ranges is None else {"x-gateway-quantization": done.ranges.id}),
     }
 
 
 def model_header(asked: str, model: Model) -> dict[str, str]:
+    """`asked` is the model's name as the client sent it."""
     return {"openai-model": _ascii_only(asked if asked in model.row.names else model.name)}
 
 

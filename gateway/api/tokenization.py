@@ -65,7 +65,7 @@ async def tokenize(handler: InferenceHandler, sent: TokenizeRequest, context: Re
     asked = sent.asked
     model = await handler.find_model(asked.model, None, context, num_inputs=len(asked.texts))
     try:
-        inputs = inputs_of(asked, context, model.describe())
+        inputs = inputs_of(asked, context, model)
     except InvalidValue as error:
         raise error.named(asked.sent_as) from None
     return model, await tokenizer_of(model).tokenize(inputs, add_special_tokens=sent.add_special_tokens)

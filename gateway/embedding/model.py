@@ -108,8 +108,13 @@ class Model:
         own = measured if measured is not None and measured.dimensions == dimensions else None
         return self.row_ranges.of(dimensions) or own
 
-    def ranges_for(self, dtypes: Collection[OutputDtype], dimensions: int, *, normalize: bool = True) -> Ranges | None:
-        """The ranges that these types need; None if they need none. Raises InvalidValue, naming the type, if there are none."""
+    def ranges_for(
+        self, dtypes: Collection[OutputDtype], dimensions: int | None = None, *, normalize: bool = True
+    ) -> Ranges | None:
+        """The ranges that these types need, of vectors of `dimensions`, by default the model's; None if they need none.
+
+        Raises InvalidValue, naming the type, if there are none.
+        """
         ranged = [dtype for dtype in dtypes if dtype in RANGED]
         if not ranged:
             return None
@@ -119,6 +124,7 @@ class Model:
                 " normalized vectors, or for 'float', 'binary' or 'ubinary'.",
                 param="output_dtype",
             )
+        dimensions = dimensions or self.dimensions
         ranges = self.ranges_of(dimensions)
         if ranges is None:
             raise InvalidValue(

@@ -109,9 +109,9 @@ def instruction_format_of(prompts: Mapping[str, str]) -> str | None:
     return f"Instruct: {INSTRUCTION}{shape['rest']}" if shape else None
 
 
-def prompt_header(asked: str | None, name: str | None, about: Description) -> dict[str, str]:
-    """`x-gateway-prompt`, if the request asked for one: the name of the prompt put before the inputs, or "none"."""
-    if asked is None or name is None:
+def prompt_header(name: str | None, about: Description) -> dict[str, str]:
+    """`x-gateway-prompt` of a request that asked for a prompt: the name of the one put before the inputs, or "none"."""
+    if name is None:
         return {}
     return {"x-gateway-prompt": _header_value(name) if name in about.prompts else "none"}
 

@@ -93,8 +93,8 @@ def test_a_query_prompt_shows_where_an_instruction_stands(prompt, expected):
 
 
 def test_a_reply_says_which_prompt_was_put_before_its_texts():
-    assert prompt_header("document", "passage", E5) == {"x-gateway-prompt": "passage"}
-    assert prompt_header("query", "query", PLAIN) == {"x-gateway-prompt": "none"}
-    assert prompt_header("document", "document", ARCTIC) == {"x-gateway-prompt": "none"}
-    assert prompt_header(None, None, E5) == {}
-    assert prompt_header("é\n", "é\n", replace(PLAIN, prompts=("é\n",))) == {"x-gateway-prompt": "??"}
+    assert prompt_header("passage", E5) == {"x-gateway-prompt": "passage"}
+    assert prompt_header("query", PLAIN) == {"x-gateway-prompt": "none"}
+    assert prompt_header("document", ARCTIC) == {"x-gateway-prompt": "none"}
+    assert prompt_header(None, E5) == {}
+    assert prompt_header("é\n", replace(PLAIN, prompts=("é\n",))) == {"x-gateway-prompt": "??"}
