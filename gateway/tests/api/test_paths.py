@@ -72,6 +72,12 @@ def test_a_normal_path_stays_as_it_is(sent):
     assert once.path.startswith("/")
 
 
+def test_the_path_of_a_door_is_its_own_route(make):
+    edge = make().generation.app
+    assert "/v1/embeddings" in edge.doors
+    assert all(edge.target_of(path) == target_of(path) == RequestTarget(path) for path in edge.doors)
+
+
 @pytest.mark.parametrize("path", ["/embeddings", "http://gateway//embeddings", "/v1/embeddings/", "/v1/v1/embeddings"])
 async def test_each_path_variant_embeds(client, path):
     reply = await client.post(path, json=BODY)
