@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from gateway.errors import EmptyInput, InvalidValue, MissingParameter
+from gateway.errors import EmptyInput, InputTooLong, InvalidValue, MissingParameter
 from gateway.wire.cohere_response import CohereVersion
 from gateway.wire.input_count import refuse_too_many
 from gateway.wire.json_body import parse_body, wrong_field
@@ -72,6 +72,8 @@ def decode_tokens(raw: bytes, *, path_model: str | None = None, default_model: s
     model = model_of(path_model, body.model, default_model)
     if not body.tokens:
         raise EmptyInput("Invalid 'tokens': the array must not be empty.", param="tokens")
+    if len(body.tokens) > MAX_INPUT_IDS:
+        raise InputTooLong("tokens", MAX_INPUT_IDS)
     return DetokenizeRequest(model, [_id_of(each, index) for index, each in enumerate(body.tokens)])
 
 

@@ -2,10 +2,11 @@
 
 import json
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.errors import ClientError
+from gateway.errors import ClientError, InputTooLong
 from gateway.wire.cohere_tokens import DetokenizeRequest, decode_tokens
 
 values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3), st.lists, max_leaves=4)
@@ -30,3 +31,13 @@ def test_any_bytes_are_a_request_or_a_400(raw):
         assert asked.model
         assert asked.ids
         assert all(type(each) is int and each >= 0 for each in asked.ids)
+
+
+@pytest.mark.parametrize("token", [b"1", b"1000000000"])
+def test_the_bound_of_ids_does_not_depend_on_the_bytes_of_the_body(token):
+    def body(num_ids: int) -> bytes:
+        return b'{"model": "m", "tokens": [' + b",".join([token] * num_ids) + b"]}"
+
+    assert len(decode_tokens(body(8192)).ids) == 8192
+    with pytest.raises(InputTooLong):
+        decode_tokens(body(8193))
