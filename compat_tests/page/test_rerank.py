@@ -61,6 +61,7 @@ def test_rerankers_are_not_offered_for_pictures(searched: Visit) -> None:
     searched.page.locator(".views a[href='#models']").click()
     card = searched.page.locator(".model", has_text=RERANKER)
     expect(card).to_contain_text("scores texts by a query")
+    expect(card).to_contain_text("1 less the worst difference of a score from sentence-transformers")
     card.get_by_role("link", name=f"Try it: {RERANKER}").click()
     expect(searched.page.get_by_label("Look for")).to_be_visible()
 

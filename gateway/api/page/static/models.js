@@ -42,7 +42,7 @@ function card(model) {
     ["Reads at once", model.max_tokens && `${number(model.max_tokens)} tokens`],
     ["Longer texts", model.long_input && longWords(model), model.long_input && `long_input = ${model.long_input}`],
     ["Precision", model.precision, [model.runtime, model.device].filter(Boolean).join(" on ")],
-    ["Fidelity", model.fidelity && number(Math.floor(model.fidelity * 1e5) / 1e5, 5), model.fidelity && "worst cosine to sentence-transformers"],
+    ["Fidelity", model.fidelity && number(Math.floor(model.fidelity * 1e5) / 1e5, 5), model.fidelity && fidelityWords(model)],
     ["Prompts", model.prompts?.length && model.prompts.join(", "), "values of input_type; a reply says which it got"],
     ["Fingerprint", model.fingerprint && fingerprint(model.fingerprint), model.fingerprint && "which vectors these are: when it changes, gateway models diff OLD NEW says whether to embed anew"],
   ].filter(([, value]) => value);
@@ -58,6 +58,8 @@ function card(model) {
 
 const WINDOWS = { reranker: "read in windows, the best counts", sparse_encoder: "read in windows, a word's largest weight counts" };
 const longWords = (model) => (model.long_input === "chunk" && WINDOWS[model.kind]) || LONG[model.long_input] || model.long_input;
+
+const fidelityWords = ({ kind }) => (kind === "reranker" ? "1 less the worst difference of a score from sentence-transformers" : "worst cosine to sentence-transformers");
 
 const go = (model, view, words, onclick = () => choose(model.id)) =>
   el("a", { class: "button quiet", href: view, "aria-label": `${words}: ${model.id}`, onclick: () => onclick(model) }, words);
