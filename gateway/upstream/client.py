@@ -293,8 +293,7 @@ class UpstreamClient:
             self.has_given_logits = True
             raise AttemptFailed(failures.of_other_vectors(f"answered wrongly: {other}", self.upstream)) from None
         except InvalidResponse as nonsense:
-            texts = inputs.texts if inputs.query is None else [*inputs.texts, inputs.query]
-            code = self.upstream.secrets.passed(read_error(answer.content, OK).code, texts)
+            code = self.upstream.secrets.passed(read_error(answer.content, OK).code, failures.sent_texts(inputs))
             raise AttemptFailed(failures.of_invalid_response(str(nonsense), self.upstream, code)) from None
         except NotANumber as error:
             raise AttemptFailed(failures.of_not_a_number(inputs.where(error.position), is_zero=error.is_zero)) from None

@@ -157,8 +157,8 @@ def of_answer(answer: UpstreamResponse, inputs: Inputs, upstream: UpstreamInfo) 
     error_reply = read_error(answer.content, answer.status)
     in_header = retry_after_seconds(answer.headers)
     wait_seconds = in_header if in_header is not None else error_reply.wait_seconds
-    texts = inputs.texts if inputs.query is None else [*inputs.texts, inputs.query]
-    error_reply = replace(error_reply, code=upstream.secrets.passed(error_reply.code, texts), wait_seconds=wait_seconds)
+    code = upstream.secrets.passed(error_reply.code, sent_texts(inputs))
+    error_reply = replace(error_reply, code=code, wait_seconds=wait_seconds)
     if answer.status == TOO_MANY_REQUESTS:
         return _of_rate_limit(error_reply, upstream)
     if answer.status in BAD_REQUEST and WRONG_KEY.fullmatch(error_reply.code or ""):
@@ -168,6 +168,11 @@ def of_answer(answer: UpstreamResponse, inputs: Inputs, upstream: UpstreamInfo) 
     if answer.status in PASSING or answer.status >= SERVER_ERROR:
         return faulty(answer, error_reply, upstream)
     return _lasting(answer.status, error_reply, upstream)
+
+
+def sent_texts(inputs: Inputs) -> list[str]:
+    """All texts of a request, which the server may repeat: a reranker's query too."""
+    return inputs.texts if inputs.query is None else [*inputs.texts, inputs.query]
 
 
 NOT_THERE = {501, 505}  # the server was not built, or not started, for embeddings: llama.cpp without --embeddings
@@ -203,8 +208,7 @@ def _of_refusal(answer: UpstreamResponse, error_reply: ErrorReply, inputs: Input
 
     A reranker's may be the query's fault, so it blames none.
     """
-    texts = inputs.texts if inputs.query is None else [*inputs.texts, inputs.query]
-    refusal = read_refusal(answer.status, error_reply, texts)
+    refusal = read_refusal(answer.status, error_reply, sent_texts(inputs))
     place = refusal.input_index(len(inputs.texts)) if inputs.query is None else None
     if place is not None and refusal.is_too_long_for_sure:
         return of_own_trouble(refusal, inputs.where(place), error_reply.code, upstream)
