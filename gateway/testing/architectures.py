@@ -68,6 +68,14 @@ def trained(kind, *, special=True):
     return tokenizer
 
 
+def scale_weights(network: torch.nn.Module, scale: float) -> None:
+    """Scales up the weights of a random network, so that its layers matter; biases and norms stay."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(scale)
+
+
 def model_of(
     kind: str,
     folder: Path,
@@ -86,11 +94,9 @@ def model_of(
     )  # fmt: skip
     torch.manual_seed(5)
     network = getattr(transformers, model_name)(getattr(transformers, config_name)(vocab_size=len(tokenizer), **settings))
-    with torch.no_grad():
-        for parameter in network.parameters():
-            if parameter.dim() > 1:
-                parameter.mul_(scale)
-        if spoil:
+    scale_weights(network, scale)
+    if spoil:
+        with torch.no_grad():
             spoil(network)
     network.to(dtype).save_pretrained(folder / "raw")
     tokenizer.save_pretrained(folder / "raw")

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from gateway.engine.fidelity import PROBES
-from gateway.testing.architectures import COMMON, DISTIL, GROUPED, HIDDEN, MAX_TOKENS, MODERN, trained
+from gateway.testing.architectures import COMMON, DISTIL, GROUPED, HIDDEN, MAX_TOKENS, MODERN, scale_weights, trained
 
 SPREAD = 3.0  # the standard deviation of the probe pairs' logits
 PAIRS = [(PROBES[number], PROBES[(number * 7 + 3) % len(PROBES)]) for number in range(len(PROBES))]
@@ -79,10 +79,7 @@ def reranker_of(
     config = getattr(transformers, f"{name}Config")(vocab_size=len(tokenizer), num_labels=1, **settings)
     torch.manual_seed(5)
     network = getattr(transformers, f"{name}ForSequenceClassification")(config)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            if parameter.dim() > 1:
-                parameter.mul_(scale)
+    scale_weights(network, scale)
     return save(network, tokenizer, folder, spoil=spoil, spread=spread, dtype=dtype, **whole)
 
 
@@ -132,10 +129,7 @@ def causal_reranker_of(folder: Path, *, template: str | None = TEMPLATE, spread:
     torch.manual_seed(5)
     settings = transformers.Qwen3Config(vocab_size=len(tokenizer), **CAUSAL)
     network = transformers.Qwen3ForCausalLM(settings).eval()
-    with torch.no_grad():
-        for parameter in network.parameters():
-            if parameter.dim() > 1:
-                parameter.mul_(4)
+    scale_weights(network, 4)
     raw = folder / "raw"
     network.save_pretrained(raw)
     tokenizer.save_pretrained(raw)
@@ -170,8 +164,5 @@ def minilm_reranker(folder: Path, tokenizer_json: Path) -> Path:
     config = transformers.BertConfig(vocab_size=fast.get_vocab_size(), num_labels=1, **MINILM)
     torch.manual_seed(5)
     network = transformers.BertForSequenceClassification(config)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            if parameter.dim() > 1:
-                parameter.mul_(MINILM_SCALE)
+    scale_weights(network, MINILM_SCALE)
     return save(network, tokenizer, folder, spread=MINILM_SPREAD)

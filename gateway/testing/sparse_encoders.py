@@ -1,4 +1,4 @@
-"""Small sparse encoders (SPLADE) of several architectures with random weights, and one over BERT's vocabulary. Imports no pytest.
+"""Small sparse encoders (SPLADE) of several architectures with random weights. Imports no pytest.
 
 A random network gives most terms a weight, so that a wrong choice of terms would pass. Here the head's bias is lowered until a text
 has weights for some of the vocabulary, as a trained one's.
@@ -12,11 +12,10 @@ import transformers
 from sentence_transformers import SparseEncoder
 from sentence_transformers.base.modules import Transformer
 from sentence_transformers.sparse_encoder.modules import SpladePooling
-from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from gateway.engine.fidelity import PROBES
-from gateway.testing.architectures import COMMON, DISTIL, MAX_TOKENS, MODERN, trained
+from gateway.testing.architectures import COMMON, DISTIL, MAX_TOKENS, MODERN, scale_weights, trained
 
 SHARE = 0.05  # of the vocabulary that a probe text gives a weight, on average
 # For each kind: the name of its classes in transformers, and the settings.
@@ -26,7 +25,6 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "roberta": ("Roberta", COMMON | {"type_vocab_size": 1}),
     "modernbert": ("ModernBert", COMMON | MODERN),
 }
-BERT_BASE = {"num_hidden_layers": 6}  # DistilSPLADE's size: 67 million parameters
 
 
 def sparse_encoder_of(
@@ -42,10 +40,7 @@ def sparse_encoder_of(
     config = getattr(transformers, f"{name}Config")(vocab_size=len(tokenizer), **settings)
     torch.manual_seed(5)
     network = getattr(transformers, f"{name}ForMaskedLM")(config)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            if parameter.dim() > 1:
-                parameter.mul_(scale)
+    scale_weights(network, scale)
     return save(network, tokenizer, folder, SpladePooling(pooling, activation), share=share, **whole)
 
 
@@ -64,20 +59,3 @@ def save(
         head.bias -= torch.quantile(torch.stack(logits).mean(dim=0), 1 - share)
     model.save(str(folder / "whole"), create_model_card=False)
     return folder / "whole"
-
-
-def bert_sparse_encoder(folder: Path, tokenizer_json: Path) -> Path:
-    """Saves a sparse encoder of DistilSPLADE's size over BERT's own vocabulary of 30,522 words, with random weights.
-
-    `tokenizer_json` is BERT's own tokenizer, such as that of all-MiniLM-L6-v2.
-    """
-    fast = Tokenizer.from_file(str(tokenizer_json))
-    fast.no_truncation()
-    fast.no_padding()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=fast, model_max_length=512, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]",
-        sep_token="[SEP]", mask_token="[MASK]", model_input_names=["input_ids", "attention_mask"],
-    )  # fmt: skip
-    torch.manual_seed(5)
-    network = transformers.BertForMaskedLM(transformers.BertConfig(vocab_size=fast.get_vocab_size(), **BERT_BASE))
-    return save(network, tokenizer, folder, SpladePooling("max"), share=0.005)
