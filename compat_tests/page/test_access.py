@@ -43,9 +43,7 @@ def searched(visit: Visit) -> None:
 
 
 def reranked(visit: Visit) -> None:
-    model = {"object": "model", "created": 1, "owned_by": "x", "state": "ready"}
-    rows = [("all-MiniLM-L6-v2", "embedder"), ("one", "reranker"), ("two", "reranker")]
-    visit.answered("/v1/models", 200, json.dumps({"data": [{**model, "id": name, "kind": kind} for name, kind in rows]}))
+    visit.with_rerankers("one", "two")
     results = [{"index": index, "relevance_score": 1 / (2 + index)} for index in (3, 0, 1, 4, 2)]
     visit.answered("/v1/rerank", 200, json.dumps({"results": results, "usage": {"total_tokens": 5}}))
     visit.enter().page.get_by_text("Search", exact=True).click()

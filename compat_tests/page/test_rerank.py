@@ -68,9 +68,7 @@ def test_rerankers_are_not_offered_for_pictures(searched: Visit) -> None:
 
 def test_of_several_one_is_chosen(visits: Visits, reranking: Gateway) -> None:
     visit = visits(reranking)
-    model = {"object": "model", "created": 1, "owned_by": "x", "state": "ready"}
-    rows = [("all-MiniLM-L6-v2", "embedder"), ("other", "reranker"), (RERANKER, "reranker")]
-    visit.answered("/v1/models", 200, json.dumps({"data": [{**model, "id": name, "kind": kind} for name, kind in rows]}))
+    visit.with_rerankers("other", RERANKER)
     visit.open().enter()
     search(visit)
     visit.page.locator("#reranker").select_option(RERANKER)
@@ -81,9 +79,7 @@ def test_of_several_one_is_chosen(visits: Visits, reranking: Gateway) -> None:
 
 def test_a_late_reply_of_the_reranker_before_changes_nothing(visits: Visits, reranking: Gateway) -> None:
     visit = visits(reranking)
-    model = {"object": "model", "created": 1, "owned_by": "x", "state": "ready"}
-    rows = [("all-MiniLM-L6-v2", "embedder"), ("other", "reranker"), (RERANKER, "reranker")]
-    visit.answered("/v1/models", 200, json.dumps({"data": [{**model, "id": name, "kind": kind} for name, kind in rows]}))
+    visit.with_rerankers("other", RERANKER)
     visit.open().enter()
     search(visit)
     page = visit.page

@@ -1,9 +1,12 @@
 """One visit to the page: what a person does on it, and what is noticed meanwhile."""
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
 from playwright.sync_api import Page, Request, Route, expect
+
+from compat_tests.texts import MODEL
 
 FIVE = "Five sentences"
 
@@ -72,6 +75,13 @@ class Visit:
             route.fulfill(status=status, body=body, headers=said)
 
         self.page.route(f"{self.origin}{path}", fulfil)
+
+    def with_rerankers(self, *names: str) -> None:
+        """From now on the browser is told of MiniLM and of rerankers with these names."""
+        kinds = {MODEL: "embedder", **dict.fromkeys(names, "reranker")}
+        model = {"object": "model", "created": 1, "owned_by": "x", "state": "ready"}
+        data = [{**model, "id": name, "kind": kind} for name, kind in kinds.items()]
+        self.answered("/v1/models", 200, json.dumps({"data": data}))
 
     def unanswered(self, path: str) -> None:
         self.page.unroute(f"{self.origin}{path}")
