@@ -8,6 +8,10 @@ Voyage                      docs.voyageai.com/reference/reranker-api
 NVIDIA NIM                  docs.nvidia.com/nim/nemo-retriever/text-reranking/latest: using-reranking, reference
 Mixedbread                  mixedbread.com/api-reference/endpoints/reranking
 DashScope                   www.alibabacloud.com/help/en/model-studio/rerank
+another gateway             docs/api.md
+
+Only the first three were recorded. Of Cohere, Voyage, NIM and DashScope no test may rely on the words in which they refuse too many
+documents or a long query here: these are ours.
 """
 
 from collections.abc import Callable
