@@ -101,7 +101,7 @@ QUESTIONS: dict[str, list[Panel]] = {
         (
             "Requests a second by model",
             "reqps",
-            "Embedding requests. unknown: they failed before a model was known.",
+            "Requests for vectors, scores or tokens. unknown: they failed before a model was known.",
             {"{{model}}": f"sum by ({WHERE}, model) (gateway:requests:rate5m{{{JOB}}})"},
         ),
         (
@@ -292,7 +292,7 @@ QUESTIONS: dict[str, list[Panel]] = {
             {"{{model}}": f"sum by ({WHERE}, model) (rate(gateway_group_fallbacks_total{{{MODEL}}}[$__rate_interval]))"},
         ),
         (
-            "Left alone, and tried again",
+            "Cooling down, and tried again",
             "short",
             "Addresses cooling down after failures, and retries a second. Retries are 10 % of traffic at most.",
             {

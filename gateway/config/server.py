@@ -43,7 +43,10 @@ class ServerSettings(Settings, frozen=True):
         positive(description="After that delay, how long requests under way may take to finish before they are cut."),
     ] = 30.0
     max_concurrent_requests: Annotated[
-        int, count(description="Embedding requests held at once, from their first byte to their reply; beyond it 503.")
+        int,
+        count(
+            description="Requests for vectors, scores or tokens held at once, from their first byte to their reply; beyond it 503."
+        ),
     ] = 1024
     max_connections: Annotated[
         int,

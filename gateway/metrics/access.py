@@ -30,11 +30,11 @@ class AccessMetrics:
             "gateway_key_tokens_total", "Tokens a key used; of the first 1,000 keys, the rest is 'other'.", ["key"]
         )
         self.key_requests = declare.count(
-            "gateway_key_requests_total", "Embedding requests of a key; bounded as its tokens are.", ["key"]
+            "gateway_key_requests_total", "Requests of a key for vectors, scores or tokens; bounded as its tokens are.", ["key"]
         )
         self.key_refusals = declare.count(
             "gateway_key_refusals_total",
-            "Embedding requests of a key that its limits, its budget or want of room refused; reason is an error's code.",
+            "Requests of a key that its limits, its budget or want of room refused; reason is an error's code.",
             ["key", "reason"],
         )
         self.key_budget_used = declare.gauge(

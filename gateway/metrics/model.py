@@ -18,7 +18,7 @@ class ModelFamilies:
         model = ["model"]
         self.requests = declare.count(
             "gateway_requests_total",
-            "Embedding requests; outcome is ok, client_gone or an error's code.",
+            "Requests for vectors, scores or tokens; outcome is ok, client_gone or an error's code.",
             ["model", "outcome"],
         )
         self.stage_seconds = declare.histogram(
