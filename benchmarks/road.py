@@ -1,7 +1,7 @@
 """What the road of a request costs: `python -m benchmarks.road`. The device costs nothing, so all CPU time is the gateway's own.
 
-Each load is a fixed number of requests. CPU time is the whole process's, from /proc. The gateway has a core to itself, wrk the
-others.
+Each load takes `--seconds`, after a quarter of that to warm up. CPU time is the whole process's, from /proc. The gateway has a core
+to itself, wrk the others.
 """
 
 import argparse
