@@ -26,6 +26,7 @@ from gateway.wire.tei_input_count import refuse_too_many_together
 Sentence = Annotated[str, Meta(extra_json_schema={"minLength": 1})]
 TokenId = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Direction = Literal["Right", "right", "Left", "left"]
+LEFT = ("Left", "left")
 
 EXPECTED = {
     "inputs": "a string, an array of strings, an array of token ids or an array of arrays of them",
@@ -241,7 +242,12 @@ def _refuse_options(first: EmbedBody, bodies: list[EmbedBody]) -> None:
         raise InvalidValue("the instances must not differ in anything but their `inputs`.", param="instances")
     if first.dimensions == 0:
         raise InvalidValue("`dimensions` should be positive", param="dimensions")
-    if first.truncate is not False and first.truncation_direction.casefold() == "left":
+    refuse_left(first.truncation_direction, truncate=first.truncate)
+
+
+def refuse_left(direction: Direction | None, *, truncate: bool | None) -> None:
+    """Raises InvalidValue if texts are to be cut at their beginning."""
+    if truncate is not False and direction in LEFT:
         raise InvalidValue(
             "`truncation_direction` must be `Right`: only the end of a text can be cut.", param="truncation_direction"
         )

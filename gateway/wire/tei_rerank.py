@@ -1,7 +1,7 @@
 """text-embeddings-inference's form of /rerank: `texts` in, a list of index and score out. Source: TEI 1.9's OpenAPI document."""
 
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 import numpy as np
@@ -16,7 +16,7 @@ from gateway.wire.rerank import RerankRequest
 from gateway.wire.rerank_documents import MAX_DOCUMENTS, refuse_count
 from gateway.wire.rerank_response import best_first, scores_of
 from gateway.wire.response import Count
-from gateway.wire.tei import RULES, required_model
+from gateway.wire.tei import RULES, Direction, refuse_left, required_model
 
 TEXTS = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MAX_DOCUMENTS}
 EXPECTED = {
@@ -25,9 +25,8 @@ EXPECTED = {
     "raw_scores": "a boolean",
     "return_text": "a boolean",
     "truncate": "a boolean",
-    "truncation_direction": "a string",
+    "truncation_direction": "'Left' or 'Right'",
 }
-ALLOWED = {"truncation_direction": ": texts are cut at their end alone ('right')."}
 
 
 class TEIRerankBody(Struct, kw_only=True):
@@ -42,7 +41,7 @@ class TEIRerankBody(Struct, kw_only=True):
     truncate: Annotated[bool | None, Meta(description="true: long texts are cut at their end. By default what the row says.")] = (
         None
     )
-    truncation_direction: Literal["right", "Right"] | None = None
+    truncation_direction: Annotated[Direction | None, Meta(description="Only the end of a text can be cut: Right.")] = None
 
 
 class TEIRank(Struct):
@@ -62,7 +61,7 @@ class _Outline(Struct):
 
 decoder = msgspec.json.Decoder(TEIRerankBody)
 outline = msgspec.json.Decoder(_Outline)
-_wrong_field = partial(wrong_field, expected=EXPECTED, allowed=ALLOWED)
+_wrong_field = partial(wrong_field, expected=EXPECTED)
 
 
 def is_tei(raw: bytes, *, by_path: bool = False) -> bool:
@@ -85,6 +84,7 @@ def decode(raw: bytes, *, path_model: str | None = None, default_model: str | No
     if body.texts is None or body.texts is UNSET:
         raise MissingParameter("texts")
     refuse_count(len(body.texts), field="texts")
+    refuse_left(body.truncation_direction, truncate=body.truncate)
     return RerankRequest(
         model=required_model(path_model or default_model, endpoint="rerank"),
         query=body.query,

@@ -252,6 +252,8 @@ TEI_CASES = {  # as TEI 1.9.3 answered; the words in plain text begin as its own
     "a number": ({"texts": [5]}, 422, None, "Failed to deserialize the JSON body into the target type: "),
     "a string": ({"texts": "a"}, 422, None, "Failed to deserialize the JSON body into the target type: "),
     "left": ({"truncation_direction": "Left"}, 422, "Validation", "Input validation error: "),
+    "left, uncut": ({"truncation_direction": "Left", "truncate": False}, 200, None, ""),
+    "up": ({"truncation_direction": "up"}, 422, None, "Failed to deserialize the JSON body into the target type: "),
     "too many": ({"texts": ["a"] * 8193}, 422, "Validation", "batch size 8193 > maximum allowed batch size 8192"),
     "far too many": ({"texts": ["a"] * 100_000}, 422, "Validation", "batch size more than 8192 > maximum allowed batch size 8192"),
 }
