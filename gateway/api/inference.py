@@ -100,7 +100,7 @@ class InferenceHandler:
                             raw = await self.run_in_thread(ALWAYS, body.decompress, raw, max_bytes=self.settings.max_body_bytes)
                             lease.num_bytes = len(raw)
                             permit.hold(len(raw))
-                        default_model = self.default_model_of(door, caller)
+                        default_model = self.default_model_of(door, caller) if record.path_model is None else None
                         asked = await self.run_in_thread(
                             len(raw), door.decode, raw, path_model=record.path_model, default_model=default_model
                         )
