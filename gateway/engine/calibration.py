@@ -10,13 +10,11 @@ last bits, agree on it, and with it on the id of the ranges.
 """
 
 import math
-import threading
 from itertools import product
 
 import numpy as np
 
 from gateway.config import LimitSettings
-from gateway.embedding.embedder import Inputs
 from gateway.embedding.quantization import Ranges, ranges_of
 from gateway.embedding.vectors import normalize_rows
 from gateway.engine.encoder import Encoder, Window
@@ -60,12 +58,12 @@ TEXTS = (*(form.format(thing=thing) for form, thing in product(FORMS, THINGS)), 
 def bound_of(reference: Encoder, tokenizer: Tokenizer) -> float | None:
     """The smallest number of two digits that no component of the texts' vectors exceeds. `reference` computes in float32.
 
-    The vectors have length 1. Returns None for a model of another kind, and one that gives zeros.
+    The vectors have length 1. Returns None for a model of another kind, and one that reads no token of them or gives zeros.
     """
-    network = reference.info.network
-    if network.kind != "embedder":
+    windows = _windows(reference, tokenizer) if reference.info.network.kind == "embedder" else []
+    if not windows:
         return None
-    rows = np.concatenate([reference.embed([window]) for window in _windows(reference, tokenizer)])
+    rows = np.concatenate([reference.embed([window]) for window in windows])
     largest = float(np.abs(normalize_rows(rows)).max(initial=0))
     return round_up(largest) if math.isfinite(largest) and largest > 0 else None
 
@@ -83,8 +81,8 @@ def ranges_within(bound: float | None, dimensions: int) -> Ranges | None:
 
 
 def _windows(reference: Encoder, tokenizer: Tokenizer) -> list[Window]:
-    """The first window of each text, as the preprocessor cuts it."""
+    """The first window of each text, as the preprocessor cuts it. Skips texts of which the model reads no token."""
     preprocessor = Preprocessor(reference.info.network, tokenizer, prompts={}, rule="end", limits=LimitSettings())
-    inputs = Inputs(list(TEXTS), is_array=True, caller="", deadline=math.inf)
-    windows: list[Window] = preprocessor.prepare(inputs, threading.Event()).work.windows
-    return windows
+    prompt = preprocessor.default_prompt
+    contents = [tokenizer.fast.encode(prompt.text + text, add_special_tokens=False).ids for text in TEXTS]
+    return [window for content in contents for window in preprocessor.split_windows(content, prompt, "end") if len(window)]

@@ -1,12 +1,15 @@
 """The ranges of a model on this machine: measured over held-out texts, and the same on every machine and in every precision."""
 
 from dataclasses import replace
+from string import ascii_lowercase
 
 import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer as FastTokenizer
+from tokenizers import models
 
 from gateway.embedding.quantization import quantize, ranges_of
 from gateway.engine import artifact
@@ -54,6 +57,15 @@ def test_a_bound_is_that_of_vectors_of_length_one_whatever_their_last_bits(token
     assert 0.5 < first <= 1
     for noise, scale in ((1e-6, 1), (-1e-6, 1), (0, 100), (0, 1e-3)):
         assert bound_of(NoisyEncoder(dimensions=8, max_tokens=32, noise=noise, scale=scale), tokenizer) == first
+
+
+def test_texts_of_which_a_model_reads_no_token_are_left_out():
+    """A vocabulary of English letters alone drops all others, and no special tokens remain of such a text."""
+    letters = FastTokenizer(models.BPE({letter: number for number, letter in enumerate(ascii_lowercase)}, []))
+    assert letters.encode(TEXTS[-5]).ids == []
+    assert 0.5 < bound_of(NoisyEncoder(dimensions=8, max_tokens=32), Tokenizer(letters.to_str())) <= 1
+    snowman = FastTokenizer(models.BPE({"☃": 0}, []))
+    assert bound_of(NoisyEncoder(dimensions=8, max_tokens=32), Tokenizer(snowman.to_str())) is None
 
 
 def test_a_score_and_a_vector_of_zeros_have_no_ranges(tokenizer):
