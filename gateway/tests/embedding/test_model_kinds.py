@@ -39,3 +39,23 @@ async def test_sparse_members_of_a_group_are_compared_over_the_whole_vocabulary(
     check_equivalent("two", (about, rows), (about, rows))
     with pytest.raises(OperatorError, match="do not give the same vectors"):
         check_equivalent("two", (about, rows), (about, np.roll(rows, 1, axis=1)))
+
+
+async def test_a_text_without_any_weight_is_the_same_for_both_sparse_members_and_no_proof():
+    embedder = FakeEmbedder(dimensions=400)
+    embedder.about["kind"] = "sparse_encoder"
+    about, rows = embedder.describe(), await probe_vectors(embedder)
+    some = rows * (np.arange(len(rows)) > 2)[:, None]  # of the first three nothing remains
+    check_equivalent("two", (about, some), (about, some))
+    for first, other in ((some, rows), (rows, some), (0 * rows, 0 * rows)):
+        with pytest.raises(OperatorError, match="do not give the same vectors"):
+            check_equivalent("two", (about, first), (about, other))
+
+
+async def test_token_vectors_of_another_number_of_tokens_are_not_the_same():
+    embedder = FakeEmbedder()
+    embedder.about["kind"] = "multi_vector_encoder"
+    about, rows = embedder.describe(), await probe_vectors(embedder)
+    check_equivalent("two", (about, rows), (about, rows))
+    with pytest.raises(OperatorError, match="do not give the same vectors"):
+        check_equivalent("two", (about, rows), (about, rows[1:]))
