@@ -22,7 +22,7 @@ from gateway.embedding.tokens import TokenizedText
 from gateway.engine.preprocessors import AnyPreprocessor, prepare_windows, preprocessor_of, preprocessor_of_texts
 from gateway.engine.text_tokenizer import PooledTokenizer
 from gateway.engine.tokenizer import Tokenizer
-from gateway.errors import DeadlinePassed, ModelUnavailable, OperatorError, Overloaded, Unembeddable
+from gateway.errors import DeadlinePassed, InvalidValue, ModelUnavailable, OperatorError, Overloaded, Unembeddable
 from gateway.log import get_logger
 
 UNAVAILABLE = "cluster_unavailable"  # the public category
@@ -176,6 +176,7 @@ class RayEmbedder:
                 fingerprint=load.fingerprint,
                 weight=inputs.weight,
                 service_class=inputs.service_class,
+                field=inputs.field,
             )
             answer, payload = await self.client.call(call, load.packed.data.cast("B"))
             outcome = "ok" if isinstance(answer, EmbedResult) else answer.code
@@ -227,18 +228,23 @@ def seconds_left(inputs: Inputs) -> float:
 
 def failure(refused: EmbedRefusal) -> Exception:
     """The error for the client, by the refusal's code."""
+    error: Exception
     match refused.code:
         case "unembeddable_input":
-            return Unembeddable(refused.where, refused.reason)
+            error = Unembeddable(refused.where, refused.reason)
+        case "invalid_value":
+            error = InvalidValue(refused.reason, param=refused.where)
         case "timeout":
-            return DeadlinePassed(retry_after_seconds=refused.retry_after_seconds)
+            error = DeadlinePassed(retry_after_seconds=refused.retry_after_seconds)
         case "server_overloaded":
-            return Overloaded(retry_after_seconds=refused.retry_after_seconds)
+            error = Overloaded(retry_after_seconds=refused.retry_after_seconds)
         case "model_unavailable":
-            return ModelUnavailable("The device of one of its replicas fails.", retry_after_seconds=refused.retry_after_seconds)
+            error = ModelUnavailable("The device of one of its replicas fails.", retry_after_seconds=refused.retry_after_seconds)
         case "failed":
-            return RuntimeError(f"a replica failed: {refused.reason}")  # a defect of ours: 500, and in the log
-    return _cluster_unavailable()
+            error = RuntimeError(f"a replica failed: {refused.reason}")  # a defect of ours: 500, and in the log
+        case _:
+            error = _cluster_unavailable()
+    return error
 
 
 def _cluster_unavailable() -> ModelUnavailable:

@@ -24,7 +24,7 @@ class Message(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class EmbedCall(Message, frozen=True, kw_only=True):
-    """Embed the windows of the payload, for vectors of `fingerprint` and no others, within `seconds`."""
+    """Embed the windows of the payload, for vectors of `fingerprint` and no others, within `seconds`. `field` is that of Inputs."""
 
     number: int
     seconds: float
@@ -33,6 +33,7 @@ class EmbedCall(Message, frozen=True, kw_only=True):
     fingerprint: str
     weight: float = 1.0
     service_class: ServiceClass = "interactive"
+    field: str = "input"
 
 
 class CancelCall(Message, frozen=True, kw_only=True):

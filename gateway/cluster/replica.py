@@ -24,7 +24,7 @@ from gateway.embedding.embedder import Inputs, Prepared
 from gateway.engine.embedder import LocalEmbedder
 from gateway.engine.runtime import STREAMS_PER_CORES
 from gateway.engine.settings import LocalSettings
-from gateway.errors import GatewayError, OperatorError, Unavailable, Unembeddable
+from gateway.errors import GatewayError, InvalidValue, OperatorError, Unavailable, Unembeddable
 from gateway.metrics import Metrics
 
 MAX_ON_LOOP_INTEGERS = 64 * 1024  # a thread unpacks longer arrays
@@ -93,6 +93,8 @@ class Replica:
             refused = EmbedRefusal(number=call.number, code="timeout", retry_after_seconds=self.local.batcher.backlog_seconds)
         except Unembeddable as error:
             refused = EmbedRefusal(number=call.number, code=error.outcome, where=error.where, reason=error.reason)
+        except InvalidValue as error:  # the rows have more numbers than a reply may have
+            refused = EmbedRefusal(number=call.number, code=error.outcome, where=error.param or "", reason=error.message)
         except Unavailable as error:
             refused = EmbedRefusal(number=call.number, code=error.outcome, retry_after_seconds=error.retry_after_seconds or 1.0)
         except GatewayError as error:
@@ -109,6 +111,7 @@ class Replica:
             normalize=call.normalize,
             query="" if self.local.describe().kind == "reranker" else None,
             positions=packed.positions,
+            field=call.field,
             weight=call.weight,
             service_class=call.service_class,
         )
