@@ -76,8 +76,9 @@ def scope_of(about: Description) -> bytes:
 def seed_of(inputs: Inputs, about: Description) -> bytes:
     """The part of the key that all inputs of a request share. The model's own `long_input` and the same one explicit are equal."""
     rule = inputs.long_input or about.long_input
-    own = (rule, inputs.input_type or "", inputs.instruction or "", str(inputs.normalize))
-    # At the end, as it may contain any character.
+    instruction = inputs.instruction or ""
+    # The instruction behind its length and the query at the end, as both may contain any character.
+    own = (rule, inputs.input_type or "", str(len(instruction)), instruction, str(inputs.normalize))
     query = () if inputs.query is None else (str(inputs.max_document_tokens), "query", inputs.query)
     seed = "\0".join((about.scope, about.fingerprint, *own, *query)).encode("utf-8", "surrogatepass")
     return scope_of(about) + hashlib.blake2b(seed, digest_size=KEY_BYTES - SCOPE_BYTES).digest()

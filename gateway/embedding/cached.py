@@ -34,6 +34,7 @@ from gateway.metrics import ModelMetrics
 
 # Above these, a thread makes the digests (about 0.1 ms for 100,000 characters or 100 inputs).
 MAX_ON_LOOP_CHARS = 64 * 1024
+ID_CHARS = 64  # a token id takes as long as so many characters
 MAX_ON_LOOP_INPUTS = 256
 FEW_INPUTS = 16  # a request may always join a flight of at most so many
 MAX_BEGINNINGS = 3  # attempts of a request that spans changes of the model
@@ -152,10 +153,9 @@ class CachedEmbedder(Generic[WorkT]):
         return about
 
     async def keys(self, inputs: Inputs, about: Description) -> list[Key]:
-        seed = seed_of(inputs, about)
-        if len(inputs.texts) > MAX_ON_LOOP_INPUTS or sum(map(len, inputs.texts)) > MAX_ON_LOOP_CHARS:
-            return await asyncio.to_thread(keys_of, inputs, seed)
-        return keys_of(inputs, seed)
+        if is_large(inputs):
+            return await asyncio.to_thread(lambda: keys_of(inputs, seed_of(inputs, about)))
+        return keys_of(inputs, seed_of(inputs, about))
 
     async def embed(self, prepared: Prepared[_Deduplicated[WorkT]]) -> Vectors:
         for _ in range(MAX_BEGINNINGS):
@@ -260,6 +260,14 @@ class CachedEmbedder(Generic[WorkT]):
             for task in hanging:
                 task.cancel()
             await asyncio.gather(*hanging, return_exceptions=True)
+
+
+def is_large(inputs: Inputs) -> bool:
+    """Whether the digests of its texts, token ids and query take longer than the event loop may."""
+    num_chars = len(inputs.query or "") + sum(map(len, inputs.texts))
+    if inputs.token_ids is not None:
+        num_chars += ID_CHARS * sum(len(ids) for ids in inputs.token_ids if ids)
+    return len(inputs.texts) > MAX_ON_LOOP_INPUTS or num_chars > MAX_ON_LOOP_CHARS
 
 
 def _joined(rows: list[bytes], about: Description) -> tuple[Float32, list[int] | None]:

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import secrets
+import threading
 import time
 import tracemalloc
 from dataclasses import replace
@@ -13,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.embedding import cached as cached_module
-from gateway.embedding.cache import ENTRY_BYTES, Entry, VectorCache, keys_of
-from gateway.embedding.cached import CachedEmbedder, first_positions
+from gateway.embedding.cache import ENTRY_BYTES, Entry, VectorCache, keys_of, seed_of
+from gateway.embedding.cached import CachedEmbedder, first_positions, is_large
 from gateway.embedding.embedder import Inputs
 from gateway.errors import InvalidValue, Overloaded, RequestTooLong, Unembeddable
 from gateway.metrics import Metrics
@@ -391,3 +392,36 @@ class TestRowsOfAnyNumber:
         await embedded(cached, *["one"] * 12)
         with pytest.raises(InvalidValue, match="Send fewer texts"):
             await embedded(cached, *["one"] * 60)
+
+
+class Ids(list):
+    """Token ids that know on which thread they were read for a key."""
+
+    def __repr__(self):
+        self.thread = threading.current_thread()
+        return super().__repr__()
+
+
+async def test_the_keys_of_few_ids_are_made_on_the_loop_and_those_of_many_in_a_thread(cached):
+    few, many = Ids(range(10)), Ids(range(100_000))
+    for ids in (few, many):
+        await cached.keys(inputs_of("", token_ids=[ids]), cached.describe())
+    assert few.thread is threading.current_thread()
+    assert many.thread is not threading.current_thread()
+
+
+def test_what_takes_long_to_digest_is_told_by_all_that_a_key_is_made_of():
+    assert not is_large(inputs_of("a", "b", query="q", token_ids=[None, [5]]))
+    for more in ({"query": "q" * 100_000}, {"token_ids": [None, [5] * 10_000]}):
+        assert is_large(inputs_of("a", "b", **more))
+    assert is_large(inputs_of("a" * 100_000))
+    assert is_large(inputs_of(*"ab" * 200))
+
+
+def test_an_instruction_and_a_query_are_told_apart_whatever_characters_they_have(embedder):
+    about = embedder.describe()
+    end = "\0True\0None\0query\0"
+    split = [
+        seed_of(inputs_of("t", instruction=first, query=second), about) for first, second in (("a", f"b{end}c"), (f"a{end}b", "c"))
+    ]
+    assert split[0] != split[1]
