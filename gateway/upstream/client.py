@@ -145,13 +145,13 @@ class UpstreamClient:
         *,
         as_base64: bool = False,
         api: ServerApi | None = None,
-        own: ServerApi | None = None,
+        normalize: bool = True,
         query: str = QUERY,
         is_known_good: bool = True,
     ) -> Sample:
-        """Embeds probe texts at one endpoint, through `api`, which gives unnormalised vectors, or through `own`, its usual API.
+        """Embeds probe texts at one endpoint, through `api`, or if None its usual one. A reranker scores them for `query`.
 
-        A reranker scores them for `query`.
+        Without `normalize` the API is one of unnormalised vectors, which knows nothing of the row's dimensions.
 
         Closes the connection afterwards, so that a balancer that pins connections shows the other servers behind it.
 
@@ -159,14 +159,12 @@ class UpstreamClient:
         """
         asked = query if self.is_reranker else None
         inputs = Inputs(texts, is_array=len(texts) > 1, caller="", deadline=0, normalize=False, query=asked)  # vectors as received
-        request = self.render(
-            texts, "error", normalize=api is None, as_base64=as_base64, api=api or own or self.known.own, query=asked
-        )
+        request = self.render(texts, "error", normalize=normalize, as_base64=as_base64, api=api or self.known.own, query=asked)
         content = encode(request.body)
         max_bytes = self.max_reply_bytes(len(texts), None, content)
 
         async def sample(answer: UpstreamResponse) -> tuple[Sample, int | None]:
-            reading, rows = await self.array_of(answer, inputs, self.settings.dimensions if api is None else None, request)
+            reading, rows = await self.array_of(answer, inputs, self.settings.dimensions if normalize else None, request)
             return Sample(rows, isinstance(reading.vectors[0], bytes), fingerprint_of(answer)), reading.num_tokens
 
         call = UpstreamRequest(

@@ -186,7 +186,7 @@ class UpstreamEmbedder:
             async with asyncio.timeout(self.patience_seconds):
                 await client.fetch_limits(endpoint) if self.dialect.requires_info else None
                 own = await Prober(client).find_own_api(endpoint)
-                found = await client.sample(endpoint, [TEXTS[0]], own=own)
+                found = await client.sample(endpoint, [TEXTS[0]], api=own)
         except AttemptFailed as failed:
             raise OperatorError(f"{failed.failure.outcome}: {failed.failure.error.message}") from None
         except TimeoutError:

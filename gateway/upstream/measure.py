@@ -68,9 +68,9 @@ class Prober:
         client = self.client
         reported = await self.fetch_limits(endpoint)
         own = await self.find_own_api(endpoint)
-        first = await self.sample(endpoint, [TEXTS[0]], own=own)
+        first = await self.sample(endpoint, [TEXTS[0]], api=own)
         as_bytes, second = await self.as_base64(endpoint, first, own)
-        others = await asyncio.gather(*(self.sample(endpoint, [text], own=own) for text in TEXTS[1:]))
+        others = await asyncio.gather(*(self.sample(endpoint, [text], api=own) for text in TEXTS[1:]))
         alone = [[client.directions(first.rows)[0], second], *([client.directions(each.rows)[0]] for each in others)]
         self.refuse_two_models([row[None] for row in alone[0]])
         (first_time, max_inputs), (second_time, _) = await self.in_company(endpoint, own), await self.in_company(endpoint, own)
@@ -108,7 +108,7 @@ class Prober:
         """Finds out how a reranker is asked. An embedder is asked by its dialect's own API."""
 
         async def sample(texts: list[str], api: ServerApi) -> Float32:
-            return (await self.sample(endpoint, texts, own=api, is_known_good=False)).rows
+            return (await self.sample(endpoint, texts, api=api, is_known_good=False)).rows
 
         return await find_rerank_api(self.client, sample)
 
@@ -118,12 +118,12 @@ class Prober:
         texts: list[str],
         *,
         as_base64: bool = False,
-        own: ServerApi | None = None,
+        api: ServerApi | None = None,
         query: str = QUERY,
         is_known_good: bool = True,
     ) -> Sample:
         """Embeds probe texts, and retries momentary failures, as a request would."""
-        ask = partial(self.client.sample, endpoint, texts, as_base64=as_base64, own=own, query=query, is_known_good=is_known_good)
+        ask = partial(self.client.sample, endpoint, texts, as_base64=as_base64, api=api, query=query, is_known_good=is_known_good)
         for num_failures in range(1, NUM_TRIES):
             try:
                 return await ask()
@@ -137,7 +137,7 @@ class Prober:
         """Compares base64 with numbers. Returns whether its base64 is float32, and a second vector of the first text."""
         client = self.client
         if not client.dialect.knows_base64:
-            return False, client.directions((await self.sample(endpoint, [TEXTS[0]], own=own)).rows)[0]
+            return False, client.directions((await self.sample(endpoint, [TEXTS[0]], api=own)).rows)[0]
         if as_numbers.is_bytes and not _has_usual_length(as_numbers.rows):
             reason = "gives base64 that is not float32, and nothing else"
             raise AttemptFailed(failures.of_no_embedder(reason, client.upstream))
@@ -162,14 +162,14 @@ class Prober:
         most = min(len(COMPANY), self.client.limits.max_inputs)
         for size in range(most, 1, -1):
             try:
-                rows = self.client.directions((await self.sample(endpoint, list(COMPANY)[:size], own=own)).rows)
+                rows = self.client.directions((await self.sample(endpoint, list(COMPANY)[:size], api=own)).rows)
             except AttemptFailed as failed:
                 if failed.failure.refusal is None:
                     raise
             else:
                 return rows[: len(TEXTS)] if size >= len(TEXTS) else None, size if size < most else None
         if most > 1:
-            await self.sample(endpoint, [TEXTS[0]], own=own)  # raises if it is the server that fails
+            await self.sample(endpoint, [TEXTS[0]], api=own)  # raises if it is the server that fails
         return None, 1 if most > 1 else None
 
     def refuse_two_models(self, answers: list[Float32]) -> None:
@@ -187,7 +187,7 @@ class Prober:
         """Finds the API by which all these endpoints give unnormalised vectors. Returns None if there is none."""
         for api in OWN:
             try:
-                found = [await self.client.sample(endpoint, [TEXTS[0]], api=api) for endpoint in endpoints]
+                found = [await self.client.sample(endpoint, [TEXTS[0]], api=api, normalize=False) for endpoint in endpoints]
             except AttemptFailed as failed:
                 if failed.failure.outcome in PASSING:
                     raise
