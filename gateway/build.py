@@ -106,6 +106,7 @@ class GenerationBuilder:
             *self.page_routes(config, access),
         ]
         apps = {door.path: handler.application(door) for door in doors}
+        self.figures.routes |= apps.keys() - {"/"}  # which is the page's route too
         formats = {**other_doors.error_formats(config.doors), **{door.path: door.errors for door in doors}}
         app = self.build_app(config, access, routes, apps, formats)
         return Generation(config, access, limiter, catalog, handler, admin, app, dead_parts)

@@ -27,11 +27,12 @@ NAMES = (
 
 
 class Figures:
-    """The points, and the background task that takes them. `clock` is monotonic, in seconds."""
+    """The points, and the background task that takes them. `clock` is monotonic, in seconds. `routes` are the doors'."""
 
     def __init__(self, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
         self.metrics = metrics
         self.clock = clock
+        self.routes: frozenset[str] = frozenset()
         self.readings: deque[MetricsSnapshot] = deque(maxlen=NUM_BEHIND + 1)
         self.points: deque[tuple[int, Raw]] = deque(maxlen=NUM_KEPT)
         self.number = 0
@@ -58,7 +59,7 @@ class Figures:
 
     def take(self) -> None:
         """Takes one snapshot, and adds the point that it makes with those before."""
-        self.readings.append(MetricsSnapshot(self.metrics.samples(NAMES), at=self.clock()))
+        self.readings.append(MetricsSnapshot(self.metrics.samples(NAMES), at=self.clock(), routes=self.routes))
         if len(self.readings) > 1:
             last = SnapshotInterval(self.readings[-2], self.readings[-1])
             told = _point_of(last, SnapshotInterval(self.readings[0], self.readings[-1]))

@@ -1,7 +1,7 @@
 """Metrics snapshots, and their difference between two moments."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from gateway.api.page.quantile import quantile
 
@@ -10,16 +10,15 @@ DIGITS = 5
 MILLISECONDS = 1000
 WHOLE = "whole"  # the stage that is the sum of all
 STAGES, WHOLE_SECONDS = "gateway_stage_duration_seconds_bucket", "gateway_http_request_duration_seconds_bucket"
-ROUTE = "/v1/embeddings"
 
 
 class MetricsSnapshot:
-    """The metrics at one moment, `at` in seconds of any clock.
+    """The metrics at one moment, `at` in seconds of any clock. Of `routes` the time of a whole request is read.
 
     `sums[name][label]` are by reason, result or upstream; by model if a metric has none of these. `buckets[stage]` sum all models.
     """
 
-    def __init__(self, samples: Iterable[tuple[str, dict[str, str], float]], *, at: float) -> None:
+    def __init__(self, samples: Iterable[tuple[str, dict[str, str], float]], *, at: float, routes: Collection[str]) -> None:
         self.at = at
         self.sums: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
         self.buckets: dict[str, dict[float, float]] = defaultdict(lambda: defaultdict(float))
@@ -27,7 +26,7 @@ class MetricsSnapshot:
             if name == STAGES:
                 self.buckets[labels["stage"]][float(labels["le"])] += value
             elif name == WHOLE_SECONDS:
-                if labels["route"] == ROUTE:
+                if labels["route"] in routes:
                     self.buckets[WHOLE][float(labels["le"])] += value
             else:
                 self.sums[name][_label_of(labels)] += value

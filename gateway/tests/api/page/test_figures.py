@@ -26,6 +26,7 @@ def clock():
 @pytest.fixture
 def figures(metrics, clock):
     figures = Figures(metrics, clock)
+    figures.routes = frozenset({"/v1/embeddings"})
     figures.take()
     return figures
 

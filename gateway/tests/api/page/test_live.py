@@ -3,6 +3,7 @@
 import time
 
 import httpx
+import msgspec
 import pytest
 
 from gateway.api.page.live import host_of
@@ -124,3 +125,26 @@ async def test_asking_for_more_than_the_newest_gives_nothing(make):
             assert (await here.get("/page/live", params={"after": 0})).json()["points"] == []
         assert client is not None
     await gateway.close()
+
+
+@pytest.mark.parametrize(("path", "body"), [
+    ("/v1/embeddings", {"model": "m", "input": "a"}), ("/api/embed", {"model": "m", "input": "a"}), ("/embed", {"inputs": "a"}),
+    ("/v2/embed", {"model": "m", "texts": ["a"], "input_type": "search_query"}),
+])  # fmt: skip
+async def test_the_time_of_a_whole_request_is_shown_for_every_door(gateway, path, body):
+    async with client_of(gateway, authorization=f"Bearer {KEY}") as client:
+        gateway.figures.take()
+        assert (await client.post(path, json=body)).status_code == 200
+        gateway.figures.take()
+    [point] = [msgspec.json.decode(each) for each in gateway.figures.after(-1)]
+    assert "whole" in point["stages"]
+
+
+async def test_the_time_of_a_page_or_a_probe_is_not_shown(gateway):
+    async with client_of(gateway) as client:
+        gateway.figures.take()
+        for path in ("/", "/livez", "/metrics"):
+            assert (await client.get(path)).status_code == 200
+        gateway.figures.take()
+    [point] = [msgspec.json.decode(each) for each in gateway.figures.after(-1)]
+    assert point["stages"] == {}
