@@ -5,7 +5,7 @@ import math
 import shutil
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -46,6 +46,10 @@ def is_installed() -> bool:
 def bodies_file(path: Path, requests: Sequence[Any], formats: Sequence[str] = ("base64",), **more: str) -> Path:
     """One request body a line: `requests` are what stands under `input`, and ask for one of `formats` after another."""
     bodies = ({"model": MODEL, "input": texts, "encoding_format": form, **more} for texts, form in zip(requests, cycle(formats)))
+    return write_bodies(path, bodies)
+
+
+def write_bodies(path: Path, bodies: Iterable[Any]) -> Path:
     path.write_text("".join(f"{json.dumps(body)}\n" for body in bodies), encoding="ascii")
     return path
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.corpus import Corpus, model_folder, read
+from benchmarks.load import write_bodies
 from benchmarks.program import GATEWAY, KEY, Program
 from benchmarks.server import Server
 from benchmarks.worker import answer
@@ -59,9 +60,7 @@ def hundreds(corpus: Corpus) -> list[Question]:
 
 def bodies_file(path: Path, asked: list[Question]) -> Path:
     """One request body a line."""
-    bodies = (body_of(question) for question in asked)
-    path.write_text("".join(f"{json.dumps(body)}\n" for body in bodies), encoding="ascii")
-    return path
+    return write_bodies(path, map(body_of, asked))
 
 
 def body_of(question: Question) -> dict[str, Any]:
