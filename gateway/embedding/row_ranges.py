@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from gateway.errors import ConfigurationError
 MAX_FILE_BYTES = 16 * 1024 * 1024
 DIMENSIONS = re.compile(r"[1-9][0-9]{0,5}")  # a million of them would be 8 MB
 PAIR = 2  # numbers, or rows of an array: a minimum and a maximum
+MAX_REPEATED = 64  # ranges of one pair that are kept; clients ask for a few lengths, and those of 4,096 dimensions are 32 KB
 EXPECTED = "expected [min, max], a list of such pairs, one for each dimension, or a .npy or .json file of them"
 
 
@@ -24,14 +26,12 @@ EXPECTED = "expected [min, max], a list of such pairs, one for each dimension, o
 class RowRanges:
     """`pair` is the range of every dimension of vectors of any length, `by_dimensions` are those of vectors of some lengths."""
 
-    pair: NDArray[np.float32] | None = None
+    pair: tuple[float, float] | None = None
     by_dimensions: dict[int, Ranges] = field(default_factory=dict)
 
     def of(self, dimensions: int) -> Ranges | None:
         """The ranges of vectors of this length; None if the row names none."""
-        if self.pair is not None and dimensions not in self.by_dimensions:
-            self.by_dimensions[dimensions] = _repeated(self.pair, dimensions)
-        return self.by_dimensions.get(dimensions)
+        return self.by_dimensions.get(dimensions) if self.pair is None else _repeated(self.pair, dimensions)
 
 
 def read_ranges(row: ModelRow) -> RowRanges:
@@ -42,7 +42,7 @@ def read_ranges(row: ModelRow) -> RowRanges:
         return RowRanges()
     if not isinstance(setting, Mapping):
         bounds = _bounds_of(setting, where)
-        return RowRanges(bounds) if bounds.ndim == 1 else RowRanges(by_dimensions={bounds.shape[1]: _ranges(bounds, where)})
+        return RowRanges(_pair(bounds)) if bounds.ndim == 1 else RowRanges(by_dimensions={bounds.shape[1]: _ranges(bounds, where)})
     found: dict[int, Ranges] = {}
     for name, each in setting.items():
         if not DIMENSIONS.fullmatch(name):
@@ -50,7 +50,7 @@ def read_ranges(row: ModelRow) -> RowRanges:
         dimensions, bounds = int(name), _bounds_of(each, f"{where}.{name}")
         if bounds.ndim > 1 and bounds.shape[1] != dimensions:
             raise ConfigurationError(f"{where}.{name}: these are the ranges of {bounds.shape[1]} dimensions")
-        found[dimensions] = _repeated(bounds, dimensions) if bounds.ndim == 1 else _ranges(bounds, f"{where}.{name}")
+        found[dimensions] = _repeated(_pair(bounds), dimensions) if bounds.ndim == 1 else _ranges(bounds, f"{where}.{name}")
     return RowRanges(by_dimensions=found)
 
 
@@ -98,5 +98,11 @@ def _ranges(bounds: NDArray[np.float32], where: str) -> Ranges:
         raise ConfigurationError(f"{where}: {error}") from None
 
 
-def _repeated(pair: NDArray[np.float32], dimensions: int) -> Ranges:
-    return ranges_of(*np.repeat(pair[:, None], dimensions, axis=1))
+def _pair(bounds: NDArray[np.float32]) -> tuple[float, float]:
+    minimum, maximum = bounds.tolist()
+    return minimum, maximum
+
+
+@lru_cache(MAX_REPEATED)
+def _repeated(pair: tuple[float, float], dimensions: int) -> Ranges:
+    return ranges_of(*(np.full(dimensions, bound) for bound in pair))

@@ -1,13 +1,14 @@
 """`quantization_ranges` in all its forms, and every wrong one by name."""
 
+import gc
 import json
 
 import numpy as np
 import pytest
 
 from gateway.config import ModelRow
-from gateway.embedding.quantization import ranges_of
-from gateway.embedding.row_ranges import read_ranges
+from gateway.embedding.quantization import Ranges, ranges_of
+from gateway.embedding.row_ranges import MAX_REPEATED, read_ranges
 from gateway.errors import ConfigurationError
 
 PAIRS = [[-1, 1], [-0.5, 0.5], [0, 2]]
@@ -26,6 +27,18 @@ def test_one_pair_is_for_vectors_of_any_length():
     ranges = read([-0.25, 0.5])
     assert ranges.of(2) == ranges_of([-0.25] * 2, [0.5] * 2)
     assert ranges.of(384).dimensions == 384
+
+
+def test_a_pair_asked_for_every_length_keeps_a_few():
+    def num_ranges():
+        gc.collect()
+        return sum(type(each) is Ranges for each in gc.get_objects())
+
+    ranges, before = read([-0.25, 0.5]), num_ranges()
+    for dimensions in range(1, 4 * MAX_REPEATED):
+        assert ranges.of(dimensions).dimensions == dimensions
+    assert num_ranges() <= before + MAX_REPEATED
+    assert not ranges.by_dimensions
 
 
 def test_a_list_of_pairs_is_for_vectors_of_its_length():
