@@ -123,10 +123,11 @@ class RenderedPairs:
         return Question(text, self._encode(text))
 
     def pairs(self, question: Question, documents: list[str], abandoned: threading.Event) -> Iterator[list[Pair]]:
-        for part in slices([question.text + document + self.after for document in documents]):
+        for part in slices(documents, num_more=len(question.text) + len(self.after)):
             if abandoned.is_set():
                 return
-            encoded = self.tokenizer.fast.encode_batch_fast(part, add_special_tokens=False)
+            texts = [question.text + document + self.after for document in part]
+            encoded = self.tokenizer.fast.encode_batch_fast(texts, add_special_tokens=False)
             yield [self._split(encoding.ids, question.head) for encoding in encoded]
 
     def cut(self, pair: Pair, max_tokens: int) -> Window:
@@ -159,7 +160,8 @@ class RenderedPairs:
 def longest_first(num_query: int, num_document: int, room: int) -> tuple[int, int]:
     """How many tokens the strategy "longest_first" of `tokenizers` keeps of two texts, so that they have `room` together.
 
-    The shorter text stays whole while the other has more than half of the room; else each gets a half, the document the odd one.
+    The shorter text stays whole while it has at most half of the room. Else each gets a half, and the longer one the odd token; of
+    two equally long ones the document.
     """
     if num_query + num_document <= room:
         return num_query, num_document

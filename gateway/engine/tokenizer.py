@@ -75,12 +75,15 @@ class Tokenizer:
         return [*self.prefix, *content, *self.suffix]
 
 
-def slices(texts: list[str]) -> Iterator[list[str]]:
-    """Slices of the texts in their order, each of at most SLICE texts and SLICE_CHARS characters; a single text may be longer."""
+def slices(texts: list[str], *, num_more: int = 0) -> Iterator[list[str]]:
+    """Slices of the texts in their order, each of at most SLICE texts and SLICE_CHARS characters; a single text may be longer.
+
+    Each text counts `num_more` characters more, of a text that is tokenized with it.
+    """
     start, num_chars = 0, 0
     for index, text in enumerate(texts):
-        num_chars += len(text)
+        num_chars += len(text) + num_more
         if index > start and (num_chars > SLICE_CHARS or index - start == SLICE):
             yield texts[start:index]
-            start, num_chars = index, len(text)
+            start, num_chars = index, len(text) + num_more
     yield texts[start:]

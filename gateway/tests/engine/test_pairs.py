@@ -2,6 +2,7 @@
 
 import random
 import threading
+import tracemalloc
 
 import pytest
 from sentence_transformers import CrossEncoder
@@ -10,7 +11,7 @@ from tokenizers import models, pre_tokenizers
 
 from gateway.engine.pair_checkpoint import network_of
 from gateway.engine.pairs import RenderedPairs, common_end, longest_first, pair_tokenizer
-from gateway.engine.tokenizer import Tokenizer
+from gateway.engine.tokenizer import SLICE_CHARS, Tokenizer
 from gateway.testing.rerankers import KINDS, causal_reranker_of, reranker_of
 
 QUERIES = ["where is the moon?", " ", "Größe 你好 مرحبا 🙂", "{document} {query} Qz7document7zQ", "long query " * 60]
@@ -82,3 +83,19 @@ def test_a_template_that_begins_or_ends_with_a_text_is_split_there():
     [[pair]] = pairs.pairs(pairs.question("a a"), ["b b b"], threading.Event())
     assert (pair.head, pair.content, pairs.suffix) == ([0, 0, 3], [1, 1, 1], [])
     assert common_end([1, 2, 3], [9, 2, 3], [2, 3]) == [2, 3]
+
+
+def test_a_long_query_is_joined_with_no_more_documents_than_are_tokenized_next():
+    """Or a request of 60 KB, refused by its tokens after the first slice, would take 40 MB of text."""
+    fast = FastTokenizer(models.WordLevel({"a": 0, "b": 1, "x": 3, "[UNK]": 2}, unk_token="[UNK]"))
+    fast.pre_tokenizer = pre_tokenizers.Whitespace()
+    pairs = RenderedPairs(("", "query", " x ", "document", ""), Tokenizer(fast.to_str()))
+    question = pairs.question("a " * 10_000)
+    tracemalloc.start()
+    try:
+        first = next(pairs.pairs(question, ["b"] * 2000, threading.Event()))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(first) * len(question.text) <= SLICE_CHARS
+    assert peak < 10_000_000
