@@ -3,6 +3,8 @@
 import threading
 from typing import TypeAlias
 
+import msgspec
+
 from gateway.config import LimitSettings
 from gateway.embedding.embedder import Inputs, Prepared
 from gateway.engine import token_ids
@@ -30,12 +32,11 @@ def preprocessor_of(network: NetworkInfo, tokenizer: Tokenizer, settings: LocalS
 
 
 def preprocessor_of_texts(preprocessor: AnyPreprocessor) -> Preprocessor:
-    """That of single texts: a reranker, which reads pairs, has another one for clients that ask for tokens."""
+    """That of single texts. A reranker, which reads pairs, has another one for clients that ask for tokens: it adds no prompt."""
     if isinstance(preprocessor, Preprocessor):
         return preprocessor
-    return Preprocessor(
-        preprocessor.network, preprocessor.tokenizer, prompts={}, rule=preprocessor.rule, limits=preprocessor.limits
-    )
+    network = msgspec.structs.replace(preprocessor.network, default_prompt="")
+    return Preprocessor(network, preprocessor.tokenizer, prompts={}, rule=preprocessor.rule, limits=preprocessor.limits)
 
 
 def prepare_windows(preprocessor: AnyPreprocessor, inputs: Inputs, abandoned: threading.Event) -> Prepared[Windows]:

@@ -3,14 +3,20 @@
 import random
 import threading
 import tracemalloc
+from dataclasses import replace
 
 import pytest
 from sentence_transformers import CrossEncoder
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import models, pre_tokenizers
 
+from gateway.config import LimitSettings
+from gateway.embedding.embedder import Inputs
+from gateway.engine.encoder import NetworkInfo
 from gateway.engine.pair_checkpoint import network_of
 from gateway.engine.pairs import RenderedPairs, common_end, longest_first, pair_tokenizer
+from gateway.engine.preprocessors import preprocessor_of, preprocessor_of_texts
+from gateway.engine.settings import LocalSettings
 from gateway.engine.tokenizer import SLICE_CHARS, Tokenizer
 from gateway.testing.rerankers import KINDS, causal_reranker_of, reranker_of
 
@@ -99,3 +105,20 @@ def test_a_long_query_is_joined_with_no_more_documents_than_are_tokenized_next()
         tracemalloc.stop()
     assert len(first) * len(question.text) <= SLICE_CHARS
     assert peak < 10_000_000
+
+
+def test_the_tokens_of_a_text_by_itself_are_without_the_rerankers_instruction():
+    fast = FastTokenizer(models.WordLevel({"a": 0, "b": 1, "x": 3, "[UNK]": 2}, unk_token="[UNK]"))
+    fast.pre_tokenizer = pre_tokenizers.Whitespace()
+    form = ("", "instruction", " x ", "query", " x ", "document", "")
+    network = NetworkInfo(
+        kind="reranker", dimensions=1, max_tokens=64, is_normalized=False, prompts={"p": "a a "}, default_prompt="a a ",
+        pair_format=form,
+    )  # fmt: skip
+    pairs = preprocessor_of(network, Tokenizer(fast.to_str()), LocalSettings(source="m"), LimitSettings())
+    inputs = Inputs(["b"], is_array=False, caller="c", deadline=1e12)
+    for asked in (inputs, replace(inputs, input_type="p")):
+        [tokens] = preprocessor_of_texts(pairs).tokens(asked, threading.Event(), add_special_tokens=True)
+        assert (tokens.text, tokens.ids) == ("b", [1])
+    prepared = pairs.prepare(replace(inputs, query="b b"), threading.Event())
+    assert prepared.work.windows[0].token_ids == [0, 0, 3, 1, 1, 3, 1]
