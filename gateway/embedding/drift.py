@@ -29,10 +29,14 @@ class Drift:
 
 
 def measure_drift(first: Float32, second: Float32) -> Drift:
-    """Both have shape (n, dimensions), of the same n texts, n above NUM_NEIGHBOURS. Lengths do not matter: rows are normalised."""
+    """Both have shape (n, dimensions), of the same n texts, n above NUM_NEIGHBOURS. Lengths do not matter: rows are normalised.
+
+    Two rows of zeros are equal: a sparse encoder may have no weight for a text.
+    """
     first, second = unit(first), unit(second)
     same_width = first.shape[1] == second.shape[1]
-    cosines = (first * second).sum(axis=1) if same_width else None
+    is_zero = ~(first.any(axis=1) | second.any(axis=1))
+    cosines = np.where(is_zero, np.float32(1), (first * second).sum(axis=1)) if same_width else None
     return Drift(
         num_texts=len(first),
         mean_cosine=float(cosines.mean()) if cosines is not None else None,

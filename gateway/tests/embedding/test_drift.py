@@ -38,3 +38,6 @@ def test_a_zero_vector_is_no_division_by_zero():
     zero = ROWS.copy()
     zero[0] = 0
     assert measure_drift(ROWS, zero).worst_cosine == 0
+    same = measure_drift(zero, 2 * zero)  # a sparse encoder has no weight for some text, before and after
+    assert same.is_interchangeable
+    assert round(same.worst_cosine, 6) == 1
