@@ -36,9 +36,17 @@ from gateway.api.admin_schema import (
 )
 from gateway.api.error_format import JSON
 from gateway.config import ServerSettings
-from gateway.errors import ClientError, InsufficientPermissions, InvalidType, InvalidValue, OperatorError, StoreUnavailable
+from gateway.errors import (
+    ClientError,
+    InsufficientPermissions,
+    InvalidJSON,
+    InvalidType,
+    InvalidValue,
+    OperatorError,
+    StoreUnavailable,
+)
 from gateway.log import get_logger
-from gateway.wire.json_body import decode_mended, invalid_json, without_byte_order_mark
+from gateway.wire.json_body import parse_body, without_byte_order_mark
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_REQUESTS = 16
@@ -67,19 +75,10 @@ class AdminService:
     async def table(self, request: AdminRequest) -> dict[str, Any]:
         """Returns the body's JSON object; an empty one if there is no body.
 
-        Raises what `body.read` and `body.decompress` raise, UnsupportedEncoding, InvalidJSON, and InvalidType if it is not an
-        object.
+        Raises what `body.read_small` raises, InvalidJSON, and InvalidType if it is not an object.
         """
-        with self.admission.enter() as permit:
-            encoding = body.encoding_of(request.scope)
-            raw = await body.read(request.scope, request.receive, permit, self.settings)
-            if encoding:
-                raw = body.decompress(raw, max_bytes=self.settings.max_body_bytes)
-        content = without_byte_order_mark(raw)
-        try:
-            table = decode_mended(content, msgspec.json.decode) if content else {}
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise invalid_json(content, error, start=len(raw) - len(content)) from None
+        raw = await body.read_small(request.scope, request.receive, self.admission, self.settings)
+        table = parse_body(raw, msgspec.json.decode, _out_of_range) if without_byte_order_mark(raw) else {}
         if not isinstance(table, dict):
             raise InvalidType("The body must be a JSON object.")
         return table
@@ -158,6 +157,11 @@ def routes(service: AdminService) -> list[HTTPRouteHandler]:
         return _json_response(UsagePage(data=tuple(found[:limit]), has_more=len(found) > limit))
 
     return [list_keys, create_key, get_key, limit_key, revoke_key, rotate_key, usage]
+
+
+def _out_of_range(_: msgspec.ValidationError) -> ClientError:
+    """The one error of valid JSON that is decoded to no type."""
+    return InvalidJSON("it has a number that is out of range")
 
 
 def _require_admin(request: AdminRequest) -> str:

@@ -8,7 +8,7 @@ from types import TracebackType
 
 from litestar.types import Receive, Scope
 
-from gateway.access.admission import Permit
+from gateway.access.admission import Admission, Permit
 from gateway.api.error_format import JSON
 from gateway.background import launch
 from gateway.config import ServerSettings
@@ -55,6 +55,17 @@ async def read(scope: Scope, receive: Receive, permit: Permit, settings: ServerS
     except TimeoutError:
         raise SlowRequest(settings.body_timeout_seconds) from None
     return bytes(chunks)
+
+
+async def read_small(scope: Scope, receive: Receive, admission: Admission, settings: ServerSettings) -> bytes:
+    """Returns a body's content, decompressed on the event loop, for requests whose `max_body_bytes` is small.
+
+    Raises what `read` and `decompress` raise, UnsupportedEncoding, and Overloaded if there is no place in `admission`.
+    """
+    with admission.enter() as permit:
+        encoding = encoding_of(scope)
+        raw = await read(scope, receive, permit, settings)
+        return decompress(raw, max_bytes=settings.max_body_bytes) if encoding else raw
 
 
 def encoding_of(scope: Scope) -> str:

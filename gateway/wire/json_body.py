@@ -50,11 +50,11 @@ def parse_body(sent: bytes, decode: Callable[[bytes], Result], explain: Callable
     try:
         # msgspec does not check the fields that it ignores; by the contract the whole body must be UTF-8.
         raw.isascii() or raw.decode()
-        return decode_mended(raw, decode)
+        return _decode_mended(raw, decode)
     except msgspec.ValidationError as error:
         raise explain(error) from None
     except (RecursionError, UnicodeDecodeError, msgspec.DecodeError) as error:
-        raise invalid_json(raw, error, start=len(sent) - len(raw)) from None
+        raise _invalid_json(raw, error, start=len(sent) - len(raw)) from None
 
 
 def wrong_field(error: msgspec.ValidationError, expected: Mapping[str, str], allowed: Mapping[str, str] = ANY_VALUE) -> ClientError:
@@ -83,7 +83,7 @@ def _type_name(json_type: str) -> str:
     }.get(json_type, "another type")  # fmt: skip
 
 
-def decode_mended(raw: bytes, decode: Callable[[bytes], Result]) -> Result:
+def _decode_mended(raw: bytes, decode: Callable[[bytes], Result]) -> Result:
     """Decodes JSON, a second time without lone surrogates if it has any. Raises what `decode` raises."""
     try:
         return decode(raw)
@@ -123,7 +123,7 @@ def _without_lone_surrogates(raw: bytes) -> bytes:
     return ESCAPES.sub(lambda escape: rb"\ufffd" if escape["lone"] else escape[0], raw)
 
 
-def invalid_json(raw: bytes, error: Exception, *, start: int = 0) -> InvalidJSON:
+def _invalid_json(raw: bytes, error: Exception, *, start: int = 0) -> InvalidJSON:
     """The client's error if msgspec or a codec raised `error` for `raw`. `start` is the index of its first byte in the body."""
     if isinstance(error, RecursionError):
         return InvalidJSON("it is nested too deeply")

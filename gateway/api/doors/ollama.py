@@ -138,6 +138,7 @@ def _encode_prompt(done: Embedded) -> bytes:
 def routes(handler: InferenceHandler, *, has_page: bool) -> list[HTTPRouteHandler]:
     """The routes that compute nothing. Without our page, `/` answers as Ollama's does: AnythingLLM and others ask it first."""
     names = OllamaNames(handler.catalog)
+    small = msgspec.structs.replace(handler.settings, max_body_bytes=min(MAX_SHOW_BYTES, handler.settings.max_body_bytes))
 
     @get("/api/tags")
     async def ollama_tags(request: Request[Caller, None, State]) -> Response[bytes]:
@@ -153,7 +154,7 @@ def routes(handler: InferenceHandler, *, has_page: bool) -> list[HTTPRouteHandle
 
     @post("/api/show", status_code=200)
     async def ollama_show(request: Request[Caller, None, State]) -> Response[bytes]:
-        sent = wire.decode_show(await _read_small(handler, request))
+        sent = wire.decode_show(await body.read_small(request.scope, request.receive, handler.admission, small))
         name = names.find(sent, request.user)
         try:
             model = allowed_model(handler.catalog, name, request.user)
@@ -173,12 +174,3 @@ def routes(handler: InferenceHandler, *, has_page: bool) -> list[HTTPRouteHandle
 
 def _json(reply: msgspec.Struct) -> Response[bytes]:
     return Response(msgspec.json.encode(reply), media_type=JSON)
-
-
-async def _read_small(handler: InferenceHandler, request: Request[Caller, None, State]) -> bytes:
-    """The body, unpacked. Raises what `body.read` and `body.decompress` raise, and Overloaded if the gateway is full."""
-    settings = msgspec.structs.replace(handler.settings, max_body_bytes=min(MAX_SHOW_BYTES, handler.settings.max_body_bytes))
-    with handler.admission.enter() as permit:
-        encoding = body.encoding_of(request.scope)
-        raw = await body.read(request.scope, request.receive, permit, settings)
-        return body.decompress(raw, max_bytes=settings.max_body_bytes) if encoding else raw

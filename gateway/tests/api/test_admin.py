@@ -203,6 +203,12 @@ async def test_what_cannot_be_is_a_400_that_names_it_and_changes_nothing(gateway
     assert gateway.access_control.store.read(revision) is None
 
 
+async def test_a_number_that_is_out_of_range_is_called_so(admin):
+    reply = await admin.post("/admin/keys", content=b'{"token_budget": 1e400}')
+    assert error_of(reply)[3] == "invalid_json"
+    assert "a number that is out of range" in reply.json()["error"]["message"]
+
+
 async def test_a_large_body_is_refused(admin):
     assert error_of(await admin.post("/admin/keys", content=b" " * 70_000))[3] == "request_too_large"
 
