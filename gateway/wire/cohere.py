@@ -15,7 +15,7 @@ from gateway.config import LongInput
 from gateway.errors import EmptyInput, InvalidType, InvalidValue, MissingParameter, TooManyInputs
 from gateway.wire.cohere_fields import ForeignCohereFields, refuse_foreign_fields
 from gateway.wire.input_count import elements_of, refuse_too_many
-from gateway.wire.json_body import is_sent, parse_body, wrong_field
+from gateway.wire.json_body import begins, is_sent, parse_body, wrong_field
 from gateway.wire.request import MAX_DIMENSIONS, MAX_INPUTS, TEXT, EmbeddingsRequest, model_of
 from gateway.wire.token_ids import MAX_INPUT_IDS
 
@@ -221,7 +221,7 @@ def _text_of_input(element: Raw, where: str) -> str:
 
 def _elements(array: Raw | UnsetType, where: str) -> list[Raw]:
     """The elements of an array. Raises InvalidType if it is none, and TooManyInputs."""
-    if array is UNSET or bytes(memoryview(array)[:1]) != b"[":
+    if not begins(array, b"["):
         raise InvalidType(f"Invalid type for '{where}': expected an array.", param="inputs")
     try:
         elements = elements_of(array)

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from gateway.errors import InputTooLong, RequestTooLong, TooManyInputs
+from gateway.wire.json_body import begins
 from gateway.wire.token_ids import MAX_INPUT_IDS, MAX_REQUEST_IDS
 
 MIN_BYTES = 64 * 1024  # a smaller body has 32,000 elements at most
@@ -32,7 +33,7 @@ def refuse_too_many(raw: bytes, max_inputs: int, *, field: str = "input", takes_
         if raw.count(b",") > MAX_INPUT_IDS:
             raise
         return
-    if content is UNSET or bytes(memoryview(content)[:1]) != b"[":
+    if not begins(content, b"["):
         return
     try:
         elements = elements_of(content)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -34,6 +34,11 @@ Result = TypeVar("Result")
 def is_sent(field: Raw | UnsetType) -> bool:
     """Whether a body has this field: `null` equals absent."""
     return field is not UNSET and bytes(memoryview(field)[:4]) != b"null"
+
+
+def begins(content: Raw | UnsetType, first: bytes) -> TypeGuard[Raw]:
+    """Whether a field is there, and its JSON begins with one of these bytes: "[" with an array, "{" with an object."""
+    return content is not UNSET and bytes(memoryview(content)[:1]) in first
 
 
 def without_byte_order_mark(raw: bytes) -> bytes:

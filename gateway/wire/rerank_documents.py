@@ -4,6 +4,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from gateway.errors import MAX_QUOTED_CHARS, EmptyInput, InvalidType, InvalidValue, TooManyInputs
+from gateway.wire.json_body import begins
 
 MAX_DOCUMENTS = 8192
 MAX_RANK_FIELDS = 64
@@ -63,10 +64,9 @@ def _elements_of(sent: Raw, field: str) -> list[Raw]:
 
 
 def _text_of(element: Raw, rank_fields: tuple[str, ...] | None, *, where: str) -> str:
-    kind = bytes(memoryview(element)[:1])
-    if kind == b'"':
+    if begins(element, b'"'):
         return msgspec.json.decode(element, type=str)
-    if kind != b"{":
+    if not begins(element, b"{"):
         raise _wrong_document(where)
     if rank_fields is None:
         return _text_field(element, where)
@@ -87,10 +87,9 @@ def _text_field(element: Raw, where: str) -> str:
 
 def _text_of_value(value: Raw, *, where: str) -> str | None:
     """A string's text; a number, true and false as they were written; None for null. Raises InvalidType for anything else."""
-    kind = bytes(memoryview(value)[:1])
-    if kind == b'"':
+    if begins(value, b'"'):
         return msgspec.json.decode(value, type=str)
-    if kind in b"[{":
+    if begins(value, b"[{"):
         raise InvalidType(f"Invalid type for '{where}': expected a string.", param=where.partition("[")[0])
     return None if bytes(value) == b"null" else bytes(value).decode()
 

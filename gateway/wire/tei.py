@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from gateway.config import LongInput
 from gateway.errors import ClientError, EmptyInput, InvalidType, InvalidValue, MissingParameter, TooManyInputs
 from gateway.wire.input_count import refuse_too_many
-from gateway.wire.json_body import parse_body, wrong_field
+from gateway.wire.json_body import begins, parse_body, wrong_field
 from gateway.wire.request import MAX_DIMENSIONS, MAX_INPUTS, EmbeddingsRequest
 from gateway.wire.tei_input_count import refuse_too_many_together
 
@@ -149,7 +149,7 @@ def decode_similarity(raw: bytes, *, path_model: str | None = None, default_mode
 
 def decode_any(raw: bytes, *, path_model: str | None = None, default_model: str | None = None) -> TEIRequest:
     """Parses a body of / or /invocations: huggingface_hub's client sends there what is for /embed and what is for /similarity."""
-    is_similarity = _begins(parse_body(raw, _raw_decoder.decode, _wrong_field).inputs, b"{")
+    is_similarity = begins(parse_body(raw, _raw_decoder.decode, _wrong_field).inputs, b"{")
     decode = decode_similarity if is_similarity else decode_embed
     return decode(raw, path_model=path_model, default_model=default_model)
 
@@ -178,13 +178,9 @@ def _similarity_body(raw: bytes) -> SimilarityBody:
 def _vertex_body(raw: bytes) -> VertexBody:
     refuse_too_many(raw, MAX_INPUTS, field="instances")
     instances = _raw_decoder.decode(raw).instances
-    if _begins(instances, b"["):
+    if begins(instances, b"["):
         refuse_too_many_together(_elements_decoder.decode(instances), MAX_INPUTS, field="inputs")
     return _vertex_decoder.decode(raw)
-
-
-def _begins(content: Raw, first: bytes) -> bool:
-    return bytes(memoryview(content)[:1]) == first
 
 
 def _wrong_similarity(error: msgspec.ValidationError) -> ClientError:

@@ -7,6 +7,7 @@ from msgspec import UNSET, Raw
 
 from gateway.errors import InputTooLong, RequestTooLong, TooManyInputs
 from gateway.wire.input_count import MIN_BYTES, count_ids, elements_of, outline_decoder
+from gateway.wire.json_body import begins
 from gateway.wire.token_ids import MAX_INPUT_IDS, MAX_REQUEST_IDS
 
 _few_elements_decoder = msgspec.json.Decoder(list[Raw])
@@ -29,13 +30,13 @@ def refuse_too_many_together(bodies: Iterable[Raw], max_inputs: int, *, field: s
 
 def _counts_of(body: Raw, field: str) -> tuple[int, int]:
     """How many inputs a body has in `field`, and how many token ids are in them. Raises InputTooLong."""
-    content = outline_decoder(field).decode(body).content if bytes(memoryview(body)[:1]) == b"{" else UNSET
-    if content is UNSET or bytes(memoryview(content)[:1]) != b"[":
+    content = outline_decoder(field).decode(body).content if begins(body, b"{") else UNSET
+    if not begins(content, b"["):
         return 1, 0
     try:
         elements = elements_of(content) if len(memoryview(content)) >= MIN_BYTES else _few_elements_decoder.decode(content)
     except msgspec.ValidationError:
         raise InputTooLong(field, MAX_INPUT_IDS) from None
-    if elements and bytes(memoryview(elements[0])[:1]) in b"-0123456789":
+    if elements and begins(elements[0], b"-0123456789"):
         return 1, len(elements)
     return len(elements), count_ids(elements)
