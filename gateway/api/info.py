@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from gateway import __version__
 from gateway.access.keys.key import Caller
+from gateway.api.default_model import default_model
 from gateway.api.error_format import JSON
 from gateway.api.inference import InferenceHandler
 from gateway.api.models import allowed_model, usable_names
@@ -80,12 +81,13 @@ def route(handler: InferenceHandler, *, has_tei: bool, max_batch_tokens: int) ->
 
 
 def _model_of(handler: InferenceHandler, request: Request[Caller, None, State]) -> Model:
+    """The model in the path, else the one that embeds for requests that name none, else the first that the key may use."""
     if (named := record_of(request.scope).path_model) is not None:
         return allowed_model(handler.catalog, named, request.user)
     usable = usable_names(handler.catalog, request.user)
     if not usable:
         raise UnknownModel(None)
-    default = handler.settings.default_model
+    default = default_model(handler.catalog, handler.settings, "embedder", request.user)
     return handler.catalog.find(default if default in usable else usable[0])
 
 

@@ -230,6 +230,15 @@ async def test_info_serves_two_kinds_of_clients(client, embedder):
     assert (await client.get("/tei/none/info")).status_code == 404
 
 
+async def test_info_is_of_the_model_that_embeds(serve):
+    rows = (ModelRow(name="r", backend="fake"), ModelRow(name="e", backend="fake"))
+    client = await serve(models=rows, backends=[FakeBackend(r=FakeReranker(), e=FakeEmbedder())])
+    assert (await client.post("/embed", json={"inputs": "a"})).headers["openai-model"] == "e"
+    assert (await client.get("/info")).json()["served_model_name"] == "e"
+    assert (await client.get("/info", params={"api-version": "1"})).json()["model_name"] == "e"
+    assert (await client.get("/tei/r/info")).json()["served_model_name"] == "r"
+
+
 async def test_a_closed_door_is_a_plain_404(serve):
     client = await serve(doors=DoorSettings(tei=False))
     for path in (*TEI_PATHS, "/tei/m/embed"):
