@@ -196,13 +196,15 @@ class FailoverEmbedder:
         return replace(vectors, member=member.name, fingerprint=vectors.fingerprint or member.fingerprint)
 
     async def ask_member(self, inputs: Inputs, work: Callable[[Member], Awaitable[Answer]]) -> tuple[Member, Answer]:
-        """The answer of the first member that does not fail, with that member. Raises the first failure if all fail."""
+        """The answer of the first member that takes such inputs and does not fail. Raises the first failure if all fail."""
         failure: GatewayError | None = None
         order = self.candidates()
         for number, member in enumerate(order):
             seconds = share(inputs.deadline, num_left=len(order) - number)
             try:
                 if not member.is_checked and not await within(self.retry_member(member), seconds):
+                    continue
+                if _misreads(member.embedder.describe(), inputs):  # it was met after the group said what it takes
                     continue
                 answer = await within(work(member), seconds)
                 if member.embedder.describe().fingerprint != member.fingerprint:
@@ -239,10 +241,15 @@ class FailoverEmbedder:
     def describe(self) -> Description:
         if self.first is None:
             raise RuntimeError("a group is described once it is started")
-        reads_ids = all(member.embedder.describe().takes_token_ids for member in self.members if member.is_checked)
-        takes_ids = self.first[0].takes_token_ids and reads_ids
-        # ranges: whose were they, while the first member is away?
-        return replace(self.first[0], backend=BACKEND, ranges=None, takes_token_ids=takes_ids)
+        about = self.first[0]
+        checked = [about, *(member.embedder.describe() for member in self.members if member.is_checked)]
+        return replace(
+            about,
+            backend=BACKEND,
+            ranges=None,  # whose were they, while the first member is away?
+            takes_token_ids=all(each.takes_token_ids for each in checked),
+            takes_instruction=all(each.takes_instruction for each in checked),
+        )
 
     def health(self) -> Health:
         states = {member.name: member.embedder.health() for member in self.members}
@@ -262,6 +269,12 @@ class FailoverEmbedder:
                 member.task.cancel()
                 await asyncio.gather(member.task, return_exceptions=True)
             await member.embedder.close()
+
+
+def _misreads(about: Description, inputs: Inputs) -> bool:
+    """Whether a model would pass over a part of the inputs that it does not take."""
+    has_ids, has_instruction = inputs.token_ids is not None, inputs.instruction is not None
+    return (has_ids and not about.takes_token_ids) or (has_instruction and not about.takes_instruction)
 
 
 def share(deadline: float, *, num_left: int) -> float:

@@ -78,6 +78,33 @@ async def test_a_group_has_no_ranges_of_a_member_which_may_be_away_next_time():
     await group.close()
 
 
+@pytest.mark.parametrize("field", ["takes_token_ids", "takes_instruction"])
+async def test_a_group_takes_what_each_of_its_members_takes(field):
+    able, unable = FakeEmbedder(), FakeEmbedder()
+    able.about[field] = True
+    for embedders, expected in (((able, able), True), ((able, unable), False), ((unable, able), False)):
+        group, _ = await started(*embedders)
+        assert getattr(group.describe(), field) is expected
+        await group.close()
+
+
+@pytest.mark.parametrize(
+    ("field", "more"), [("takes_token_ids", {"token_ids": [[5]]}), ("takes_instruction", {"instruction": "i"})]
+)
+async def test_a_member_met_only_now_is_passed_over_if_it_would_misread_the_request(field, more):
+    first, second, clock = FakeEmbedder(), FakeEmbedder(fails_with="it is away"), FakeClock()
+    first.about[field] = True
+    group, _ = await started(first, second, clock=clock)
+    assert getattr(group.describe(), field)
+    second.fails_with, first.raises = None, Overloaded()
+    clock.advance(3600)
+    inputs = Inputs([""], is_array=True, caller="c", deadline=time.monotonic() + BOUND_SECONDS)
+    with pytest.raises(Overloaded):
+        await group.embed(await group.prepare(replace(inputs, **more)))
+    assert (await group.embed(await group.prepare(inputs))).member == "second"
+    await group.close()
+
+
 async def test_the_first_member_serves_and_a_reply_says_whose_it_is():
     group, metrics = await started(FakeEmbedder(fingerprint=OURS), FakeEmbedder())
     vectors = await asked(group)
