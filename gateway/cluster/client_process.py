@@ -11,8 +11,8 @@ import msgspec
 
 from gateway.background import BackgroundTask
 from gateway.backoff import Backoff
-from gateway.cluster import message
-from gateway.cluster.message import CancelCall, ClusterStatus, EmbedCall, EmbedRefusal, EmbedResult, ReplicaInfo, Shutdown
+from gateway.calls import framing, message
+from gateway.calls.message import CancelCall, ClusterStatus, EmbedCall, EmbedRefusal, EmbedResult, ReplicaInfo, Shutdown
 from gateway.cluster.ray_client import ClientConfig
 from gateway.config import child_environment
 from gateway.errors import Overloaded
@@ -85,13 +85,13 @@ class RayClientProcess:
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self.waiting[number] = answer
         try:
-            message.write(self.writer, message.encode(msgspec.structs.replace(call, number=number)), payload)
+            framing.write(self.writer, message.encode(msgspec.structs.replace(call, number=number)), payload)
             with contextlib.suppress(ConnectionError):  # `on_exit` answers all that wait
                 await self.writer.drain()
             return await answer
         except asyncio.CancelledError:
             if self.writer is not None:
-                message.write(self.writer, message.encode(CancelCall(number=number)))
+                framing.write(self.writer, message.encode(CancelCall(number=number)))
             raise
         finally:
             del self.waiting[number]
@@ -141,7 +141,7 @@ class RayClientProcess:
         while True:
             try:
                 async with asyncio.timeout(patience_seconds):
-                    header, payload = await message.read(reader)
+                    header, payload = await framing.read(reader)
                 heard = message.from_client.decode(header)
             except TimeoutError:
                 return f"it said nothing for {patience_seconds:g} seconds"

@@ -10,9 +10,9 @@ from importlib.util import find_spec
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.calls.message import ClusterStatus, EmbedCall, EmbedRefusal, EmbedResult, ReplicaInfo
+from gateway.calls.packing import pack
 from gateway.cluster.client_process import RayClientProcess
-from gateway.cluster.message import ClusterStatus, EmbedCall, EmbedRefusal, EmbedResult, ReplicaInfo
-from gateway.cluster.packing import pack
 from gateway.cluster.ray_client import ClientConfig
 from gateway.cluster.settings import BACKEND, RaySettings
 from gateway.config import LimitSettings

@@ -19,9 +19,9 @@ import numpy as np
 from msgspec import Struct
 
 from gateway.background import launch
-from gateway.cluster import message
+from gateway.calls import framing, message
+from gateway.calls.message import CancelCall, ClusterStatus, EmbedCall, EmbedRefusal, Shutdown
 from gateway.cluster.connection import join, replicas_of
-from gateway.cluster.message import CancelCall, ClusterStatus, EmbedCall, EmbedRefusal, Shutdown
 
 LOOK_SECONDS = 1.0
 FINGERPRINT_EVERY = 10  # checks
@@ -62,7 +62,7 @@ class RayClient:
     async def listen(self) -> str:
         while True:
             try:
-                header, payload = await message.read(self.reader)
+                header, payload = await framing.read(self.reader)
             except (asyncio.IncompleteReadError, ConnectionError):
                 return "the gateway is gone"
             match message.to_client.decode(header):
@@ -83,7 +83,7 @@ class RayClient:
             self.seen_at = time.monotonic()
         except Exception as error:  # noqa: BLE001 - a foreign library's errors: classified here, once
             answer, rows = message.encode(self.refusal(call, error)), None
-        message.write(self.writer, answer, memoryview(rows).cast("B") if rows is not None and rows.size else b"")
+        framing.write(self.writer, answer, memoryview(rows).cast("B") if rows is not None and rows.size else b"")
         await self.writer.drain()
 
     async def forward(self, call: EmbedCall, header: bytes, payload: bytes) -> tuple[bytes, Any]:
@@ -122,7 +122,7 @@ class RayClient:
                 if self.unseen_seconds >= UNSEEN_SECONDS or self.handle is None:
                     news = ClusterStatus(is_up=False, detail=f"the cluster does not answer: {type(error).__name__}")
             if news is not None:
-                message.write(self.writer, message.encode(news))
+                framing.write(self.writer, message.encode(news))
             if self.unseen_seconds > GIVEN_UP_SECONDS:
                 return "the cluster is unavailable"
             await asyncio.sleep(LOOK_SECONDS)
@@ -157,7 +157,7 @@ class RayClient:
 
         if self.handle is None:
             handle = await asyncio.to_thread(serve.get_app_handle, self.config.application)
-            message.write(self.writer, await asyncio.wait_for(handle.describe.remote(), ANSWER_SECONDS))
+            framing.write(self.writer, await asyncio.wait_for(handle.describe.remote(), ANSWER_SECONDS))
             self.handle = handle
         elif is_due and news.replicas.get("RUNNING"):
             with contextlib.suppress(TimeoutError):  # a replica may be too busy to answer; a later check will do
@@ -190,7 +190,7 @@ async def run(config: ClientConfig) -> None:
     reason = await asyncio.to_thread(join, config.address)
     if not reason:
         reason = await RayClient(config, reader, writer).run()
-    message.write(writer, message.encode(Shutdown(reason=reason)))
+    framing.write(writer, message.encode(Shutdown(reason=reason)))
     await asyncio.wait_for(writer.drain(), ANSWER_SECONDS)
 
 

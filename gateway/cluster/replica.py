@@ -14,8 +14,8 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from gateway.cluster.message import EmbedCall, EmbedRefusal, EmbedResult, ReplicaInfo, encode
-from gateway.cluster.packing import unpack
+from gateway.calls.message import EmbedCall, EmbedRefusal, EmbedResult, ReplicaInfo, encode
+from gateway.calls.packing import unpack
 from gateway.cluster.policy import BACKLOG_SECONDS, BUSY_RATIO, QUEUE_TOKENS
 from gateway.cluster.settings import Resources
 from gateway.config import EngineSettings, LimitSettings, StoreSettings

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
+from gateway.calls.message import EmbedCall, EmbedRefusal, EmbedResult
 from gateway.cluster.client_process import MAX_OUTSTANDING, RayClientProcess
-from gateway.cluster.message import EmbedCall, EmbedRefusal, EmbedResult
 from gateway.cluster.ray_client import ClientConfig, RayClient
 from gateway.errors import Overloaded
 from gateway.testing.ray_cluster import until

@@ -4,10 +4,10 @@ import msgspec
 import numpy as np
 import pytest
 
+from gateway.calls.message import ClientEvent, EmbedCall, encode
+from gateway.calls.packing import pack
 from gateway.cluster.application import order_of
 from gateway.cluster.embedder import failure
-from gateway.cluster.message import ClientEvent, EmbedCall, encode
-from gateway.cluster.packing import pack
 from gateway.cluster.replica import Replica
 from gateway.config import Config, ModelRow
 from gateway.embedding.embedder import Inputs

@@ -7,10 +7,10 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+from gateway.calls.message import EmbedRefusal
 from gateway.cli import cli
 from gateway.cluster.application import options, order_of, settings_of
 from gateway.cluster.embedder import failure
-from gateway.cluster.message import EmbedRefusal
 from gateway.cluster.replica import ReplicaConfig, fit_engine, place_store
 from gateway.cluster.settings import RaySettings, Replicas, Resources
 from gateway.config import Config, EngineSettings, ModelRow

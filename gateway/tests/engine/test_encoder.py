@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from gateway.cluster.message import ReplicaInfo
+from gateway.calls.message import ReplicaInfo
 from gateway.engine.artifact import Manifest
 from gateway.engine.encoder import EncoderInfo, NetworkInfo, Window, pad
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.cluster.packing import pack, unpack
+from gateway.calls.packing import pack, unpack
 from gateway.embedding.embedder import Inputs
 from gateway.engine.encoder import Window
 from gateway.engine.preprocessor import Windows

@@ -1,30 +1,27 @@
-"""The messages between a gateway, its Ray client and the replicas, and their framing by length prefixes.
-
-A frame is two little-endian uint32, the numbers of bytes of its header and of its payload, then both. The header is msgpack. The
-payload is the raw memory of an array: int32 of packed windows, or float32 of rows.
-"""
-
-import asyncio
-import struct
+"""The messages of calls for vectors, and those of a Ray client. Headers of frames, in msgpack; see `framing`."""
 
 import msgspec
 from msgspec import Struct
 
+from gateway.access.limits.local_store import RateState
+from gateway.config import LongInput
 from gateway.embedding.embedder import Description, ServiceClass, StageSeconds
 from gateway.engine.encoder import NetworkInfo
 from gateway.engine.settings import LocalSettings
 
-PREFIX = struct.Struct("<II")
-MAX_HEADER_BYTES = 64 << 20  # the ReplicaInfo of a multilingual model contains a tokenizer of 17 MB
-MAX_PAYLOAD_BYTES = 1 << 30
 
-
-class Message(Struct, frozen=True, kw_only=True, tag=True):
+class Message(Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True):
     """The base of all headers."""
 
 
 class EmbedCall(Message, frozen=True, kw_only=True):
-    """Embed the windows of the payload, for vectors of `fingerprint` and no others, within `seconds`. `field` is that of Inputs."""
+    """Embed the windows of the payload, for vectors of `fingerprint` and no others, within `seconds`. `field` is that of Inputs.
+
+    To this machine's engine process, a call has more. `model` is the place of the model's row in the configuration `generation`.
+    `lease` is the number of the request's lease, which is charged for its tokens; 0 if the caller has no limits. `digests` are the
+    cache's keys of the inputs, 16 bytes each; `token_counts`, `is_long` and `rule` are those of Prepared, where `is_long` is empty
+    if no input is long.
+    """
 
     number: int
     seconds: float
@@ -34,6 +31,13 @@ class EmbedCall(Message, frozen=True, kw_only=True):
     weight: float = 1.0
     service_class: ServiceClass = "interactive"
     field: str = "input"
+    generation: int = 0
+    model: int = 0
+    lease: int = 0
+    digests: list[bytes] = []
+    token_counts: list[int] = []
+    is_long: list[bool] = []
+    rule: LongInput = "chunk"
 
 
 class CancelCall(Message, frozen=True, kw_only=True):
@@ -45,14 +49,21 @@ class CancelCall(Message, frozen=True, kw_only=True):
 class EmbedResult(Message, frozen=True, kw_only=True):
     """The answer to call `number`: the payload is rows of `dimensions` float32. `backlog_seconds` is the replica's queue.
 
-    `row_counts` are those of Vectors; each row is then `Description.row_width` wide.
+    The other fields are those of Vectors; with `row_counts`, each row is `Description.row_width` wide. This machine's engine
+    process also tells `num_cached_tokens` of Prepared, and the `state` of the caller's limits, None if it has none.
     """
 
     number: int
     dimensions: int
     stages: StageSeconds
-    backlog_seconds: float
+    backlog_seconds: float = 0.0
     row_counts: list[int] | None = None
+    num_hits: int | None = None
+    num_cached_tokens: int = 0
+    token_counts: list[int] | None = None
+    member: str | None = None
+    fingerprint: str | None = None
+    state: RateState | None = None
 
 
 class EmbedRefusal(Message, frozen=True, kw_only=True):
@@ -75,7 +86,7 @@ class ClusterStatus(Message, frozen=True, kw_only=True):
 
 
 class ReplicaInfo(Message, frozen=True, kw_only=True):
-    """A replica's description. With it the gateway tokenises and cuts exactly as the replica would, without the model's files."""
+    """A model's description elsewhere. With it a process tokenises and cuts exactly as the model would, without its files."""
 
     description: Description
     settings: LocalSettings
@@ -94,18 +105,3 @@ ClientEvent = EmbedResult | EmbedRefusal | ClusterStatus | ReplicaInfo | Shutdow
 encode = msgspec.msgpack.Encoder().encode
 to_client = msgspec.msgpack.Decoder(ClientCommand)
 from_client = msgspec.msgpack.Decoder(ClientEvent)
-
-
-def write(writer: asyncio.StreamWriter, header: bytes, payload: bytes | memoryview = b"") -> None:
-    """Queues one frame; `writer.drain` waits until queued frames are sent."""
-    writer.write(PREFIX.pack(len(header), len(payload)) + header)
-    if payload:
-        writer.write(payload)
-
-
-async def read(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
-    """The next header and payload. Raises asyncio.IncompleteReadError at the end of the stream, ValueError if one is too large."""
-    header_bytes, payload_bytes = PREFIX.unpack(await reader.readexactly(PREFIX.size))
-    if header_bytes > MAX_HEADER_BYTES or payload_bytes > MAX_PAYLOAD_BYTES:
-        raise ValueError("a frame is larger than any message can be")
-    return await reader.readexactly(header_bytes), await reader.readexactly(payload_bytes)

@@ -1,0 +1,159 @@
+"""A duplex connection of two processes: frames of messages, numbered calls and their answers.
+
+What is sent within one turn of the event loop goes out in one write, so that a busy process pays for one system call and not for
+a hundred.
+"""
+
+import asyncio
+import itertools
+import socket
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import msgspec
+
+from gateway.calls.framing import PREFIX, FrameTooLarge, sizes
+from gateway.calls.message import CancelCall, encode
+from gateway.errors import Overloaded
+from gateway.log import get_logger
+
+MAX_OUTSTANDING = 16_384  # calls of one channel; admission lets in fewer, so a bound for defects only
+
+Payload: TypeAlias = bytes | memoryview
+Answer: TypeAlias = tuple[Any, bytes]
+
+log = get_logger()
+
+
+class ChannelClosed(ConnectionError):
+    """The other process is gone. What it did of a call is unknown."""
+
+
+class Channel(asyncio.Protocol):
+    """One end. `decoder` decodes what the other end sends; `on_message` gets every message that answers no call of this end.
+
+    That may be a late answer to a call that was cancelled. `on_lost` is called once, after every waiting call has failed with
+    ChannelClosed. The two ends number their calls apart: the one that `calls_first` has the odd numbers.
+    """
+
+    def __init__(
+        self,
+        decoder: "msgspec.msgpack.Decoder[Any]",
+        *,
+        on_message: Callable[[Any, bytes], None],
+        on_lost: Callable[[], None] = lambda: None,
+        calls_first: bool = True,
+    ) -> None:
+        self.decode = decoder.decode
+        self.on_message = on_message
+        self.on_lost = on_lost
+        self.transport: asyncio.Transport | None = None
+        self.loop = asyncio.get_running_loop()
+        self.numbers = itertools.count(1 if calls_first else 2, 2)
+        self.waiting: dict[int, asyncio.Future[Answer]] = {}
+        self.parts: list[Payload] = []  # to be sent at the end of this turn of the loop
+        self.received = bytearray()  # the beginning of a frame
+        self.needed = PREFIX.size  # bytes until the next step of parsing
+        self.is_closed = False
+        self.may_write = asyncio.Event()
+        self.may_write.set()
+
+    async def open(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        await self.loop.create_unix_connection(lambda: self, sock=connection)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+
+    def send(self, message: Any, payload: Payload = b"") -> None:
+        """Queues a message. After the end of the channel it does nothing: `on_lost` has told, or will."""
+        if self.is_closed:
+            return
+        if not self.parts:
+            self.loop.call_soon(self.flush)
+        header = encode(message)
+        self.parts.append(PREFIX.pack(len(header), len(payload)) + header)
+        if payload:
+            self.parts.append(payload)
+
+    def flush(self) -> None:
+        parts, self.parts = self.parts, []
+        if self.transport is not None and parts:
+            self.transport.write(b"".join(parts))
+
+    def begin_call(self) -> int:
+        """Returns the number of a new call, which `answer_to` then waits for. Raises ChannelClosed, Overloaded."""
+        if self.is_closed:
+            raise ChannelClosed
+        if len(self.waiting) >= MAX_OUTSTANDING:
+            raise Overloaded
+        number = next(self.numbers)
+        self.waiting[number] = self.loop.create_future()
+        return number
+
+    async def answer_to(self, number: int) -> Answer:
+        """The answer to a call, and its payload. If the caller is cancelled, so is the call. Raises ChannelClosed."""
+        try:
+            return await self.waiting[number]
+        except asyncio.CancelledError:
+            self.send(CancelCall(number=number))
+            raise
+        finally:
+            del self.waiting[number]
+
+    def data_received(self, data: bytes) -> None:
+        if self.received or len(data) < self.needed:
+            self.received += data
+            if len(self.received) < self.needed:
+                return
+            data, self.received = bytes(self.received), bytearray()
+        try:
+            rest = self.parse(data)
+        except (FrameTooLarge, msgspec.MsgspecError) as error:
+            log.error("channel_broken", reason=type(error).__name__)  # noqa: TRY400 - its text may quote a message
+            self.close()
+            return
+        if rest < len(data):
+            self.received += memoryview(data)[rest:]
+
+    def parse(self, data: bytes) -> int:
+        """Handles every whole frame. Returns where the first one begins that is not whole."""
+        start, view = 0, memoryview(data)
+        while len(data) - start >= PREFIX.size:
+            num_header, num_payload = sizes(view[start : start + PREFIX.size])
+            middle = start + PREFIX.size + num_header
+            end = middle + num_payload
+            if end > len(data):
+                self.needed = end - start
+                return start
+            self.handle(self.decode(view[start + PREFIX.size : middle]), data[middle:end])
+            start = end
+        self.needed = PREFIX.size
+        return start
+
+    def handle(self, message: Any, payload: bytes) -> None:
+        waiting = self.waiting.get(getattr(message, "number", 0))
+        if waiting is None or waiting.done():
+            self.on_message(message, payload)
+        else:
+            waiting.set_result((message, payload))
+
+    def pause_writing(self) -> None:
+        self.may_write.clear()
+
+    def resume_writing(self) -> None:
+        self.may_write.set()
+
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        self.is_closed = True
+        self.may_write.set()
+        for waiting in self.waiting.values():
+            if not waiting.done():
+                waiting.set_exception(ChannelClosed())
+        self.on_lost()
+
+    def close(self) -> None:
+        """Closes this end; `on_lost` follows. May be called twice."""
+        self.is_closed = True
+        if self.transport is not None:
+            self.transport.close()
