@@ -1,6 +1,6 @@
 """The messages between a front and this machine's engine process. A front calls; the engine process answers, and pushes news.
 
-A call has a number of the front's choice, unique on its channel; its answer has the same. Every call may be answered by a Failure,
+A call has a number of the front's choice, unique on its channel; its answer has the same. Every call may be answered by a CallFailure,
 and every call that waits may be ended by a CancelCall. Messages without a number of a call are not answered.
 """
 
@@ -90,7 +90,7 @@ class CallerResult(Message, frozen=True, kw_only=True):
 
 
 class BudgetCall(Message, frozen=True, kw_only=True):
-    """Is the caller's budget spent? Answered by Done, or by a Failure if it is."""
+    """Is the caller's budget spent? Answered by Done, or by a CallFailure if it is."""
 
     number: int
     caller: Caller
@@ -131,7 +131,7 @@ class LeaseState(Message, frozen=True, kw_only=True):
 
 
 class ExitLease(Message, frozen=True, kw_only=True):
-    """A request is over. `error` and its attributes are those of a Failure, "" if it was answered; `num_bytes` is its body's size.
+    """A request is over. `error` and its attributes are those of a CallFailure, "" if it was answered; `num_bytes` is its body's size.
 
     `is_cancelled`: the front is stopping, or the request ran into its deadline before any work.
     """
@@ -144,7 +144,7 @@ class ExitLease(Message, frozen=True, kw_only=True):
 
 
 class ReadyCall(Message, frozen=True, kw_only=True):
-    """Answer Done once the model can serve, a Failure if it cannot by then. `name` is what the client called it."""
+    """Answer Done once the model can serve, a CallFailure if it cannot by then. `name` is what the client called it."""
 
     number: int
     generation: int
@@ -222,7 +222,7 @@ class Done(Message, frozen=True, kw_only=True):
     number: int
 
 
-class Failure(Message, frozen=True, kw_only=True):
+class CallFailure(Message, frozen=True, kw_only=True):
     """Call `number` failed: see `failure`. `state` is that of the caller's limits, if a lease was charged."""
 
     number: int
@@ -241,7 +241,7 @@ class ModelState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Configure(Message, frozen=True, kw_only=True):
-    """Build the parts of this configuration, and answer Done or a Failure. It takes effect with Commit. `config` is msgpack."""
+    """Build the parts of this configuration, and answer Done or a CallFailure. It takes effect with Commit. `config` is msgpack."""
 
     number: int
     generation: int
@@ -268,11 +268,11 @@ class KeysChanged(Message, frozen=True, kw_only=True):
 
 FrontMessage = (
     EmbedCall | CancelCall | PrepareCall | EmbedPrepared | TokenizeCall | DecodeCall | AuthenticateCall | BudgetCall | RecordUse
-    | EnterLease | ChargeLease | ExitLease | ReadyCall | InfoCall | HTTPCall | HTTPBody | HTTPCredit | Done | Failure
+    | EnterLease | ChargeLease | ExitLease | ReadyCall | InfoCall | HTTPCall | HTTPBody | HTTPCredit | Done | CallFailure
 )  # fmt: skip
 EngineMessage = (
     EmbedResult | PreparedResult | TokenizeResult | DecodeResult | CallerResult | LeaseState | ModelInfo | HTTPResult | HTTPBody
-    | HTTPCredit | Done | Failure | Configure | Commit | ModelStates | KeysChanged
+    | HTTPCredit | Done | CallFailure | Configure | Commit | ModelStates | KeysChanged
 )  # fmt: skip
 BODY_WINDOW = 256 * 1024  # bytes of one body that are under way between two processes
 

@@ -6,8 +6,6 @@ settings        the settings of a row of the backend `ray`
 client_process  the gateway's end of the socket to its Ray client: calls, answers, restarts
 ray_client      the child process that is connected to the cluster; the only part that imports ray while the gateway serves
 connection      joins a cluster, or fails fast with a reason
-message         the messages between gateway, Ray client and replicas
-packing         packs windows of token ids into one array, and unpacks them
 replica         the engine inside Ray Serve
 policy          the autoscaling policy: how many replicas a load needs
 application     a row as an application of Ray Serve; KubeRay's RayService imports it
