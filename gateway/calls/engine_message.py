@@ -1,7 +1,7 @@
 """The messages between a front and this machine's engine process. A front calls; the engine process answers, and pushes news.
 
-A call has a number of the front's choice, unique on its channel; its answer has the same. Every call may be answered by a CallFailure,
-and every call that waits may be ended by a CancelCall. Messages without a number of a call are not answered.
+A call has a number of the front's choice, unique on its channel; its answer has the same. Every call may be answered by a
+CallFailure, and every call that waits may be ended by a CancelCall. Messages without a number of a call are not answered.
 """
 
 from typing import Any
@@ -131,7 +131,7 @@ class LeaseState(Message, frozen=True, kw_only=True):
 
 
 class ExitLease(Message, frozen=True, kw_only=True):
-    """A request is over. `error` and its attributes are those of a CallFailure, "" if it was answered; `num_bytes` is its body's size.
+    """A request is over. `error` and its attributes are a CallFailure's, "" if it was answered; `num_bytes` is its body's size.
 
     `is_cancelled`: the front is stopping, or the request ran into its deadline before any work.
     """
