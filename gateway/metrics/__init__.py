@@ -11,6 +11,7 @@ upstream     other servers
 cluster      models on a Ray cluster
 process      configuration, background work, event loop, log
 declaration  constructors of counters, gauges and histograms; the buckets
+snapshot     the metrics of one process as values; sum: those of several processes
 server       /metrics on a port of its own
 """
 
@@ -18,6 +19,7 @@ from gateway.metrics.access import MAX_KEY_LABELS
 from gateway.metrics.cluster import ClusterMetrics
 from gateway.metrics.metrics import CONTENT_TYPE, Metrics
 from gateway.metrics.model import ModelMetrics
+from gateway.metrics.snapshot import MetricFamily
 from gateway.metrics.upstream import UpstreamMetrics
 
-__all__ = ["CONTENT_TYPE", "MAX_KEY_LABELS", "ClusterMetrics", "Metrics", "ModelMetrics", "UpstreamMetrics"]
+__all__ = ["CONTENT_TYPE", "MAX_KEY_LABELS", "ClusterMetrics", "MetricFamily", "Metrics", "ModelMetrics", "UpstreamMetrics"]

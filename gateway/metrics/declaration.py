@@ -1,9 +1,12 @@
 """Constructors of counters, gauges and histograms; the buckets. Durations are in seconds, sizes in bytes or tokens."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from gateway.metrics.snapshot import Merge
 
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -17,6 +20,12 @@ class MetricDeclaration:
     """Declares counters, gauges and histograms in one registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
         self.count = partial(Counter, registry=registry)
-        self.gauge = partial(Gauge, registry=registry)
         self.histogram = partial(Histogram, registry=registry)
+        self.merges: dict[str, Merge] = {}
+
+    def gauge(self, name: str, documentation: str, labels: Sequence[str] = (), *, merge: Merge = "sum") -> Gauge:
+        """A gauge. `merge` says what it is for several processes: their sum, maximum or minimum, or the engine's alone."""
+        self.merges[name] = merge
+        return Gauge(name, documentation, labels, registry=self.registry)

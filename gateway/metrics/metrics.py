@@ -13,6 +13,7 @@ from gateway.metrics.http import HTTPMetrics
 from gateway.metrics.model import ModelFamilies, ModelMetrics
 from gateway.metrics.process import ProcessMetrics
 from gateway.metrics.server import MetricsServer
+from gateway.metrics.snapshot import MetricFamily, snapshot
 from gateway.metrics.upstream import UpstreamFamilies
 
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")  # Litestar adds it
@@ -23,7 +24,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        declare = MetricDeclaration(self.registry)
+        self.declaration = declare = MetricDeclaration(self.registry)
         self.http = HTTPMetrics(declare)
         self.access = AccessMetrics(declare)
         self.models = ModelFamilies(declare)
@@ -46,6 +47,10 @@ class Metrics:
         for family in self.registry.restricted_registry(names).collect():
             for sample in family.samples:
                 yield sample.name, sample.labels, sample.value
+
+    def snapshot(self) -> list[MetricFamily]:
+        """All metrics of this process as they are now."""
+        return snapshot(self.registry, self.declaration.merges)
 
     def exposition(self) -> bytes:
         """The text of /metrics."""

@@ -9,7 +9,8 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -32,7 +33,8 @@ class Server(uvicorn.Server):
     """uvicorn's server with `HTTPProtocol` for connections.
 
     `on_leave` is called once, when the first signal arrives; `on_drain` when new requests are to be refused. `is_idle` says that
-    every admitted request is answered. `render_error` makes the response to a request that the application never saw.
+    every admitted request is answered. `render_error` makes the response to a request that the application never saw. Without
+    `takes_signals` only `stop` and `force_exit` end it: another process gets the signals.
     """
 
     def __init__(  # noqa: PLR0913 - named, each of them
@@ -46,7 +48,9 @@ class Server(uvicorn.Server):
         on_leave: Callable[[], None],
         on_drain: Callable[[], None],
         is_idle: Callable[[], bool],
+        takes_signals: bool = True,
     ) -> None:
+        self.takes_signals = takes_signals
         self.slow_readers = slow_readers = SlowReaders(settings.max_unsent_bytes)
         self.sampler = sampler or LogSampler(metrics)
         logging.getLogger("uvicorn.error").addFilter(_is_not_logged_by_protocol)
@@ -85,6 +89,11 @@ class Server(uvicorn.Server):
         self.loop = asyncio.get_running_loop()
         self.table.max_connections = affordable_connections(self.table.max_connections)
         await super().serve(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        with super().capture_signals() if self.takes_signals else nullcontext():
+            yield
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a signal handler
         """Only schedules the stop on the loop. It interrupts the loop's thread anywhere, even while that has the log's lock: one
