@@ -133,7 +133,8 @@ class LeaseState(Message, frozen=True, kw_only=True):
 class ExitLease(Message, frozen=True, kw_only=True):
     """A request is over. `error` and its attributes are a CallFailure's, "" if it was answered; `num_bytes` is its body's size.
 
-    `is_cancelled`: the front is stopping, or the request ran into its deadline before any work.
+    `error` is "ClientGone" if the client left. `is_cancelled`: the front is stopping, or the request ran into its deadline before
+    any work.
     """
 
     lease: int
@@ -199,7 +200,10 @@ class HTTPBody(Message, frozen=True, kw_only=True):
 
 
 class HTTPCredit(Message, frozen=True, kw_only=True):
-    """The receiver of a body has taken `num_bytes` of it: the sender keeps at most BODY_WINDOW bytes under way."""
+    """The receiver of a body has taken `num_bytes` of it: the sender keeps at most BODY_WINDOW bytes under way.
+
+    It comes to a front before or after the HTTPResult of that call, which so is no answer that a Channel waits for.
+    """
 
     number: int
     num_bytes: int
@@ -232,7 +236,10 @@ class CallFailure(Message, frozen=True, kw_only=True):
 
 
 class ModelState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One model: `state` is that of Model, `description` None until it was loaded."""
+    """One model: `state` is that of Model, `description` None until it was loaded.
+
+    `is_tokenized_here`: the engine process tokenises for it, so that its requests go by PrepareCall, and not by EmbedCall.
+    """
 
     state: str
     health: Health
@@ -241,7 +248,11 @@ class ModelState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Configure(Message, frozen=True, kw_only=True):
-    """Build the parts of this configuration, and answer Done or a CallFailure. It takes effect with Commit. `config` is msgpack."""
+    """Build the parts of this configuration, and answer Done or a CallFailure. It takes effect with Commit. `config` is msgpack.
+
+    It replaces one that was built and never committed. A front answers a failure by a ConfigurationError's text in `attributes`, as
+    `message`.
+    """
 
     number: int
     generation: int
@@ -262,13 +273,22 @@ class ModelStates(Message, frozen=True, kw_only=True):
     models: dict[int, ModelState]
 
 
+class Released(Message, frozen=True, kw_only=True):
+    """The front sends no more calls of `generation`: its last request is over, or it was never committed.
+
+    Until then the engine process keeps that generation open, as it keeps one that still has requests in one process.
+    """
+
+    generation: int
+
+
 class KeysChanged(Message, frozen=True, kw_only=True):
     """Forget every caller that was authenticated."""
 
 
 FrontMessage = (
     EmbedCall | CancelCall | PrepareCall | EmbedPrepared | TokenizeCall | DecodeCall | AuthenticateCall | BudgetCall | RecordUse
-    | EnterLease | ChargeLease | ExitLease | ReadyCall | InfoCall | HTTPCall | HTTPBody | HTTPCredit | Done | CallFailure
+    | EnterLease | ChargeLease | ExitLease | ReadyCall | InfoCall | HTTPCall | HTTPBody | HTTPCredit | Released | Done | CallFailure
 )  # fmt: skip
 EngineMessage = (
     EmbedResult | PreparedResult | TokenizeResult | DecodeResult | CallerResult | LeaseState | ModelInfo | HTTPResult | HTTPBody

@@ -19,8 +19,8 @@ class EmbedCall(Message, frozen=True, kw_only=True):
 
     To this machine's engine process, a call has more. `model` is the place of the model's row in the configuration `generation`.
     `lease` is the number of the request's lease, which is charged for its tokens; 0 if the caller has no limits. `digests` are the
-    cache's keys of the inputs, 16 bytes each; `token_counts`, `is_long` and `rule` are those of Prepared, where `is_long` is empty
-    if no input is long.
+    cache's keys of the inputs, as `embedding.cache.keys_of` gives them; `token_counts`, `is_long` and `rule` are those of Prepared,
+    where `is_long` is empty if no input is long. The windows of an input that the cache has are not looked at.
     """
 
     number: int
