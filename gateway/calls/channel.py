@@ -81,13 +81,20 @@ class Channel(asyncio.Protocol):
         if self.transport is not None and parts:
             self.transport.write(b"".join(parts))
 
-    def begin_call(self) -> int:
-        """Returns the number of a new call, which `answer_to` then waits for. Raises ChannelClosed, Overloaded."""
+    def new_number(self) -> int:
+        """A number for a call that has more than one answer: `on_message` gets them all."""
+        return next(self.numbers)
+
+    def begin_call(self, number: int = 0) -> int:
+        """Returns the number of a new call, which `answer_to` then waits for; or of another step of call `number`.
+
+        Raises ChannelClosed, Overloaded.
+        """
         if self.is_closed:
             raise ChannelClosed
         if len(self.waiting) >= MAX_OUTSTANDING:
             raise Overloaded
-        number = next(self.numbers)
+        number = number or self.new_number()
         self.waiting[number] = self.loop.create_future()
         return number
 

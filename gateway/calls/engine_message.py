@@ -17,13 +17,17 @@ from gateway.embedding.tokens import TokenizedText
 
 
 class PrepareCall(Message, frozen=True, kw_only=True):
-    """Check and count `inputs` of a model whose texts a front cannot tokenise. Its deadline is `seconds` from now."""
+    """Check and count `inputs` of a model whose texts a front cannot tokenise. Its deadline is `seconds` from now.
+
+    Repeated inputs are the engine process's to find. `trace` has the W3C headers of the request's span, if it is traced.
+    """
 
     number: int
     generation: int
     model: int
     seconds: float
     inputs: Inputs
+    trace: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class PreparedResult(Message, frozen=True, kw_only=True):
@@ -133,11 +137,13 @@ class LeaseState(Message, frozen=True, kw_only=True):
 class ExitLease(Message, frozen=True, kw_only=True):
     """A request is over. `error` and its attributes are a CallFailure's, "" if it was answered; `num_bytes` is its body's size.
 
-    `error` is "ClientGone" if the client left. `is_cancelled`: the front is stopping, or the request ran into its deadline before
-    any work.
+    `is_cancelled`: the front is stopping, or the request ran into its deadline before any work. `error` is "ClientGone" if the
+    client left. A `number` other than 0 is answered with a LeaseState, for the headers of an error: what was refunded or charged
+    for it is in there. A lease that is not known, or whose EnterLease still waits, is given up in silence.
     """
 
     lease: int
+    number: int = 0
     num_bytes: int = 0
     error: str = ""
     attributes: dict[str, Any] = msgspec.field(default_factory=dict)
@@ -210,7 +216,10 @@ class HTTPCredit(Message, frozen=True, kw_only=True):
 
 
 class HTTPResult(Message, frozen=True, kw_only=True):
-    """The head of a response; the payload is its body's first part. The other fields are for the front's log line and metrics."""
+    """The head of a response; the payload is its body's first part. The other fields are for the front's log line and metrics.
+
+    `route` is the template of its route, "" if there is none. The headers have none of those that Edge adds.
+    """
 
     number: int
     status: int
@@ -236,7 +245,8 @@ class CallFailure(Message, frozen=True, kw_only=True):
 
 
 class ModelState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One model: `state` is that of Model, `description` None until it was loaded.
+    """One model: `state` is that of Model; `health` and `description` are its embedder's own, `description` None until it was
+    loaded.
 
     `is_tokenized_here`: the engine process tokenises for it, so that its requests go by PrepareCall, and not by EmbedCall.
     """
@@ -251,13 +261,14 @@ class Configure(Message, frozen=True, kw_only=True):
     """Build the parts of this configuration, and answer Done or a CallFailure. It takes effect with Commit. `config` is msgpack.
 
     It replaces one that was built and never committed. A front answers a failure by a ConfigurationError's text in `attributes`, as
-    `message`.
+    `message`. `methods` are the `Allow` headers of the engine process's routes, by their templates.
     """
 
     number: int
     generation: int
     config: msgspec.Raw
     models: list[ModelState]
+    methods: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class Commit(Message, frozen=True, kw_only=True):

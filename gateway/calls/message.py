@@ -18,9 +18,11 @@ class EmbedCall(Message, frozen=True, kw_only=True):
     """Embed the windows of the payload, for vectors of `fingerprint` and no others, within `seconds`. `field` is that of Inputs.
 
     To this machine's engine process, a call has more. `model` is the place of the model's row in the configuration `generation`.
-    `lease` is the number of the request's lease, which is charged for its tokens; 0 if the caller has no limits. `digests` are the
-    cache's keys of the inputs, as `embedding.cache.keys_of` gives them; `token_counts`, `is_long` and `rule` are those of Prepared,
-    where `is_long` is empty if no input is long. The windows of an input that the cache has are not looked at.
+    `lease` is the number of the request's lease, which is charged for its tokens; 0 if the caller has no limits. It has only the
+    distinct inputs: input i of the request is input `places[i]` of the call; `places` is empty if all differ. `digests` are their
+    keys in the cache, as `embedding.cache.keys_of` gives them; `token_counts`, `is_long` and `rule` are those of Prepared, where
+    `is_long` is empty if no input is long. The windows of an input that the cache has are not looked at. `trace` has the W3C
+    headers of the request's span, if it is traced.
     """
 
     number: int
@@ -38,6 +40,8 @@ class EmbedCall(Message, frozen=True, kw_only=True):
     token_counts: list[int] = []
     is_long: list[bool] = []
     rule: LongInput = "chunk"
+    places: list[int] = []
+    trace: dict[str, str] = {}
 
 
 class CancelCall(Message, frozen=True, kw_only=True):
@@ -50,7 +54,8 @@ class EmbedResult(Message, frozen=True, kw_only=True):
     """The answer to call `number`: the payload is rows of `dimensions` float32. `backlog_seconds` is the replica's queue.
 
     The other fields are those of Vectors; with `row_counts`, each row is `Description.row_width` wide. This machine's engine
-    process also tells `num_cached_tokens` of Prepared, and the `state` of the caller's limits, None if it has none.
+    process also tells `num_cached_tokens` of Prepared, and the `state` of the caller's limits, None if it has none. Rows,
+    `row_counts` and `token_counts` are of the call's inputs; `num_hits` and `num_cached_tokens` count the request's, by `places`.
     """
 
     number: int
