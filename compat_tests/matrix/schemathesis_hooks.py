@@ -53,7 +53,8 @@ def keep_what_fits(body: dict[str, Any]) -> None:
         body.pop(name, None)
 
 
-# Fields that say the same, ours before those of other servers. Two may not disagree, which a schema cannot say.
+# Fields that say the same, ours before those of other servers. Two may not disagree: the document does not say so, as its schemas
+# would be unions of unions, which programs that write clients cannot read.
 ALIKE = (
     ("long_input", "truncate", "truncation", "truncate_prompt_tokens"),
     ("dimensions", "output_dimension", "output_dimensionality"),

@@ -26,6 +26,7 @@ EmbeddingType = Literal["float", "int8", "uint8", "binary", "ubinary", "base64"]
 OPTIONAL_PURPOSES = ("classification", "clustering")
 RULES: dict[str | None, LongInput] = {None: "end", "END": "end", "NONE": "error"}
 
+IMAGE = "image"  # the purpose of what is no text
 TEXT_ONLY = "this server embeds text alone."
 NULL = {"type": "null"}
 COUNT = {"oneOf": [{"type": "integer", "minimum": 1, "maximum": MAX_DIMENSIONS}, NULL]}
@@ -88,7 +89,8 @@ class CohereEmbedBody(ForeignCohereFields, kw_only=True):
         str | None,
         Meta(
             description="search_query, search_document, or any other value of input_type at /v1/embeddings; classification and"
-            " clustering add nothing for a model without such a prompt. Required at /v2/embed."
+            " clustering add nothing for a model without such a prompt. Required at /v2/embed.",
+            extra_json_schema={"not": {"const": IMAGE}},
         ),
     ] = None
     embedding_types: Annotated[
@@ -136,7 +138,7 @@ def decode(raw: bytes, *, version: Version, path_model: str | None = None, defau
     model = model_of(path_model, body.model, default_model)
     if body.input_type is None and version == "2":
         raise MissingParameter("input_type")
-    if body.input_type == "image":
+    if body.input_type == IMAGE:
         raise InvalidValue(f"Invalid value for 'input_type': {TEXT_ONLY}", param="input_type")
     types: tuple[EmbeddingType, ...] = tuple(dict.fromkeys(body.embedding_types or ()))
     request = EmbeddingsRequest(

@@ -1,7 +1,7 @@
 """Parses the body of POST /v1/embeddings, in all forms of `input`, into one shape. Source: OpenAI's OpenAPI 2.3.0."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, TypeAlias, cast, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, cast, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -34,6 +34,9 @@ FORMS = [
     {"type": "array", "items": TOKENS, "minItems": 1, "maxItems": MAX_INPUTS},
     {"type": "array", "items": TEXT_OBJECT, "minItems": 1, "maxItems": MAX_INPUTS},
 ]
+
+# Of a body's schema: synonyms, of which `purpose_of` takes one.
+ONE_PURPOSE: dict[str, object] = {"anyOf": [{"properties": {name: {"type": "null"}}} for name in ("input_type", "prompt_name")]}
 
 EXPECTED = {
     "input": "a string, an array of strings, an array of integers or an array of arrays of integers",
@@ -101,6 +104,7 @@ class EmbeddingsBody(ForeignFields, kw_only=True):
     /openapi.json takes its schema from here, so a field's bounds are declared once; they are checked while the body is parsed.
     """
 
+    together: ClassVar = ONE_PURPOSE
     input: Annotated[
         Sent | UnsetType | None,
         Meta(

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 import numpy as np
@@ -27,6 +27,7 @@ Sentence = Annotated[str, Meta(extra_json_schema={"minLength": 1})]
 TokenId = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Direction = Literal["Right", "right", "Left", "left"]
 LEFT = ("Left", "left")
+DIRECTION = "Only the end of a text can be cut: Right. Left is taken where truncate is false, and nothing is cut."
 
 EXPECTED = {
     "inputs": "a string, an array of strings, an array of token ids or an array of arrays of them",
@@ -60,14 +61,25 @@ ONE_INPUT_FORMS = [TEXT_FORM, IDS_FORM]
 INPUT_FORMS = [*ONE_INPUT_FORMS, array_of({"anyOf": ONE_INPUT_FORMS})]
 
 
+# Of a body's schema: texts may be cut at their beginning only where none is cut at all, see `refuse_left`.
+LEFT_CUTS_NOTHING: dict[str, object] = {
+    "anyOf": [
+        {"properties": {"truncation_direction": {"not": {"enum": list(LEFT)}}}},
+        {"properties": {"truncate": {"const": False}}, "required": ["truncate"]},
+    ]
+}
+
+
 class TextOptions(Struct, kw_only=True):
     """What /embed and /similarity have in common."""
+
+    together: ClassVar = LEFT_CUTS_NOTHING
 
     truncate: Annotated[
         bool | None,
         Meta(description="true cuts a text longer than the model reads, false refuses it. By default what the model's row says."),
     ] = None
-    truncation_direction: Annotated[Direction, Meta(description="Only the end of a text can be cut: Right.")] = "Right"
+    truncation_direction: Annotated[Direction, Meta(description=DIRECTION)] = "Right"
     prompt_name: Annotated[str | None, Meta(description="One of the model's prompts, by its own name.")] = None
 
 

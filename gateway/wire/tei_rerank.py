@@ -1,7 +1,7 @@
 """text-embeddings-inference's form of /rerank: `texts` in, a list of index and score out. Source: TEI 1.9's OpenAPI document."""
 
 from functools import partial
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 import numpy as np
@@ -16,7 +16,7 @@ from gateway.wire.rerank import RerankRequest
 from gateway.wire.rerank_documents import MAX_DOCUMENTS, refuse_count
 from gateway.wire.rerank_response import best_first, scores_of
 from gateway.wire.response import Count
-from gateway.wire.tei import RULES, Direction, refuse_left, required_model
+from gateway.wire.tei import DIRECTION, LEFT_CUTS_NOTHING, RULES, Direction, refuse_left, required_model
 
 TEXTS = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MAX_DOCUMENTS}
 EXPECTED = {
@@ -32,6 +32,7 @@ EXPECTED = {
 class TEIRerankBody(Struct, kw_only=True):
     """The body. It names no model."""
 
+    together: ClassVar = LEFT_CUTS_NOTHING
     query: Annotated[
         str | UnsetType | None, Meta(description="It may be empty.", extra_json_schema={"oneOf": [{"type": "string"}]})
     ] = UNSET
@@ -41,7 +42,7 @@ class TEIRerankBody(Struct, kw_only=True):
     truncate: Annotated[bool | None, Meta(description="true: long texts are cut at their end. By default what the row says.")] = (
         None
     )
-    truncation_direction: Annotated[Direction | None, Meta(description="Only the end of a text can be cut: Right.")] = None
+    truncation_direction: Annotated[Direction | None, Meta(description=DIRECTION)] = None
 
 
 class TEIRank(Struct):

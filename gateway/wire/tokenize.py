@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -14,6 +14,7 @@ from gateway.wire.request import (
     EXPECTED,
     FORMS,
     MAX_INPUTS,
+    ONE_PURPOSE,
     TEXT,
     EmbeddingsRequest,
     Sent,
@@ -44,6 +45,7 @@ class TokenizeRequest:
 class TokenizeBody(Struct, kw_only=True):
     """The body, in JSON's types. `null` equals absent, and unknown fields are ignored."""
 
+    together: ClassVar = ONE_PURPOSE
     input: Annotated[
         Sent | UnsetType | None,
         Meta(

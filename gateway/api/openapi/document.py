@@ -98,12 +98,13 @@ def document(routes: Iterable[BaseRoute], bounds: RequestBounds, *, needs_key: b
 
 def served_operations(routes: Iterable[BaseRoute]) -> Iterator[tuple[str, str, Operation, bool]]:
     """Yields path, method, operation, and whether it is open without a key."""
-    for route in routes:
-        if isinstance(route, HTTPRoute):
-            for handler in route.route_handlers:
-                for method in sorted(handler.http_methods - ANSWERED_BY_EDGE):
-                    operation = ALL_OPERATIONS[method, handler.opt.get("operation", route.path)]
-                    yield route.path, method, operation, bool(handler.opt.get("exclude_from_auth"))
+    served = [route for route in routes if isinstance(route, HTTPRoute)]
+    paths = {route.path for route in served}
+    for route in served:
+        for handler in route.route_handlers:
+            for method in sorted(handler.http_methods - ANSWERED_BY_EDGE):
+                operation = ALL_OPERATIONS[method, handler.opt.get("operation", route.path)]
+                yield route.path, method, operation.where(paths), bool(handler.opt.get("exclude_from_auth"))
 
 
 def bounded(schema: Schema, bounds: RequestBounds) -> Schema:
@@ -126,7 +127,4 @@ def bounded(schema: Schema, bounds: RequestBounds) -> Schema:
         properties["truncate_prompt_tokens"] = {**own, "enum": [-1, *bounds.lengths, None]}
     if not bounds.takes_instruction:
         properties["instruction"] = {"type": "null", "description": "No model here takes one."}
-    return {**schema, "properties": properties, "required": required, **AT_MOST_ONE}
-
-
-AT_MOST_ONE: Schema = {"anyOf": [{"properties": {name: {"type": "null"}}} for name in ("input_type", "prompt_name")]}
+    return {**schema, "properties": properties, "required": required}

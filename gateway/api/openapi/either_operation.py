@@ -1,6 +1,7 @@
 """The OpenAPI operation of a path whose body may have the form of either of two protocols."""
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, fields
 
 from gateway.api.error_format import JSON
 from gateway.api.openapi.json_schema import Schema, without
@@ -9,9 +10,19 @@ from gateway.api.openapi.operation import Operation
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EitherOperation(Operation):
-    """An operation whose body decides between two forms, each with its own reply and errors. `other` is the second form."""
+    """An operation whose body decides between two forms, each with its own reply and errors.
+
+    `other` is the second form, which is taken if `other_door`, a path of its protocol, is served too.
+    """
 
     other: Operation
+    other_door: str
+
+    def where(self, paths: Collection[str]) -> Operation:
+        """Returns the operation of a gateway that serves these paths."""
+        if self.other_door in paths:
+            return self
+        return Operation(**{field.name: getattr(self, field.name) for field in fields(Operation)})
 
     def describe(self, *, needs_key: bool) -> Schema:
         first, second = Operation.describe(self, needs_key=needs_key), self.other.describe(needs_key=needs_key)
@@ -22,7 +33,7 @@ class EitherOperation(Operation):
             else ours.get(status) or theirs[status]
             for status in sorted({*ours, *theirs})
         }  # fmt: skip
-        return {**first, "requestBody": body, "responses": responses}
+        return {**first, "summary": f"{self.summary}; {self.other.summary}", "requestBody": body, "responses": responses}
 
 
 def _either_response(ours: Schema, theirs: Schema) -> Schema:

@@ -1,7 +1,7 @@
 """JSON Schema of the Structs that are parsed and served: msgspec's own, simplified for readers."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -17,11 +17,16 @@ def reference(kind: type) -> Schema:
     return {"$ref": REFERENCE.format(name=kind.__name__)}
 
 
-def components(parsed: Iterable[type], served: Iterable[type]) -> Schema:
-    """Returns the schemas by name, with those of nested Structs. In a served Struct all fields are required, except UNSET ones."""
+def components(parsed: Collection[type], served: Collection[type]) -> Schema:
+    """Returns the schemas by name, with those of nested Structs. In a served Struct all fields are required, except UNSET ones.
+
+    A parsed Struct's `together` is added to its schema: what values of several fields may be sent at once.
+    """
     kinds = [*parsed, *served]
     _, schemas = msgspec.json.schema_components(kinds, ref_template=REFERENCE)
     shown = {name: _without_notes(_simplify(schema)) for name, schema in schemas.items()}
+    for kind in parsed:
+        shown[kind.__name__] |= getattr(kind, "together", {})
     for kind in served:
         shown[kind.__name__]["required"] = [name for name, default in _fields_of(kind) if default is not UNSET]
     return shown

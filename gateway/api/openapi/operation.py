@@ -1,6 +1,6 @@
 """An OpenAPI operation: a handler's request and reply, and every status that it may return, with its error codes and headers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from operator import attrgetter
@@ -56,6 +56,10 @@ class Operation:
     error_types: tuple[str, ...] = (JSON,)
     parameters: tuple[Schema, ...] = ()
     is_guarded: bool = False
+
+    def where(self, paths: Collection[str]) -> "Operation":  # noqa: ARG002 - one operation depends on what else is served
+        """Returns the operation of a gateway that serves these paths."""
+        return self
 
     def describe(self, *, needs_key: bool) -> Schema:
         errors = (*EVERYWHERE, *(WITH_KEY if needs_key else ()), *self.errors)

@@ -24,12 +24,19 @@ RERANK_PARSED = (RerankBody, TEIRerankBody)
 RERANK_SERVED = (RerankResponse, RerankResult, RerankUsage, RerankMeta, ApiVersion, BilledUnits, RerankTokens, TEIRank)
 
 NO_INSTRUCTION: Schema = {"type": "null", "description": "No reranker here takes one."}
+# On /rerank one of the two arrays is there, and says whose body it is.
+DOCUMENTS_ALONE: Schema = {"properties": {"texts": {"type": "null"}}}
+TEXTS_ALONE: Schema = {"properties": {"documents": {"type": "null"}}}
 RANKS: Schema = {"type": "array", "items": reference(TEIRank), "minItems": 1}
+
+
+def _body(schema: Schema) -> Schema:
+    return {"required": True, "content": {JSON: {"schema": schema}}}
 
 
 def _rerank(name: str, summary: str, *, body: Schema, reply: type | Schema) -> Operation:
     return Operation(
-        name=name, tag="rerank", summary=summary, reply=reply, body={"required": True, "content": {JSON: {"schema": body}}},
+        name=name, tag="rerank", summary=summary, reply=reply, body=_body(body),
         errors=OF_EMBEDDINGS, headers=EMBEDDINGS, shared_headers=LIMITS,
     )  # fmt: skip
 
@@ -56,18 +63,19 @@ RERANK_OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/rerank"): EitherOperation(
         name="rerankOrTei",
         tag="rerank",
-        summary="The same; a body with texts is TEI's",
+        summary="The same",
         reply=RerankResponse,
-        body={"required": True, "content": {JSON: {"schema": reference(RerankBody)}}},
+        body=_body({"allOf": [reference(RerankBody), DOCUMENTS_ALONE]}),
         errors=OF_EMBEDDINGS,
         headers=EMBEDDINGS,
         shared_headers=LIMITS,
+        other_door="/embed",
         other=Operation(
             name="rerankOrTei",
             tag="rerank",
-            summary="",
+            summary="a body with texts is TEI's",
             reply=RANKS,
-            body={"required": True, "content": {JSON: {"schema": reference(TEIRerankBody)}}},
+            body=_body({"allOf": [reference(TEIRerankBody), TEXTS_ALONE]}),
             errors=(*OF_EMBEDDINGS, EmptyInput, UnsupportedMediaType),
             headers=(*EMBEDDINGS, *TEI),
             shared_headers=LIMITS,

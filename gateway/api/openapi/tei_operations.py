@@ -64,8 +64,11 @@ def _array(items: Schema) -> Schema:
 
 
 def _body(kind: type, *required: str) -> Schema:
-    schema: Schema = {"allOf": [reference(kind), {"required": list(required)}]} if required else reference(kind)
-    return {"required": True, "content": {JSON: {"schema": schema}}}
+    return {"required": True, "content": {JSON: {"schema": _schema(kind, *required)}}}
+
+
+def _schema(kind: type, *required: str) -> Schema:
+    return {"allOf": [reference(kind), {"required": list(required)}]}
 
 
 _tei = partial(Operation, tag="other servers", error_body=TEIError, status_of=tei_status, error_types=(JSON, "text/plain"))
@@ -84,7 +87,7 @@ UNCUT_BODY: Schema = {
 VECTORS = _array(_array(NUMBER))
 EITHER_BODY: Schema = {
     "required": True,
-    "content": {JSON: {"schema": {"anyOf": [reference(EmbedBody), reference(SimilarityBody)]}}},
+    "content": {JSON: {"schema": {"anyOf": [_schema(kind, "inputs") for kind in (EmbedBody, SimilarityBody)]}}},
 }  # fmt: skip
 EITHER_REPLY: Schema = {"anyOf": [VECTORS, _array(NUMBER)]}
 
@@ -98,11 +101,11 @@ def _tokenize_body(form: Schema) -> Schema:
 
 TEI_OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/v1/tokenize"): EitherOperation(
-        name="tokenize", tag="embeddings", summary="Turn texts into the model's own tokens; a body with text is Cohere's",
-        reply=TokenizeResponse, body=_tokenize_body(INPUT_ALONE), errors=OF_TOKENS, headers=MODEL, shared_headers=LIMITS,
+        name="tokenize", tag="embeddings", summary="Turn texts into the model's own tokens", reply=TokenizeResponse,
+        body=_tokenize_body(INPUT_ALONE), errors=OF_TOKENS, headers=MODEL, shared_headers=LIMITS, other_door="/v1/embed",
         other=Operation(
-            name="tokenize", tag="embeddings", summary="", reply=CohereTokens, body=_tokenize_body(TEXT_ALONE), errors=OF_TOKENS,
-            headers=MODEL, shared_headers=LIMITS, error_body=CohereError,
+            name="tokenize", tag="embeddings", summary="a body with text is Cohere's", reply=CohereTokens,
+            body=_tokenize_body(TEXT_ALONE), errors=OF_TOKENS, headers=MODEL, shared_headers=LIMITS, error_body=CohereError,
         ),
     ),
     ("POST", "/embed"): _embed(

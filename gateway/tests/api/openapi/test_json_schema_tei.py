@@ -1,6 +1,7 @@
 """What the schemas of text-embeddings-inference's bodies allow, its parsers take, and nothing else."""
 
 import json
+from itertools import product
 
 import jsonschema
 import pytest
@@ -21,6 +22,10 @@ TRUNCATIONS = [
     }.items()
     for value in values
 ]  # fmt: skip
+TRUNCATIONS += [  # what one allows, the other may forbid
+    {"truncate": truncate, "truncation_direction": direction}
+    for truncate, direction in product((True, False, None), ("Left", "left", "Right", "right"))
+] + [{"truncation_direction": "Left"}, {"truncation_direction": "left"}]
 OPTIONS = [
     *TRUNCATIONS,
     *({"dimensions": each} for each in (0, 1, -1, 1.5, 2**63, None)),
@@ -39,6 +44,7 @@ BODIES = {
             *({"inputs": SENTENCES | {"source_sentence": each}} for each in TEXTS), {"inputs": {"sentences": ["a"]}},
         ],
     ),
+    "/": (tei.decode_any, [*EMBED, {"inputs": SENTENCES}, *({"inputs": SENTENCES, "parameters": each} for each in TRUNCATIONS)]),
     "/vertex": (
         tei.decode_vertex,
         [{}, *({"instances": each} for each in [None, [], {}, [{}], ["a"], [{"inputs": "a"}] * 2, *([each] for each in EMBED)])],
