@@ -89,6 +89,16 @@ def words(count, kind="word"):
     return " ".join(f"{kind}{number}" for number in range(count))
 
 
+async def test_a_description_is_made_anew_once_something_in_it_changed():
+    async with over("openai", serving_openai(Weights("a", limit=150))) as (_, remote):
+        first = remote.describe()
+        assert remote.describe() is first
+        with pytest.raises(InputTooLong):
+            await embedded(remote, words(500))
+        assert remote.describe().max_tokens < first.max_tokens
+        assert remote.describe() is remote.describe()
+
+
 @pytest.mark.parametrize("limit", [20, 150, 256, 1000])
 @pytest.mark.parametrize("keeps", ["start", "end", "both"])
 async def test_a_cut_in_silence_is_found_by_the_request_that_first_asks_for_such_a_length(limit, keeps):
