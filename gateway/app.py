@@ -2,8 +2,8 @@
 
 import asyncio
 import gc
-from collections.abc import Iterable
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 
 from litestar.types import Receive, Scope, Send
@@ -134,6 +134,7 @@ class Gateway:
             source=about.source, runtime=about.runtime, device=about.device, precision=about.precision,
             dimensions=str(about.dimensions), fingerprint=about.fingerprint, fidelity=about.fidelity,
         )  # fmt: skip
+        self.swap.followers.update()
 
     def on_swap(self, before: Generation, after: Generation) -> None:
         """Applies the new configuration to the process's own parts. It runs between two requests: nothing here waits."""
@@ -160,35 +161,50 @@ class Gateway:
         )  # fmt: skip
         listening = Listening(settings.addresses, settings.port, mode=settings.unix_socket_mode)
         self.addresses = listening.urls
+        try:
+            async with self.running(on_ready=self.announce, on_failed=partial(server.stop, skip_delay=True)):
+                open_metrics_port(self.metrics, self.config.metrics, settings)
+                with self.watcher.on_hang_up(self.stop) if self.watcher is not None else nullcontext():
+                    await server.serve(sockets=listening.sockets)
+            log.info("stopped")
+        finally:
+            listening.close()
+
+    @asynccontextmanager
+    async def running(self, *, on_ready: Callable[[], None], on_failed: Callable[[], None]) -> AsyncIterator[None]:
+        """The life of all parts but the server: starts them, loads the models beside the body, and closes everything after it.
+
+        `on_ready` is called once the models are loaded, `on_failed` if that raises: the body then ends, and so does this with the
+        error. Raises OperatorError.
+        """
         loading: asyncio.Task[None] | None = None
         try:
             await self.start()
-            open_metrics_port(self.metrics, self.config.metrics, settings)
-            loading = launch(self.announce(server), name="load")
+            loading = launch(self.load_all(on_ready, on_failed), name="load")
             for task in self.tasks:
                 task.start()
-            with self.watcher.on_hang_up(self.stop) if self.watcher is not None else nullcontext():
-                await server.serve(sockets=listening.sockets)
+            yield
             if loading.done():
                 loading.result()
-            log.info("stopped")
         finally:
             if loading is not None:
                 loading.cancel()
                 await asyncio.wait([loading])
             await asyncio.gather(*(task.close() for task in self.tasks))
             await self.close()
-            listening.close()
 
-    async def announce(self, server: Server) -> None:
-        """Loads the models and logs `ready`. Stops the server if `load` raises."""
+    async def load_all(self, on_ready: Callable[[], None], on_failed: Callable[[], None]) -> None:
         try:
             await self.load()
         except BaseException:
-            server.stop(skip_delay=True)
+            on_failed()
             raise
         gc.collect()
         gc.freeze()  # long-lived objects: scanning them again, every few thousand requests, blocked the loop for 50 ms
+        on_ready()
+
+    def announce(self) -> None:
+        """Logs `ready`."""
         serving = [model.name for model in self.catalog.models if model.state != "failed"]
         urls = [f"{url}/v1" if url.startswith("http") else url for url in self.addresses]
         more: dict[str, object] = {"others": urls[1:]} if urls[1:] else {}

@@ -1,6 +1,7 @@
 """Builds a generation from a configuration, in the order that a request passes its parts. Nothing is opened or loaded."""
 
 import asyncio
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -74,6 +75,7 @@ class GenerationBuilder:
     dead_parts: Callable[[], list[str]]
     load_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     shared: dict[str, Any] = field(default_factory=dict)
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))  # of generations
 
     def build(self, config: Config, before: Generation | None = None) -> Generation:
         """Builds the parts. It reuses those of `before` whose settings did not change, embedders among them.
@@ -109,7 +111,7 @@ class GenerationBuilder:
         self.figures.routes |= apps.keys() - {"/"}  # which is the page's route too
         formats = {**other_doors.error_formats(config.doors), **{door.path: door.errors for door in doors}}
         app = self.build_app(config, access, routes, apps, formats)
-        return Generation(config, access, limiter, catalog, handler, admin, app, dead_parts)
+        return Generation(config, access, limiter, catalog, handler, admin, app, dead_parts, next(self.numbers))
 
     def build_access(self, config: Config, before: Generation | None) -> AccessControl:
         if before is not None and (before.config.auth, before.config.usage) == (config.auth, config.usage):

@@ -7,12 +7,13 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import Receive, Scope, Send
 
 from gateway.access.access_control import AccessControl
 from gateway.access.limits.limiter import Limiter
 from gateway.api.admin import AdminService
 from gateway.api.inference import InferenceHandler
+from gateway.api.middleware import Edge
 from gateway.config import Config
 from gateway.embedding.catalog import Catalog
 from gateway.embedding.model import Model
@@ -23,7 +24,8 @@ from gateway.errors import ConfigurationError
 class Generation:
     """The parts in the order a request passes them; `app` is the whole application. Used on the event loop only.
 
-    `dead_parts` names the dead parts that only a restart of the process brings back, as `/livez` shows them.
+    `number` is unique in the process, and later generations have higher ones. `dead_parts` names the dead parts that only a restart
+    of the process brings back, as `/livez` shows them.
     """
 
     config: Config
@@ -32,20 +34,28 @@ class Generation:
     catalog: Catalog
     handler: InferenceHandler
     admin: AdminService | None
-    app: ASGIApp
+    app: Edge
     dead_parts: Callable[[], list[str]]
+    number: int
     num_requests: int = 0
     idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.num_requests += 1
-        self.idle.clear()
+        self.hold()
         try:
             await self.app(scope, receive, send)
         finally:
-            self.num_requests -= 1
-            if self.num_requests == 0:
-                self.idle.set()
+            self.release()
+
+    def hold(self) -> None:
+        """Keeps the parts open until `release`."""
+        self.num_requests += 1
+        self.idle.clear()
+
+    def release(self) -> None:
+        self.num_requests -= 1
+        if self.num_requests == 0:
+            self.idle.set()
 
     async def start(self, before: "Generation | None" = None) -> None:
         """Starts the parts that `before` does not share. Loads no models. Raises OperatorError."""

@@ -4,6 +4,7 @@ import asyncio
 import gc
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 from gateway.background import BackgroundTask
 from gateway.config import Config
@@ -14,6 +15,38 @@ from gateway.metrics import Metrics
 from gateway.reload.generation import Generation
 
 LOAD_SECONDS = 3600.0  # to load a new model: twice what compiling may take, as the model may wait for its turn
+
+
+class Followers(Protocol):
+    """The other processes of this gateway, which serve the same generation: none, unless it has several."""
+
+    async def prepare(self, generation: Generation) -> None:
+        """Awaited before a generation takes effect. Raises OperatorError if a process cannot serve it."""
+
+    def withdraw(self, generation: Generation) -> None:
+        """Called if a generation that was prepared does not take effect."""
+
+    def commit(self, generation: Generation) -> None:
+        """Called right after a generation took effect."""
+
+    def update(self) -> None:
+        """Called after a model was loaded."""
+
+
+class NoFollowers(Followers):
+    """Of a gateway that is one process."""
+
+    async def prepare(self, generation: Generation) -> None:
+        pass
+
+    def withdraw(self, generation: Generation) -> None:
+        pass
+
+    def commit(self, generation: Generation) -> None:
+        pass
+
+    def update(self) -> None:
+        pass
 
 
 class GenerationSwap:
@@ -33,6 +66,7 @@ class GenerationSwap:
         self.loader = loader
         self.on_switched = on_switched
         self.metrics = metrics
+        self.followers: Followers = NoFollowers()
         self.retired: list[Generation] = []  # may still answer requests that arrived before the swap
         self.retirement: BackgroundTask | None = None  # the latest task; each waits for the one before
         self.has_leaked = False  # a retirement died: what it should have closed is open until the process ends
@@ -49,11 +83,14 @@ class GenerationSwap:
             await after.start(before)
             for model in after.catalog.models:
                 await self.make_ready(model, is_new=not before.has(model))
+            await self.followers.prepare(after)
         except BaseException:
+            self.followers.withdraw(after)
             self.retire(after)
             raise
         self.current = after
         self.on_switched(before, after)
+        self.followers.commit(after)
         self.retire(before)
 
     async def make_ready(self, model: Model, *, is_new: bool) -> None:
