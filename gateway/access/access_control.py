@@ -11,7 +11,23 @@ from gateway.config import AuthSettings, ListenAddress, StoreSettings, UsageSett
 from gateway.metrics import Metrics
 
 
-class AccessControl(Protocol):
+class RequestAccess(Protocol):
+    """What a request needs of access control. Used on the event loop only."""
+
+    async def authenticate(self, read_key: Callable[[], str]) -> Caller:
+        """Returns the caller. `read_key` is called only if a key is needed.
+
+        Raises InvalidKey, StoreUnavailable, or what `read_key` raises.
+        """
+
+    def refuse_spent(self, caller: Caller) -> None:
+        """Raises InsufficientQuota once the caller's budget is spent."""
+
+    def record(self, caller: Caller, *, model: str, num_inputs: int, num_tokens: int, num_cached_tokens: int) -> None:
+        """Counts a request that was answered."""
+
+
+class AccessControl(RequestAccess, Protocol):
     """`OpenAccess` or `KeyAccess`. Used on the event loop only."""
 
     @property
@@ -35,18 +51,6 @@ class AccessControl(Protocol):
 
     def warn(self, *, addresses: Sequence[ListenAddress]) -> None:
         """Logs warnings for a gateway that listens on `addresses`."""
-
-    async def authenticate(self, read_key: Callable[[], str]) -> Caller:
-        """Returns the caller. `read_key` is called only if a key is needed.
-
-        Raises InvalidKey, StoreUnavailable, or what `read_key` raises.
-        """
-
-    def refuse_spent(self, caller: Caller) -> None:
-        """Raises InsufficientQuota once the caller's budget is spent."""
-
-    def record(self, caller: Caller, *, model: str, num_inputs: int, num_tokens: int, num_cached_tokens: int) -> None:
-        """Counts a request that was answered."""
 
     def require_keys(self) -> KeyAccess:
         """Returns itself, for the administration of keys. Raises ConfigurationError if this access has no keys."""

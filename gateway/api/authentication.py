@@ -8,7 +8,7 @@ from litestar.connection import ASGIConnection
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 from litestar.types import ASGIApp, Scope
 
-from gateway.access.access_control import AccessControl
+from gateway.access.access_control import AccessControl, RequestAccess
 from gateway.access.keys.key import Caller
 from gateway.api.request_log import record_of
 from gateway.errors import GatewayError, InvalidKey, KeyInQuery, MissingKey
@@ -30,7 +30,7 @@ class Authentication(AbstractAuthenticationMiddleware):
         return AuthenticationResult(user=await authenticate(connection.scope, self.access, self.metrics), auth=None)
 
 
-async def authenticate(scope: Scope, access: AccessControl, metrics: Metrics) -> Caller:
+async def authenticate(scope: Scope, access: RequestAccess, metrics: Metrics) -> Caller:
     """Returns the caller, and puts it into the request's record. Raises what `AccessControl.authenticate` and `read_key` raise."""
     try:
         caller = await access.authenticate(partial(read_key, scope))

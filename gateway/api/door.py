@@ -11,7 +11,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from numpy.typing import NDArray
 
 from gateway.access.keys.key import Caller
-from gateway.access.limits.limiter import RateLimitLease
+from gateway.access.limits.lease import Lease
 from gateway.api.error_format import JSON, ErrorFormat, openai_error
 from gateway.api.request_log import RequestRecord
 from gateway.config import OutputDtype
@@ -46,7 +46,7 @@ class JSONReply:
 class RequestContext:
     """An admitted request: who sent it, its record, its deadline on the clock of `time.monotonic` in seconds, its headers."""
 
-    lease: RateLimitLease
+    lease: Lease
     record: RequestRecord
     deadline: float
     headers: Headers
@@ -120,6 +120,11 @@ class Computed(Generic[RequestT_co]):
     @property
     def num_tokens(self) -> int:
         return sum(self.token_counts)
+
+    @property
+    def num_cached_tokens(self) -> int:
+        known = self.vectors.num_cached_tokens
+        return self.prepared.num_cached_tokens if known is None else known
 
 
 Embedded: TypeAlias = Computed[EmbeddingsRequest]  # `rows` are vectors as the request's `dimensions` cut them

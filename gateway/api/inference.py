@@ -12,10 +12,10 @@ from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from gateway.access.access_control import AccessControl
+from gateway.access.access_control import RequestAccess
 from gateway.access.admission import Admission
 from gateway.access.keys.key import Caller
-from gateway.access.limits.limiter import Limiter
+from gateway.access.limits.lease import LeaseSource
 from gateway.api import body
 from gateway.api.authentication import authenticate
 from gateway.api.door import AskedT, Computed, Door, JSONReply, RequestContext, RequestT
@@ -43,10 +43,10 @@ class InferenceHandler:
     def __init__(  # noqa: PLR0913 - one for each step
         self,
         *,
-        access: AccessControl,
+        access: RequestAccess,
         catalog: Catalog,
         admission: Admission,
-        limiter: Limiter,
+        limiter: LeaseSource,
         settings: ServerSettings,
         metrics: Metrics,
     ) -> None:
@@ -164,7 +164,7 @@ class InferenceHandler:
         self.metrics.of_model(done.model.name).record_embedding(done.token_counts, record.stages)
         self.access.record(
             context.caller, model=done.model.name, num_inputs=len(done.asked.texts),
-            num_tokens=done.num_tokens, num_cached_tokens=done.prepared.num_cached_tokens,
+            num_tokens=done.num_tokens, num_cached_tokens=done.num_cached_tokens,
         )  # fmt: skip
         return JSONReply(content, headers_of(done, record.stages))
 

@@ -4,7 +4,7 @@ We add one of our own, the burst: how much may be sent at once after a pause.
 """
 
 from gateway.access.limits.gcra import SECOND, Rate
-from gateway.access.limits.limiter import RateLimitLease
+from gateway.access.limits.lease import Lease
 from gateway.api.response_headers import LIMITED_KINDS, LIMITS
 from gateway.errors import duration
 
@@ -13,7 +13,7 @@ Headers = list[tuple[bytes, bytes]]
 REQUESTS, TOKENS = (tuple(header.name.encode() for header in LIMITS if header.name.endswith(f"-{kind}")) for kind in LIMITED_KINDS)
 
 
-def limit_headers(lease: RateLimitLease) -> Headers:
+def limit_headers(lease: Lease) -> Headers:
     """Returns the headers of the caller's limits; none if their state is unknown because the store is unavailable."""
     state, limits = lease.state, lease.limits
     if state is None:

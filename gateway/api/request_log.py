@@ -8,7 +8,7 @@ from typing import Any
 
 from litestar.types import Scope
 
-from gateway.access.limits.limiter import RateLimitLease
+from gateway.access.limits.lease import Lease
 from gateway.api.error_format import ErrorFormat, openai_error
 from gateway.errors import GatewayError, Unavailable
 from gateway.tracing import Attributes, RequestSpan
@@ -39,7 +39,7 @@ class RequestRecord:
     stages: dict[str, float] = field(default_factory=dict)
     span: RequestSpan | None = None
     client: str | None = None
-    lease: RateLimitLease | None = None
+    lease: Lease | None = None
     error_format: ErrorFormat = openai_error  # of the door; "/rerank" knows it once the body is parsed
     operation: str = "embeddings"  # OpenTelemetry's name of what the door does
 

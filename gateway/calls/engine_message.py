@@ -176,9 +176,11 @@ class ModelInfo(Message, frozen=True, kw_only=True):
 
 
 class HTTPCall(Message, frozen=True, kw_only=True):
-    """A request that the engine process answers by its own application. The payload is the body's first part.
+    """A request that the engine process answers by its own application.
 
-    `scope` is what the application sees of the ASGI scope; `request_id` is the front's. More parts of the body follow as HTTPBody.
+    The fields are those of the ASGI scope and of the request's record, which the front has made; `headers` are the client's own.
+    `has_more`: there is a body. The front reads and sends it, as HTTPBody, once the first HTTPCredit says that the application asks
+    for it: one that answers without it, as to a client without a key, leaves it unread. That credit may be of 0 bytes.
     """
 
     number: int

@@ -118,8 +118,8 @@ class Vectors:
     each token. A term's number is exact as a float32, which holds every integer up to 2**24.
 
     `num_hits` counts the inputs that the cache had; None without a cache. `token_counts` correct those of Prepared if these were
-    estimates; else None. `member` names the member of a group that made them. `fingerprint` is that of these vectors, if the
-    embedder's description may have changed since.
+    estimates, else None; so does `num_cached_tokens`, if another process has the cache. `member` names the member of a group that
+    made them. `fingerprint` is that of these vectors, if the embedder's description may have changed since.
     """
 
     rows: NDArray[np.float32]
@@ -129,6 +129,7 @@ class Vectors:
     member: str | None = None
     fingerprint: str | None = None
     row_counts: list[int] | None = None
+    num_cached_tokens: int | None = None
 
     def by_input(self) -> list[NDArray[np.float32]]:
         """The rows of each input."""

@@ -35,6 +35,7 @@
     │   ├── LimiterUnavailable        limiter_unavailable
     │   ├── Overloaded                server_overloaded
     │   ├── UpstreamUnavailable       upstream_unavailable
+    │   ├── EngineUnavailable         engine_unavailable
     │   └── DeadlinePassed            timeout
     ├── UpstreamError                 502 upstream_error
     ├── Unembeddable                  500 unembeddable_input
@@ -89,6 +90,7 @@ from gateway.errors.operator import (
 )
 from gateway.errors.server import (
     DeadlinePassed,
+    EngineUnavailable,
     InternalError,
     LimitedKind,
     LimiterUnavailable,
@@ -113,6 +115,7 @@ __all__ = [
     "ConfigurationError",
     "DeadlinePassed",
     "EmptyInput",
+    "EngineUnavailable",
     "GatewayError",
     "HeadersTooLarge",
     "InputTooLong",

@@ -90,6 +90,15 @@ class Overloaded(Unavailable):
         super().__init__(f"The server is currently overloaded. {reason}", retry_after_seconds=retry_after_seconds)
 
 
+class EngineUnavailable(Unavailable):
+    """The engine process of this gateway has ended, and is being started again."""
+
+    code = "engine_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("The server is restarting its engine. Please try again shortly.", retry_after_seconds=2)
+
+
 class DeadlinePassed(Unavailable):
     code = "timeout"
 
