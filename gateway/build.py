@@ -43,6 +43,7 @@ from gateway.embedding.registry import backend_of
 from gateway.embedding.row_ranges import read_ranges
 from gateway.engine.backend import SentenceTransformersBackend
 from gateway.errors import ConfigurationError
+from gateway.files.store import FileStore, build_file_store
 from gateway.metrics import Metrics
 from gateway.reload.diff import embedder_key
 from gateway.reload.generation import Generation
@@ -94,7 +95,8 @@ class GenerationBuilder:
             metrics=self.metrics,
         )
         admin = AdminService(access.require_keys(), config.server) if config.admin.enabled else None
-        parts = {"limits": lambda: limiter.is_alive, **access.parts}
+        files = self.build_files(config, before)
+        parts = {"limits": lambda: limiter.is_alive, **access.parts, **(files.parts if files else {})}
         dead_parts = partial(probes.dead_parts, catalog, parts, self.dead_parts)
         doors = _doors(handler, config)
         routes = [
@@ -111,12 +113,17 @@ class GenerationBuilder:
         self.figures.routes |= apps.keys() - {"/"}  # which is the page's route too
         formats = {**other_doors.error_formats(config.doors), **{door.path: door.errors for door in doors}}
         app = self.build_app(config, access, routes, apps, formats)
-        return Generation(config, access, limiter, catalog, handler, admin, app, dead_parts, next(self.numbers))
+        return Generation(config, access, limiter, catalog, handler, admin, files, app, dead_parts, next(self.numbers))
 
     def build_access(self, config: Config, before: Generation | None) -> AccessControl:
         if before is not None and (before.config.auth, before.config.usage) == (config.auth, config.usage):
             return before.access_control
         return build_access_control(config.auth, config.usage, config.store, self.metrics)
+
+    def build_files(self, config: Config, before: Generation | None) -> FileStore | None:
+        if before is not None and (before.config.files, before.config.has_files) == (config.files, config.has_files):
+            return before.files
+        return build_file_store(config.files, config.store) if config.has_files else None
 
     def build_catalog(self, config: Config, before: Generation | None) -> Catalog:
         catalog = Catalog(self.build_models(config, before), self.loader)

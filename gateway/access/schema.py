@@ -14,7 +14,7 @@ from sqlalchemy.schema import CreateColumn
 from gateway.access.keys.key import Allowance, BudgetPeriod
 from gateway.errors import OperatorError
 
-LATEST = 3
+LATEST = 4
 COUNTS = ("requests", "inputs", "tokens", "cached_tokens")  # the columns of usage_table that are summed
 
 metadata = sql.MetaData()
@@ -105,6 +105,25 @@ audit_table = sql.Table(
     info={"since": 2},
 )
 sql.Index("audit_key_id", audit_table.c.key_id)
+# Files of /v1/files. A row is written before its content, as "pending", so that no content is ever without a row; a deleted file's
+# row stays for a while, so that a list that is read page by page can go on behind it.
+files_table = sql.Table(
+    "files",
+    metadata,
+    sql.Column("blob", sql.String(64), primary_key=True),  # the name of the content in the storage
+    sql.Column("id", sql.String(64)),  # empty until the content is whole
+    sql.Column("owner", sql.String(64), nullable=False),  # the public id of a key
+    sql.Column("state", sql.String(16), nullable=False),  # pending, ready or deleted
+    sql.Column("purpose", sql.String(32), nullable=False),
+    sql.Column("filename", sql.Text, nullable=False),
+    sql.Column("bytes", sql.BigInteger, nullable=False),  # while pending: what is reserved of the owner's quota
+    sql.Column("created_at", sql.DateTime, nullable=False),
+    sql.Column("expires_at", sql.DateTime),  # when the sweeper may take the row, in any state
+    info={"since": 4},
+)
+sql.Index("files_id", files_table.c.id, unique=True)
+sql.Index("files_owner", files_table.c.owner, files_table.c.created_at)
+sql.Index("files_expires_at", files_table.c.expires_at)
 
 
 def is_current(connection: sql.Connection) -> bool:

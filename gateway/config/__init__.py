@@ -5,6 +5,7 @@ server      [server], [page]
 doors       [doors]
 access      [auth], [limits], [store], [admin], [usage]
 engine      [engine], [cache]
+files       [files]
 telemetry   [log], [metrics], [traces]
 model_row   [[models]], and the built-in model
 loading     flag > environment > file > default; typed checks and refuses values
@@ -15,6 +16,7 @@ from gateway.config.access import AdminSettings, AuthSettings, LimitSettings, St
 from gateway.config.choices import InstructionFormat, LongInput, OutputDtype, PromptName, RangesSetting, Task
 from gateway.config.doors import DoorSettings
 from gateway.config.engine import CacheSettings, EngineSettings
+from gateway.config.files import FileSettings
 from gateway.config.listen_address import ListenAddress, listen_addresses, local_url
 from gateway.config.loading import QUOTES, child_environment, first_set, load, secret_value
 from gateway.config.model_row import BUILTIN_MODELS, CATCH_ALL, ModelRow
@@ -37,6 +39,7 @@ __all__ = [
     "ConfigSource",
     "DoorSettings",
     "EngineSettings",
+    "FileSettings",
     "InstructionFormat",
     "LimitSettings",
     "ListenAddress",

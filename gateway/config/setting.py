@@ -8,8 +8,10 @@ from msgspec import Meta, Struct
 
 KB = 1024
 MB = 1024 * KB
+GB = 1024 * MB
 MINUTES = 60
-YEAR = 365 * 24 * 60 * MINUTES
+DAY = 24 * 60 * MINUTES
+YEAR = 365 * DAY
 positive = partial(Meta, gt=0, le=YEAR)
 count = partial(Meta, ge=1)
 Most = Annotated[int, Meta(ge=1, le=100_000_000)]

@@ -6,6 +6,7 @@
 from gateway.config.access import AdminSettings, AuthSettings, LimitSettings, StoreSettings, UsageSettings
 from gateway.config.doors import DoorSettings
 from gateway.config.engine import CacheSettings, EngineSettings
+from gateway.config.files import FileSettings
 from gateway.config.model_row import BUILTIN_MODELS, ModelRow
 from gateway.config.server import PageSettings, ServerSettings
 from gateway.config.setting import Settings
@@ -22,6 +23,7 @@ class Config(Settings, frozen=True):
     store: StoreSettings = StoreSettings()
     admin: AdminSettings = AdminSettings()
     usage: UsageSettings = UsageSettings()
+    files: FileSettings = FileSettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
     traces: TraceSettings = TraceSettings()
@@ -42,3 +44,8 @@ class Config(Settings, frozen=True):
             )
         if not self.models:
             raise ConfigurationError("models: at least one model is needed")
+
+    @property
+    def has_files(self) -> bool:
+        """Whether files are kept: by default only where every request needs a key."""
+        return self.auth.mode == "keys" if self.files.enabled is None else self.files.enabled

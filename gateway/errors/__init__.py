@@ -15,14 +15,17 @@
     │   │   ├── MissingKey            401
     │   │   ├── KeyInQuery            401 api_key_in_query
     │   │   └── InvalidKey            401 invalid_api_key
+    │   ├── StorageQuotaExceeded      400 storage_quota_exceeded
     │   ├── InsufficientPermissions   403 insufficient_permissions
     │   ├── UnknownKey                404 key_not_found
+    │   ├── UnknownFile               404 file_not_found
     │   ├── UnknownModel              404 model_not_found
     │   ├── WrongModelKind            400 wrong_model_kind
     │   ├── UnknownURL                404 unknown_url
     │   ├── MethodNotAllowed          405 method_not_allowed
     │   ├── SlowRequest               408 request_timeout
     │   ├── BodyTooLarge              413 request_too_large
+    │   ├── FileTooLarge              413 file_too_large
     │   ├── UnsupportedEncoding       415 unsupported_encoding
     │   ├── UnsupportedMediaType      415 unsupported_media_type
     │   ├── InsufficientQuota         429 insufficient_quota
@@ -33,6 +36,7 @@
     │   ├── ModelUnavailable          model_unavailable
     │   ├── StoreUnavailable          store_unavailable
     │   ├── LimiterUnavailable        limiter_unavailable
+    │   ├── StorageUnavailable        storage_unavailable
     │   ├── Overloaded                server_overloaded
     │   ├── UpstreamUnavailable       upstream_unavailable
     │   ├── EngineUnavailable         engine_unavailable
@@ -54,6 +58,7 @@ from gateway.errors.client import (
     BodyTooLarge,
     ClientError,
     EmptyInput,
+    FileTooLarge,
     HeadersTooLarge,
     InputTooLong,
     InsufficientPermissions,
@@ -69,8 +74,10 @@ from gateway.errors.client import (
     RequestExceedsLimit,
     RequestTooLong,
     SlowRequest,
+    StorageQuotaExceeded,
     TooManyInputs,
     Unauthenticated,
+    UnknownFile,
     UnknownKey,
     UnknownModel,
     UnknownURL,
@@ -98,6 +105,7 @@ from gateway.errors.server import (
     ModelUnavailable,
     Overloaded,
     RateLimited,
+    StorageUnavailable,
     StoreUnavailable,
     Unavailable,
     Unembeddable,
@@ -116,6 +124,7 @@ __all__ = [
     "DeadlinePassed",
     "EmptyInput",
     "EngineUnavailable",
+    "FileTooLarge",
     "GatewayError",
     "HeadersTooLarge",
     "InputTooLong",
@@ -141,11 +150,14 @@ __all__ = [
     "RequestExceedsLimit",
     "RequestTooLong",
     "SlowRequest",
+    "StorageQuotaExceeded",
+    "StorageUnavailable",
     "StoreUnavailable",
     "TooManyInputs",
     "Unauthenticated",
     "Unavailable",
     "Unembeddable",
+    "UnknownFile",
     "UnknownKey",
     "UnknownModel",
     "UnknownURL",

@@ -157,6 +157,28 @@ class UnknownKey(ClientError):
         super().__init__(f"No key in force has the id `{public_id[:MAX_QUOTED_CHARS]}`.", param="id")
 
 
+class UnknownFile(ClientError):
+    """There is no such file, it is over, or it is another key's: nobody learns which."""
+
+    status = 404
+    code = "file_not_found"
+
+    def __init__(self, file_id: str, *, param: str = "file_id") -> None:
+        super().__init__(f"No such File object: {file_id[:MAX_QUOTED_CHARS]}", param=param)
+
+
+class StorageQuotaExceeded(ClientError):
+    """The key's files have as many bytes together as they may."""
+
+    code = "storage_quota_exceeded"
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(
+            f"Your files would have more than {max_bytes} bytes together, which is your storage quota: delete some first.",
+            param="file",
+        )
+
+
 class UnknownModel(ClientError):
     status = 404
     code = "model_not_found"
@@ -224,6 +246,14 @@ class BodyTooLarge(ClientError):
 
     def __init__(self, max_bytes: int) -> None:
         super().__init__(f"The body of your request is too large: at most {max_bytes} bytes are accepted.")
+
+
+class FileTooLarge(ClientError):
+    status = 413
+    code = "file_too_large"
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(f"Invalid 'file': at most {max_bytes} bytes are accepted.", param="file")
 
 
 class UnsupportedEncoding(ClientError):

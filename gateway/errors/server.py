@@ -83,6 +83,21 @@ class LimiterUnavailable(Unavailable):
         super().__init__("The server cannot check your limits at the moment. Please try again shortly.", retry_after_seconds=2)
 
 
+class StorageUnavailable(Unavailable):
+    """The storage of files, or the table of files, fails or is full. The log says why."""
+
+    code = "storage_unavailable"
+
+    def __init__(self, *, is_full: bool = False) -> None:
+        super().__init__(
+            "The server has no room for files at the moment."
+            if is_full
+            else "The server cannot store or read files at the moment. Please try again shortly.",
+            retry_after_seconds=30 if is_full else 5,
+        )
+        self.is_full = is_full
+
+
 class Overloaded(Unavailable):
     code = "server_overloaded"
 

@@ -18,6 +18,7 @@ from gateway.config import Config
 from gateway.embedding.catalog import Catalog
 from gateway.embedding.model import Model
 from gateway.errors import ConfigurationError
+from gateway.files.store import FileStore
 
 
 @dataclass(slots=True)
@@ -34,6 +35,7 @@ class Generation:
     catalog: Catalog
     handler: InferenceHandler
     admin: AdminService | None
+    files: FileStore | None
     app: Edge
     dead_parts: Callable[[], list[str]]
     number: int
@@ -63,6 +65,8 @@ class Generation:
             await self.limiter.start()
         if before is None or self.access_control is not before.access_control:
             await self.access_control.start()
+        if self.files is not None and (before is None or self.files is not before.files):
+            await self.files.start()
 
     def has(self, model: Model) -> bool:
         """Whether this generation has the model's embedder."""
@@ -85,6 +89,8 @@ class Generation:
         """Closes the parts that no survivor shares."""
         for model in self.alone_in(survivors):
             await model.embedder.close()
+        if self.files is not None and all(self.files is not other.files for other in survivors):
+            await self.files.close()
         if all(self.access_control is not other.access_control for other in survivors):
             await self.access_control.close()
         if all(self.limiter.store is not other.limiter.store for other in survivors):

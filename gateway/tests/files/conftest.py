@@ -1,0 +1,71 @@
+"""A file store on a real database and a real folder."""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from gateway.access.database import Database
+from gateway.access.keys.store import KeyStore
+from gateway.config import FileSettings, StoreSettings
+from gateway.files.folder_storage import FolderStorage
+from gateway.files.store import FileStore
+from gateway.files.stored_file import StoredFile
+from gateway.testing.fakes import FakeClock
+from gateway.tests.access.conftest import settings_of
+
+MB = 1024 * 1024
+OWNER, STRANGER = "owner", "stranger"
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock(1_800_000_000.25)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> StoreSettings:
+    if request.param == "postgres":
+        return settings_of(request.getfixturevalue("postgres").new_database(), tmp_path)
+    return StoreSettings(data_dir=str(tmp_path))
+
+
+@pytest.fixture
+async def another(settings: StoreSettings, clock: FakeClock) -> AsyncIterator[Callable[..., FileStore]]:
+    """Stores on one database and one folder, each as another gateway would have it, open. Their sweepers do not run."""
+    stores: list[FileStore] = []
+    keys = KeyStore(Database(settings))
+    keys.open()
+    keys.close()
+
+    def make(**changed: object) -> FileStore:
+        folder = FolderStorage(settings.folder / "files", min_free_bytes=0)
+        stores.append(FileStore(FileSettings(**changed), Database(settings), folder, clock=clock))
+        folder.folder.mkdir(exist_ok=True)
+        return stores[-1]
+
+    yield make
+    for store in stores:
+        await store.close()
+
+
+@pytest.fixture
+def store(another: Callable[..., FileStore]) -> FileStore:
+    return another()
+
+
+async def add(
+    store: FileStore, content: bytes = b"one\ntwo\n", *, owner: str = OWNER, purpose: str = "batch", **more: object
+) -> StoredFile:
+    async with await store.create(owner) as writer:
+        await writer.write(content)
+        return await writer.commit(purpose=purpose, filename="some.jsonl", **more)
+
+
+async def content_of(store: FileStore, file: StoredFile, *, start: int = 0) -> bytes:
+    return b"".join([chunk async for chunk in store.read(file, start=start)])
+
+
+def contents(store: FileStore) -> list[Path]:
+    """All that is in the folder, whole or not."""
+    return sorted(path for path in store.storage.folder.rglob("*") if path.is_file())
