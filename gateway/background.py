@@ -144,13 +144,20 @@ class BackgroundThread:
             self.thread.join(timeout_seconds)
 
 
-def launch(work: Coroutine[Any, Any, Result], *, name: str, is_awaited: bool = True) -> asyncio.Task[Result]:
+def launch(
+    work: Coroutine[Any, Any, Result],
+    *,
+    name: str,
+    is_awaited: bool = True,
+    on_end: "Callable[[asyncio.Task[Result]], object] | None" = None,
+) -> asyncio.Task[Result]:
     """Starts a task that ends by itself. Awaiting it raises its exception; a caller may stop waiting before its end.
 
-    Pass `is_awaited=False` if nothing will await the task: its failure is then logged as a death.
+    Pass `is_awaited=False` if nothing will await the task: its failure is then logged as a death. `on_end` is called at its end,
+    instead of that, and must `retrieve` the exception: each callback costs the event loop a turn.
     """
     task = asyncio.create_task(work, name=name)
-    task.add_done_callback(retrieve if is_awaited else _log_failure)
+    task.add_done_callback(on_end or (retrieve if is_awaited else _log_failure))
     return task
 
 

@@ -7,14 +7,12 @@ begins again: no reply mixes old and new vectors.
 """
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Generic
+from typing import Any, Generic
 
 import numpy as np
 
-from gateway.background import launch
+from gateway.background import launch, retrieve
 from gateway.embedding.cache import Entry, Key, VectorCache, keys_of, scope_of, seed_of
 from gateway.embedding.embedder import (
     MAX_NUMBERS,
@@ -51,22 +49,31 @@ class _EmbeddedEntries:
 
 
 class _InFlight:
-    """A flight: inputs being embedded. It is cancelled when its last waiter leaves; the request that began it may leave earlier."""
+    """A flight: inputs being embedded by a task of its own, so that the request that began it may leave. It is cancelled when its
+    last waiter leaves."""
 
-    def __init__(self, task: asyncio.Task[_EmbeddedEntries], keys: list[Key]) -> None:
-        self.task = task
+    def __init__(self, keys: list[Key]) -> None:
         self.positions = {key: position for position, key in enumerate(keys)}
-        self.num_waiting = 0
+        self.waiters: set[asyncio.Future[None]] = set()
+        self.task: asyncio.Task[_EmbeddedEntries]
 
-    @contextmanager
-    def waiter(self) -> Iterator[None]:
-        self.num_waiting += 1
-        try:
-            yield
-        finally:
-            self.num_waiting -= 1
-            if self.num_waiting == 0:
-                self.task.cancel()
+    def join(self) -> asyncio.Future[None]:
+        """Returns a future for one waiter, done once the flight has ended in any way. The waiter must `leave`."""
+        waiter = asyncio.get_running_loop().create_future()
+        self.waiters.add(waiter)
+        if self.task.done():
+            waiter.set_result(None)
+        return waiter
+
+    def leave(self, waiter: asyncio.Future[None]) -> None:
+        self.waiters.remove(waiter)
+        if not self.waiters:
+            self.task.cancel()
+
+    def end(self) -> None:
+        for waiter in self.waiters:
+            if not waiter.done():  # its request may have been cancelled in this very turn of the loop
+                waiter.set_result(None)
 
     @property
     def has_failed(self) -> bool:
@@ -92,6 +99,11 @@ class _Deduplicated(Generic[WorkT]):
     prepared: Prepared[WorkT] | None
     about: Description
 
+    @property
+    def all_prepared(self) -> Prepared[WorkT] | None:
+        """All distinct inputs prepared; None if some were found in the cache."""
+        return self.prepared if len(self.missing) == len(self.keys) else None
+
 
 class CachedEmbedder(Generic[WorkT]):
     """An Embedder around another one. With a `cache` of 0 bytes requests share nothing; each still embeds repetitions once."""
@@ -104,7 +116,7 @@ class CachedEmbedder(Generic[WorkT]):
         self.max_request_tokens = max_request_tokens
         self.metrics = metrics
         self.flights: dict[Key, _InFlight] = {}
-        self.tasks: set[asyncio.Task[_EmbeddedEntries]] = set()
+        self.tasks: set[asyncio.Task[Any]] = set()  # flights, and requests that embed alone
 
     @property
     def is_shared(self) -> bool:
@@ -120,24 +132,20 @@ class CachedEmbedder(Generic[WorkT]):
             await self.verify()
         about = self.current()
         keys = await self.keys(inputs, about)
-        distinct: dict[Key, int] = {}
-        places = [distinct.setdefault(key, len(distinct)) for key in keys]
-        first = first_positions(places)
-        entries = [self.cache.get(key) for key in distinct]
+        distinct = list(dict.fromkeys(keys))
+        places, first = places_of(keys, distinct)
+        entries = list(map(self.cache.get, distinct))
         missing = [place for place, entry in enumerate(entries) if entry is None]
         prepared = await self.embedder.prepare(inputs.only([first[place] for place in missing])) if missing else None
-        counts = [(entry.num_tokens, entry.is_long) if entry else (0, False) for entry in entries]
-        if prepared is not None:
-            for place, num_tokens, is_long in zip(missing, prepared.token_counts, prepared.is_long, strict=True):
-                counts[place] = (num_tokens, is_long)
+        token_counts, is_long = _counts_of(entries, missing, prepared)
         whole = Prepared(
             inputs,
-            [counts[place][0] for place in places],
-            [counts[place][1] for place in places],
+            [token_counts[place] for place in places],
+            [is_long[place] for place in places],
             inputs.long_input or about.long_input,
-            work=_Deduplicated(list(distinct), places, first, entries, missing, prepared, about),
+            work=_Deduplicated(distinct, places, first, entries, missing, prepared, about),
             stages=prepared.stages if prepared else {},
-            num_cached_tokens=sum([counts[place][0] for place in places if entries[place]]),
+            num_cached_tokens=sum([token_counts[place] for place in places if entries[place]]),
         )
         if whole.num_tokens > self.max_request_tokens:
             num_counted = prepared.num_tokens if prepared else 0
@@ -169,7 +177,10 @@ class CachedEmbedder(Generic[WorkT]):
         return self.describe().scope == distinct.about.scope
 
     async def collect(self, prepared: Prepared[_Deduplicated[WorkT]]) -> Vectors:
+        """The vectors of all inputs. They may be of two models if the description changed meanwhile."""
         distinct = prepared.work
+        if not self.is_shared and distinct.about.row_width is None and (alone := distinct.all_prepared):
+            return await self.embed_alone(distinct, alone)
         entries = [entry or self.cache.get(key) for key, entry in zip(distinct.keys, distinct.entries, strict=True)]
         found = {place: entry for place, entry in enumerate(entries) if entry}
         num_hits = sum(place in found for place in distinct.places)
@@ -177,7 +188,7 @@ class CachedEmbedder(Generic[WorkT]):
         stages = await self.fill(found, prepared) if len(found) < len(entries) else {}
         chosen = [found[place] for place in distinct.places]
         if not self.is_current(distinct):
-            return Vectors(np.zeros((0, 0), dtype=np.float32))  # perhaps rows of two models: `embed` begins again
+            return Vectors(np.zeros((0, 0), dtype=np.float32))  # perhaps rows of two widths
         rows, row_counts = _joined([entry.row for entry in chosen], distinct.about)
         return Vectors(
             rows,
@@ -185,6 +196,25 @@ class CachedEmbedder(Generic[WorkT]):
             row_counts=row_counts,
             num_hits=num_hits if self.is_shared else None,
             token_counts=[entry.num_tokens for entry in chosen],
+            fingerprint=distinct.about.fingerprint,
+        )
+
+    async def embed_alone(self, distinct: _Deduplicated[WorkT], prepared: Prepared[WorkT]) -> Vectors:
+        """Without a cache: no other request can join, so the caller's own task embeds, and the rows are never entries."""
+        places = distinct.places
+        self.metrics.record_lookups(miss=len(distinct.keys), repeated=len(places) - len(distinct.keys))
+        if (task := asyncio.current_task()) is None:
+            raise RuntimeError("an embedder was called outside of a task")
+        self.tasks.add(task)
+        try:
+            vectors = await self.embedder.embed(prepared)
+        finally:
+            self.tasks.discard(task)
+        counts = vectors.token_counts or prepared.token_counts
+        return Vectors(
+            vectors.rows if len(places) == len(distinct.keys) else vectors.rows[places],
+            vectors.stages,
+            token_counts=[counts[place] for place in places],
             fingerprint=distinct.about.fingerprint,
         )
 
@@ -202,10 +232,7 @@ class CachedEmbedder(Generic[WorkT]):
         self.metrics.record_lookups(miss=len(own), joined=len(flights))
         if own:
             flights |= dict.fromkeys(own, self.launch(prepared, own))
-        with ExitStack() as waiting:
-            for flight in set(flights.values()):
-                waiting.enter_context(flight.waiter())
-            await asyncio.wait([flight.task for flight in flights.values()])
+        await _wait_ended(set(flights.values()))
         stages = flights[own[0]].task.result().stages if own else {}
         lost = [place for place, flight in flights.items() if flight.has_failed]
         found |= {place: flight.entry(distinct.keys[place]) for place, flight in flights.items() if not flight.has_failed}
@@ -217,19 +244,20 @@ class CachedEmbedder(Generic[WorkT]):
 
     def launch(self, prepared: Prepared[_Deduplicated[WorkT]], places: list[int]) -> _InFlight:
         """Starts a flight for distinct inputs that no other flight embeds."""
-        task = launch(self.embed_missing(prepared, places), name="embed")
-        flight = _InFlight(task, [prepared.work.keys[place] for place in places])
-        self.tasks.add(task)
+        flight = _InFlight([prepared.work.keys[place] for place in places])
+        flight.task = launch(self.embed_missing(prepared, places), name="embed", on_end=lambda _: self.on_done(flight))
+        self.tasks.add(flight.task)
         if self.is_shared:
             self.flights.update(dict.fromkeys(flight.positions, flight))
-        task.add_done_callback(lambda _: self.on_done(flight))
         return flight
 
     def on_done(self, flight: _InFlight) -> None:
+        retrieve(flight.task)
         self.tasks.discard(flight.task)
         for key in flight.positions:
             if self.flights.get(key) is flight:  # a smaller one may have replaced it
                 del self.flights[key]
+        flight.end()
 
     async def embed_missing(self, prepared: Prepared[_Deduplicated[WorkT]], places: list[int]) -> _EmbeddedEntries:
         """Embeds some distinct inputs and caches them, with the token counts that come with the vectors, if any."""
@@ -278,6 +306,38 @@ def _joined(rows: list[bytes], about: Description) -> tuple[Float32, list[int] |
     if about.row_width is None:
         return numbers.reshape(len(rows), -1), None
     return numbers.reshape(-1, about.row_width), [len(row) // (FLOAT_BYTES * about.row_width) for row in rows]
+
+
+async def _wait_ended(flights: set[_InFlight]) -> None:
+    """Waits until all flights have ended in any way."""
+    waiters = {flight: flight.join() for flight in flights}
+    try:
+        for waiter in waiters.values():
+            await waiter
+    finally:
+        for flight, waiter in waiters.items():
+            flight.leave(waiter)
+
+
+def _counts_of(entries: list[Entry | None], missing: list[int], prepared: Prepared[object] | None) -> tuple[list[int], list[bool]]:
+    """Each distinct input's number of tokens, and whether it is long: those of its entry, or as it was prepared."""
+    if prepared is not None and len(missing) == len(entries):
+        return prepared.token_counts, prepared.is_long
+    token_counts = [entry.num_tokens if entry else 0 for entry in entries]
+    is_long = [entry.is_long if entry else False for entry in entries]
+    if prepared is not None:
+        for place, count, long in zip(missing, prepared.token_counts, prepared.is_long, strict=True):
+            token_counts[place], is_long[place] = count, long
+    return token_counts, is_long
+
+
+def places_of(keys: list[Key], distinct: list[Key]) -> tuple[list[int], list[int]]:
+    """The place of each key among the distinct ones, and the index at which each distinct one appears first."""
+    if len(keys) == len(distinct):
+        return list(range(len(keys))), list(range(len(keys)))
+    numbers = {key: number for number, key in enumerate(distinct)}
+    places = [numbers[key] for key in keys]
+    return places, first_positions(places)
 
 
 def first_positions(places: list[int]) -> list[int]:

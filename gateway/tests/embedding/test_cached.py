@@ -158,6 +158,33 @@ class TestOff:
         await asyncio.gather(embedded(cached, "a"), embedded(cached, "a"))
         assert worked_on(embedder) == [["a"], ["a"]]
 
+    async def test_repetitions_keep_their_tokens_and_each_request_is_counted(self, embedder, metrics):
+        cached = cached_over(embedder, metrics, max_bytes=0)
+        vectors = await embedded(cached, "a b", "c", "a b")
+        assert vectors.token_counts == [2, 1, 2]
+        assert vectors.fingerprint == embedder.fingerprint
+        assert {result: lookups(metrics, result) for result in ("hit", "miss", "repeated")} == {"hit": 0, "miss": 2, "repeated": 1}
+
+    async def test_a_request_that_leaves_takes_its_work_along(self, embedder, metrics):
+        cached = cached_over(embedder, metrics, max_bytes=0)
+        embedder.gate = asyncio.Event()
+        request = asyncio.create_task(embedded(cached, "a"))
+        await embedder.is_waiting.wait()
+        request.cancel()
+        await asyncio.gather(request, return_exceptions=True)
+        assert embedder.num_cancelled == 1
+        assert not cached.tasks
+
+    async def test_closing_cuts_what_does_not_end_by_itself(self, embedder, metrics):
+        cached = cached_over(embedder, metrics, max_bytes=0)
+        embedder.gate = asyncio.Event()
+        request = asyncio.create_task(embedded(cached, "a"))
+        await embedder.is_waiting.wait()
+        await asyncio.wait_for(cached.close(), 30)
+        with pytest.raises(asyncio.CancelledError):
+            await request
+        assert not cached.tasks
+
 
 class TestErrors:
     async def test_an_input_keeps_its_name(self, cached):
