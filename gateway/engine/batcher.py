@@ -9,12 +9,11 @@ import threading
 import time
 from bisect import bisect_right
 from itertools import chain, islice
-from operator import attrgetter
 
 from gateway.engine.budget import Budget
 from gateway.engine.scheduler import CallerFlow, Scheduler
 from gateway.engine.shape_buckets import FREE, Shapes
-from gateway.engine.work import Job, Work
+from gateway.engine.work import Job, Work, num_tokens_of
 from gateway.errors import GatewayError, Overloaded
 from gateway.metrics import ModelMetrics
 
@@ -37,6 +36,16 @@ class _Candidate:
     def next_tokens(self) -> int:
         """The length of the next job, the longest below the slice; 0 if there is none."""
         return self.work.pending[self.bottom - 1].num_tokens if self.bottom else 0
+
+
+def _leave_out(runs: list[_Candidate], num_jobs: int) -> None:
+    """Takes jobs out of candidates: the last ones that came in, from each its shortest."""
+    for run in reversed(runs):
+        if num_jobs <= 0:
+            return
+        left_out = min(num_jobs, run.top - run.bottom)
+        run.bottom += left_out
+        num_jobs -= left_out
 
 
 def _is_near(num_tokens: int, longest: int, real_tokens: int, num_jobs: int) -> bool:
@@ -85,7 +94,7 @@ class Batcher:
             self.num_tokens += work.num_tokens
             self.num_inputs += len(work.pending)
             self.update_metrics()
-            self.changed.notify_all()
+            self.changed.notify()  # one device thread: if it leaves work behind, it wakes the next
 
     def caller_of(self, work: Work) -> CallerFlow:
         caller = self.callers.get((work.caller, work.service_class))
@@ -114,10 +123,9 @@ class Batcher:
                     return []
                 self.rest()
             batch = self.form_batch()
-            now = time.perf_counter()
-            for job in batch:
-                job.work.started_at = job.work.started_at or now
             self.update_metrics()
+            if self.works:
+                self.changed.notify()
             return batch
 
     def rest(self) -> None:
@@ -163,24 +171,26 @@ class Batcher:
                     if not is_longest and (is_same or not _is_near(num_tokens, longest, real_tokens, num_jobs + 1)):
                         break
                     run.bottom, num_jobs, real_tokens = run.bottom - 1, num_jobs + 1, real_tokens + num_tokens
-        surplus = num_jobs - self.shapes.rows(num_jobs)
-        batch = [job for run in runs for job in reversed(run.work.pending[run.bottom : run.top])]
-        batch = batch[: len(batch) - surplus]
+        _leave_out(runs, num_jobs - self.shapes.rows(num_jobs))
         max_debt = max(MAX_DEBT_BATCHES * self.budget.max_tokens, longest)
-        for job in batch:
-            self.take(job, max_debt)
-        return batch
+        now = time.perf_counter()
+        return [job for run in runs if run.bottom < run.top for job in self.take(run, max_debt, now)]
 
-    def take(self, job: Job, max_debt: int) -> None:
-        work = job.work
-        del work.pending[bisect_right(work.pending, job.num_tokens, key=num_tokens_of) - 1]
-        work.num_tokens -= job.num_tokens
-        work.served_tokens += job.num_tokens
-        self.scheduler.charge(self.works[work], job.num_tokens, max_debt)
-        self.num_tokens -= job.num_tokens
-        self.num_inputs -= 1
+    def take(self, run: _Candidate, max_debt: int, now: float) -> list[Job]:
+        """Removes the jobs of a candidate from the queue, and charges its caller. The longest job comes first."""
+        work, jobs = run.work, run.work.pending[run.bottom : run.top]
+        del work.pending[run.bottom : run.top]
+        jobs.reverse()
+        num_tokens = sum([job.num_tokens for job in jobs])
+        work.started_at = work.started_at or now
+        work.num_tokens -= num_tokens
+        work.served_tokens += num_tokens
+        self.scheduler.charge(self.works[work], num_tokens, max_debt)
+        self.num_tokens -= num_tokens
+        self.num_inputs -= len(jobs)
         if not work.pending:
             self.remove(work)
+        return jobs
 
     def remove(self, work: Work) -> None:
         caller = self.works.pop(work)
@@ -191,6 +201,3 @@ class Batcher:
 
     def update_metrics(self) -> None:
         self.metrics.set_queue(num_inputs=self.num_inputs, num_tokens=self.num_tokens, backlog_seconds=self.backlog_seconds)
-
-
-num_tokens_of = attrgetter("num_tokens")

@@ -3,6 +3,8 @@
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import groupby
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +16,7 @@ from gateway.embedding.vectors import is_usable
 from gateway.engine.batcher import Batcher
 from gateway.engine.encoder import Encoder, OutOfMemory, Window
 from gateway.engine.fidelity import Proof
-from gateway.engine.work import AllZero, Job, NotFinite, TooLarge, TooManyNumbers
+from gateway.engine.work import AllZero, Job, NotFinite, TooLarge, TooManyNumbers, end_finished
 from gateway.errors import ModelUnavailable
 from gateway.log import get_logger
 from gateway.metrics import ModelMetrics
@@ -153,13 +155,20 @@ class Device:
             self.num_deaths_in_a_row = 0
         elif self.proof:
             self.check_alive()
-        for job, row, is_good in zip(batch, rows, has_vector, strict=True):
-            if not is_good:
-                self.fail(job, (NotFinite if row.any() else AllZero)(job.position))
-            elif self.encoder.info.network.kind == "sparse_encoder":
-                self.deliver_sparse(job, sparse_row(row))
-            else:
-                job.work.deliver(job, row)
+        if self.encoder.info.network.kind == "sparse_encoder" or not has_vector.all():
+            for job, row, is_good in zip(batch, rows, has_vector, strict=True):
+                self.deliver_one(job, row, is_good=bool(is_good))
+        else:
+            _deliver_all(batch, rows)
+        end_finished({job.work for job in batch})
+
+    def deliver_one(self, job: Job, row: NDArray[np.float32], *, is_good: bool) -> None:
+        if not is_good:
+            self.fail(job, (NotFinite if row.any() else AllZero)(job.position))
+        elif self.encoder.info.network.kind == "sparse_encoder":
+            self.deliver_sparse(job, sparse_row(row))
+        else:
+            job.work.deliver([job.position], row[None])
 
     def deliver_sparse(self, job: Job, row: NDArray[np.float32]) -> None:
         """Delivers a row's weights, or ends a request that has too many of them before they fill the memory."""
@@ -167,11 +176,20 @@ class Device:
         if job.work.num_numbers > MAX_NUMBERS:
             self.fail(job, TooManyNumbers(job.position))
         else:
-            job.work.deliver(job, row)
+            job.work.deliver([job.position], row)
 
     def fail(self, job: Job, error: Exception) -> None:
         self.batcher.forget(job.work)
         job.work.end(error)
+
+
+def _deliver_all(batch: list[Job], rows: NDArray[np.float32]) -> None:
+    """Delivers all rows of one request at once: its jobs stand together in a batch, and in each part of one."""
+    start = 0
+    for work, jobs in groupby(batch, key=attrgetter("work")):
+        positions = [job.position for job in jobs]
+        work.deliver(positions, rows[start : start + len(positions)])
+        start += len(positions)
 
 
 def _refuse_other_shape(rows: NDArray[np.float32], expected: tuple[int, int]) -> None:
