@@ -133,7 +133,7 @@ class CachedEmbedder(Generic[WorkT]):
         about = self.current()
         keys = await self.keys(inputs, about)
         distinct = list(dict.fromkeys(keys))
-        places, first = places_of(keys, distinct)
+        places, first = _places_of(keys, distinct)
         entries = list(map(self.cache.get, distinct))
         missing = [place for place, entry in enumerate(entries) if entry is None]
         prepared = await self.embedder.prepare(inputs.only([first[place] for place in missing])) if missing else None
@@ -331,7 +331,7 @@ def _counts_of(entries: list[Entry | None], missing: list[int], prepared: Prepar
     return token_counts, is_long
 
 
-def places_of(keys: list[Key], distinct: list[Key]) -> tuple[list[int], list[int]]:
+def _places_of(keys: list[Key], distinct: list[Key]) -> tuple[list[int], list[int]]:
     """The place of each key among the distinct ones, and the index at which each distinct one appears first."""
     if len(keys) == len(distinct):
         return list(range(len(keys))), list(range(len(keys)))
