@@ -17,13 +17,15 @@ class AccessMetrics:
         self.auth_failures = declare.count("gateway_auth_failures_total", "Requests without a valid key.", ["reason"])
         self.limited = declare.count("gateway_limited_total", "Requests refused for a key's limit.", ["limit"])
         self.limit_waiting = declare.gauge(
-            "gateway_limit_waiting_requests", "Requests that wait for a slot of their key's concurrency limit."
+            "gateway_limit_waiting_requests", "Requests that wait for a slot of their key's concurrency limit.", merge="engine"
         )
         self.limiter_failures = declare.count(
             "gateway_limiter_failures_total", "Requests whose limits could not be asked for, by what became of them.", ["decision"]
         )
         self.limiter_up = declare.gauge(
-            "gateway_limiter_up", "1 while the server of limits.redis_url answers, or none is configured; 0 while it does not."
+            "gateway_limiter_up",
+            "1 while the server of limits.redis_url answers, or none is configured; 0 while it does not.",
+            merge="engine",
         )
         self.limiter_up.set(1)
         self.key_tokens = declare.count(
@@ -38,20 +40,29 @@ class AccessMetrics:
             ["key", "reason"],
         )
         self.key_budget_used = declare.gauge(
-            "gateway_key_budget_used_ratio", "Of the key's budget of this day or month, the share that is used.", ["key"]
+            "gateway_key_budget_used_ratio",
+            "Of the key's budget of this day or month, the share that is used.",
+            ["key"],
+            merge="engine",
         )
         self.key_expires_at = declare.gauge(
-            "gateway_key_expires_timestamp_seconds", "When a key that expires soon does, in Unix seconds.", ["key"]
+            "gateway_key_expires_timestamp_seconds", "When a key that expires soon does, in Unix seconds.", ["key"], merge="engine"
         )
         self.key_store_up = declare.gauge(
-            "gateway_key_store_up", "1 while the keys can be read, or nobody needs one; 0 while the last snapshot goes on."
+            "gateway_key_store_up",
+            "1 while the keys can be read, or nobody needs one; 0 while the last snapshot goes on.",
+            merge="engine",
         )
         self.key_store_up.set(1)
-        self.key_snapshot_age = declare.gauge("gateway_key_snapshot_age_seconds", "How old what is known of the keys is.")
+        self.key_snapshot_age = declare.gauge(
+            "gateway_key_snapshot_age_seconds", "How old what is known of the keys is.", merge="engine"
+        )
         self.store_connections_dropped = declare.count(
             "gateway_store_connections_dropped_total", "Connections to the key store that gave no answer and were cut."
         )
-        self.usage_pending_rows = declare.gauge("gateway_usage_pending_rows", "Rows of usage that could not be written yet.")
+        self.usage_pending_rows = declare.gauge(
+            "gateway_usage_pending_rows", "Rows of usage that could not be written yet.", merge="engine"
+        )
         self.usage_rows_lost = declare.count("gateway_usage_rows_lost_total", "Rows of usage given up, as too many were waiting.")
         self.keys: dict[str, KeyMetrics] = {}
         self.shown_keys: dict[Gauge, set[str]] = {}

@@ -13,11 +13,16 @@ class ClusterFamilies:
 
     def __init__(self, declare: MetricDeclaration) -> None:
         model = ["model"]
-        self.up = declare.gauge("gateway_cluster_up", "1 while calls to the model's cluster make sense.", model)
+        self.up = declare.gauge("gateway_cluster_up", "1 while calls to the model's cluster make sense.", model, merge="engine")
         self.replicas = declare.gauge(
-            "gateway_cluster_replicas", "Replicas of the model on its cluster, by what Ray Serve says of them.", ["model", "state"]
+            "gateway_cluster_replicas",
+            "Replicas of the model on its cluster, by what Ray Serve says of them.",
+            ["model", "state"],
+            merge="engine",
         )
-        self.outstanding = declare.gauge("gateway_cluster_outstanding_calls", "Requests that wait for a replica's answer.", model)
+        self.outstanding = declare.gauge(
+            "gateway_cluster_outstanding_calls", "Requests that wait for a replica's answer.", model, merge="engine"
+        )
         self.calls = declare.count(
             "gateway_cluster_calls_total",
             "Calls to replicas, each try by itself; outcome is ok, lost, other_vectors, failed, cancelled or an error's code.",

@@ -24,7 +24,7 @@ class HTTPMetrics:
         for reason in ("server_overloaded", "address_limit", "made_room"):  # starts at 0, so that a rate includes the first one
             self.connections_cut.labels(reason)
         self.open_connections = declare.gauge("gateway_open_connections", "Open connections, by what they do.", ["state"])
-        self.max_connections = declare.gauge("gateway_max_connections", "Connections that may be open at once.")
+        self.max_connections = declare.gauge("gateway_max_connections", "Connections that may be open at once.", merge="max")
         # A look-up by labels costs 3 microseconds, a cached one none. Label values are bounded, so these caches are too.
         self.requests_of = cache(self.requests.labels)
         self.seconds_of = cache(self.seconds.labels)

@@ -34,24 +34,29 @@ class ModelFamilies:
             "gateway_batch_padding_ratio", "Padded tokens over real tokens of a batch.", model, buckets=RATIOS
         )
         self.max_batch_tokens = declare.gauge(
-            "gateway_max_batch_tokens", "Tokens a batch may hold; fewer than at first once a device ran out of memory.", model
+            "gateway_max_batch_tokens",
+            "Tokens a batch may hold; fewer than at first once a device ran out of memory.",
+            model,
+            merge="engine",
         )
-        self.queue_inputs = declare.gauge("gateway_queue_inputs", "Texts waiting for a batch.", model)
-        self.queue_tokens = declare.gauge("gateway_queue_tokens", "Tokens waiting for a batch.", model)
+        self.queue_inputs = declare.gauge("gateway_queue_inputs", "Texts waiting for a batch.", model, merge="engine")
+        self.queue_tokens = declare.gauge("gateway_queue_tokens", "Tokens waiting for a batch.", model, merge="engine")
         self.backlog_seconds = declare.gauge(
             "gateway_backlog_seconds",
             "Waiting tokens over the measured tokens a second: the autoscaling signal.",
             model,
+            merge="engine",
         )
         self.cache_lookups = declare.count(
             "gateway_cache_lookups_total", "Inputs looked up; result is hit, miss, joined or repeated.", ["model", "result"]
         )
-        self.cache_bytes = declare.gauge("gateway_cache_bytes", "Memory held by cached vectors.")
+        self.cache_bytes = declare.gauge("gateway_cache_bytes", "Memory held by cached vectors.", merge="engine")
         self.fidelity = declare.gauge(
             "gateway_model_fidelity_cosine",
             "The worst cosine to sentence-transformers in float32 over the probe texts; of a reranker 1 less the worst difference"
             " of a score.",
             model,
+            merge="engine",
         )
         self.device_restarts = declare.count("gateway_device_restarts_total", "Device threads that died and were replaced.", model)
         self.group_requests = declare.count(
@@ -62,7 +67,7 @@ class ModelFamilies:
         self.group_fallbacks = declare.count(
             "gateway_group_fallbacks_total", "Requests that another member than a group's first one served.", ["model"]
         )
-        self.model_info = declare.gauge("gateway_model_info", "1 for each loaded model.", MODEL_INFO)
+        self.model_info = declare.gauge("gateway_model_info", "1 for each loaded model.", MODEL_INFO, merge="engine")
         self.requests_of = cache(self.requests.labels)  # bounded, as the label values are
 
     def record_outcome(self, model: str, outcome: str) -> None:

@@ -17,10 +17,14 @@ class ProcessMetrics:
             "gateway_config_reloads_total", "Configurations read while running; result is loaded, unchanged or refused.", ["result"]
         )
         self.config_loaded_at = declare.gauge(
-            "gateway_config_last_load_timestamp_seconds", "When the configuration in effect was loaded, in Unix seconds."
+            "gateway_config_last_load_timestamp_seconds",
+            "When the configuration in effect was loaded, in Unix seconds.",
+            merge="engine",
         )
         self.config_is_accepted = declare.gauge(
-            "gateway_config_last_reload_successful", "1 while the configuration read last is in effect, 0 while it was refused."
+            "gateway_config_last_reload_successful",
+            "1 while the configuration read last is in effect, 0 while it was refused.",
+            merge="engine",
         )
         self.config_is_accepted.set(1)
         self.background_dead = declare.gauge(
@@ -31,6 +35,15 @@ class ProcessMetrics:
         )
         for task in ("cluster", "group", "live-figures"):  # starts at 0, so that a rate includes the first one
             self.background_restarts.labels(task)
-        self.loop_lag = declare.gauge("gateway_event_loop_lag_seconds", "How late the event loop was when last looked at.")
-        declare.gauge("gateway_build_info", "1 for the running version.", ["version"]).labels(__version__).set(1)
+        self.loop_lag = declare.gauge(
+            "gateway_event_loop_lag_seconds", "How late the event loop was when last looked at.", merge="max"
+        )
+        declare.gauge("gateway_build_info", "1 for the running version.", ["version"], merge="max").labels(__version__).set(1)
+        self.processes = declare.gauge(
+            "gateway_processes", "Processes that run, by role; none where the gateway is one process.", ["role"]
+        )
+        self.process_restarts = declare.count(
+            "gateway_process_restarts_total", "Processes that died and were started anew, by role.", ["role"]
+        )
+        declare.merges["process_start_time_seconds"] = "min"  # the supervisor's: the others may be younger
         ProcessCollector(registry=registry)

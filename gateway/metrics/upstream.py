@@ -20,15 +20,22 @@ class UpstreamFamilies:
             "gateway_upstream_retries_total", "Requests to other servers that were sent once more.", upstream
         )
         self.up = declare.gauge(
-            "gateway_upstream_up", "1 while any of its addresses takes requests, 0 while all are cooling down.", upstream
+            "gateway_upstream_up",
+            "1 while any of its addresses takes requests, 0 while all are cooling down.",
+            upstream,
+            merge="engine",
         )
         self.breaker = declare.gauge(
-            "gateway_upstream_breaker_open", "1 while this address is cooling down after failures.", [*upstream, "address"]
+            "gateway_upstream_breaker_open",
+            "1 while this address is cooling down after failures.",
+            [*upstream, "address"],
+            merge="engine",
         )
         self.address_used = declare.gauge(
             "gateway_upstream_address_used",
             "1 while this address is proven to give the row's vectors, 0 while it is not used.",
             [*upstream, "address"],
+            merge="engine",
         )
         self.swaps = declare.count(
             "gateway_upstream_swaps_total",
@@ -45,17 +52,21 @@ class UpstreamFamilies:
             "gateway_upstream_learned_limit",
             "How much one request may hold, as this server's refusals taught: of the row's `setting`; 0 where none did.",
             [*upstream, "setting"],
+            merge="engine",
         )
         self.extra_requests = declare.count(
             "gateway_upstream_extra_requests_total",
             "Requests to other servers that were sent to find out why one was refused.",
             upstream,
         )
-        self.outstanding = declare.gauge("gateway_upstream_outstanding_requests", "Requests it has not answered yet.", upstream)
+        self.outstanding = declare.gauge(
+            "gateway_upstream_outstanding_requests", "Requests it has not answered yet.", upstream, merge="engine"
+        )
         self.oldest = declare.gauge(
             "gateway_upstream_oldest_request_seconds",
             "How long the oldest request it has not answered yet has been there.",
             upstream,
+            merge="engine",
         )
         self.estimated_tokens = declare.count(
             "gateway_estimated_tokens_total", "Of the tokens embedded, those an upstream did not count: they are estimated.", model

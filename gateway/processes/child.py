@@ -22,6 +22,7 @@ from gateway.processes.totals import Totals
 Role = Literal["engine", "front"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # blocked around a fork, so that each meets the right process's handler
+EXIT_DEFECT = 1
 EXIT_WRONG = 2  # the operator must fix something: the code of `gateway serve` in one process
 ORPHAN_SECONDS = 1.5  # to end in an orderly way once the supervisor is gone
 
@@ -51,12 +52,36 @@ class Child:
         return f"front-{self.number}" if self.role == "front" else self.role
 
 
+def fork(live_on: Callable[[socket.socket], NoReturn]) -> tuple[int, socket.socket]:
+    """Forks a process that runs `live_on` with its end of a new control socket.
+
+    Returns its pid and the supervisor's end. Raises OSError if the system gives no more processes or files.
+    """
+    ours, theirs = socket.socketpair()
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                ours.close()
+                live_on(theirs)
+            finally:
+                os._exit(EXIT_DEFECT)  # an error must not return into the supervisor's frames
+    except OSError:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    return pid, ours
+
+
 def live(child: Child, run: Callable[[Child], None]) -> NoReturn:
     """Runs the child until `run` returns, and ends the process. Called right after the fork.
 
     Signals are the supervisor's: Ctrl-C and a closed terminal send theirs to every process, so a child only ignores them.
     """
-    code = 1
+    code = EXIT_DEFECT
     try:
         signal.set_wakeup_fd(-1)
         for ours in SIGNALS:

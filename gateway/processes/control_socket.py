@@ -72,9 +72,13 @@ class ControlSocket:
         """The socket that came with a message of the last `receive`, in the order of the messages."""
         return self.arrived.popleft()
 
-    def send(self, message: bytes, beside: socket.socket | None = None) -> None:
-        """Queues a message and sends what can be sent now. `beside` is closed once it is sent. Raises PeerGone."""
+    def queue(self, message: bytes, beside: socket.socket | None = None) -> None:
+        """Queues a message, which `flush` sends. `beside` is closed once it is sent."""
         self.unsent.append((memoryview(LENGTH.pack(len(message)) + message), beside))
+
+    def send(self, message: bytes, beside: socket.socket | None = None) -> None:
+        """Queues a message, and sends what can be sent now. Raises PeerGone."""
+        self.queue(message, beside)
         self.flush()
 
     def flush(self) -> None:

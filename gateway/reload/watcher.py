@@ -86,16 +86,16 @@ class ConfigWatcher:
         if not hasattr(signal, "SIGHUP") or threading.current_thread() is not threading.main_thread():
             yield
             return
-        had_terminal = _has_terminal()
+        had_terminal = has_terminal()
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGHUP, lambda: stop() if had_terminal and not _has_terminal() else self.is_wanted.set())
+        loop.add_signal_handler(signal.SIGHUP, lambda: stop() if had_terminal and not has_terminal() else self.is_wanted.set())
         try:
             yield
         finally:
             loop.remove_signal_handler(signal.SIGHUP)
 
 
-def _has_terminal() -> bool:
+def has_terminal() -> bool:
     try:
         os.close(os.open(TERMINAL, os.O_RDONLY | os.O_NOCTTY))
     except OSError:
