@@ -8,6 +8,8 @@ from msgspec import Meta
 from gateway.config.listen_address import ListenAddress, listen_addresses
 from gateway.config.setting import KB, MB, MINUTES, YEAR, Settings, count, positive
 
+MAX_WORKERS = 64
+
 
 class ServerSettings(Settings, frozen=True):
     host: Annotated[
@@ -18,6 +20,13 @@ class ServerSettings(Settings, frozen=True):
         ),
     ] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="The port to listen on; 0 takes a free one and says which.")] = 8000
+    workers: Annotated[
+        Literal["auto"] | Annotated[int, Meta(ge=1, le=MAX_WORKERS)],
+        Meta(
+            description='Processes that speak HTTP, beside one that computes; at 1 one process does both. "auto" is 1 on machines'
+            " of up to 7 cores, on larger ones a quarter of the cores, or with a GPU all but one; at least 2, at most 16."
+        ),
+    ] = "auto"
     unix_socket_mode: Annotated[
         str, Meta(pattern="^0?[0-7]{3}$", description="Who may connect to Unix sockets: their files' permissions, in octal.")
     ] = "660"

@@ -185,7 +185,7 @@ class Supervisor:
 
     def reap(self) -> None:
         """Handles the deaths of children."""
-        for pid, status in ended_processes():
+        for pid, status in _ended_processes():
             for child in self.children:
                 if child.pid == pid:
                     self.on_end(child, ExitStatus.of(status))
@@ -225,7 +225,7 @@ class Supervisor:
                 child.kill()
 
 
-def ended_processes() -> Iterator[tuple[int, int]]:
+def _ended_processes() -> Iterator[tuple[int, int]]:
     """Yields pid and status of each child that has ended. As a container's first process, it also takes other programs' orphans."""
     with suppress(ChildProcessError):
         while (ended := os.waitpid(-1, os.WNOHANG))[0]:

@@ -9,7 +9,7 @@ from gateway.errors import ConfigurationError
 
 # Need a restart: the socket is bound, the files are open, and connections use the values from the start.
 FIXED = (
-    "server.host", "server.port", "server.unix_socket_mode", "server.max_connections", "server.max_header_bytes",
+    "server.host", "server.port", "server.workers", "server.unix_socket_mode", "server.max_connections", "server.max_header_bytes",
     "server.header_timeout_seconds", "server.keep_alive_seconds", "server.send_timeout_seconds",
     "server.max_unsent_bytes", "store", "metrics.port", "traces",
 )  # fmt: skip
