@@ -161,6 +161,19 @@ def launch(
     return task
 
 
+def await_from_thread(work: Coroutine[Any, Any, Result], loop: asyncio.AbstractEventLoop, *, timeout_seconds: float) -> Result:
+    """Runs `work` on the event loop and blocks this thread, which is not the loop's own, until its end.
+
+    Raises what it raises, and TimeoutError after `timeout_seconds`.
+    """
+    running = asyncio.run_coroutine_threadsafe(work, loop)
+    try:
+        return running.result(timeout_seconds)
+    except TimeoutError:
+        running.cancel()
+        raise
+
+
 def retrieve(task: "asyncio.Task[Any]") -> BaseException | None:
     """Returns the task's exception. One never retrieved would be logged by asyncio, with a text that may quote a client."""
     return None if task.cancelled() else task.exception()

@@ -11,15 +11,24 @@ upstream     other servers
 cluster      models on a Ray cluster
 process      configuration, background work, event loop, log
 declaration  constructors of counters, gauges and histograms; the buckets
-snapshot     the metrics of one process as values; sum: those of several processes
+snapshot     the metrics of one process as values; sum: those of several processes; all_processes: their exposition
 server       /metrics on a port of its own
 """
 
 from gateway.metrics.access import MAX_KEY_LABELS
 from gateway.metrics.cluster import ClusterMetrics
-from gateway.metrics.metrics import CONTENT_TYPE, Metrics
+from gateway.metrics.metrics import CONTENT_TYPE, Metrics, Reading
 from gateway.metrics.model import ModelMetrics
 from gateway.metrics.snapshot import MetricFamily
 from gateway.metrics.upstream import UpstreamMetrics
 
-__all__ = ["CONTENT_TYPE", "MAX_KEY_LABELS", "ClusterMetrics", "MetricFamily", "Metrics", "ModelMetrics", "UpstreamMetrics"]
+__all__ = [
+    "CONTENT_TYPE",
+    "MAX_KEY_LABELS",
+    "ClusterMetrics",
+    "MetricFamily",
+    "Metrics",
+    "ModelMetrics",
+    "Reading",
+    "UpstreamMetrics",
+]

@@ -55,6 +55,7 @@ class ChildProcess:
         self.num_failures = 0
         self.start_at = 0.0  # when to start it, while it does not run
         self.kill_at: float | None = None
+        self.has_spoken = False  # its event loop runs
         self.is_asked = False  # for samples it has not sent yet
 
     @property
@@ -70,7 +71,7 @@ class ChildProcess:
         self.socket = ControlSocket(end, control.from_child)
         self.selector = selector
         self.ready_at = self.kill_at = None
-        self.is_asked = False
+        self.has_spoken = self.is_asked = False
         selector.register(end, selectors.EVENT_READ, self)
 
     def on_ready(self, now: float) -> None:

@@ -140,6 +140,7 @@ class Supervisor:
     def receive(self, child: ChildProcess) -> bool:
         """Handles what the child has sent. Returns whether there may be more."""
         messages = child.receive(self.now)
+        child.has_spoken = child.has_spoken or bool(messages)
         for message in messages:
             self.on_message(child, message)
         return bool(messages)
@@ -156,7 +157,7 @@ class Supervisor:
                 child.is_asked = False
                 self.sums.put(child.name, families)
             case control.SumWanted(number):
-                self.sums.want(number, [each for each in self.children if each.ready_at is not None], self.now)
+                self.sums.want(number, [each for each in self.children if each.has_spoken], self.now)
             case control.MakeRoom():
                 self.make_room(child)
 

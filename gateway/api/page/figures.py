@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -11,19 +12,19 @@ from msgspec import Raw
 
 from gateway.api.page.snapshot import STAGES, WHOLE_SECONDS, MetricsSnapshot, SnapshotInterval, round_figures
 from gateway.background import BackgroundTask
-from gateway.metrics import Metrics
+from gateway.metrics import Metrics, Reading
 
 INTERVAL_SECONDS = 2.0
 KEPT_SECONDS = 600  # of points. They are taken as long after the last poll, so that a page that returns meanwhile finds no gap
 NUM_KEPT = round(KEPT_SECONDS / INTERVAL_SECONDS)
 NUM_BEHIND = 5  # intervals that rates and quantiles are computed over: two seconds have too few requests
-NAMES = (
+NAMES = frozenset((
     STAGES, WHOLE_SECONDS, "gateway_requests_total", "gateway_inputs_total", "gateway_input_tokens_total",
     "gateway_batch_inputs_sum", "gateway_batch_inputs_count", "gateway_batch_tokens_sum", "gateway_batch_tokens_count",
     "gateway_batch_padding_ratio_sum", "gateway_max_batch_tokens", "gateway_queue_inputs", "gateway_queue_tokens",
     "gateway_backlog_seconds", "gateway_cache_lookups_total", "gateway_rejections_total", "gateway_auth_failures_total",
     "gateway_upstream_requests_total", "gateway_upstream_up",
-)  # fmt: skip
+))  # fmt: skip
 
 
 class Figures:
@@ -54,12 +55,14 @@ class Figures:
 
     async def watch(self) -> None:
         while self.clock() - self.looked_at < KEPT_SECONDS:
-            self.take()
+            with suppress(TimeoutError):  # a process that does not answer: the next point is over a longer time
+                self.take(await self.metrics.samples_of_all(NAMES))
             await asyncio.sleep(INTERVAL_SECONDS)
 
-    def take(self) -> None:
-        """Takes one snapshot, and adds the point that it makes with those before."""
-        self.readings.append(MetricsSnapshot(self.metrics.samples(NAMES), at=self.clock(), routes=self.routes))
+    def take(self, samples: Iterable[Reading] | None = None) -> None:
+        """Takes one snapshot, and adds the point that it makes with those before. `samples` are this process's own by default."""
+        samples = self.metrics.samples(NAMES) if samples is None else samples
+        self.readings.append(MetricsSnapshot(samples, at=self.clock(), routes=self.routes))
         if len(self.readings) > 1:
             last = SnapshotInterval(self.readings[-2], self.readings[-1])
             told = _point_of(last, SnapshotInterval(self.readings[0], self.readings[-1]))

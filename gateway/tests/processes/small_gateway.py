@@ -62,6 +62,7 @@ class Front:
             os._exit(int(command[1]))
         if command[:1] == ["hang"]:
             self.held.add(writer)
+            writer.write(b"held\n")
             return
         if command[:1] == ["spin"]:  # without the event loop
             threading.Event().wait(30)

@@ -73,6 +73,7 @@ class SmallGateway:
     def hang(self):
         connection = socket.create_connection(self.address, timeout=WAIT_SECONDS)
         connection.sendall(b"hang\n")
+        assert connection.recv(5) == b"held\n"
         return connection
 
     def shown(self):
