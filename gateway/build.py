@@ -98,7 +98,7 @@ class GenerationBuilder:
         files = self.build_files(config, before)
         parts = {"limits": lambda: limiter.is_alive, **access.parts, **(files.parts if files else {})}
         dead_parts = partial(probes.dead_parts, catalog, parts, self.dead_parts)
-        doors = _doors(handler, config)
+        doors = build_doors(handler, config)
         routes = [
             *map(handler.route, doors),
             *models.routes(catalog),
@@ -205,7 +205,8 @@ class GenerationBuilder:
         )
 
 
-def _doors(handler: InferenceHandler, config: Config) -> list[Door[Any]]:
+def build_doors(handler: InferenceHandler, config: Config) -> list[Door[Any]]:
+    """The doors that are open, by the configuration."""
     return [
         embeddings.door(handler),
         tokenization.door(handler, cohere_error=cohere_error if config.doors.cohere else None),

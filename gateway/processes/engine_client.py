@@ -1,0 +1,117 @@
+"""A front's end of its channel to the engine process: calls that are answered, or fail as if the engine were in this process."""
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from gateway.access.limits.concurrency_queue import OnDisconnect
+from gateway.access.limits.local_store import RateState
+from gateway.calls.channel import Channel, ChannelClosed, Payload
+from gateway.calls.engine_message import CallFailure, from_engine
+from gateway.calls.failure import error_of
+from gateway.calls.message import CancelCall
+from gateway.errors import ClientGone, EngineUnavailable, InternalError
+
+
+class EngineFailed(RuntimeError):
+    """A call met a defect of the engine process, which has logged it. The client gets a 500."""
+
+
+class HasState(Protocol):
+    """What keeps the state of a caller's limits."""
+
+    state: RateState | None
+
+
+class EngineClient:
+    """One connection to one engine process. After its end it only fails: the next engine process has a client of its own.
+
+    `on_message` gets what is no answer. `on_lost` is called once, after every waiting call has failed.
+    """
+
+    def __init__(self, *, on_message: Callable[[Any, bytes], None], on_lost: Callable[[], None]) -> None:
+        self.channel = Channel(from_engine, on_message=self.on_channel_message, on_lost=self.on_channel_lost)
+        self.on_message = on_message
+        self.on_lost = on_lost
+        self.exchanges: dict[int, Callable[[Any, bytes], None]] = {}  # calls with several answers; None is the channel's end
+        self.is_usable = False  # until its first configuration is in effect
+
+    async def open(self, connection: socket.socket) -> None:
+        await self.channel.open(connection)
+
+    def on_channel_message(self, message: Any, payload: bytes) -> None:
+        exchange = self.exchanges.get(getattr(message, "number", 0), self.on_message)
+        exchange(message, payload)
+
+    def on_channel_lost(self) -> None:
+        self.is_usable = False
+        for exchange in list(self.exchanges.values()):
+            exchange(None, b"")
+        self.on_lost()
+
+    def refuse_unusable(self) -> None:
+        """Raises EngineUnavailable while the engine process is gone, or has not told its configuration yet."""
+        if not self.is_usable:
+            raise EngineUnavailable
+
+    async def call(
+        self,
+        kind: Callable[..., Any],
+        payload: Payload = b"",
+        *,
+        number: int = 0,
+        gone: OnDisconnect | None = None,
+        charged: HasState | None = None,
+        **fields: Any,
+    ) -> tuple[Any, bytes]:
+        """Makes a call of `kind` with these fields, or with `number` a further step of that call. Returns the answer, and its
+        payload.
+
+        Raises the engine process's error; EngineUnavailable if that process is gone; ClientGone if an entry of `gone` is called
+        meanwhile. `charged` gets the state of the caller's limits, of an answer or an error that tells it.
+        """
+        self.refuse_unusable()
+        try:
+            number = self.channel.begin_call(number)
+            self.channel.send(kind(number=number, **fields), payload)
+            with self.ends_with_client(number, gone):
+                answer, data = await self.channel.answer_to(number)
+        except ChannelClosed:
+            raise EngineUnavailable from None
+        if charged is not None and answer.state is not None:
+            charged.state = answer.state
+        if type(answer) is CallFailure:
+            raise _error_of(answer)
+        return answer, data
+
+    @contextmanager
+    def ends_with_client(self, number: int, gone: OnDisconnect | None) -> Iterator[None]:
+        """Cancels call `number`, and fails it with ClientGone, if an entry of `gone` is called within the block."""
+        if gone is None:
+            yield
+            return
+        waiting = self.channel.waiting[number]
+
+        def leave() -> None:
+            if not waiting.done():
+                waiting.set_exception(ClientGone())
+                self.send(CancelCall(number=number))
+
+        gone.append(leave)
+        try:
+            yield
+        finally:
+            gone.remove(leave)
+
+    def send(self, message: Any, payload: Payload = b"") -> None:
+        """Sends what is not answered. Does nothing once the process is gone."""
+        self.channel.send(message, payload)
+
+    def close(self) -> None:
+        self.channel.close()
+
+
+def _error_of(failure: CallFailure) -> Exception:
+    error = error_of(failure.error, failure.attributes)
+    return EngineFailed("the engine process has logged why") if type(error) is InternalError else error
