@@ -34,6 +34,12 @@ def stage(name: str, started: float, ended: float) -> None:
         span.stage(name, started, ended)
 
 
+def trace_headers() -> dict[str, str]:
+    """The W3C headers by which another process works for the current request; none if it is not traced."""
+    span = current.get()
+    return {} if span is None else span.headers
+
+
 @contextmanager
 def call(name: str, attributes: Attributes) -> Iterator[dict[str, str]]:
     """Traces a call to another server for the current request. Yields the W3C headers that carry the trace there."""
@@ -110,6 +116,13 @@ class RequestSpan:
         """As hex, for the log; None if this request is not sampled."""
         about = self.span.get_span_context()
         return f"{about.trace_id:032x}" if about.trace_flags.sampled else None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The W3C headers by which another process works for this request."""
+        headers: dict[str, str] = {}
+        self.tracing.w3c.inject(headers, self.context)
+        return headers
 
     def stage(self, name: str, started: float, ended: float) -> None:
         if self.span.is_recording():

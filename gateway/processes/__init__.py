@@ -7,7 +7,12 @@ child           what a process gets when it is forked; its life until its exit c
 control         messages between the supervisor and a child
 control_socket  their frames on a socket, with file descriptors beside them
 control_channel the child's end, on its event loop
-totals          counts over all fronts, in shared memory
+totals          counts over all fronts, in shared memory; shared_admission: the bounds of requests and bodies by them
+
+front             the process that speaks HTTP; front_generation: its parts of one configuration; front_handler: their road
+engine_client     its calls to the engine process; engine_embedder, front_tokenizing: models of that process
+remote_access     its keys, remote_lease: its limits; both are the engine process's
+relay             what the engine process answers; front_probes: what is answered while that is gone
 
 The supervisor runs no event loop and starts no thread, so it may fork at any time. It loads no model and answers no request.
 """

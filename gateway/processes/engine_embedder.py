@@ -59,7 +59,6 @@ class EngineEmbedder:
         self.shown = ModelState(state="loading", health=Health("loading", "the engine process has not told it yet"))
         self.tokenizing: FrontTokenizing | None = None
         self.learning: asyncio.Task[None] | None = None
-        self.is_closed = False
 
     async def start(self) -> None:
         """Does nothing: the engine process starts its models."""
@@ -201,6 +200,10 @@ class EngineEmbedder:
         return self.shown.health
 
     async def close(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Fetches no tokenizer any more."""
         if self.learning is not None:
             self.learning.cancel()
 
@@ -212,12 +215,11 @@ class EngineModel(Model):
 
     @property
     def state(self) -> ModelStateName:
-        return cast(ModelStateName, engine_embedder(self).shown.state)
+        return cast("ModelStateName", engine_embedder(self).shown.state)
 
 
 def engine_embedder(model: Model) -> EngineEmbedder:
-    embedder: EngineEmbedder = model.embedder
-    return embedder
+    return cast("EngineEmbedder", model.embedder)
 
 
 class EngineLoader(Loader):

@@ -12,7 +12,7 @@ from gateway.access.open_access import OpenAccess
 from gateway.api import doors as other_doors
 from gateway.api.middleware import Edge
 from gateway.build import build_doors
-from gateway.calls.engine_message import ModelState
+from gateway.calls.engine_message import Configure, ModelState
 from gateway.config import Config
 from gateway.embedding.catalog import Catalog
 from gateway.embedding.row_ranges import read_ranges
@@ -33,7 +33,7 @@ PROBE_METHODS = dict.fromkeys(("/livez", "/health", "/readyz", "/metrics"), "GET
 
 @dataclass(slots=True)
 class FrontGeneration:
-    """The parts of one configuration. `number` is the engine process's; `on_idle` is called after the last request, once retired."""
+    """The parts of one configuration, `number` in the engine process. `on_idle` is called after the last request, once retired."""
 
     number: int
     config: Config
@@ -69,9 +69,9 @@ class FrontGeneration:
         if isinstance(self.access, RemoteAccess):
             self.access.forget()
 
-    async def close(self) -> None:
+    def close(self) -> None:
         for embedder in self.embedders:
-            await embedder.close()
+            embedder.forget()
         self.handler.close()
 
 
@@ -88,20 +88,18 @@ class FrontBuilder:
     on_idle: Callable[[FrontGeneration], None]
 
     def build(
-        self,
-        config: Config,
-        client: EngineClient,
-        *,
-        number: int = 0,
-        states: list[ModelState] | None = None,
-        methods: Mapping[str, str] = PROBE_METHODS,
-        before: FrontGeneration | None = None,
+        self, config: Config, client: EngineClient, told: Configure | None = None, before: FrontGeneration | None = None
     ) -> FrontGeneration:
-        """Builds the parts. Tokenizers of `before` are kept where they are the same. Raises ConfigurationError."""
+        """Builds the parts, of what the engine process has told. Tokenizers of `before` are kept where they are the same.
+
+        Raises ConfigurationError.
+        """
+        number, methods, states = (told.generation, told.methods, told.models) if told is not None else (0, PROBE_METHODS, [])
         embedders = [EngineEmbedder(row.name, place, number, client, config.limits) for place, row in enumerate(config.models)]
-        for embedder, state in zip(embedders, states or [], strict=False):
+        for embedder, state in zip(embedders, states, strict=False):
             embedder.show(state, self.same_in(before, config, embedder.place))
-        models = [EngineModel(row, embedder, None, row_ranges=read_ranges(row)) for row, embedder in zip(config.models, embedders, strict=True)]
+        rows = zip(config.models, embedders, strict=True)
+        models = [EngineModel(row, embedder, row_ranges=read_ranges(row)) for row, embedder in rows]
         access: RequestAccess = OpenAccess() if config.auth.mode == "none" else RemoteAccess(client)
         handler = FrontHandler(
             access=access,

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import msgspec
+from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gateway.api.error_format import JSON
@@ -27,14 +28,14 @@ class FrontProbes:
             await self.relay(scope, receive, send)
             return
         status, content = report[0], msgspec.json.encode(report[1])
-        scope["path_template"] = scope["path"]  # type: ignore[typeddict-unknown-key]
+        scope["path_template"] = scope["path"]
         headers = [(b"content-type", JSON.encode()), (b"content-length", b"%d" % len(content))]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": content, "more_body": False})
 
     def report(self, scope: Scope) -> tuple[int, ProbeReport] | None:
         """The answer of this front; None if the engine process answers."""
-        if scope["type"] != "http" or scope["method"] != "GET":
+        if scope["type"] != ScopeType.HTTP or scope["method"] != "GET":
             return None
         if scope["path"] == READINESS and self.is_leaving():
             return NOT_NOW, ProbeReport(status="draining")

@@ -6,9 +6,9 @@ body whose receiver is slow.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from litestar.enums import ScopeType
 from litestar.types import HTTPScope, Receive, Scope, Send
 
 from gateway.api.request_log import RequestRecord, record_of
@@ -20,6 +20,9 @@ from gateway.calls.message import CancelCall
 from gateway.errors import ClientGone, EngineUnavailable, InternalError
 from gateway.processes.engine_client import EngineClient, EngineFailed
 
+if TYPE_CHECKING:
+    from gateway.access.limits.concurrency_queue import OnDisconnect
+
 
 class Relay:
     """An ASGI application below Edge."""
@@ -28,7 +31,7 @@ class Relay:
         self.client = client
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
+        if scope["type"] == ScopeType.HTTP:
             self.client.refuse_unusable()
             await _Exchange(self.client, scope, receive, send).run()
 
@@ -53,7 +56,7 @@ class _Exchange:
 
     async def run(self) -> None:
         """Raises the engine process's error, EngineUnavailable, and ClientGone."""
-        entries: list[Callable[[], None]] = self.scope["state"].get("on_disconnect") or []
+        entries: OnDisconnect = self.scope["state"].get("on_disconnect") or []
         entries.append(self.leave)
         self.client.exchanges[self.number] = self.on_message
         is_over = False
@@ -137,7 +140,7 @@ class _Exchange:
         """Fills in the request's record and its route, for Edge."""
         self.record.outcome, self.record.is_rejected, self.record.caller = head.outcome, head.is_rejected, head.caller
         if head.route:
-            self.scope["path_template"] = head.route  # type: ignore[typeddict-unknown-key]
+            self.scope["path_template"] = head.route
 
     async def send_part(self, payload: bytes, *, has_more: bool) -> None:
         await self.send({"type": "http.response.body", "body": payload, "more_body": has_more})
@@ -147,18 +150,15 @@ class _Exchange:
     async def upload(self) -> None:
         """Sends the client's body as far as there is credit, and then watches the client."""
         has_more = True
-        while True:
-            message = await self.receive()
-            if message["type"] != "http.request":
-                self.leave()
-                return
+        while (message := await self.receive())["type"] == "http.request":
             if has_more:
-                body, has_more = message["body"], message["more_body"]
-                await self.send_body(body, has_more=has_more)
+                has_more = message["more_body"]
+                await self.send_body(message["body"], has_more=has_more)
+        self.leave()
 
     async def send_body(self, body: bytes, *, has_more: bool) -> None:
-        start = 0
-        while True:
+        start, is_last = 0, False
+        while not is_last:
             while self.credit <= 0:
                 self.has_credit.clear()
                 await self.has_credit.wait()
@@ -167,8 +167,6 @@ class _Exchange:
             self.credit -= len(part)
             is_last = start >= len(body)
             self.client.send(HTTPBody(number=self.number, has_more=has_more or not is_last), part)
-            if is_last:
-                return
 
 
 def _has_body(scope: HTTPScope) -> bool:

@@ -61,7 +61,5 @@ class RemoteAccess:
 
     def record(self, caller: Caller, *, model: str, num_inputs: int, num_tokens: int, num_cached_tokens: int) -> None:
         self.client.send(
-            RecordUse(
-                caller=caller, model=model, num_inputs=num_inputs, num_tokens=num_tokens, num_cached_tokens=num_cached_tokens
-            )
+            RecordUse(caller=caller, model=model, num_inputs=num_inputs, num_tokens=num_tokens, num_cached_tokens=num_cached_tokens)
         )

@@ -3,17 +3,20 @@
 import asyncio
 from contextlib import suppress
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from gateway.access.keys.key import Allowance, Caller
 from gateway.access.limits.concurrency_queue import OnDisconnect
 from gateway.access.limits.gcra import RateLimits, limits_of
-from gateway.access.limits.local_store import RateState
 from gateway.calls.engine_message import BudgetCall, EnterLease, ExitLease
 from gateway.calls.failure import failure_of
 from gateway.calls.message import CancelCall
 from gateway.config import LimitSettings
 from gateway.errors import ClientGone, GatewayError
 from gateway.processes.engine_client import EngineClient
+
+if TYPE_CHECKING:
+    from gateway.access.limits.local_store import RateState
 
 EXIT_SECONDS = 5.0  # for the engine process to say what an error cost; the error is then answered without it
 

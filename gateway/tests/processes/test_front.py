@@ -1,0 +1,264 @@
+"""A front beside a scripted engine process: what it sends for a request, and what becomes of requests when that process ends."""
+
+import asyncio
+import base64
+
+import msgspec
+import numpy as np
+import pytest
+
+from gateway.access.keys.key import Allowance, Caller
+from gateway.access.limits.local_store import RateState
+from gateway.calls.engine_message import (
+    AuthenticateCall,
+    CallFailure,
+    Done,
+    EmbedPrepared,
+    EnterLease,
+    ExitLease,
+    HTTPCall,
+    KeysChanged,
+    LeaseState,
+    PrepareCall,
+    RecordUse,
+    Released,
+)  # fmt: skip
+from gateway.calls.message import CancelCall, EmbedResult
+from gateway.config import Config
+from gateway.testing.fakes import hashed
+from gateway.testing.front_process import ScriptedEngine, running_front
+
+ROWS = [{"name": "m", "backend": "fake"}, {"name": "n", "aliases": ["other"], "backend": "fake"}]
+KEY = "sk-gw-test-" + "k" * 43
+LIMITED = Caller("limited", Allowance(requests_per_minute=60, tokens_per_minute=600))
+
+
+def configured(**sections):
+    fields = {"models": ROWS, "auth": {"mode": "none"}, **sections}
+    return msgspec.convert(fields, Config)
+
+
+class Served:
+    """A front that is linked to `engine` and configured by it."""
+
+    def __init__(self, config=None, callers=None):
+        self.config = config or configured()
+        self.callers = callers
+
+    async def __aenter__(self):
+        self.context = running_front(self.config)
+        self.running, self.client = await self.context.__aenter__()
+        self.engine = await self.linked()
+        return self
+
+    async def linked(self):
+        engine = ScriptedEngine(self.config, callers=self.callers)
+        await self.running.link(engine)
+        assert isinstance(await engine.configure(), Done)
+        while not self.running.front.client.is_usable:
+            await asyncio.sleep(0)
+        return engine
+
+    async def __aexit__(self, *error):
+        await self.context.__aexit__(*error)
+
+    async def post(self, json, path="/v1/embeddings", **headers):
+        return await self.client.post(path, json=json, headers=headers)
+
+
+async def test_texts_are_embedded_by_the_engine_process():
+    async with Served() as served:
+        reply = await served.post({"model": "m", "input": ["a b", "c"]})
+    assert reply.status_code == 200, reply.text
+    rows = [each["embedding"] for each in reply.json()["data"]]
+    assert np.allclose(rows, [hashed("a b", 8), hashed("c", 8)])
+    assert reply.json()["usage"] == {"prompt_tokens": 3, "total_tokens": 3}
+    assert "queue" in reply.headers["server-timing"]
+
+
+async def test_the_row_is_named_by_its_place():
+    async with Served() as served:
+        assert (await served.post({"model": "other", "input": "a"})).status_code == 200
+        assert (await served.engine.hear(PrepareCall)).model == 1
+
+
+async def test_other_requests_are_relayed():
+    async with Served() as served:
+        reply = await served.client.get("/models?x=1", headers={"x-request-id": "mine"})
+        call = await served.engine.hear(HTTPCall)
+    assert (reply.status_code, reply.text, reply.headers["x-request-id"]) == (200, "/v1/models", "mine")
+    assert (call.path, call.original_path, call.query_string, call.request_id) == ("/v1/models", "/models", b"x=1", "mine")
+
+
+async def test_without_an_engine_process_work_is_refused_at_once():
+    async with running_front(configured()) as (_, client):
+        reply = await client.post("/v1/embeddings", json={"model": "m", "input": "a"})
+        assert (reply.status_code, reply.json()["error"]["code"]) == (503, "engine_unavailable")
+        assert 1 <= int(reply.headers["retry-after"]) < 60
+        alive, ready, other = [await client.get(path) for path in ("/livez", "/readyz", "/v1/models")]
+        assert (alive.status_code, alive.json()) == (200, {"status": "degraded", "trouble": {"engine": "restarting"}})
+        assert (ready.status_code, ready.json()) == (503, {"status": "loading", "waiting_for": ["engine"]})
+        assert (other.status_code, other.json()["error"]["code"]) == (503, "engine_unavailable")
+
+
+async def test_what_waits_when_the_engine_process_ends_is_refused_and_the_next_one_serves():
+    async with Served() as served:
+        served.engine.answers[EmbedPrepared] = lambda *_: None
+        served.engine.answers[HTTPCall] = lambda *_: None
+        waiting = [asyncio.create_task(served.post({"model": "m", "input": str(number)})) for number in range(8)]
+        relayed = asyncio.create_task(served.client.get("/v1/models"))
+        while sum(isinstance(message, EmbedPrepared | HTTPCall) for message in served.engine.heard) < 9:
+            served.engine.has_heard.clear()
+            await served.engine.has_heard.wait()
+        served.engine.die()
+        replies = [await each for each in (*waiting, relayed)]
+        assert {(reply.status_code, reply.json()["error"]["code"]) for reply in replies} == {(503, "engine_unavailable")}
+        served.engine = await served.linked()
+        assert (await served.post({"model": "m", "input": "a"})).status_code == 200
+
+
+async def test_a_client_that_leaves_cancels_its_call():
+    async with Served() as served:
+        served.engine.answers[EmbedPrepared] = lambda *_: None
+        waiting = asyncio.create_task(served.post({"model": "m", "input": "a"}))
+        call = await served.engine.hear(EmbedPrepared)
+        waiting.cancel()
+        assert (await served.engine.hear(CancelCall)).number == call.number
+
+
+async def test_a_caller_is_asked_for_once_until_keys_change():
+    config = configured(auth={})
+    async with Served(config, {KEY: Caller("k")}) as served:
+        headers = {"authorization": f"Bearer {KEY}"}
+        for _ in range(3):
+            assert (await served.post({"model": "m", "input": "a"}, **headers)).status_code == 200
+        assert sum(isinstance(message, AuthenticateCall) for message in served.engine.heard) == 1
+        use = await served.engine.hear(RecordUse)
+        assert (use.caller.public_id, use.model, use.num_inputs, use.num_tokens) == ("k", "m", 1, 1)
+        served.engine.callers.clear()
+        served.engine.channel.send(KeysChanged())
+        while True:  # until the front has heard it
+            refused = await served.post({"model": "m", "input": "a"}, **headers)
+            if refused.status_code != 200:
+                break
+    assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")
+    assert refused.headers["www-authenticate"].endswith('error="invalid_token"')
+
+
+async def test_a_lease_is_entered_charged_by_its_call_and_ended():
+    config = configured(auth={})
+    async with Served(config, {KEY: LIMITED}) as served:
+        served.engine.answers[EnterLease] = lambda call, _: LeaseState(number=call.number, state=RateState(60_000_000, 0))
+        row = hashed("a b", 8).tobytes()
+        charged = RateState(60_000_000, 120_000_000)
+        served.engine.answers[EmbedPrepared] = lambda call, _: (
+            EmbedResult(number=call.number, dimensions=8, stages={}, state=charged), row,
+        )  # fmt: skip
+        reply = await served.post({"model": "m", "input": "a b"}, authorization=f"Bearer {KEY}")
+        entered, ended = await served.engine.hear(EnterLease), await served.engine.hear(ExitLease)
+        assert reply.headers["x-ratelimit-remaining-requests"] == "9"
+        assert reply.headers["x-ratelimit-remaining-tokens"] == "598"
+        assert (await served.engine.hear(EmbedPrepared)).lease == entered.number == ended.lease
+        assert (ended.error, ended.number) == ("", 0)
+
+
+async def test_an_error_tells_what_it_cost():
+    config = configured(auth={})
+    async with Served(config, {KEY: LIMITED}) as served:
+        served.engine.answers[EnterLease] = lambda call, _: LeaseState(number=call.number, state=RateState(60_000_000, 0))
+        served.engine.answers[ExitLease] = lambda call, _: LeaseState(number=call.number, state=RateState(60_000_000, 60_000_000))
+        reply = await served.post({"model": "m", "input": ""}, authorization=f"Bearer {KEY}")
+        ended = await served.engine.hear(ExitLease)
+        assert (reply.status_code, reply.headers["x-ratelimit-remaining-tokens"], ended.error) == (400, "599", "EmptyInput")
+
+
+async def test_a_configuration_that_a_front_refuses_changes_nothing():
+    async with Served() as served:
+        twice = configured(models=[{"name": "m", "backend": "fake"}, {"name": "m", "backend": "fake"}])
+        answer = await served.engine.configure(twice, commits=False)
+        assert isinstance(answer, CallFailure)
+        assert "used twice" in answer.attributes["message"]
+        served.engine.config = served.config
+        assert (await served.post({"model": "m", "input": "a"})).status_code == 200
+
+
+async def test_a_request_stays_with_its_generation():
+    async with Served() as served:
+        served.engine.answers[EmbedPrepared] = lambda *_: None
+        waiting = asyncio.create_task(served.post({"model": "m", "input": "a"}))
+        call = await served.engine.hear(EmbedPrepared)
+        del served.engine.answers[EmbedPrepared]
+        renamed = configured(models=[{"name": "new", "backend": "fake"}])
+        served.engine.states = served.engine.states[:1]
+        assert isinstance(await served.engine.configure(renamed), Done)
+        while served.running.front.current.config != renamed:
+            await asyncio.sleep(0)
+        assert (await served.post({"model": "new", "input": "a"})).status_code == 200
+        assert (await served.post({"model": "m", "input": "a"})).status_code == 404
+        assert all(message.generation != 1 for message in served.engine.heard if isinstance(message, Released))
+        served.engine.channel.send(EmbedResult(number=call.number, dimensions=8, stages={}), hashed("a", 8).tobytes())
+        assert (await waiting).status_code == 200
+        while Released(generation=1) not in served.engine.heard:
+            served.engine.has_heard.clear()
+            await served.engine.has_heard.wait()
+
+
+@pytest.mark.parametrize("size", [10, 300_000, 3_000_000])
+async def test_bodies_are_relayed_both_ways(size):
+    from gateway.calls.engine_message import HTTPBody, HTTPCredit, HTTPResult
+
+    content = bytes(range(256)) * (size // 256 + 1)
+    async with Served() as served:
+        engine, received = served.engine, bytearray()
+
+        def on_call(call, _):
+            return HTTPCredit(number=call.number, num_bytes=0)
+
+        def on_body(part, payload):
+            received.extend(payload)
+            engine.channel.send(HTTPCredit(number=part.number, num_bytes=len(payload)))
+            if part.has_more:
+                return None
+            unsent.extend(received)
+            return HTTPResult(number=part.number, status=201, headers=[], has_more=True), b""
+
+        def send(number):
+            part = bytes(unsent[: min(credit[0], 60_000)])
+            if not part or credit[0] <= 0:
+                return
+            del unsent[: len(part)]
+            credit[0] -= len(part)
+            engine.channel.send(HTTPBody(number=number, has_more=bool(unsent)), part)
+            send(number)
+
+        unsent, credit = bytearray(), [256 * 1024]
+        engine.answers[HTTPCall] = on_call
+
+        def on_part(part, payload):
+            answer = on_body(part, payload)
+            if answer is not None:
+                engine.channel.send(*answer)
+                send(part.number)
+
+        def on_credit(given, _):
+            credit[0] += given.num_bytes
+            send(given.number)
+
+        engine.answers[HTTPBody], engine.answers[HTTPCredit] = on_part, on_credit
+        reply = await served.client.post("/admin/files", content=content)
+    assert reply.status_code == 201
+    assert bytes(received) == content
+    assert reply.content == content
+
+
+async def test_a_body_that_nobody_asks_for_is_not_read():
+    async with Served() as served:
+        reply = await served.client.post("/admin/keys", content=b"x" * 100)
+        assert reply.status_code == 200
+        assert (await served.engine.hear(HTTPCall)).has_more
+
+
+async def test_base64_is_the_same_rows():
+    async with Served() as served:
+        reply = await served.post({"model": "m", "input": "a", "encoding_format": "base64"})
+    assert np.allclose(np.frombuffer(base64.b64decode(reply.json()["data"][0]["embedding"]), dtype="<f4"), hashed("a", 8))
