@@ -7,8 +7,8 @@ from gateway.embedding.embedder import Inputs, Prepared
 from gateway.embedding.long_input import windows
 from gateway.engine.encoder import NetworkInfo, Window
 from gateway.engine.pairs import Pair, Question, pair_tokenizer
-from gateway.engine.preprocessor import SHORT_CHARS, Windows
-from gateway.engine.tokenizer import Tokenizer
+from gateway.engine.preprocessor import Windows
+from gateway.engine.tokenizer import SHORT_CHARS, Tokenizer
 from gateway.errors import ClientError, InputTooLong, OperatorError, RequestTooLong
 
 

@@ -90,7 +90,7 @@ class JoinedPairs:
 
     def question(self, query: str, instruction: str = "") -> Question:
         text = instruction + query
-        return Question(text, [*self.prefix, *self.tokenizer.fast.encode(text, add_special_tokens=False).ids, *self.middle])
+        return Question(text, [*self.prefix, *self.tokenizer.ids(text), *self.middle])
 
     def pairs(self, question: Question, documents: list[str], abandoned: threading.Event) -> Iterator[list[Pair]]:
         for part in self.tokenizer.content_ids(documents, abandoned):
@@ -153,8 +153,7 @@ class RenderedPairs:
         return Pair(own, ids[num_head : len(ids) - len(tail)], tail)
 
     def _encode(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer.fast.encode(text, add_special_tokens=False).ids
-        return ids
+        return self.tokenizer.ids(text)
 
 
 def longest_first(num_query: int, num_document: int, room: int) -> tuple[int, int]:
