@@ -17,7 +17,7 @@ from gateway.access.access_control import AccessControl, build_access_control
 from gateway.access.admission import Admission
 from gateway.access.limits.build import build_limiter
 from gateway.access.limits.limiter import Limiter
-from gateway.api import docs, embeddings, info, models, probes, rerank, tokenization
+from gateway.api import docs, embeddings, files, info, models, probes, rerank, tokenization
 from gateway.api import doors as other_doors
 from gateway.api.admin import AdminService
 from gateway.api.admin import routes as admin_routes
@@ -95,8 +95,8 @@ class GenerationBuilder:
             metrics=self.metrics,
         )
         admin = AdminService(access.require_keys(), config.server) if config.admin.enabled else None
-        files = self.build_files(config, before)
-        parts = {"limits": lambda: limiter.is_alive, **access.parts, **(files.parts if files else {})}
+        file_store = self.build_files(config, before)
+        parts = {"limits": lambda: limiter.is_alive, **access.parts, **(file_store.parts if file_store else {})}
         dead_parts = partial(probes.dead_parts, catalog, parts, self.dead_parts)
         doors = build_doors(handler, config)
         routes = [
@@ -104,6 +104,7 @@ class GenerationBuilder:
             *models.routes(catalog),
             info.route(handler, has_tei=config.doors.tei, max_batch_tokens=config.limits.max_request_tokens),
             *other_doors.routes(handler, config.doors, has_page=config.page.enabled),
+            *(files.routes(file_store, config.files) if file_store else []),
             *(admin_routes(admin) if admin else []),
             *self.probe_routes(config, access, limiter, catalog, dead_parts),
             *_docs_routes(config, catalog, needs_key=access.needs_key),
@@ -113,7 +114,7 @@ class GenerationBuilder:
         self.figures.routes |= apps.keys() - {"/"}  # which is the page's route too
         formats = {**other_doors.error_formats(config.doors), **{door.path: door.errors for door in doors}}
         app = self.build_app(config, access, routes, apps, formats)
-        return Generation(config, access, limiter, catalog, handler, admin, files, app, dead_parts, next(self.numbers))
+        return Generation(config, access, limiter, catalog, handler, admin, file_store, app, dead_parts, next(self.numbers))
 
     def build_access(self, config: Config, before: Generation | None) -> AccessControl:
         if before is not None and (before.config.auth, before.config.usage) == (config.auth, config.usage):
@@ -123,7 +124,7 @@ class GenerationBuilder:
     def build_files(self, config: Config, before: Generation | None) -> FileStore | None:
         if before is not None and (before.config.files, before.config.has_files) == (config.files, config.has_files):
             return before.files
-        return build_file_store(config.files, config.store) if config.has_files else None
+        return build_file_store(config.files, config.store, self.metrics.files) if config.has_files else None
 
     def build_catalog(self, config: Config, before: Generation | None) -> Catalog:
         catalog = Catalog(self.build_models(config, before), self.loader)

@@ -1,7 +1,7 @@
 """Path rewriting: the paths that clients really send, each to its one route. In process, as a redirect loses the body or the key.
 
 //v1//embeddings/                          /v1/embeddings
-/embeddings, /models, /models/x            /v1/…
+/embeddings, /models/x, /files, /batches   /v1/…
 /v1/v1/models                              /v1/models                (n8n)
 /v1/v2/embed, /v2/v2/embed                 /v2/embed                 (Cohere's clients, whose base URL has no version)
 /reranking, /v1/reranking                  /rerank, /v1/rerank       (llama.cpp's other name)
@@ -19,7 +19,7 @@ SLASHES = re.compile(r"/{2,}")
 DOUBLED_VERSION = re.compile(r"^(/v1)+(?=/)")
 OTHER_VERSION = re.compile(r"^(?:/v[12])+(?=/v2/)")
 RERANKING = re.compile(r"^(/v1)?/reranking$")
-WITHOUT_VERSION = re.compile(r"^/(?:openai/)?(?=(?:embeddings|models)(?:/|$))")
+WITHOUT_VERSION = re.compile(r"^/(?:openai/)?(?=(?:embeddings|models|files|batches)(?:/|$))")
 AZURE_VERSION = re.compile(r"^/openai(?=/v1/)")
 EXACT = {"/models/embeddings": "/v1/embeddings", "/models/info": "/info", "/v1/info": "/info"}
 TEI_MODEL = re.compile(

@@ -143,10 +143,11 @@ PAGES = (
     plain("cross-origin-resource-policy", "same-origin"),
     plain("etag", "Of this content, for `if-none-match`."),
 )
+CONTENTS = (ResponseHeader("content-disposition", "attachment, and the file's name.", is_sure=True),)
 PREFLIGHT = (
     plain("access-control-allow-methods", "Of a preflight."),
     plain("access-control-allow-headers", "Of a preflight: those that were asked for."),
     plain("access-control-max-age", "Of a preflight, in seconds."),
 )
-EVERY = (*ALWAYS, *SUCCESS, *ERRORS, *EMBEDDINGS, *TEI, *LIMITS, *PAGES, *PREFLIGHT)
+EVERY = (*ALWAYS, *SUCCESS, *ERRORS, *EMBEDDINGS, *TEI, *LIMITS, *PAGES, *CONTENTS, *PREFLIGHT)
 READABLE = tuple(header.name for header in EVERY if header.is_readable)

@@ -260,11 +260,13 @@ class UnsupportedEncoding(ClientError):
     status = 415
     code = "unsupported_encoding"
 
-    def __init__(self) -> None:
-        super().__init__("Unsupported Content-Encoding: send the body as it is, or as gzip.")
+    def __init__(self, *, is_gzip_read: bool = True) -> None:
+        super().__init__(f"Unsupported Content-Encoding: send the body as it is{', or as gzip' if is_gzip_read else ''}.")
+        self.is_gzip_read = is_gzip_read
 
     def headers(self) -> dict[str, str]:
-        return {**super().headers(), "Accept-Encoding": "gzip, identity"}  # RFC 9110, 15.5.16
+        accepted = "gzip, identity" if self.is_gzip_read else "identity"
+        return {**super().headers(), "Accept-Encoding": accepted}  # RFC 9110, 15.5.16
 
 
 class UnsupportedMediaType(ClientError):

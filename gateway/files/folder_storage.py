@@ -16,6 +16,7 @@ from typing import BinaryIO, ParamSpec, TypeVar
 from gateway.errors import OperatorError, StorageUnavailable
 from gateway.files.storage import CHUNK_BYTES
 from gateway.log import get_logger
+from gateway.metrics.files import FileMetrics
 
 NUM_THREADS = 4
 BUFFER_BYTES = 1024 * 1024  # collected before a thread writes them
@@ -31,8 +32,9 @@ log = get_logger()
 class FolderStorage:
     """A `BlobStorage` in `folder`. It writes nothing while the disk has less than `min_free_bytes` free."""
 
-    def __init__(self, folder: Path, *, min_free_bytes: int) -> None:
+    def __init__(self, folder: Path, metrics: FileMetrics, *, min_free_bytes: int) -> None:
         self.folder = folder
+        self.metrics = metrics
         self.min_free_bytes = min_free_bytes
         self.threads = ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="files-disk")
 
@@ -76,6 +78,7 @@ class FolderStorage:
             return await loop.run_in_executor(self.threads, lambda: work(*args, **kwargs))
         except OSError as error:
             is_full = error.errno in FULL
+            self.metrics.failures.labels("full" if is_full else "content").inc()
             log.warning("file_storage_failed", folder=str(self.folder), reason=error.strerror, is_full=is_full)
             raise StorageUnavailable(is_full=is_full) from None
 

@@ -8,6 +8,7 @@ from gateway.access.worker import WorkerThread
 from gateway.errors import KeyStoreUnavailable, StorageUnavailable
 from gateway.files.table import FileTable
 from gateway.log import get_logger
+from gateway.metrics.files import FileMetrics
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -18,8 +19,9 @@ log = get_logger()
 class FileRecords:
     """`clock` gives Unix seconds."""
 
-    def __init__(self, database: Database, *, clock: Callable[[], float]) -> None:
+    def __init__(self, database: Database, metrics: FileMetrics, *, clock: Callable[[], float]) -> None:
         self.database = database
+        self.metrics = metrics
         self.clock = clock
         self.table = FileTable(database, clock=clock)
         self.worker = WorkerThread("files")
@@ -33,6 +35,7 @@ class FileRecords:
         try:
             return await self.worker.run(work, *args, **kwargs)
         except KeyStoreUnavailable as error:
+            self.metrics.failures.labels("table").inc()
             log.warning("file_table_failed", reason=str(error))
             raise StorageUnavailable from None
 

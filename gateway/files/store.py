@@ -16,6 +16,7 @@ from gateway.files.sweeper import Sweeper
 from gateway.files.table import Order
 from gateway.files.writer import LEASE_SECONDS, FileWriter
 from gateway.log import get_logger
+from gateway.metrics.files import FileMetrics
 
 MAX_PAGE = 10_000  # OpenAI's
 UNSURE_SECONDS = 60.0  # after which a content whose `create` failed, and may still come, is deleted
@@ -31,12 +32,19 @@ class FileStore:
     """
 
     def __init__(
-        self, settings: FileSettings, database: Database, storage: BlobStorage, *, clock: Callable[[], float] = time.time
+        self,
+        settings: FileSettings,
+        storage: BlobStorage,
+        database: Database,
+        *,
+        metrics: FileMetrics,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings
         self.storage = storage
         self.clock = clock
-        self.records = FileRecords(database, clock=clock)
+        self.metrics = metrics
+        self.records = FileRecords(database, metrics, clock=clock)
         self.sweeper = Sweeper(self.records, storage, sweep_seconds=settings.sweep_seconds)
 
     async def start(self) -> None:
@@ -84,6 +92,7 @@ class FileStore:
         """From now on nobody finds the file; a reader that has begun may read on. Raises UnknownFile."""
         table = self.records.table
         file = await self.records.run(table.delete, owner, file_id)
+        self.metrics.deleted.labels("request").inc()
         log.info("file_deleted", file=file.id, key=file.owner, purpose=file.purpose, bytes=file.num_bytes, reason="request")
         try:
             await self.storage.delete(file.blob)
@@ -96,6 +105,7 @@ class FileStore:
         if file.expires_at is not None and file.expires_at <= self.clock():
             raise UnknownFile(file.id)
         async for chunk in self.storage.read(file.blob, start=start):
+            self.metrics.read_bytes.inc(len(chunk))
             yield chunk
 
     def lines(self, file: StoredFile, *, start: int = 0, max_line_bytes: int | None = None) -> AsyncIterator[bytes]:
@@ -103,7 +113,8 @@ class FileStore:
         return split_lines(self.read(file, start=start), max_line_bytes=max_line_bytes)
 
 
-def build_file_store(settings: FileSettings, store: StoreSettings) -> FileStore:
+def build_file_store(settings: FileSettings, store: StoreSettings, metrics: FileMetrics) -> FileStore:
     """Builds the store; nothing is opened. Raises ConfigurationError."""
     folder = store.folder / "files" if settings.folder is None else Path(settings.folder)
-    return FileStore(settings, Database(store), FolderStorage(folder, min_free_bytes=settings.min_free_bytes))
+    storage = FolderStorage(folder, metrics, min_free_bytes=settings.min_free_bytes)
+    return FileStore(settings, storage, Database(store), metrics=metrics)

@@ -48,6 +48,7 @@ class Sweeper:
         """Deletes all that is due. Returns the number of contents. Raises StorageUnavailable at the first that it cannot delete."""
         table, run = self.records.table, self.records.run
         if num_revoked := await run(table.bury_revoked):
+            self.count("revoked", num_revoked)
             log.info("files_deleted", reason="revoked", files=num_revoked)
         num_deleted = 0
         while due := await run(table.due, limit=ROWS_AT_ONCE):
@@ -57,5 +58,12 @@ class Sweeper:
                     await run(table.forget, blob)
                     num_deleted += 1
                     if state in REASONS:
+                        self.count(REASONS[state])
                         log.info("file_deleted", blob=blob, reason=REASONS[state])
+        totals = await run(table.totals)
+        self.records.metrics.stored_files.set(totals.num_files)
+        self.records.metrics.stored_bytes.set(totals.num_bytes)
         return num_deleted
+
+    def count(self, reason: str, num_files: int = 1) -> None:
+        self.records.metrics.deleted.labels(reason).inc(num_files)

@@ -85,6 +85,7 @@ class FileWriter:
             raise StorageUnavailable from None  # a sweeper gave the row up
         self.is_over = published is file  # else the block's end deletes this content
         if self.is_over:
+            self.records.metrics.written_bytes.inc(file.num_bytes)
             log.info("file_created", file=file.id, key=file.owner, purpose=file.purpose, bytes=file.num_bytes)
         return published
 

@@ -11,6 +11,7 @@ from gateway.metrics.access import AccessMetrics
 from gateway.metrics.all_processes import Gather, GatheredRegistry, GivenFamilies
 from gateway.metrics.cluster import ClusterFamilies
 from gateway.metrics.declaration import MetricDeclaration
+from gateway.metrics.files import FileMetrics
 from gateway.metrics.http import HTTPMetrics
 from gateway.metrics.model import ModelFamilies, ModelMetrics
 from gateway.metrics.process import ProcessMetrics
@@ -33,6 +34,7 @@ class Metrics:
         self.declaration = declare = MetricDeclaration(self.registry)
         self.http = HTTPMetrics(declare)
         self.access = AccessMetrics(declare)
+        self.files = FileMetrics(declare)
         self.models = ModelFamilies(declare)
         self.upstreams = UpstreamFamilies(declare)
         self.clusters = ClusterFamilies(declare)

@@ -10,6 +10,7 @@ from litestar.routes import BaseRoute, HTTPRoute
 from gateway import __version__
 from gateway.api.openapi.admin_operations import ADMIN_OPERATIONS, ADMIN_PARSED, ADMIN_SERVED
 from gateway.api.openapi.cohere_operations import COHERE_OPERATIONS, COHERE_PARSED, COHERE_SERVED, bounded_cohere
+from gateway.api.openapi.files_operations import FILES_OPERATIONS, FILES_PARSED, FILES_SERVED
 from gateway.api.openapi.json_schema import Schema, components
 from gateway.api.openapi.ollama_operations import OLLAMA_OPERATIONS, OLLAMA_PARSED, OLLAMA_SERVED, bounded_ollama
 from gateway.api.openapi.operation import Operation, error_response
@@ -27,7 +28,11 @@ SCHEMES = {
 }
 ANSWERED_BY_EDGE = frozenset({"HEAD", "OPTIONS"})
 PARAMETER = re.compile(r"\{(\w+):\w+\}")
-ALL_OPERATIONS = OPERATIONS | RERANK_OPERATIONS | TEI_OPERATIONS | OLLAMA_OPERATIONS | COHERE_OPERATIONS | ADMIN_OPERATIONS
+# Parsed and served, where such a route is: others are always described.
+SCHEMAS_OF_TAG = {"admin": (ADMIN_PARSED, ADMIN_SERVED), "files": (FILES_PARSED, FILES_SERVED)}
+ALL_OPERATIONS = (
+    OPERATIONS | RERANK_OPERATIONS | TEI_OPERATIONS | OLLAMA_OPERATIONS | COHERE_OPERATIONS | ADMIN_OPERATIONS | FILES_OPERATIONS
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,15 +55,16 @@ def document(routes: Iterable[BaseRoute], bounds: RequestBounds, *, needs_key: b
     """Returns the document of the served routes. If no key is needed, it does not mention keys."""
     paths: dict[str, Schema] = {}
     tags: dict[str, None] = {}
-    has_admin = False
     for path, method, operation, is_open in served_operations(routes):
         described = operation.describe(needs_key=needs_key and (operation.is_guarded or not is_open))
         paths.setdefault(PARAMETER.sub(r"{\1}", path).replace("{public_id}", "{id}"), {})[method.lower()] = described
         tags[operation.tag] = None
-        has_admin = has_admin or operation.tag == "admin"
+    own = [SCHEMAS_OF_TAG[tag] for tag in tags if tag in SCHEMAS_OF_TAG]
     parsed = (*PARSED, *RERANK_PARSED, *TEI_PARSED, *OLLAMA_PARSED, *COHERE_PARSED)
     served = (*SERVED, *RERANK_SERVED, *TEI_SERVED, *OLLAMA_SERVED, *COHERE_SERVED)
-    schemas = components([*parsed, *(ADMIN_PARSED if has_admin else ())], [*served, *(ADMIN_SERVED if has_admin else ())])
+    schemas = components(
+        [*parsed, *(kind for each, _ in own for kind in each)], [*served, *(kind for _, each in own for kind in each)]
+    )
     name = EmbeddingsBody.__name__
     return {
         "openapi": "3.1.0",

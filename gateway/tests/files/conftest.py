@@ -11,6 +11,7 @@ from gateway.config import FileSettings, StoreSettings
 from gateway.files.folder_storage import FolderStorage
 from gateway.files.store import FileStore
 from gateway.files.stored_file import StoredFile
+from gateway.metrics import Metrics
 from gateway.testing.fakes import FakeClock
 from gateway.tests.access.conftest import settings_of
 
@@ -39,8 +40,9 @@ async def another(settings: StoreSettings, clock: FakeClock) -> AsyncIterator[Ca
     keys.close()
 
     def make(**changed: object) -> FileStore:
-        folder = FolderStorage(settings.folder / "files", min_free_bytes=0)
-        stores.append(FileStore(FileSettings(**changed), Database(settings), folder, clock=clock))
+        metrics = Metrics().files
+        folder = FolderStorage(settings.folder / "files", metrics, min_free_bytes=0)
+        stores.append(FileStore(FileSettings(**changed), folder, Database(settings), metrics=metrics, clock=clock))
         folder.folder.mkdir(exist_ok=True)
         return stores[-1]
 

@@ -20,6 +20,8 @@ async def test_what_has_expired_is_deleted_and_nothing_else(store, clock):
     clock.advance(3600)
     assert await store.sweeper.sweep() == len(expiring)
     assert await store.list(OWNER) == [staying]
+    assert store.metrics.deleted.labels("expired")._value.get() == len(expiring)
+    assert store.metrics.stored_bytes._value.get() == staying.num_bytes
     assert len(contents(store)) == len(rows(store)) == 1
 
 

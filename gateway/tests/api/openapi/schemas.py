@@ -30,8 +30,8 @@ def objects_of(schema):
 
 
 def operation_of(document, method, path):
-    """The operation and the path it is declared under; literal paths before those with parameters."""
-    for template in sorted(document["paths"], key=lambda each: each.count("{")):
+    """The operation and the path it is declared under; literal paths before those with parameters, long ones before short ones."""
+    for template in sorted(document["paths"], key=lambda each: (each.count("{"), -len(each))):
         pattern = re.sub(r"\\\{\w+\\\}", ".+", re.escape(template))
         if re.fullmatch(pattern, path) and method.lower() in document["paths"][template]:
             return document["paths"][template][method.lower()], template

@@ -15,6 +15,7 @@ from gateway.config import (
     AdminSettings,
     AuthSettings,
     Config,
+    FileSettings,
     LimitSettings,
     ModelRow,
     PageSettings,
@@ -74,6 +75,7 @@ def running(tmp_path_factory):
         auth=AuthSettings(keys=Secret(file=str(folder / "key"))),
         admin=AdminSettings(enabled=True),
         page=PageSettings(live="admin"),
+        files=FileSettings(max_file_bytes=100_000, min_free_bytes=0),
         limits=LimitSettings(tokens_per_minute=1_000_000),
         store=StoreSettings(data_dir=str(folder / "data")),
         models=(
@@ -141,6 +143,7 @@ def test_every_operation_is_asked(running):
     ):  # fmt: skip
         running.ask(running.client, "POST", path, json={"model": "m", **body})
     ask_tei(running)
+    ask_files(running)
     for path in (
         "/v1/models",
         "/v1/models/m",
@@ -170,6 +173,23 @@ def test_every_operation_is_asked(running):
     running.ask(running.admin, "GET", "/admin/usage?by=hour&since=1d&limit=5&offset=0")
     asked = {(method, path) for method, path, status in running.seen if status < 400} | {("POST", "/predict")}  # always refused
     assert asked == {(method.upper(), path) for path, methods in running.document["paths"].items() for method in methods}
+
+
+def ask_files(running):
+    """/v1/files, with what it answers and what it refuses."""
+    parts = {"files": {"file": ("a.jsonl", b"{}")}, "data": {"purpose": "batch"}}
+    file = running.ask(running.client, "POST", "/v1/files", **parts).json()
+    for sent, status in (
+        ({"files": parts["files"]}, 400), ({"json": {}}, 400), ({**parts, "data": {"purpose": "x"}}, 400),
+        ({**parts, "headers": {"content-encoding": "gzip"}}, 415), ({**parts, "files": {"file": b"x" * 200_000}}, 413),
+    ):  # fmt: skip
+        assert running.ask(running.client, "POST", "/v1/files", **sent).status_code == status
+    for query, status in (("", 200), ("?limit=1&order=asc&purpose=batch", 200), ("?order=up", 400), ("?after=x", 404)):
+        assert running.ask(running.client, "GET", f"/v1/files{query}").status_code == status
+    place = f"/v1/files/{file['id']}"
+    for method, path in (("GET", place), ("GET", f"{place}/content"), ("DELETE", place)):
+        assert running.ask(running.client, method, path).status_code == 200
+        assert running.ask(running.admin, method, path).status_code == 404
 
 
 def ask_tei(running):
@@ -245,7 +265,7 @@ def test_what_is_nowhere_is_declared_too(running, error, path):
 def test_no_key_a_wrong_one_and_one_without_the_scope(running):
     for path, methods in running.document["paths"].items():
         for method, operation in methods.items():
-            url = path.replace("{id}", "x").replace("{model}", "m").replace("{name}", "x")
+            url = path.replace("{id}", "x").replace("{model}", "m").replace("{name}", "x").replace("{file_id}", "x")
             needs_key = operation.get("security") != []
             assert needs_key == ("401" in operation["responses"])
             reply = running.ask(running.stranger, method.upper(), url)
