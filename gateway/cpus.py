@@ -1,4 +1,4 @@
-"""How many CPUs this process may use: its affinity, and the quota of its control group.
+"""How many CPUs this process may use, by its affinity and the quota of its control group, and the NUMA nodes that they are on.
 
 A container limited to 4 CPUs of a 64-core machine sees 64 cores in its affinity. If it starts a thread for each, the kernel stops
 all of them together for the rest of every period once they have used the quota.
@@ -7,21 +7,51 @@ all of them together for the rest of every period once they have used the quota.
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
 ROOT = Path("/")
 CGROUP = "sys/fs/cgroup"
+NODES = "sys/devices/system/node"
+
+
+@dataclass(frozen=True, slots=True)
+class CPUs:
+    """`visible` are those of the affinity, which a cpuset narrows; `quota` is None without one.
+
+    `nodes` are the visible CPUs of each NUMA node that has some, in the order of their numbers.
+    """
+
+    visible: frozenset[int]
+    quota: int | None
+    nodes: tuple[frozenset[int], ...]
+
+    @property
+    def num_usable(self) -> int:
+        return min(len(self.visible), self.quota or len(self.visible))
+
+
+def read_cpus(root: Path = ROOT, *, visible: frozenset[int] | None = None) -> CPUs:
+    """The CPUs of this process. `root` is where /proc and /sys are, and `visible` the affinity, for tests."""
+    seen = _visible_cpus() if visible is None else visible
+    return CPUs(seen, quota_cpus(root), _nodes(root, seen))
 
 
 def num_cpus(root: Path = ROOT) -> int:
-    """The number of CPUs to use, at least 1. `root` is where /proc and /sys are, for tests."""
+    """The number of CPUs to use, at least 1."""
     return min(num_visible(), quota_cpus(root) or num_visible())
 
 
 def num_visible() -> int:
+    return len(_visible_cpus())
+
+
+def _visible_cpus() -> frozenset[int]:
     """The CPUs of the process's affinity."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return frozenset(os.sched_getaffinity(0))
+    return frozenset(range(os.cpu_count() or 1))
 
 
 def quota_cpus(root: Path = ROOT) -> int | None:
@@ -65,3 +95,20 @@ def _read(folder: Path, *names: str) -> Iterator[tuple[int, int]]:
     with suppress(OSError, ValueError):
         quota, period = " ".join((folder / name).read_text(encoding="ascii") for name in names).split()
         yield int(quota), int(period)
+
+
+def _nodes(root: Path, visible: frozenset[int]) -> tuple[frozenset[int], ...]:
+    """One node of all if the files do not tell each CPU's. Source: the kernel's Documentation/ABI/stable/sysfs-devices-node."""
+    try:
+        files = sorted((root / NODES).glob("node[0-9]*/cpulist"), key=lambda file: int(file.parent.name.removeprefix("node")))
+        nodes = [_cpus_of(file.read_text(encoding="ascii")) & visible for file in files]
+    except (OSError, ValueError):
+        return (visible,)
+    found = tuple(node for node in nodes if node)  # a node may have memory alone
+    return found if sum(map(len, found)) == len(visible) else (visible,)
+
+
+def _cpus_of(cpulist: str) -> frozenset[int]:
+    """The CPUs of a list as "0-3,8". Raises ValueError."""
+    ranges = [part.partition("-") for part in cpulist.strip().split(",") if part]
+    return frozenset(cpu for first, _, last in ranges for cpu in range(int(first), int(last or first) + 1))

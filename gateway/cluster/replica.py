@@ -22,7 +22,6 @@ from gateway.config import EngineSettings, LimitSettings, StoreSettings
 from gateway.embedding.backend import BackendContext
 from gateway.embedding.embedder import Inputs, Prepared
 from gateway.engine.embedder import LocalEmbedder
-from gateway.engine.runtime import STREAMS_PER_CORES
 from gateway.engine.settings import LocalSettings
 from gateway.errors import GatewayError, InvalidValue, OperatorError, Unavailable, Unembeddable
 from gateway.metrics import Metrics
@@ -149,8 +148,7 @@ class Replica:
 def fit_engine(engine: EngineSettings, resources: Resources) -> EngineSettings:
     """One thread for each CPU of the replica, unless set: replicas may share a node, and each sees all of the node's cores."""
     threads = engine.threads or max(1, math.ceil(resources.num_cpus))
-    streams = engine.streams or min(threads, max(2, threads // STREAMS_PER_CORES))
-    return msgspec.structs.replace(engine, threads=threads, streams=streams)
+    return msgspec.structs.replace(engine, threads=threads)
 
 
 def place_store(settings: LocalSettings, resources: Resources) -> LocalSettings:

@@ -19,7 +19,8 @@ class EngineSettings(Settings, frozen=True):
         Meta(
             ge=0,
             le=64,
-            description="Batches a compiled model runs at once on the CPU; 0 chooses by the number of cores, or that limit.",
+            description="Batches a compiled model runs at once on the CPU; 0 chooses by the number of cores, or that limit, so that"
+            " none spans two NUMA nodes.",
         ),
     ] = 0
     max_batch_tokens: Annotated[

@@ -18,6 +18,7 @@ encoder           token ids -> vectors: openvino_encoder on a CPU; torch_encoder
 latency_network   a second compiled network that uses all cores, for a small batch that runs alone
 flash_attention   batches without padding, if FlashAttention is installed
 shape_buckets     the bounded set of batch shapes
+stream_plan       how many batches run at once on a CPU, and by how many threads
 runtime           chooses and loads a model's encoders
 weights           finds a model's files
 kind              embedder, reranker or sparse encoder, by the files of its folder (model_folder); unsupported refuses all others

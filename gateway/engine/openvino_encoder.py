@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.cpus import num_cpus
+from gateway.cpus import num_cpus, num_visible
 from gateway.engine import artifact
 from gateway.engine.artifact import Manifest
 from gateway.engine.encoder import CPU_LOGITS, EncoderInfo, Window, max_batch_tokens, pad
@@ -35,8 +35,7 @@ def native_precision() -> str:
 def load(name: str, path: Path, manifest: Manifest, *, threads: int, streams: int) -> list["OpenVINOEncoder"]:
     """Loads one encoder a stream. They share a latency network that is not started yet."""
     model = core().read_model(path / artifact.NETWORK)  # once: all networks compiled from it share the file's memory
-    apart = {"NUM_STREAMS": str(streams), **({"INFERENCE_NUM_THREADS": str(threads)} if threads else {})}
-    compiled = core().compile_model(model, "CPU", options(manifest) | apart)
+    compiled = core().compile_model(model, "CPU", options(manifest) | stream_options(threads=threads, streams=streams))
     info = EncoderInfo(
         network=manifest.network,
         tokenizer_json=(path / artifact.TOKENIZER).read_text(encoding="utf-8"),
@@ -67,6 +66,19 @@ def load(name: str, path: Path, manifest: Manifest, *, threads: int, streams: in
 def options(manifest: Manifest) -> dict[str, str]:
     """Compile options. The precision is always given, as OpenVINO would choose bfloat16 by itself."""
     return {"INFERENCE_PRECISION_HINT": HINTS[manifest.precision], "CPU_RUNTIME_CACHE_CAPACITY": RUNTIME_CACHE_ENTRIES}
+
+
+def stream_options(*, threads: int, streams: int) -> dict[str, str]:
+    """Compile options. OpenVINO binds a stream's threads to CPUs, counted from the first: right for a process that uses them all.
+
+    Several that use a part each, as containers with a quota do, would be bound to the same few.
+    """
+    is_part = 0 < threads < num_visible()
+    return {
+        "NUM_STREAMS": str(streams),
+        **({"INFERENCE_NUM_THREADS": str(threads)} if threads else {}),
+        **({"ENABLE_CPU_PINNING": "NO"} if is_part else {}),
+    }
 
 
 class OpenVINOEncoder:

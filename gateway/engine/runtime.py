@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.config import EngineSettings
-from gateway.cpus import num_cpus, quota_cpus
+from gateway.cpus import read_cpus
 from gateway.engine import artifact
 from gateway.engine.artifact import ArtifactStore, Manifest, Target
 from gateway.engine.compiler import CompileProcess, Interrupted, Progress, compile_model
@@ -19,6 +19,7 @@ from gateway.engine.identity import Identity, identity_of, refuse_changed
 from gateway.engine.kind import kind_of, pooled_by_default
 from gateway.engine.model_folder import is_bare
 from gateway.engine.settings import LocalSettings
+from gateway.engine.stream_plan import num_threads, plan_streams
 from gateway.engine.unsupported import OTHER_KIND
 from gateway.engine.weights import folder_of, local_folder_of
 from gateway.errors import ConfigurationError, OperatorError
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from gateway.engine.torch_loader import Faithful
 
 DRIVERS = ("/proc/driver/nvidia/version", "/usr/lib/wsl/lib/libcuda.so.1")  # signs of CUDA that need no import of torch
-STREAMS_PER_CORES = 4  # cores a stream on large machines; on two cores, two streams were best
 
 log = get_logger()
 
@@ -123,8 +123,8 @@ def _load_compiled(
 def load_artifact(name: str, path: Path, manifest: Manifest, engine: EngineSettings) -> LoadedModel:
     from gateway.engine import openvino_encoder  # noqa: PLC0415 - OpenVINO is imported where it is used
 
-    streams = engine.streams or _default_streams()
-    encoders = openvino_encoder.load(name, path, manifest, threads=_num_threads(engine), streams=streams)
+    plan = plan_streams(engine, read_cpus())
+    encoders = openvino_encoder.load(name, path, manifest, threads=plan.threads, streams=plan.streams)
     return LoadedModel(
         list(encoders), manifest.identity, manifest.fidelity, manifest.proof.read(), manifest.fallback, encoders[0].latency.start
     )
@@ -206,7 +206,7 @@ def _load_torch(
     if manifest is not None:
         loaded = _known_to_torch(folder, manifest, engine)
     else:
-        faithful = load_faithful(folder, devices=devices, precision=settings.precision, threads=_num_threads(engine))
+        faithful = load_faithful(folder, devices=devices, precision=settings.precision, threads=num_threads(engine, read_cpus()))
         loaded = LoadedModel(list(faithful.encoders), identity, faithful.fidelity, faithful.proof, faithful.fallback)
         if devices == ["cpu"]:
             keep(name, artifacts, faithful, Target(settings.source, asked, identity))
@@ -223,7 +223,7 @@ def _known_to_torch(folder: Path, manifest: Manifest, engine: EngineSettings) ->
     """Loads a model through torch on the CPU, in the precision that an earlier load measured."""
     from gateway.engine.torch_loader import load_encoder  # noqa: PLC0415 - as above
 
-    encoder = load_encoder(folder, device="cpu", precision=manifest.precision, threads=_num_threads(engine))
+    encoder = load_encoder(folder, device="cpu", precision=manifest.precision, threads=num_threads(engine, read_cpus()))
     return LoadedModel([encoder], manifest.identity, manifest.fidelity, manifest.proof.read(), manifest.fallback)
 
 
@@ -238,13 +238,3 @@ def keep(name: str, artifacts: ArtifactStore, faithful: "Faithful", target: Targ
         artifacts.put(artifacts.path(target.identity, target.asked_precision), partial(artifact.write_manifest, manifest=manifest))
     except OperatorError as error:
         log.warning("fidelity_not_kept", model=name, reason=str(error))
-
-
-def _num_threads(engine: EngineSettings) -> int:
-    """CPU threads to compute with. 0, all that the runtime sees, unless there is a quota: the runtimes do not look for one."""
-    return engine.threads or (num_cpus() if quota_cpus() else 0)
-
-
-def _default_streams() -> int:
-    cores = num_cpus()
-    return min(cores, max(2, cores // STREAMS_PER_CORES))

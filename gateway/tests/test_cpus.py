@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cpus import num_cpus, num_visible, quota_cpus
+from gateway.cpus import num_cpus, num_visible, quota_cpus, read_cpus
 
 V1 = Path("/sys/fs/cgroup/cpu")
 
@@ -43,6 +43,44 @@ def test_the_quota_is_the_smallest_of_the_group_and_those_above(tmp_path, cgroup
     assert quota_cpus(machine(tmp_path, cgroup, files)) == expected
 
 
+def on_nodes(root: Path, *cpulists: str) -> Path:
+    """A machine of these NUMA nodes, without a quota."""
+    for number, cpulist in enumerate(cpulists):
+        (root / f"sys/devices/system/node/node{number}").mkdir(parents=True)
+        (root / f"sys/devices/system/node/node{number}/cpulist").write_text(f"{cpulist}\n")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("cpulists", "visible", "expected"),
+    [
+        (["0-3"], range(4), [{0, 1, 2, 3}]),
+        (["0-1,4-5", "2-3,6"], range(7), [{0, 1, 4, 5}, {2, 3, 6}]),
+        (["0-31", "32-63"], range(32, 40), [set(range(32, 40))]),  # a cpuset of one node
+        (["0-31", "32-63"], [31, 32, 33], [{31}, {32, 33}]),
+        (["0-1", "", "2-3"], range(4), [{0, 1}, {2, 3}]),  # a node of memory alone
+        (["0"], range(2), [{0, 1}]),  # a CPU that is on no node
+        (["0", "nonsense"], range(2), [{0, 1}]),
+        ([], range(2), [{0, 1}]),
+        ([str(number) for number in range(12)], range(12), [{number} for number in range(12)]),  # node10 after node9
+    ],
+)
+def test_nodes_are_those_of_the_cpus_that_may_be_used(tmp_path, cpulists, visible, expected):
+    assert list(read_cpus(on_nodes(tmp_path, *cpulists), visible=frozenset(visible)).nodes) == expected
+
+
+def test_this_machine_s_nodes_have_each_cpu_once():
+    cpus = read_cpus()
+    assert sorted(cpu for node in cpus.nodes for cpu in node) == sorted(cpus.visible)
+    assert cpus.num_usable == num_cpus()
+
+
+def test_a_quota_of_4_cpus_of_64_is_4(tmp_path):
+    root = machine(on_nodes(tmp_path, "0-31", "32-63"), "0::/pod\n", {"pod/cpu.max": "400000 100000\n"})
+    cpus = read_cpus(root, visible=frozenset(range(64)))
+    assert (cpus.num_usable, len(cpus.visible), len(cpus.nodes)) == (4, 64, 2)
+
+
 def test_a_machine_without_control_groups_has_no_quota(tmp_path):
     assert quota_cpus(tmp_path) is None
     assert num_cpus(tmp_path) == num_visible()
@@ -75,7 +113,8 @@ def test_a_process_in_a_real_control_group_sees_its_quota(in_group_of_one_cpu):
 
 def test_the_engine_starts_no_more_streams_and_threads_than_the_quota(in_group_of_one_cpu):
     out = in_group_of_one_cpu(
-        "from gateway.engine import runtime; from gateway.config import EngineSettings;"
-        "print(runtime._default_streams(), runtime._num_threads(EngineSettings()), runtime._num_threads(EngineSettings(threads=3)))"
+        "from gateway.engine.stream_plan import plan_streams; from gateway.config import EngineSettings;"
+        "from gateway.cpus import read_cpus;"
+        "print(*(plan_streams(EngineSettings(threads=each), read_cpus()) for each in (0, 3)))"
     )
-    assert out == "1 1 3"
+    assert out == "StreamPlan(streams=1, threads=1) StreamPlan(streams=2, threads=3)"

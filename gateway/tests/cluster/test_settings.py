@@ -14,6 +14,8 @@ from gateway.cluster.embedder import failure
 from gateway.cluster.replica import ReplicaConfig, fit_engine, place_store
 from gateway.cluster.settings import RaySettings, Replicas, Resources
 from gateway.config import Config, EngineSettings, ModelRow
+from gateway.cpus import read_cpus
+from gateway.engine.stream_plan import plan_streams
 from gateway.errors import ConfigurationError, DeadlinePassed, ModelUnavailable, OperatorError, Overloaded, Unembeddable
 from gateway.testing.programs import free_port
 from gateway.testing.ray_cluster import HOST
@@ -70,7 +72,7 @@ def test_ray_itself_accepts_the_options():
 
 def test_a_replica_has_as_many_threads_as_cpus_and_leaves_gpus_it_did_not_ask_for():
     assert fit_engine(EngineSettings(), Resources(num_cpus=16)).threads == 16
-    assert fit_engine(EngineSettings(), Resources(num_cpus=16)).streams == 4
+    assert plan_streams(fit_engine(EngineSettings(), Resources(num_cpus=16)), read_cpus()).streams == 4
     assert fit_engine(EngineSettings(), Resources(num_cpus=0.5)).threads == 1
     assert fit_engine(EngineSettings(threads=3, streams=1), Resources(num_cpus=16)).threads == 3
     settings = RaySettings(source="a").local
