@@ -29,6 +29,7 @@ from gateway.processes.control_channel import ControlChannel, Link
 from gateway.processes.engine_client import EngineClient
 from gateway.processes.front_generation import FrontBuilder, FrontGeneration
 from gateway.processes.shared_admission import SharedAdmission
+from gateway.processes.shared_connections import SharedConnectionTable
 from gateway.server.log_sampler import LogSampler
 from gateway.server.loop_lag import watch_loop_lag
 from gateway.server.server import Server
@@ -54,6 +55,7 @@ class Front:
         config, settings = child.config, child.config.server
         self.child = child
         self.is_leaving = self.is_draining = False
+        self.channel: ControlChannel
         self.metrics = Metrics()
         self.tracing = Tracing(config.traces) if config.traces.endpoint else None
         self.sampler = LogSampler(self.metrics)
@@ -73,6 +75,9 @@ class Front:
         self.retired: list[FrontGeneration] = []
         self.server = Server(
             self, settings, metrics=self.metrics, render_error=error_response, sampler=self.sampler, takes_signals=False,
+            table_kind=partial(
+                SharedConnectionTable, totals=child.totals, front=child.number, ask_for_room=self.ask_for_room
+            ),
             on_leave=self.leave, on_drain=self.drain, is_idle=lambda: self.admission.num_requests == 0,
         )  # fmt: skip
         self.tasks = [BackgroundTask("lag-watch", partial(watch_loop_lag, self.metrics), on_death=self.server.stop)]
@@ -85,11 +90,11 @@ class Front:
 
     async def serve(self) -> None:
         """Serves until the supervisor says Stop, or is gone."""
-        async with ControlChannel(self.child.control, snapshot=self.metrics.snapshot) as channel:
-            obeying = BackgroundTask("obey", partial(self.obey, channel), may_end=True, on_death=self.end)
+        async with ControlChannel(self.child.control, snapshot=self.metrics.snapshot) as self.channel:
+            obeying = BackgroundTask("obey", self.obey, may_end=True, on_death=self.end)
             for task in (*self.tasks, obeying):
                 task.start()
-            channel.ready()
+            self.channel.ready()
             try:
                 await self.server.serve(sockets=list(self.child.sockets))
             finally:
@@ -97,9 +102,9 @@ class Front:
                     await task.close()
                 await self.close()
 
-    async def obey(self, channel: ControlChannel) -> None:
+    async def obey(self) -> None:
         """Does what the supervisor says, until it is gone."""
-        async for event in channel.events():
+        async for event in self.channel.events():
             match event:
                 case Link():
                     await self.connect(event.socket)
@@ -109,6 +114,9 @@ class Front:
                 case MakeRoom():
                     self.server.table.evict(self.server.table.placed)
         self.end()
+
+    def ask_for_room(self) -> None:
+        self.channel.ask_for_room()
 
     def end(self) -> None:
         self.server.stop(skip_delay=True)

@@ -99,11 +99,18 @@ class ConnectionTable:
         is_over = self.max_per_address is not None and of_address is not None and of_address.num_open >= self.max_per_address
         if is_over and of_address is not None and not self.evict(of_address):
             return "address_limit"
-        if self.placed.num_open >= self.max_connections and not (self.evict(self.placed) or self.cut_slowest()):
+        if self.is_full() and not self.make_place():
             return "server_overloaded"
         self.leave(member)
         self.join(member, self.placed, *([] if address is None else [self.by_address.setdefault(address, AddressGroup(address))]))
         return None
+
+    def is_full(self) -> bool:
+        return self.placed.num_open >= self.max_connections
+
+    def make_place(self) -> bool:
+        """Ends another connection, if one waits or is stuck."""
+        return self.evict(self.placed) or self.cut_slowest()
 
     def evict(self, group: AddressGroup) -> bool:
         """Closes the connection that has waited longest. Returns False if none waits."""

@@ -49,12 +49,13 @@ class Server(uvicorn.Server):
         on_drain: Callable[[], None],
         is_idle: Callable[[], bool],
         takes_signals: bool = True,
+        table_kind: Callable[..., ConnectionTable] = ConnectionTable,
     ) -> None:
         self.takes_signals = takes_signals
         self.slow_readers = slow_readers = SlowReaders(settings.max_unsent_bytes)
         self.sampler = sampler or LogSampler(metrics)
         logging.getLogger("uvicorn.error").addFilter(_is_not_logged_by_protocol)
-        self.table = table = ConnectionTable(settings, metrics, cut_slowest=slow_readers.cut_stuck)
+        self.table = table = table_kind(settings, metrics, cut_slowest=slow_readers.cut_stuck)
         self.lingering = LingeringConnections(metrics)
         protocol = partial(
             HTTPProtocol,
