@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from gateway import log
 from gateway.app import Gateway
 from gateway.cli.malloc_tuning import bound_arenas
-from gateway.cli.serve import loop_factory
 from gateway.config import ConfigSource
 from gateway.embedding.backend import BackendContext
 from gateway.engine.backend import SentenceTransformersBackend
@@ -24,6 +23,7 @@ from gateway.engine.openvino_encoder import BATCH_TOKENS
 from gateway.engine.runtime import LoadedModel
 from gateway.engine.settings import LocalSettings
 from gateway.engine.weights import folder_of
+from gateway.server.event_loop import loop_factory
 
 NUM_DEVICES = 2
 NETWORK = NetworkInfo(dimensions=384, max_tokens=256, is_normalized=True)

@@ -87,6 +87,10 @@ class Tracing:
         current.set(request)
         return request
 
+    def resume(self, headers: Mapping[str, str]) -> None:
+        """From now on the current task works for a request whose span another process has. `headers` are `RequestSpan.headers`."""
+        current.set(RequestSpan(self, self.api.get_current_span(self.w3c.extract(headers))))
+
     def close(self) -> None:
         """Blocks until the waiting spans were sent, or given up."""
         self.provider.shutdown()
@@ -125,7 +129,7 @@ class RequestSpan:
         return headers
 
     def stage(self, name: str, started: float, ended: float) -> None:
-        if self.span.is_recording():
+        if self.span.get_span_context().trace_flags.sampled:  # of a span in another process, this process only knows that
             span = self.tracing.tracer.start_span(name, context=self.context, start_time=self.epoch_ns + int(started * NANOSECONDS))
             span.end(self.epoch_ns + int(ended * NANOSECONDS))
 

@@ -20,9 +20,9 @@ from gateway.cli.load.measured_window import MeasurementWindow
 from gateway.cli.load.peer import BenchRequest, BenchTarget, base_url, open_session
 from gateway.cli.load.report import BenchReport, report_of, table
 from gateway.cli.load.texts import Texts, lines, sentences
-from gateway.cli.serve import loop_factory
 from gateway.config import first_set
 from gateway.errors import OperatorError
+from gateway.server.event_loop import loop_factory
 from gateway.wire.request import EncodingFormat
 
 DEFAULT_URL = "http://127.0.0.1:8000/v1"

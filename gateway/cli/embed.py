@@ -17,11 +17,11 @@ from gateway.bulk.row import shown
 from gateway.bulk.run import BulkResult, BulkRun
 from gateway.bulk.source import Format, InputOptions
 from gateway.cli.options import config_option
-from gateway.cli.serve import loop_factory
 from gateway.config import CacheSettings, Config, LongInput, load
 from gateway.embedding.catalog import Model
 from gateway.embedding.model import refuse_other_than_embedder
 from gateway.errors import OperatorError
+from gateway.server.event_loop import loop_factory
 
 EXIT_REJECTED, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 130, 143
 IN_FLIGHT_ELSEWHERE = 4  # shards, with a model that runs on another machine

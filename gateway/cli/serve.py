@@ -1,7 +1,6 @@
 """`gateway serve`: starts the server."""
 
 import asyncio
-import sys
 from typing import Any
 
 import click
@@ -13,6 +12,7 @@ from gateway.cli.malloc_tuning import bound_arenas
 from gateway.cli.options import config_option
 from gateway.config import ConfigSource
 from gateway.errors import ConfigurationError
+from gateway.server.event_loop import loop_factory
 
 
 @click.command()
@@ -47,11 +47,3 @@ def serve(path: str | None, hosts: tuple[str, ...], port: int | None, models: tu
     gateway = Gateway(config, source=source)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(serve_and_open(gateway) if opens else gateway.serve())
-
-
-def loop_factory() -> Any:
-    if sys.platform == "win32":
-        return None
-    import uvloop  # noqa: PLC0415 - not available on Windows
-
-    return uvloop.new_event_loop

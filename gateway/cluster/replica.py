@@ -14,13 +14,13 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from gateway.calls.message import EmbedCall, EmbedRefusal, EmbedResult, ReplicaInfo, encode
+from gateway.calls.message import EmbedCall, EmbedRefusal, encode
 from gateway.calls.packing import unpack
+from gateway.calls.vector_call import prepared_of, replica_info, result_of
 from gateway.cluster.policy import BACKLOG_SECONDS, BUSY_RATIO, QUEUE_TOKENS
 from gateway.cluster.settings import Resources
 from gateway.config import EngineSettings, LimitSettings, StoreSettings
 from gateway.embedding.backend import BackendContext
-from gateway.embedding.embedder import Inputs, Prepared
 from gateway.engine.embedder import LocalEmbedder
 from gateway.engine.settings import LocalSettings
 from gateway.errors import GatewayError, InvalidValue, OperatorError, Unavailable, Unembeddable
@@ -68,14 +68,7 @@ class Replica:
 
     async def describe(self) -> bytes:
         """The replica's ReplicaInfo, encoded."""
-        return encode(
-            ReplicaInfo(
-                description=self.local.describe(),
-                settings=self.config.settings,
-                network=self.local.info.network,
-                tokenizer_json=self.local.tokenizer.to_json(),
-            )
-        )
+        return encode(replica_info(self.local, self.config.settings))
 
     async def fingerprint(self) -> str:
         return self.fingerprint_here
@@ -102,28 +95,9 @@ class Replica:
 
     async def embed_windows(self, call: EmbedCall, array: NDArray[np.int32]) -> tuple[bytes, NDArray[np.float32]]:
         packed = unpack(array) if len(array) <= MAX_ON_LOOP_INTEGERS else await asyncio.to_thread(unpack, array)
-        inputs = Inputs(
-            [""] * len(packed.work.counts),  # a replica gets token ids and no texts
-            is_array=packed.is_array,
-            caller=call.caller,
-            deadline=time.monotonic() + call.seconds,
-            normalize=call.normalize,
-            query="" if self.local.describe().kind == "reranker" else None,
-            positions=packed.positions,
-            field=call.field,
-            weight=call.weight,
-            service_class=call.service_class,
-        )
-        rule = self.config.settings.long_input  # already applied: the windows are cut
-        vectors = await self.local.embed(Prepared(inputs, [], [], rule, work=packed.work))
+        vectors = await self.local.embed(prepared_of(call, packed, self.local.describe().kind))
         self.done_tokens += sum(map(len, packed.work.windows))
-        done = EmbedResult(
-            number=call.number,
-            dimensions=vectors.rows.shape[1],
-            stages=vectors.stages,
-            row_counts=vectors.row_counts,
-            backlog_seconds=self.local.batcher.backlog_seconds,
-        )
+        done = result_of(call.number, vectors, backlog_seconds=self.local.batcher.backlog_seconds)
         return encode(done), vectors.rows
 
     async def check_health(self) -> None:

@@ -7,6 +7,7 @@ begins again: no reply mixes old and new vectors.
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic
 
@@ -88,7 +89,9 @@ class _Deduplicated(Generic[WorkT]):
     """A request's distinct inputs. Input i equals distinct input `places[i]`; distinct input p first appears at index `first[p]`.
 
     `entries` are the cache's entries at the time of preparing, None for a miss. `missing` are the places of the misses, and
-    `prepared` contains these inputs in that order. `about` describes the embedder at that time.
+    `prepared` contains these inputs in that order. `about` describes the embedder at that time. `select` gives the distinct inputs
+    at some places, prepared, if another process prepared them all: their texts are not known here then. That process asks only for
+    distinct inputs, and `asked` are the places of all of its request's.
     """
 
     keys: list[Key]
@@ -98,6 +101,13 @@ class _Deduplicated(Generic[WorkT]):
     missing: list[int]
     prepared: Prepared[WorkT] | None
     about: Description
+    select: Callable[[list[int]], Prepared[WorkT]] | None = None
+    asked: list[int] | None = None
+
+    @property
+    def counted(self) -> list[int]:
+        """The places of the request's inputs, for counting hits and repetitions."""
+        return self.places if self.asked is None else self.asked
 
     @property
     def all_prepared(self) -> Prepared[WorkT] | None:
@@ -152,6 +162,22 @@ class CachedEmbedder(Generic[WorkT]):
             raise RequestTooLong(str(whole.num_tokens), self.max_request_tokens).after(num_tokens=num_counted)
         return whole
 
+    def look_up(
+        self, keys: list[Key], places: list[int], whole: Prepared[object], select: Callable[[list[int]], Prepared[WorkT]]
+    ) -> Prepared[_Deduplicated[WorkT]]:
+        """Does what `prepare` does for distinct inputs that another process prepared: `whole` has the counts of all of them.
+
+        The result has as many inputs, and counts those of the request, of which input i is distinct input `places[i]`.
+        """
+        entries = list(map(self.cache.get, keys))
+        missing = [place for place, entry in enumerate(entries) if entry is None]
+        every = list(range(len(keys)))
+        prepared = select(missing) if missing else None
+        asked = places or every
+        work = _Deduplicated(keys, every, every, entries, missing, prepared, self.current(), select, asked)
+        num_cached = sum([whole.token_counts[place] for place in asked if entries[place]])
+        return Prepared(whole.inputs, whole.token_counts, whole.is_long, whole.rule, work=work, num_cached_tokens=num_cached)
+
     def current(self) -> Description:
         """The embedder's present description. If its scope changed, drops the old one's entries: no key would find them again."""
         about = self.describe()
@@ -170,6 +196,8 @@ class CachedEmbedder(Generic[WorkT]):
             vectors = await self.collect(prepared)
             if self.is_current(prepared.work):
                 return vectors
+            if prepared.work.select is not None:
+                break
             prepared = await self.prepare(prepared.inputs)
         raise Overloaded("The model was changed while it was asked.")
 
@@ -183,8 +211,8 @@ class CachedEmbedder(Generic[WorkT]):
             return await self.embed_alone(distinct, alone)
         entries = [entry or self.cache.get(key) for key, entry in zip(distinct.keys, distinct.entries, strict=True)]
         found = {place: entry for place, entry in enumerate(entries) if entry}
-        num_hits = sum(place in found for place in distinct.places)
-        self.metrics.record_lookups(hit=num_hits, repeated=len(distinct.places) - num_hits - (len(entries) - len(found)))
+        num_hits = sum(place in found for place in distinct.counted)
+        self.metrics.record_lookups(hit=num_hits, repeated=len(distinct.counted) - num_hits - (len(entries) - len(found)))
         stages = await self.fill(found, prepared) if len(found) < len(entries) else {}
         chosen = [found[place] for place in distinct.places]
         if not self.is_current(distinct):
@@ -202,7 +230,7 @@ class CachedEmbedder(Generic[WorkT]):
     async def embed_alone(self, distinct: _Deduplicated[WorkT], prepared: Prepared[WorkT]) -> Vectors:
         """Without a cache: no other request can join, so the caller's own task embeds, and the rows are never entries."""
         places = distinct.places
-        self.metrics.record_lookups(miss=len(distinct.keys), repeated=len(places) - len(distinct.keys))
+        self.metrics.record_lookups(miss=len(distinct.keys), repeated=len(distinct.counted) - len(distinct.keys))
         if (task := asyncio.current_task()) is None:
             raise RuntimeError("an embedder was called outside of a task")
         self.tasks.add(task)
@@ -264,7 +292,8 @@ class CachedEmbedder(Generic[WorkT]):
         distinct = prepared.work
         inner = distinct.prepared
         if inner is None or places != distinct.missing:
-            inner = await self.embedder.prepare(prepared.inputs.only([distinct.first[place] for place in places]))
+            again = prepared.inputs.only([distinct.first[place] for place in places])
+            inner = await self.embedder.prepare(again) if distinct.select is None else distinct.select(places)
         vectors = await self.embedder.embed(inner)
         counts = vectors.token_counts or inner.token_counts
         parts = zip(vectors.by_input(), counts, inner.is_long, strict=True)

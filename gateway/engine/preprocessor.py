@@ -3,6 +3,7 @@
 import threading
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import accumulate
 from typing import Literal
 
 from gateway.config import LimitSettings, LongInput, Task
@@ -40,6 +41,18 @@ class Windows:
     windows: list[Window]
     counts: list[int]
     weights: list[int]
+
+    def only(self, indices: list[int]) -> "Windows":
+        """The windows of some inputs. Returns itself if `indices` are all of them, in order."""
+        if len(indices) == len(self.counts):
+            return self
+        ends = list(accumulate(self.counts))
+        parts = [slice(ends[index] - self.counts[index], ends[index]) for index in indices]
+        return Windows(
+            [window for part in parts for window in self.windows[part]],
+            [self.counts[index] for index in indices],
+            [weight for part in parts for weight in self.weights[part]],
+        )
 
 
 class Preprocessor:

@@ -7,6 +7,7 @@ starts meanwhile.
 """
 
 import asyncio
+import hmac
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -67,6 +68,7 @@ class KeySnapshot:
         self.file_time: float | None = None  # of the key file, when `configured` was read
         self.read_at = clock()
         self.is_opened = True  # False if the store was unavailable at the start: its tables may be of another version
+        self.on_changed: Callable[[], None] | None = None  # called on the event loop after keys changed
         self.unknown = UnknownKeyLookup(self.look_again, clock)
         self.background = BackgroundTask("keys", self.watch)
         # A thread of its own: a revocation must not wait for other work in the loop's shared threads.
@@ -102,14 +104,34 @@ class KeySnapshot:
 
     def caller(self, text: str) -> Caller:
         """Returns the caller whose key is `text`. Raises InvalidKey, or StoreUnavailable if the snapshot is too old."""
-        if self.clock() - self.read_at > self.settings.max_snapshot_age_seconds:
+        if self.is_stale:
             raise StoreUnavailable
+        found = self.find(text)
+        if found is None:
+            raise InvalidKey(f"Incorrect API key provided: {mask(text)}.")
+        return found.caller
+
+    def find(self, text: str) -> CachedKey | None:
+        """The key that `text` opens now."""
         digest, now = digest_of(text), self.wall_clock()
         for public_id in candidate_ids(text):
             known = self.stored.get(public_id) or self.configured.get(public_id) or UNKNOWN
             if known.opens_with(digest, now):
-                return known.caller
-        raise InvalidKey(f"Incorrect API key provided: {mask(text)}.")
+                return known
+        return None
+
+    def expiry_of(self, text: str) -> float:
+        """When a known key ceases to be valid, in Unix seconds. After a rotation that may be the end of its former secret."""
+        known = self.find(text)
+        if known is None:
+            return 0.0
+        is_current = hmac.compare_digest(digest_of(text), known.digest)
+        return known.expires_at if is_current else min(known.expires_at, known.previous_until)
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the snapshot is too old to be used."""
+        return self.clock() - self.read_at > self.settings.max_snapshot_age_seconds
 
     @property
     def is_empty(self) -> bool:
@@ -149,12 +171,15 @@ class KeySnapshot:
         return await self.read_with(self.begin_refresh)
 
     async def read_with(self, read: Callable[[], None]) -> bool:
+        stored, configured = self.stored, self.configured
         try:
             await self.worker.run(read)
         except OperatorError as error:
             self.outage.begin(str(error))
             return False
         self.outage.end()
+        if self.on_changed is not None and (self.stored is not stored or self.configured is not configured):
+            self.on_changed()
         return True
 
     def begin_refresh(self) -> None:

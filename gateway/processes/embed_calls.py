@@ -1,0 +1,80 @@
+"""Calls with windows that a front has cut: limits, cache, flights and work in one message."""
+
+import asyncio
+import time
+from functools import partial
+
+from gateway.calls.message import EmbedCall
+from gateway.calls.packing import unpack
+from gateway.calls.vector_call import part_of, payload_of, prepared_of, result_of
+from gateway.embedding.cached import CachedEmbedder
+from gateway.embedding.embedder import Prepared, Vectors
+from gateway.embedding.model import Model
+from gateway.engine.embedder import LocalEmbedder
+from gateway.engine.preprocessor import Windows
+from gateway.errors import DeadlinePassed, GatewayError, Overloaded
+from gateway.processes.front_calls import FrontCalls
+from gateway.processes.front_leases import FrontLeases
+from gateway.processes.held_generations import HeldGenerations
+from gateway.processes.model_states import local_of
+from gateway.tracing import Tracing
+
+MAX_ON_LOOP_BYTES = 256 * 1024  # of packed windows; a thread unpacks more
+INTEGER_BYTES = 4
+
+
+class EmbedCalls:
+    """Used on the event loop only."""
+
+    def __init__(self, calls: FrontCalls, leases: FrontLeases, generations: HeldGenerations, tracing: Tracing | None) -> None:
+        self.calls = calls
+        self.leases = leases
+        self.generations = generations
+        self.tracing = tracing
+
+    def begin(self, call: EmbedCall, payload: bytes) -> None:
+        self.calls.launch(call.number, self.embed(call, payload))
+
+    async def embed(self, call: EmbedCall, payload: bytes) -> None:
+        """Answers one call. Raises Overloaded if the model's vectors are not those that were asked for."""
+        model = self.generations.model(call.generation, call.model)
+        local = local_of(model)
+        if local is None or local.describe().fingerprint != call.fingerprint:
+            raise Overloaded("The model was changed while it was asked.")
+        if self.tracing is not None and call.trace:
+            self.tracing.resume(call.trace)
+        lease = self.leases.find(call.lease)
+        deadline = time.monotonic() + call.seconds
+        try:
+            async with asyncio.timeout(call.seconds):
+                prepared = await _prepare(call, payload, local)
+                vectors, num_cached_tokens = await self.compute(call, model, local, prepared)
+        except (GatewayError, TimeoutError) as error:
+            is_late = isinstance(error, TimeoutError) and time.monotonic() >= deadline
+            self.calls.fail(call.number, DeadlinePassed() if is_late else error, lease.state if lease is not None else None)
+            return
+        state = lease.state if lease is not None else None
+        result = result_of(call.number, vectors, num_cached_tokens=num_cached_tokens, state=state)
+        self.calls.answer(result, payload_of(vectors.rows))
+
+    async def compute(
+        self, call: EmbedCall, model: Model, local: LocalEmbedder, prepared: Prepared[Windows]
+    ) -> tuple[Vectors, int]:
+        """Charges the lease, and embeds what neither the cache nor a flight has. Returns the vectors, and the cached tokens."""
+        lease = self.leases.find(call.lease)
+        num_tokens = sum([call.token_counts[place] for place in call.places] if call.places else call.token_counts)
+        cached = model.embedder
+        if not isinstance(cached, CachedEmbedder) or not call.digests:
+            if lease is not None:
+                await lease.charge(num_tokens)
+            return await local.embed(prepared), 0
+        found = cached.look_up(call.digests, call.places, prepared, partial(part_of, prepared))
+        if lease is not None:
+            await lease.charge(num_tokens, num_cached_tokens=found.num_cached_tokens)
+        return await cached.embed(found), found.num_cached_tokens
+
+
+async def _prepare(call: EmbedCall, payload: bytes, local: LocalEmbedder) -> Prepared[Windows]:
+    numbers = memoryview(payload).cast("i")
+    packed = unpack(numbers) if len(payload) <= MAX_ON_LOOP_BYTES else await asyncio.to_thread(unpack, numbers)
+    return prepared_of(call, packed, local.describe().kind)
