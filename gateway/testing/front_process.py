@@ -152,15 +152,15 @@ class ScriptedEngine:
 class RunningFront:
     """`supervisor` is the other end of its control socket; `origin` is its address."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, number: int = 0, num_fronts: int = 2) -> None:
         self.config = config
         self.listening = socket.create_server(("127.0.0.1", 0))
         self.origin = f"http://127.0.0.1:{self.listening.getsockname()[1]}"
         end, theirs = socket.socketpair()
         self.supervisor = ControlSocket(end, control.from_child)
         self.child = Child(
-            role="front", number=0, num_fronts=2, config=config, source=ConfigSource(None), sockets=(self.listening,),
-            urls=(self.origin,), totals=Totals(2), control=theirs,
+            role="front", number=number, num_fronts=num_fronts, config=config, source=ConfigSource(None), sockets=(self.listening,),
+            urls=(self.origin,), totals=Totals(num_fronts), control=theirs,
         )  # fmt: skip
         self.front = Front(self.child)
         self.engines: list[ScriptedEngine] = []
@@ -170,7 +170,16 @@ class RunningFront:
         ours, theirs = socket.socketpair()
         await engine.open(ours)
         self.engines.append(engine)
-        self.supervisor.send(control.encode(control.LinkHeader(0)), theirs)
+        self.give_link(theirs)
+
+    def give_link(self, end: socket.socket) -> None:
+        self.supervisor.send(control.encode(control.LinkHeader(0)), end)
+
+    @property
+    def can_serve(self) -> bool:
+        """Whether an engine process's configuration is in effect, and the tokenizers of its models are here."""
+        embedders = self.front.current.embedders
+        return self.front.client.is_usable and all(each.tokenizing or each.shown.is_tokenized_here for each in embedders)
 
     async def stop(self) -> None:
         self.supervisor.send(control.encode(control.Stop(skip_delay=True)))
