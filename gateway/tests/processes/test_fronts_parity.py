@@ -41,8 +41,8 @@ POLICIES = {
     "budget": {"token_budget": 5, "budget_period": "month"},
 }
 VARIABLE = {  # their values differ from moment to moment; not their names
-    "x-request-id", "date", "server-timing", "openai-processing-ms", "content-length", "retry-after", "x-compute-time", "x-total-time",
-    "x-tokenization-time", "x-queue-time", "x-inference-time",
+    "x-request-id", "date", "server-timing", "openai-processing-ms", "content-length", "retry-after", "x-compute-time",
+    "x-total-time", "x-tokenization-time", "x-queue-time", "x-inference-time",
 }  # fmt: skip
 LIMITS = re.compile(r"x-ratelimit-(limit|burst)-")
 
