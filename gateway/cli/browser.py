@@ -27,10 +27,11 @@ async def _open_once_listening(gateway: Gateway) -> None:
     while gateway.server is None or not gateway.server.started:  # noqa: ASYNC110 - uvicorn only has an attribute for it
         await asyncio.sleep(INTERVAL_SECONDS)
     # A thread that is not joined: a browser in the terminal runs until it is closed.
-    BackgroundThread("browser", partial(_open_page, page_address(gateway.address)), may_end=True).start()
+    BackgroundThread("browser", partial(open_page, page_address(gateway.address)), may_end=True).start()
 
 
-def _open_page(url: str) -> None:
+def open_page(url: str) -> None:
+    """Opens a page in the operator's browser. May block until that is closed."""
     if not webbrowser.open(url):
         click.echo(f"no browser could be opened: the page is at {url}", err=True)
 

@@ -1,6 +1,7 @@
 """`gateway serve`: starts the server."""
 
 import asyncio
+import sys
 from typing import Any
 
 import click
@@ -10,8 +11,10 @@ from gateway.app import Gateway
 from gateway.cli.browser import serve_and_open
 from gateway.cli.malloc_tuning import bound_arenas
 from gateway.cli.options import config_option
+from gateway.cli.serve_processes import serve_in_processes
 from gateway.config import ConfigSource
 from gateway.errors import ConfigurationError
+from gateway.processes.workers import num_workers
 from gateway.server.event_loop import loop_factory
 
 
@@ -44,6 +47,9 @@ def serve(path: str | None, hosts: tuple[str, ...], port: int | None, models: tu
     if opens and all(address.path for address in config.server.addresses):
         raise ConfigurationError("server.host is a Unix socket, which no browser opens: --open needs an address")
     log.configure(level=config.log.level, line_format=config.log.format)
+    num_fronts = num_workers(config.server.workers)
+    if num_fronts > 1:
+        sys.exit(serve_in_processes(config, source, num_fronts, opens=opens))
     gateway = Gateway(config, source=source)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(serve_and_open(gateway) if opens else gateway.serve())
