@@ -7,7 +7,8 @@ child           what a process gets when it is forked; its life until its exit c
 control         messages between the supervisor and a child
 control_socket  their frames on a socket, with file descriptors beside them
 control_channel the child's end, on its event loop
-totals          counts over all fronts, in shared memory; shared_admission: the bounds of requests and bodies by them
+totals          counts over all fronts, in shared memory; shared_admission, shared_connections: the bounds by them
+acceptor        gives each front its part of the new connections; workers: how many fronts there are
 
 front             the process that speaks HTTP; front_generation: its parts of one configuration; front_handler: their road
 engine_client     its calls to the engine process; engine_embedder, front_tokenizing: models of that process

@@ -84,6 +84,7 @@ class ChildProcess:
         self.num_failures = 0 if was_killed or is_steady else self.num_failures + 1
         self.start_at = now + (PAUSES.pause_seconds(self.num_failures - 1) if self.num_failures > 1 else 0.0)
         self.pid = self.kill_at = None
+        self.has_spoken = False
         self.close()
 
     def send(self, message: control.ToChild, *, beside: socket.socket | None = None) -> None:

@@ -35,7 +35,20 @@ class Reload(Control, frozen=True):
 
 
 class MakeRoom(Control, frozen=True):
-    """From a front whose connections are all busy, and to one where some wait: close the one that has waited longest."""
+    """From front `asking`, where no connection waits, and to others: close the one that has waited longest, if given of `address`.
+
+    A front where none waits adds itself to those that have `tried`, and sends it back: the supervisor asks the next.
+    """
+
+    asking: int
+    address: str | None
+    tried: list[int]
+
+
+class RoomMade(Control, frozen=True):
+    """The answer to front `asking`: a connection was closed, or no front can close one."""
+
+    asking: int
 
 
 class Ready(Control, frozen=True):
@@ -71,8 +84,8 @@ class Sum(Control, frozen=True):
     families: list[MetricFamily]
 
 
-ToChild = LinkHeader | Leave | Stop | Reload | MakeRoom | SamplesWanted | Sum
-FromChild = Ready | Accepted | Samples | SumWanted | MakeRoom
+ToChild = LinkHeader | Leave | Stop | Reload | MakeRoom | RoomMade | SamplesWanted | Sum
+FromChild = Ready | Accepted | Samples | SumWanted | MakeRoom | RoomMade
 
 encode = msgspec.msgpack.Encoder().encode
 to_child = msgspec.msgpack.Decoder(ToChild)

@@ -10,7 +10,7 @@ from gateway.background import BackgroundTask
 from gateway.config import Config
 from gateway.metrics.snapshot import MetricFamily
 from gateway.processes import control
-from gateway.processes.control import Leave, MakeRoom, Reload, Stop
+from gateway.processes.control import Leave, MakeRoom, Reload, RoomMade, Stop
 from gateway.processes.control_socket import ControlSocket, PeerGone
 
 PUSH_SECONDS = 5.0  # between two times that samples are sent unasked; a process that is killed loses what it counted since
@@ -25,7 +25,7 @@ class Link:
     socket: socket.socket
 
 
-Event = Link | Leave | Stop | Reload | MakeRoom
+Event = Link | Leave | Stop | Reload | MakeRoom | RoomMade
 
 
 class ControlChannel:
@@ -68,9 +68,13 @@ class ControlChannel:
         """Says which configuration is in effect: of the engine alone, after each reload that was accepted."""
         self.send(control.Accepted(config))
 
-    def ask_for_room(self) -> None:
-        """Asks that another front closes the connection that has waited longest there."""
-        self.send(MakeRoom())
+    def ask_for_room(self, front: int, address: str | None) -> None:
+        """Asks that another front closes the connection that has waited longest there. The answer is the event RoomMade."""
+        self.send(MakeRoom(front, address, [front]))
+
+    def answer_room(self, wanted: MakeRoom, front: int, *, was_made: bool) -> None:
+        """Answers the event MakeRoom."""
+        self.send(RoomMade(wanted.asking) if was_made else MakeRoom(wanted.asking, wanted.address, [*wanted.tried, front]))
 
     async def sum(self) -> list[MetricFamily]:
         """The metrics of all processes, summed. Raises TimeoutError if the supervisor does not answer."""

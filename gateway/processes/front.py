@@ -7,6 +7,7 @@ to an engine process has a client of its own; so nothing that was asked of one i
 import asyncio
 import gc
 import socket
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,13 +24,14 @@ from gateway.config import Config
 from gateway.errors import ConfigurationError
 from gateway.log import get_logger
 from gateway.metrics import Metrics
+from gateway.processes.acceptor import BalancedAcceptor
 from gateway.processes.child import Child
-from gateway.processes.control import MakeRoom, Stop
+from gateway.processes.control import MakeRoom, RoomMade, Stop
 from gateway.processes.control_channel import ControlChannel, Link
 from gateway.processes.engine_client import EngineClient
 from gateway.processes.front_generation import FrontBuilder, FrontGeneration
 from gateway.processes.shared_admission import SharedAdmission
-from gateway.processes.shared_connections import SharedConnectionTable
+from gateway.processes.shared_connections import SharedConnections
 from gateway.server.log_sampler import LogSampler
 from gateway.server.loop_lag import watch_loop_lag
 from gateway.server.server import Server
@@ -75,9 +77,7 @@ class Front:
         self.retired: list[FrontGeneration] = []
         self.server = Server(
             self, settings, metrics=self.metrics, render_error=error_response, sampler=self.sampler, takes_signals=False,
-            table_kind=partial(
-                SharedConnectionTable, totals=child.totals, front=child.number, ask_for_room=self.ask_for_room
-            ),
+            accept=self.accept, counts=SharedConnections(child.totals, child.number, ask=self.ask_for_room),
             on_leave=self.leave, on_drain=self.drain, is_idle=lambda: self.admission.num_requests == 0,
         )  # fmt: skip
         self.tasks = [BackgroundTask("lag-watch", partial(watch_loop_lag, self.metrics), on_death=self.server.stop)]
@@ -111,12 +111,17 @@ class Front:
                 case Stop(skip_delay=skip_delay, force=force):
                     self.server.stop(skip_delay=skip_delay)
                     self.server.force_exit = self.server.force_exit or force
-                case MakeRoom():
-                    self.server.table.evict(self.server.table.placed)
+                case MakeRoom(address=address):
+                    self.channel.answer_room(event, self.child.number, was_made=self.server.table.make_room(address))
+                case RoomMade():
+                    self.server.table.resume_held()
         self.end()
 
-    def ask_for_room(self) -> None:
-        self.channel.ask_for_room()
+    def accept(self, sockets: Sequence[socket.socket], make_protocol: Callable[[], asyncio.Protocol]) -> BalancedAcceptor:
+        return BalancedAcceptor(sockets, make_protocol, self.child.totals, self.child.number)
+
+    def ask_for_room(self, address: str | None) -> None:
+        self.channel.ask_for_room(self.child.number, address)
 
     def end(self) -> None:
         self.server.stop(skip_delay=True)

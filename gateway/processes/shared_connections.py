@@ -1,58 +1,41 @@
-"""The table of a front's connections, of which all fronts together have `max_connections` at most."""
+"""The connections of all fronts together, which `max_connections` and `max_connections_per_address` bound."""
 
 from collections.abc import Callable
-from typing import Any
 
-from gateway.processes.totals import SharedCount, Totals
-from gateway.server.connection_table import AddressGroup, ConnectionTable, Refusal, TrackedConnection
+from gateway.processes.totals import Totals
 
 
-class SharedConnectionTable(ConnectionTable):
-    """A new connection takes the place of one that waits here; if there is none, `ask_for_room` asks the other fronts.
+class SharedConnections:
+    """A front's ConnectionCounts. `ask` asks the other fronts for room, if given for a connection of that address."""
 
-    The place that another front then makes is there when the next connection comes, or the same one's first request.
-    """
+    def __init__(self, totals: Totals, front: int, *, ask: Callable[[str | None], None]) -> None:
+        self.num_processes = totals.num_fronts
+        self.number = totals.of_front("connections", front)
+        self.by_address = totals.by_address(front)
+        self.ask = ask
 
-    def __init__(self, *args: Any, totals: Totals, front: int, ask_for_room: Callable[[], None], **kwargs: Any) -> None:
-        self.connections: SharedCount = totals.of_front("connections", front)
-        self.waiting: SharedCount = totals.of_front("waiting", front)
-        self.ask_for_room = ask_for_room
-        super().__init__(*args, **kwargs)
-
-    def assign_slot(self, member: TrackedConnection) -> Refusal | None:
-        """Adds first, then looks at the total: two fronts that take the last place at once may both give it back."""
-        self.has_place = self.connections.add(1) <= self.max_connections
-        refusal = super().assign_slot(member)
-        if refusal is not None:
-            self.connections.add(-1)
-        return refusal
-
-    def is_full(self) -> bool:
-        return not self.has_place
-
-    def make_place(self) -> bool:
-        if super().make_place():
+    def take(self, maximum: int) -> bool:
+        if self.number.add(1) <= maximum:
             return True
-        self.ask_for_room()
+        self.number.add(-1)
         return False
 
-    def join(self, member: TrackedConnection, *groups: AddressGroup) -> None:
-        super().join(member, *groups)
-        self.count_waiting()
+    def force(self) -> None:
+        self.number.add(1)
 
-    def wait(self, member: TrackedConnection) -> None:
-        super().wait(member)
-        self.count_waiting()
+    def give_back(self) -> None:
+        self.number.add(-1)
 
-    def work(self, member: TrackedConnection) -> None:
-        super().work(member)
-        self.count_waiting()
+    def take_address(self, address: str, maximum: int | None) -> bool:
+        number = self.by_address.add(address, 1)
+        if maximum is None or number <= maximum:
+            return True
+        self.by_address.add(address, -1)
+        return False
 
-    def leave(self, member: TrackedConnection) -> None:
-        is_placed = self.placed in member.groups
-        super().leave(member)
-        if is_placed:
-            self.connections.add(-1)
+    def give_back_address(self, address: str) -> None:
+        self.by_address.add(address, -1)
 
-    def count_waiting(self) -> None:
-        self.waiting.add(len(self.placed.waiting) - self.waiting.own)
+    def ask_for_room(self, address: str | None) -> bool:
+        self.ask(address)
+        return True

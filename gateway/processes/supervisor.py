@@ -159,14 +159,18 @@ class Supervisor:
             case control.SumWanted(number):
                 self.sums.want(number, [each for each in self.children if each.has_spoken], self.now)
             case control.MakeRoom():
-                self.make_room(child)
+                self.find_room(message)
+            case control.RoomMade(asking):
+                self.fronts[asking].send(message)
 
-    def make_room(self, asking: ChildProcess) -> None:
-        """Asks the front with the most waiting connections to close one."""
-        waiting = self.totals.read("waiting")
-        front = max((front for front in self.fronts if front is not asking), key=lambda front: waiting[front.number])
-        if waiting[front.number] > 0:
-            front.send(control.MakeRoom())
+    def find_room(self, wanted: control.MakeRoom) -> None:
+        """Asks the next front for room, the one with most connections first. The last has told that there is none."""
+        connections = self.totals.read("connections")
+        others = [front for front in self.fronts if front.has_spoken and front.number not in wanted.tried]
+        if others:
+            max(others, key=lambda front: connections[front.number]).send(wanted)
+        else:
+            self.fronts[wanted.asking].send(control.RoomMade(wanted.asking))
 
     def send_sums(self) -> None:
         for number in self.sums.finished(self.now):

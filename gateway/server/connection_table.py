@@ -15,6 +15,7 @@ from gateway.config import ServerSettings
 from gateway.errors import Overloaded
 from gateway.metrics import Metrics
 from gateway.server.client_address import TrustedProxies, address_in
+from gateway.server.connection_counts import ConnectionCounts, OwnConnections
 
 # Beyond `max_connections`. Any client may fill these too, and evict another there: at 4,000 new connections a second a probe has 32
 # ms to send its request after it has connected. A probe on the same network sends it within 1 ms.
@@ -36,6 +37,12 @@ class TrackedConnection(Protocol):
     def make_room(self) -> None:
         """Closes this connection, which is waiting for its next request."""
 
+    def hold(self) -> None:
+        """Reads nothing, until `resume`: another process may make room for it."""
+
+    def resume(self) -> None:
+        """Reads on."""
+
 
 class AddressGroup:
     """Connections that are counted together. `waiting` are those that wait, longest waiting first."""
@@ -51,15 +58,26 @@ class AddressGroup:
 class ConnectionTable:
     """Every open connection: in `placed` and in the group of its address, or in `spare`. Used on the event loop alone.
 
-    `cut_slowest` aborts a reply whose client stopped reading, if there is one: the last resort before a new connection is refused.
+    `counts` are those that the bounds hold for. Where other processes share them, a connection for which there is no room here is
+    held until another process has closed one of its own. `cut_slowest` aborts a reply whose client stopped reading, if there is
+    one: the last resort before a new connection is refused.
     """
 
-    def __init__(self, settings: ServerSettings, metrics: Metrics, *, cut_slowest: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        metrics: Metrics,
+        *,
+        cut_slowest: Callable[[], bool],
+        counts: ConnectionCounts | None = None,
+    ) -> None:
         self.metrics = metrics
+        self.counts = counts or OwnConnections()
+        self.held: dict[TrackedConnection, None] = {}
         self.cut_slowest = cut_slowest
         self.placed, self.spare = AddressGroup(), AddressGroup()
         self.by_address: dict[str, AddressGroup] = {}
-        self.max_connections = settings.max_connections
+        self.max_connections = self.max_own = settings.max_connections
         self.configure(settings)
         metrics.http.open_connections_of(active=lambda: self.num_open - self.num_waiting, waiting=lambda: self.num_waiting)
 
@@ -71,6 +89,11 @@ class ConnectionTable:
     def max_connections(self, number: int) -> None:
         self._max_connections = number
         self.metrics.http.max_connections.set(number)
+
+    def limit_own(self, affordable: int) -> None:
+        """This process can hold no more than `affordable` connections; so all together hold no more than so many times that."""
+        self.max_own = affordable
+        self.max_connections = min(self.max_connections, affordable * self.counts.num_processes)
 
     def configure(self, settings: ServerSettings) -> None:
         """Applies the settings that may change while connections are open."""
@@ -90,27 +113,61 @@ class ConnectionTable:
         refusal = self.assign_slot(member)
         if refusal is not None and (self.spare.num_open < PROBE_CONNECTIONS or self.evict(self.spare)):
             self.join(member, self.spare)
+            self.ask_for_room(member, refusal)
         return refusal
+
+    def ask_for_room(self, member: TrackedConnection, refusal: Refusal) -> None:
+        """Holds a refused connection while another process makes room for it, if there is one."""
+        address = self.address_of(member.peer) if refusal == "address_limit" and member.peer is not None else None
+        if self.counts.ask_for_room(address):
+            self.held[member] = None
+            member.hold()
+
+    def resume_held(self) -> None:
+        """The connection that has been held longest reads on, and tries again: another process has made room, or has none."""
+        if (member := next(iter(self.held), None)) is not None:
+            self.resume(member)
+
+    def resume(self, member: TrackedConnection) -> None:
+        """A connection that is held reads on. Idempotent."""
+        if member in self.held:
+            del self.held[member]
+            member.resume()
+
+    def make_room(self, address: str | None) -> bool:
+        """For another process: closes the connection that has waited longest, if given of this address. False if none waits."""
+        group = self.placed if address is None else self.by_address.get(address)
+        return group is not None and self.evict(group)
 
     def assign_slot(self, member: TrackedConnection) -> Refusal | None:
         """Gives the connection a slot, if need be by eviction. One in `spare` may try again. Returns the refusal, or None."""
         address = None if member.peer is None else self.address_of(member.peer)
-        of_address = self.by_address.get(address) if address is not None else None
-        is_over = self.max_per_address is not None and of_address is not None and of_address.num_open >= self.max_per_address
-        if is_over and of_address is not None and not self.evict(of_address):
+        if address is not None and not self.take_address(address):
             return "address_limit"
-        if self.is_full() and not self.make_place():
+        if not self.take_slot():
+            if address is not None:
+                self.counts.give_back_address(address)
             return "server_overloaded"
         self.leave(member)
         self.join(member, self.placed, *([] if address is None else [self.by_address.setdefault(address, AddressGroup(address))]))
         return None
 
-    def is_full(self) -> bool:
-        return self.placed.num_open >= self.max_connections
+    def take_address(self, address: str) -> bool:
+        """Counts one more connection of the address, if need be by eviction of another."""
+        if self.counts.take_address(address, self.max_per_address):
+            return True
+        group = self.by_address.get(address)
+        return group is not None and self.evict(group) and self.counts.take_address(address, self.max_per_address)
 
-    def make_place(self) -> bool:
-        """Ends another connection, if one waits or is stuck."""
-        return self.evict(self.placed) or self.cut_slowest()
+    def take_slot(self) -> bool:
+        """Counts one more connection, if need be by eviction, or as the last resort by cutting a slow reader."""
+        while self.placed.num_open >= self.max_own or not self.counts.take(self.max_connections):
+            if not self.evict(self.placed):
+                if not self.cut_slowest():
+                    return False
+                self.counts.force()
+                return True
+        return True
 
     def evict(self, group: AddressGroup) -> bool:
         """Closes the connection that has waited longest. Returns False if none waits."""
@@ -141,10 +198,15 @@ class ConnectionTable:
     def leave(self, member: TrackedConnection) -> None:
         """Removes a connection that is closed, or is about to be. Idempotent."""
         self.work(member)
+        self.held.pop(member, None)
         for group in member.groups:
             group.num_open -= 1
-            if group.address is not None and not group.num_open:
-                self.by_address.pop(group.address, None)
+            if group is self.placed:
+                self.counts.give_back()
+            elif group.address is not None:
+                self.counts.give_back_address(group.address)
+                if not group.num_open:
+                    self.by_address.pop(group.address, None)
         member.groups = ()
 
 

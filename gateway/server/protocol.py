@@ -28,6 +28,7 @@ KB = 1024
 MAPPED = "::ffff:"  # an IPv4 client, as a socket of both families shows it
 READ_BYTES = 256 * KB  # the most that one read brings, whatever it contains
 FRAMING_RATIO = 8  # bytes on the wire per byte of a body in chunks of one byte; anything beyond that is trailers
+HOLD_SECONDS = 0.25  # at most, while another process makes room; its answer takes a millisecond
 KERNEL_BYTES = 128 * KB  # unsent bytes of a reply in the kernel: it takes more in halves of this, so that progress is visible
 STUCK_SECONDS = 1.0  # if a client reads nothing for so long, its slot may go to a new connection, as the last resort
 MAX_LOOKED_AT = 64  # slow readers searched for a stuck one, so that a flood of new connections costs little
@@ -141,6 +142,14 @@ class HTTPProtocol(HttpToolsProtocol):
         else:
             self.metrics.http.connections_cut.labels("made_room").inc()
             self.transport.close()
+
+    def hold(self) -> None:
+        self.socket_transport.pause_reading()
+        self.loop.call_later(HOLD_SECONDS, self.table.resume, self)
+
+    def resume(self) -> None:
+        if not self.socket_transport.is_closing():
+            self.socket_transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():

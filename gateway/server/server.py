@@ -9,16 +9,17 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import uvicorn
 
 from gateway.config import ServerSettings
 from gateway.metrics import Metrics
+from gateway.server.connection_counts import ConnectionCounts
 from gateway.server.connection_table import ConnectionTable
 from gateway.server.lingering_close import LingeringConnections
 from gateway.server.log_sampler import LogSampler
@@ -29,12 +30,22 @@ TICK_SECONDS = 0.02
 LAST_WORDS_SECONDS = 0.1
 
 
+class Acceptor(Protocol):
+    """What accepts connections until it is closed."""
+
+    def close(self) -> None: ...
+
+
+Accept = Callable[[Sequence[socket.socket], Callable[[], asyncio.Protocol]], Acceptor]
+
+
 class Server(uvicorn.Server):
     """uvicorn's server with `HTTPProtocol` for connections.
 
     `on_leave` is called once, when the first signal arrives; `on_drain` when new requests are to be refused. `is_idle` says that
     every admitted request is answered. `render_error` makes the response to a request that the application never saw. Without
-    `takes_signals` only `stop` and `force_exit` end it: another process gets the signals.
+    `takes_signals` only `stop` and `force_exit` end it: another process gets the signals. Where several processes
+    share the port, `accept` accepts connections for this one, and `counts` are of all of them.
     """
 
     def __init__(  # noqa: PLR0913 - named, each of them
@@ -49,13 +60,15 @@ class Server(uvicorn.Server):
         on_drain: Callable[[], None],
         is_idle: Callable[[], bool],
         takes_signals: bool = True,
-        table_kind: Callable[..., ConnectionTable] = ConnectionTable,
+        accept: Accept | None = None,
+        counts: ConnectionCounts | None = None,
     ) -> None:
         self.takes_signals = takes_signals
+        self.accept = accept
         self.slow_readers = slow_readers = SlowReaders(settings.max_unsent_bytes)
         self.sampler = sampler or LogSampler(metrics)
         logging.getLogger("uvicorn.error").addFilter(_is_not_logged_by_protocol)
-        self.table = table = table_kind(settings, metrics, cut_slowest=slow_readers.cut_stuck)
+        self.table = table = ConnectionTable(settings, metrics, cut_slowest=slow_readers.cut_stuck, counts=counts)
         self.lingering = LingeringConnections(metrics)
         protocol = partial(
             HTTPProtocol,
@@ -88,8 +101,18 @@ class Server(uvicorn.Server):
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         self.loop = asyncio.get_running_loop()
-        self.table.max_connections = affordable_connections(self.table.max_connections)
+        self.table.limit_own(affordable_connections(self.table.max_own))
         await super().serve(sockets)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn does it, or by `accept`."""
+        if self.accept is None:
+            await super().startup(sockets)
+            return
+        kind: Any = self.config.http_protocol_class
+        protocol = partial(kind, config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        self.servers = [self.accept(sockets or [], protocol)]  # type: ignore[list-item]  # of its methods only `close` is called
+        self.started = True
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

@@ -53,7 +53,9 @@ def test_events_come_in_order_and_a_link_has_its_own_socket(ends, loop_factory):
         for number, (ours, theirs) in enumerate(pairs):
             ours.sendall(b"%d" % number)
             supervisor.send(control.LinkHeader(number), beside=theirs)
-        supervisor.send(control.Reload(), control.Leave(skip_delay=True), control.Stop(force=True), control.MakeRoom())
+        supervisor.send(
+            control.Reload(), control.Leave(skip_delay=True), control.Stop(force=True), control.MakeRoom(0, "192.0.2.1", [0])
+        )
         async with ControlChannel(ends[1], snapshot=Metrics().snapshot) as channel:
             events = aiter(channel.events())
             for number in range(2):
@@ -62,7 +64,12 @@ def test_events_come_in_order_and_a_link_has_its_own_socket(ends, loop_factory):
                 assert (link.number, link.socket.recv(10), link.socket.get_inheritable()) == (number, b"%d" % number, False)
                 link.socket.close()
             found = [await anext(events) for _ in range(4)]
-            assert found == [control.Reload(), control.Leave(skip_delay=True), control.Stop(force=True), control.MakeRoom()]
+            assert found == [
+                control.Reload(),
+                control.Leave(skip_delay=True),
+                control.Stop(force=True),
+                control.MakeRoom(0, "192.0.2.1", [0]),
+            ]
             ends[0].close()
             assert [event async for event in events] == []
         for ours, _ in pairs:
