@@ -159,7 +159,7 @@ class RayEmbedder:
                 answer, payload = await self.attempt(prepared)
         if isinstance(answer, EmbedRefusal):
             raise failure(answer)
-        self.metrics.backlog_seconds.set(answer.backlog_seconds)
+        self.metrics.backlog_seconds = answer.backlog_seconds
         rows = np.frombuffer(payload, dtype=np.float32).reshape(-1, answer.dimensions)
         return Vectors(rows, answer.stages, row_counts=answer.row_counts)
 

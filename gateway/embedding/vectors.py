@@ -66,6 +66,13 @@ def _is_score(rows: Float32) -> NDArray[np.bool_]:
     return finite
 
 
+def are_usable(rows: Float32, kind: ModelKind) -> bool:
+    """Whether all rows are usable, as `is_usable` tells it of each."""
+    if len(rows) == 1 and kind != "reranker" and 0 < np.vdot(rows, rows) < np.inf:  # takes 1 microsecond, all the rest 4
+        return True
+    return bool(is_usable(rows, kind).all())
+
+
 def is_usable(rows: Float32, kind: ModelKind) -> NDArray[np.bool_]:
     """Whether each row of a model of this kind is usable. Shape (n,). A text may have no weight at all for a sparse encoder."""
     return _is_score(rows) if kind in {"reranker", "sparse_encoder"} else is_vector(rows)
@@ -73,8 +80,9 @@ def is_usable(rows: Float32, kind: ModelKind) -> NDArray[np.bool_]:
 
 def refuse_no_vector(rows: Float32, inputs: Inputs) -> None:
     """Raises Unembeddable for the first row that is not a usable vector, or, if the inputs have a query, not a usable score."""
-    if not (has_vector := is_usable(rows, "embedder" if inputs.query is None else "reranker")).all():
-        index = int(np.argmin(has_vector))
+    kind: ModelKind = "embedder" if inputs.query is None else "reranker"
+    if not are_usable(rows, kind):
+        index = int(np.argmin(is_usable(rows, kind)))
         raise Unembeddable(inputs.where(index), *([] if rows[index].any() else [ALL_ZERO]))
 
 

@@ -9,6 +9,7 @@ import threading
 import time
 from bisect import bisect_right
 from itertools import chain, islice
+from queue import SimpleQueue
 
 from gateway.engine.budget import Budget
 from gateway.engine.scheduler import CallerFlow, Scheduler
@@ -64,13 +65,15 @@ class Batcher:
         self.budget = budget
         self.max_queue_tokens = max_queue_tokens
         self.metrics = metrics
-        self.changed = threading.Condition()
+        self.lock = threading.Lock()
+        self.wakeups: SimpleQueue[None] = SimpleQueue()  # one entry wakes one device thread
+        self.is_wake_due = False  # at the end of this turn of the event loop
         self.scheduler = Scheduler()
         self.callers: dict[tuple[str, str], CallerFlow] = {}  # by fairness key and class
         self.works: dict[Work, CallerFlow] = {}  # in order of arrival
         self.num_tokens = 0
         self.num_inputs = 0
-        self.num_resting = 0  # device threads that wait for work
+        self.num_resting = 0  # device threads that wait for work and were not woken
         self.tokens_per_second = FIRST_RATE
         self.closed_by: GatewayError | None = None
 
@@ -81,9 +84,11 @@ class Batcher:
     def submit(self, work: Work) -> None:
         """Queues a request's jobs. An empty queue takes a request of any size.
 
+        A resting device thread is woken at the end of this turn of the event loop: what arrived together runs together, and waking
+        a thread takes as long as preparing a request.
         Raises Overloaded if the queue is full, and after `close` the error that `close` was given.
         """
-        with self.changed:
+        with self.lock:
             if self.closed_by is not None:
                 raise self.closed_by.with_traceback(None)  # else one error would keep the frames of every raise, and their texts
             if self.num_tokens and self.num_tokens + work.num_tokens > self.max_queue_tokens:
@@ -94,7 +99,21 @@ class Batcher:
             self.num_tokens += work.num_tokens
             self.num_inputs += len(work.pending)
             self.update_metrics()
-            self.changed.notify()  # one device thread: if it leaves work behind, it wakes the next
+            must_wake = self.num_resting > 0 and not self.is_wake_due
+            self.is_wake_due = self.is_wake_due or must_wake
+        if must_wake:
+            work.loop.call_soon(self.wake)
+
+    def wake(self) -> None:
+        """Wakes one device thread if there is work. If that leaves work behind, it wakes the next one."""
+        with self.lock:
+            self.is_wake_due = False
+            self.wake_one()
+
+    def wake_one(self) -> None:
+        if self.works and self.num_resting:
+            self.num_resting -= 1
+            self.wakeups.put(None)
 
     def caller_of(self, work: Work) -> CallerFlow:
         caller = self.callers.get((work.caller, work.service_class))
@@ -107,36 +126,37 @@ class Batcher:
 
     def forget(self, work: Work) -> None:
         """Cancels a request's jobs that have not begun, because its client left or the request failed."""
-        with self.changed:
-            if work in self.works:
-                self.num_tokens -= work.num_tokens
-                self.num_inputs -= len(work.pending)
-                work.pending.clear()
-                self.remove(work)
-                self.update_metrics()
+        if work.pending:  # which only shrinks: of finished work nothing is queued, and no lock is needed to see that
+            with self.lock:
+                self.withdraw(work)
+
+    def withdraw(self, work: Work) -> None:
+        if work in self.works:
+            self.num_tokens -= work.num_tokens
+            self.num_inputs -= len(work.pending)
+            work.pending.clear()
+            self.remove(work)
+            self.update_metrics()
 
     def next_batch(self) -> list[Job]:
         """Blocks until there is work. Returns an empty list once the batcher is closed."""
-        with self.changed:
-            while not self.works:
+        while True:
+            with self.lock:
+                if self.works:
+                    batch = self.form_batch()
+                    self.update_metrics()
+                    self.wake_one()
+                    return batch
                 if self.closed_by is not None:
                     return []
                 self.rest()
-            batch = self.form_batch()
-            self.update_metrics()
-            if self.works:
-                self.changed.notify()
-            return batch
+            self.wakeups.get()
 
     def rest(self) -> None:
-        """Waits for work. Once all devices are idle, the scheduler forgets every caller's debt."""
+        """A device thread begins to wait for work. Once all devices are idle, the scheduler forgets every caller's debt."""
         self.num_resting += 1
         if self.num_resting >= self.num_devices:
             self.scheduler.rest()
-        try:
-            self.changed.wait()
-        finally:
-            self.num_resting -= 1
 
     def record_speed(self, num_tokens: int, seconds: float) -> None:
         """Updates the moving average of tokens a second from one batch. Every Retry-After is computed from it."""
@@ -146,12 +166,14 @@ class Batcher:
 
     def close(self, error: GatewayError) -> None:
         """Fails all waiting requests, and those submitted from now on, with `error`; wakes the device threads."""
-        with self.changed:
+        with self.lock:
             self.closed_by = error
             for work in list(self.works):
                 work.end(error)
-                self.forget(work)
-            self.changed.notify_all()
+                self.withdraw(work)
+            for _ in range(self.num_resting):
+                self.wakeups.put(None)
+            self.num_resting = 0
 
     def form_batch(self) -> list[Job]:
         leader, *callers = self.scheduler.next_turn()

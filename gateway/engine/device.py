@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gateway.background import BackgroundThread
 from gateway.embedding.embedder import MAX_NUMBERS
 from gateway.embedding.sparse import sparse_row
-from gateway.embedding.vectors import is_usable
+from gateway.embedding.vectors import are_usable, is_usable
 from gateway.engine.batcher import Batcher
 from gateway.engine.encoder import Encoder, OutOfMemory, Window
 from gateway.engine.fidelity import Proof
@@ -150,17 +150,21 @@ class Device:
 
     def deliver(self, batch: list[Job], rows: NDArray[np.float32]) -> None:
         """Delivers each row to its request. If no row is usable, checks the device; raises DeviceBroken if it fails."""
-        has_vector = is_usable(rows, self.encoder.info.network.kind)
+        kind = self.encoder.info.network.kind
+        if kind != "sparse_encoder" and are_usable(rows, kind):
+            self.num_deaths_in_a_row = 0
+            _deliver_all(batch, rows)
+        else:
+            self.deliver_usable(batch, rows, is_usable(rows, kind))
+        end_finished({job.work for job in batch})
+
+    def deliver_usable(self, batch: list[Job], rows: NDArray[np.float32], has_vector: NDArray[np.bool_]) -> None:
         if has_vector.any():
             self.num_deaths_in_a_row = 0
         elif self.proof:
             self.check_alive()
-        if self.encoder.info.network.kind == "sparse_encoder" or not has_vector.all():
-            for job, row, is_good in zip(batch, rows, has_vector, strict=True):
-                self.deliver_one(job, row, is_good=bool(is_good))
-        else:
-            _deliver_all(batch, rows)
-        end_finished({job.work for job in batch})
+        for job, row, is_good in zip(batch, rows, has_vector, strict=True):
+            self.deliver_one(job, row, is_good=bool(is_good))
 
     def deliver_one(self, job: Job, row: NDArray[np.float32], *, is_good: bool) -> None:
         if not is_good:

@@ -243,7 +243,8 @@ class LocalEmbedder:
             sparse = await self.join_sparse(work.rows, plan)
             return Vectors(np.concatenate(sparse), stages, row_counts=list(map(len, sparse)))
         rows = self.join(work.rows, plan, inputs)
-        refuse_no_vector(rows, inputs)  # windows may cancel each other out, and the length of large values may be infinite
+        if rows is not work.rows:  # windows may cancel each other out, and the length of large values may be infinite
+            refuse_no_vector(rows, inputs)
         return Vectors(rows, stages)
 
     async def join_sparse(self, windows: list[NDArray[np.float32]], plan: Windows) -> list[NDArray[np.float32]]:

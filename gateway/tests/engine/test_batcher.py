@@ -203,3 +203,51 @@ async def test_a_closed_queue_keeps_nothing_of_those_it_refuses(loop):
         with pytest.raises(Overloaded) as refused:
             batcher.submit(work_of([3], loop=loop))
         assert len(refused.traceback) == 2  # this test, and submit
+
+
+async def resting(batcher, number):
+    """Device threads that wait, each with the batch it will get."""
+    batches = [asyncio.create_task(asyncio.to_thread(batcher.next_batch)) for _ in range(number)]
+    async with asyncio.timeout(5):
+        while batcher.num_resting < number:
+            await asyncio.sleep(0.001)
+    return batches
+
+
+async def test_what_arrives_in_one_turn_of_the_loop_is_one_batch(loop):
+    batcher = batcher_of()
+    [batch] = await resting(batcher, 1)
+    for _ in range(4):
+        batcher.submit(work_of([8], loop=loop))
+    assert len(await asyncio.wait_for(batch, 5)) == 4
+
+
+async def test_a_device_that_leaves_work_behind_wakes_the_next(loop):
+    batcher = batcher_of(max_batch_tokens=16)
+    batches = await resting(batcher, 3)
+    batcher.submit(work_of([8] * 6, loop=loop))
+    assert [len(batch) for batch in await asyncio.wait_for(asyncio.gather(*batches), 5)] == [2, 2, 2]
+    assert batcher.num_resting == 0
+
+
+async def test_a_device_is_woken_for_every_request_that_comes_while_another_works(loop):
+    batcher = batcher_of(max_batch_tokens=16)
+    waiting = set(await resting(batcher, 2))
+    while waiting:
+        batcher.submit(work_of([8], loop=loop))
+        async with asyncio.timeout(5):
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        assert [len(batch.result()) for batch in done] == [1]
+
+
+async def test_work_that_was_taken_back_wakes_nobody_for_nothing(loop):
+    batcher = batcher_of()
+    [batch] = await resting(batcher, 1)
+    gone = work_of([8], loop=loop)
+    batcher.submit(gone)
+    batcher.forget(gone)
+    await asyncio.sleep(0)
+    assert batcher.num_resting == 1
+    stays = work_of([8], loop=loop)
+    batcher.submit(stays)
+    assert [job.work for job in await asyncio.wait_for(batch, 5)] == [stays]
