@@ -19,7 +19,24 @@ Event = MutableMapping[str, Any]
 
 
 def get_logger() -> Any:
-    return structlog.get_logger()
+    return _Logger()
+
+
+class _Logger:
+    """structlog's logger, bound once for each configuration: that takes 12 microseconds, as long as a whole line."""
+
+    def __init__(self) -> None:
+        self.processors: object = None
+        self.bound: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        if not structlog.is_configured():
+            return getattr(structlog.get_logger(), name)
+        processors = structlog.get_config()["processors"]
+        if processors is not self.processors:
+            self.bound = structlog.get_logger().bind()
+            self.processors = processors
+        return getattr(self.bound, name)
 
 
 class _LogStream:

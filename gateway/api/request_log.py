@@ -52,11 +52,11 @@ class RequestRecord:
 
     def line(self) -> dict[str, Any]:
         """Returns the fields of the log line, without those that do not apply."""
-        fields = {
-            "request_id": self.request_id,
-            "status": self.status,
-            "code": None if self.outcome == "ok" else self.outcome,
-            "duration_ms": round(1000 * self.seconds, 1),
+        fields: dict[str, Any] = {"request_id": self.request_id, "status": self.status}
+        if self.outcome != "ok":
+            fields["code"] = self.outcome
+        fields["duration_ms"] = _milliseconds(self.seconds)
+        optional = {
             "client": self.client,
             "key": self.caller,
             "model": self.model,
@@ -65,9 +65,11 @@ class RequestRecord:
             "cache_hits": self.num_hits,
             "trace_id": self.span.trace_id if self.span else None,
             "member": self.member,
-            **{f"{stage}_ms": round(1000 * seconds, 1) for stage, seconds in self.stages.items()},
         }
-        return {name: value for name, value in fields.items() if value is not None}
+        fields |= {name: value for name, value in optional.items() if value is not None}
+        for stage, seconds in self.stages.items():
+            fields[f"{stage}_ms"] = _milliseconds(seconds)
+        return fields
 
     def end_span(self, route: str, method: str) -> None:
         """Ends the span, with OpenTelemetry's attributes for HTTP servers and, if a model was found, those for generative AI."""
@@ -91,6 +93,11 @@ class RequestRecord:
             }
         error = None if self.outcome == "ok" else self.outcome
         self.span.end(f"{method} {route}", status=self.status, error=error, attributes=attributes)
+
+
+def _milliseconds(seconds: float) -> float:
+    """To a tenth. As `round` does it, which takes three times as long."""
+    return int(10_000 * seconds + 0.5) / 10
 
 
 def record_of(scope: Scope) -> RequestRecord:
