@@ -35,26 +35,34 @@ async def read(scope: Scope, receive: Receive, permit: Permit, settings: ServerS
 
     Raises BodyTooLarge as soon as that is known, SlowRequest, ClientGone, and Overloaded if all bodies together are too many bytes.
     """
-    declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+    declared = value_of(scope["headers"], b"content-length") or b""
     if declared.isdigit() and int(declared) > settings.max_body_bytes:
         raise BodyTooLarge(settings.max_body_bytes)
-    chunks = bytearray()
+    arrival = scope["state"].get("arrival")
+    if arrival is not None and arrival.is_whole:
+        return await _receive_all(receive, permit, settings)
     try:
         async with asyncio.timeout(settings.body_timeout_seconds):
-            is_more = True
-            while is_more:
-                message = await receive()
-                if message["type"] != "http.request":
-                    raise ClientGone
-                chunk = message["body"]
-                if len(chunks) + len(chunk) > settings.max_body_bytes:
-                    raise BodyTooLarge(settings.max_body_bytes)
-                permit.hold(len(chunk))
-                chunks += chunk
-                is_more = message["more_body"]
+            return await _receive_all(receive, permit, settings)
     except TimeoutError:
         raise SlowRequest(settings.body_timeout_seconds) from None
-    return bytes(chunks)
+
+
+async def _receive_all(receive: Receive, permit: Permit, settings: ServerSettings) -> bytes:
+    chunks: list[bytes] = []
+    num_bytes, is_more = 0, True
+    while is_more:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ClientGone
+        chunk = message["body"]
+        num_bytes += len(chunk)
+        if num_bytes > settings.max_body_bytes:
+            raise BodyTooLarge(settings.max_body_bytes)
+        permit.hold(len(chunk))
+        chunks.append(chunk)
+        is_more = message["more_body"]
+    return b"".join(chunks)
 
 
 async def read_small(scope: Scope, receive: Receive, admission: Admission, settings: ServerSettings) -> bytes:
@@ -70,7 +78,7 @@ async def read_small(scope: Scope, receive: Receive, admission: Admission, setti
 
 def encoding_of(scope: Scope) -> str:
     """Returns the Content-Encoding: "gzip", or "" for none. Raises UnsupportedEncoding for any other."""
-    value = next((value for name, value in scope["headers"] if name == b"content-encoding"), b"").decode("latin-1").strip().lower()
+    value = (value_of(scope["headers"], b"content-encoding") or b"").decode("latin-1").strip().lower()
     if value in {"", "identity"}:
         return ""
     if value in {"gzip", "x-gzip"}:
@@ -126,23 +134,26 @@ def pieces(raw: bytes) -> Iterator[bytes]:
     raise InvalidJSON("its gzip encoding has too many members")
 
 
-class CancelOnDisconnect:
-    """Context manager: if the client disconnects, cancels its block and raises ClientGone. Enter it after the whole body was read.
+class CancelScope:
+    """Context manager: cancels its block if the client disconnects, and raises ClientGone; or after `timeout_seconds`, and raises
+    TimeoutError. Enter it after the whole body was read.
 
     The server calls the entries of `on_disconnect`. A task awaits the message instead below another server, where there are none,
     and after a body of more than UNPAUSED_BYTES: the server has stopped reading then, and goes on only once it is asked to receive.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, *, num_bytes: int) -> None:
+    def __init__(self, scope: Scope, receive: Receive, *, num_bytes: int, timeout_seconds: float) -> None:
         """`num_bytes` are those of the body as it was sent."""
         entries: list[Callable[[], None]] | None = scope["state"].get("on_disconnect")
         self.on_disconnect = entries if num_bytes <= UNPAUSED_BYTES else None
         self.receive = receive
-        self.has_left = False
+        self.timeout_seconds = timeout_seconds
+        self.reason: type[ClientGone | TimeoutError] | None = None
         self.watcher: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> None:
+    def __enter__(self) -> None:
         self.worker = asyncio.current_task()
+        self.timer = asyncio.get_running_loop().call_later(self.timeout_seconds, self.cancel, TimeoutError)
         if self.on_disconnect is None:
             self.watcher = launch(self.watch(), name="client-watch", is_awaited=False)
         else:
@@ -154,14 +165,18 @@ class CancelOnDisconnect:
         self.leave()
 
     def leave(self) -> None:
-        self.has_left = True
-        if self.worker is not None:
+        self.cancel(ClientGone)
+
+    def cancel(self, reason: type[ClientGone | TimeoutError]) -> None:
+        if self.reason is None and self.worker is not None:
+            self.reason = reason
             self.worker.cancel()
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.timer.cancel()
         if self.on_disconnect is not None:
             self.on_disconnect.remove(self.leave)
         if self.watcher is not None:
             self.watcher.cancel()
-        if isinstance(error, asyncio.CancelledError) and self.has_left and self.worker is not None and self.worker.uncancel() == 0:
-            raise ClientGone from None
+        if isinstance(error, asyncio.CancelledError) and self.reason and self.worker is not None and self.worker.uncancel() == 0:
+            raise self.reason from None

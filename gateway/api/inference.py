@@ -95,7 +95,7 @@ class InferenceHandler:
                 raw = await body.read(scope, receive, permit, self.settings)
                 lease.num_bytes = len(raw)
                 try:
-                    async with body.CancelOnDisconnect(scope, receive, num_bytes=len(raw)), asyncio.timeout(timeout_seconds):
+                    with body.CancelScope(scope, receive, num_bytes=len(raw), timeout_seconds=timeout_seconds):
                         if encoding:
                             raw = await self.run_in_thread(ALWAYS, body.decompress, raw, max_bytes=self.settings.max_body_bytes)
                             lease.num_bytes = len(raw)

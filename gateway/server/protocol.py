@@ -48,6 +48,15 @@ class ErrorResponse:
 RenderError = Callable[[GatewayError], ErrorResponse]
 
 
+class BodyArrival:
+    """Whether a request's body is here to its end. In the scope's state, as `arrival`: what is here need not be waited for."""
+
+    __slots__ = ("is_whole",)
+
+    def __init__(self) -> None:
+        self.is_whole = False
+
+
 class SlowReaders:
     """Connections whose clients have not read all that was sent, longest unread first. Bounds the bytes they keep in memory."""
 
@@ -95,6 +104,7 @@ class HTTPProtocol(HttpToolsProtocol):
         self.socket_transport: asyncio.Transport  # below `transport`, which uvicorn writes to
         self.lingers = False  # at its end, once everything is sent
         self.expectation: Expectation | None = None  # of the latest request whose headers have arrived
+        self.arrival = BodyArrival()  # of the same request
         self.on_disconnect: list[Callable[[], None]] = []  # callbacks of requests that wait
         self.groups: tuple[AddressGroup, ...] = ()
         self.refusal: Refusal | None = None  # why it has no slot
@@ -194,7 +204,8 @@ class HTTPProtocol(HttpToolsProtocol):
         if self.refusal is not None:
             self.refusal = self.table.assign_slot(self)  # a slot may be free by now
         self.table.work(self)
-        self.scope["state"]["on_disconnect"] = self.on_disconnect
+        self.arrival = BodyArrival()
+        self.scope["state"] |= {"on_disconnect": self.on_disconnect, "arrival": self.arrival}
         if self.refusal is not None:
             self.scope["state"]["no_slot"] = self.refusal  # so that Edge answers only probes
         if self.parser.get_http_version() == "1.0":
@@ -212,6 +223,7 @@ class HTTPProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         if not self.parser.is_unsupported_upgrade:
+            self.arrival.is_whole = True
             super().on_message_complete()
 
     def on_body(self, body: bytes) -> None:
