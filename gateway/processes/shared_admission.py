@@ -1,7 +1,6 @@
 """Admission whose bounds hold over all fronts together."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 from gateway.access.admission import Admission, Permit
 from gateway.errors import Overloaded
@@ -21,6 +20,11 @@ class SharedPermit(Permit):
         self.admission.num_bytes += num_bytes
         self.admission.num_bytes_ever += num_bytes
 
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        super().__exit__(kind, error, trace)
+        self.admission.shared_requests.add(-1)
+        self.admission.shared_bytes.add(-self.num_bytes)
+
 
 class SharedAdmission(Admission):
     """`num_requests` and `num_bytes` are this front's own."""
@@ -30,18 +34,10 @@ class SharedAdmission(Admission):
         self.shared_requests: SharedCount = totals.of_front("requests", front)
         self.shared_bytes: SharedCount = totals.of_front("body_bytes", front)
 
-    @contextmanager
-    def enter(self) -> Iterator[Permit]:
-        """Admits a request until the block ends. Raises Overloaded if all fronts together admitted `max_requests` already."""
+    def enter(self) -> Permit:
+        """Admits a request until the permit's block ends. Raises Overloaded if all fronts together admitted `max_requests`."""
         if self.shared_requests.add(1) > self.max_requests:
             self.shared_requests.add(-1)
             raise Overloaded("Too many requests are being served.")
-        permit = SharedPermit(self)
         self.num_requests += 1
-        try:
-            yield permit
-        finally:
-            self.num_requests -= 1
-            self.num_bytes -= permit.num_bytes
-            self.shared_requests.add(-1)
-            self.shared_bytes.add(-permit.num_bytes)
+        return SharedPermit(self)
