@@ -18,6 +18,7 @@ from compat_tests.waiting import until
 
 ROOT = Path(__file__).parent.parent
 COMMAND = Path(os.environ.get("GATEWAY_COMMAND", ROOT / ".venv/bin/gateway")).absolute()
+WORKERS = os.environ.get("COMPAT_WORKERS", "1")  # `server.workers` of the gateways: from 2 on each is several processes
 COMPILED = Path(tempfile.mkdtemp(prefix="compat-models-"))
 atexit.register(shutil.rmtree, COMPILED, ignore_errors=True)
 # In float32 the vectors are sentence-transformers' own to 1e-5, which is what the tests hold them to.
@@ -46,6 +47,7 @@ class Gateway:
             "GATEWAY_DATA_DIR": str(folder / "data"),
             "HF_HUB_OFFLINE": "1",
             "GATEWAY__MODELS": json.dumps([FLOAT32_ROW]),
+            "GATEWAY__SERVER__WORKERS": WORKERS,
             **settings,
         }
         # A model is compiled once in a session, by the gateway that is started first.
