@@ -15,6 +15,7 @@ from gateway.api.error_handler import error_response
 from gateway.api.memory_trim import MemoryWatch, malloc_trim
 from gateway.api.page.figures import Figures
 from gateway.background import BackgroundTask, launch
+from gateway.batches.service import BatchService
 from gateway.build import BUILTIN_BACKENDS, GenerationBuilder
 from gateway.config import Config, ConfigSource, ModelRow, local_url
 from gateway.embedding.backend import Backend, BoundBackend
@@ -59,9 +60,15 @@ class Gateway:
         self.metrics.models.cache_bytes.set_function(lambda: self.cache.num_bytes)
         self.admission = Admission(max_requests=config.server.max_concurrent_requests, max_bytes=config.server.max_buffered_bytes)
         self.loader = Loader(self.publish_model)
+        self.batches = BatchService(
+            config.store,
+            files=lambda: self.generation.files,
+            road=lambda: self.generation.batch_road,
+            settings=lambda: self.config.batches,
+        )
         self.builder = GenerationBuilder(
             backends=installed_backends(backends), loader=self.loader, cache=self.cache, admission=self.admission,
-            metrics=self.metrics, figures=self.figures, sampler=self.sampler, tracing=self.tracing,
+            batches=self.batches, metrics=self.metrics, figures=self.figures, sampler=self.sampler, tracing=self.tracing,
             is_leaving=lambda: self.is_shutting_down, is_draining=lambda: self.is_draining, dead_parts=self.dead_parts,
         )  # fmt: skip
         first, build = self.builder.build(config), self.builder.build
@@ -87,6 +94,7 @@ class Gateway:
     def dead_parts(self) -> list[str]:
         """Returns the names of the process's own parts that died and that only a restart brings back."""
         dead = [task.name for task in self.tasks if task.death is not None]
+        dead += ["batches"] if self.batches.has_died else []
         dead += ["retire"] if self.swap.has_leaked else []
         return dead + (["metrics"] if not self.metrics.is_served() else [])
 
@@ -183,6 +191,7 @@ class Gateway:
             loading = launch(self.load_all(on_ready, on_failed), name="load")
             for task in self.tasks:
                 task.start()
+            self.batches.start()
             yield
             if loading.done():
                 loading.result()
@@ -190,7 +199,7 @@ class Gateway:
             if loading is not None:
                 loading.cancel()
                 await asyncio.wait([loading])
-            await asyncio.gather(*(task.close() for task in self.tasks))
+            await asyncio.gather(*(task.close() for task in self.tasks), self.batches.stop())
             await self.close()
 
     async def load_all(self, on_ready: Callable[[], None], on_failed: Callable[[], None]) -> None:
@@ -231,6 +240,7 @@ class Gateway:
         """From now on new requests are refused; those in flight continue."""
         self.is_shutting_down = self.is_draining = True
         self.generation.limiter.queue.close()
+        self.batches.runner.stop()
         log.info("draining")
 
     async def close(self) -> None:
@@ -238,6 +248,7 @@ class Gateway:
         await asyncio.to_thread(self.metrics.close)
         self.sampler.end_window()
         await self.loader.close()
+        await self.batches.close()
         await self.swap.close()
         if self.tracing is not None:
             await asyncio.to_thread(self.tracing.close)

@@ -17,11 +17,12 @@ from gateway.access.access_control import AccessControl, build_access_control
 from gateway.access.admission import Admission
 from gateway.access.limits.build import build_limiter
 from gateway.access.limits.limiter import Limiter
-from gateway.api import docs, embeddings, files, info, models, probes, rerank, tokenization
+from gateway.api import batches, docs, embeddings, files, info, models, probes, rerank, tokenization
 from gateway.api import doors as other_doors
 from gateway.api.admin import AdminService
 from gateway.api.admin import routes as admin_routes
 from gateway.api.authentication import Authentication
+from gateway.api.batch_road import batch_road
 from gateway.api.door import Door
 from gateway.api.doors.cohere import cohere_error
 from gateway.api.error_format import ErrorFormat
@@ -30,6 +31,7 @@ from gateway.api.inference import InferenceHandler
 from gateway.api.middleware import Edge
 from gateway.api.page import live, site
 from gateway.api.page.figures import Figures
+from gateway.batches.service import BatchService
 from gateway.cluster.backend import RayBackend
 from gateway.config import Config, ModelRow
 from gateway.embedding.backend import Backend, BackendContext, BoundBackend
@@ -67,6 +69,7 @@ class GenerationBuilder:
     loader: Loader
     cache: VectorCache
     admission: Admission
+    batches: BatchService
     metrics: Metrics
     figures: Figures
     sampler: LogSampler
@@ -98,6 +101,10 @@ class GenerationBuilder:
         file_store = self.build_files(config, before)
         parts = {"limits": lambda: limiter.is_alive, **access.parts, **(file_store.parts if file_store else {})}
         dead_parts = partial(probes.dead_parts, catalog, parts, self.dead_parts)
+        road = batch_road(
+            config, access=access, limiter=limiter, catalog=catalog, admission=self.admission, metrics=self.metrics,
+            is_local=lambda row: self.bind(config, row).is_local(),
+        )  # fmt: skip
         doors = build_doors(handler, config)
         routes = [
             *map(handler.route, doors),
@@ -106,6 +113,7 @@ class GenerationBuilder:
             *other_doors.routes(handler, config.doors, has_page=config.page.enabled),
             *(files.routes(file_store, config.files) if file_store else []),
             *(admin_routes(admin) if admin else []),
+            *(self.batch_routes(config, access, file_store) if file_store else []),
             *self.probe_routes(config, access, limiter, catalog, dead_parts),
             *_docs_routes(config, catalog, needs_key=access.needs_key),
             *self.page_routes(config, access),
@@ -114,7 +122,7 @@ class GenerationBuilder:
         self.figures.routes |= apps.keys() - {"/"}  # which is the page's route too
         formats = {**other_doors.error_formats(config.doors), **{door.path: door.errors for door in doors}}
         app = self.build_app(config, access, routes, apps, formats)
-        return Generation(config, access, limiter, catalog, handler, admin, file_store, app, dead_parts, next(self.numbers))
+        return Generation(config, access, limiter, catalog, handler, admin, file_store, road, app, dead_parts, next(self.numbers))
 
     def build_access(self, config: Config, before: Generation | None) -> AccessControl:
         if before is not None and (before.config.auth, before.config.usage) == (config.auth, config.usage):
@@ -125,6 +133,9 @@ class GenerationBuilder:
         if before is not None and (before.config.files, before.config.has_files) == (config.files, config.has_files):
             return before.files
         return build_file_store(config.files, config.store, self.metrics.files) if config.has_files else None
+
+    def batch_routes(self, config: Config, access: AccessControl, files: FileStore) -> list[HTTPRouteHandler]:
+        return batches.routes(batches.BatchesHandler(self.batches, files, config.batches, config.server), access)
 
     def build_catalog(self, config: Config, before: Generation | None) -> Catalog:
         catalog = Catalog(self.build_models(config, before), self.loader)

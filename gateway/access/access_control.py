@@ -52,6 +52,14 @@ class AccessControl(RequestAccess, Protocol):
     def warn(self, *, addresses: Sequence[ListenAddress]) -> None:
         """Logs warnings for a gateway that listens on `addresses`."""
 
+    def record(  # noqa: PLR0913 - each is counted
+        self, caller: Caller, *, model: str, num_inputs: int, num_tokens: int, num_cached_tokens: int, num_requests: int = 1
+    ) -> None:
+        """Counts requests of one model that were answered."""
+
+    def find_caller(self, public_id: str) -> Caller | None:
+        """Returns the caller of a key in force, or None. Raises StoreUnavailable if nobody can tell."""
+
     def require_keys(self) -> KeyAccess:
         """Returns itself, for the administration of keys. Raises ConfigurationError if this access has no keys."""
 

@@ -68,8 +68,16 @@ class KeyAccess:
     def refuse_spent(self, caller: Caller) -> None:
         self.recorder.refuse_spent(caller)
 
-    def record(self, caller: Caller, *, model: str, num_inputs: int, num_tokens: int, num_cached_tokens: int) -> None:
-        self.recorder.record(caller, model=model, num_inputs=num_inputs, num_tokens=num_tokens, num_cached_tokens=num_cached_tokens)
+    def record(  # noqa: PLR0913 - each is counted
+        self, caller: Caller, *, model: str, num_inputs: int, num_tokens: int, num_cached_tokens: int, num_requests: int = 1
+    ) -> None:
+        self.recorder.record(
+            caller, model=model, num_inputs=num_inputs, num_tokens=num_tokens, num_cached_tokens=num_cached_tokens,
+            num_requests=num_requests,
+        )  # fmt: skip
+
+    def find_caller(self, public_id: str) -> Caller | None:
+        return self.snapshot.find_caller(public_id)
 
     def require_keys(self) -> "KeyAccess":
         return self

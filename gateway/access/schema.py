@@ -14,7 +14,9 @@ from sqlalchemy.schema import CreateColumn
 from gateway.access.keys.key import Allowance, BudgetPeriod
 from gateway.errors import OperatorError
 
-LATEST = 4
+LATEST = 5
+BATCH_STEPS = ("in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled")
+BATCH_COUNTS = ("total", "completed", "failed", "input_tokens")
 COUNTS = ("requests", "inputs", "tokens", "cached_tokens")  # the columns of usage_table that are summed
 
 metadata = sql.MetaData()
@@ -124,6 +126,49 @@ files_table = sql.Table(
 sql.Index("files_id", files_table.c.id, unique=True)
 sql.Index("files_owner", files_table.c.owner, files_table.c.created_at)
 sql.Index("files_expires_at", files_table.c.expires_at)
+# Jobs of /v1/batches. Times are Unix seconds. A gateway works on a job while it holds its lease; each has the next number,
+# and only the latest may write. Lease times are by the database's clock, as the gateways' clocks may differ.
+batches_table = sql.Table(
+    "batches",
+    metadata,
+    sql.Column("id", sql.String(64), primary_key=True),
+    sql.Column("owner", sql.String(64), nullable=False),  # the public id of a key
+    sql.Column("endpoint", sql.String(64), nullable=False),
+    sql.Column("input_file_id", sql.String(64), nullable=False),
+    sql.Column("completion_window", sql.String(16), nullable=False),
+    sql.Column("status", sql.String(16), nullable=False),
+    sql.Column("ending", sql.String(16)),  # the status that it will have: from then on no request is answered
+    sql.Column("created_at", sql.BigInteger, nullable=False),
+    sql.Column("expires_at", sql.BigInteger, nullable=False),
+    *(sql.Column(f"{name}_at", sql.BigInteger) for name in BATCH_STEPS),
+    sql.Column("model", sql.Text),  # of the first request
+    sql.Column("fingerprints", sql.Text),  # a JSON object: of each model
+    sql.Column("metadata", sql.Text),  # a JSON object
+    sql.Column("output_expires_seconds", sql.BigInteger),
+    sql.Column("errors", sql.Text),  # a JSON list
+    sql.Column("output_file_id", sql.String(64)),
+    sql.Column("error_file_id", sql.String(64)),
+    *(sql.Column(name, sql.BigInteger, nullable=False) for name in BATCH_COUNTS),
+    sql.Column("position", sql.Text, nullable=False),  # a JSON object: where the next shard begins
+    sql.Column("num_shards", sql.BigInteger, nullable=False),
+    sql.Column("lease_owner", sql.String(64)),
+    sql.Column("lease_until", sql.Double, nullable=False),
+    sql.Column("lease_number", sql.BigInteger, nullable=False),
+    sql.Column("is_reported", sql.Boolean, nullable=False),  # to the webhook, or never to be
+    info={"since": 5},
+)
+sql.Index("batches_owner", batches_table.c.owner, batches_table.c.created_at)
+sql.Index("batches_status", batches_table.c.status)
+# What is done of each job: shards of consecutive requests, and the files that have their replies.
+shards_table = sql.Table(
+    "batch_shards",
+    metadata,
+    sql.Column("batch_id", sql.String(64), primary_key=True),
+    sql.Column("number", sql.BigInteger, primary_key=True),
+    sql.Column("output_part", sql.String(64)),
+    sql.Column("error_part", sql.String(64)),
+    info={"since": 5},
+)
 
 
 def is_current(connection: sql.Connection) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, get_args
 from gateway.api.request_log import OPENAI_VERSION
 from gateway.errors import (
     MAX_RETRY_AFTER_SECONDS,
+    BatchEnded,
     GatewayError,
     InsufficientQuota,
     LimitedKind,
@@ -82,7 +83,7 @@ ERRORS = (
         "x-should-retry",
         "Whether a retry can help; OpenAI's SDKs obey it.",
         {"enum": ["true", "false"]},
-        errors=(InsufficientQuota, Unembeddable, UpstreamError),
+        errors=(BatchEnded, InsufficientQuota, Unembeddable, UpstreamError),
     ),
     ResponseHeader("www-authenticate", "How to authenticate; whether the key that was sent is wrong.", errors=(Unauthenticated,)),
     ResponseHeader("accept-encoding", "Which encodings of a body are read.", errors=(UnsupportedEncoding,)),

@@ -2,9 +2,9 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from threading import Event
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from gateway.background import launch
 from gateway.bulk.journal import Checkpoint, Journal
@@ -19,6 +19,33 @@ AHEAD = 1  # shards that are prepared while those in flight are embedded
 
 Arguments = ParamSpec("Arguments")
 Value = TypeVar("Value")
+Work = TypeVar("Work")
+Done = TypeVar("Done")
+
+
+async def run_all(
+    coming: AsyncIterator[Work],
+    work: Callable[[Work], Coroutine[Any, Any, Done]],
+    write: Callable[[Done], Awaitable[None]],
+    *,
+    in_flight: int,
+) -> None:
+    """Works on all pieces of `coming`, and writes the results in their order. At most `in_flight` + 2 pieces are in memory.
+
+    If it is cancelled, or something raises, what was not written is given up.
+    """
+    waiting: deque[asyncio.Task[Done]] = deque()
+    try:
+        async for piece in coming:
+            waiting.append(launch(work(piece), name="shard"))
+            if len(waiting) >= in_flight + AHEAD:
+                await write(await waiting.popleft())
+        while waiting:
+            await write(await waiting.popleft())
+    finally:
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
 
 
 async def embed_all(
@@ -28,22 +55,17 @@ async def embed_all(
 
     At most `in_flight` + 2 shards are in memory, however large the source is. Raises OperatorError.
     """
-    waiting: deque[asyncio.Task[ShardResult]] = deque()
-    coming = shards(source.rows(journal.done.next))
-    try:
-        while True:
-            shard = await in_thread(following, coming)
-            if shard is not None:
-                waiting.append(launch(worker.run(shard), name="shard"))
-            while waiting and (shard is None or len(waiting) >= in_flight + AHEAD):
-                await in_thread(write, journal, await waiting.popleft())
-                show(journal.done)
-            if shard is None:
-                return
-    finally:
-        for task in waiting:
-            task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
+
+    async def write_shard(result: ShardResult) -> None:
+        await in_thread(write, journal, result)
+        show(journal.done)
+
+    await run_all(_read_ahead(shards(source.rows(journal.done.next))), worker.run, write_shard, in_flight=in_flight)
+
+
+async def _read_ahead(coming: Iterator[Shard]) -> AsyncIterator[Shard]:
+    while (shard := await in_thread(following, coming)) is not None:
+        yield shard
 
 
 async def in_thread(work: Callable[Arguments, Value], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Value:

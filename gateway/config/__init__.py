@@ -6,6 +6,7 @@ doors       [doors]
 access      [auth], [limits], [store], [admin], [usage]
 engine      [engine], [cache]
 files       [files]
+batches     [batches]
 telemetry   [log], [metrics], [traces]
 model_row   [[models]], and the built-in model
 loading     flag > environment > file > default; typed checks and refuses values
@@ -13,6 +14,7 @@ source      the source from which a running gateway reads it again
 """
 
 from gateway.config.access import AdminSettings, AuthSettings, LimitSettings, StoreSettings, UsageSettings
+from gateway.config.batches import BatchSettings
 from gateway.config.choices import InstructionFormat, LongInput, OutputDtype, PromptName, RangesSetting, Task
 from gateway.config.doors import DoorSettings
 from gateway.config.engine import CacheSettings, EngineSettings
@@ -34,6 +36,7 @@ __all__ = [
     "QUOTES",
     "AdminSettings",
     "AuthSettings",
+    "BatchSettings",
     "CacheSettings",
     "Config",
     "ConfigSource",

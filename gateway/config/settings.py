@@ -4,6 +4,7 @@
 """
 
 from gateway.config.access import AdminSettings, AuthSettings, LimitSettings, StoreSettings, UsageSettings
+from gateway.config.batches import BatchSettings
 from gateway.config.doors import DoorSettings
 from gateway.config.engine import CacheSettings, EngineSettings
 from gateway.config.files import FileSettings
@@ -24,6 +25,7 @@ class Config(Settings, frozen=True):
     admin: AdminSettings = AdminSettings()
     usage: UsageSettings = UsageSettings()
     files: FileSettings = FileSettings()
+    batches: BatchSettings = BatchSettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
     traces: TraceSettings = TraceSettings()

@@ -19,6 +19,8 @@
     │   ├── InsufficientPermissions   403 insufficient_permissions
     │   ├── UnknownKey                404 key_not_found
     │   ├── UnknownFile               404 file_not_found
+    │   ├── UnknownBatch              404 batch_not_found
+    │   ├── BatchEnded                409 batch_ended
     │   ├── UnknownModel              404 model_not_found
     │   ├── WrongModelKind            400 wrong_model_kind
     │   ├── UnknownURL                404 unknown_url
@@ -55,6 +57,7 @@ The body has the shape of its door: OpenAI's is `{"error": {"message", "type", "
 
 from gateway.errors.client import (
     MAX_QUOTED_CHARS,
+    BatchEnded,
     BodyTooLarge,
     ClientError,
     EmptyInput,
@@ -77,6 +80,7 @@ from gateway.errors.client import (
     StorageQuotaExceeded,
     TooManyInputs,
     Unauthenticated,
+    UnknownBatch,
     UnknownFile,
     UnknownKey,
     UnknownModel,
@@ -117,6 +121,7 @@ from gateway.errors.server import (
 __all__ = [
     "MAX_QUOTED_CHARS",
     "MAX_RETRY_AFTER_SECONDS",
+    "BatchEnded",
     "BodyTooLarge",
     "ClientError",
     "ClientGone",
@@ -157,6 +162,7 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "Unembeddable",
+    "UnknownBatch",
     "UnknownFile",
     "UnknownKey",
     "UnknownModel",

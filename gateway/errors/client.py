@@ -179,6 +179,27 @@ class StorageQuotaExceeded(ClientError):
         )
 
 
+class UnknownBatch(ClientError):
+    """There is no such batch, or it is another key's: nobody learns which."""
+
+    status = 404
+    code = "batch_not_found"
+
+    def __init__(self, batch_id: str) -> None:
+        super().__init__(f"No batch found with id '{batch_id[:MAX_QUOTED_CHARS]}'.")
+
+
+class BatchEnded(ClientError):
+    """A batch that has ended cannot be cancelled. OpenAI's SDKs retry a 409 unless they are told not to."""
+
+    status = 409
+    code = "batch_ended"
+    should_retry = False
+
+    def __init__(self, batch_status: str) -> None:
+        super().__init__(f"Cannot cancel a batch with status '{batch_status}'.")
+
+
 class UnknownModel(ClientError):
     status = 404
     code = "model_not_found"

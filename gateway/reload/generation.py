@@ -12,6 +12,7 @@ from litestar.types import Receive, Scope, Send
 from gateway.access.access_control import AccessControl
 from gateway.access.limits.limiter import Limiter
 from gateway.api.admin import AdminService
+from gateway.api.batch_road import ConfiguredRoad
 from gateway.api.inference import InferenceHandler
 from gateway.api.middleware import Edge
 from gateway.config import Config
@@ -36,6 +37,7 @@ class Generation:
     handler: InferenceHandler
     admin: AdminService | None
     files: FileStore | None
+    batch_road: ConfiguredRoad
     app: Edge
     dead_parts: Callable[[], list[str]]
     number: int
@@ -98,6 +100,7 @@ class Generation:
         if self.admin is not None:
             self.admin.close()
         self.handler.close()
+        self.batch_road.close()
 
     async def wait_ended(self, *, timeout_seconds: float) -> None:
         """Waits until no request is in flight, `timeout_seconds` at most: a client may never read its response."""

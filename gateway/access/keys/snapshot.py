@@ -133,6 +133,13 @@ class KeySnapshot:
         """Whether the snapshot is too old to be used."""
         return self.clock() - self.read_at > self.settings.max_snapshot_age_seconds
 
+    def find_caller(self, public_id: str) -> Caller | None:
+        """Returns the caller of a key in force, by its id. Raises StoreUnavailable if the snapshot is too old."""
+        if self.clock() - self.read_at > self.settings.max_snapshot_age_seconds:
+            raise StoreUnavailable
+        known = self.stored.get(public_id) or self.configured.get(public_id)
+        return known.caller if known is not None and self.wall_clock() < known.expires_at else None
+
     @property
     def is_empty(self) -> bool:
         return not self.stored and not self.configured

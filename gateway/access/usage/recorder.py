@@ -111,11 +111,13 @@ class UsageRecorder:
         """False if usage is no longer written, which `/livez` shows."""
         return self.background.is_running
 
-    def record(self, caller: Caller, *, model: str, num_inputs: int, num_tokens: int, num_cached_tokens: int) -> None:
-        """Counts a request that was answered."""
+    def record(  # noqa: PLR0913 - each is counted
+        self, caller: Caller, *, model: str, num_inputs: int, num_tokens: int, num_cached_tokens: int, num_requests: int = 1
+    ) -> None:
+        """Counts requests that were answered."""
         now = self.wall_clock()
         hour = int(now // HOUR_SECONDS)
-        self.add_pending((caller.public_id, model, hour), Counts(1, num_inputs, num_tokens, num_cached_tokens))
+        self.add_pending((caller.public_id, model, hour), Counts(num_requests, num_inputs, num_tokens, num_cached_tokens))
         self.metrics.access.of_key(caller.public_id).tokens.inc(num_tokens)
         if caller.allowance.token_budget is not None:
             self.active[caller.public_id] = now

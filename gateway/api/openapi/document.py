@@ -9,6 +9,7 @@ from litestar.routes import BaseRoute, HTTPRoute
 
 from gateway import __version__
 from gateway.api.openapi.admin_operations import ADMIN_OPERATIONS, ADMIN_PARSED, ADMIN_SERVED
+from gateway.api.openapi.batch_operations import BATCHES_OPERATIONS, BATCHES_PARSED, BATCHES_SERVED
 from gateway.api.openapi.cohere_operations import COHERE_OPERATIONS, COHERE_PARSED, COHERE_SERVED, bounded_cohere
 from gateway.api.openapi.files_operations import FILES_OPERATIONS, FILES_PARSED, FILES_SERVED
 from gateway.api.openapi.json_schema import Schema, components
@@ -29,9 +30,20 @@ SCHEMES = {
 ANSWERED_BY_EDGE = frozenset({"HEAD", "OPTIONS"})
 PARAMETER = re.compile(r"\{(\w+):\w+\}")
 # Parsed and served, where such a route is: others are always described.
-SCHEMAS_OF_TAG = {"admin": (ADMIN_PARSED, ADMIN_SERVED), "files": (FILES_PARSED, FILES_SERVED)}
+SCHEMAS_OF_TAG = {
+    "admin": (ADMIN_PARSED, ADMIN_SERVED),
+    "files": (FILES_PARSED, FILES_SERVED),
+    "batches": (BATCHES_PARSED, BATCHES_SERVED),
+}
 ALL_OPERATIONS = (
-    OPERATIONS | RERANK_OPERATIONS | TEI_OPERATIONS | OLLAMA_OPERATIONS | COHERE_OPERATIONS | ADMIN_OPERATIONS | FILES_OPERATIONS
+    OPERATIONS
+    | RERANK_OPERATIONS
+    | TEI_OPERATIONS
+    | OLLAMA_OPERATIONS
+    | COHERE_OPERATIONS
+    | ADMIN_OPERATIONS
+    | FILES_OPERATIONS
+    | BATCHES_OPERATIONS
 )
 
 

@@ -144,6 +144,7 @@ def test_every_operation_is_asked(running):
         running.ask(running.client, "POST", path, json={"model": "m", **body})
     ask_tei(running)
     ask_files(running)
+    ask_batches(running)
     for path in (
         "/v1/models",
         "/v1/models/m",
@@ -189,6 +190,26 @@ def ask_files(running):
     place = f"/v1/files/{file['id']}"
     for method, path in (("GET", place), ("GET", f"{place}/content"), ("DELETE", place)):
         assert running.ask(running.client, method, path).status_code == 200
+        assert running.ask(running.admin, method, path).status_code == 404
+
+
+def ask_batches(running):
+    """/v1/batches, with what it answers and what it refuses."""
+    parts = {"files": {"file": ("a.jsonl", b"{}")}, "data": {"purpose": "batch"}}
+    body = {"input_file_id": running.ask(running.client, "POST", "/v1/files", **parts).json()["id"], "endpoint": "/v1/embeddings"}
+    body |= {"completion_window": "24h", "output_expires_after": {"anchor": "created_at", "seconds": 3600}, "metadata": {"a": "b"}}
+    batch, cancelled = {}, 409
+    while cancelled == 409:  # it may have ended before
+        batch = running.ask(running.client, "POST", "/v1/batches", json=body).json()
+        cancelled = running.ask(running.client, "POST", f"/v1/batches/{batch['id']}/cancel").status_code
+    for sent in ({"json": {}}, {"json": {**body, "endpoint": "/v1/x"}}, {"json": []}, {"content": b"{"}):
+        assert running.ask(running.client, "POST", "/v1/batches", **sent).status_code == 400
+    assert running.ask(running.client, "POST", "/v1/batches", content=b"x" * 70_000).status_code == 413
+    for query, status in (("", 200), ("?limit=1", 200), ("?limit=0", 400), (f"?after={batch['id']}", 200), ("?after=x", 404)):
+        assert running.ask(running.client, "GET", f"/v1/batches{query}").status_code == status
+    place = f"/v1/batches/{batch['id']}"
+    for method, path in (("GET", place), ("POST", f"{place}/cancel")):
+        assert running.ask(running.client, method, path).status_code in {200, 409}
         assert running.ask(running.admin, method, path).status_code == 404
 
 
@@ -265,7 +286,13 @@ def test_what_is_nowhere_is_declared_too(running, error, path):
 def test_no_key_a_wrong_one_and_one_without_the_scope(running):
     for path, methods in running.document["paths"].items():
         for method, operation in methods.items():
-            url = path.replace("{id}", "x").replace("{model}", "m").replace("{name}", "x").replace("{file_id}", "x")
+            url = (
+                path.replace("{id}", "x")
+                .replace("{model}", "m")
+                .replace("{name}", "x")
+                .replace("{file_id}", "x")
+                .replace("{batch_id}", "x")
+            )
             needs_key = operation.get("security") != []
             assert needs_key == ("401" in operation["responses"])
             reply = running.ask(running.stranger, method.upper(), url)

@@ -1,0 +1,280 @@
+"""What becomes of a batch that is cut short: by a stop, a death, another gateway, a failing store, a cancellation, its time."""
+
+import asyncio
+import time
+from functools import partial
+
+import pytest
+
+from gateway.batches.store import LeaseLost
+from gateway.errors import KeyStoreUnavailable, Overloaded, StorageUnavailable
+from gateway.testing.fakes import FakeEmbedder
+from gateway.tests.batches.conftest import backend_of, client_of, content, created, ended, line, upload, working
+
+NUMBER = 7000  # four slices
+
+
+@pytest.fixture
+def lines():
+    return b"".join(line(f"id-{number}", f"text {number}") for number in range(NUMBER))
+
+
+def held(embedder):
+    """From now on the embedder waits."""
+    embedder.gate = asyncio.Event()
+    embedder.is_waiting.clear()
+    return embedder.gate
+
+
+async def answered_once(gateway, batch):
+    """Asserts that each request has one reply, in the file's order."""
+    found = await content(gateway, batch["output_file_id"])
+    assert [each["custom_id"] for each in found] == [f"id-{number}" for number in range(NUMBER)]
+    assert batch["request_counts"] == {"total": NUMBER, "completed": NUMBER, "failed": 0}
+    return found
+
+
+async def begun(gateway, embedder, lines, *, after):
+    """A batch of which `after` slices are done, and the next is being embedded. Returns it."""
+    reached = asyncio.Event()
+    whole = embedder.embed
+
+    async def embed(prepared):
+        if embedder.num_embedded >= after and not reached.is_set():
+            held(embedder)
+            reached.set()
+        return await whole(prepared)
+
+    embedder.embed = embed
+    async with client_of(gateway) as client:
+        batch = await created(client, await upload(gateway, lines))
+        async with asyncio.timeout(20):
+            await reached.wait()
+            while (await client.get(f"/v1/batches/{batch['id']}")).json()["request_counts"]["completed"] < after * 2048:
+                await asyncio.sleep(0.01)
+    return batch
+
+
+async def die(gateway):
+    """Ends the gateway as a kill does: nothing is written, and the lease is not given back."""
+    runner = gateway.batches.runner
+    for run in runner.runs.values():
+        run.has_lost_lease = True
+    await gateway.batches.close()
+    await gateway.close()
+
+
+async def test_a_killed_gateways_batch_is_gone_on_with_once_its_lease_is_over(make, embedder, lines):
+    first = make()
+    await first.start()
+    await first.load()
+    first.batches.start()
+    batch = await begun(first, embedder, lines, after=2)
+    await die(first)
+    async with working(make(backends=[backend_of(second := FakeEmbedder())])) as gateway, client_of(gateway) as client:
+        done = await ended(client, batch)
+        await answered_once(gateway, done)
+        assert second.num_embedded == 2  # the slices that were done are not done again
+
+
+async def test_a_stopped_gateway_gives_its_batch_back_at_once(make, embedder, lines):
+    first = make(lease_seconds=3600)
+    async with working(first):
+        batch = await begun(first, embedder, lines, after=1)
+        first.drain()
+        embedder.gate.set()  # the slices in hand are finished
+        async with asyncio.timeout(20):
+            while first.batches.runner.runs:
+                await asyncio.sleep(0.01)
+    other = make(lease_seconds=3600, backends=[backend_of(second := FakeEmbedder())])
+    async with working(other) as gateway, client_of(gateway) as client:
+        await answered_once(gateway, await ended(client, batch))
+    assert embedder.num_embedded + second.num_embedded == 4
+
+
+async def test_ten_deaths_in_a_row_lose_and_double_nothing(make, lines):
+    batch = None
+    for number in range(10):
+        embedder = FakeEmbedder()
+        gateway = make(backends=[backend_of(embedder)])
+        await gateway.start()
+        await gateway.load()
+        gateway.batches.start()
+        if batch is None:
+            batch = await begun(gateway, embedder, lines, after=0)
+        else:
+            await until_claimed(gateway, batch)
+            await asyncio.sleep(0.01 * number)  # a death at any moment
+        await die(gateway)
+    async with working(make(backends=[backend_of(FakeEmbedder())])) as gateway, client_of(gateway) as client:
+        await answered_once(gateway, await ended(client, batch))
+
+
+async def until_claimed(gateway, batch):
+    async with asyncio.timeout(20):
+        while batch["id"] not in gateway.batches.runner.runs:
+            if (await gateway.batches.records.run(gateway.batches.store.find, batch["id"])).has_ended:
+                return
+            await asyncio.sleep(0.01)
+
+
+async def test_a_gateway_that_was_taken_for_dead_writes_nothing_more(make, embedder, lines):
+    async with working(make()) as first, client_of(first) as client:
+        batch = await begun(first, embedder, lines, after=1)
+        run = first.batches.runner.runs[batch["id"]]
+        stale = run.job
+        await run.beat.close()  # it renews no more, as in a process that hangs
+        second_embedder = FakeEmbedder()
+        async with working(make(backends=[backend_of(second_embedder)])) as second:
+            await until_claimed(second, batch)
+            embedder.gate.set()
+            done = await ended(client, batch)
+            await answered_once(second, done)
+        with pytest.raises(LeaseLost):
+            first.batches.store.update(stale, total=1)
+
+
+async def test_two_gateways_share_the_batches(make, lines):
+    embedders = FakeEmbedder(), FakeEmbedder()
+    gates = [held(each) for each in embedders]
+    gateways = [make(max_running=2, backends=[backend_of(each)]) for each in embedders]
+    async with working(gateways[0]), working(gateways[1]), client_of(gateways[0]) as client:
+        file = await upload(gateways[0], lines)
+        batches = [await created(client, file) for _ in range(4)]
+        async with asyncio.timeout(20):
+            while any(len(gateway.batches.runner.runs) < 2 for gateway in gateways):
+                await asyncio.sleep(0.01)
+        assert not gateways[0].batches.runner.runs.keys() & gateways[1].batches.runner.runs.keys()
+        for gate in gates:
+            gate.set()
+        for batch in batches:
+            await answered_once(gateways[0], await ended(client, batch))
+
+
+async def test_a_cancelled_batch_keeps_what_is_done_and_lists_the_rest(make, embedder, lines):
+    async with working(make()) as gateway, client_of(gateway) as client:
+        batch = await begun(gateway, embedder, lines, after=1)
+        cancelled = (await client.post(f"/v1/batches/{batch['id']}/cancel")).json()
+        assert cancelled["status"] == "cancelling"
+        assert (await client.post(f"/v1/batches/{batch['id']}/cancel")).json()["status"] == "cancelling"
+        embedder.gate.set()
+        done = await ended(client, batch)
+        assert done["status"] == "cancelled"
+        outputs, errors = await content(gateway, done["output_file_id"]), await content(gateway, done["error_file_id"])
+        assert [each["custom_id"] for each in [*outputs, *errors]] == [f"id-{number}" for number in range(NUMBER)]
+        assert errors[0]["response"] is None
+        assert errors[0]["error"]["code"] == "batch_cancelled"
+        refused = await client.post(f"/v1/batches/{batch['id']}/cancel")
+        assert refused.status_code == 409
+        assert refused.headers["x-should-retry"] == "false"
+
+
+async def test_a_batch_that_nobody_works_on_is_cancelled_too(make, embedder):
+    held(embedder)
+    async with working(make(max_running=1)) as gateway, client_of(gateway) as client:
+        file = await upload(gateway, line("a"))
+        first, second = await created(client, file), await created(client, file)
+        await embedder.is_waiting.wait()
+        await client.post(f"/v1/batches/{second['id']}/cancel")
+        embedder.gate.set()
+        done = await ended(client, second)
+        assert done["status"] == "cancelled"
+        assert done["output_file_id"] is None
+        assert (await ended(client, first))["status"] == "completed"
+
+
+async def test_a_batch_that_is_not_finished_in_time_expires(make, embedder, lines):
+    async with working(make(window_seconds=1.5)) as gateway, client_of(gateway) as client:
+        batch = await begun(gateway, embedder, lines, after=1)
+        async with asyncio.timeout(20):
+            while time.time() < batch["expires_at"]:
+                await asyncio.sleep(0.05)
+        embedder.gate.set()
+        done = await ended(client, batch)
+        assert done["status"] == "expired"
+        outputs, errors = await content(gateway, done["output_file_id"]), await content(gateway, done["error_file_id"])
+        assert len(outputs) + len(errors) == NUMBER
+        assert errors[0]["error"] == {
+            "code": "batch_expired", "message": "This request could not be executed before the completion window expired.",
+        }  # fmt: skip
+
+
+async def test_a_failing_database_and_a_full_disk_are_waited_for(make, embedder, lines):
+    async with working(make()) as gateway, client_of(gateway) as client:
+        failures = iter([KeyStoreUnavailable("gone"), KeyStoreUnavailable("gone", is_unsure=True)])
+        append, create = gateway.batches.store.append, gateway.generation.files.create
+        full = iter([StorageUnavailable(is_full=True)])
+
+        def failing_append(*args, **more):
+            found = append(*args, **more)  # the second failure: it was written, and its acknowledgement is lost
+            if (error := next(failures, None)) is not None:
+                raise error
+            return found
+
+        async def failing_create(*args, **more):
+            if (error := next(full, None)) is not None:
+                raise error
+            return await create(*args, **more)
+
+        file = await upload(gateway, lines)
+        gateway.batches.store.append, gateway.generation.files.create = failing_append, failing_create
+        batch = await created(client, file)
+        await answered_once(gateway, await ended(client, batch))
+
+
+async def test_a_model_that_is_overloaded_is_asked_again(make, embedder, lines):
+    async with working(make()) as gateway, client_of(gateway) as client:
+        embedder.raises = Overloaded(retry_after_seconds=0.1)
+        batch = await created(client, await upload(gateway, lines))
+        async with asyncio.timeout(20):
+            while not embedder.prepared:
+                await asyncio.sleep(0.01)
+        embedder.raises = None
+        await answered_once(gateway, await ended(client, batch))
+
+
+async def test_a_batch_whose_model_was_changed_fails_by_its_name_and_keeps_what_is_done(make, embedder, lines):
+    first = make()
+    async with working(first):
+        batch = await begun(first, embedder, lines, after=1)
+        first.drain()
+        embedder.gate.set()
+    other = FakeEmbedder(fingerprint="e" * 24 + ".fake-float32")
+    async with working(make(orphan_seconds=0.5, backends=[backend_of(other)])) as gateway, client_of(gateway) as client:
+        done = await ended(client, batch)
+        assert done["status"] == "failed"
+        [error] = done["errors"]["data"]
+        assert error["code"] == "model_changed"
+        assert "'m'" in error["message"]
+        assert other.num_embedded == 0
+        outputs, errors = await content(gateway, done["output_file_id"]), await content(gateway, done["error_file_id"])
+        assert len(outputs) >= 2048
+        assert len(outputs) + len(errors) == NUMBER
+
+
+async def test_a_gateway_with_another_model_leaves_a_batch_to_those_that_have_it(make, embedder, lines):
+    first = make()
+    async with working(first):
+        batch = await begun(first, embedder, lines, after=1)
+        first.drain()
+        embedder.gate.set()
+    other = FakeEmbedder(fingerprint="e" * 24 + ".fake-float32")
+    async with working(make(orphan_seconds=60, backends=[backend_of(other)])):
+        await asyncio.sleep(0.3)
+        async with working(make(backends=[backend_of(FakeEmbedder())])) as gateway, client_of(gateway) as client:
+            await answered_once(gateway, await ended(client, batch))
+    assert other.num_embedded == 0
+
+
+async def test_a_revoked_keys_batch_fails(make, embedder, lines, tmp_path):
+    async with working(make()) as gateway:
+        batch = await begun(gateway, embedder, lines, after=1)
+        find = partial(gateway.batches.records.run, gateway.batches.store.find, batch["id"])
+        (tmp_path / "keys").write_text("another-key-of-more-than-24-characters\n")
+        await gateway.access_control.snapshot.renew()
+        embedder.gate.set()
+        async with asyncio.timeout(20):
+            while not (job := await find()).has_ended:
+                await asyncio.sleep(0.01)
+        assert job.status == "failed"
+        assert job.errors[0].code == "key_revoked"
