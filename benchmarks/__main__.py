@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import chart, corpus, load, queries, redis_server, rerank
+from benchmarks import chart, corpus, load, queries, redis_server, rerank, road
 from benchmarks.machine import cores, machine, place, programs, versions
 from benchmarks.measures import GROUPS, MEASURES, ONCE, Result, chosen, result
 from benchmarks.program import CACHED, FLOAT32, GATEWAY, LIMITED, OPEN, SHARED, STANDIN, before, crowded
@@ -24,6 +24,7 @@ WORKERS = {"encode": "benchmarks.reference", "engine": "benchmarks.bare_engine",
 RERANKERS = {"rerank": "auto", "rerank32": "float32"}  # precisions
 VARIANTS = {"float32": FLOAT32, "cached": CACHED, "open": OPEN, "limited": LIMITED, "shared": SHARED}
 ON_ONE_CORE = {"cached", "open", "limited", "shared"}
+ROAD = "road"
 LEVEL_SIDES = [f"level:{clients}" for clients in LEVELS]
 
 
@@ -32,6 +33,11 @@ def main() -> None:
     if not load.is_installed():
         print(load.HINT, file=sys.stderr)
         sys.exit(2)
+    if ROAD in (options.only or ()):  # by itself: its gateways have a device that costs nothing
+        print(road.run(num_rounds=options.rounds, seconds=options.seconds))
+        options.only.remove(ROAD)
+        if not options.only:
+            return
     began = time.monotonic()
     measures = chosen(options.only, options.growth_minutes, options.past_tokens)
     if redis_server.program() is None:
@@ -66,8 +72,8 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--only",
         action="append",
-        choices=[*dict.fromkeys([*names, *GROUPS]), "levels"],
-        help="this measure, or the chart's; repeatable",
+        choices=[*dict.fromkeys([*names, *GROUPS]), "levels", ROAD],
+        help="this measure, the chart's (levels), or what the road costs each process (road); repeatable",
     )
     return parser.parse_args(arguments)
 

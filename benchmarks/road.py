@@ -1,83 +1,138 @@
-"""What the road of a request costs: `python -m benchmarks.road`. The device costs nothing, so all CPU time is the gateway's own.
+"""What the road of a request costs, by process: `make bench BENCH='--only road'`, or `python -m benchmarks.road`.
 
-Each load takes `--seconds`, after a quarter of that to warm up. CPU time is the whole process's, from /proc. The gateway has a core
-to itself, wrk the others.
+The device costs nothing (free_device.py), so all CPU time is the gateway's own. One process, one front and two are measured in
+turns, on all cores, with wrk on the same ones. CPU time is from /proc, of each process by itself.
 """
 
 import argparse
-import json
-import os
+import contextlib
+import itertools
+import resource
 import sys
 import tempfile
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from benchmarks import corpus, load
-from benchmarks.machine import cores, machine
-from benchmarks.program import CACHED, GATEWAY, HERE, Program
+from benchmarks import corpus, load, road_table
+from benchmarks.machine import machine
+from benchmarks.processes import cpu_seconds, roles, use_of
+from benchmarks.program import CACHED, GATEWAY, HERE, LIMITED, OPEN, Program
+from benchmarks.road_figures import Cost, Memory, Road
+from benchmarks.rounds import add_options, kept, now
 from benchmarks.server import Server
 
-TICKS = os.sysconf("SC_CLK_TCK")
-CLIENTS = 32
-BULK_CLIENTS = 4
+MODES = (0, 1, 2)  # fronts; 0 is one process that is all of the gateway
+CLIENTS, BULK_CLIENTS = 32, 4
+NUM_KNOWN = 8  # requests of 64 texts that the cache is warm with
+NO_CACHE = {"GATEWAY__CACHE__MAX_BYTES": "0"}
+PROGRAMS = {"keys": GATEWAY, "open": OPEN.configured(**NO_CACHE), "limits": LIMITED.configured(**NO_CACHE), "cached": CACHED}
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Of one load. `cpu_us` and `rate` are for a request, or for a text in bulk."""
+class Case:
+    """One load: `program` is a name of PROGRAMS, `bodies` one of bodies_of(), `num_texts` the texts of a request."""
 
     name: str
-    cpu_us: float
-    rate: float
-    p50_ms: float
+    program: str
+    bodies: str
+    clients: int = CLIENTS
+    num_texts: int = 1
 
 
-def free(program: Program) -> Program:
-    return replace(program, name="free device", command=(sys.executable, "-m", "benchmarks.free_device")).configured(
-        PYTHONPATH=str(HERE.parent)
-    )
+CASES = (
+    Case("single texts", "keys", "single"),
+    Case("one client", "keys", "single", clients=1),
+    Case("single, no keys", "open", "single"),
+    Case("single, limits", "limits", "single"),
+    Case("single, cached", "cached", "known"),
+    Case("a text in bulk", "keys", "bulk", clients=BULK_CLIENTS, num_texts=corpus.INPUTS),
+    Case("in bulk, cached", "cached", "known bulk", clients=BULK_CLIENTS, num_texts=corpus.INPUTS),
+)
 
 
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+def free(program: Program, num_fronts: int) -> Program:
+    command = (sys.executable, "-m", "benchmarks.free_device", "--fronts", str(num_fronts))
+    return replace(program, name="free device", command=command).configured(PYTHONPATH=str(HERE.parent))
 
 
-def cost(name: str, server: Server, bodies: Path, *, clients: int, seconds: float, num_texts: int) -> Cost:
-    load.load(server, bodies, clients=clients, seconds=seconds / 4)  # warm
-    before = cpu_seconds(server.process.pid)
-    seen = load.load(server, bodies, clients=clients, seconds=seconds)
-    spent = cpu_seconds(server.process.pid) - before
-    return Cost(name, 1e6 * spent / (seen.num_requests * num_texts), seen.requests_per_second * num_texts, 1e3 * seen.p50)
+def bodies_of(folder: Path) -> dict[str, Path]:
+    requests = corpus.corpus().requests
+    single, known = list(itertools.chain(*requests)), requests[:NUM_KNOWN]
+    sent = {"single": single, "bulk": requests, "known": list(itertools.chain(*known)), "known bulk": known}
+    return {name: load.bodies_file(folder / name.replace(" ", "-"), inputs) for name, inputs in sent.items()}
+
+
+def measure(case: Case, server: Server, bodies: Path, *, num_fronts: int, seconds: float) -> Cost:
+    """Runs the load once, after a quarter of it to warm up."""
+    load.load(server, bodies, clients=case.clients, seconds=seconds / 4)
+    pids = roles(server.process.pid)
+    before, client_before = {role: cpu_seconds(pid) for role, pid in pids.items()}, _waited_seconds()
+    seen = load.load(server, bodies, clients=case.clients, seconds=seconds)
+    spent = {role: cpu_seconds(pid) - before[role] for role, pid in pids.items()}
+    fronts = [spent.pop(role) for role in list(spent) if role.startswith("front")]
+    spent |= {"front": sum(fronts)} if fronts else {}
+    spent["client"] = _waited_seconds() - client_before
+    num_texts = seen.num_requests * case.num_texts
+    cpu_us = {role: 1e6 * each / num_texts for role, each in spent.items()}
+    busiest = max(fronts, default=1.0) / (sum(fronts) or 1.0)
+    return Cost(case.name, num_fronts, seen.requests_per_second * case.num_texts, 1e3 * seen.p50, cpu_us, busiest)
+
+
+def _waited_seconds() -> float:
+    """CPU time of the children that have ended: of wrk, as the servers go on."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+@contextlib.contextmanager
+def gateways(folder: Path, num_fronts: int, names: Iterable[str]) -> Iterator[dict[str, Server]]:
+    with contextlib.ExitStack() as stack:
+        yield {
+            name: stack.enter_context(Server(free(PROGRAMS[name], num_fronts), folder / f"{name}-{num_fronts}"))
+            for name in dict.fromkeys(names)
+        }
+
+
+def measured(cases: Sequence[Case], modes: Sequence[int], *, num_rounds: int, seconds: float) -> Road:
+    costs: list[Cost] = []
+    memory: list[Memory] = []
+    with tempfile.TemporaryDirectory(prefix="gateway-road-") as name:
+        folder = Path(name)
+        bodies = bodies_of(folder)
+        for number in range(num_rounds):
+            for num_fronts in modes if number % 2 == 0 else reversed(modes):
+                with gateways(folder, num_fronts, [case.program for case in cases]) as servers:
+                    for case in cases:
+                        server = servers[case.program]
+                        costs.append(measure(case, server, bodies[case.bodies], num_fronts=num_fronts, seconds=seconds))
+                        print(f"round {number + 1}: {road_table.line(costs[-1])}", file=sys.stderr, flush=True)
+                    if number == num_rounds - 1:
+                        memory += memory_of(servers[cases[0].program], num_fronts)
+    return Road(costs, memory)
+
+
+def memory_of(server: Server, num_fronts: int) -> list[Memory]:
+    uses = {role: use_of(pid) for role, pid in roles(server.process.pid).items()}
+    return [Memory(num_fronts, role, use.rss_bytes / 1e6, use.pss_bytes / 1e6) for role, use in uses.items()]
+
+
+def run(cases: Sequence[Case] = CASES, modes: Sequence[int] = MODES, *, num_rounds: int, seconds: float) -> str:
+    """Measures, keeps the figures of every round as JSON, and returns what to print."""
+    about = {"at": now(), "machine": machine(), "rounds": num_rounds, "seconds": seconds}
+    road = measured(cases, modes, num_rounds=num_rounds, seconds=seconds)
+    path = kept(f"{about['at']}-road", {**about, **asdict(road)})
+    return f"{road_table.report(road, about)}\n{path}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.road", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=6)
-    parser.add_argument("--rounds", type=int, default=3)
+    add_options(parser)
+    parser.add_argument("--load", action="append", choices=[case.name for case in CASES], help="this one alone; repeatable")
+    parser.add_argument("--fronts", action="append", type=int, help="so many alone; repeatable; 0 is one process")
     options = parser.parse_args()
-    sentences = corpus.corpus()
-    single = [text for request in sentences.requests for text in request]
-    core = cores()[0]
-    with tempfile.TemporaryDirectory(prefix="gateway-road-") as name:
-        folder = Path(name)
-        one = load.bodies_file(folder / "single", single)
-        known = load.bodies_file(folder / "cached", single[:64])
-        bulk = load.bodies_file(folder / "bulk", sentences.requests)
-        with (
-            Server(free(GATEWAY), folder / "uncached", core=core) as uncached,
-            Server(free(CACHED), folder / "cached-gateway", core=core) as cached,
-        ):
-            for _ in range(options.rounds):
-                costs = [
-                    cost("single", uncached, one, clients=CLIENTS, seconds=options.seconds, num_texts=1),
-                    cost("single, one client", uncached, one, clients=1, seconds=options.seconds, num_texts=1),
-                    cost("cached", cached, known, clients=CLIENTS, seconds=options.seconds, num_texts=1),
-                    cost("bulk, a text", uncached, bulk, clients=BULK_CLIENTS, seconds=options.seconds, num_texts=corpus.INPUTS),
-                ]
-                for each in costs:
-                    print(f"{each.name:20} {each.cpu_us:8.1f} us CPU {each.rate:10.0f} /s   p50 {each.p50_ms:.2f} ms", flush=True)
-            print(f"memory {uncached.memory_bytes('VmRSS') / 1e6:.0f} MB; {json.dumps(machine())}")
+    cases = [case for case in CASES if not options.load or case.name in options.load]
+    print(run(cases, options.fronts or MODES, num_rounds=options.rounds, seconds=options.seconds))
 
 
 if __name__ == "__main__":
