@@ -54,15 +54,16 @@ class BalancedAcceptor:
         self.accept(listening)
         self.loop.add_reader(listening, self.on_readable, listening)
 
-    def accept(self, listening: socket.socket) -> None:
-        """Accepts one connection: the next one may be another front's."""
+    def accept(self, listening: socket.socket) -> bool:
+        """Accepts one connection: the next one may be another front's. Returns whether there was one."""
         try:
             connection, _ = listening.accept()
         except OSError:  # another front was faster, or the client has left
-            return
+            return False
         connection.setblocking(False)
         self.accepting.own += 1
         launch(self.connect(connection), name="connection", is_awaited=False)
+        return True
 
     async def connect(self, connection: socket.socket) -> None:
         try:
@@ -71,9 +72,11 @@ class BalancedAcceptor:
             self.accepting.own -= 1
 
     def close(self) -> None:
-        """Accepts nothing more. What waits is accepted by another front, or by nobody."""
+        """Accepts what waits, which no other front may be there to accept, and nothing after that."""
         self.accepts.own = 0
         for listening in self.sockets:
             self.loop.remove_reader(listening)
+            while self.accept(listening):
+                pass
         for timer in self.deferred.values():
             timer.cancel()

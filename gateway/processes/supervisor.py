@@ -181,6 +181,7 @@ class Supervisor:
             is_hang_up = arrived == signal.SIGHUP
             if arrived in {signal.SIGTERM, signal.SIGINT} or (is_hang_up and self.had_terminal and not has_terminal()):
                 self.send(self.shutdown.stop(self.config.server, now=self.now, skip_delay=arrived == signal.SIGINT))
+                self.listeners.release(kept=[])  # else what connects after the last front has closed would wait for nobody
             elif is_hang_up:
                 self.engine.send(control.Reload())
 
