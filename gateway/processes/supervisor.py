@@ -149,6 +149,7 @@ class Supervisor:
         match message:
             case control.Ready():
                 child.on_ready(self.now)
+                log.info("process_ready", process=child.name, pid=child.pid)
             case control.Accepted(config):
                 if config.log != self.config.log:
                     logging.configure(level=config.log.level, line_format=config.log.format)
