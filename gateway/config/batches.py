@@ -62,11 +62,8 @@ class BatchSettings(Settings, frozen=True):
     ] = float(MINUTES)
     retention_days: Annotated[int, Meta(ge=1, le=36_500, description="Finished batches are forgotten after this long.")] = 90
     webhook_url: Annotated[
-        str | None,
-        Meta(
-            pattern="^https?://",
-            description="Where each finished batch is reported, as OpenAI's webhooks do it. Nowhere without it.",
-        ),
+        Annotated[str, Meta(pattern="^https?://")] | None,
+        Meta(description="Where each finished batch is reported, as OpenAI's webhooks do it. Nowhere without it."),
     ] = None
     webhook_secret: Annotated[
         Secret | None, Meta(description="What the reports are signed with: whsec_ and base64, as OpenAI's SDKs take it.")
