@@ -20,8 +20,8 @@ from gateway.engine.backend import SentenceTransformersBackend
 from gateway.engine.embedder import LocalEmbedder
 from gateway.engine.encoder import EncoderInfo, NetworkInfo, Window
 from gateway.engine.identity import identity_of
+from gateway.engine.loaded_model import LoadedModel
 from gateway.engine.openvino_encoder import BATCH_TOKENS
-from gateway.engine.runtime import LoadedModel
 from gateway.engine.settings import LocalSettings
 from gateway.engine.weights import folder_of
 from gateway.processes.child import Child

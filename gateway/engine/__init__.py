@@ -15,6 +15,8 @@ budget            how large a batch may be
 device            the thread that runs batches
 encoder           token ids -> vectors: openvino_encoder on a CPU; torch_encoder, torch_reranker and torch_sparse_encoder, which
                   share torch_network, on CUDA and as the reference in float32
+static_encoder    of static models, by numpy alone: static_model reads their files (tensors), static_reference is what they are
+                  measured against
 latency_network   a second compiled network that uses all cores, for a small batch that runs alone
 flash_attention   batches without padding, if FlashAttention is installed
 shape_buckets     the bounded set of batch shapes

@@ -27,13 +27,13 @@ from gateway.engine.fidelity import Proof
 from gateway.engine.identity import Identity, sha256_of
 from gateway.errors import OperatorError
 
-Runtime = Literal["openvino", "torch"]
+Runtime = Literal["openvino", "torch", "numpy"]
 FORMAT = 5
 MAKING, ABANDONED_SECONDS = ".making-", 24 * 3600
 MAX_RENAMES = 10  # to a path that other processes build at the same moment
 NETWORK, WEIGHTS, TOKENIZER, MANIFEST = "model.xml", "model.bin", "tokenizer.json", "manifest.json"
 CONTENT = (NETWORK, WEIGHTS, TOKENIZER)
-CONTENTS = {"openvino": CONTENT, "torch": ()}  # by runtime: torch reads the model's own folder
+CONTENTS = {"openvino": CONTENT, "torch": (), "numpy": ()}  # by runtime: the last two read the model's own folder
 LIBRARIES = ("openvino", "sentence-transformers", "torch", "transformers", "tokenizers")
 
 
@@ -62,7 +62,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     """How an artifact was made and measured.
 
     `fidelity` is that to sentence-transformers in float32, as `gateway.engine.fidelity` says. `runtime` is the one that reached the
-    minimum; for "torch" the artifact is this manifest alone. `fallback` says which attempts did not reach it, and why.
+    minimum; for "torch" and "numpy" the artifact is this manifest alone. `fallback` says which attempts did not reach it, and why.
     `proof` is a short text with its vector in float32: each start checks the loaded model against it.
     `origin` is where the files of `source` were: a folder's absolute path, or the name on the hub. `made_at` is in Unix seconds,
     `files` are SHA-256 digests.

@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 
 from gateway.embedding.backend import UNKNOWN, Backend, BackendContext, Compiled, CompileProgress, Preview
-from gateway.engine import artifact, runtime
+from gateway.engine import artifact, runtime, static_runtime
 from gateway.engine.artifact import ArtifactStore
 from gateway.engine.compiler import STEPS, CompileProcess
 from gateway.engine.embedder import LocalEmbedder, artifacts_of
 from gateway.engine.kind import kind_of
 from gateway.engine.settings import BACKEND, LocalSettings, refuse_settings_of_embedders
+from gateway.engine.static_model import is_static, read_static_model
+from gateway.engine.static_runtime import refuse_settings_of_networks
 from gateway.engine.weights import local_folder_of
 
 
@@ -26,7 +28,10 @@ class SentenceTransformersBackend(Backend):
         runtime.compiles(settings)
         runtime.check_files(settings, artifacts_of(context))
         folder = local_folder_of(settings.source)
-        if folder is not None:
+        if folder is not None and is_static(folder):
+            refuse_settings_of_networks(settings)
+            read_static_model(folder)
+        elif folder is not None:
             refuse_settings_of_embedders(settings, kind_of(folder))
 
     def compile(self, settings: LocalSettings, context: BackendContext, progress: CompileProgress) -> Iterator[Compiled]:
@@ -46,12 +51,17 @@ def compiled(settings: LocalSettings, context: BackendContext, progress: Compile
     """Compiles the model unless its artifact exists. Returns the artifact's folder, or the reason why there is none."""
     artifacts = artifacts_of(context)
     runtime.check_files(settings, artifacts)
-    if not runtime.compiles(settings):
-        return "nothing to compile: it runs through torch"
 
     def begin(step: str) -> None:
         progress(context.name, step, share=(STEPS.index(step) + 1) / len(STEPS))
 
+    static = runtime.static_folder(settings, artifacts)
+    if static is not None:
+        refuse_settings_of_networks(settings)
+        static_runtime.measured(context.name, settings, static, artifacts, progress=begin, child=CompileProcess())
+        return "nothing to compile: a static model, which numpy serves"
+    if not runtime.compiles(settings):
+        return "nothing to compile: it runs through torch"
     place = runtime.artifact_for(context.name, settings, artifacts, progress=begin, child=CompileProcess())
     manifest = artifact.read(place)
     if manifest is not None and manifest.runtime == "torch":
@@ -67,6 +77,8 @@ def known(settings: LocalSettings, artifacts: ArtifactStore) -> Preview:
     bare = f"; no modules.json: {pooling}" if pooling else ""
     folder = local_folder_of(settings.source)
     kind = manifest.network.kind if manifest is not None else kind_of(folder) if folder is not None else None
+    if manifest is None and folder is not None and is_static(folder):
+        return Preview(settings.source, kind=kind, runtime="numpy", device="cpu", state="not measured")
     if manifest is None and is_compiled:
         return Preview(settings.source, kind=kind, runtime="openvino", device="cpu", state=f"not compiled{bare}")
     if manifest is None:

@@ -189,7 +189,7 @@ class Batcher:
         for group, is_same in ((own, True), (own, False), (others, True), (others, False)):
             for run in group:
                 while num_jobs < max_jobs and (num_tokens := run.next_tokens):
-                    is_longest = self.shapes.length(num_tokens) == longest
+                    is_longest = not self.shapes.is_padded or self.shapes.length(num_tokens) == longest
                     if not is_longest and (is_same or not _is_near(num_tokens, longest, real_tokens, num_jobs + 1)):
                         break
                     run.bottom, num_jobs, real_tokens = run.bottom - 1, num_jobs + 1, real_tokens + num_tokens

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from gateway.engine.artifact import NETWORK, TOKENIZER, ArtifactStore, Manifest,
 from gateway.engine.fidelity import FAILURES, Expected, Proof, Unfaithful, expected_of, judge, proof_of
 from gateway.engine.identity import identity_of, refuse_changed, sha256_of
 from gateway.engine.precision import CANDIDATES
+from gateway.engine.static_encoder import PRECISION, RUNTIME, StaticEncoder
+from gateway.engine.static_model import is_static, read_static_model
 from gateway.errors import OperatorError
 
 STEPS = ("loading", "converting", "measuring", "writing")
@@ -153,6 +156,9 @@ def run(job: CompileJob) -> None:
 
     folder, artifacts = Path(job.folder), ArtifactStore(Path(job.artifacts))
     target = Target(job.source, job.precision, identity_of(folder))
+    if is_static(folder):
+        _measure_static(folder, target, artifacts)
+        return
     _print_report(CompileReport("loading"))
     reference = load_encoder(folder, device="cpu", precision="float32", threads=0)
     refuse_changed(folder, target.identity)
@@ -173,6 +179,28 @@ def run(job: CompileJob) -> None:
         artifact.write_manifest(making, manifest)
 
     artifacts.put(artifacts.path(target.identity, job.precision), make)
+
+
+def _measure_static(folder: Path, target: Target, artifacts: ArtifactStore) -> None:
+    """Compares numpy's vectors of a static model with sentence-transformers'. Raises Unfaithful if they are others."""
+    from gateway.engine.static_reference import StaticReference  # noqa: PLC0415
+    from gateway.engine.tokenizer import Tokenizer  # noqa: PLC0415
+
+    _print_report(CompileReport("loading"))
+    reference, encoder = StaticReference(folder), StaticEncoder(read_static_model(folder))
+    refuse_changed(folder, target.identity)
+    _print_report(CompileReport("measuring"))
+    tokenizer = Tokenizer(reference.info.tokenizer_json)
+    expected = expected_of(reference, tokenizer)
+    fidelity, reason = judge([encoder], expected)
+    if reason:
+        raise Unfaithful(folder, [reason])
+    manifest = artifact.manifest_of(
+        reference.info, target, runtime="numpy", precision=PRECISION, fallback="", fidelity=fidelity,
+        max_probe_tokens=expected.max_tokens, proof=proof_of(reference, tokenizer),
+    )  # fmt: skip
+    _print_report(CompileReport("writing"))
+    artifacts.put(artifacts.path(target.identity, RUNTIME), partial(artifact.write_manifest, manifest=manifest))
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,8 +105,7 @@ class Device:
 
         Running out of memory also makes all later batches smaller.
         """
-        shapes = self.encoder.info.shapes
-        padded_tokens = len(batch) * shapes.length(max(job.num_tokens for job in batch))
+        padded_tokens = self.encoder.info.shapes.batch_tokens([job.num_tokens for job in batch])
         started = time.perf_counter()
         try:
             rows = self.encoder.embed([job.window for job in batch])

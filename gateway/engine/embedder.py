@@ -28,9 +28,9 @@ from gateway.engine.device import Device
 from gateway.engine.encoder import Encoder, NetworkInfo, OutOfMemory, Window
 from gateway.engine.fidelity import UNFAITHFUL, Proof, proof_inputs, proof_window
 from gateway.engine.identity import Identity
+from gateway.engine.loaded_model import LoadedModel
 from gateway.engine.preprocessor import Windows
 from gateway.engine.preprocessors import prepare_windows, preprocessor_of, preprocessor_of_texts
-from gateway.engine.runtime import LoadedModel
 from gateway.engine.settings import BACKEND, LocalSettings, refuse_settings_of_embedders
 from gateway.engine.text_tokenizer import PooledTokenizer
 from gateway.engine.tokenizer import Tokenizer

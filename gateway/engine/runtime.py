@@ -1,8 +1,7 @@
 """Chooses and loads the encoders of a model on this machine: compiled with OpenVINO on the CPU, through torch on CUDA."""
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -10,15 +9,16 @@ from typing import TYPE_CHECKING
 
 from gateway.config import EngineSettings
 from gateway.cpus import read_cpus
-from gateway.engine import artifact
+from gateway.engine import artifact, static_runtime
 from gateway.engine.artifact import ArtifactStore, Manifest, Target
 from gateway.engine.compiler import CompileProcess, Interrupted, Progress, compile_model
-from gateway.engine.encoder import Encoder
-from gateway.engine.fidelity import UNFAITHFUL, Proof
-from gateway.engine.identity import Identity, identity_of, refuse_changed
+from gateway.engine.fidelity import UNFAITHFUL
+from gateway.engine.identity import identity_of, refuse_changed
 from gateway.engine.kind import kind_of, pooled_by_default
+from gateway.engine.loaded_model import LoadedModel
 from gateway.engine.model_folder import is_bare
 from gateway.engine.settings import LocalSettings
+from gateway.engine.static_model import is_static
 from gateway.engine.stream_plan import num_threads, plan_streams
 from gateway.engine.unsupported import OTHER_KIND
 from gateway.engine.weights import folder_of, local_folder_of
@@ -31,22 +31,6 @@ if TYPE_CHECKING:
 DRIVERS = ("/proc/driver/nvidia/version", "/usr/lib/wsl/lib/libcuda.so.1")  # signs of CUDA that need no import of torch
 
 log = get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedModel:
-    """The encoders of one model, one a device thread, and the identity of its files. `afterwards` is called once they serve.
-
-    `fidelity` and `proof` are None for encoders that were not measured, as in tests. `fallback` says which runtimes or precisions
-    were not faithful enough, with their worst cosine, or could not be loaded.
-    """
-
-    encoders: list[Encoder]
-    identity: Identity
-    fidelity: float | None = None
-    proof: Proof | None = None
-    fallback: str = ""
-    afterwards: Callable[[], None] = lambda: None
 
 
 def load(
@@ -66,7 +50,11 @@ def load(
 def _loaded_by(
     name: str, settings: LocalSettings, engine: EngineSettings, artifacts: ArtifactStore, child: CompileProcess
 ) -> LoadedModel:
-    if not compiles(settings):
+    is_compiled = compiles(settings)
+    folder = static_folder(settings, artifacts)
+    if folder is not None:
+        return static_runtime.load(name, settings, folder, artifacts, child=child)
+    if not is_compiled:
         return _load_torch(name, settings, engine, artifacts)
     try:
         return _load_compiled(name, settings, engine, artifacts, child)
@@ -90,6 +78,14 @@ def compiles(settings: LocalSettings) -> bool:
         )
     has_cuda = settings.device == "auto" and _seems_to_have_cuda()
     return settings.runtime == "openvino" or (settings.runtime == "auto" and not needs_torch and not has_cuda)
+
+
+def static_folder(settings: LocalSettings, artifacts: ArtifactStore) -> Path | None:
+    """The folder of a static model; None for others. Files are fetched from the hub unless an artifact takes their place."""
+    folder = local_folder_of(settings.source)
+    if folder is None and not (compiles(settings) and known_artifact(settings, artifacts)):
+        folder = folder_of(settings.source, download=settings.download)
+    return folder if folder is not None and is_static(folder) else None
 
 
 def _seems_to_have_cuda() -> bool:
@@ -150,13 +146,15 @@ def artifact_for(
 
 def known_artifact(settings: LocalSettings, artifacts: ArtifactStore) -> Manifest | None:
     """Returns a stored manifest of the model, without loading or compiling anything; None if there is none."""
+    folder = local_folder_of(settings.source)
+    if folder is not None and is_static(folder):
+        return static_runtime.known(folder, artifacts)
     if compiles(settings):
         precision = _effective_precision(settings)
     elif settings.device == "cpu" or (settings.device == "auto" and not _seems_to_have_cuda()):
         precision = _torch_key(settings)
     else:
         return None  # on CUDA a model is measured at each load
-    folder = local_folder_of(settings.source)
     path = artifacts.find(identity_of(folder), precision) if folder else artifacts.find_by_source(settings.source, precision)
     return artifact.read(path) if path else None
 
@@ -164,7 +162,7 @@ def known_artifact(settings: LocalSettings, artifacts: ArtifactStore) -> Manifes
 def default_pooling(settings: LocalSettings) -> str:
     """How a folder without modules.json is pooled; "" for all other models, and if the files are not on this machine."""
     folder = local_folder_of(settings.source)
-    is_pooled = folder is not None and is_bare(folder) and kind_of(folder) == "embedder"
+    is_pooled = folder is not None and is_bare(folder) and not is_static(folder) and kind_of(folder) == "embedder"
     return pooled_by_default(folder) if folder is not None and is_pooled else ""
 
 

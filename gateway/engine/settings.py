@@ -22,7 +22,10 @@ class LocalSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     ] = True
     runtime: Annotated[
         Literal["auto", "openvino", "torch"],
-        Meta(description='"auto" compiles the model with OpenVINO on a CPU, and runs it through torch on CUDA.'),
+        Meta(
+            description='"auto" compiles the model with OpenVINO on a CPU, and runs it through torch on CUDA. A static model'
+            " (StaticEmbedding, model2vec) is served by numpy, and takes no other value."
+        ),
     ] = "auto"
     device: Annotated[
         str,

@@ -5,6 +5,7 @@ and each new shape costs a compilation. Lengths in multiples of 8 and rows in 1,
 """
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 RUNGS = sorted({1} | {1 << power for power in range(1, 13)} | {3 << power for power in range(12)})
@@ -12,15 +13,23 @@ RUNGS = sorted({1} | {1 << power for power in range(1, 13)} | {3 << power for po
 
 @dataclass(frozen=True, slots=True)
 class Shapes:
-    """The allowed shapes. `length_step` 1 and `is_ladder` false leave batches as they are, which suits torch."""
+    """The allowed shapes. `length_step` 1 and `is_ladder` false leave batches as they are, which suits torch.
+
+    Without `is_padded`, texts of any lengths share a batch, and none is padded.
+    """
 
     length_step: int = 1
     is_ladder: bool = False
     max_length: int = 1 << 20
+    is_padded: bool = True
 
     def length(self, num_tokens: int) -> int:
         """The padded length of a batch whose longest row has `num_tokens`."""
         return min(-(-num_tokens // self.length_step) * self.length_step, max(self.max_length, num_tokens))
+
+    def batch_tokens(self, lengths: Sequence[int]) -> int:
+        """The tokens of a batch of rows of these lengths, padding included."""
+        return len(lengths) * self.length(max(lengths)) if self.is_padded else sum(lengths)
 
     def rows(self, num_jobs: int) -> int:
         """How many of `num_jobs` to run at once: the highest rung of the ladder they fill. The others wait for the next batch."""
@@ -28,3 +37,4 @@ class Shapes:
 
 
 FREE = Shapes()
+UNPADDED = Shapes(is_padded=False)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gateway.engine.identity import MODULES, sha256_of, weights_files
 from gateway.engine.kind import kind_of
+from gateway.engine.model_folder import transformer_folders
 from gateway.errors import OperatorError
 
 MISSING = "weights_missing"  # the public error category of a model whose files cannot be found
@@ -120,7 +121,8 @@ def _hub_cache_folder(source: str) -> Path | None:
     except (huggingface_hub.errors.LocalEntryNotFoundError, ValueError):  # ValueError: `source` cannot be a hub id
         return None
     is_whole = (folder / MODULES).is_file() or _has_no_modules(source)
-    return folder if is_whole and (folder / "config.json").is_file() and weights_files(folder) else None
+    is_whole = is_whole and all((part / "config.json").is_file() for part in transformer_folders(folder))
+    return folder if is_whole and weights_files(folder) else None
 
 
 def _has_no_modules(source: str) -> bool:

@@ -26,7 +26,7 @@ from gateway.config import (
 )
 from gateway.engine.embedder import LocalEmbedder
 from gateway.engine.identity import Identity
-from gateway.engine.runtime import LoadedModel
+from gateway.engine.loaded_model import LoadedModel
 from gateway.engine.settings import LocalSettings
 from gateway.testing.fakes import FakeEncoder, hashed
 from gateway.testing.socket_client import BOUND_SECONDS, sent

@@ -15,7 +15,7 @@ from gateway.embedding.vectors import is_vector, refuse_no_vector
 from gateway.engine.encoder import Window
 from gateway.engine.fidelity import Proof
 from gateway.engine.identity import Identity
-from gateway.engine.runtime import LoadedModel
+from gateway.engine.loaded_model import LoadedModel
 from gateway.errors import ModelUnavailable, OperatorError, Unembeddable
 from gateway.testing.fakes import FakeEncoder
 from gateway.testing.gateway_thread import served

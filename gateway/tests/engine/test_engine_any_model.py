@@ -5,7 +5,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense
-from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, StaticEmbedding, Transformer
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from gateway.engine.fidelity import cosines
@@ -136,9 +136,6 @@ async def test_what_cannot_be_served_so_is_refused_in_one_line(tmp_path):
     weighted = made(tmp_path, include_prompt=False, pooling="weightedmean")
     with pytest.raises(OperatorError, match="weights tokens by their position and leaves its prompt out"):
         await local_of(weighted, runtime="torch").start()
-    SentenceTransformer(modules=[StaticEmbedding(trained("wordpiece"), embedding_dim=8)]).save(str(tmp_path / "static"))
-    with pytest.raises(OperatorError, match="tokenizer that cannot be run apart from it"):
-        await local_of(tmp_path / "static", runtime="torch").start()
 
 
 async def test_a_text_without_any_token_is_refused_and_the_others_go_on(tmp_path):

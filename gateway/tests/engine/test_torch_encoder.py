@@ -14,7 +14,8 @@ from gateway.engine.device import MAX_RESTARTS
 from gateway.engine.encoder import OutOfMemory, Window
 from gateway.engine.fidelity import MIN_COSINE, cosines
 from gateway.engine.identity import identity_of
-from gateway.engine.runtime import LoadedModel, compiles
+from gateway.engine.loaded_model import LoadedModel
+from gateway.engine.runtime import compiles
 from gateway.engine.settings import LocalSettings
 from gateway.engine.torch_encoder import TorchEncoder, choose_devices
 from gateway.engine.weights import folder_of
