@@ -7,7 +7,7 @@ shapes allow. A caller is charged when a job is taken: a job cancelled before th
 
 import threading
 import time
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from itertools import chain, islice
 from queue import SimpleQueue
 
@@ -29,14 +29,46 @@ FIRST_RATE = 2000.0  # tokens a second, assumed until the first batch has run
 class _Candidate:
     """The jobs of one request that go into a batch: a slice [bottom, top) of its jobs sorted by length, empty at first."""
 
+    __slots__ = ("bottom", "top", "work")
+
     def __init__(self, work: Work, longest: int) -> None:
         self.work = work
         self.top = self.bottom = bisect_right(work.pending, longest, key=num_tokens_of)
 
-    @property
-    def next_tokens(self) -> int:
-        """The length of the next job, the longest below the slice; 0 if there is none."""
-        return self.work.pending[self.bottom - 1].num_tokens if self.bottom else 0
+
+class _Batch:
+    """A batch that is being filled, of at most `max_jobs` jobs padded to `longest` tokens."""
+
+    __slots__ = ("longest", "max_jobs", "num_jobs", "num_tokens", "shortest")
+
+    def __init__(self, *, longest: int, shortest: int, max_jobs: int) -> None:
+        self.longest = longest
+        self.shortest = shortest  # the fewest tokens that are padded to as many
+        self.max_jobs = max_jobs
+        self.num_jobs = self.num_tokens = 0
+
+    def add_same(self, run: _Candidate) -> None:
+        """Adds a candidate's longest jobs, those that need no more padding."""
+        first = bisect_left(run.work.pending, self.shortest, hi=run.bottom, key=num_tokens_of)
+        first = max(first, run.bottom - (self.max_jobs - self.num_jobs))
+        self.num_jobs += run.bottom - first
+        self.num_tokens += sum([job.num_tokens for job in run.work.pending[first : run.bottom]])
+        run.bottom = first
+
+    def add_near(self, run: _Candidate) -> None:
+        """Adds a candidate's jobs of nearly that length, the longest first, as long as the padding stays small."""
+        pending = run.work.pending
+        while run.bottom and self.num_jobs < self.max_jobs:
+            num_tokens = pending[run.bottom - 1].num_tokens
+            if num_tokens < self.shortest and not self.is_near(num_tokens):
+                break
+            run.bottom -= 1
+            self.num_jobs += 1
+            self.num_tokens += num_tokens
+
+    def is_near(self, num_tokens: int) -> bool:
+        least = MIN_FILL_RATIO * self.longest * (self.num_jobs + 1)
+        return num_tokens >= MIN_LENGTH_RATIO * self.longest and self.num_tokens + num_tokens >= least
 
 
 def _leave_out(runs: list[_Candidate], num_jobs: int) -> None:
@@ -47,11 +79,6 @@ def _leave_out(runs: list[_Candidate], num_jobs: int) -> None:
         left_out = min(num_jobs, run.top - run.bottom)
         run.bottom += left_out
         num_jobs -= left_out
-
-
-def _is_near(num_tokens: int, longest: int, real_tokens: int, num_jobs: int) -> bool:
-    """Whether a shorter job keeps the padding small, in a batch of `real_tokens` without it and of `num_jobs` jobs with it."""
-    return num_tokens >= MIN_LENGTH_RATIO * longest and real_tokens + num_tokens >= MIN_FILL_RATIO * longest * num_jobs
 
 
 class Batcher:
@@ -182,18 +209,15 @@ class Batcher:
         max_jobs = self.shapes.rows(max(1, self.budget.max_tokens // longest))
         works = chain(own_works, chain.from_iterable(caller.candidates(is_leader=False) for caller in callers))
         runs = [_Candidate(work, longest) for work in islice(works, max(max_jobs, MIN_REQUESTS_SEEN))]
-        num_jobs = real_tokens = 0
-        own, others = runs[: len(own_works)], runs[len(own_works) :]
+        batch = _Batch(longest=longest, shortest=self.shapes.shortest(longest), max_jobs=max_jobs)
         # First jobs that need no more padding, then jobs of nearly that length; but all the leader's own before any other caller's.
         # A caller that sends much has jobs of every length, and would otherwise crowd out a leader that sends little.
-        for group, is_same in ((own, True), (own, False), (others, True), (others, False)):
-            for run in group:
-                while num_jobs < max_jobs and (num_tokens := run.next_tokens):
-                    is_longest = not self.shapes.is_padded or self.shapes.length(num_tokens) == longest
-                    if not is_longest and (is_same or not _is_near(num_tokens, longest, real_tokens, num_jobs + 1)):
-                        break
-                    run.bottom, num_jobs, real_tokens = run.bottom - 1, num_jobs + 1, real_tokens + num_tokens
-        _leave_out(runs, num_jobs - self.shapes.rows(num_jobs))
+        for group in (runs[: len(own_works)], runs[len(own_works) :]):
+            for add in (batch.add_same, batch.add_near):
+                for run in group:
+                    if batch.num_jobs < max_jobs and run.bottom:
+                        add(run)
+        _leave_out(runs, batch.num_jobs - self.shapes.rows(batch.num_jobs))
         max_debt = max(MAX_DEBT_BATCHES * self.budget.max_tokens, longest)
         now = time.perf_counter()
         return [job for run in runs if run.bottom < run.top for job in self.take(run, max_debt, now)]

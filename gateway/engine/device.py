@@ -105,7 +105,8 @@ class Device:
 
         Running out of memory also makes all later batches smaller.
         """
-        padded_tokens = self.encoder.info.shapes.batch_tokens([job.num_tokens for job in batch])
+        lengths = [job.num_tokens for job in batch]
+        padded_tokens = self.encoder.info.shapes.batch_tokens(lengths)
         started = time.perf_counter()
         try:
             rows = self.encoder.embed([job.window for job in batch])
@@ -116,7 +117,7 @@ class Device:
         except Exception as error:  # noqa: BLE001 - whatever a network raises must not fail the other requests
             self.halve(batch, error)
         else:
-            real_tokens = sum(job.num_tokens for job in batch)
+            real_tokens = sum(lengths)
             self.batcher.budget.on_success()
             self.batcher.record_speed(real_tokens, time.perf_counter() - started)
             self.metrics.record_batch(num_inputs=len(batch), padded_tokens=padded_tokens, real_tokens=real_tokens)

@@ -14,6 +14,7 @@ the clock, is bounded. Starts are floats: at 10^12 tokens they are exact to 1/8,
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Generic, TypeVar
 
 MAX_REMEMBERED = 1024  # flows that left ahead of the clock; beyond it the debt of the one that left first is forgotten
@@ -29,6 +30,9 @@ class Flow:
 
 
 AnyFlow = TypeVar("AnyFlow", bound=Flow)
+
+
+start_of = attrgetter("start")
 
 
 class FairQueue(Generic[AnyFlow]):
@@ -59,7 +63,9 @@ class FairQueue(Generic[AnyFlow]):
 
     def order(self) -> list[AnyFlow]:
         """The waiting flows, the earliest start first; equal starts in order of arrival. Moves the clock to the earliest start."""
-        flows = sorted(self.waiting, key=lambda flow: flow.start)
+        flows = list(self.waiting)
+        if len(flows) > 1:
+            flows.sort(key=start_of)
         if flows:
             self.clock = flows[0].start  # never moves back: no flow starts before the clock
         return flows

@@ -18,6 +18,7 @@ share, so they leave the shares of busy callers as they are.
 import math
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import get_args
 
 from gateway.embedding.embedder import ServiceClass
@@ -27,6 +28,9 @@ from gateway.engine.work import Work
 PATIENCE = 3  # a caller is overdue after this many times the interval, in batches, at which its share would let it lead
 SHARES: dict[ServiceClass, float] = {"interactive": 0.9, "background": 0.1}  # of tokens, while both classes wait
 OLDEST_EVERY = 4  # turns of a caller
+
+
+served_tokens_of, overdue_at_of = attrgetter("served_tokens"), attrgetter("overdue_at")
 
 
 @dataclass(slots=True, eq=False)
@@ -43,7 +47,10 @@ class CallerFlow(Flow):
 
         Every fourth turn of the caller begins with its oldest request instead, so bulk never starves.
         """
-        works = sorted(self.works, key=lambda work: work.served_tokens)  # stable: equals by arrival
+        works = list(self.works)
+        if len(works) == 1:
+            return works
+        works.sort(key=served_tokens_of)  # stable: equals by arrival
         if is_leader and self.num_turns % OLDEST_EVERY == 0:
             oldest = next(iter(self.works))
             works.remove(oldest)
@@ -83,10 +90,10 @@ class Scheduler:
     def next_turn(self) -> list[CallerFlow]:
         """All waiting callers: first the leader of the next batch, then the others in the order in which they fill it."""
         self.num_batches += 1
-        orders = {self.class_flows[name]: queue.order() for name, queue in self.queues.items()}
+        orders = {self.class_flows[name]: queue.order() for name, queue in self.queues.items() if queue.waiting}
         turn = orders[self.classes.order()[0]][0]
         callers = [caller for order in orders.values() for caller in order]
-        longest_overdue = min(callers, key=lambda caller: caller.overdue_at)
+        longest_overdue = min(callers, key=overdue_at_of) if len(callers) > 1 else turn
         leader = longest_overdue if longest_overdue.overdue_at <= self.num_batches else turn
         leader.num_turns += 1
         self.be_patient(leader)

@@ -31,6 +31,12 @@ class Shapes:
         """The tokens of a batch of rows of these lengths, padding included."""
         return len(lengths) * self.length(max(lengths)) if self.is_padded else sum(lengths)
 
+    def shortest(self, length: int) -> int:
+        """The fewest tokens whose padded length is this one; 0 where nothing is padded."""
+        if not self.is_padded:
+            return 0
+        return length if length > self.max_length else (length - 1) // self.length_step * self.length_step + 1
+
     def rows(self, num_jobs: int) -> int:
         """How many of `num_jobs` to run at once: the highest rung of the ladder they fill. The others wait for the next batch."""
         return RUNGS[bisect_right(RUNGS, num_jobs) - 1] if self.is_ladder else num_jobs
