@@ -43,7 +43,8 @@ class FrontTokenizing:
         """Blocks for tens of milliseconds."""
         self.fingerprint = info.description.fingerprint
         self.pool = ThreadPoolExecutor(TOKENIZER_THREADS, thread_name_prefix="tokenizer")
-        self.preprocessor = preprocessor_of(info.network, Tokenizer(info.tokenizer_json), info.settings, limits)
+        tokenizer = Tokenizer(info.tokenizer_json, has_spare_cores=False)  # the other fronts have them
+        self.preprocessor = preprocessor_of(info.network, tokenizer, info.settings, limits)
         self.texts = PooledTokenizer(preprocessor_of_texts(self.preprocessor), self.pool)
 
     async def prepare(self, inputs: Inputs, about: Description) -> DistinctWindows:

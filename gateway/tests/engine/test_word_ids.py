@@ -117,13 +117,15 @@ def test_threads_that_learn_at_once_agree():
     assert failures == []
 
 
+@pytest.mark.parametrize("has_spare_cores", [True, False])
 @pytest.mark.parametrize("text", ["the a unaffable", "caf\u00e9 " * 60, "the a " * 400, "the caf\u00e9 " * 400])
-def test_a_tokenizer_gives_the_same_ids_by_either_way(text):
-    tokenizer = Tokenizer(small_tokenizer().backend_tokenizer.to_str())
-    expected = tokenizer.fast.encode(text, add_special_tokens=False).ids
-    assert tokenizer.ids(text) == expected
-    assert list(tokenizer.content_ids([text], threading.Event())) == [[expected]]
-    assert list(tokenizer.content_ids([text, "the"], threading.Event())) == [[expected, tokenizer.ids("the")]]
+def test_a_tokenizer_gives_the_same_ids_by_either_way(text, has_spare_cores):
+    tokenizer = Tokenizer(small_tokenizer().backend_tokenizer.to_str(), has_spare_cores=has_spare_cores)
+    texts = [text, "the", text, "of a model", "caf\u00e9"] * 30
+    expected = [tokenizer.fast.encode(each, add_special_tokens=False).ids for each in texts]
+    assert tokenizer.ids(text) == expected[0]
+    assert list(tokenizer.content_ids([text], threading.Event())) == [expected[:1]]
+    assert [ids for part in tokenizer.content_ids(texts, threading.Event()) for ids in part] == expected
 
 
 def test_one_long_text_leaves_the_event_loop_its_turns():
