@@ -163,7 +163,7 @@ class UnknownFile(ClientError):
     status = 404
     code = "file_not_found"
 
-    def __init__(self, file_id: str, *, param: str = "file_id") -> None:
+    def __init__(self, file_id: str, *, param: str = "id") -> None:
         super().__init__(f"No such File object: {file_id[:MAX_QUOTED_CHARS]}", param=param)
 
 

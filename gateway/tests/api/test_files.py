@@ -78,7 +78,7 @@ async def test_a_file_goes_up_and_comes_back_as_openai_says(gateway, client):
     for method, path in [("GET", ""), ("DELETE", ""), ("GET", "/content")]:
         lost = await client.request(method, f"/v1/files/{file['id']}{path}")
         hold(document, lost)
-        assert error_of(lost) == (404, "invalid_request_error", "file_id", "file_not_found")
+        assert error_of(lost) == (404, "invalid_request_error", "id", "file_not_found")
 
 
 async def test_lists_have_pages(client):
