@@ -7,10 +7,12 @@ what a request still costs is the road itself.
 import argparse
 import asyncio
 import sys
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.step_sampler import StepSampler
 from gateway import log
 from gateway.app import Gateway
 from gateway.cli.malloc_tuning import bound_arenas
@@ -20,8 +22,8 @@ from gateway.engine.backend import SentenceTransformersBackend
 from gateway.engine.embedder import LocalEmbedder
 from gateway.engine.encoder import EncoderInfo, NetworkInfo, Window
 from gateway.engine.identity import identity_of
-from gateway.engine.loaded_model import LoadedModel
 from gateway.engine.openvino_encoder import BATCH_TOKENS
+from gateway.engine.runtime import LoadedModel
 from gateway.engine.settings import LocalSettings
 from gateway.engine.weights import folder_of
 from gateway.processes.child import Child
@@ -66,37 +68,53 @@ class FreeBackend(SentenceTransformersBackend):
         return FreeEmbedder(settings, context)
 
 
-def run_free_engine(child: Child) -> None:
-    """The engine process, whose devices are free."""
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(EngineProcess(child, [FreeBackend()]).serve())
+class FreeGateway:
+    """One process, or several. `steps` is a folder for the figures of their samplers."""
 
+    def __init__(self, config: Config, source: ConfigSource, steps: Path | None) -> None:
+        self.config, self.source, self.steps = config, source, steps
 
-def serve_one(config: Config, source: ConfigSource) -> int:
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(Gateway(config, [FreeBackend()], source=source).serve())
-    return 0
+    def serve_one(self) -> int:
+        self.sample("gateway")
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(Gateway(self.config, [FreeBackend()], source=self.source).serve())
+        return 0
 
+    def serve_many(self, num_fronts: int) -> int:
+        """A supervisor, an engine, and fronts: also one alone, which `server.workers` does not make."""
+        listeners = Listeners(self.config)
+        runs = {"engine": self.run_engine, "front": self.run_front}
+        try:
+            return Supervisor(self.config, self.source, listeners, num_fronts=num_fronts, runs=runs).run()
+        finally:
+            listeners.close()
 
-def serve_many(config: Config, source: ConfigSource, num_fronts: int) -> int:
-    """A supervisor, an engine, and fronts: also one alone, which `server.workers` does not make."""
-    listeners = Listeners(config)
-    runs = {"engine": run_free_engine, "front": run_front}
-    try:
-        return Supervisor(config, source, listeners, num_fronts=num_fronts, runs=runs).run()
-    finally:
-        listeners.close()
+    def run_engine(self, child: Child) -> None:
+        """The engine process, whose devices are free."""
+        self.sample(child.name)
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(EngineProcess(child, [FreeBackend()]).serve())
+
+    def run_front(self, child: Child) -> None:
+        self.sample(child.name)
+        run_front(child)
+
+    def sample(self, role: str) -> None:
+        if self.steps is not None:
+            StepSampler(self.steps / f"{role}.json").install()
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.free_device", description=__doc__)
     parser.add_argument("--fronts", type=int, default=0, help="0 is one process that is all of the gateway")
-    num_fronts = parser.parse_args().fronts
+    parser.add_argument("--steps", type=Path, help="a folder: between two signals, what each step costs is written there")
+    options = parser.parse_args()
     bound_arenas()
     source = ConfigSource(None, flags={})
     config = source.read()
     log.configure(level=config.log.level, line_format=config.log.format)
-    return serve_many(config, source, num_fronts) if num_fronts else serve_one(config, source)
+    gateway = FreeGateway(config, source, options.steps)
+    return gateway.serve_many(options.fronts) if options.fronts else gateway.serve_one()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import itertools
 import resource
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -18,12 +18,15 @@ from benchmarks import corpus, load, road_table
 from benchmarks.machine import machine
 from benchmarks.processes import cpu_seconds, roles, use_of
 from benchmarks.program import CACHED, GATEWAY, HERE, LIMITED, OPEN, Program
-from benchmarks.road_figures import Cost, Memory, Road
+from benchmarks.road_figures import Cost, Memory, Road, Steps
+from benchmarks.road_steps import measured_steps
 from benchmarks.rounds import add_options, kept, now
 from benchmarks.server import Server
 
 MODES = (0, 1, 2)  # fronts; 0 is one process that is all of the gateway
 CLIENTS, BULK_CLIENTS = 32, 4
+STEPPED = ("single texts", "single, cached", "a text in bulk")
+MIN_STEP_SECONDS = 4.0  # some 4,000 samples
 NUM_KNOWN = 8  # requests of 64 texts that the cache is warm with
 NO_CACHE = {"GATEWAY__CACHE__MAX_BYTES": "0"}
 PROGRAMS = {"keys": GATEWAY, "open": OPEN.configured(**NO_CACHE), "limits": LIMITED.configured(**NO_CACHE), "cached": CACHED}
@@ -51,8 +54,8 @@ CASES = (
 )
 
 
-def free(program: Program, num_fronts: int) -> Program:
-    command = (sys.executable, "-m", "benchmarks.free_device", "--fronts", str(num_fronts))
+def free(program: Program, num_fronts: int, *more: str) -> Program:
+    command = (sys.executable, "-m", "benchmarks.free_device", "--fronts", str(num_fronts), *more)
     return replace(program, name="free device", command=command).configured(PYTHONPATH=str(HERE.parent))
 
 
@@ -109,7 +112,21 @@ def measured(cases: Sequence[Case], modes: Sequence[int], *, num_rounds: int, se
                         print(f"round {number + 1}: {road_table.line(costs[-1])}", file=sys.stderr, flush=True)
                     if number == num_rounds - 1:
                         memory += memory_of(servers[cases[0].program], num_fronts)
-    return Road(costs, memory)
+        stepped = [case for case in cases if case.name in STEPPED]
+        steps = [steps_of(case, num_fronts, folder, bodies, seconds) for case in stepped for num_fronts in modes if num_fronts < 2]
+    return Road(costs, memory, steps)
+
+
+def steps_of(case: Case, num_fronts: int, folder: Path, bodies: Mapping[str, Path], seconds: float) -> Steps:
+    """What each step costs: of a gateway by itself, as the sampler in it takes a little too."""
+    written = folder / "steps"
+    written.mkdir(exist_ok=True)
+    program = free(PROGRAMS[case.program], num_fronts, "--steps", str(written))
+    with Server(program, folder / f"{case.program}-steps") as server:
+        seen = measured_steps(server, bodies[case.bodies], written, clients=case.clients, seconds=max(seconds, MIN_STEP_SECONDS))
+    costs = [replace(cost, cpu_us=cost.cpu_us / case.num_texts) for cost in seen]
+    print(f"steps: {case.name}, {road_table.mode(num_fronts)}", file=sys.stderr, flush=True)
+    return Steps(case.name, num_fronts, costs)
 
 
 def memory_of(server: Server, num_fronts: int) -> list[Memory]:

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,31 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class StepCost:
+    """CPU microseconds of a text at one step, in one process."""
+
+    role: str
+    step: str
+    cpu_us: float
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Of one load: the costs of its steps in each process."""
+
+    case: str
+    num_fronts: int
+    costs: list[StepCost]
+
+    def of(self, role: str, step: str) -> float:
+        return sum(cost.cpu_us for cost in self.costs if (cost.role, cost.step) == (role, step))
+
+
+@dataclass(frozen=True)
 class Road:
     costs: list[Cost]
     memory: list[Memory]
+    steps: list[Steps] = field(default_factory=list)
 
     def has(self, *cases: str) -> bool:
         """Whether these loads were run, in one process and by one and two fronts."""

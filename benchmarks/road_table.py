@@ -23,9 +23,12 @@ COST_COLUMNS = (
     "busiest front",
 )
 MEMORY_COLUMNS = ("processes", "process", "RSS MB", "PSS MB")
+STEP_COLUMNS = ("step", "load", "one process us", "front us", "engine us")
+STEP_PROCESSES = ((0, "gateway"), (1, "front"), (1, "engine"))
 BAR_COLUMNS = ("bar", "value", "to reach", "verdict")
 CHECK_COLUMNS = ("load", "processes", "predicted /s", "saturated", "measured /s", "of it")
 SCALE_COLUMNS = ("load", "cores", "GPU", "fronts", "at most /s", "saturated")
+LEAST_US = 0.05
 LARGER = (16, 64)
 SCALED = ("single texts", "single, cached", "a text in bulk")
 
@@ -45,6 +48,7 @@ def report(road: Road, about: Mapping[str, Any]) -> str:
     costs.sort(key=lambda cost: names.index(cost.case))
     memory = [(mode(each.num_fronts), each.role, f"{each.rss_mb:.0f}", f"{each.pss_mb:.0f}") for each in road.memory]
     tables = [[COST_COLUMNS, *map(_cells, costs)], [MEMORY_COLUMNS, *memory]]
+    tables += [[STEP_COLUMNS, *_steps(road, case)] for case in dict.fromkeys(steps.case for steps in road.steps)]
     tables += [[BAR_COLUMNS, *_bars(road)]] if road.has("single texts", "one client") else []
     tables += [[CHECK_COLUMNS, *_checks(costs)]]
     tables += [[SCALE_COLUMNS, *_larger(road)]] if road.has(*SCALED) else []
@@ -57,6 +61,17 @@ def _cells(cost: Cost) -> tuple[str, ...]:
     busiest = f"{100 * cost.busiest_front:.0f} %" if cost.num_fronts > 1 else ""
     end = (f"{cost.gateway_us:.1f}", f"{cost.of('client'):.1f}", busiest)
     return (cost.case, mode(cost.num_fronts), short(cost.per_second), f"{cost.p50_ms:.2f}", *by_process, *end)
+
+
+def _steps(road: Road, case: str) -> list[tuple[str, ...]]:
+    """A row for each step that costs something, and their sums."""
+    found = {steps.num_fronts: steps for steps in road.steps if steps.case == case}
+    columns = [(found[num_fronts], role) for num_fronts, role in STEP_PROCESSES if num_fronts in found]
+    names = dict.fromkeys(cost.step for steps in found.values() for cost in steps.costs)
+    rows = [(name, [steps.of(role, name) for steps, role in columns]) for name in names]
+    rows = [(name, spent) for name, spent in rows if max(spent) >= LEAST_US]
+    rows.append(("together", [sum(spent) for spent in zip(*(spent for _, spent in rows), strict=True)]))
+    return [(name, case, *(f"{each:.1f}" for each in spent)) for name, spent in rows]
 
 
 def _bars(road: Road) -> list[tuple[str, ...]]:

@@ -1,16 +1,19 @@
 """The benchmark of the road: what it makes of its figures, and which processes it finds."""
 
+import json
 import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
 from benchmarks.processes import roles, use_of
-from benchmarks.road_figures import Cost, Memory, Road
+from benchmarks.road_figures import Cost, Memory, Road, StepCost, Steps
 from benchmarks.road_table import report
 from benchmarks.scaling import Limit, RequestCost, limit_of
+from benchmarks.step_sampler import STEPS
 
 ABOUT = {"machine": {"cpu": "a CPU", "cores": 2, "load_before": 0.0}}
 ONE, ONE_FRONT, TWO_FRONTS = {"gateway": 300.0}, {"engine": 40.0, "front": 280.0}, {"engine": 35.0, "front": 290.0}
@@ -80,3 +83,48 @@ def test_processes_are_told_by_the_role_in_their_names():
         assert 0 < used.pss_bytes <= used.rss_bytes
         process.stdin.close()
     assert list(roles(os.getpid())) == ["gateway"]
+
+
+def test_steps_are_shown_by_process_with_their_sum():
+    steps = [
+        Steps(
+            "single texts", 0, [StepCost("gateway", "body", 12.5), StepCost("gateway", "queue", 20.0), StepCost("gateway", "x", 0)]
+        ),
+        Steps("single texts", 1, [StepCost("front", "body", 14.0), StepCost("engine", "queue", 21.0)]),
+    ]
+    shown = report(Road(costs_of("single texts", 1000), [], steps), ABOUT)
+    lines = [" ".join(line.split()) for line in shown.splitlines()]
+    assert "body single texts 12.5 14.0 0.0" in lines
+    assert "queue single texts 20.0 0.0 21.0" in lines
+    assert "together single texts 32.5 14.0 21.0" in lines
+    assert not [line for line in lines if line.startswith("x ")]
+
+
+def test_each_file_of_a_step_is_there():
+    """A file that was renamed would count for another step in silence."""
+    root = Path(__file__).parents[3]
+    ours = [each for files in STEPS.values() for each in files if each.startswith("gateway/")]
+    assert not [each for each in ours if not [*root.glob(f"{each}*")]]
+
+
+def test_the_sampler_tells_by_the_innermost_file_that_belongs_to_a_step(tmp_path):
+    """A program that computes in a file of one step, called from one of another."""
+    body, handler = tmp_path / "gateway" / "api" / "body.py", tmp_path / "gateway" / "api" / "door.py"
+    body.parent.mkdir(parents=True)
+    body.write_text("def run(ends, now):\n    while now() < ends:\n        pass\n")
+    handler.write_text("import body, os, signal, time\ndef run():\n    body.run(time.thread_time() + 0.3, time.thread_time)\n")
+    program = textwrap.dedent(f"""
+        import os, signal, sys
+        from pathlib import Path
+        from benchmarks.step_sampler import BEGIN, END, StepSampler
+        sys.path.insert(0, {str(body.parent)!r})
+        import door
+        StepSampler(Path({str(tmp_path / "steps.json")!r})).install()
+        os.kill(os.getpid(), BEGIN)
+        door.run()
+        os.kill(os.getpid(), END)
+    """)
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[3])
+    found = json.loads((tmp_path / "steps.json").read_text())
+    assert max(found, key=found.get) == "body"
+    assert found["body"] > 0.5 * sum(found.values())
