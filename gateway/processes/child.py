@@ -5,7 +5,6 @@ import select
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -101,11 +100,12 @@ def live(child: Child, run: Callable[[Child], None]) -> NoReturn:
 
 
 def _leave(code: int) -> NoReturn:
-    """Ends the process without returning through the supervisor's frames, whose clean-up is not the child's."""
+    """Ends the process without returning through the supervisor's frames, whose clean-up is not the child's.
+
+    Waits for no thread: what must be done has an owner that has waited for it. The thread that makes a model's second network may
+    take half a minute on a busy machine, for nothing.
+    """
     try:
-        for thread in threading.enumerate():
-            if not thread.daemon and thread is not threading.current_thread():
-                thread.join()
         with suppress(OSError, ValueError):
             sys.stdout.flush()
             sys.stderr.flush()

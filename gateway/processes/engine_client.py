@@ -1,8 +1,9 @@
 """A front's end of its channel to the engine process: calls that are answered, or fail as if the engine were in this process."""
 
+import asyncio
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
 
 from gateway.access.limits.concurrency_queue import OnDisconnect
@@ -12,6 +13,9 @@ from gateway.calls.engine_message import CallFailure, from_engine
 from gateway.calls.failure import error_of
 from gateway.calls.message import CancelCall
 from gateway.errors import ClientGone, EngineUnavailable, InternalError
+
+# For what the engine process answers at once. One that is silent for so long hangs, and its requests fail as if it were gone.
+ANSWER_SECONDS = 10.0
 
 
 class EngineFailed(RuntimeError):
@@ -55,7 +59,7 @@ class EngineClient:
         if not self.is_usable:
             raise EngineUnavailable
 
-    async def call(
+    async def call(  # noqa: PLR0913 - named, each of them
         self,
         kind: Callable[..., Any],
         payload: Payload = b"",
@@ -63,21 +67,23 @@ class EngineClient:
         number: int = 0,
         gone: OnDisconnect | None = None,
         charged: HasState | None = None,
+        within_seconds: float | None = None,
         **fields: Any,
     ) -> tuple[Any, bytes]:
-        """Makes a call of `kind` with these fields, or with `number` a further step of that call. Returns the answer, and its
-        payload.
+        """Makes a call of `kind` with these fields, or with `number` a further step of that call.
 
-        Raises the engine process's error; EngineUnavailable if that process is gone; ClientGone if an entry of `gone` is called
-        meanwhile. `charged` gets the state of the caller's limits, of an answer or an error that tells it.
+        Returns the answer, and its payload. Raises the engine process's error; EngineUnavailable if that process is gone, or has
+        not answered `within_seconds`; ClientGone if an entry of `gone` is called meanwhile. `charged` gets the state of the caller's
+        limits, of an answer or an error that tells it.
         """
         self.refuse_unusable()
         try:
             number = self.channel.begin_call(number)
             self.channel.send(kind(number=number, **fields), payload)
             with self.ends_with_client(number, gone):
-                answer, data = await self.channel.answer_to(number)
-        except ChannelClosed:
+                async with asyncio.timeout(within_seconds) if within_seconds is not None else nullcontext():
+                    answer, data = await self.channel.answer_to(number)
+        except (ChannelClosed, TimeoutError):
             raise EngineUnavailable from None
         if charged is not None and answer.state is not None:
             charged.state = answer.state

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gateway.access.keys.key import Caller, digest_of
 from gateway.calls.engine_message import AuthenticateCall, RecordUse
-from gateway.processes.engine_client import EngineClient
+from gateway.processes.engine_client import ANSWER_SECONDS, EngineClient
 
 # How long a caller is remembered. A key that expires, and a key store that is away for too long, are noticed that much later; of a
 # revoked or changed key the engine process tells at once.
@@ -39,7 +39,7 @@ class RemoteAccess:
             return known.caller
         num_changes = self.num_changes
         until = self.clock() + KNOWN_SECONDS
-        answer, _ = await self.client.call(AuthenticateCall, key=key)
+        answer, _ = await self.client.call(AuthenticateCall, key=key, within_seconds=ANSWER_SECONDS)
         if num_changes == self.num_changes:  # else the answer may be from before the change
             self.remember(digest, _KnownCaller(answer.caller, until))
         caller: Caller = answer.caller

@@ -13,12 +13,10 @@ from gateway.calls.failure import failure_of
 from gateway.calls.message import CancelCall
 from gateway.config import LimitSettings
 from gateway.errors import ClientGone, GatewayError
-from gateway.processes.engine_client import EngineClient
+from gateway.processes.engine_client import ANSWER_SECONDS, EngineClient
 
 if TYPE_CHECKING:
     from gateway.access.limits.local_store import RateState
-
-EXIT_SECONDS = 5.0  # for the engine process to say what an error cost; the error is then answered without it
 
 
 class RemoteLimiter:
@@ -26,6 +24,7 @@ class RemoteLimiter:
 
     def __init__(self, settings: LimitSettings, client: EngineClient) -> None:
         self.client = client
+        self.max_wait_seconds = settings.max_wait_seconds
         self.default = Allowance(
             requests_per_minute=settings.requests_per_minute,
             requests_burst=settings.requests_burst,
@@ -35,7 +34,8 @@ class RemoteLimiter:
         )
 
     def lease(self, caller: Caller, on_disconnect: OnDisconnect | None = None) -> "RemoteLease":
-        return RemoteLease(self.client, caller, limits_of(caller.allowance, self.default), on_disconnect)
+        limits = limits_of(caller.allowance, self.default)
+        return RemoteLease(self.client, caller, limits, on_disconnect, max_wait_seconds=self.max_wait_seconds)
 
 
 class RemoteLease:
@@ -46,11 +46,20 @@ class RemoteLease:
     end.
     """
 
-    def __init__(self, client: EngineClient, caller: Caller, limits: RateLimits, on_disconnect: OnDisconnect | None) -> None:
+    def __init__(
+        self,
+        client: EngineClient,
+        caller: Caller,
+        limits: RateLimits,
+        on_disconnect: OnDisconnect | None,
+        *,
+        max_wait_seconds: float,
+    ) -> None:
         self.client = client
         self.caller = caller
         self.limits = limits
         self.on_disconnect = on_disconnect
+        self.max_seconds = max_wait_seconds + ANSWER_SECONDS
         self.state: RateState | None = None
         self.number = 0
         self.num_bytes = 0
@@ -59,13 +68,18 @@ class RemoteLease:
 
     async def __aenter__(self) -> "RemoteLease":
         if self.caller.allowance.token_budget is not None:
-            await self.client.call(BudgetCall, caller=self.caller)
+            await self.client.call(BudgetCall, caller=self.caller, within_seconds=ANSWER_SECONDS)
         if not self.limits.is_none:
             self.client.refuse_unusable()
             number = self.client.channel.new_number()
             try:
                 answer, _ = await self.client.call(
-                    EnterLease, number=number, gone=self.on_disconnect, charged=self, caller=self.caller
+                    EnterLease,
+                    number=number,
+                    gone=self.on_disconnect,
+                    charged=self,
+                    caller=self.caller,
+                    within_seconds=self.max_seconds,
                 )
             except GatewayError:
                 raise
@@ -91,11 +105,16 @@ class RemoteLease:
     async def exit(self, error: GatewayError) -> None:
         """Ends the lease, and waits for what the error cost or was refunded: the reply tells it."""
         name, attributes = failure_of(error)
-        with suppress(GatewayError, TimeoutError):
-            async with asyncio.timeout(EXIT_SECONDS):
-                await self.client.call(
-                    ExitLease, charged=self, lease=self.number, num_bytes=self.num_bytes, error=name, attributes=attributes
-                )
+        with suppress(GatewayError):
+            await self.client.call(
+                ExitLease,
+                charged=self,
+                within_seconds=ANSWER_SECONDS,
+                lease=self.number,
+                num_bytes=self.num_bytes,
+                error=name,
+                attributes=attributes,
+            )
 
     def send_exit(self, number: int, error: BaseException | None) -> None:
         is_cancelled = isinstance(error, asyncio.CancelledError)

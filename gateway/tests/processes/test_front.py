@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -20,13 +21,15 @@ from gateway.calls.engine_message import (
     KeysChanged,
     LeaseState,
     PrepareCall,
+    PreparedResult,
     RecordUse,
     Released,
 )  # fmt: skip
 from gateway.calls.message import CancelCall, EmbedResult
 from gateway.config import Config
+from gateway.errors import EngineUnavailable, InternalError
 from gateway.testing.fakes import hashed
-from gateway.testing.front_process import ScriptedEngine, running_front
+from gateway.testing.front_process import ABOUT, ScriptedEngine, running_front
 
 ROWS = [{"name": "m", "backend": "fake"}, {"name": "n", "aliases": ["other"], "backend": "fake"}]
 KEY = "sk-gw-test-" + "k" * 43
@@ -41,8 +44,9 @@ def configured(**sections):
 class Served:
     """A front that is linked to `engine` and configured by it."""
 
-    def __init__(self, config=None, callers=None):
+    def __init__(self, config=None, callers=None, *, ranker=False):
         self.config = config or configured()
+        self.ranker = ranker
         self.callers = callers
 
     async def __aenter__(self):
@@ -53,6 +57,9 @@ class Served:
 
     async def linked(self):
         engine = ScriptedEngine(self.config, callers=self.callers)
+        if self.ranker:
+            about = replace(ABOUT, kind="reranker", dimensions=1)
+            engine.states = [msgspec.structs.replace(state, description=about) for state in engine.states]
         await self.running.link(engine)
         assert isinstance(await engine.configure(), Done)
         while not self.running.front.client.is_usable:
@@ -262,3 +269,40 @@ async def test_base64_is_the_same_rows():
     async with Served() as served:
         reply = await served.post({"model": "m", "input": "a", "encoding_format": "base64"})
     assert np.allclose(np.frombuffer(base64.b64decode(reply.json()["data"][0]["embedding"]), dtype="<f4"), hashed("a", 8))
+
+
+async def test_an_engine_process_that_is_silent_is_as_one_that_is_gone():
+    async with Served() as served:
+        served.engine.answers[AuthenticateCall] = lambda *_: None
+        with pytest.raises(EngineUnavailable):
+            await served.running.front.client.call(AuthenticateCall, key="k", within_seconds=0.01)
+        await served.engine.hear(CancelCall)
+
+
+async def test_a_client_that_leaves_its_queue_ends_its_lease():
+    async with Served(configured(auth={}), {KEY: LIMITED}) as served:
+        served.engine.answers[EnterLease] = lambda *_: None
+        waiting = asyncio.create_task(served.post({"model": "m", "input": "a"}, authorization=f"Bearer {KEY}"))
+        call = await served.engine.hear(EnterLease)
+        waiting.cancel()
+        ended = await served.engine.hear(ExitLease)
+        assert (ended.lease, ended.error, ended.is_cancelled) == (call.number, "ClientGone", False)
+        assert (await served.engine.hear(CancelCall)).number == call.number
+
+
+async def test_a_defect_of_the_engine_process_is_a_500_with_the_fronts_own_request_id():
+    async with Served() as served:
+        served.engine.answers[EmbedPrepared] = lambda *_: InternalError("of another")
+        reply = await served.post({"model": "m", "input": "a"})
+        assert reply.status_code == 500
+        assert reply.headers["x-request-id"] in reply.json()["error"]["message"]
+
+
+async def test_what_is_prepared_and_never_embedded_is_given_up():
+    async with Served(ranker=True) as served:
+        served.engine.answers[PrepareCall] = lambda call, _: PreparedResult(
+            number=call.number, token_counts=[900], is_long=[True], rule="chunk", stages={}
+        )
+        asked = {"model": "m", "query": "q", "documents": ["long"], "max_chunks_per_doc": 2}
+        assert (await served.post(asked, "/v1/rerank")).status_code == 400
+        assert (await served.engine.hear(CancelCall)).number == (await served.engine.hear(PrepareCall)).number
