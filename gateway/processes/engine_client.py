@@ -73,8 +73,8 @@ class EngineClient:
         """Makes a call of `kind` with these fields, or with `number` a further step of that call.
 
         Returns the answer, and its payload. Raises the engine process's error; EngineUnavailable if that process is gone, or has
-        not answered `within_seconds`; ClientGone if an entry of `gone` is called meanwhile. `charged` gets the state of the caller's
-        limits, of an answer or an error that tells it.
+        not answered `within_seconds`; ClientGone if an entry of `gone` is called meanwhile. `charged` gets the state of the
+        caller's limits, of an answer or an error that tells it.
         """
         self.refuse_unusable()
         try:
