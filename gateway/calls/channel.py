@@ -125,12 +125,12 @@ class Channel(asyncio.Protocol):
 
     def parse(self, data: bytes) -> int:
         """Handles every whole frame. Returns where the first one begins that is not whole."""
-        start, view = 0, memoryview(data)
-        while len(data) - start >= PREFIX.size:
-            num_header, num_payload = sizes(view[start : start + PREFIX.size])
+        start, length, view = 0, len(data), memoryview(data)
+        while length - start >= PREFIX.size:
+            num_header, num_payload = sizes(data, start)
             middle = start + PREFIX.size + num_header
             end = middle + num_payload
-            if end > len(data):
+            if end > length:
                 self.needed = end - start
                 return start
             self.handle(self.decode(view[start + PREFIX.size : middle]), data[middle:end])

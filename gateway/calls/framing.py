@@ -31,9 +31,9 @@ async def read(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
     return await reader.readexactly(header_bytes), await reader.readexactly(payload_bytes)
 
 
-def sizes(prefix: bytes | bytearray | memoryview) -> tuple[int, int]:
-    """The bytes of a frame's header and payload. Raises FrameTooLarge."""
-    header_bytes, payload_bytes = PREFIX.unpack_from(prefix)
+def sizes(data: bytes, start: int = 0) -> tuple[int, int]:
+    """The bytes of the header and payload of the frame that begins at `start`. Raises FrameTooLarge."""
+    header_bytes, payload_bytes = PREFIX.unpack_from(data, start)
     if header_bytes > MAX_HEADER_BYTES or payload_bytes > MAX_PAYLOAD_BYTES:
         raise FrameTooLarge
     return header_bytes, payload_bytes

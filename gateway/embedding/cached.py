@@ -13,7 +13,7 @@ from typing import Any, Generic
 
 import numpy as np
 
-from gateway.background import launch, retrieve
+from gateway.background import launch
 from gateway.embedding.cache import Entry, Key, VectorCache, keys_of, scope_of, seed_of
 from gateway.embedding.embedder import (
     MAX_NUMBERS,
@@ -51,12 +51,16 @@ class _EmbeddedEntries:
 
 class _InFlight:
     """A flight: inputs being embedded by a task of its own, so that the request that began it may leave. It is cancelled when its
-    last waiter leaves."""
+    last waiter leaves.
+
+    Without a task, `task` is a future, and whoever began the flight is one of its waiters by this very future.
+    """
 
     def __init__(self, keys: list[Key]) -> None:
         self.positions = {key: position for position, key in enumerate(keys)}
-        self.waiters: set[asyncio.Future[None]] = set()
-        self.task: asyncio.Task[_EmbeddedEntries]
+        self.waiters: set[asyncio.Future[Any]] = set()
+        self.task: asyncio.Future[_EmbeddedEntries]
+        self.cancel: Callable[[], object]
 
     def join(self) -> asyncio.Future[None]:
         """Returns a future for one waiter, done once the flight has ended in any way. The waiter must `leave`."""
@@ -66,10 +70,10 @@ class _InFlight:
             waiter.set_result(None)
         return waiter
 
-    def leave(self, waiter: asyncio.Future[None]) -> None:
+    def leave(self, waiter: asyncio.Future[Any]) -> None:
         self.waiters.remove(waiter)
         if not self.waiters:
-            self.task.cancel()
+            self.cancel()
 
     def end(self) -> None:
         for waiter in self.waiters:
@@ -273,15 +277,58 @@ class CachedEmbedder(Generic[WorkT]):
     def launch(self, prepared: Prepared[_Deduplicated[WorkT]], places: list[int]) -> _InFlight:
         """Starts a flight for distinct inputs that no other flight embeds."""
         flight = _InFlight([prepared.work.keys[place] for place in places])
-        flight.task = launch(self.embed_missing(prepared, places), name="embed", on_end=lambda _: self.on_done(flight))
-        self.tasks.add(flight.task)
+        task = flight.task = launch(self.embed_missing(prepared, places), name="embed", on_end=lambda _: self.on_done(flight, task))
+        flight.cancel = task.cancel
+        self.tasks.add(task)
         if self.is_shared:
             self.flights.update(dict.fromkeys(flight.positions, flight))
         return flight
 
-    def on_done(self, flight: _InFlight) -> None:
-        retrieve(flight.task)
-        self.tasks.discard(flight.task)
+    def find(self, keys: list[Key]) -> list[Entry] | None:
+        """The cached entries of all these inputs, and counts them; None if one is missing."""
+        entries = [entry for key in keys if (entry := self.cache.get(key)) is not None]
+        return entries if len(entries) == len(keys) else None
+
+    def depart(self, keys: list[Key], cancel: Callable[[], object]) -> _InFlight | None:
+        """Starts a flight that has no task, for inputs that the caller embeds by itself. It must `land`.
+
+        Returns None if another flight or the cache has one of them. `cancel` is called if the caller and all who joined it `leave`.
+        """
+        flights, entries = self.flights, self.cache.entries
+        if any(key in flights or key in entries for key in keys):
+            return None
+        flight = _InFlight(keys)
+        flight.task = asyncio.get_running_loop().create_future()
+        flight.cancel = cancel
+        flight.waiters.add(flight.task)
+        if self.is_shared:
+            flights.update(dict.fromkeys(keys, flight))
+        return flight
+
+    def land(self, flight: _InFlight, entries: list[Entry], stages: StageSeconds) -> None:
+        """Ends a flight that `depart` began, with its inputs' entries, and caches them."""
+        if not flight.task.done():
+            flight.task.set_result(_EmbeddedEntries(entries, stages))
+        for key, entry in zip(flight.positions, entries, strict=True):
+            self.cache.put(key, entry)
+        self.end_flight(flight)
+
+    def crash(self, flight: _InFlight, error: Exception | None) -> None:
+        """Ends a flight that `depart` began with an error, or as cancelled."""
+        if error is None:
+            flight.task.cancel()
+        elif not flight.task.done():
+            flight.task.set_exception(error)
+        self.end_flight(flight)
+
+    def on_done(self, flight: _InFlight, task: asyncio.Task[Any]) -> None:
+        self.tasks.discard(task)
+        self.end_flight(flight)
+
+    def end_flight(self, flight: _InFlight) -> None:
+        """Nobody can join it any more, and its waiters go on."""
+        if not flight.task.cancelled():
+            flight.task.exception()  # else asyncio would log it: it may be that nobody waits for it any more
         for key in flight.positions:
             if self.flights.get(key) is flight:  # a smaller one may have replaced it
                 del self.flights[key]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.embedding.backend import BackendContext
-from gateway.embedding.embedder import Description, Health, Inputs, Prepared, Vectors
+from gateway.embedding.embedder import Description, Health, Inputs, Prepared, ServiceClass, Vectors
 from gateway.embedding.fingerprint import Fingerprint, digest
 from gateway.embedding.sparse import NO_ROWS, dense_rows, join_sparse_windows
 from gateway.embedding.tokens import TokenizedText
@@ -34,7 +34,7 @@ from gateway.engine.preprocessors import prepare_windows, preprocessor_of, prepr
 from gateway.engine.settings import BACKEND, LocalSettings, refuse_settings_of_embedders
 from gateway.engine.text_tokenizer import PooledTokenizer
 from gateway.engine.tokenizer import Tokenizer
-from gateway.engine.work import AllZero, NotFinite, TooLarge, TooManyNumbers, Work
+from gateway.engine.work import AllZero, Completion, NoVector, TooLarge, TooManyNumbers, Work
 from gateway.errors import GatewayError, ModelUnavailable, OperatorError, Overloaded, Unembeddable
 from gateway.log import get_logger
 from gateway.tracing import stage
@@ -211,41 +211,40 @@ class LocalEmbedder:
 
     async def embed(self, prepared: Prepared[Windows]) -> Vectors:
         inputs, plan = prepared.inputs, prepared.work
-        loop = asyncio.get_running_loop()
-        num_windows, is_sparse = len(plan.windows), self.info.network.kind == "sparse_encoder"
-        work = Work(
-            caller=inputs.caller,
-            windows=plan.windows,
-            rows=[NO_ROWS] * num_windows if is_sparse else np.empty((num_windows, self.info.network.dimensions), dtype=np.float32),
-            loop=loop,
-            done=loop.create_future(),
-            weight=inputs.weight,
-            service_class=inputs.service_class,
-        )
-        self.batcher.submit(work)
+        done = asyncio.get_running_loop().create_future()
+        work = self.submit(plan, inputs.caller, weight=inputs.weight, service_class=inputs.service_class, done=done)
         try:
-            await work.done
-        except NotFinite as error:
-            raise Unembeddable(inputs.where(_input_of_window(plan.counts, error.position))) from None
-        except AllZero as error:
-            raise Unembeddable(inputs.where(_input_of_window(plan.counts, error.position)), ALL_ZERO) from None
-        except TooLarge as error:
-            where = inputs.where(_input_of_window(plan.counts, error.position))
-            raise Unembeddable(where, "its device has too little memory for it") from None
-        except TooManyNumbers:
-            raise too_many_numbers() from None
+            await done
+        except NoVector as error:
+            raise failure_of(error, inputs, plan) from None
         finally:
             self.batcher.forget(work)  # if the client left; finished work is no longer queued
         stage("queue", work.submitted_at, work.started_at)
         stage("compute", work.started_at, work.finished_at)
-        stages = {"queue": work.queue_seconds, "compute": work.compute_seconds}
         if isinstance(work.rows, list):
             sparse = await self.join_sparse(work.rows, plan)
-            return Vectors(np.concatenate(sparse), stages, row_counts=list(map(len, sparse)))
-        rows = self.join(work.rows, plan, inputs)
+            return Vectors(np.concatenate(sparse), work.stages, row_counts=list(map(len, sparse)))
+        rows = self.join(work.rows, plan, normalize=inputs.normalize)
         if rows is not work.rows:  # windows may cancel each other out, and the length of large values may be infinite
             refuse_no_vector(rows, inputs)
-        return Vectors(rows, stages)
+        return Vectors(rows, work.stages)
+
+    def submit(self, plan: Windows, caller: str, *, weight: float, service_class: ServiceClass, done: Completion) -> Work:
+        """Queues windows. `done` is completed on this event loop: without an error once the work has its rows. Raises as
+        `Batcher.submit`."""
+        num_windows, network = len(plan.windows), self.info.network
+        is_sparse = network.kind == "sparse_encoder"
+        work = Work(
+            caller=caller,
+            windows=plan.windows,
+            rows=[NO_ROWS] * num_windows if is_sparse else np.empty((num_windows, network.dimensions), dtype=np.float32),
+            loop=asyncio.get_running_loop(),
+            done=done,
+            weight=weight,
+            service_class=service_class,
+        )
+        self.batcher.submit(work)
+        return work
 
     async def join_sparse(self, windows: list[NDArray[np.float32]], plan: Windows) -> list[NDArray[np.float32]]:
         """A row for each input of a sparse encoder. Long texts are joined in a thread: it takes 50 microseconds a text."""
@@ -254,17 +253,17 @@ class LocalEmbedder:
         join = partial(join_sparse_windows, windows, counts=plan.counts, join=self.info.network.term_join)
         return await asyncio.get_running_loop().run_in_executor(self.pool, join)
 
-    def join(self, windows: NDArray[np.float32], plan: Windows, inputs: Inputs) -> NDArray[np.float32]:
-        """A row for each input: a reranker's best window, or an embedder's mean of them, normalised."""
+    def join(self, windows: NDArray[np.float32], plan: Windows, *, normalize: bool) -> NDArray[np.float32]:
+        """A row for each input: a reranker's best window, or an embedder's mean of them, normalised. May return `windows`."""
         if self.info.network.kind == "reranker":
             return best_windows(windows, counts=plan.counts)
         rows = join_windows(windows, counts=plan.counts, weights=plan.weights)
         was_joined = len(plan.windows) > len(plan.counts)
-        return normalize_rows(rows) if self.must_normalize(inputs, was_joined=was_joined) else rows
+        return normalize_rows(rows) if self.must_normalize(normalize=normalize, was_joined=was_joined) else rows
 
-    def must_normalize(self, inputs: Inputs, *, was_joined: bool) -> bool:
+    def must_normalize(self, *, normalize: bool, was_joined: bool) -> bool:
         """Whether to normalise rows here. A normalising model's windows have length 1, but a mean of several is shorter."""
-        return was_joined if self.info.network.is_normalized else inputs.normalize
+        return was_joined if self.info.network.is_normalized else normalize
 
     def describe(self) -> Description:
         return self.description
@@ -308,6 +307,20 @@ def fingerprint_of(
         long_input=digest(settings.long_input, network.max_tokens),
         runtime=f"{runtime}-{precision}",
     )
+
+
+def failure_of(error: NoVector, inputs: Inputs, plan: Windows) -> GatewayError:
+    """The error for the client, which names the input whose window got no vector."""
+    if isinstance(error, TooManyNumbers):
+        return too_many_numbers()
+    where = inputs.where(_input_of_window(plan.counts, error.position))
+    match error:
+        case AllZero():
+            return Unembeddable(where, ALL_ZERO)
+        case TooLarge():
+            return Unembeddable(where, "its device has too little memory for it")
+        case _:
+            return Unembeddable(where)
 
 
 def _close_encoders() -> GatewayError:

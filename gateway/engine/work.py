@@ -6,11 +6,12 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from operator import attrgetter
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.embedding.embedder import ServiceClass
+from gateway.embedding.embedder import ServiceClass, StageSeconds
 from gateway.engine.encoder import Window
 
 
@@ -38,6 +39,16 @@ class TooManyNumbers(NoVector):
     """With this window, the rows of its work have more numbers than a reply may have."""
 
 
+class Completion(Protocol):
+    """What hears of the end of a work, on the event loop: a future, or something that costs less."""
+
+    def done(self) -> bool: ...
+
+    def set_result(self, result: None, /) -> None: ...
+
+    def set_exception(self, exception: BaseException, /) -> None: ...
+
+
 @dataclass(slots=True, eq=False)
 class Job:
     """One queued window; `position` is its row in its work."""
@@ -62,7 +73,7 @@ class Work:
     windows: list[Window]
     rows: NDArray[np.float32] | list[NDArray[np.float32]]
     loop: asyncio.AbstractEventLoop
-    done: asyncio.Future[None]
+    done: Completion
     weight: float = 1.0
     service_class: ServiceClass = "interactive"
     pending: list[Job] = field(init=False)  # shortest first, so that the batcher finds lengths by bisection
@@ -96,6 +107,10 @@ class Work:
             self.loop.call_soon_threadsafe(resolve, self.done, error)
 
     @property
+    def stages(self) -> StageSeconds:
+        return {"queue": self.queue_seconds, "compute": self.compute_seconds}
+
+    @property
     def queue_seconds(self) -> float:
         return self.started_at - self.submitted_at
 
@@ -110,7 +125,7 @@ num_tokens_of = attrgetter("num_tokens")
 def end_finished(works: Iterable[Work]) -> None:
     """Completes those of the works that have all rows, by one call of each event loop: a call costs a thread 3 microseconds."""
     now = time.perf_counter()
-    by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+    by_loop: dict[asyncio.AbstractEventLoop, list[Completion]] = {}
     for work in works:
         if work.remaining == 0:
             work.finished_at = now
@@ -120,12 +135,12 @@ def end_finished(works: Iterable[Work]) -> None:
             loop.call_soon_threadsafe(_resolve_all, futures)
 
 
-def _resolve_all(futures: list[asyncio.Future[None]]) -> None:
+def _resolve_all(futures: list[Completion]) -> None:
     for future in futures:
         resolve(future, None)
 
 
-def resolve(done: asyncio.Future[None], error: BaseException | None) -> None:
+def resolve(done: Completion, error: BaseException | None) -> None:
     if done.done():
         return
     if error is None:

@@ -18,7 +18,7 @@ relay             what the engine process answers; front_probes: what is answere
 engine_process    the process with models, keys, limits and cache: all of a gateway but its HTTP server
 fronts            its fronts: reloads over all of them, what they hear of models (model_states) and keys (key_watch)
 front_connection  one front: answers its messages; front_calls: those under way; held_generations: which it may still use
-front_leases      its rate limit leases; embed_calls, prepared_calls: its calls for vectors; relayed_request: HTTP
+front_leases      its rate limit leases; embed_calls, direct_call, prepared_calls: its calls for vectors; relayed_request: HTTP
 
 The supervisor runs no event loop and starts no thread, so it may fork at any time. It loads no model and answers no request.
 """

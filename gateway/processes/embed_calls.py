@@ -1,4 +1,8 @@
-"""Calls with windows that a front has cut: limits, cache, flights and work in one message."""
+"""Calls with windows that a front has cut: limits, cache, flights and work in one message.
+
+A call that the cache answers, or that nobody else's work is for, takes no task: it is answered at once, or from the end of its own
+work (`direct_call`). All others take the road of CachedEmbedder, in a task.
+"""
 
 import asyncio
 import time
@@ -9,18 +13,18 @@ from gateway.calls.packing import unpack
 from gateway.calls.vector_call import part_of, payload_of, prepared_of, result_of
 from gateway.embedding.cached import CachedEmbedder
 from gateway.embedding.embedder import Prepared, Vectors
-from gateway.embedding.model import Model
 from gateway.engine.embedder import LocalEmbedder
 from gateway.engine.preprocessor import Windows
 from gateway.errors import DeadlinePassed, GatewayError, Overloaded
+from gateway.processes.direct_call import DirectCall, answer_from_cache
 from gateway.processes.front_calls import FrontCalls
 from gateway.processes.front_leases import FrontLeases
 from gateway.processes.held_generations import HeldGenerations
 from gateway.processes.model_states import local_of
 from gateway.tracing import Tracing
 
-MAX_ON_LOOP_BYTES = 256 * 1024  # of packed windows; a thread unpacks more
-INTEGER_BYTES = 4
+MAX_DIRECT_BYTES = 64 * 1024  # of packed windows: 16,000 ids take a millisecond
+MAX_ON_LOOP_BYTES = 256 * 1024  # a thread unpacks more
 
 
 class EmbedCalls:
@@ -33,14 +37,31 @@ class EmbedCalls:
         self.tracing = tracing
 
     def begin(self, call: EmbedCall, payload: bytes) -> None:
-        self.calls.launch(call.number, self.embed(call, payload))
-
-    async def embed(self, call: EmbedCall, payload: bytes) -> None:
-        """Answers one call. Raises Overloaded if the model's vectors are not those that were asked for."""
+        """Answers a call, now or later. Raises Overloaded if the model's vectors are not those that were asked for."""
         model = self.generations.model(call.generation, call.model)
         local = local_of(model)
         if local is None or local.describe().fingerprint != call.fingerprint:
             raise Overloaded("The model was changed while it was asked.")
+        cached = model.embedder
+        if not isinstance(cached, CachedEmbedder) or not self.begin_directly(call, payload, local, cached):
+            self.calls.launch(call.number, self.embed(call, payload, local, cached))
+
+    def begin_directly(self, call: EmbedCall, payload: bytes, local: LocalEmbedder, cached: "CachedEmbedder[Windows]") -> bool:
+        """Begins a call that needs no task, and perhaps answers it. Returns whether it could."""
+        if call.places or call.trace or len(payload) > MAX_DIRECT_BYTES or local.info.network.kind == "sparse_encoder":
+            return False
+        lease = None
+        if call.lease:
+            lease = self.leases.find_local(call.lease)
+            if lease is None:
+                return False
+        if entries := cached.find(call.digests):
+            answer_from_cache(call, entries, cached, lease, self.calls)
+            return True
+        return DirectCall(call, local, cached, lease, self.calls).begin(payload)
+
+    async def embed(self, call: EmbedCall, payload: bytes, local: LocalEmbedder, embedder: object) -> None:
+        """Answers one call from a task."""
         if self.tracing is not None and call.trace:
             self.tracing.resume(call.trace)
         lease = self.leases.find(call.lease)
@@ -48,7 +69,7 @@ class EmbedCalls:
         try:
             async with asyncio.timeout(call.seconds):
                 prepared = await _prepare(call, payload, local)
-                vectors, num_cached_tokens = await self.compute(call, model, local, prepared)
+                vectors, num_cached_tokens = await self.compute(call, embedder, local, prepared)
         except (GatewayError, TimeoutError) as error:
             is_late = isinstance(error, TimeoutError) and time.monotonic() >= deadline
             self.calls.fail(call.number, DeadlinePassed() if is_late else error, lease.state if lease is not None else None)
@@ -58,20 +79,19 @@ class EmbedCalls:
         self.calls.answer(result, payload_of(vectors.rows))
 
     async def compute(
-        self, call: EmbedCall, model: Model, local: LocalEmbedder, prepared: Prepared[Windows]
+        self, call: EmbedCall, embedder: object, local: LocalEmbedder, prepared: Prepared[Windows]
     ) -> tuple[Vectors, int]:
         """Charges the lease, and embeds what neither the cache nor a flight has. Returns the vectors, and the cached tokens."""
         lease = self.leases.find(call.lease)
         num_tokens = sum([call.token_counts[place] for place in call.places] if call.places else call.token_counts)
-        cached = model.embedder
-        if not isinstance(cached, CachedEmbedder) or not call.digests:
+        if not isinstance(embedder, CachedEmbedder) or not call.digests:
             if lease is not None:
                 await lease.charge(num_tokens)
             return await local.embed(prepared), 0
-        found = cached.look_up(call.digests, call.places, prepared, partial(part_of, prepared))
+        found = embedder.look_up(call.digests, call.places, prepared, partial(part_of, prepared))
         if lease is not None:
             await lease.charge(num_tokens, num_cached_tokens=found.num_cached_tokens)
-        return await cached.embed(found), found.num_cached_tokens
+        return await embedder.embed(found), found.num_cached_tokens
 
 
 async def _prepare(call: EmbedCall, payload: bytes, local: LocalEmbedder) -> Prepared[Windows]:

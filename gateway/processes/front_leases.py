@@ -53,6 +53,11 @@ class FrontLeases:
         found = self.entered.get(number)
         return found[0] if found is not None else None
 
+    def find_local(self, number: int) -> RateLimitLease | None:
+        """The same, if its limits are counted in this process: charging it never waits."""
+        lease = self.find(number)
+        return lease if lease is not None and isinstance(lease.limiter.store, LocalRateLimitStore) else None
+
     async def charge(self, call: ChargeLease) -> None:
         lease = self.find(call.lease)
         if lease is not None:
@@ -83,6 +88,11 @@ class FrontLeases:
             _end(lease, asyncio.CancelledError())
             generation.release()
         self.entered.clear()
+
+
+def charge_now(lease: RateLimitLease, num_tokens: int, *, num_cached_tokens: int = 0) -> None:
+    """Charges a lease of `find_local`. Raises RateLimited or RequestExceedsLimit."""
+    _run_through(lease.charge(num_tokens, num_cached_tokens=num_cached_tokens))
 
 
 def _may_wait(lease: RateLimitLease) -> bool:
