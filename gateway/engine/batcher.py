@@ -98,7 +98,7 @@ class Batcher:
         self.scheduler = Scheduler()
         self.callers: dict[tuple[str, str], CallerFlow] = {}  # by fairness key and class
         self.works: dict[Work, CallerFlow] = {}  # in order of arrival
-        self.num_tokens = 0
+        self.num_tokens = self.num_background_tokens = 0  # the latter are a part of the former
         self.num_inputs = 0
         self.num_resting = 0  # device threads that wait for work and were not woken
         self.tokens_per_second = FIRST_RATE
@@ -106,10 +106,19 @@ class Batcher:
 
     @property
     def backlog_seconds(self) -> float:
-        return self.num_tokens / (self.tokens_per_second * self.num_devices)
+        return self.seconds_for(self.num_tokens)
+
+    def seconds_for(self, num_tokens: int) -> float:
+        return num_tokens / (self.tokens_per_second * self.num_devices)
+
+    def count(self, work: Work, num_tokens: int) -> None:
+        """Adds to the tokens that wait."""
+        self.num_tokens += num_tokens
+        if work.service_class == "background":
+            self.num_background_tokens += num_tokens
 
     def submit(self, work: Work) -> None:
-        """Queues a request's jobs. An empty queue takes a request of any size.
+        """Queues a request's jobs. An empty queue takes a request of any size. Background work takes no room of interactive work.
 
         A resting device thread is woken at the end of this turn of the event loop: what arrived together runs together, and waking
         a thread takes as long as preparing a request.
@@ -118,12 +127,14 @@ class Batcher:
         with self.lock:
             if self.closed_by is not None:
                 raise self.closed_by.with_traceback(None)  # else one error would keep the frames of every raise, and their texts
-            if self.num_tokens and self.num_tokens + work.num_tokens > self.max_queue_tokens:
-                raise Overloaded(retry_after_seconds=self.backlog_seconds)
+            is_background = work.service_class == "background"
+            waiting = self.num_tokens if is_background else self.num_tokens - self.num_background_tokens
+            if waiting and waiting + work.num_tokens > self.max_queue_tokens:
+                raise Overloaded(retry_after_seconds=self.seconds_for(waiting))
             caller = self.caller_of(work)
             caller.works[work] = None
             self.works[work] = caller
-            self.num_tokens += work.num_tokens
+            self.count(work, work.num_tokens)
             self.num_inputs += len(work.pending)
             self.update_metrics()
             must_wake = self.num_resting > 0 and not self.is_wake_due
@@ -159,7 +170,7 @@ class Batcher:
 
     def withdraw(self, work: Work) -> None:
         if work in self.works:
-            self.num_tokens -= work.num_tokens
+            self.count(work, -work.num_tokens)
             self.num_inputs -= len(work.pending)
             work.pending.clear()
             self.remove(work)
@@ -232,7 +243,7 @@ class Batcher:
         work.num_tokens -= num_tokens
         work.served_tokens += num_tokens
         self.scheduler.charge(self.works[work], num_tokens, max_debt)
-        self.num_tokens -= num_tokens
+        self.count(work, -num_tokens)
         self.num_inputs -= len(jobs)
         if not work.pending:
             self.remove(work)

@@ -29,9 +29,9 @@ def batcher_of(*, max_batch_tokens=64, max_queue_tokens=10_000):
     return Batcher(budget=Budget(max_batch_tokens, metrics), max_queue_tokens=max_queue_tokens, metrics=metrics)
 
 
-def work_of(lengths, *, caller="a", loop):
+def work_of(lengths, *, caller="a", loop, **more):
     windows = [Window([7] * length) for length in lengths]
-    return Work(caller, windows, np.empty((len(lengths), 2), np.float32), loop, loop.create_future())
+    return Work(caller, windows, np.empty((len(lengths), 2), np.float32), loop, loop.create_future(), **more)
 
 
 def drained(batcher):
@@ -137,6 +137,20 @@ async def test_a_full_queue_says_when_to_come_back(loop):
     with pytest.raises(Overloaded) as caught:
         batcher.submit(work_of([20], loop=loop))
     assert caught.value.headers()["Retry-After"] == "2"  # 90 tokens at 50 a second
+
+
+async def test_background_work_takes_no_room_of_interactive_work(loop):
+    batcher = batcher_of(max_queue_tokens=100)
+    batcher.record_speed(50, 1.0)
+    batcher.submit(work_of([90], loop=loop, service_class="background"))
+    batcher.submit(work_of([90], loop=loop))
+    with pytest.raises(Overloaded) as caught:
+        batcher.submit(work_of([20], loop=loop))
+    assert caught.value.headers()["Retry-After"] == "2"  # behind the interactive 90 tokens alone
+    with pytest.raises(Overloaded):
+        batcher.submit(work_of([20], loop=loop, service_class="background"))
+    drained(batcher)
+    assert batcher.num_tokens == batcher.num_background_tokens == 0
 
 
 async def test_an_empty_queue_takes_what_is_larger_than_itself(loop):
