@@ -40,7 +40,7 @@ JOBS ?= 2
 COMPAT_PYTEST := $(COMPAT_VENV)/bin/python -m pytest -c compat_tests/pytest.ini
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast test-cluster check format proof bench bench-peers bench-cluster gpu-pack test-gpu soak chaos-network compat-setup frameworks-setup test-frameworks clean
+.PHONY: help setup run test test-fast test-cluster check format proof bench bench-peers bench-cluster gpu-pack test-gpu soak chaos chaos-network compat-setup frameworks-setup test-frameworks clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -101,6 +101,9 @@ test-gpu: ## Check every CUDA road and measure it, in under eight minutes: a tab
 
 soak: $(VENV)/.bench ## Clients of every kind while things break, ten minutes: make soak SOAK='--minutes 60'
 	$(BIN)/python -m benchmarks.soak $(SOAK)
+
+chaos: $(VENV)/.dev ## Fronts and the engine of one gateway are killed at random under load, ten minutes: make chaos KILLS='--seconds 60'
+	$(BIN)/python -m benchmarks.chaos $(KILLS)
 
 chaos-network: $(VENV)/.dev ## The network between hosts fails, pair by pair, under load: what callers see, as root (CHAOS='--only Redis')
 	$(BIN)/python -m benchmarks.chaos_network $(CHAOS)

@@ -9,6 +9,7 @@ import asyncio
 import os
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import msgspec
@@ -34,9 +35,10 @@ class Front:
     metrics: Metrics = field(default_factory=Metrics)
     engine: str = "-"
     held: set = field(default_factory=set)
-    is_leaving: bool = False
+    pool: ThreadPoolExecutor = field(default_factory=ThreadPoolExecutor)
 
     async def run(self):
+        self.pool.submit(str)  # a worker that waits for more work when the process ends
         servers = [await asyncio.start_server(self.answer, sock=each) for each in self.child.sockets]
         async with ControlChannel(self.child.control, snapshot=self.metrics.snapshot) as channel:
             channel.ready()
