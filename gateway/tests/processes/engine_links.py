@@ -52,6 +52,10 @@ class Front:
         ours, theirs = socket.socketpair()
         await self.channel.open(ours)
         await self.engine.fronts.connect(self.number, theirs)
+        return await self.meet()
+
+    async def meet(self):
+        """Returns itself once a configuration is in effect."""
         self.generation = (await self.hear(Commit)).generation
         return self
 
@@ -99,9 +103,9 @@ class Front:
 
     def embed_fields(self, texts, *, lease=0, places=(), caller="a", is_array=True, **more):
         """The fields of an EmbedCall, as a front makes them, and its payload."""
-        local = self.engine.local
+        local = self.engine.gateway.catalog.models[LOCAL].built
         inputs = Inputs(texts, is_array=is_array, caller=caller, deadline=0.0)
-        prepared = self.engine.prepare(inputs)
+        prepared = local.preprocessor.prepare(inputs, threading.Event())  # as a front tokenises and cuts
         about = local.describe()
         fields = {
             "seconds": 30.0, "caller": caller, "normalize": True, "fingerprint": about.fingerprint,
@@ -135,11 +139,6 @@ class Engine:
     @property
     def local(self):
         return self.gateway.catalog.models[LOCAL].built
-
-    def prepare(self, inputs):
-        """Tokenises and cuts as a front does."""
-        preprocessor = self.local.preprocessor
-        return preprocessor.prepare(inputs, threading.Event())
 
     async def front(self, number=0):
         return await Front(self, number).open()
