@@ -24,7 +24,7 @@ TORCH_INDEX = $(BIN)/python deploy/torch_index.py $(TORCH_INDEX_OPTIONS)
 PORT ?=
 RUN_ENVIRONMENT = $(if $(PORT),GATEWAY__SERVER__PORT=$(PORT)) \
 	$(if $(wildcard gateway.toml)$(GATEWAY_CONFIG)$(GATEWAY__PAGE__LIVE),,GATEWAY__PAGE__LIVE=loopback)
-DEV := minilm,bulk,otel,postgres,ray,redis,dev
+DEV := minilm,bulk,otel,postgres,ray,redis,s3,dev
 # The Python that has torch for this machine's GPU: `make test-gpu` adds to it only what `make gpu-pack` has put into .gpu.
 GPU_PYTHON ?= python3
 GPU ?=

@@ -46,7 +46,7 @@ PLATFORMS = [
     for machine in ("x86_64", "aarch64")
 ]
 OF_TORCH = ("torch", "triton", "nvidia-", "cuda-")
-GATEWAY, EXTRAS = "embeddings-gateway", ("minilm", "otel", "postgres", "redis")
+GATEWAY, EXTRAS = "embeddings-gateway", ("minilm", "otel", "postgres", "redis", "s3")
 # What each is made of: a list that is whole, or a requirement whose own requirements come with it.
 LISTS = {
     "serve": ["--no-deps", "-r", str(DOCKER / "requirements-serve.txt")],

@@ -4,7 +4,7 @@ store         FileStore: create, get, list, delete, read; whose file is whose
 writer        FileWriter: one new file, committed whole or not at all
 stored_file   a file as the table has it; its id
 table         the rows, in SQLite or PostgreSQL; records runs it in a thread
-storage       what a storage is; folder_storage is one
+storage       what a storage is; folder_storage and s3_storage are the two
 lines         chunks to lines
 sweeper       deletes what has expired
 

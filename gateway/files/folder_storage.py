@@ -51,11 +51,13 @@ class FolderStorage:
         path = self.path_of(name)
         return FolderWriter(self, path, await self.run(self.open_part, path))
 
-    async def read(self, name: str, *, start: int = 0) -> AsyncIterator[bytes]:
+    async def read(self, name: str, *, start: int, stop: int) -> AsyncIterator[bytes]:
         file = await self.run(self.path_of(name).open, "rb", 0)
         try:
             await self.run(file.seek, start)
-            while chunk := await self.run(file.read, CHUNK_BYTES):
+            while start < stop:
+                chunk = await self.run(_read, file, min(CHUNK_BYTES, stop - start))
+                start += len(chunk)
                 yield chunk
         finally:
             self.threads.submit(file.close)  # a reader that stops early is not kept waiting
@@ -142,6 +144,12 @@ class FolderWriter:
         self.file.close()
         for each in (self.path, _part_of(self.path)):
             each.unlink(missing_ok=True)
+
+
+def _read(file: BinaryIO, num_bytes: int) -> bytes:
+    if not (chunk := file.read(num_bytes)):
+        raise OSError(errno.EIO, "the content is shorter than it was written")
+    return chunk
 
 
 def _part_of(path: Path) -> Path:

@@ -20,7 +20,7 @@ class BlobWriter(Protocol):
 
 
 class BlobStorage(Protocol):
-    """`FolderStorage`, for example. Used on the event loop, which it never blocks."""
+    """`FolderStorage` or `S3Storage`. Used on the event loop, which it never blocks."""
 
     async def start(self) -> None:
         """Raises OperatorError if the storage cannot be used at all."""
@@ -28,10 +28,10 @@ class BlobStorage(Protocol):
     async def create(self, name: str) -> BlobWriter:
         """Raises StorageUnavailable."""
 
-    def read(self, name: str, *, start: int = 0) -> AsyncIterator[bytes]:
-        """Yields the content from byte `start` on, in chunks of CHUNK_BYTES at most; the consumer may be slow, or stop early.
+    def read(self, name: str, *, start: int, stop: int) -> AsyncIterator[bytes]:
+        """Yields bytes `start` to `stop`, in chunks of CHUNK_BYTES at most; the consumer may be slow, or end early.
 
-        Raises StorageUnavailable, also if there is no such content.
+        Raises StorageUnavailable, also if there is no such content, or it is shorter.
         """
 
     async def delete(self, name: str) -> None:

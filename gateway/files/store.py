@@ -10,6 +10,7 @@ from gateway.errors import StorageUnavailable, UnknownFile
 from gateway.files.folder_storage import FolderStorage
 from gateway.files.lines import split_lines
 from gateway.files.records import FileRecords
+from gateway.files.s3_storage import build_s3_storage
 from gateway.files.storage import BlobStorage
 from gateway.files.stored_file import StoredFile, random_name
 from gateway.files.sweeper import Sweeper
@@ -104,7 +105,7 @@ class FileStore:
         """Yields the content from byte `start` on, in chunks of at most 256 KB. Raises UnknownFile if its time is over."""
         if file.expires_at is not None and file.expires_at <= self.clock():
             raise UnknownFile(file.id)
-        async for chunk in self.storage.read(file.blob, start=start):
+        async for chunk in self.storage.read(file.blob, start=start, stop=file.num_bytes):
             self.metrics.read_bytes.inc(len(chunk))
             yield chunk
 
@@ -115,6 +116,11 @@ class FileStore:
 
 def build_file_store(settings: FileSettings, store: StoreSettings, metrics: FileMetrics) -> FileStore:
     """Builds the store; nothing is opened. Raises ConfigurationError."""
+    return FileStore(settings, _build_storage(settings, store, metrics), Database(store), metrics=metrics)
+
+
+def _build_storage(settings: FileSettings, store: StoreSettings, metrics: FileMetrics) -> BlobStorage:
+    if settings.s3_bucket is not None:
+        return build_s3_storage(settings, metrics)
     folder = store.folder / "files" if settings.folder is None else Path(settings.folder)
-    storage = FolderStorage(folder, metrics, min_free_bytes=settings.min_free_bytes)
-    return FileStore(settings, storage, Database(store), metrics=metrics)
+    return FolderStorage(folder, metrics, min_free_bytes=settings.min_free_bytes)

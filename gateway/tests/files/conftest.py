@@ -3,10 +3,13 @@
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
+import sqlalchemy as sql
 
 from gateway.access.database import Database
 from gateway.access.keys.store import KeyStore
+from gateway.access.schema import files_table
 from gateway.config import FileSettings, StoreSettings
 from gateway.files.folder_storage import FolderStorage
 from gateway.files.store import FileStore
@@ -24,20 +27,37 @@ def clock() -> FakeClock:
     return FakeClock(1_800_000_000.25)
 
 
+@pytest.fixture(scope="session")
+def postgres_settings(postgres, tmp_path_factory) -> StoreSettings:
+    """One database for all tests: to make one takes a second."""
+    settings = settings_of(postgres.new_database(), tmp_path_factory.mktemp("postgres"))
+    keys = KeyStore(Database(settings))
+    keys.open()
+    keys.close()
+    return settings
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> StoreSettings:
-    if request.param == "postgres":
-        return settings_of(request.getfixturevalue("postgres").new_database(), tmp_path)
-    return StoreSettings(data_dir=str(tmp_path))
+    if request.param == "sqlite":
+        return StoreSettings(data_dir=str(tmp_path))
+    settings = request.getfixturevalue("postgres_settings")
+    database = Database(settings)
+    with database.write() as connection:
+        connection.execute(sql.text("ALTER TABLE IF EXISTS elsewhere RENAME TO files"))  # as a test left it
+        connection.execute(files_table.delete())
+    database.close()
+    return msgspec.structs.replace(settings, data_dir=str(tmp_path))
 
 
 @pytest.fixture
 async def another(settings: StoreSettings, clock: FakeClock) -> AsyncIterator[Callable[..., FileStore]]:
     """Stores on one database and one folder, each as another gateway would have it, open. Their sweepers do not run."""
     stores: list[FileStore] = []
-    keys = KeyStore(Database(settings))
-    keys.open()
-    keys.close()
+    if settings.database_url is None:
+        keys = KeyStore(Database(settings))
+        keys.open()
+        keys.close()
 
     def make(**changed: object) -> FileStore:
         metrics = Metrics().files
