@@ -17,6 +17,8 @@ import structlog.typing
 
 Event = MutableMapping[str, Any]
 
+_of_process: dict[str, str] = {}  # fields of every line of this process
+
 
 def get_logger() -> Any:
     return _Logger()
@@ -70,6 +72,7 @@ def configure(*, level: str, line_format: str) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _error_without_message,
+        _with_process,
     ]
     formatter = structlog.stdlib.ProcessorFormatter(
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer], foreign_pre_chain=shared
@@ -99,6 +102,17 @@ def configure(*, level: str, line_format: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(level),
     )
     threading.excepthook = _log_thread_death
+
+
+def name_process(name: str) -> None:
+    """From now on each line tells the name of this process, one of several of a gateway."""
+    _of_process["process"] = name
+
+
+def _with_process(_logger: Any, _method: str, event: Event) -> Event:
+    for field, value in _of_process.items():
+        event.setdefault(field, value)
+    return event
 
 
 def as_json(event: Event, **_: Any) -> str:

@@ -15,7 +15,7 @@ from typing import Literal, NoReturn
 from gateway.background import BackgroundThread
 from gateway.config import Config, ConfigSource
 from gateway.errors import OperatorError
-from gateway.log import get_logger
+from gateway.log import get_logger, name_process
 from gateway.processes.totals import Totals
 
 Role = Literal["engine", "front"]
@@ -86,7 +86,8 @@ def live(child: Child, run: Callable[[Child], None]) -> NoReturn:
         for ours in SIGNALS:
             signal.signal(ours, _ignore)  # a handler, not SIG_IGN, which programs that the child starts would inherit
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        _name_process(child.name)
+        name_process(child.name)
+        _show_name(child.name)
         BackgroundThread("supervisor-watch", lambda: _end_with_supervisor(child.control), may_end=True).start()
         run(child)
         code = 0
@@ -94,7 +95,7 @@ def live(child: Child, run: Callable[[Child], None]) -> NoReturn:
         sys.stderr.write(f"gateway: {error}\n")
         code = EXIT_WRONG
     except BaseException:  # the boundary of the process: it ends with a code, and one line says why
-        log.exception("process_died", process=child.name)
+        log.exception("process_failed")
     finally:
         _leave(code)
 
@@ -125,7 +126,7 @@ def _end_with_supervisor(control: socket.socket) -> None:
     signal.setitimer(signal.ITIMER_REAL, ORPHAN_SECONDS)  # SIGALRM's default ends it, even if no Python code runs any more
 
 
-def _name_process(name: str) -> None:
+def _show_name(name: str) -> None:
     """Shows the role in `top` and `ps -o comm`; only Linux has this file."""
     with suppress(OSError):
         Path("/proc/self/comm").write_text(f"gateway-{name}", encoding="ascii")

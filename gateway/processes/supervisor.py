@@ -46,6 +46,8 @@ class Supervisor:
         self.runs = runs
         self.totals = Totals(num_fronts)
         self.metrics = Metrics()
+        for role in runs:
+            self.metrics.process.process_restarts.labels(role)  # starts at 0, so that a rate includes the first one
         self.sums = Sums(self.metrics)
         self.engine = ChildProcess("engine", 0)
         self.fronts = [ChildProcess("front", number) for number in range(num_fronts)]
