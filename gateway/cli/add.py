@@ -1,4 +1,4 @@
-"""`gateway models add`: adds a row that is known to work to the configuration file. All other lines stay unchanged."""
+"""`gateway models add`: adds a model's row to the configuration file. All other lines stay unchanged."""
 
 import os
 import shutil
@@ -14,9 +14,13 @@ import msgspec
 import tomli_w
 
 from gateway.app import Gateway
+from gateway.cli.check import lines_of
+from gateway.cli.known_models import KNOWN
 from gateway.cli.options import config_option
 from gateway.config import BUILTIN_MODELS, ModelRow, first_set, load
 from gateway.config.loading import DEFAULT_FILE
+from gateway.engine.model_facts import ModelFacts, facts_of
+from gateway.engine.settings import LocalSettings
 from gateway.engine.weights import local_folder_of
 from gateway.errors import OperatorError
 
@@ -57,17 +61,27 @@ READY = {
 
 @click.command()
 @config_option
-@click.argument("ready", type=click.Choice(list(READY)), metavar="|".join(READY))
+@click.argument("ready", metavar=f"{'|'.join(READY)}|HUB_ID_OR_FOLDER")
 @click.option("--source", metavar="FOLDER", help="Where its files are, if not on the hub: a folder, or another hub id.")
 @click.option("--print", "is_printed", is_flag=True, help="Print the row, and write nothing.")
 @click.pass_obj
 def add(outer_path: str | None, path: str | None, ready: str, source: str | None, is_printed: bool) -> None:
-    """Add a model that is known to work to the configuration file. A server that watches its file serves it by itself."""
-    row = READY[ready].row
+    """Add a model to the configuration file, by a short name, its hub id or its folder.
+
+    The row has what the model's card or its own files say. A model whose files are here and would not be served is refused.
+    A server that watches its file serves the new model by itself.
+    """
+    facts: ModelFacts | None = None
+    if ready in READY:
+        row = READY[ready].row
+    elif source is not None:
+        raise click.UsageError(f"--source is for the short names {', '.join(READY)}: name the folder alone")
+    else:
+        row, facts = row_of(ready)
     if source is not None:
         row = msgspec.structs.replace(row, settings={**row.settings, "source": _find_row(source)})
     if is_printed:
-        click.echo(_as_toml([row]), nl=False)
+        click.echo(_as_toml([row], facts), nl=False)
         return
     given = path or outer_path or first_set(["GATEWAY_CONFIG"])
     file = Path(given) if given else DEFAULT_FILE
@@ -75,10 +89,10 @@ def add(outer_path: str | None, path: str | None, ready: str, source: str | None
         raise OperatorError("GATEWAY__MODELS is set, and replaces the models of the file: add the row there (--print shows it)")
     before = read(file)
     rows = [row] if "models" in tomllib.loads(before) else [*(BUILTIN_MODELS if row.name != BUILTIN_MODELS[0].name else ()), row]
-    write(file, before, _append_row(before, _as_toml(rows)), expected=[row.name for row in rows])
+    write(file, before, _append_row(before, _as_toml(rows, facts)), expected=[row.name for row in rows])
     click.echo(f"{row.name}: written to {file}")
     if local_folder_of(row.settings["source"]) is None:
-        size = f", {READY[ready].download_bytes // 1_000_000} MB" if source is None else ""
+        size = f", {READY[ready].download_bytes // 1_000_000} MB" if ready in READY and source is None else ""
         click.echo(f"Its files are not on this machine: they are fetched from the hub when it is first loaded{size}.")
 
 
@@ -91,8 +105,33 @@ def _find_row(source: str) -> str:
     return str(Path(source).expanduser().resolve()) if is_folder else source
 
 
-def _as_toml(rows: Iterable[ModelRow]) -> str:
-    return tomli_w.dumps({"models": [table(row) for row in rows]})
+def row_of(source: str) -> tuple[ModelRow, ModelFacts | None]:
+    """A row for a folder or a hub id, and what the model's files say if they are on this machine.
+
+    Raises OperatorError if the model would not be served, or its name is no name for a folder or a hub id.
+    """
+    folder, known = local_folder_of(source), KNOWN.get(source)
+    facts = facts_of(folder) if folder is not None else None
+    is_folder = folder is not None and Path(source).expanduser().is_dir()
+    if not is_folder and source.count("/") != 1:
+        raise OperatorError(f"'{source}' is neither a folder, nor a hub id such as BAAI/bge-m3, nor one of {', '.join(READY)}")
+    prompts = dict(known.prompts) if known is not None and not (facts and facts.prompts) else {}
+    settings = {"source": _find_row(source), **({"prompts": prompts} if prompts else {})}
+    name = Path(source).expanduser().resolve().name if is_folder else source.partition("/")[2]
+    return ModelRow(name=name, aliases=() if is_folder else (source,), settings=settings), facts
+
+
+def _as_toml(rows: Iterable[ModelRow], facts: ModelFacts | None = None) -> str:
+    """The rows, and before the last one what its files say. Its own prompts hold without being in the row."""
+    *others, last = map(_one_as_toml, rows)
+    lines = lines_of(facts, LocalSettings(source="", download=False)) if facts is not None else []
+    about = [f"# {line}\n" for line in lines if not line.startswith("served")]  # that is of this machine, not of the model
+    return "\n".join([*others, "".join(about) + last])
+
+
+def _one_as_toml(row: ModelRow) -> str:
+    """A table under [[models]]: tomli_w would write a short one in braces, behind which no other can be added."""
+    return "[[models]]\n" + tomli_w.dumps(table(row)).replace("\n[", "\n[models.")
 
 
 def table(row: ModelRow) -> dict[str, Any]:

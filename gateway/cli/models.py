@@ -1,4 +1,4 @@
-"""`gateway models` lists models, `gateway models build` compiles them; `add`, `diff` and `pin` are in modules of their names."""
+"""`gateway models` lists models, `gateway models build` compiles them; its other commands are in modules of their names."""
 
 import json
 from contextlib import ExitStack, closing
@@ -9,6 +9,7 @@ import click
 
 from gateway.app import Gateway
 from gateway.cli.add import add
+from gateway.cli.check import check
 from gateway.cli.diff import diff
 from gateway.cli.options import config_option
 from gateway.cli.pin import pin
@@ -59,6 +60,7 @@ def build(outer_path: str | None, path: str | None, name: str | None) -> None:
 
 
 models.add_command(add)
+models.add_command(check)
 models.add_command(diff)
 models.add_command(pin)
 

@@ -130,7 +130,7 @@ def artifact_for(
     name: str, settings: LocalSettings, artifacts: ArtifactStore, *, progress: Progress, child: CompileProcess
 ) -> Path:
     """Returns the artifact's folder, and compiles the model first if there is none."""
-    precision = _effective_precision(settings)
+    precision = effective_precision(settings)
     folder = local_folder_of(settings.source)
     if folder is None:
         known = artifacts.find_by_source(settings.source, precision)
@@ -150,7 +150,7 @@ def known_artifact(settings: LocalSettings, artifacts: ArtifactStore) -> Manifes
     if folder is not None and is_static(folder):
         return static_runtime.known(folder, artifacts)
     if compiles(settings):
-        precision = _effective_precision(settings)
+        precision = effective_precision(settings)
     elif settings.device == "cpu" or (settings.device == "auto" and not _seems_to_have_cuda()):
         precision = _torch_key(settings)
     else:
@@ -173,7 +173,8 @@ def check_files(settings: LocalSettings, artifacts: ArtifactStore) -> None:
         folder_of(settings.source, download=False)
 
 
-def _effective_precision(settings: LocalSettings) -> str:
+def effective_precision(settings: LocalSettings) -> str:
+    """The precision in which a model is compiled: the row's, or else the one that this CPU has by itself."""
     from gateway.engine import openvino_encoder  # noqa: PLC0415 - as above
 
     return settings.precision if settings.precision != "auto" else openvino_encoder.native_precision()

@@ -34,6 +34,9 @@ NOT_FOLLOWED = ("processing_kwargs", "query_length", "document_length", "query_e
 VOCABULARIES = (
     "tokenizer.json", "tokenizer.*.json", "vocab.txt", "vocab.json", "*.model", "*.spm", "*.tokenizer", "bpe.codes", "tekken.json",
 )  # fmt: skip
+# Model types whose code was the model's own before transformers had them, and the sizes that its configurations name.
+KNOWN_BY_NOW = {"eurobert", "gte", "jina_embeddings_v3", "modernbert", "nomic_bert"}
+SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 TEXT_RANKING = re.compile(r"^pipeline_tag:\s*['\"]?text-ranking\b", re.MULTILINE)  # in a model card's front matter
 
 
@@ -86,7 +89,7 @@ def refuse_foreign(part: Path) -> None:
     config = table(part / "config.json")
     for name in ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json"):
         code = table(part / name).get("auto_map")
-        if code:
+        if code and not (name == "config.json" and _is_known_by_now(config)):
             raise custom(part, f"{name} names {', '.join(sorted(map(str, code)))} under auto_map")
     if (part / "adapter_config.json").is_file():
         raise _unsupported_kind(
@@ -100,6 +103,15 @@ def refuse_foreign(part: Path) -> None:
             f"the model in {part} has no tokenizer: there is no tokenizer.json, vocab.txt or other vocabulary in it; save its"
             " tokenizer there"
         )
+
+
+def _is_known_by_now(config: dict[str, Any]) -> bool:
+    """Whether transformers has the network by now, whose code a folder still names for older releases.
+
+    transformers then takes its own, and so does the gateway. A configuration in the words of that code has other names for the
+    sizes; its network would be made with transformers' defaults.
+    """
+    return config.get("model_type") in KNOWN_BY_NOW and all(isinstance(config.get(size), int) for size in SIZES)
 
 
 def refuse_foreign_modules(folder: Path, types: list[str], *, is_reranker: bool) -> None:

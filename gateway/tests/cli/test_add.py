@@ -128,3 +128,46 @@ def test_an_unknown_name_lists_those_there_are(gateway: Command):
     ended = gateway("models", "add", "lingual")
     assert ended.code == 2
     assert "multilingual" in ended.err
+
+
+@pytest.mark.parametrize("with_others", [True, False])
+def test_a_folder_alone_gets_a_row_with_what_its_files_say(gateway: Command, file: Path, model: Path, with_others: bool):
+    (model / "README.md").write_text('---\ntags: [sentence]\n---\n{"loss": "MSE", "matryoshka_dims": [\n 384, 64]}')
+    if not with_others:
+        file.unlink()
+    ended = gateway("models", "add", "./multilingual")
+    assert (ended.code, ended.err) == (0, "")
+    row = load(file, environ={}).models[-1]
+    assert (row.name, row.aliases, row.settings) == ("multilingual", (), {"source": str(model.resolve())})
+    assert gateway("models", "add", "./multilingual").code == 2  # its name is taken
+    written = file.read_text()
+    assert "# dimensions: " in written
+    assert "# trained for shorter vectors too: 384, 64" in written
+    if with_others:
+        assert written.startswith(WRITTEN)
+
+
+def test_a_hub_id_gets_the_prompts_of_its_card(gateway: Command, file: Path):
+    assert gateway("models", "add", "intfloat/e5-base-v2", **NO_HUB).code == 0
+    row = load(file, environ={}).models[-1]
+    assert (row.name, row.aliases) == ("e5-base-v2", ("intfloat/e5-base-v2",))
+    assert row.settings == {"source": "intfloat/e5-base-v2", "prompts": {"query": "query: ", "document": "passage: "}}
+
+
+def test_a_word_that_is_no_model_and_a_folder_that_is_not_served_are_refused(gateway: Command, file: Path, model: Path):
+    assert "is neither a folder, nor a hub id" in told(gateway("models", "add", "multilingul"))
+    (model / "modules.json").write_text('[{"idx": 0, "name": "0", "path": "", "type": "own.Model"}]')
+    for command in ("add", "check"):
+        assert "needs code of its own" in told(gateway("models", command, "./multilingual"))
+    assert file.read_text() == WRITTEN
+
+
+def test_check_says_how_a_folder_would_be_served(gateway: Command, model: Path):
+    ended = gateway("models", "check", "./multilingual")
+    assert (ended.code, ended.err) == (0, "")
+    said = dict(line.split(": ", 1) for line in ended.out.splitlines())
+    assert said["kind"].startswith("an embedder, ")
+    assert said["served"].startswith("compiled with OpenVINO")
+    assert said["dimensions"].isdigit()
+    assert said["reads"].endswith(" tokens at once")
+    assert not (model.parent / "data").exists()  # nothing was compiled

@@ -53,6 +53,19 @@ def refusal(folder):
     return str(caught.value)
 
 
+def test_code_for_older_releases_is_passed_over_where_transformers_has_the_network(copy):
+    """Its configuration must be in transformers' own words: others would silently become its defaults."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    (copy / "config.json").write_text(json.dumps({"model_type": "eurobert", "auto_map": {"AutoModel": "own.Own"}} | sizes))
+    assert kind_of(copy) == "embedder"
+    for other in (
+        {"model_type": "own"} | sizes,
+        {"model_type": "nomic_bert", "n_embd": 32, "n_layer": 2, "n_head": 4, "n_inner": 48},
+    ):
+        (copy / "config.json").write_text(json.dumps({"auto_map": {"AutoModel": "own.Own"}} | other))
+        assert "AutoModel under auto_map" in refusal(copy)
+
+
 WORDS = {"labels": "classifier with 3 labels", "colbert": "multi-vector encoder"}
 
 

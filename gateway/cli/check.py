@@ -1,0 +1,50 @@
+"""`gateway models check`: says from a model's files alone, in a second, whether it would be served, and how."""
+
+import click
+
+from gateway.engine import runtime
+from gateway.engine.model_facts import ModelFacts, facts_of
+from gateway.engine.settings import LocalSettings
+from gateway.engine.static_model import UNLIMITED_TOKENS
+from gateway.engine.weights import folder_of
+
+KINDS = {"embedder": "an embedder", "reranker": "a reranker", "sparse_encoder": "a sparse encoder"}
+MEGABYTE = 1_000_000
+
+
+@click.command()
+@click.argument("source", metavar="FOLDER_OR_HUB_ID")
+def check(source: str) -> None:
+    """Say whether and how a model on this machine would be served. Exit code 2, and why, if it would not.
+
+    Nothing is loaded or fetched: the first load still compares its vectors with those of sentence-transformers.
+    """
+    settings = LocalSettings(source=source, download=False)
+    for line in lines_of(facts_of(folder_of(source, download=False)), settings):
+        click.echo(line)
+
+
+def lines_of(facts: ModelFacts, settings: LocalSettings) -> list[str]:
+    modules = f" ({', '.join(facts.modules)})" if facts.modules else f", no modules.json: {facts.default_pooling or 'as it is'}"
+    lines = [
+        f"kind: {KINDS[facts.kind]}, {facts.network}{modules}",
+        f"served: {_way_of(facts, settings)}",
+        f"weights: {facts.num_bytes / MEGABYTE:.0f} MB",
+    ]
+    if facts.dimensions is not None:
+        lines += [f"dimensions: {facts.dimensions}"]
+    if facts.matryoshka:
+        lines += [f"trained for shorter vectors too: {', '.join(map(str, facts.matryoshka))}"]
+    if facts.max_tokens is not None:
+        lines += [
+            f"reads: {'texts of any length' if facts.max_tokens == UNLIMITED_TOKENS else f'{facts.max_tokens} tokens at once'}"
+        ]
+    return lines + [f"prompt {name}: {text!r}" for name, text in facts.prompts.items()]
+
+
+def _way_of(facts: ModelFacts, settings: LocalSettings) -> str:
+    if facts.network == "static":
+        return "by numpy on the CPU; nothing is compiled"
+    if not runtime.compiles(settings):
+        return "through torch on CUDA"
+    return f"compiled with OpenVINO for the CPU in {runtime.effective_precision(settings)}, or through torch if its vectors differ"
