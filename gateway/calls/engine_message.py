@@ -41,6 +41,13 @@ class PreparedResult(Message, frozen=True, kw_only=True):
     num_cached_tokens: int = 0
 
 
+class WindowsWanted(Message, frozen=True, kw_only=True):
+    """The answer to an EmbedCall without windows whose inputs the cache does not have, or not all. Nothing was charged."""
+
+    number: int
+    state: None = None
+
+
 class EmbedPrepared(Message, frozen=True, kw_only=True):
     """Embed what was prepared under this number, and charge it to the lease. The answer is an EmbedResult."""
 
@@ -304,8 +311,8 @@ FrontMessage = (
     | EnterLease | ChargeLease | ExitLease | ReadyCall | InfoCall | HTTPCall | HTTPBody | HTTPCredit | Released | Done | CallFailure
 )  # fmt: skip
 EngineMessage = (
-    EmbedResult | PreparedResult | TokenizeResult | DecodeResult | CallerResult | LeaseState | ModelInfo | HTTPResult | HTTPBody
-    | HTTPCredit | Done | CallFailure | Configure | Commit | ModelStates | KeysChanged
+    EmbedResult | WindowsWanted | PreparedResult | TokenizeResult | DecodeResult | CallerResult | LeaseState | ModelInfo
+    | HTTPResult | HTTPBody | HTTPCredit | Done | CallFailure | Configure | Commit | ModelStates | KeysChanged
 )  # fmt: skip
 BODY_WINDOW = 256 * 1024  # bytes of one body that are under way between two processes
 

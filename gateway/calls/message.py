@@ -21,8 +21,8 @@ class EmbedCall(Message, frozen=True, kw_only=True):
     `lease` is the number of the request's lease, which is charged for its tokens; 0 if the caller has no limits. It has only the
     distinct inputs: input i of the request is input `places[i]` of the call; `places` is empty if all differ. `digests` are their
     keys in the cache, as `embedding.cache.keys_of` gives them; `token_counts`, `is_long` and `rule` are those of Prepared, where
-    `is_long` is empty if no input is long. The windows of an input that the cache has are not looked at. `trace` has the W3C
-    headers of the request's span, if it is traced.
+    `is_long` is empty if no input is long. The windows of an input that the cache has are not looked at. A payload of 0 bytes asks
+    for inputs that the cache is thought to have. `trace` has the W3C headers of the request's span, if it is traced.
     """
 
     number: int

@@ -13,6 +13,7 @@ acceptor        gives each front its part of the new connections; workers: how m
 front             the process that speaks HTTP; front_generation: its parts of one configuration; front_handler: their road
 engine_client     its calls to the engine process; engine_embedder, front_tokenizing: models of that process
 remote_access     its keys, remote_lease: its limits; both are the engine process's
+known_inputs      what a front remembers of inputs that the cache has
 relay             what the engine process answers; front_probes: what is answered while that is gone
 
 engine_process    the process with models, keys, limits and cache: all of a gateway but its HTTP server

@@ -8,6 +8,7 @@ import asyncio
 import time
 from functools import partial
 
+from gateway.calls.engine_message import WindowsWanted
 from gateway.calls.message import EmbedCall
 from gateway.calls.packing import unpack
 from gateway.calls.vector_call import part_of, payload_of, prepared_of, result_of
@@ -43,8 +44,20 @@ class EmbedCalls:
         if local is None or local.describe().fingerprint != call.fingerprint:
             raise Overloaded("The model was changed while it was asked.")
         cached = model.embedder
+        if not payload:
+            self.answer_known(call, cached)
+            return
         if not isinstance(cached, CachedEmbedder) or not self.begin_directly(call, payload, local, cached):
             self.calls.launch(call.number, self.embed(call, payload, local, cached))
+
+    def answer_known(self, call: EmbedCall, cached: object) -> None:
+        """Answers a call without windows: from the cache, or by asking for them."""
+        entries = cached.find(call.digests) if isinstance(cached, CachedEmbedder) else None
+        lease = self.leases.find_local(call.lease) if call.lease else None
+        if entries is None or not isinstance(cached, CachedEmbedder) or (call.lease and lease is None):
+            self.calls.answer(WindowsWanted(number=call.number))
+        else:
+            answer_from_cache(call, entries, cached, lease, self.calls)
 
     def begin_directly(self, call: EmbedCall, payload: bytes, local: LocalEmbedder, cached: "CachedEmbedder[Windows]") -> bool:
         """Begins a call that needs no task, and perhaps answers it. Returns whether it could."""

@@ -68,15 +68,17 @@ class EngineClient:
         gone: OnDisconnect | None = None,
         charged: HasState | None = None,
         within_seconds: float | None = None,
+        is_early: bool = False,
         **fields: Any,
     ) -> tuple[Any, bytes]:
         """Makes a call of `kind` with these fields, or with `number` a further step of that call.
 
         Returns the answer, and its payload. Raises the engine process's error; EngineUnavailable if that process is gone, or has
         not answered `within_seconds`; ClientGone if an entry of `gone` is called meanwhile. `charged` gets the state of the
-        caller's limits, of an answer or an error that tells it.
+        caller's limits, of an answer or an error that tells it. `is_early` calls may come before the first configuration's Commit.
         """
-        self.refuse_unusable()
+        if not is_early:
+            self.refuse_unusable()
         try:
             number = self.channel.begin_call(number)
             self.channel.send(kind(number=number, **fields), payload)

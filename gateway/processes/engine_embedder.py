@@ -3,7 +3,7 @@
 import asyncio
 import time
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from gateway.calls.engine_message import (
     PrepareCall,
     ReadyCall,
     TokenizeCall,
+    WindowsWanted,
 )
 from gateway.calls.message import EmbedCall, EmbedResult
 from gateway.config import LimitSettings
@@ -28,7 +29,7 @@ from gateway.embedding.vectors import too_many_numbers
 from gateway.errors import DeadlinePassed, GatewayError, ModelLoading, RequestTooLong
 from gateway.log import get_logger
 from gateway.processes.engine_client import EngineClient
-from gateway.processes.front_tokenizing import DistinctWindows, FrontTokenizing
+from gateway.processes.front_tokenizing import DistinctInputs, FrontTokenizing
 from gateway.processes.remote_lease import RemoteLease
 from gateway.tracing import stage, trace_headers
 
@@ -37,12 +38,13 @@ log = get_logger()
 
 @dataclass(slots=True)
 class EngineWork:
-    """What the engine process embeds: windows that were cut here, or the inputs that it keeps under `number`.
+    """What the engine process embeds: inputs that were counted here, by `tokenizing`, or those that it keeps under `number`.
 
     `lease` is the request's own, which is charged.
     """
 
-    windows: DistinctWindows | None = None
+    own: DistinctInputs | None = None
+    tokenizing: FrontTokenizing | None = None
     number: int = 0
     lease: RemoteLease | None = field(default=None, repr=False)
 
@@ -50,12 +52,15 @@ class EngineWork:
 class EngineEmbedder:
     """One model of one generation of the engine process. `place` is the place of its row; `shown` its state as told last."""
 
-    def __init__(self, name: str, place: int, generation: int, client: EngineClient, limits: LimitSettings) -> None:
+    def __init__(  # noqa: PLR0913 - named where it is made
+        self, name: str, place: int, generation: int, client: EngineClient, limits: LimitSettings, *, has_cache: bool
+    ) -> None:
         self.name = name
         self.place = place
         self.generation = generation
         self.client = client
         self.limits = limits
+        self.has_cache = has_cache
         self.shown = ModelState(state="loading", health=Health("loading", "the engine process has not told it yet"))
         self.tokenizing: FrontTokenizing | None = None
         self.learning: asyncio.Task[None] | None = None
@@ -77,28 +82,29 @@ class EngineEmbedder:
     async def learn(self) -> None:
         """Fetches the tokenizer. Until it is here, and if it cannot be had, the engine process tokenises."""
         try:
-            answer, _ = await self.client.call(InfoCall, generation=self.generation, model=self.place)
+            answer, _ = await self.client.call(InfoCall, is_early=True, generation=self.generation, model=self.place)
         except GatewayError as error:
             log.warning("tokenizer_not_fetched", model=self.name, code=error.outcome)
             return
-        if answer.info is not None:
-            self.tokenizing = await asyncio.to_thread(FrontTokenizing, answer.info, self.limits)
+        if answer.info is None:
+            return
+        tokenizing = await asyncio.to_thread(FrontTokenizing, answer.info, self.limits)
+        if self.shown.description is not None and self.shown.description.fingerprint == tokenizing.fingerprint:
+            self.tokenizing = tokenizing
 
     async def prepare(self, inputs: Inputs) -> Prepared[EngineWork]:
         if self.tokenizing is None:
             return await self.prepare_there(inputs)
         started = time.perf_counter()
-        windows = await self.tokenizing.prepare(inputs, self.describe())
-        ended = time.perf_counter()
-        stage("tokenize", started, ended)
-        own, places = windows.prepared, windows.places
+        own = await self.tokenizing.prepare(inputs, self.describe(), has_cache=self.has_cache and self.describe().row_width is None)
+        stages, places = _tokenized(started) if own.packed is not None else {}, own.places
         whole = Prepared(
             inputs,
             [own.token_counts[place] for place in places] if places else own.token_counts,
             [own.is_long[place] for place in places] if places else own.is_long,
             own.rule,
-            work=EngineWork(windows),
-            stages={"tokenize": ended - started},
+            work=EngineWork(own, self.tokenizing),
+            stages=stages,
         )
         if places and whole.num_tokens > self.limits.max_request_tokens:
             raise RequestTooLong(str(whole.num_tokens), self.limits.max_request_tokens).after(num_tokens=own.num_tokens)
@@ -129,39 +135,54 @@ class EngineEmbedder:
 
     async def embed(self, prepared: Prepared[EngineWork]) -> Vectors:
         work, inputs = prepared.work, prepared.inputs
+        if work.own is None or work.tokenizing is None:
+            return await self.embed_there(work)
+        own, known = work.own, work.tokenizing.known
+        answer, payload = await self.ask(own, inputs, work.lease)
+        if isinstance(answer, WindowsWanted):
+            known.forget(own.digests)
+            own = await work.tokenizing.tokenize(inputs, own.digests)
+            answer, payload = await self.ask(own, inputs, work.lease)
+        if own.packed is not None and answer.num_hits is not None:
+            known.remember(own.digests, own.token_counts, own.is_long)
+        _trace(answer.stages)
+        return vectors_of(answer, payload, own.places)
+
+    async def embed_there(self, work: EngineWork) -> Vectors:
+        """Embeds what the engine process has prepared, and kept."""
         lease = work.lease
+        if lease is not None:
+            lease.kept.discard(work.number)
         charged = lease if lease is not None and lease.number else None
         number = charged.number if charged is not None else 0
-        if work.windows is None:
-            if lease is not None:
-                lease.kept.discard(work.number)
-            answer, payload = await self.client.call(EmbedPrepared, number=work.number, charged=charged, lease=number)
-            places: list[int] = []
-        else:
-            own, places = work.windows.prepared, work.windows.places
-            answer, payload = await self.client.call(
-                EmbedCall,
-                work.windows.packed.data.cast("B"),
-                charged=charged,
-                generation=self.generation,
-                model=self.place,
-                seconds=seconds_until(inputs.deadline),
-                caller=inputs.caller,
-                normalize=inputs.normalize,
-                fingerprint=self.describe().fingerprint,
-                weight=inputs.weight,
-                service_class=inputs.service_class,
-                field=inputs.field,
-                lease=number,
-                digests=work.windows.digests,
-                token_counts=own.token_counts,
-                is_long=own.is_long if any(own.is_long) else [],
-                rule=own.rule,
-                places=places,
-                trace=trace_headers(),
-            )
+        answer, payload = await self.client.call(EmbedPrepared, number=work.number, charged=charged, lease=number)
         _trace(answer.stages)
-        return vectors_of(answer, payload, places)
+        return vectors_of(answer, payload, [])
+
+    async def ask(self, own: DistinctInputs, inputs: Inputs, lease: RemoteLease | None) -> tuple[Any, bytes]:
+        """Makes an EmbedCall. The answer is an EmbedResult, or WindowsWanted if there were none."""
+        charged = lease if lease is not None and lease.number else None
+        return await self.client.call(
+            EmbedCall,
+            own.packed.data.cast("B") if own.packed is not None else b"",
+            charged=charged,
+            generation=self.generation,
+            model=self.place,
+            seconds=seconds_until(inputs.deadline),
+            caller=inputs.caller,
+            normalize=inputs.normalize,
+            fingerprint=self.describe().fingerprint,
+            weight=inputs.weight,
+            service_class=inputs.service_class,
+            field=inputs.field,
+            lease=charged.number if charged is not None else 0,
+            digests=own.digests,
+            token_counts=own.token_counts,
+            is_long=own.is_long if any(own.is_long) else [],
+            rule=own.rule,
+            places=own.places,
+            trace=trace_headers(),
+        )
 
     async def tokenize(self, inputs: Inputs, *, add_special_tokens: bool) -> list[TokenizedText]:
         if self.tokenizing is not None:
@@ -268,6 +289,13 @@ def seconds_until(deadline: float) -> float:
     if seconds <= 0:
         raise DeadlinePassed
     return seconds
+
+
+def _tokenized(started: float) -> StageSeconds:
+    """The stage of tokenising, which has just ended."""
+    ended = time.perf_counter()
+    stage("tokenize", started, ended)
+    return {"tokenize": ended - started}
 
 
 def _trace(stages: StageSeconds) -> None:

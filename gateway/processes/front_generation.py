@@ -95,7 +95,11 @@ class FrontBuilder:
         Raises ConfigurationError.
         """
         number, methods, states = (told.generation, told.methods, told.models) if told is not None else (0, PROBE_METHODS, [])
-        embedders = [EngineEmbedder(row.name, place, number, client, config.limits) for place, row in enumerate(config.models)]
+        has_cache = config.cache.max_bytes > 0
+        embedders = [
+            EngineEmbedder(row.name, place, number, client, config.limits, has_cache=has_cache)
+            for place, row in enumerate(config.models)
+        ]
         for embedder, state in zip(embedders, states, strict=False):
             embedder.show(state, self.same_in(before, config, embedder.place))
         rows = zip(config.models, embedders, strict=True)

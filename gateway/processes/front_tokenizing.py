@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from gateway.calls.message import ReplicaInfo
 from gateway.calls.packing import pack
-from gateway.config import LimitSettings
+from gateway.config import LimitSettings, LongInput
 from gateway.embedding.cache import Key, keys_of, seed_of
 from gateway.embedding.cached import first_positions, is_large
-from gateway.embedding.embedder import Description, Inputs, Prepared
+from gateway.embedding.embedder import Description, Inputs
 from gateway.engine.preprocessors import prepare_windows, preprocessor_of, preprocessor_of_texts
 from gateway.engine.text_tokenizer import PooledTokenizer
 from gateway.engine.tokenizer import Tokenizer
+from gateway.processes.known_inputs import KnownInputs
 
 Result = TypeVar("Result")
 
@@ -27,13 +28,22 @@ NEVER_ABANDONED = threading.Event()
 
 
 @dataclass(frozen=True, slots=True)
-class DistinctWindows:
-    """The distinct inputs of one request, as the engine process embeds them. `places` are those of EmbedCall."""
+class DistinctInputs:
+    """The distinct inputs of one request, as an EmbedCall has them. `places` are those of EmbedCall.
 
-    prepared: Prepared[object]
-    packed: NDArray[np.int32]
+    `packed` are their windows; None for inputs that were embedded before and that the cache is thought to have.
+    """
+
+    token_counts: list[int]
+    is_long: list[bool]
+    rule: LongInput
     digests: list[Key]
     places: list[int]
+    packed: NDArray[np.int32] | None = None
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(self.token_counts)
 
 
 class FrontTokenizing:
@@ -43,22 +53,37 @@ class FrontTokenizing:
         """Blocks for tens of milliseconds."""
         self.fingerprint = info.description.fingerprint
         self.pool = ThreadPoolExecutor(TOKENIZER_THREADS, thread_name_prefix="tokenizer")
-        tokenizer = Tokenizer(info.tokenizer_json, has_spare_cores=False)  # the other fronts have them
-        self.preprocessor = preprocessor_of(info.network, tokenizer, info.settings, limits)
+        self.preprocessor = preprocessor_of(info.network, Tokenizer(info.tokenizer_json), info.settings, limits)
         self.texts = PooledTokenizer(preprocessor_of_texts(self.preprocessor), self.pool)
+        self.known = KnownInputs()
 
-    async def prepare(self, inputs: Inputs, about: Description) -> DistinctWindows:
-        """Cuts the texts into windows, on the event loop if they are short. Raises what `Preprocessor.prepare` raises."""
-        if not is_large(inputs) and self.preprocessor.is_short(inputs):
-            return self.windows(inputs, about, NEVER_ABANDONED)
+    async def prepare(self, inputs: Inputs, about: Description, *, has_cache: bool) -> DistinctInputs:
+        """Counts the tokens, and cuts texts that are new into windows. Raises what `Preprocessor.prepare` raises.
+
+        It works on the event loop if the texts are short. Without a cache nothing is known.
+        """
+        keys = await self.keys(inputs, about)
+        if has_cache and (known := self.known.find(keys)) is not None and len(set(keys)) == len(keys):
+            token_counts, is_long = [count for count, _ in known], [is_long for _, is_long in known]
+            return DistinctInputs(token_counts, is_long, inputs.long_input or self.preprocessor.rule, keys, [])
+        return await self.tokenize(inputs, keys)
+
+    async def keys(self, inputs: Inputs, about: Description) -> list[Key]:
+        if is_large(inputs):
+            return await self.in_thread(lambda: keys_of(inputs, seed_of(inputs, about)))
+        return keys_of(inputs, seed_of(inputs, about))
+
+    async def tokenize(self, inputs: Inputs, keys: list[Key]) -> DistinctInputs:
+        """Cuts the texts into windows."""
+        if self.preprocessor.is_short(inputs):
+            return self.windows(inputs, keys, NEVER_ABANDONED)
         abandoned = threading.Event()
         try:
-            return await self.in_thread(lambda: self.windows(inputs, about, abandoned))
+            return await self.in_thread(lambda: self.windows(inputs, keys, abandoned))
         finally:
             abandoned.set()  # a client that left needs no more tokens
 
-    def windows(self, inputs: Inputs, about: Description, abandoned: threading.Event) -> DistinctWindows:
-        keys = keys_of(inputs, seed_of(inputs, about))
+    def windows(self, inputs: Inputs, keys: list[Key], abandoned: threading.Event) -> DistinctInputs:
         distinct: dict[Key, int] = {}
         places = [distinct.setdefault(key, len(distinct)) for key in keys]
         is_repeated = len(distinct) < len(keys)
@@ -67,7 +92,10 @@ class FrontTokenizing:
         prepared = prepare_windows(self.preprocessor, own, abandoned)
         if abandoned.is_set():
             raise asyncio.CancelledError
-        return DistinctWindows(prepared, pack(own, prepared.work), list(distinct), places if is_repeated else [])
+        packed = pack(own, prepared.work)
+        return DistinctInputs(
+            prepared.token_counts, prepared.is_long, prepared.rule, list(distinct), places if is_repeated else [], packed
+        )
 
     async def in_thread(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self.pool, work)

@@ -35,7 +35,7 @@ from gateway.calls.engine_message import (
     from_front,
 )
 from gateway.calls.failure import failure_of
-from gateway.calls.message import EmbedCall, EmbedResult
+from gateway.calls.message import EmbedCall, EmbedResult, ReplicaInfo
 from gateway.calls.packing import unpack
 from gateway.config import Config, ConfigSource
 from gateway.embedding.embedder import Description, Health
@@ -65,10 +65,16 @@ class ScriptedEngine:
         self.states = [
             ModelState(state="ready", health=Health("ready"), description=ABOUT, is_tokenized_here=True) for _ in config.models
         ]
+        self.info: ReplicaInfo | None = None
         self.prepared: dict[int, PrepareCall] = {}
         self.has_heard = asyncio.Event()
         self.generation = 0
         self.channel: Channel | None = None
+
+    def tell(self, info: ReplicaInfo) -> None:
+        """Lets fronts tokenise for its models, by this."""
+        self.info = info
+        self.states = [msgspec.structs.replace(state, is_tokenized_here=False) for state in self.states]
 
     async def open(self, end: socket.socket) -> None:
         self.channel = Channel(from_front, on_message=self.on_message, calls_first=False)
@@ -126,7 +132,7 @@ class ScriptedEngine:
             case BudgetCall(number=number) | ReadyCall(number=number):
                 return Done(number=number)
             case InfoCall(number=number):
-                return ModelInfo(number=number)
+                return ModelInfo(number=number, info=self.info)
             case EnterLease(number=number):
                 return LeaseState(number=number)
             case ExitLease(number=number) if number:

@@ -13,23 +13,29 @@ from gateway.access.limits.local_store import RateState
 from gateway.calls.engine_message import (
     AuthenticateCall,
     CallFailure,
+    Commit,
     Done,
     EmbedPrepared,
     EnterLease,
     ExitLease,
     HTTPCall,
+    InfoCall,
     KeysChanged,
     LeaseState,
     PrepareCall,
     PreparedResult,
     RecordUse,
     Released,
+    WindowsWanted,
 )  # fmt: skip
-from gateway.calls.message import CancelCall, EmbedResult
+from gateway.calls.message import CancelCall, EmbedCall, EmbedResult, ReplicaInfo
 from gateway.config import Config
+from gateway.engine.encoder import NetworkInfo
+from gateway.engine.settings import LocalSettings
 from gateway.errors import EngineUnavailable, InternalError
 from gateway.testing.fakes import hashed
 from gateway.testing.front_process import ABOUT, ScriptedEngine, running_front
+from gateway.tests.api.faulty import HeldEncoder
 
 ROWS = [{"name": "m", "backend": "fake"}, {"name": "n", "aliases": ["other"], "backend": "fake"}]
 KEY = "sk-gw-test-" + "k" * 43
@@ -44,9 +50,10 @@ def configured(**sections):
 class Served:
     """A front that is linked to `engine` and configured by it."""
 
-    def __init__(self, config=None, callers=None, *, ranker=False):
+    def __init__(self, config=None, callers=None, *, ranker=False, info=None):
         self.config = config or configured()
         self.ranker = ranker
+        self.info = info
         self.callers = callers
 
     async def __aenter__(self):
@@ -60,10 +67,12 @@ class Served:
         if self.ranker:
             about = replace(ABOUT, kind="reranker", dimensions=1)
             engine.states = [msgspec.structs.replace(state, description=about) for state in engine.states]
+        if self.info is not None:
+            engine.tell(self.info)
         await self.running.link(engine)
         assert isinstance(await engine.configure(), Done)
-        while not self.running.front.client.is_usable:
-            await asyncio.sleep(0)
+        while not self.running.can_serve:
+            await asyncio.sleep(0.001)
         return engine
 
     async def __aexit__(self, *error):
@@ -306,3 +315,61 @@ async def test_what_is_prepared_and_never_embedded_is_given_up():
         asked = {"model": "m", "query": "q", "documents": ["long"], "max_chunks_per_doc": 2}
         assert (await served.post(asked, "/v1/rerank")).status_code == 400
         assert (await served.engine.hear(CancelCall)).number == (await served.engine.hear(PrepareCall)).number
+
+
+WORDS = ReplicaInfo(
+    description=ABOUT,
+    settings=LocalSettings(source="none"),
+    network=NetworkInfo(dimensions=8, max_tokens=16, is_normalized=True),
+    tokenizer_json=HeldEncoder().info.tokenizer_json,
+)
+
+
+async def test_texts_are_tokenised_here_and_inputs_that_the_cache_has_only_once():
+    async with Served(info=WORDS) as served:
+        calls = []
+
+        def embed(call, payload):
+            calls.append((call, payload))
+            if payload:
+                answer, rows = served.engine.answer(call, payload)
+                return msgspec.structs.replace(answer, num_hits=0), rows
+            if len(calls) == 2:
+                return WindowsWanted(number=call.number)
+            return EmbedResult(number=call.number, dimensions=8, stages={}, num_hits=1, num_cached_tokens=2), hashed(
+                "a", 8
+            ).tobytes()
+
+        served.engine.answers[EmbedCall] = embed
+        replies = [await served.post({"model": "m", "input": text}) for text in ("1 2", "1 2", "1 2", "1 2 3")]
+        assert [reply.status_code for reply in replies] == [200] * 4
+        assert [reply.json()["usage"]["total_tokens"] for reply in replies] == [2, 2, 2, 3]
+        assert [bool(payload) for _, payload in calls] == [True, False, True, False, True]
+        assert len({tuple(call.digests) for call, _ in calls}) == 2
+        assert all(call.token_counts == [2] for call, _ in calls[:4])
+        assert [reply.json()["data"] for reply in replies[:2]] == [replies[0].json()["data"]] * 2
+        assert not any(isinstance(message, PrepareCall) for message in served.engine.heard)
+
+
+async def test_repeated_inputs_are_sent_once():
+    async with Served(info=WORDS) as served:
+        reply = await served.post({"model": "m", "input": ["5", "1 2", "5"]})
+        call = await served.engine.hear(EmbedCall)
+        assert (call.token_counts, call.places, len(call.digests)) == ([1, 2], [0, 1, 0], 2)
+        rows = [each["embedding"] for each in reply.json()["data"]]
+        assert rows[0] == rows[2] != rows[1]
+        assert reply.json()["usage"]["total_tokens"] == 4
+
+
+async def test_a_tokenizer_is_fetched_before_the_first_commit():
+    async with running_front(configured()) as (running, client):
+        engine = ScriptedEngine(configured())
+        engine.tell(WORDS)
+        await running.link(engine)
+        await engine.configure(commits=False)
+        await engine.hear(InfoCall)
+        engine.channel.send(Commit(generation=1))
+        while not running.can_serve:
+            await asyncio.sleep(0.001)
+        assert (await client.post("/v1/embeddings", json={"model": "m", "input": "1"})).status_code == 200
+        assert isinstance(await engine.hear(EmbedCall), EmbedCall)

@@ -25,6 +25,7 @@ from gateway.calls.engine_message import (
     RecordUse,
     TokenizeCall,
     TokenizeResult,
+    WindowsWanted,
 )
 from gateway.calls.message import CancelCall, EmbedCall, EmbedResult
 from gateway.embedding.embedder import Inputs
@@ -216,3 +217,15 @@ async def test_tokens_may_be_charged_without_vectors(front):
     assert (await front.call(ChargeLease, lease=lease, num_tokens=5)).state.tokens_debt > 0
     refused = await front.call(ChargeLease, lease=lease, num_tokens=5)
     assert (refused.error, refused.state.refused) == ("RateLimited", "tokens")
+
+
+async def test_a_call_without_windows_is_answered_by_the_cache_alone(engine, front):
+    fields, payload = front.embed_fields(["1 2", "3"])
+    assert await front.call(EmbedCall, b"", **fields) == WindowsWanted(number=1)
+    embedded_first = await front.call(EmbedCall, payload, **fields)
+    rows = front.rows.tolist()
+    again = await front.call(EmbedCall, b"", **fields)
+    assert (embedded_first.num_hits, again.num_hits, again.num_cached_tokens) == (0, 2, 3)
+    assert front.rows.tolist() == rows
+    more, _ = front.embed_fields(["1 2", "4"])
+    assert isinstance(await front.call(EmbedCall, b"", **more), WindowsWanted)
