@@ -9,6 +9,7 @@ scope alone, so that all entries of a scope can be dropped.
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import lru_cache
 
 from gateway.embedding.embedder import Description, Inputs
 
@@ -70,7 +71,12 @@ class VectorCache:
 
 def scope_of(about: Description) -> bytes:
     """The prefix of all keys of a model."""
-    return hashlib.blake2b((about.scope or about.fingerprint).encode(), digest_size=SCOPE_BYTES).digest()
+    return _digest_of_scope(about.scope or about.fingerprint)
+
+
+@lru_cache(maxsize=256)  # one for each model, and a few that were
+def _digest_of_scope(scope: str) -> bytes:
+    return hashlib.blake2b(scope.encode(), digest_size=SCOPE_BYTES).digest()
 
 
 def seed_of(inputs: Inputs, about: Description) -> bytes:

@@ -213,6 +213,10 @@ class CachedEmbedder(Generic[WorkT]):
         distinct = prepared.work
         if not self.is_shared and distinct.about.row_width is None and (alone := distinct.all_prepared):
             return await self.embed_alone(distinct, alone)
+        if not distinct.missing:
+            self.metrics.record_lookups(hit=len(distinct.counted))
+            known = [entry for place in distinct.places if (entry := distinct.entries[place])]
+            return self.join(distinct, known, {}, num_hits=len(distinct.counted))
         entries = [entry or self.cache.get(key) for key, entry in zip(distinct.keys, distinct.entries, strict=True)]
         found = {place: entry for place, entry in enumerate(entries) if entry}
         num_hits = sum(place in found for place in distinct.counted)
@@ -221,6 +225,10 @@ class CachedEmbedder(Generic[WorkT]):
         chosen = [found[place] for place in distinct.places]
         if not self.is_current(distinct):
             return Vectors(np.zeros((0, 0), dtype=np.float32))  # perhaps rows of two widths
+        return self.join(distinct, chosen, stages, num_hits=num_hits)
+
+    def join(self, distinct: _Deduplicated[WorkT], chosen: list[Entry], stages: StageSeconds, *, num_hits: int) -> Vectors:
+        """The vectors of these entries, one for each input."""
         rows, row_counts = _joined([entry.row for entry in chosen], distinct.about)
         return Vectors(
             rows,
@@ -368,20 +376,24 @@ class CachedEmbedder(Generic[WorkT]):
 
 def is_large(inputs: Inputs) -> bool:
     """Whether the digests of its texts, token ids and query take longer than the event loop may."""
+    if len(inputs.texts) > MAX_ON_LOOP_INPUTS:
+        return True
     num_chars = len(inputs.query or "") + sum(map(len, inputs.texts))
     if inputs.token_ids is not None:
         num_chars += ID_CHARS * sum(len(ids) for ids in inputs.token_ids if ids)
-    return len(inputs.texts) > MAX_ON_LOOP_INPUTS or num_chars > MAX_ON_LOOP_CHARS
+    return num_chars > MAX_ON_LOOP_CHARS
 
 
 def _joined(rows: list[bytes], about: Description) -> tuple[Float32, list[int] | None]:
     """The entries' rows as one array, and the rows of each if their number varies. Raises InvalidValue if they are too many."""
-    if about.row_width is not None and sum(map(len, rows)) > FLOAT_BYTES * MAX_NUMBERS:
+    width = about.row_width
+    if width is None:
+        numbers = np.frombuffer(rows[0] if len(rows) == 1 else b"".join(rows), dtype=np.float32)
+        return numbers.reshape(len(rows), -1), None
+    if sum(map(len, rows)) > FLOAT_BYTES * MAX_NUMBERS:
         raise too_many_numbers()
     numbers = np.frombuffer(b"".join(rows), dtype=np.float32)
-    if about.row_width is None:
-        return numbers.reshape(len(rows), -1), None
-    return numbers.reshape(-1, about.row_width), [len(row) // (FLOAT_BYTES * about.row_width) for row in rows]
+    return numbers.reshape(-1, width), [len(row) // (FLOAT_BYTES * width) for row in rows]
 
 
 async def _wait_ended(flights: set[_InFlight]) -> None:
@@ -410,7 +422,8 @@ def _counts_of(entries: list[Entry | None], missing: list[int], prepared: Prepar
 def _places_of(keys: list[Key], distinct: list[Key]) -> tuple[list[int], list[int]]:
     """The place of each key among the distinct ones, and the index at which each distinct one appears first."""
     if len(keys) == len(distinct):
-        return list(range(len(keys))), list(range(len(keys)))
+        every = list(range(len(keys)))
+        return every, every
     numbers = {key: number for number, key in enumerate(distinct)}
     places = [numbers[key] for key in keys]
     return places, first_positions(places)

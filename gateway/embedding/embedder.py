@@ -175,7 +175,9 @@ class Description:
     @property
     def row_width(self) -> int | None:
         """The columns of `Vectors.rows` if an input has any number of rows; None if it has exactly one."""
-        return {"sparse_encoder": 2, "multi_vector_encoder": self.dimensions}.get(self.kind)
+        if self.kind == "sparse_encoder":
+            return 2
+        return self.dimensions if self.kind == "multi_vector_encoder" else None
 
 
 @dataclass(frozen=True, slots=True)
