@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import threading
+import time
 import traceback
 from collections.abc import MutableMapping
 from typing import Any, TextIO
@@ -70,7 +71,7 @@ def configure(*, level: str, line_format: str) -> None:
     renderer = as_lines if is_console else structlog.processors.JSONRenderer(serializer=as_json)
     shared: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _Stamp(),
         _error_without_message,
         _with_process,
     ]
@@ -113,6 +114,23 @@ def _with_process(_logger: Any, _method: str, event: Event) -> Event:
     for field, value in _of_process.items():
         event.setdefault(field, value)
     return event
+
+
+class _Stamp:
+    """Adds the time, as structlog's TimeStamper does in UTC: most lines of one second share all of it but the fraction."""
+
+    def __init__(self) -> None:
+        self.second: tuple[int, str] = (0, "")
+
+    def __call__(self, _logger: Any, _method: str, event: Event) -> Event:
+        microseconds = time.time_ns() // 1000
+        seconds = microseconds // 1_000_000
+        known, text = self.second
+        if seconds != known:
+            text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+            self.second = seconds, text
+        event["timestamp"] = f"{text}.{microseconds % 1_000_000:06d}Z"
+        return event
 
 
 def as_json(event: Event, **_: Any) -> str:

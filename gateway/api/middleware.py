@@ -104,7 +104,7 @@ class Edge:
                 message["body"] = b""
             await send(message)
 
-        self.metrics.http.in_flight.inc()
+        self.metrics.http.num_in_flight += 1
         try:
             self.refuse(scope)
             preflight = self.cors.preflight_headers(record.method, sent)
@@ -125,7 +125,7 @@ class Edge:
             else:
                 await self.fail(failure, record, send_with_headers)
         finally:
-            self.metrics.http.in_flight.dec()
+            self.metrics.http.num_in_flight -= 1
             self.finish(scope, record)
 
     def target_of(self, path: str) -> RequestTarget:
@@ -191,7 +191,7 @@ class Edge:
                 self.metrics.http.connections_cut.labels(refusal).inc()
                 raise too_many(refusal)
         num_bytes = len(scope["raw_path"]) + len(scope["query_string"])
-        if num_bytes + sum(len(name) + len(value) for name, value in scope["headers"]) > self.settings.max_header_bytes:
+        if num_bytes + sum([len(name) + len(value) for name, value in scope["headers"]]) > self.settings.max_header_bytes:
             raise HeadersTooLarge(self.settings.max_header_bytes)
 
     async def fail(self, error: GatewayError, record: RequestRecord, send: Send) -> None:
@@ -246,7 +246,8 @@ def ends(scope: HTTPScope) -> bool:
     """Whether the connection closes after this response: the client asked for it, or there is no slot for the connection."""
     if scope["http_version"] != "1.1" or scope["state"].get("no_slot"):
         return True
-    return any(name == b"connection" and b"close" in value.lower() for name, value in scope["headers"])
+    connection = [value for name, value in scope["headers"] if name == b"connection"]
+    return any(b"close" in value.lower() for value in connection)
 
 
 async def _respond(send: Send, status: int, headers: Headers, body: bytes = b"") -> None:

@@ -35,6 +35,9 @@ class Histogram(prometheus_client.Histogram):
         self._buckets[bisect_left(self._upper_bounds, amount)].inc(1)
 
     def observe_all(self, amounts: Sequence[float]) -> None:
+        if len(amounts) == 1:
+            self.observe(amounts[0])
+            return
         self._sum.inc(sum(amounts))
         bounds = self._upper_bounds
         for place, number in Counter([bisect_left(bounds, amount) for amount in amounts]).items():

@@ -16,7 +16,8 @@ class HTTPMetrics:
         self.seconds = declare.histogram(
             "gateway_http_request_duration_seconds", "From first byte in to last byte out.", ["route"], buckets=SECONDS
         )
-        self.in_flight = declare.gauge("gateway_http_requests_in_flight", "Requests being answered.")
+        self.num_in_flight = 0
+        declare.gauge("gateway_http_requests_in_flight", "Requests being answered.").set_function(lambda: self.num_in_flight)
         self.rejections = declare.count("gateway_rejections_total", "Requests refused for want of room or time.", ["reason"])
         self.connections_cut = declare.count(
             "gateway_connections_cut_total", "Connections ended for what their clients did, or for want of room.", ["reason"]

@@ -97,17 +97,21 @@ def new_key(public_id: str | None = None) -> tuple[str, Key]:
 def plain_key(text: str) -> Key:
     """The stored part of a key that was not generated here. Its id has the first 8 hex digits of its digest."""
     digest = digest_of(text)
-    return Key(f"env-{digest.hex()[:8]}", digest)
+    return Key(_plain_id(digest), digest)
+
+
+def _plain_id(digest: bytes) -> str:
+    return f"env-{digest[:4].hex()}"
 
 
 def digest_of(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def candidate_ids(text: str) -> list[str]:
-    """Returns the public ids that a presented key may have: the one written in it, and the one of a plain key."""
+def candidate_ids(text: str, digest: bytes | None = None) -> list[str]:
+    """Returns the public ids that a presented key may have: the one written in it, and the one of a plain key with its digest."""
     shape = OWN_SHAPE.fullmatch(text)
-    return [*([shape[1]] if shape else []), plain_key(text).public_id]
+    return [*([shape[1]] if shape else []), _plain_id(digest or digest_of(text))]
 
 
 def mask(text: str) -> str:

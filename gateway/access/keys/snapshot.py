@@ -114,7 +114,7 @@ class KeySnapshot:
     def find(self, text: str) -> CachedKey | None:
         """The key that `text` opens now."""
         digest, now = digest_of(text), self.wall_clock()
-        for public_id in candidate_ids(text):
+        for public_id in candidate_ids(text, digest):
             known = self.stored.get(public_id) or self.configured.get(public_id) or UNKNOWN
             if known.opens_with(digest, now):
                 return known
