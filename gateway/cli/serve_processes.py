@@ -1,8 +1,9 @@
 """`gateway serve` in several processes."""
 
-import os
+import subprocess
+import sys
 
-from gateway.cli.browser import open_page, page_address
+from gateway.cli.browser import page_address
 from gateway.config import Config, ConfigSource
 from gateway.processes.engine_process import run_engine
 from gateway.processes.front import run_front
@@ -14,20 +15,16 @@ def serve_in_processes(config: Config, source: ConfigSource, num_fronts: int, *,
     """Serves until a signal. Returns the exit code. Raises OperatorError if an address cannot be used."""
     listeners = Listeners(config)
     try:
-        if opens:
-            _open_page_of(listeners)
         supervisor = Supervisor(config, source, listeners, num_fronts=num_fronts, runs={"engine": run_engine, "front": run_front})
+        if opens:
+            address = next(url for url in listeners.urls if url.startswith("http"))
+            supervisor.on_listening = lambda: _open_page(page_address(address))
         return supervisor.run()
     finally:
         listeners.close()
 
 
-def _open_page_of(listeners: Listeners) -> None:
-    """Opens the page in a process of its own: the supervisor starts no thread, and waits for nobody."""
-    address = next(url for url in listeners.urls if url.startswith("http"))
-    if os.fork() == 0:
-        try:
-            listeners.release(kept=[])
-            open_page(page_address(address))
-        finally:
-            os._exit(0)
+def _open_page(url: str) -> None:
+    """Opens the page in a program of its own, since the supervisor starts no thread and waits for nobody. It reaps it too."""
+    program = "import sys; from gateway.cli.browser import open_page; open_page(sys.argv[1])"
+    subprocess.Popen([sys.executable, "-c", program, url])  # noqa: S603 - our own program, and an address of ours

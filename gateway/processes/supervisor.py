@@ -54,6 +54,7 @@ class Supervisor:
         self.children = [self.engine, *self.fronts]
         self.shutdown = GracefulShutdown(self.engine, self.fronts)
         self.had_terminal = has_terminal()
+        self.on_listening: Callable[[], object] | None = None  # called once, when a front accepts connections
 
     def run(self) -> int:
         """Runs the gateway until it ends. Returns the exit code."""
@@ -152,6 +153,9 @@ class Supervisor:
             case control.Ready():
                 child.on_ready(self.now)
                 log.info("process_ready", process=child.name, pid=child.pid)
+                if child is not self.engine and self.on_listening is not None:
+                    self.on_listening()
+                    self.on_listening = None
             case control.Accepted(config):
                 if config.log != self.config.log:
                     logging.configure(level=config.log.level, line_format=config.log.format)

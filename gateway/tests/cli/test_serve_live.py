@@ -19,6 +19,7 @@ from gateway.testing.programs import free_port
 
 ROW = '[[models]]\nname = "{name}"\nsource = "sentence-transformers/all-MiniLM-L6-v2"\nload = "first_use"\n'
 BOUND_SECONDS = 60
+WORKERS = pytest.mark.parametrize("workers", [1, 2])
 
 
 def settings(port: int, *names: str, rest: str = "") -> str:
@@ -45,11 +46,16 @@ def until(is_true: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def running(folder: Path, *arguments: str, **options) -> Iterator[subprocess.Popen]:
+def running(folder: Path, *arguments: str, workers: int = 1, **options) -> Iterator[subprocess.Popen]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY")}
     process = subprocess.Popen(
         [sys.executable, "-m", "gateway", "serve", *arguments],
-        env={**environ, "GATEWAY_DATA_DIR": str(folder / "data"), "GATEWAY__LOG__FORMAT": "json"},
+        env={
+            **environ,
+            "GATEWAY_DATA_DIR": str(folder / "data"),
+            "GATEWAY__LOG__FORMAT": "json",
+            "GATEWAY__SERVER__WORKERS": str(workers),
+        },
         cwd=folder,
         **{"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, **options},
     )
@@ -60,10 +66,11 @@ def running(folder: Path, *arguments: str, **options) -> Iterator[subprocess.Pop
         process.wait()
 
 
-def test_sighup_and_a_changed_file_renew_the_configuration_and_the_flags_stay(tmp_path: Path):
+@WORKERS
+def test_sighup_and_a_changed_file_renew_the_configuration_and_the_flags_stay(tmp_path: Path, workers: int):
     file, port = tmp_path / "gateway.toml", free_port()
     file.write_text(settings(1, "a", rest="watch_config = false\n"))
-    with running(tmp_path, "--port", str(port)) as process:
+    with running(tmp_path, "--port", str(port), workers=workers) as process:
         until(lambda: served(port) == ["a"])
         assert got(port, "/readyz") == {"status": "ready"}
         file.write_text(settings(1, "a", "b", rest="watch_config = false\n"))
@@ -92,7 +99,8 @@ def exposition(port: int) -> bytes:
         return bytes(reply.read())
 
 
-def test_a_terminal_that_is_closed_ends_the_server_that_ran_in_it(tmp_path: Path):
+@WORKERS
+def test_a_terminal_that_is_closed_ends_the_server_that_ran_in_it(tmp_path: Path, workers: int):
     port = free_port()
     (tmp_path / "gateway.toml").write_text(settings(port, "a"))
     outer, inner = pty.openpty()
@@ -101,19 +109,19 @@ def test_a_terminal_that_is_closed_ends_the_server_that_ran_in_it(tmp_path: Path
         os.setsid()
         os.close(os.open(os.ttyname(inner), os.O_RDWR))  # the first one a session opens becomes its own
 
-    with running(tmp_path, stdin=inner, stderr=subprocess.DEVNULL, preexec_fn=in_the_terminal) as process:
+    with running(tmp_path, workers=workers, stdin=inner, stderr=subprocess.DEVNULL, preexec_fn=in_the_terminal) as process:
         os.close(inner)
         until(lambda: served(port) == ["a"])
         os.close(outer)
         assert process.wait(timeout=BOUND_SECONDS) == 0
 
 
-@pytest.mark.parametrize("when", ["at once", "when it serves"])
-def test_whoever_reads_the_log_may_go(tmp_path: Path, when: str):
+@pytest.mark.parametrize(("when", "workers"), [("at once", 1), ("when it serves", 1), ("when it serves", 2)])
+def test_whoever_reads_the_log_may_go(tmp_path: Path, when: str, workers: int):
     """As `gateway serve 2>&1 | head -1` does, or a shipper that died."""
     file, port = tmp_path / "gateway.toml", free_port()
     file.write_text(settings(port, "a", rest="drain_delay_seconds = 0\n"))
-    with running(tmp_path) as process:
+    with running(tmp_path, workers=workers) as process:
         assert process.stderr is not None
         if when == "at once":
             process.stderr.close()

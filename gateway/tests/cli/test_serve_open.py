@@ -21,13 +21,15 @@ def test_the_page_is_where_a_browser_can_go(address, expected):
     assert page_address(address) == expected
 
 
-def test_the_browser_is_opened_once_the_server_listens_and_keeps_nobody_from_stopping(tmp_path):
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_browser_is_opened_once_the_server_listens_and_keeps_nobody_from_stopping(tmp_path, workers):
     opened = tmp_path / "opened"
     browser = tmp_path / "browser"
     browser.write_text(f'#!/bin/sh\necho "$1" > {opened}.part\nmv {opened}.part {opened}\nexec sleep 50\n')
     browser.chmod(browser.stat().st_mode | stat.S_IXUSR)
     bare = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY")}
     environ = {**bare, "BROWSER": f"{browser} %s", "GATEWAY_DATA_DIR": str(tmp_path / "data")}
+    environ["GATEWAY__SERVER__WORKERS"] = workers
     command = [sys.executable, "-m", "gateway", "serve", "--open", "--port", "0"]
     with subprocess.Popen(
         command, env=environ, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True

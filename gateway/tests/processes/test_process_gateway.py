@@ -19,6 +19,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.testing.process_program import MODEL, expected_vector
+from gateway.testing.programs import free_port
 from gateway.tests.processes.conftest import Process, running, until
 from gateway.tests.processes.test_supervisor import is_gone
 
@@ -55,8 +56,8 @@ class Processes(Process):
     def embed(self, *texts, client=None, **fields):
         return (client or httpx).post(f"{self.origin}/v1/embeddings", json={"model": MODEL, "input": texts, **fields}, timeout=30)
 
-    def metrics(self):
-        text = httpx.get(f"{self.origin}/metrics", timeout=30).text
+    def metrics(self, origin=None):
+        text = httpx.get(f"{origin or self.origin}/metrics", timeout=30).text
         samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
         found = {(sample.name, *sorted(sample.labels.items())): sample.value for sample in samples}
         assert len(found) == len(samples)
@@ -257,7 +258,10 @@ def test_a_start_that_fails_ends_with_one_line_and_the_code_of_one_process(tmp_p
 
 
 def test_the_bound_of_connections_holds_over_both_fronts_and_without_their_supervisor_they_end(tmp_path):
-    with started(tmp_path, GATEWAY__SERVER__MAX_CONNECTIONS="4") as gateway:
+    path, metrics_port = tmp_path / "socket", free_port()
+    settings = {"MAX_CONNECTIONS": "4", "HOST": f'["127.0.0.1", "unix:{path}"]'}
+    environment = {f"GATEWAY__SERVER__{name}": value for name, value in settings.items()}
+    with started(tmp_path, **environment, GATEWAY__METRICS__PORT=str(metrics_port)) as gateway:
         host, _, port = gateway.origin.removeprefix("http://").partition(":")
         opened = []
         for number in range(10):  # each further one takes the place of the one that has waited longest at some front
@@ -267,11 +271,17 @@ def test_the_bound_of_connections_holds_over_both_fronts_and_without_their_super
             opened.append(connection)
         closed = [connection for connection in opened if is_closed(connection)]
         assert len(closed) >= 6
-        shown = gateway.metrics()
+        shown = gateway.metrics(f"http://127.0.0.1:{metrics_port}")
         assert shown["gateway_open_connections", ("state", "active")] + shown["gateway_open_connections", ("state", "waiting")] <= 4
         assert shown["gateway_max_connections",] == 4
         for connection in opened:
             connection.close()
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client:
+            reply = client.post("http://gateway/v1/embeddings", json={"model": MODEL, "input": ["by a Unix socket"]})
+        assert_right(reply, "by a Unix socket")
+        before = gateway.kill_one("engine")  # the metrics' own port stays open, and is served again
+        gateway.wait_back("engine", before)
+        assert gateway.metrics(f"http://127.0.0.1:{metrics_port}")["gateway_process_restarts_total", ("role", "engine")] == 1
         pids = [gateway.pids(name)[-1] for name in NAMES]
         gateway.kill()
         began = time.monotonic()
@@ -289,6 +299,14 @@ def is_closed(connection):
         return False
     finally:
         connection.setblocking(True)
+
+
+def test_healthcheck_and_the_list_of_processes_tell_the_truth(gateway):
+    gateway.environment["GATEWAY__SERVER__PORT"] = gateway.origin.rpartition(":")[2]
+    assert gateway.run("healthcheck") == "/readyz: ready (200)\n"
+    assert gateway.run("healthcheck", "--live") == "/livez: ok (200)\n"
+    names = {Path(f"/proc/{gateway.pids(name)[-1]}/comm").read_text().strip() for name in NAMES}
+    assert names == {"gateway-engine", "gateway-front-0", "gateway-front-1"}
 
 
 def test_the_log_of_a_process_that_dies_says_how(gateway):
