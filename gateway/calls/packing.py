@@ -48,21 +48,30 @@ def pack(inputs: Inputs, work: Windows) -> NDArray[np.int32]:
 
 
 def unpack(array: "NDArray[np.int32] | memoryview[int]") -> PackedWindows:
-    """The inverse of `pack`. `array` may be a memoryview of int32: for a few windows that is faster. Raises ValueError if the
-    array's parts do not add up."""
-    num_inputs, num_windows, is_array, has_positions, task_number = array[:HEAD].tolist()
-    if task_number not in range(len(TASKS)):
+    """The inverse of `pack`. `array` may be a memoryview of int32, too. Raises ValueError if the array's parts do not add up."""
+    numbers: list[int] = array.tolist()
+    num_inputs, num_windows, is_array, has_positions, task_number = numbers[:HEAD]
+    if not 0 <= task_number < len(TASKS):
         raise ValueError("the array is no parcel: it names no task")
     task = TASKS[task_number]
+    if num_inputs == num_windows == 1 and not has_positions:
+        return _unpack_one(numbers, task, is_array=bool(is_array))
     sizes = (num_inputs, num_inputs * has_positions, *[num_windows] * 4)
     edges = list(accumulate(sizes, initial=HEAD))
-    counts, positions, weights, lengths, prompts, queries = [array[start:end].tolist() for start, end in pairwise(edges)]
-    if sum(counts) != num_windows or edges[-1] + sum(lengths) != len(array):
+    counts, positions, weights, lengths, prompts, queries = [numbers[start:end] for start, end in pairwise(edges)]
+    if sum(counts) != num_windows or edges[-1] + sum(lengths) != len(numbers):
         raise ValueError("the array is no parcel: its parts do not add up")
-    ids = array[edges[-1] :].tolist()
-    ends = accumulate(lengths)
+    ends = accumulate(lengths, initial=edges[-1])
     windows = [
-        Window(ids[end - length : end], prompt, task, query)
-        for end, length, prompt, query in zip(ends, lengths, prompts, queries, strict=True)
+        Window(numbers[start:end], prompt, task, query)
+        for (start, end), prompt, query in zip(pairwise(ends), prompts, queries, strict=True)
     ]
     return PackedWindows(Windows(windows, counts, weights), bool(is_array), tuple(positions) if has_positions else None)
+
+
+def _unpack_one(numbers: list[int], task: Task | Literal[""], *, is_array: bool) -> PackedWindows:
+    """One short text, the most frequent request: its parts have one number each."""
+    count, weight, length, prompt, query, *ids = numbers[HEAD:]
+    if count != 1 or length != len(ids):
+        raise ValueError("the array is no parcel: its parts do not add up")
+    return PackedWindows(Windows([Window(ids, prompt, task, query)], [1], [weight]), is_array, None)
