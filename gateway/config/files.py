@@ -11,8 +11,9 @@ class FileSettings(Settings, frozen=True):
     enabled: Annotated[
         bool | None,
         Meta(
-            description="Whether /v1/files and what is built on it are served. Default: where every request needs a key. With"
-            ' auth.mode = "none" everybody could fill the disk, up to max_bytes_per_key: say true to allow it.'
+            description="Whether /v1/files and /v1/batches are served. Default: where every request needs a key, unless several"
+            ' gateways may share a database_url and neither folder nor s3_bucket is set. With auth.mode = "none" everybody could'
+            " fill the disk, up to max_bytes_per_key: say true to allow it."
         ),
     ] = None
     folder: Annotated[

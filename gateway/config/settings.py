@@ -49,5 +49,8 @@ class Config(Settings, frozen=True):
 
     @property
     def has_files(self) -> bool:
-        """Whether files are kept: by default only where every request needs a key."""
-        return self.auth.mode == "keys" if self.files.enabled is None else self.files.enabled
+        """Whether files are kept. By default only where requests need a key, and no other gateway would look for them in vain."""
+        if self.files.enabled is not None:
+            return self.files.enabled
+        is_one = self.store.database_url is None or self.files.folder is not None or self.files.s3_bucket is not None
+        return self.auth.mode == "keys" and is_one

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from gateway.config import AuthSettings, FileSettings, ServerSettings
+from gateway.config import AuthSettings, Config, FileSettings, ServerSettings, StoreSettings
 from gateway.tests.api.conftest import KEY, Connection, client_of
 from gateway.tests.api.keys import error_of, holder
 from gateway.tests.api.openapi.schemas import hold
@@ -324,6 +324,15 @@ async def test_without_keys_files_are_kept_only_where_the_operator_says_so(make,
         assert (await upload(client)).status_code == status
         assert ("/v1/files" in (await client.get("/openapi.json")).json()["paths"]) == (status == 200)
     await gateway.close()
+
+
+@pytest.mark.parametrize(
+    ("place", "enabled", "has_files"),
+    [({}, None, False), ({}, True, True), ({"folder": "/shared"}, None, True), ({"s3_bucket": "b"}, None, True)],
+)
+def test_gateways_of_one_database_need_one_place_for_files(place, enabled, has_files):
+    store = StoreSettings(database_url="postgresql://host/database")
+    assert Config(store=store, files=FileSettings(enabled=enabled, **place)).has_files == has_files
 
 
 @pytest.mark.parametrize("path", ["/files", "/v1/files/", "//v1//files", "/v1/v1/files", "/openai/files", "/openai/v1/files"])

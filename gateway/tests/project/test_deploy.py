@@ -58,7 +58,7 @@ def test_a_link_of_the_document_leads_somewhere(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_setting_that_a_page_names_is_one(page):
     sections = {name: getattr(Config(), name) for name in Config.__struct_fields__ if name != "models"}
-    named = re.findall(rf"`({'|'.join(sections)})\.(?!md\b)([a-z_]+)", page.read_text(encoding="utf-8"))
+    named = re.findall(rf"`({'|'.join(sections)})\.(?!md\b)([a-z0-9_]+)", page.read_text(encoding="utf-8"))
     assert named
     assert [f"{section}.{name}" for section, name in named if name not in sections[section].__struct_fields__] == []
 

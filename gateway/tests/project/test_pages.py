@@ -18,7 +18,7 @@ BLOCK = re.compile(r"^```sh\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!http)([^)#]*)(?:#([^)]+))?\)")
 HEADING = re.compile(r"^#+ (.+)$", flags=re.MULTILINE)
 SECTIONS = {name: getattr(Config(), name) for name in Config.__struct_fields__ if name != "models"}
-SETTING = re.compile(rf"`({'|'.join(SECTIONS)})\.(?!md\b|py\b)([a-z_]+)")
+SETTING = re.compile(rf"`({'|'.join(SECTIONS)})\.(?!md\b|py\b)([a-z0-9_]+)")
 SOURCE = re.compile(r"`((?:gateway|compat_tests|benchmarks|deploy|docs)/[\w./-]*)`")
 
 
