@@ -78,7 +78,7 @@ class Channel(asyncio.Protocol):
 
     def flush(self) -> None:
         parts, self.parts = self.parts, []
-        if self.transport is not None and parts:
+        if self.transport is not None and parts and not self.transport.is_closing():  # to a closed one uvloop's write raises
             self.transport.write(b"".join(parts))
 
     def new_number(self) -> int:
@@ -157,6 +157,7 @@ class Channel(asyncio.Protocol):
         for waiting in self.waiting.values():
             if not waiting.done():
                 waiting.set_exception(ChannelClosed())
+                waiting.exception()  # else asyncio logs it where the caller has left meanwhile
         self.on_lost()
 
     def close(self) -> None:

@@ -6,8 +6,8 @@ from gateway.config import ServerSettings
 from gateway.processes.child_process import ChildProcess, ExitStatus
 from gateway.processes.control import Leave, Stop, ToChild
 
-GRACE_SECONDS = 10.0  # beyond the fronts' delay and drain
-ENGINE_SECONDS = 30.0  # to write usage, and to close models and the store
+GRACE_SECONDS = 3.0  # beyond the fronts' delay and drain
+ENGINE_SECONDS = 10.0  # to write usage, and to close models and the store
 FORCED_SECONDS = 2.0  # after a second signal
 
 Messages = Iterator[tuple[ChildProcess, ToChild]]

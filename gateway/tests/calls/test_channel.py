@@ -1,9 +1,11 @@
 """Two ends of a channel: calls, answers, cancellation, the end, and frames cut anywhere."""
 
 import asyncio
+import gc
 import socket
 
 import pytest
+import uvloop
 
 from gateway.calls.channel import Channel, ChannelClosed
 from gateway.calls.engine_message import Done, InfoCall, ModelInfo, from_engine, from_front
@@ -99,3 +101,23 @@ async def test_what_is_no_message_closes_the_channel(junk, caplog):
     async with Ends() as ends:
         ends.engine.data_received(junk)
         assert ends.engine.is_closed
+
+
+@pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_what_is_sent_while_the_other_end_dies_leaves_no_error_behind(loop_factory):
+    async def main():
+        errors = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context["message"]))
+        async with Ends() as ends:
+            ends.front.begin_call()  # whose caller has left
+            ends.front.send(Done(number=1))
+            ends.front.transport.abort()
+            while len(ends.lost) < 2:
+                ends.engine.send(Done(number=2))
+                await asyncio.sleep(0)
+            ends.front.waiting.clear()
+            gc.collect()
+        assert errors == []
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
