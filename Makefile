@@ -40,7 +40,7 @@ JOBS ?= 2
 COMPAT_PYTEST := $(COMPAT_VENV)/bin/python -m pytest -c compat_tests/pytest.ini
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast test-cluster check format proof bench bench-peers bench-cluster gpu-pack test-gpu soak chaos chaos-network compat-setup frameworks-setup test-frameworks clean
+.PHONY: help setup run test test-fast test-cluster check format proof bench bench-cost bench-peers bench-cluster gpu-pack test-gpu soak chaos chaos-network compat-setup frameworks-setup test-frameworks clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -84,6 +84,10 @@ proof: $(VENV)/.dev compat-setup ## Prove deploy/: images' packages in clean env
 
 bench: $(VENV)/.bench ## Measure this machine: every bar beside its target, and a chart
 	$(BIN)/python -m benchmarks $(BENCH)
+
+bench-cost: $(VENV)/.bench ## Measure what a request costs each process, and write the figures into docs/cost.md
+	$(BIN)/python -m benchmarks.road --into docs/cost.md $(BENCH)
+	$(BIN)/python -m benchmarks.simulated_devices --into docs/cost.md
 
 bench-peers: $(VENV)/.bench $(PEERS_VENV)/.servers ## Measure the gateway beside infinity, and FastAPI with encode
 	$(BIN)/python -m benchmarks.peers $(BENCH)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from benchmarks import corpus, load, road_table
+from benchmarks import corpus, figures_page, load, road_table
 from benchmarks.machine import machine
 from benchmarks.processes import cpu_seconds, roles, use_of
 from benchmarks.program import CACHED, GATEWAY, HERE, LIMITED, OPEN, Program
@@ -135,11 +135,11 @@ def memory_of(server: Server, num_fronts: int) -> list[Memory]:
 
 
 def run(cases: Sequence[Case] = CASES, modes: Sequence[int] = MODES, *, num_rounds: int, seconds: float) -> str:
-    """Measures, keeps the figures of every round as JSON, and returns what to print."""
+    """Measures, keeps the figures of every round as JSON, and returns the tables."""
     about = {"at": now(), "machine": machine(), "rounds": num_rounds, "seconds": seconds}
     road = measured(cases, modes, num_rounds=num_rounds, seconds=seconds)
-    path = kept(f"{about['at']}-road", {**about, **asdict(road)})
-    return f"{road_table.report(road, about)}\n{path}"
+    print(kept(f"{about['at']}-road", {**about, **asdict(road)}), file=sys.stderr)
+    return road_table.report(road, about)
 
 
 def main() -> None:
@@ -147,9 +147,13 @@ def main() -> None:
     add_options(parser)
     parser.add_argument("--load", action="append", choices=[case.name for case in CASES], help="this one alone; repeatable")
     parser.add_argument("--fronts", action="append", type=int, help="so many alone; repeatable; 0 is one process")
+    parser.add_argument("--into", type=Path, help="a page whose figures are replaced: docs/cost.md")
     options = parser.parse_args()
     cases = [case for case in CASES if not options.load or case.name in options.load]
-    print(run(cases, options.fronts or MODES, num_rounds=options.rounds, seconds=options.seconds))
+    tables = run(cases, options.fronts or MODES, num_rounds=options.rounds, seconds=options.seconds)
+    print(tables)
+    if options.into is not None:
+        figures_page.put(options.into, "road", tables)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,8 @@ def report(road: Road, about: Mapping[str, Any]) -> str:
     tables += [[CHECK_COLUMNS, *_checks(costs)]]
     tables += [[SCALE_COLUMNS, *_larger(road)]] if road.has(*SCALED) else []
     place = "{cpu}, {cores} cores, load {load_before} before".format(**about["machine"])
-    return "\n\n".join([*map(aligned, tables), f"{place}; CPU time and rates are for a text"])
+    rounds = f"{about['at'][:10]}, {about['rounds']} rounds of {about['seconds']:g} s"
+    return "\n\n".join([f"{rounds}; {place}; CPU time and rates are for a text", *map(aligned, tables)])
 
 
 def _cells(cost: Cost) -> tuple[str, ...]:

@@ -7,17 +7,17 @@ engine can hand out, and GPUs how many of them it can keep busy.
 
 import argparse
 import asyncio
-import os
 import statistics
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import corpus
+from benchmarks import corpus, figures_page
 from benchmarks.free_device import FreeEncoder
 from benchmarks.machine import machine
 from benchmarks.rounds import kept, now
@@ -151,13 +151,17 @@ async def measured(seconds: float) -> list[Figures]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.simulated_devices", description=__doc__)
     parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--into", type=Path, help="a page whose figures are replaced: docs/cost.md")
     options = parser.parse_args()
-    about = {"at": now(), "machine": machine(), "gpu_tokens_per_second": GPU_TOKENS_PER_SECOND}
+    about: dict[str, Any] = {"at": now(), "machine": machine(), "gpu_tokens_per_second": GPU_TOKENS_PER_SECOND}
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         found = runner.run(measured(options.seconds))
-    print(aligned([COLUMNS, *(figures.cells() for figures in found)]))
-    print(f"{about['machine']}, load {os.getloadavg()[0]:.1f} after")
+    place = "{cpu}, {cores} cores, load {load_before} before".format(**about["machine"])
+    table = f"{about['at'][:10]}; {place}\n\n{aligned([COLUMNS, *(figures.cells() for figures in found)])}"
+    print(table)
     print(kept(f"{about['at']}-devices", {**about, "figures": [asdict(figures) for figures in found]}))
+    if options.into is not None:
+        figures_page.put(options.into, "devices", table)
 
 
 if __name__ == "__main__":

@@ -60,16 +60,17 @@ class StepSampler:
         """Called on the main thread, which runs the event loop."""
         signal.signal(BEGIN, self._begin)
         signal.signal(END, self._end)
-        signal.signal(signal.SIGALRM, self._sample)
 
     def _begin(self, _signal: int, _frame: FrameType | None) -> None:
         self.wakeup_fd = signal.set_wakeup_fd(-1)  # else each sample would wake the loop
         self.spent_ns.clear()
         self.last_ns = time.thread_time_ns()
+        signal.signal(signal.SIGALRM, self._sample)
         signal.setitimer(signal.ITIMER_REAL, INTERVAL_SECONDS, INTERVAL_SECONDS)
 
     def _end(self, _signal: int, _frame: FrameType | None) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # which ends a child whose supervisor is gone
         signal.set_wakeup_fd(self.wakeup_fd)
         whole = self.path.with_suffix(".part")
         whole.write_text(json.dumps({step: spent / 1000 for step, spent in self.spent_ns.items()}))

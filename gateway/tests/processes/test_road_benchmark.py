@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.figures_page import put
 from benchmarks.processes import roles, use_of
 from benchmarks.road_figures import Cost, Memory, Road, StepCost, Steps
 from benchmarks.road_table import report
 from benchmarks.scaling import Limit, RequestCost, limit_of
 from benchmarks.step_sampler import STEPS
 
-ABOUT = {"machine": {"cpu": "a CPU", "cores": 2, "load_before": 0.0}}
+ABOUT = {"at": "2026-11-29T120000Z", "rounds": 3, "seconds": 6.0, "machine": {"cpu": "a CPU", "cores": 2, "load_before": 0.0}}
 ONE, ONE_FRONT, TWO_FRONTS = {"gateway": 300.0}, {"engine": 40.0, "front": 280.0}, {"engine": 35.0, "front": 290.0}
 
 
@@ -128,3 +129,13 @@ def test_the_sampler_tells_by_the_innermost_file_that_belongs_to_a_step(tmp_path
     found = json.loads((tmp_path / "steps.json").read_text())
     assert max(found, key=found.get) == "body"
     assert found["body"] > 0.5 * sum(found.values())
+
+
+def test_figures_replace_those_of_a_page(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- road -->\nold\n<!-- end of road -->\nafter\n")
+    for figures in ("a \\1 b\nc", "new\n"):
+        put(page, "road", figures)
+        assert page.read_text() == f"before\n<!-- road -->\n```\n{figures.strip()}\n```\n<!-- end of road -->\nafter\n"
+    with pytest.raises(ValueError, match="devices"):
+        put(page, "devices", "new")
