@@ -65,6 +65,7 @@ class Gateway:
             files=lambda: self.generation.files,
             road=lambda: self.generation.batch_road,
             settings=lambda: self.config.batches,
+            metrics=self.metrics.batches,
         )
         self.builder = GenerationBuilder(
             backends=installed_backends(backends), loader=self.loader, cache=self.cache, admission=self.admission,

@@ -35,6 +35,7 @@ from gateway.errors import (
 from gateway.files.store import FileStore
 from gateway.files.stored_file import StoredFile
 from gateway.log import get_logger
+from gateway.metrics import BatchMetrics
 
 IN_FLIGHT_FAR = 4  # slices, with a model on another machine
 RETRIES = Backoff(first_seconds=0.5, max_seconds=30.0)
@@ -66,6 +67,7 @@ class BatchParts:
     files: Callable[[], FileStore]
     road: Callable[[], BatchRoad]
     settings: Callable[[], BatchSettings]
+    metrics: BatchMetrics
     clock: Callable[[], float]
 
 
@@ -230,6 +232,8 @@ class BatchRun:
         }
         shard = ShardFiles(job.num_shards, output, error)
         await self.update(lambda now: self.store.append(now, shard, position=done.next, **counts))
+        self.parts.metrics.requests.labels("completed").inc(len(done.outputs))
+        self.parts.metrics.requests.labels("failed").inc(len(done.errors))
         road = self.parts.road()
         if (caller := road.caller_of(job.owner)) is not None:
             for use in done.uses:
@@ -247,6 +251,7 @@ class BatchRun:
         made = await self.persist(lambda: output.assemble(shards, ending, check=self.check_files))
         values = {"output_file_id": made.output, "error_file_id": made.error, "failed": self.job.failed + made.num_unanswered}
         await self.update(lambda job: self.store.end(job, ending, **values))
+        self.parts.metrics.ended.labels(ending).inc()
         log.info(
             "batch_ended", batch=self.job.id, key=self.job.owner, status=ending, requests=self.job.total,
             completed=self.job.completed, failed=self.job.failed,
@@ -314,6 +319,7 @@ class BatchRun:
                 if self.job.has_ended:
                     return
                 log.warning("batch_lease_lost", batch=self.job.id)
+                self.parts.metrics.leases_lost.inc()
                 self.has_lost_lease = True
                 if self.task is not None:
                     self.task.cancel()

@@ -18,6 +18,7 @@ from gateway.errors import StorageUnavailable
 from gateway.log import get_logger
 
 PRUNE_SECONDS = 3600.0
+SHOW_SECONDS = 5.0
 DAY_SECONDS = 86_400
 MAX_DEATHS = 5  # of the work on one batch in this process, by errors that nobody foresaw: then the batch fails
 
@@ -38,7 +39,7 @@ class BatchRunner:
         self.deaths: dict[str, int] = {}
         self.is_stopping = False
         self.woken = asyncio.Event()
-        self.pruned_at = 0.0
+        self.pruned_at = self.shown_at = 0.0
         self.is_unavailable = False
         self.background = BackgroundTask("batches", self.run_forever)
 
@@ -65,6 +66,7 @@ class BatchRunner:
             if self.is_open() and not self.is_stopping:
                 try:
                     await self.claim_all()
+                    await self.show()
                     await self.prune()
                     self.is_unavailable = False
                 except StorageUnavailable:
@@ -127,6 +129,14 @@ class BatchRunner:
 
     def on_death(self, batch_id: str) -> None:
         self.deaths[batch_id] = self.deaths.get(batch_id, 0) + 1
+
+    async def show(self) -> None:
+        """Sets the metrics, every SHOW_SECONDS: counting all batches is not for every look."""
+        metrics, now = self.parts.metrics, self.parts.clock()
+        metrics.running.set(len(self.tasks))
+        if now - self.shown_at >= SHOW_SECONDS:
+            self.shown_at = now
+            metrics.show_unfinished(await self.parts.records.run(self.store.counts))
 
     async def prune(self) -> None:
         now = self.parts.clock()

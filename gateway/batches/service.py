@@ -14,6 +14,7 @@ from gateway.batches.store import BatchStore
 from gateway.batches.webhook import WebhookReporter
 from gateway.config import BatchSettings, StoreSettings
 from gateway.files.store import FileStore
+from gateway.metrics import BatchMetrics
 from gateway.wire.batches import BatchRequestBody
 
 
@@ -23,13 +24,14 @@ class BatchService:
     `files`, `road` and `settings` give those of the configuration in effect; while there are no files, no batch is worked on.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - where its parts come from
         self,
         store: StoreSettings,
         *,
         files: Callable[[], FileStore | None],
         road: Callable[[], BatchRoad],
         settings: Callable[[], BatchSettings],
+        metrics: BatchMetrics,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.database = Database(store)
@@ -42,10 +44,14 @@ class BatchService:
             files=lambda: _required(files()),
             road=road,
             settings=settings,
+            metrics=metrics,
             clock=clock,
         )
         self.webhook = WebhookReporter(
-            BatchRecords(self.store, name="batches-webhook"), settings=settings, is_open=lambda: files() is not None
+            BatchRecords(self.store, name="batches-webhook"),
+            settings=settings,
+            metrics=metrics,
+            is_open=lambda: files() is not None,
         )
         self.runner = BatchRunner(parts, is_open=lambda: files() is not None, on_ended=lambda _: self.webhook.wake())
 
@@ -80,7 +86,7 @@ class BatchService:
 
     async def cancel(self, batch_id: str, owner: str) -> BatchJob:
         """Raises UnknownBatch and BatchEnded."""
-        job = await self.records.run(self.store.cancel, batch_id, owner)
+        job = await self.records.run(partial(self.store.cancel, by=f"key:{owner}"), batch_id, owner)
         if (run := self.runner.runs.get(batch_id)) is not None:
             run.learn(job)
         self.runner.wake()

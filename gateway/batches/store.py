@@ -5,15 +5,18 @@ Each write of a holder names its number, in the same transaction as what it writ
 writes nothing more. So no request is answered twice, and none is lost.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import sqlalchemy as sql
 
 from gateway.access.database import Database
-from gateway.access.schema import batches_table, shards_table
+from gateway.access.keys.audit import BATCH_ACTIONS, Action, AuditEvent, write
+from gateway.access.schema import audit_table, batches_table, shards_table
 from gateway.batches.job import ENDED, JSON_COLUMNS, BatchJob, Ending, ShardFiles, ending_time
 from gateway.errors import BatchEnded, RateLimited, UnknownBatch
 
@@ -30,7 +33,7 @@ class LeaseLost(Exception):
 class BatchStore:
     """`clock` gives Unix seconds, for the times that clients see."""
 
-    def __init__(self, database: Database, *, clock: Callable[[], float]) -> None:
+    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
         self.database = database
         self.clock = clock
         self.now = _seconds_of(database)
@@ -46,6 +49,7 @@ class BatchStore:
                 what = f"unfinished batches: limit {max_unfinished}, there are {found}"
                 raise RateLimited("requests", what, wait_seconds=FULL_WAIT_SECONDS)
             connection.execute(batches_table.insert().values(**_columns_of(msgspec.structs.asdict(job))))
+            self.audit(connection, job, "batch_create", by=f"key:{job.owner}")
         return job
 
     def find(self, batch_id: str, owner: str | None = None) -> BatchJob:
@@ -65,8 +69,11 @@ class BatchStore:
                 chosen = chosen.where(place < sql.tuple_(sql.literal(last.created_at), sql.literal(after)))
             return [_job_of(each) for each in connection.execute(chosen)]
 
-    def cancel(self, batch_id: str, owner: str | None) -> BatchJob:
-        """Asks for the end of a batch; one that is ending already is returned as it is. Raises UnknownBatch, and BatchEnded."""
+    def cancel(self, batch_id: str, owner: str | None, *, by: str) -> BatchJob:
+        """Asks for the end of a batch; one that is ending already is returned as it is. Raises UnknownBatch, and BatchEnded.
+
+        `by` is the actor in the audit trail: `cli:` and a user, or `key:` and a public id.
+        """
         with self.database.write() as connection:
             job = _find(connection, batch_id, owner)
             if job.status == "cancelling":
@@ -79,6 +86,7 @@ class BatchStore:
             ).rowcount
             if not changed:  # on PostgreSQL another transaction may have changed it since it was read
                 raise BatchEnded(_find(connection, batch_id, owner).status)
+            self.audit(connection, job, "batch_cancel", by=by)
             return _find(connection, batch_id, owner)
 
     def claimable(self) -> tuple[list[BatchJob], dict[str, int]]:
@@ -188,12 +196,18 @@ class BatchStore:
         with self.database.write() as connection:
             connection.execute(batches_table.update().where(row.id == job.id).values(is_reported=True))
 
+    def audit(self, connection: sql.Connection, job: BatchJob, action: Action, *, by: str) -> None:
+        at = datetime.fromtimestamp(self.clock(), UTC).replace(tzinfo=None)
+        write(connection, AuditEvent(at, by, action, job.owner, {"batch": job.id, "file": job.input_file_id}))
+
     def prune(self, *, before: int) -> None:
-        """Deletes the batches that ended and were made before this time."""
+        """Deletes the batches that ended and were made before this time, and what the audit trail has of batches before it."""
+        at = datetime.fromtimestamp(before, UTC).replace(tzinfo=None)
         old = sql.select(row.id).where(row.status.in_(ENDED), row.created_at < before)
         with self.database.write() as connection:
             connection.execute(shards_table.delete().where(shards_table.c.batch_id.in_(old)))
             connection.execute(batches_table.delete().where(row.status.in_(ENDED), row.created_at < before))
+            connection.execute(audit_table.delete().where(audit_table.c.action.in_(BATCH_ACTIONS), audit_table.c.at < at))
 
     @contextmanager
     def leased(self, job: BatchJob) -> Iterator[sql.Connection]:

@@ -27,6 +27,7 @@ from gateway.batches.records import BatchRecords
 from gateway.config import BatchSettings, secret_value
 from gateway.errors import OperatorError, StorageUnavailable
 from gateway.log import get_logger
+from gateway.metrics import BatchMetrics
 
 TIMEOUT_SECONDS = 10.0
 DELIVERY_SECONDS = 72 * 3600.0  # as long as OpenAI tries
@@ -42,8 +43,11 @@ log = get_logger()
 class WebhookReporter:
     """`wake` when a batch has ended. Several gateways may report the same batch; each marks it once the address has taken it."""
 
-    def __init__(self, records: BatchRecords, *, settings: Callable[[], BatchSettings], is_open: Callable[[], bool]) -> None:
+    def __init__(
+        self, records: BatchRecords, *, settings: Callable[[], BatchSettings], metrics: BatchMetrics, is_open: Callable[[], bool]
+    ) -> None:
         self.records = records
+        self.metrics = metrics
         self.settings = settings
         self.is_open = is_open
         self.woken = asyncio.Event()
@@ -78,6 +82,7 @@ class WebhookReporter:
                 await self.records.run(self.records.store.mark_reported, job)
             if reason is not None:
                 is_done = False
+                self.metrics.reports_failed.inc()
                 log.warning("batch_webhook_failed", batch=job.id, reason=reason, given_up=has_given_up)
         return is_done
 

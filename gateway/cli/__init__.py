@@ -11,6 +11,7 @@ from gateway.errors import OperatorError
 EXIT_WRONG = 2
 # Each in a module of its name
 COMMANDS = (
+    "batches",
     "bench",
     "cluster",
     "config",

@@ -6,6 +6,7 @@ Label values are bounded, whatever clients send: `model` is a configured model's
 metrics      all metrics, and their exposition for Prometheus
 http         requests, responses and connections
 access       keys, limits, usage, and the stores behind them
+batches      batches of /v1/batches
 model        models: requests, inputs, batches, queues, the cache, groups
 upstream     other servers
 cluster      models on a Ray cluster
@@ -16,6 +17,7 @@ server       /metrics on a port of its own
 """
 
 from gateway.metrics.access import MAX_KEY_LABELS
+from gateway.metrics.batches import BatchMetrics
 from gateway.metrics.cluster import ClusterMetrics
 from gateway.metrics.metrics import CONTENT_TYPE, Metrics, Reading
 from gateway.metrics.model import ModelMetrics
@@ -25,6 +27,7 @@ from gateway.metrics.upstream import UpstreamMetrics
 __all__ = [
     "CONTENT_TYPE",
     "MAX_KEY_LABELS",
+    "BatchMetrics",
     "ClusterMetrics",
     "MetricFamily",
     "Metrics",

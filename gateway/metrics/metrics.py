@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest, make_wsgi_app
 
 from gateway.metrics.access import AccessMetrics
 from gateway.metrics.all_processes import Gather, GatheredRegistry, GivenFamilies
+from gateway.metrics.batches import BatchMetrics
 from gateway.metrics.cluster import ClusterFamilies
 from gateway.metrics.declaration import MetricDeclaration
 from gateway.metrics.files import FileMetrics
@@ -35,6 +36,7 @@ class Metrics:
         self.http = HTTPMetrics(declare)
         self.access = AccessMetrics(declare)
         self.files = FileMetrics(declare)
+        self.batches = BatchMetrics(declare)
         self.models = ModelFamilies(declare)
         self.upstreams = UpstreamFamilies(declare)
         self.clusters = ClusterFamilies(declare)

@@ -15,7 +15,8 @@ from gateway.access.schema import audit_table
 MAX_ACTOR_CHARS = 120
 
 
-Action = Literal["create", "limit", "revoke", "rotate"]
+Action = Literal["create", "limit", "revoke", "rotate", "batch_create", "batch_cancel"]
+BATCH_ACTIONS: tuple[Action, ...] = ("batch_create", "batch_cancel")  # by the key itself, or an operator
 
 
 class AuditView(Struct, frozen=True):
