@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import TypeAlias
 
 from litestar.types import Receive, Scope
-from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
+from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
 
 from gateway.api.body import encoding_of
 from gateway.config import FileSettings
@@ -25,6 +25,7 @@ from gateway.wire.files import plain_filename
 FORM = "multipart/form-data"
 FED_BYTES = 256 * 1024  # parsed at once, between two turns of the event loop
 MAX_PARTS = 32
+MAX_BOUNDARY_CHARS = 256  # RFC 2046 allows 70; one that is cut here matches nothing
 MAX_FIELD_BYTES = 4 * 1024
 FORM_BYTES = MAX_PARTS * 3 * MAX_FIELD_BYTES  # what an upload may have besides its file
 
@@ -130,7 +131,7 @@ def _parser_of(content_type: str) -> PushMultipartParser:
     try:
         if kind != FORM:
             raise InvalidType(f"The body must be {FORM}, with the parts 'file' and 'purpose'.")
-        return PushMultipartParser(options.get("boundary", ""), max_segment_count=MAX_PARTS)
+        return PushMultipartParser(options.get("boundary", "")[:MAX_BOUNDARY_CHARS], max_segment_count=MAX_PARTS)
     except MultipartError as error:
         raise _invalid_form(error) from None
 
@@ -143,4 +144,10 @@ def _parse(parser: PushMultipartParser, chunk: bytes) -> Iterator[Event]:
 
 
 def _invalid_form(error: MultipartError) -> InvalidValue:
-    return InvalidValue(f"Your request is not valid {FORM}: {error.args[0]}.")
+    is_too_much = isinstance(error, ParserLimitReached)
+    reason = (
+        "it has too many parts, or a part's headers are too long"
+        if is_too_much
+        else "its boundaries or headers are wrong, or it is cut short"
+    )
+    return InvalidValue(f"Your request is not valid {FORM}: {reason}.")

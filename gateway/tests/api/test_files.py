@@ -169,6 +169,7 @@ GOOD = form(PURPOSE, FILE)
         (GOOD, "", "invalid_type"),
         (GOOD, "multipart/form-data", "invalid_value"),
         (GOOD, "multipart/form-data; boundary=other", "invalid_value"),
+        (GOOD.replace(BOUNDARY.encode(), b"b" * 300), "multipart/form-data; boundary=" + "b" * 300, "invalid_value"),
         (GOOD, "multipart/mixed; boundary=" + BOUNDARY, "invalid_type"),
         (b"", TYPE["content-type"], "invalid_value"),
         (GOOD[:-20], TYPE["content-type"], "invalid_value"),
@@ -180,6 +181,7 @@ GOOD = form(PURPOSE, FILE)
 async def test_what_is_no_form_is_a_400_and_leaves_nothing(gateway, client, body, content_type, code):
     reply = await client.post("/v1/files", content=body, headers={"content-type": content_type})
     assert error_of(reply)[::3] == (400, code)
+    assert "form-data" in reply.json()["error"]["message"]
     assert nothing_is_left(gateway)
 
 
