@@ -50,14 +50,16 @@ class EmbedCalls:
         if not isinstance(cached, CachedEmbedder) or not self.begin_directly(call, payload, local, cached):
             self.calls.launch(call.number, self.embed(call, payload, local, cached))
 
-    def answer_known(self, call: EmbedCall, cached: object) -> None:
+    def answer_known(self, call: EmbedCall, embedder: object) -> None:
         """Answers a call without windows: from the cache, or by asking for them."""
-        entries = cached.find(call.digests) if isinstance(cached, CachedEmbedder) else None
         lease = self.leases.find_local(call.lease) if call.lease else None
-        if entries is None or not isinstance(cached, CachedEmbedder) or (call.lease and lease is None):
-            self.calls.answer(WindowsWanted(number=call.number))
-        else:
-            answer_from_cache(call, entries, cached, lease, self.calls)
+        may_answer = (lease is not None) == bool(call.lease) and not call.places
+        if may_answer and isinstance(embedder, CachedEmbedder) and embedder.describe().row_width is None:
+            entries = embedder.find(call.digests)
+            if entries is not None:
+                answer_from_cache(call, entries, embedder, lease, self.calls)
+                return
+        self.calls.answer(WindowsWanted(number=call.number))
 
     def begin_directly(self, call: EmbedCall, payload: bytes, local: LocalEmbedder, cached: "CachedEmbedder[Windows]") -> bool:
         """Begins a call that needs no task, and perhaps answers it. Returns whether it could."""

@@ -95,6 +95,7 @@ class EngineProcess:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             if dead := self.gateway.generation.dead_parts():
+                log.error("engine_broken", failed=dead, hint="it ends, and a new engine process is started")
                 raise OnlyRestartHelps(", ".join(dead))
 
     async def wait_failed(self) -> None:
