@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from litestar.types import ASGIApp, Receive, Scope, Send
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from gateway.access.keys.key import Caller
@@ -42,8 +43,7 @@ class JSONReply:
         await send({"type": "http.response.body", "body": self.content, "more_body": False})
 
 
-@dataclass(frozen=True, slots=True)
-class RequestContext:
+class RequestContext(Struct, frozen=True, eq=False):
     """An admitted request: who sent it, its record, its deadline on the clock of `time.monotonic` in seconds, its headers."""
 
     lease: Lease
@@ -98,8 +98,7 @@ class InferenceRequest(Protocol):
     def asked_prompt(self) -> str | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Computed(Generic[RequestT_co]):
+class Computed(Struct, Generic[RequestT_co], frozen=True, eq=False):
     """What became of the texts of one request: `rows` of shape (n, d), float32, ready to be written.
 
     `ranges` are those of the rows, if the request asked for int8 or uint8.

