@@ -8,6 +8,7 @@ import asyncio
 import gc
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -37,6 +38,8 @@ from gateway.server.loop_lag import watch_loop_lag
 from gateway.server.server import Server
 from gateway.tracing import Tracing
 
+PATIENCE_SECONDS = 5.0  # an engine process tells its configuration within a second of its start, before it loads models
+
 log = get_logger()
 
 
@@ -51,11 +54,17 @@ async def _serve(child: Child) -> None:
 
 
 class Front:
-    """`current` is the generation in effect. Other attributes belong to the process. Made on the event loop that serves."""
+    """`current` is the generation in effect. Other attributes belong to the process. Made on the event loop that serves.
 
-    def __init__(self, child: Child) -> None:
+    It accepts connections once the engine process has told its configuration, or after `patience_seconds` without one: until then
+    the other fronts accept, or they wait in the kernel.
+    """
+
+    def __init__(self, child: Child, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
         config, settings = child.config, child.config.server
         self.child = child
+        self.patience_seconds = patience_seconds
+        self.may_accept = asyncio.Event()
         self.is_leaving = self.is_draining = False
         self.channel: ControlChannel
         self.metrics = Metrics()
@@ -94,6 +103,7 @@ class Front:
             obeying = BackgroundTask("obey", self.obey, may_end=True, on_death=self.end)
             for task in (*self.tasks, obeying):
                 task.start()
+            await self.wait_configured()
             self.channel.ready()
             try:
                 await self.server.serve(sockets=list(self.child.sockets))
@@ -102,6 +112,11 @@ class Front:
                     await task.close()
                 await self.close()
 
+    async def wait_configured(self) -> None:
+        """Waits until it can serve, or must end, but not for long."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.may_accept.wait(), self.patience_seconds)
+
     async def obey(self) -> None:
         """Does what the supervisor says, until it is gone."""
         async for event in self.channel.events():
@@ -109,8 +124,9 @@ class Front:
                 case Link():
                     await self.connect(event.socket)
                 case Stop(skip_delay=skip_delay, force=force):
-                    self.server.stop(skip_delay=skip_delay)
                     self.server.force_exit = self.server.force_exit or force
+                    self.server.stop(skip_delay=skip_delay)
+                    self.may_accept.set()
                 case MakeRoom(address=address):
                     self.channel.answer_room(event, self.child.number, was_made=self.server.table.make_room(address))
                 case RoomMade():
@@ -124,8 +140,9 @@ class Front:
         self.channel.ask_for_room(self.child.number, address)
 
     def end(self) -> None:
-        self.server.stop(skip_delay=True)
         self.server.force_exit = True
+        self.server.stop(skip_delay=True)
+        self.may_accept.set()
 
     async def connect(self, connection: socket.socket) -> None:
         """Speaks with a new engine process. Its first configuration replaces the one in effect as a reload does."""
@@ -136,7 +153,7 @@ class Front:
 
     def on_lost(self) -> None:
         if not self.server.should_exit:
-            log.warning("engine_lost", hint="requests are refused until it is back")
+            log.info("engine_lost", hint="requests are refused until it is back")
 
     def on_message(self, client: EngineClient, message: Any) -> None:
         """Handles what the engine process says unasked, and in its order: nothing here waits."""
@@ -178,6 +195,7 @@ class Front:
         """Puts a generation into effect, between two requests. Its client is usable from now on."""
         before, self.current, self.pending = self.current, after, None
         after.client.is_usable = True
+        self.may_accept.set()
         settings = after.config.server
         self.admission.max_requests, self.admission.max_bytes = settings.max_concurrent_requests, settings.max_buffered_bytes
         self.server.apply_settings(settings)
@@ -201,11 +219,15 @@ class Front:
     def leave(self) -> None:
         """From now on `/readyz` fails, and each response closes its connection. Requests are still served."""
         self.is_leaving = True
+        if self.server.force_exit:  # what went wrong is the last line then
+            return
         log.info("leaving", seconds=self.server.drain_delay_seconds)
 
     def drain(self) -> None:
         """From now on new requests are refused; those in flight continue."""
         self.is_draining = True
+        if self.server.force_exit:
+            return
         log.info("draining")
 
     async def close(self) -> None:

@@ -18,7 +18,7 @@ from gateway.config import Config, ConfigSource
 from gateway.log import get_logger
 from gateway.metrics import Metrics
 from gateway.processes import control
-from gateway.processes.child import EXIT_DEFECT, Child, Role, fork, live
+from gateway.processes.child import EXIT_DEFECT, EXIT_WRONG, Child, Role, fork, live
 from gateway.processes.child_process import ChildProcess, ExitStatus
 from gateway.processes.listeners import Listeners
 from gateway.processes.shutdown import GracefulShutdown, Messages
@@ -227,7 +227,8 @@ class Supervisor:
 
     def give_up(self, child: ChildProcess, code: int) -> None:
         """Ends everything at once, with this exit code: a supervisor of the gateway may know more."""
-        log.error("giving_up", process=child.name, exit_code=code)
+        if code != EXIT_WRONG:  # else the child has said in one line what the operator must fix
+            log.error("giving_up", process=child.name, exit_code=code)
         self.send(self.shutdown.fail(code, now=self.now))
 
     def kill_due(self) -> None:

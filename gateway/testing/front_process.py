@@ -168,7 +168,7 @@ class RunningFront:
             role="front", number=number, num_fronts=num_fronts, config=config, source=ConfigSource(None), sockets=(self.listening,),
             urls=(self.origin,), totals=Totals(num_fronts), control=theirs,
         )  # fmt: skip
-        self.front = Front(self.child)
+        self.front = Front(self.child, patience_seconds=0)
         self.engines: list[ScriptedEngine] = []
 
     async def link(self, engine: ScriptedEngine) -> None:
