@@ -40,7 +40,7 @@ JOBS ?= 2
 COMPAT_PYTEST := $(COMPAT_VENV)/bin/python -m pytest -c compat_tests/pytest.ini
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast test-cluster check format proof bench bench-cost bench-peers bench-cluster gpu-pack test-gpu soak chaos chaos-network compat-setup frameworks-setup test-frameworks clean
+.PHONY: help setup run test test-fast test-cluster check format proof bench bench-cost bench-peers bench-cluster gpu-pack test-gpu soak chaos chaos-network compat-setup frameworks-setup test-frameworks models-matrix clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -102,6 +102,9 @@ test-gpu: ## Check every CUDA road and measure it, in under eight minutes: a tab
 	@test ! -d .gpu/wheels || $(GPU_PYTHON) -m pip install -q --disable-pip-version-check --no-index --no-deps --no-compile \
 		--upgrade --find-links .gpu/wheels --target .gpu/site msgspec orjson platformdirs prometheus-client structlog
 	@PYTHONPATH=.gpu/site:. HF_HUB_OFFLINE=1 $(GPU_PYTHON) -m benchmarks.gpu $(GPU)
+
+models-matrix: $(VENV)/.dev ## Serve a small model of each family, and write the table of docs/models.md, in some ten minutes
+	$(BIN)/python -m gateway.testing.matrix $(MATRIX)
 
 soak: $(VENV)/.bench ## Clients of every kind while things break, ten minutes: make soak SOAK='--minutes 60'
 	$(BIN)/python -m benchmarks.soak $(SOAK)

@@ -24,6 +24,7 @@ stream_plan       how many batches run at once on a CPU, and by how many threads
 runtime           chooses and loads a model's encoders
 weights           finds a model's files
 kind              embedder, reranker or sparse encoder, by the files of its folder (model_folder); unsupported refuses all others
+adapter           LoRA adapters, which adapter_merge adds to their base
 checkpoint        loads an embedder strictly; pair_checkpoint a reranker
 calibration       the range of a model's int8 and uint8 vectors
 artifact          a compiled model on disk; compiler makes it, fidelity measures it

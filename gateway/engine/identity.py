@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.embedding.fingerprint import digest
+from gateway.engine.adapter import base_of
 from gateway.errors import OperatorError
 
 CHUNK_BYTES = 1024 * 1024
@@ -50,6 +51,7 @@ NOT_READ = (
 ORDERED = ("router_config.json",)
 # In the order in which transformers looks for them. An index names weights files beside it.
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+OTHER_FORMATS = ("*.onnx", "openvino_model*.bin", "openvino_model*.xml", "*.gguf", "*.h5", "*.msgpack", "*.ot")
 ENDINGS = (".safetensors", ".bin", ".pt", ".index.json")
 ROUTES = ("router_config.json", "config.json")  # a Router, formerly Asym, lists its modules' folders there under "types"
 
@@ -76,7 +78,7 @@ def identity_of(folder: Path) -> Identity:
     files = files_of(folder)
     weights = sorted(files["weights"])
     if not weights:
-        raise OperatorError(f"the folder {folder} holds no weights: there is neither a .safetensors nor a .bin file in it")
+        raise no_weights(folder)
     return Identity(
         weights=sha256_of(weights[0]) if len(weights) == 1 else digest_of(folder, weights),
         tokenizer=digest_of(folder, files["tokenizer"]),
@@ -84,6 +86,13 @@ def identity_of(folder: Path) -> Identity:
         configuration=digest_of(folder, files["configuration"]),
         created=int(weights[0].stat().st_mtime),
     )
+
+
+def no_weights(folder: Path) -> OperatorError:
+    """The error of a folder without weights that are read; it names those of another format."""
+    others = sorted({path.relative_to(folder) for form in OTHER_FORMATS for path in folder.rglob(form) if path.is_file()})
+    there = f"; {others[0]} is of a format that is not read: fetch the model's safetensors too, or save them" if others else ""
+    return OperatorError(f"the folder {folder} holds no weights: there is neither a .safetensors nor a .bin file in it{there}")
 
 
 def refuse_changed(folder: Path, before: Identity) -> None:
@@ -96,6 +105,7 @@ def files_of(folder: Path) -> dict[str, set[Path]]:
     """The files of each part of an identity. No file is in two parts."""
     weights = set(weights_files(folder))
     own, *modules = module_folders(folder)
+    bases = {base / "config.json" for part in (own, *modules) if (base := base_of(part)) is not None}
     own_files = {path for path in own.glob("*") if path.is_file()} - weights
     module_files = {path for module in modules for path in module.rglob("*") if path.is_file()} - weights
     tokenizer = {path for path in own_files | module_files if _is_one_of(path.name, TOKENIZER_FILES)}
@@ -106,7 +116,7 @@ def files_of(folder: Path) -> dict[str, set[Path]]:
         "weights": weights,
         "tokenizer": tokenizer,
         "pooling": pooling - tokenizer,
-        "configuration": configuration - pooling - tokenizer,
+        "configuration": (configuration - pooling - tokenizer) | bases,
     }
 
 
@@ -115,6 +125,8 @@ def weights_files(folder: Path) -> list[Path]:
     found: list[Path] = []
     for part in module_folders(folder):
         found += weights_in(part)
+        base = base_of(part)
+        found += weights_in(base) if base is not None else []
     return sorted(set(found))
 
 
@@ -180,7 +192,12 @@ def _is_one_of(name: str, patterns: Iterable[str]) -> bool:
 
 def digest_of(folder: Path, paths: Iterable[Path]) -> str:
     """One digest of the files' names and contents, in the order of their names."""
-    return digest({path.relative_to(folder).as_posix(): _content_digest(path) for path in set(paths) if path.is_file()})
+    return digest({_name_in(folder, path): _content_digest(path) for path in set(paths) if path.is_file()})
+
+
+def _name_in(folder: Path, path: Path) -> str:
+    """A file's path in the folder; of an adapter's base, which may be anywhere, its name alone."""
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else f"base/{path.name}"
 
 
 def _content_digest(path: Path) -> str:

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from gateway.embedding.embedder import ModelKind
+from gateway.engine.adapter import base_of
 from gateway.engine.identity import modules_of, weights_in
 from gateway.engine.model_folder import is_bare, module_names, options_of, table, tensor_names, transformer_folders
 from gateway.engine.unsupported import (
@@ -75,7 +76,7 @@ def kind_of(folder: Path) -> ModelKind:
 
 def pooled_by_default(folder: Path) -> str:
     """How sentence-transformers pools a bare folder: the last token if the network is a causal language model, else the mean."""
-    config = table(folder / "config.json")
+    config = table((base_of(folder) or folder) / "config.json")
     architectures = config.get("architectures") or [""]
     is_causal = str(architectures[0]).endswith("ForCausalLM") and config.get("is_causal", True)
     return "last-token pooling" if is_causal else "mean pooling"

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from gateway.embedding.embedder import ModelKind
-from gateway.engine.identity import modules_of, weights_files
+from gateway.engine.adapter import base_of
+from gateway.engine.identity import modules_of, no_weights, weights_files
 from gateway.engine.kind import kind_of, pooled_by_default
 from gateway.engine.model_folder import is_bare, module_names, options_of, table, transformer_folders
 from gateway.engine.static_model import is_static, read_static_model
@@ -35,7 +36,10 @@ class ModelFacts:
 def facts_of(folder: Path) -> ModelFacts:
     """Raises OperatorError if the model would not be served, with the reason that loading it would give."""
     kind = kind_of(folder)
-    num_bytes = sum(path.stat().st_size for path in weights_files(folder))
+    weights = weights_files(folder)
+    if not weights:
+        raise no_weights(folder)
+    num_bytes = sum(path.stat().st_size for path in weights)
     names = tuple(module_names(folder))
     if is_static(folder):
         network = read_static_model(folder).network
@@ -43,7 +47,7 @@ def facts_of(folder: Path) -> ModelFacts:
             kind, "static", names, network.dimensions, network.max_tokens, num_bytes, _matryoshka_of(folder), network.prompts
         )
     part = next(iter(transformer_folders(folder)), folder)
-    config, own = table(part / "config.json"), table(folder / "config_sentence_transformers.json")
+    config, own = table((base_of(part) or part) / "config.json"), table(folder / "config_sentence_transformers.json")
     prompts = {str(name): str(text) for name, text in (own.get("prompts") or {}).items() if text}
     return ModelFacts(
         kind=kind,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.engine.adapter_merge import merged
 from gateway.engine.fidelity import PROBE_SECONDS, Proof, Unfaithful, expected_of, judge, proof_of
 from gateway.engine.kind import kind_of
 from gateway.engine.precision import CANDIDATES, half_precision
@@ -29,7 +30,8 @@ class Faithful:
 def load_encoder(folder: Path, *, device: str, precision: str, threads: int) -> TorchNetwork:
     """Loads a model of any kind on one device. Raises OperatorError if it cannot be loaded."""
     encoders = {"reranker": TorchReranker, "sparse_encoder": TorchSparseEncoder}
-    return encoders.get(kind_of(folder), TorchEncoder)(folder, device=device, precision=precision, threads=threads)
+    with merged(folder) as whole:
+        return encoders.get(kind_of(folder), TorchEncoder)(whole, device=device, precision=precision, threads=threads)
 
 
 def load_faithful(

@@ -10,6 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from gateway.engine.adapter import reason_against
 from gateway.engine.identity import modules_of
 from gateway.engine.model_folder import module_names, options_of, table, transformer_folders
 from gateway.errors import OperatorError
@@ -91,10 +92,10 @@ def refuse_foreign(part: Path) -> None:
         code = table(part / name).get("auto_map")
         if code and not (name == "config.json" and _is_known_by_now(config)):
             raise custom(part, f"{name} names {', '.join(sorted(map(str, code)))} under auto_map")
-    if (part / "adapter_config.json").is_file():
+    if reason := reason_against(part):
         raise _unsupported_kind(
-            f"the model in {part} is an adapter over another model: merge the two (peft's merge_and_unload), save them as one, and"
-            " name that folder"
+            f"the model in {part} is an adapter over another model, and {reason}: merge the two (peft's merge_and_unload), save"
+            " them as one, and name that folder"
         )
     if config.get("quantization_config"):
         raise _unsupported_kind(f"the model in {part} is quantised, which is not supported: name the folder of its full weights")

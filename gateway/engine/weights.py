@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+from gateway.engine.adapter import CONFIG, is_adapter
 from gateway.engine.identity import MODULES, sha256_of, weights_files
 from gateway.engine.kind import kind_of
 from gateway.engine.model_folder import transformer_folders
@@ -84,7 +85,7 @@ def local_folder_of(source: str) -> Path | None:
 def _any_folder_of(source: str) -> Path | None:
     path = Path(source).expanduser()
     if path.is_dir():
-        if not (path / "config.json").is_file() and not (path / "modules.json").is_file():
+        if not any((path / name).is_file() for name in ("config.json", "modules.json", CONFIG)):
             raise OperatorError(
                 f"the folder {path} holds no model: there is neither modules.json nor config.json in it", category=MISSING
             )
@@ -121,7 +122,7 @@ def _hub_cache_folder(source: str) -> Path | None:
     except (huggingface_hub.errors.LocalEntryNotFoundError, ValueError):  # ValueError: `source` cannot be a hub id
         return None
     is_whole = (folder / MODULES).is_file() or _has_no_modules(source)
-    is_whole = is_whole and all((part / "config.json").is_file() for part in transformer_folders(folder))
+    is_whole = is_whole and all((part / "config.json").is_file() or is_adapter(part) for part in transformer_folders(folder))
     return folder if is_whole and weights_files(folder) else None
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from sentence_transformers import SentenceTransformer
 
+from gateway.cli.known_models import KNOWN, KnownModel
 from gateway.config import EngineSettings, LimitSettings
 from gateway.embedding.backend import BackendContext
 from gateway.embedding.embedder import Inputs
@@ -30,13 +31,14 @@ from gateway.engine.embedder import LocalEmbedder
 from gateway.engine.fidelity import cosines
 from gateway.engine.kind import kind_of
 from gateway.engine.settings import LocalSettings
-from gateway.engine.static_model import is_static
+from gateway.engine.static_model import UNLIMITED_TOKENS, is_static
 from gateway.errors import OperatorError
 from gateway.metrics import Metrics
 from gateway.testing.families import FAMILIES, Family
 
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
-BEGIN, END = "<!-- written by `make models-matrix` -->", "<!-- end of what `make models-matrix` writes -->"
+END = "<!-- end -->"
+KNOWN_HEAD = ("model", "dimensions", "reads", "prompts")
 HEAD = ("family", "for example", "compiled, bfloat16", "compiled, float32", "through torch")
 RUNS = (("auto", "bfloat16"), ("auto", "float32"), ("torch", "float32"))
 WORDS = "the capital of France is Paris and an attention mask tells the network which positions are padding "
@@ -145,31 +147,54 @@ def row_of(family: Family, cells: list[Cell]) -> str:
     return f"| {family.name} | {family.models} | {' | '.join(shown)} |"
 
 
-def table_of(rows: list[str]) -> str:
-    return "\n".join([f"| {' | '.join(HEAD)} |", "|---" * len(HEAD) + "|", *rows])
+def known_row_of(model: KnownModel) -> str:
+    dimensions = f"{model.dimensions}; also {', '.join(map(str, model.matryoshka[1:]))}" if model.matryoshka else model.dimensions
+    reads = "texts of any length" if model.max_tokens == UNLIMITED_TOKENS else f"{model.max_tokens} tokens"
+    told = ", ".join(f"{name}: `{text}`" for name, text in model.prompts.items())
+    return f"| `{model.hub_id}` | {dimensions} | {reads} | {told or ('in its files' if model.has_prompts else 'none')} |"
 
 
-def written_names() -> list[str]:
-    """The families in the page's table."""
-    table = PAGE.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
-    return [line.split("|")[1].strip() for line in table.strip().splitlines()[2:]]
+def table_of(head: tuple[str, ...], rows: list[str]) -> str:
+    return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *rows])
+
+
+def known_table() -> str:
+    return table_of(KNOWN_HEAD, [known_row_of(model) for model in KNOWN.values()])
+
+
+def written(name: str) -> str:
+    """The table of this name on the page: "families" or "rows"."""
+    return PAGE.read_text(encoding="utf-8").partition(_begin(name))[2].partition(END)[0].strip()
+
+
+def write(name: str, table: str) -> None:
+    before, begin, rest = PAGE.read_text(encoding="utf-8").partition(_begin(name))
+    _, end, after = rest.partition(END)
+    PAGE.write_text(f"{before}{begin}\n{table}\n{end}{after}", encoding="utf-8")
+
+
+def _begin(name: str) -> str:
+    return f"<!-- {name}, written by `make models-matrix` -->"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m gateway.testing.matrix", description=__doc__)
-    parser.add_argument("--only", default="", help="families whose name has this in it; then nothing is written")
+    parser.add_argument("--only", default="", help="families whose name has this in it; the rows of the others stay")
     options = parser.parse_args()
-    rows = []
+    write("rows", known_table())
+    rows = {_name_of(line): line for line in written("families").splitlines()[2:]}
     for family in FAMILIES:
-        if options.only.lower() in family.name.lower():
-            cells = asyncio.run(run_family(family))
-            rows.append(row_of(family, cells))
-            sys.stdout.write(f"{rows[-1]} {', '.join(f'{cell.seconds:.1f} s' for cell in cells)}\n")
-            sys.stdout.flush()
-    if not options.only:
-        page = PAGE.read_text(encoding="utf-8")
-        before, after = page.partition(BEGIN)[0], page.partition(END)[2]
-        PAGE.write_text(f"{before}{BEGIN}\n{table_of(rows)}\n{END}{after}", encoding="utf-8")
+        if options.only.lower() not in family.name.lower():
+            continue
+        cells = asyncio.run(run_family(family))
+        rows[family.name] = row_of(family, cells)
+        write("families", table_of(HEAD, [rows[each.name] for each in FAMILIES if each.name in rows]))
+        sys.stdout.write(f"{rows[family.name]} {', '.join(f'{cell.seconds:.1f} s' for cell in cells)}\n")
+        sys.stdout.flush()
+
+
+def _name_of(row: str) -> str:
+    return row.split("|")[1].strip()
 
 
 if __name__ == "__main__":
