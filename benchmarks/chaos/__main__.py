@@ -114,6 +114,7 @@ def main() -> None:
             code = processes.stop()
         chaos.broken += [f"exit code {code} after SIGTERM"] if code else []
         chaos.broken += [f"process {pid} is left" for pid in processes.left_over()]
+        chaos.broken += [f"the log has {event}" for event in processes.defects()]
         last_lines = processes.log_file.read_text(encoding="utf-8").splitlines()[-40:]
     print(chaos.report())
     broken = [*chaos.broken, *chaos.traffic.tally.wrong]

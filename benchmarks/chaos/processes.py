@@ -75,6 +75,10 @@ class Processes:
             self.process.kill()
             return self.process.wait()
 
+    def defects(self) -> list[str]:
+        """What the log calls an error, the deaths themselves aside."""
+        return [str(each["event"])[:200] for each in self.events() if each["level"] == "error" and each["event"] != "process_died"]
+
     def left_over(self) -> list[int]:
         """The processes that outlived the supervisor."""
         return [pid for event in self.events() if event["event"] == "process_started" and _runs(pid := int(str(event["pid"])))]

@@ -108,6 +108,7 @@ class HTTPProtocol(HttpToolsProtocol):
         self.on_disconnect: list[Callable[[], None]] = []  # callbacks of requests that wait
         self.groups: tuple[AddressGroup, ...] = ()
         self.refusal: Refusal | None = None  # why it has no slot
+        self.held: bytearray | None = None  # what arrived while another process makes room for it
         self.parser: RequestParser = RequestParser(self)  # type: ignore[assignment]  # it has all of httptools' that uvicorn uses
         self.settings = settings
         self.metrics = metrics
@@ -154,15 +155,27 @@ class HTTPProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def hold(self) -> None:
-        self.socket_transport.pause_reading()
+        """Keeps what arrives. uvloop starts to read after `connection_made` has returned, and may have read before it is paused."""
+        self.held = bytearray()
+        self.loop.call_soon(self.pause_held)
         self.loop.call_later(HOLD_SECONDS, self.table.resume, self)
 
+    def pause_held(self) -> None:
+        if self.held is not None and not self.socket_transport.is_closing():
+            self.socket_transport.pause_reading()
+
     def resume(self) -> None:
+        held, self.held = self.held, None
         if not self.socket_transport.is_closing():
             self.socket_transport.resume_reading()
+            if held:
+                self.data_received(bytes(held))
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
+            return
+        if self.held is not None:
+            self.held += data
             return
         super().data_received(data)
         cycle = self.cycle

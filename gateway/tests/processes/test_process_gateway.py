@@ -276,6 +276,8 @@ def test_the_bound_of_connections_holds_over_both_fronts_and_without_their_super
         assert shown["gateway_max_connections",] == 4
         for connection in opened:
             connection.close()
+        until(lambda: open_connections(gateway, metrics_port) == 0, WAIT_SECONDS)
+        newcomers_are_served_beside_busy_ones(host, int(port))
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client:
             reply = client.post("http://gateway/v1/embeddings", json={"model": MODEL, "input": ["by a Unix socket"]})
         assert_right(reply, "by a Unix socket")
@@ -289,6 +291,32 @@ def test_the_bound_of_connections_holds_over_both_fronts_and_without_their_super
         assert time.monotonic() - began < 10  # two seconds, and what a busy machine adds
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection((host, int(port)))
+
+
+def open_connections(gateway, metrics_port):
+    shown = gateway.metrics(f"http://127.0.0.1:{metrics_port}")
+    return sum(shown["gateway_open_connections", ("state", state)] for state in ("active", "waiting"))
+
+
+def newcomers_are_served_beside_busy_ones(host, port):
+    """Three of four connections are busy, and the front of one more may have no waiting one: then the other makes room."""
+    head = b"POST /v1/embeddings HTTP/1.1\r\nhost: g\r\ncontent-length: 100\r\n\r\n"
+    busy = [socket.create_connection((host, port), timeout=30) for _ in range(3)]
+    for connection in busy:
+        connection.sendall(head)
+    newcomers = []
+    for _ in range(12):
+        newcomers.append(socket.create_connection((host, port), timeout=30))
+        newcomers[-1].sendall(b"GET /v1/none HTTP/1.1\r\nhost: g\r\n\r\n")
+        assert newcomers[-1].recv(1000).startswith(b"HTTP/1.1 404")
+    assert [is_closed(connection) for connection in newcomers] == [True] * 11 + [False]
+    assert not any(is_closed(connection) for connection in busy)
+    newcomers[-1].sendall(head)  # now all four are busy
+    refused = socket.create_connection((host, port), timeout=30)
+    refused.sendall(b"GET /v1/none HTTP/1.1\r\nhost: g\r\n\r\n")
+    assert refused.recv(1000).startswith(b"HTTP/1.1 503")
+    for connection in (*busy, *newcomers, refused):
+        connection.close()
 
 
 def is_closed(connection):
