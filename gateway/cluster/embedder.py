@@ -24,6 +24,7 @@ from gateway.engine.text_tokenizer import PooledTokenizer
 from gateway.engine.tokenizer import Tokenizer
 from gateway.errors import DeadlinePassed, InvalidValue, ModelUnavailable, OperatorError, Overloaded, Unembeddable
 from gateway.log import get_logger
+from gateway.metrics.model import QueueFigures
 
 UNAVAILABLE = "cluster_unavailable"  # the public category
 TOKENIZER_THREADS = 4  # as many as the engine's
@@ -159,7 +160,7 @@ class RayEmbedder:
                 answer, payload = await self.attempt(prepared)
         if isinstance(answer, EmbedRefusal):
             raise failure(answer)
-        self.metrics.backlog_seconds = answer.backlog_seconds
+        self.metrics.watch_queue(QueueFigures(backlog_seconds=answer.backlog_seconds))
         rows = np.frombuffer(payload, dtype=np.float32).reshape(-1, answer.dimensions)
         return Vectors(rows, answer.stages, row_counts=answer.row_counts)
 

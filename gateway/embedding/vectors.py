@@ -68,8 +68,8 @@ def _is_score(rows: Float32) -> NDArray[np.bool_]:
 
 def are_usable(rows: Float32, kind: ModelKind) -> bool:
     """Whether all rows are usable, as `is_usable` tells it of each."""
-    if len(rows) == 1 and kind != "reranker" and 0 < np.vdot(rows, rows) < np.inf:  # takes 1 microsecond, all the rest 4
-        return True
+    if kind in {"embedder", "multi_vector_encoder"} and (square := np.vdot(rows, rows)) < np.inf:  # all are finite
+        return (len(rows) == 1 and bool(square > 0)) or bool(rows.any(axis=1).all())
     return bool(is_usable(rows, kind).all())
 
 

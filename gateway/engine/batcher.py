@@ -103,6 +103,7 @@ class Batcher:
         self.num_resting = 0  # device threads that wait for work and were not woken
         self.tokens_per_second = FIRST_RATE
         self.closed_by: GatewayError | None = None
+        metrics.watch_queue(self)
 
     @property
     def backlog_seconds(self) -> float:
@@ -136,7 +137,6 @@ class Batcher:
             self.works[work] = caller
             self.count(work, work.num_tokens)
             self.num_inputs += len(work.pending)
-            self.update_metrics()
             must_wake = self.num_resting > 0 and not self.is_wake_due
             self.is_wake_due = self.is_wake_due or must_wake
         if must_wake:
@@ -174,7 +174,6 @@ class Batcher:
             self.num_inputs -= len(work.pending)
             work.pending.clear()
             self.remove(work)
-            self.update_metrics()
 
     def next_batch(self) -> list[Job]:
         """Blocks until there is work. Returns an empty list once the batcher is closed."""
@@ -182,7 +181,6 @@ class Batcher:
             with self.lock:
                 if self.works:
                     batch = self.form_batch()
-                    self.update_metrics()
                     self.wake_one()
                     return batch
                 if self.closed_by is not None:
@@ -255,6 +253,3 @@ class Batcher:
         if not caller.works:
             del self.callers[work.caller, work.service_class]
             self.scheduler.leave(caller)
-
-    def update_metrics(self) -> None:
-        self.metrics.set_queue(num_inputs=self.num_inputs, num_tokens=self.num_tokens, backlog_seconds=self.backlog_seconds)

@@ -1,6 +1,8 @@
 """Metrics of models: requests, inputs, batches, queues, the cache, groups. `model` is a configured model's name or "unknown"."""
 
+from dataclasses import dataclass
 from functools import cache, partial
+from typing import Protocol
 
 from gateway.metrics.cluster import ClusterFamilies, ClusterMetrics
 from gateway.metrics.declaration import COUNTS, RATIOS, SECONDS, TOKENS, MetricDeclaration
@@ -9,6 +11,28 @@ from gateway.metrics.upstream import UpstreamFamilies, UpstreamMetrics
 
 MODEL_INFO = ["model", "source", "runtime", "device", "precision", "dimensions", "fingerprint"]
 LOOKUP_RESULTS = ("hit", "miss", "joined", "repeated")
+
+
+class Queue(Protocol):
+    """What waits for batches."""
+
+    @property
+    def num_inputs(self) -> int: ...
+
+    @property
+    def num_tokens(self) -> int: ...
+
+    @property
+    def backlog_seconds(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFigures:
+    """A queue that is elsewhere, as it was said to be."""
+
+    num_inputs: int = 0
+    num_tokens: int = 0
+    backlog_seconds: float = 0.0
 
 
 class ModelFamilies:
@@ -94,12 +118,11 @@ class ModelMetrics:
         self.batch_tokens = families.batch_tokens.labels(name)
         self.batch_padding = families.batch_padding.labels(name)
         self.max_batch_tokens = families.max_batch_tokens.labels(name)
-        # The queue changes twice a request: a scrape asks for it, which is cheaper than three gauges set each time.
-        self.queue_inputs = self.queue_tokens = 0
-        self.backlog_seconds = 0.0
-        families.queue_inputs.labels(name).set_function(lambda: self.queue_inputs)
-        families.queue_tokens.labels(name).set_function(lambda: self.queue_tokens)
-        families.backlog_seconds.labels(name).set_function(lambda: self.backlog_seconds)
+        # The queue changes twice a request: a scrape asks for it, which costs requests nothing.
+        self.queue: Queue = QueueFigures()
+        families.queue_inputs.labels(name).set_function(lambda: self.queue.num_inputs)
+        families.queue_tokens.labels(name).set_function(lambda: self.queue.num_tokens)
+        families.backlog_seconds.labels(name).set_function(lambda: self.queue.backlog_seconds)
         self.device_restarts = families.device_restarts.labels(name)
         self.lookups = {result: families.cache_lookups.labels(name, result) for result in LOOKUP_RESULTS}
         self.fidelity = families.fidelity
@@ -164,5 +187,6 @@ class ModelMetrics:
         self.batch_tokens.observe(padded_tokens)
         self.batch_padding.observe(padded_tokens / real_tokens)
 
-    def set_queue(self, *, num_inputs: int, num_tokens: int, backlog_seconds: float) -> None:
-        self.queue_inputs, self.queue_tokens, self.backlog_seconds = num_inputs, num_tokens, backlog_seconds
+    def watch_queue(self, queue: "Queue") -> None:
+        """Shows this queue from now on, as it is at each scrape."""
+        self.queue = queue

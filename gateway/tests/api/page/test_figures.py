@@ -8,6 +8,7 @@ import pytest
 from gateway.api.page.figures import KEPT_SECONDS, NUM_KEPT, Figures
 from gateway.api.page.quantile import quantile
 from gateway.metrics import Metrics
+from gateway.metrics.model import QueueFigures
 from gateway.testing.fakes import FakeClock
 
 INFINITY = float("inf")
@@ -73,7 +74,7 @@ def test_batches_cache_and_queue_are_shares_of_what_there_was(figures, metrics, 
     model.record_batch(num_inputs=4, padded_tokens=384, real_tokens=320)
     model.record_batch(num_inputs=2, padded_tokens=128, real_tokens=128)
     model.record_lookups(hit=3, miss=1)
-    model.set_queue(num_inputs=7, num_tokens=70, backlog_seconds=0.5)
+    model.watch_queue(QueueFigures(num_inputs=7, num_tokens=70, backlog_seconds=0.5))
     metrics.of_model("larger").max_batch_tokens.set(4096)
     clock.advance(2)
     figures.take()
