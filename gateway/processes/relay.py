@@ -56,7 +56,7 @@ class _Exchange:
 
     async def run(self) -> None:
         """Raises the engine process's error, EngineUnavailable, and ClientGone."""
-        entries: OnDisconnect = self.scope["state"].get("on_disconnect") or []
+        entries: OnDisconnect = self.scope["state"].get("on_disconnect", [])
         entries.append(self.leave)
         self.client.exchanges[self.number] = self.on_message
         is_over = False

@@ -4,6 +4,7 @@ import asyncio
 import base64
 from dataclasses import replace
 
+import httpx
 import msgspec
 import numpy as np
 import pytest
@@ -18,7 +19,10 @@ from gateway.calls.engine_message import (
     EmbedPrepared,
     EnterLease,
     ExitLease,
+    HTTPBody,
     HTTPCall,
+    HTTPCredit,
+    HTTPResult,
     InfoCall,
     KeysChanged,
     LeaseState,
@@ -32,7 +36,8 @@ from gateway.calls.message import CancelCall, EmbedCall, EmbedResult, ReplicaInf
 from gateway.config import Config
 from gateway.engine.encoder import NetworkInfo
 from gateway.engine.settings import LocalSettings
-from gateway.errors import EngineUnavailable, InternalError
+from gateway.errors import EngineUnavailable, InternalError, Overloaded
+from gateway.processes import control
 from gateway.testing.fakes import hashed
 from gateway.testing.front_process import ABOUT, ScriptedEngine, running_front
 from gateway.tests.api.faulty import HeldEncoder
@@ -221,8 +226,6 @@ async def test_a_request_stays_with_its_generation():
 
 @pytest.mark.parametrize("size", [10, 300_000, 3_000_000])
 async def test_bodies_are_relayed_both_ways(size):
-    from gateway.calls.engine_message import HTTPBody, HTTPCredit, HTTPResult
-
     content = bytes(range(256)) * (size // 256 + 1)
     async with Served() as served:
         engine, received = served.engine, bytearray()
@@ -373,3 +376,44 @@ async def test_a_tokenizer_is_fetched_before_the_first_commit():
             await asyncio.sleep(0.001)
         assert (await client.post("/v1/embeddings", json={"model": "m", "input": "1"})).status_code == 200
         assert isinstance(await engine.hear(EmbedCall), EmbedCall)
+
+
+async def test_a_client_that_leaves_ends_its_relayed_request():
+    async with Served() as served:
+        served.engine.answers[HTTPCall] = lambda *_: None
+        waiting = asyncio.create_task(served.client.get("/v1/models"))
+        call = await served.engine.hear(HTTPCall)
+        waiting.cancel()
+        assert (await served.engine.hear(CancelCall)).number == call.number
+        assert not served.running.front.client.exchanges
+
+
+async def test_a_reply_that_the_engine_process_cannot_finish_is_cut():
+    async with Served() as served:
+        served.engine.answers[HTTPCall] = lambda call, _: (
+            HTTPResult(number=call.number, status=200, headers=[(b"content-length", b"10")], has_more=True), b"12345",
+        )  # fmt: skip
+        asked = asyncio.create_task(served.client.get("/v1/files/x/content"))
+        await served.engine.hear(HTTPCredit)
+        served.engine.die()
+        with pytest.raises(httpx.RemoteProtocolError):
+            await asked
+
+
+async def test_an_error_of_the_engine_process_is_the_answer():
+    async with Served() as served:
+        served.engine.answers[HTTPCall] = lambda *_: Overloaded("It is shutting down.")
+        reply = await served.client.get("/v1/models")
+        assert (reply.status_code, reply.json()["error"]["code"]) == (503, "server_overloaded")
+
+
+async def test_a_front_that_leaves_says_so_itself():
+    async with Served(configured(server={"drain_delay_seconds": 0.5})) as served:
+        served.running.supervisor.send(control.encode(control.Stop()))
+        while True:
+            reply = await served.client.get("/readyz")
+            if reply.status_code == 503:
+                break
+        assert reply.json() == {"status": "draining"}
+        assert reply.headers["connection"] == "close"
+        assert (await served.post({"model": "m", "input": "a"})).status_code == 200

@@ -44,6 +44,12 @@ VARIABLE = {  # their values differ from moment to moment; not their names
     "x-request-id", "date", "server-timing", "openai-processing-ms", "content-length", "retry-after", "x-compute-time",
     "x-total-time", "x-tokenization-time", "x-queue-time", "x-inference-time",
 }  # fmt: skip
+OF_THIS_START = ("id", "total_duration", "load_duration", "created", "created_at", "expires_at")
+UPLOAD = (
+    b'--b\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+    b'--b\r\ncontent-disposition: form-data; name="file"; filename="a.jsonl"\r\n\r\n'
+    b'{"custom_id": "a", "method": "POST", "url": "/v1/embeddings", "body": {"model": "local", "input": "1"}}\r\n--b--\r\n'
+)
 LIMITS = re.compile(r"x-ratelimit-(limit|burst)-")
 
 
@@ -119,7 +125,7 @@ def shown(reply):
     if "json" in reply.headers.get("content-type", "") and body:
         content = json.loads(body)
         if isinstance(content, dict):
-            for name in ("id", "total_duration", "load_duration", "created"):
+            for name in OF_THIS_START:
                 content.pop(name, None)
         body = re.sub(r"req_[0-9a-f]{32}|try again in [0-9.ms]+|remaining \d+", "…", json.dumps(content))
     return reply.status_code, headers, body
@@ -249,6 +255,10 @@ CASES = {
     "the page": (None, "GET", "/", None, {}),
     "the docs": (None, "GET", "/docs", None, {}),
     "the description": (None, "GET", "/openapi.json", None, {}),
+    "upload a file": post(UPLOAD, "/v1/files", **{"content-type": "multipart/form-data; boundary=b"}),
+    "upload no file": post(b"--b--", "/v1/files", **{"content-type": "multipart/form-data; boundary=b"}),
+    "upload without a key": post(UPLOAD * 400, "/v1/files", key=None, **{"content-type": "multipart/form-data; boundary=b"}),
+    "no such file": ("free", "GET", "/v1/files/file-none", None, {}),
     "a client's own id": post({"model": "local", "input": "1"}, **{"x-request-id": "mine-1"}),
     "headers too large": post({"model": "local", "input": "1"}, **{"x-more": "x" * 70_000}),
     "connection: close": post({"model": "local", "input": "1"}, connection="close"),
