@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
@@ -54,7 +54,11 @@ class FileDeleted(Struct, frozen=True, kw_only=True):
 class FileUpload(Struct, frozen=True, kw_only=True):
     """The parts of an upload."""
 
-    file: Annotated[str, Meta(description="The content: a part with a filename.", extra_json_schema={"format": "binary"})]
+    together: ClassVar[dict[str, object]] = {"dependentRequired": {ANCHOR: [SECONDS], SECONDS: [ANCHOR]}}
+
+    file: Annotated[
+        str, Meta(min_length=1, description="The content: a part with a filename.", extra_json_schema={"format": "binary"})
+    ]
     purpose: UploadPurpose
     expires_after_anchor: Annotated[Literal["created_at"] | UnsetType, Meta(description="With seconds: when the file expires.")] = (
         field(default=UNSET, name=ANCHOR)
