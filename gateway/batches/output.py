@@ -40,11 +40,11 @@ class OutputFiles:
         self.job = job
         self.files = files
 
-    async def write_part(self, lines: list[bytes]) -> str:
+    async def write_part(self, lines: bytes) -> str:
         """Stores the lines. Returns the file's id."""
         seconds = self.job.expires_at - self.job.created_at + PART_SECONDS
         async with await self.files.create(self.job.id, is_charged=False) as writer:
-            await writer.write(b"".join(lines))
+            await writer.write(lines)
             part = await writer.commit(purpose=PART_PURPOSE, filename=self.job.id, expires_after_seconds=seconds)
         return part.id
 

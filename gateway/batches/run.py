@@ -226,20 +226,20 @@ class BatchRun:
         job = self.job
         output, error = [await self.write_part(lines) for lines in (done.outputs, done.errors)]
         counts = {
-            "completed": job.completed + len(done.outputs),
-            "failed": job.failed + len(done.errors),
+            "completed": job.completed + done.num_outputs,
+            "failed": job.failed + done.num_errors,
             "input_tokens": job.input_tokens + sum(use.num_tokens for use in done.uses),
         }
         shard = ShardFiles(job.num_shards, output, error)
         await self.update(lambda now: self.store.append(now, shard, position=done.next, **counts))
-        self.parts.metrics.requests.labels("completed").inc(len(done.outputs))
-        self.parts.metrics.requests.labels("failed").inc(len(done.errors))
+        self.parts.metrics.requests.labels("completed").inc(done.num_outputs)
+        self.parts.metrics.requests.labels("failed").inc(done.num_errors)
         road = self.parts.road()
         if (caller := road.caller_of(job.owner)) is not None:
             for use in done.uses:
                 road.record(caller, use)
 
-    async def write_part(self, lines: list[bytes]) -> str | None:
+    async def write_part(self, lines: bytes) -> str | None:
         if not lines:
             return None
         return await self.persist(lambda: OutputFiles(self.job, self.parts.files()).write_part(lines))

@@ -36,8 +36,10 @@ class AnsweredSlice:
     """The lines of both files, in the input's order, and what the requests used."""
 
     next: Position
-    outputs: list[bytes]
-    errors: list[bytes]
+    outputs: bytes
+    errors: bytes
+    num_outputs: int
+    num_errors: int
     uses: list[Use]
 
 
@@ -58,8 +60,8 @@ class _Outcomes:
     uses: list[Use] = field(default_factory=list)
 
     def of_slice(self, piece: Slice) -> AnsweredSlice:
-        outputs, errors = ([lines[line] for line in sorted(lines)] for lines in (self.outputs, self.errors))
-        return AnsweredSlice(piece.next, outputs, errors, self.uses)
+        outputs, errors = (b"".join([lines[line] for line in sorted(lines)]) for lines in (self.outputs, self.errors))
+        return AnsweredSlice(piece.next, outputs, errors, len(self.outputs), len(self.errors), self.uses)
 
 
 class BatchWorker:
@@ -99,7 +101,7 @@ class BatchWorker:
             now.set()
             self.check()
             await self.answer_all(groups, outcomes)
-        return outcomes.of_slice(piece)
+        return await asyncio.to_thread(outcomes.of_slice, piece)
 
     def groups(self, piece: Slice, outcomes: _Outcomes, default_model: str | None) -> list[list[ParsedRequest]]:
         """Parses the slice. Returns the requests that may be answered together, in the order of their first lines."""
