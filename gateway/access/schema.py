@@ -142,6 +142,7 @@ batches_table = sql.Table(
     sql.Column("expires_at", sql.BigInteger, nullable=False),
     *(sql.Column(f"{name}_at", sql.BigInteger) for name in BATCH_STEPS),
     sql.Column("model", sql.Text),  # of the first request
+    sql.Column("default_model", sql.Text),  # of requests that name none
     sql.Column("fingerprints", sql.Text),  # a JSON object: of each model
     sql.Column("metadata", sql.Text),  # a JSON object
     sql.Column("output_expires_seconds", sql.BigInteger),

@@ -47,6 +47,7 @@ class BatchJob(Struct, frozen=True, kw_only=True):
     cancelling_at: int | None = None
     cancelled_at: int | None = None
     model: str | None = None
+    default_model: str | None = None
     fingerprints: dict[str, str] | None = None
     metadata: dict[str, str] | None = None
     output_expires_seconds: int | None = None

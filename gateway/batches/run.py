@@ -171,7 +171,7 @@ class BatchRun:
         road = self.parts.road()
         found = Validation(
             self.job.endpoint, self.parts.settings(), max_line_bytes=road.max_line_bytes,
-            default_model=road.default_model(self.job.endpoint, self.caller()),
+            default_model=self.job.default_model or road.default_model(self.job.endpoint, self.caller()),
         )  # fmt: skip
         async for piece in self.pieces(file):
             self.check()

@@ -69,6 +69,7 @@ class BatchService:
             created_at=int(now),
             expires_at=int(now + settings.window_seconds),
             metadata=body.metadata,
+            default_model=body.model,
             output_expires_seconds=body.output_expires_seconds,
             is_reported=settings.webhook_url is None,
         )

@@ -94,7 +94,7 @@ class BatchWorker:
         """Raises OtherVectors, and what `caller`, `check` and `wait` raise."""
         outcomes, before, now = _Outcomes(), self.has_begun, asyncio.Event()
         self.has_begun = now
-        default = self.road().default_model(self.job.endpoint, self.caller())
+        default = self.job.default_model or self.road().default_model(self.job.endpoint, self.caller())
         groups = await asyncio.to_thread(self.groups, piece, outcomes, default)
         await before.wait()  # a slice that was parsed faster does not overtake
         async with self.slots:
@@ -124,11 +124,11 @@ class BatchWorker:
         return [group for groups in found.values() for group in groups]
 
     async def answer_all(self, groups: list[list[ParsedRequest]], outcomes: _Outcomes) -> None:
-        """Answers the groups in order. Those of one request share the device's batches, ALONE_AT_ONCE of them at a time."""
+        """Answers the groups in order. Requests that are answered alone share the device's batches, ALONE_AT_ONCE at a time."""
         alone: set[asyncio.Task[None]] = set()
         try:
             for group in groups:
-                if len(group) > 1:
+                if self.road().group_of(group[0].asked) is not None:
                     await self.answer(group, outcomes)
                     continue
                 if len(alone) >= ALONE_AT_ONCE:

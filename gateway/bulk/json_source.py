@@ -3,17 +3,19 @@
 from collections.abc import Iterator
 from itertools import islice, takewhile
 from pathlib import Path
+from typing import Any
 
 from gateway.bulk.json_array import ArrayElements, BrokenArray
 from gateway.bulk.json_object import json_object
 from gateway.bulk.lines import without_end
-from gateway.bulk.row import BadRow, Position, Record, shown
-from gateway.bulk.source import InputOptions, TextSource, choose_columns
+from gateway.bulk.row import BadRow, Position, Record, RepeatedKeys, shown
+from gateway.bulk.source import ID, TEXT, InputOptions, TextSource, choose_columns
 from gateway.errors import OperatorError
 
 SAMPLE_ROWS = 1000  # whose field names are taken as the file's columns
 SAMPLE_BYTES = 4 * 1024 * 1024
 MAX_SAMPLE_NAMES = 1000
+REQUEST = {"custom_id", "method", "url", "body"}  # the fields of a request of a batch
 
 
 class JSONLines(TextSource):
@@ -59,9 +61,20 @@ class JSONLines(TextSource):
 
     def record(self, number: int, content: bytes | None, following: Position, line: int | None = None) -> Record:
         try:
-            return Record(number, following, json_object(self.text(content)), line=line)
+            return Record(number, following, _as_row(json_object(self.text(content))), line=line)
         except BadRow as bad:
             return Record(number, following, {}, str(bad), line)
+
+
+def _as_row(fields: dict[str, Any]) -> dict[str, Any]:
+    """Adds `id` and `text` to a request of OpenAI's Batch API, which has them in `custom_id` and in its body's `input`."""
+    body = fields.get("body")
+    if not isinstance(body, dict) or not fields.keys() >= REQUEST or isinstance(fields, RepeatedKeys):
+        return fields
+    text = body.get("input")
+    if isinstance(text, list) and len(text) == 1:
+        text = text[0]
+    return {**fields, ID: fields["custom_id"], TEXT: text}
 
 
 class JSONText(JSONLines):

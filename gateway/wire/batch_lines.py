@@ -38,6 +38,8 @@ class _Line(Struct):
     method: Raw | UnsetType = UNSET
     url: Raw | UnsetType = UNSET
     body: Raw | UnsetType = UNSET
+    id: Raw | UnsetType = UNSET
+    text: Raw | UnsetType = UNSET
 
 
 class _BodyOutline(Struct):
@@ -55,8 +57,10 @@ encoder = msgspec.json.Encoder()
 
 
 def parse(content: bytes, line: int, endpoint: str) -> BatchRequest:
-    """Parses one line. Raises BadLine."""
+    """Parses one line: a request; or a row of `gateway embed`, an object with `text` and perhaps `id`. Raises BadLine."""
     found = _parse_json(content)
+    if found.text is not UNSET and all(getattr(found, name) is UNSET for name in REQUIRED):
+        return _row(found, line)
     for name in REQUIRED:
         value = getattr(found, name)
         if value is UNSET or bytes(value) in {b"null", b'""'}:
@@ -70,6 +74,15 @@ def parse(content: bytes, line: int, endpoint: str) -> BatchRequest:
     if not body.startswith(b"{"):
         raise BadLine("invalid_type", "Invalid type for 'body': expected an object.", "body")
     return BatchRequest(line, custom_id, body)
+
+
+def _row(found: _Line, line: int) -> BatchRequest:
+    """A row as a request for the batch's model; without an id its line is its id."""
+    row_id = bytes(found.id) if found.id is not UNSET else b"null"
+    custom_id = str(line) if row_id == b"null" else row_id.decode()
+    if not custom_id.lstrip("-").isdigit():
+        custom_id = _text_of(found.id, "id")
+    return BatchRequest(line, custom_id, b'{"input":%s}' % bytes(found.text) if found.text is not UNSET else b"")
 
 
 def _parse_json(content: bytes) -> _Line:

@@ -36,6 +36,7 @@ class BatchBody(Struct, frozen=True):
     endpoint: Annotated[Endpoint | None, Meta(description="Where all requests of the file are to go.")] = None
     completion_window: Annotated[Window | None, Meta(description="24h is the only one.")] = None
     metadata: Annotated[Metadata | None, Meta(description="The client's own notes.")] = None
+    model: Annotated[str | None, Meta(description="An extension: the model of requests that name none.")] = None
     output_expires_after: Annotated[
         OutputExpiry | None, Meta(description="When the files of its replies are deleted; by default as other files of batches.")
     ] = None
@@ -48,8 +49,9 @@ class BatchRequestBody:
     input_file_id: str
     endpoint: Endpoint
     completion_window: str
-    metadata: dict[str, str] | None
-    output_expires_seconds: int | None
+    metadata: dict[str, str] | None = None
+    output_expires_seconds: int | None = None
+    model: str | None = None
 
 
 class BatchErrorObject(Struct, frozen=True):
@@ -134,6 +136,7 @@ EXPECTED = {
     "endpoint": "a string",
     "completion_window": "a string",
     "metadata": "an object whose values are strings",
+    "model": "a string",
     "output_expires_after": "an object",
     "anchor": "a string",
     "seconds": "an integer",
@@ -159,6 +162,7 @@ def decode(raw: bytes) -> BatchRequestBody:
         endpoint=body.endpoint or "/v1/embeddings",
         completion_window=body.completion_window or "24h",
         metadata=body.metadata,
+        model=body.model,
         output_expires_seconds=body.output_expires_after.seconds if body.output_expires_after else None,
     )
 

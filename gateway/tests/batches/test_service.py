@@ -153,3 +153,12 @@ async def test_the_files_of_replies_expire_when_the_client_said(gateway, client)
     assert file.expires_at == pytest.approx(file.created_at + 3600)
     assert file.purpose == "batch_output"
     assert file.filename == f"{batch['id']}_output.jsonl"
+
+
+async def test_rows_of_gateway_embed_are_requests_of_the_batchs_model(gateway, client):
+    file = await upload(gateway, b'{"id": "a", "text": "one"}\n\n{"id": 7, "text": "two"}\n{"text": "three", "other": 1}\n')
+    done = await ended(client, await created(client, file, model="m"))
+    assert done["status"] == "completed", done
+    lines = {each["custom_id"]: each["response"]["body"] for each in await content(gateway, done["output_file_id"])}
+    assert list(lines) == ["a", "7", "4"]
+    assert np.allclose(lines["7"]["data"][0]["embedding"], hashed("two", 8))

@@ -320,3 +320,13 @@ async def test_options_that_no_format_of_the_input_heeds_are_refused(lines, tmp_
         with pytest.raises(OperatorError, match=r"^--(delimiter|quote|id)"):
             await embedded(FakeEmbedder(), tmp_path / "a.csv", tmp_path / "a.npy", **options)
     assert not (tmp_path / "a.npy.unfinished").exists()
+
+
+async def test_requests_of_a_batch_are_rows(tmp_path):
+    request = '{"custom_id": "%s", "method": "POST", "url": "/v1/embeddings", "body": {"model": "m", "input": %s}}\n'
+    path = tmp_path / "batch.jsonl"
+    path.write_text(request % ("a", '"one"') + request % ("b", '["two"]') + request % ("c", '["three", "four"]'))
+    done = await embedded(FakeEmbedder(), path, tmp_path / "out.npy")
+    assert (done.num_vectors, done.num_rejected) == (2, 1)
+    assert (tmp_path / "out.npy.ids.jsonl").read_text() == '"a"\n"b"\n'
+    assert "is a list, not a string" in (tmp_path / "out.npy.rejected.jsonl").read_text()
