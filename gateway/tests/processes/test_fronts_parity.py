@@ -7,6 +7,7 @@ import gzip
 import itertools
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -30,6 +31,7 @@ from gateway.testing.fakes import FakeBackend, FakeEmbedder
 from gateway.testing.fronts_thread import served_by_fronts
 from gateway.testing.gateway_thread import served
 from gateway.tests.api.faulty import NAN, FaultyBackend, HeldEncoder
+from gateway.tests.processes.conftest import until
 
 POLICIES = {
     "free": {},
@@ -38,6 +40,9 @@ POLICIES = {
     "few": {"requests_per_minute": 6, "requests_burst": 2},
     "little": {"tokens_per_minute": 60, "tokens_burst": 30},
     "both": {"requests_per_minute": 600, "tokens_per_minute": 6000, "max_concurrent_requests": 4},
+    "five": {"requests_per_minute": 1, "requests_burst": 5},
+    "revoked": {},
+    "used": {},
     "budget": {"token_budget": 5, "budget_period": "month"},
 }
 VARIABLE = {  # their values differ from moment to moment; not their names
@@ -56,8 +61,10 @@ LIMITS = re.compile(r"x-ratelimit-(limit|burst)-")
 class Pair:
     """`one` is a client of one process, `two` clients of two fronts."""
 
-    def __init__(self, keys, one, two):
+    def __init__(self, keys, one, two, folder):
         self.keys = keys
+        self.folder = folder
+        self.fronts = two
         self.one = one
         self.two = itertools.cycle(two)
 
@@ -110,7 +117,7 @@ def pair(tmp_path_factory):
         store.close()
     with served(gateway_of(folders[0])) as (host, port), served_by_fronts(gateway_of(folders[1])) as origins:
         clients = [httpx.Client(base_url=url, timeout=30) for url in (f"http://{host}:{port}", *origins)]
-        yield Pair(keys, clients[0], clients[1:])
+        yield Pair(keys, clients[0], clients[1:], folders[1])
         for client in clients:
             client.close()
 
@@ -271,3 +278,36 @@ def test_two_fronts_answer_as_one_process(pair, name):
     content = {} if body is None else {"content": body} if isinstance(body, bytes) else {"json": body}
     one, two = pair.both(key, method, path, headers=headers, **content)
     assert shown(two) == shown(one)
+
+
+def test_a_limit_is_exact_over_two_fronts(pair):
+    asked = {"model": "local", "input": "1"}
+    with ThreadPoolExecutor(8) as pool:
+        replies = pool.map(lambda client: pair.ask(client, "five", "POST", "/v1/embeddings", json=asked), [*pair.fronts] * 8)
+        assert sorted(reply.status_code for reply in replies) == [200] * 5 + [429] * 11
+
+
+def test_a_revoked_key_stops_working_at_both_fronts(pair):
+    asked = {"model": "local", "input": "1"}
+
+    def statuses():
+        return [pair.ask(client, "revoked", "POST", "/v1/embeddings", json=asked).status_code for client in pair.fronts]
+
+    assert statuses() == [200, 200]
+    store = KeyStore(Database(StoreSettings(data_dir=str(pair.folder))))
+    store.open()
+    store.revoke("revoked", by="cli:somebody")
+    store.close()
+    until(lambda: statuses() == [401, 401], 20)
+
+
+def test_the_use_of_both_fronts_is_one_keys(pair):
+    for client in pair.fronts:
+        pair.ask(client, "used", "POST", "/v1/embeddings", json={"model": "local", "input": ["901 902", "903"]})
+
+    def num_tokens():
+        rows = pair.ask(pair.fronts[0], "admin", "GET", "/admin/usage").json()["data"]
+        return sum(row["tokens"] for row in rows if row["key"] == "used")
+
+    until(lambda: num_tokens() >= 6, 20)
+    assert num_tokens() == 6
