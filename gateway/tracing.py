@@ -129,7 +129,7 @@ class RequestSpan:
         return headers
 
     def stage(self, name: str, started: float, ended: float) -> None:
-        if self.span.get_span_context().trace_flags.sampled:  # of a span in another process, this process only knows that
+        if self.span.is_recording():  # a span of another process is not: that process adds the stages which it is told of
             span = self.tracing.tracer.start_span(name, context=self.context, start_time=self.epoch_ns + int(started * NANOSECONDS))
             span.end(self.epoch_ns + int(ended * NANOSECONDS))
 

@@ -22,7 +22,6 @@ from gateway.processes.front_calls import FrontCalls
 from gateway.processes.front_leases import FrontLeases
 from gateway.processes.held_generations import HeldGenerations
 from gateway.processes.model_states import local_of
-from gateway.tracing import Tracing
 
 MAX_DIRECT_BYTES = 64 * 1024  # of packed windows: 16,000 ids take a millisecond
 MAX_ON_LOOP_BYTES = 256 * 1024  # a thread unpacks more
@@ -31,11 +30,10 @@ MAX_ON_LOOP_BYTES = 256 * 1024  # a thread unpacks more
 class EmbedCalls:
     """Used on the event loop only."""
 
-    def __init__(self, calls: FrontCalls, leases: FrontLeases, generations: HeldGenerations, tracing: Tracing | None) -> None:
+    def __init__(self, calls: FrontCalls, leases: FrontLeases, generations: HeldGenerations) -> None:
         self.calls = calls
         self.leases = leases
         self.generations = generations
-        self.tracing = tracing
 
     def begin(self, call: EmbedCall, payload: bytes) -> None:
         """Answers a call, now or later. Raises Overloaded if the model's vectors are not those that were asked for."""
@@ -63,7 +61,7 @@ class EmbedCalls:
 
     def begin_directly(self, call: EmbedCall, payload: bytes, local: LocalEmbedder, cached: "CachedEmbedder[Windows]") -> bool:
         """Begins a call that needs no task, and perhaps answers it. Returns whether it could."""
-        if call.places or call.trace or len(payload) > MAX_DIRECT_BYTES or local.info.network.kind == "sparse_encoder":
+        if call.places or len(payload) > MAX_DIRECT_BYTES or local.info.network.kind == "sparse_encoder":
             return False
         lease = None
         if call.lease:
@@ -77,8 +75,6 @@ class EmbedCalls:
 
     async def embed(self, call: EmbedCall, payload: bytes, local: LocalEmbedder, embedder: object) -> None:
         """Answers one call from a task."""
-        if self.tracing is not None and call.trace:
-            self.tracing.resume(call.trace)
         lease = self.leases.find(call.lease)
         deadline = time.monotonic() + call.seconds
         try:

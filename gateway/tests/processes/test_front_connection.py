@@ -5,6 +5,7 @@ import asyncio
 import numpy as np
 import pytest
 
+from gateway import tracing
 from gateway.access.keys.key import Allowance, Caller
 from gateway.calls.engine_message import (
     AuthenticateCall,
@@ -28,8 +29,10 @@ from gateway.calls.engine_message import (
     WindowsWanted,
 )
 from gateway.calls.message import CancelCall, EmbedCall, EmbedResult
+from gateway.config import TraceSettings
 from gateway.embedding.embedder import Inputs
 from gateway.testing.fakes import FakeEmbedder, hashed
+from gateway.tests.api.collector import collecting
 from gateway.tests.api.faulty import embedded, metric
 from gateway.tests.processes.engine_links import FAKE, KEY, LOCAL, config_of, running
 
@@ -229,3 +232,27 @@ async def test_a_call_without_windows_is_answered_by_the_cache_alone(engine, fro
     assert front.rows.tolist() == rows
     more, _ = front.embed_fields(["1 2", "4"])
     assert isinstance(await front.call(EmbedCall, b"", **more), WindowsWanted)
+
+
+class Calling(FakeEmbedder):
+    """Calls another server, as far as traces go."""
+
+    async def embed(self, prepared):
+        with tracing.call("POST", {}) as self.headers:
+            tracing.stage("upstream", 0.0, 1.0)
+            return await super().embed(prepared)
+
+
+async def test_calls_to_other_servers_belong_to_the_trace_of_the_fronts_request(tmp_path):
+    """A front adds the stages by itself: of the answer."""
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    with collecting() as (collector, endpoint):
+        async with running(tmp_path, fake=(fake := Calling()), traces=TraceSettings(endpoint=endpoint)) as engine:
+            front = await engine.front()
+            about = {"generation": front.generation, "model": FAKE, "seconds": 9, "inputs": inputs_of("a")}
+            number, prepared = front.begin(PrepareCall, trace={"traceparent": f"00-{trace}-00f067aa0ba902b7-01"}, **about)
+            await prepared
+            await front.call(EmbedPrepared, number=number)
+            front.channel.close()
+    assert fake.headers["traceparent"].split("-")[1] == trace
+    assert [(span.name, span.trace_id.hex()) for span in collector.spans] == [("POST", trace)]
