@@ -35,6 +35,7 @@ COMMAND = (sys.executable, "-m", "gateway.engine.compiler")
 TIMEOUT_SECONDS = 1800.0
 
 NO_MEMORY = ("Failed to allocate", "bad_alloc", "can't allocate memory")  # in the text of OpenVINO's and torch's errors
+BULLET = "-- "  # before each reason in the text of OpenVINO's conversion errors, below lines about its own source
 INTERRUPTED = (-signal.SIGINT, -signal.SIGTERM)  # exit codes: Ctrl-C reaches the child too
 
 Progress = Callable[[str], None]
@@ -214,7 +215,7 @@ class Measure:
 
 def convert(reference: Any) -> tuple[object, str]:
     """Returns the network converted to OpenVINO and ""; or None and the reason if OpenVINO cannot convert it."""
-    from gateway.engine.openvino_import import openvino  # noqa: PLC0415
+    from gateway.engine.openvino_import import CONVERSION_FAILURES, openvino  # noqa: PLC0415
 
     try:
         return reference.trace(openvino), ""
@@ -222,6 +223,9 @@ def convert(reference: Any) -> tuple[object, str]:
         return None, str(error)
     except FAILURES as error:
         return None, f"OpenVINO cannot convert it ({type(error).__name__}: {first_line(error)})"
+    except CONVERSION_FAILURES as error:
+        lines = [line.removeprefix(BULLET) for line in str(error).splitlines() if line.startswith(BULLET)]
+        return None, f"OpenVINO cannot convert it ({lines[0] if lines else first_line(error)})"
 
 
 def first_line(error: Exception) -> str:

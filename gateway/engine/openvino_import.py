@@ -23,7 +23,16 @@ import openvino  # noqa: E402 - after the line above
 
 _ = openvino.Tensor(np.zeros(1, dtype=np.float32)).data
 
-__all__ = ["core", "openvino"]
+__all__ = ["CONVERSION_FAILURES", "core", "openvino"]
+
+# Errors of converting a network. They are no RuntimeErrors, and have no class in common.
+CONVERSION_FAILURES: tuple[type[Exception], ...] = (
+    openvino.frontend.OpConversionFailure,
+    openvino.frontend.OpValidationFailure,
+    openvino.frontend.GeneralFailure,
+    openvino.frontend.NotImplementedFailure,
+    openvino.frontend.InitializationFailure,
+)
 
 
 @cache

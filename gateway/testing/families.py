@@ -30,6 +30,7 @@ from gateway.testing.architectures import scale_weights, trained
 from gateway.testing.static_models import save_model2vec, save_static
 
 HIDDEN, LAYERS, MAX_TOKENS, WINDOW = 32, 3, 1024, 16
+SPARE_TOKENS = 8  # for those that some classes of tokenizers add
 PROMPTS = {"query": "one two: ", "document": "the words of a passage: "}
 SIZES: dict[str, Any] = {
     "hidden_size": HIDDEN, "num_hidden_layers": LAYERS, "num_attention_heads": 4, "intermediate_size": 64,
@@ -68,7 +69,7 @@ def save_network(folder: Path, prefix: str, settings: dict[str, Any], *, suffix:
         mask_token="[MASK]",
     )
     torch.manual_seed(5)
-    config = getattr(transformers, f"{prefix}Config")(vocab_size=len(tokenizer), **settings)
+    config = getattr(transformers, f"{prefix}Config")(vocab_size=len(tokenizer) + SPARE_TOKENS, **settings)
     network = getattr(transformers, f"{prefix.removesuffix('Text') if suffix == 'EncoderModel' else prefix}{suffix}")(config)
     scale_weights(network, 4)
     network.save_pretrained(folder)
