@@ -29,7 +29,7 @@ from gateway.embedding.embedder import Health, Inputs
 from gateway.errors import ConfigurationError
 from gateway.testing.fakes import FakeEmbedder
 from gateway.tests.api.faulty import embedded, metric, num_queued
-from gateway.tests.processes.engine_links import BOUND_SECONDS, FAKE, config_of, running
+from gateway.tests.processes.engine_links import BOUND_SECONDS, FAKE, KEY, config_of, running
 
 
 @pytest.fixture
@@ -222,6 +222,21 @@ async def test_an_expiry_is_told_when_it_comes_and_only_then(engine, pair):
     await pair[0].hear(KeysChanged)
     keys.look()
     assert pair[0].pushed.empty()
+
+
+async def test_keys_that_were_read_too_long_ago_are_nobodys_in_any_front(engine, pair):
+    snapshot, keys = engine.gateway.access_control.snapshot, engine.fronts.keys
+    keys.watch(snapshot)
+    await snapshot.background.close()  # else it would read them again
+    snapshot.read_at -= engine.gateway.config.auth.max_snapshot_age_seconds + 1
+    keys.look()
+    for front in pair:
+        await front.hear(KeysChanged)
+    assert (await pair[0].call(AuthenticateCall, key=KEY)).error == "StoreUnavailable"
+    await snapshot.renew()
+    keys.look()
+    await pair[1].hear(KeysChanged)
+    assert isinstance(await pair[1].call(AuthenticateCall, key=KEY), CallerResult)
 
 
 async def test_model_states_are_told_once_they_change(engine, fake, pair):
