@@ -65,9 +65,9 @@ class UncachedHandler(InferenceHandler):
         return self.uncached[model.name]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class ConfiguredRoad:
-    """A `BatchRoad` over the parts of one generation."""
+    """A `BatchRoad` over the parts of one generation, which is held open while requests are answered."""
 
     config: Config
     access: AccessControl
@@ -76,6 +76,8 @@ class ConfiguredRoad:
     handler: UncachedHandler
     metrics: Metrics
     is_local: Callable[[ModelRow], bool]
+    hold: Callable[[], None] = lambda: None
+    release: Callable[[], None] = lambda: None
 
     @property
     def max_line_bytes(self) -> int:
@@ -141,10 +143,14 @@ class ConfiguredRoad:
     async def answer(self, asked: list[Any], caller: Caller, *, fingerprints: dict[str, str], request_id: str) -> Answers:
         self.access.refuse_spent(caller)
         context = self.context(request_id, caller)
-        async with context.lease:
-            if isinstance(asked[0], RerankRequest):
-                return await self.rerank(asked[0], context, fingerprints)
-            return await self.embed(asked, context, fingerprints)
+        self.hold()
+        try:
+            async with context.lease:
+                if isinstance(asked[0], RerankRequest):
+                    return await self.rerank(asked[0], context, fingerprints)
+                return await self.embed(asked, context, fingerprints)
+        finally:
+            self.release()
 
     async def embed(self, asked: list[EmbeddingsRequest], context: RequestContext, fingerprints: dict[str, str]) -> Answers:
         joined = asked[0]

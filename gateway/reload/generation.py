@@ -44,6 +44,9 @@ class Generation:
     num_requests: int = 0
     idle: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def __post_init__(self) -> None:
+        self.batch_road.hold, self.batch_road.release = self.hold, self.release
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.hold()
         try:

@@ -4,9 +4,11 @@ import asyncio
 import time
 from functools import partial
 
+import msgspec
 import pytest
 
 from gateway.batches.store import LeaseLost
+from gateway.config import LimitSettings
 from gateway.errors import KeyStoreUnavailable, Overloaded, StorageUnavailable
 from gateway.testing.fakes import FakeEmbedder
 from gateway.tests.batches.conftest import backend_of, client_of, content, created, ended, line, upload, working
@@ -264,6 +266,17 @@ async def test_a_gateway_with_another_model_leaves_a_batch_to_those_that_have_it
         async with working(make(backends=[backend_of(FakeEmbedder())])) as gateway, client_of(gateway) as client:
             await answered_once(gateway, await ended(client, batch))
     assert other.num_embedded == 0
+
+
+async def test_a_reload_cuts_no_slice_short(make, embedder, lines):
+    async with working(make()) as gateway, client_of(gateway) as client:
+        batch = await begun(gateway, embedder, lines, after=1)
+        before = gateway.generation
+        await gateway.swap.renew(msgspec.structs.replace(gateway.config, limits=LimitSettings(max_wait_seconds=1.0)))
+        assert gateway.generation is not before
+        assert before in gateway.swap.retired  # the slice in hand holds it open
+        embedder.gate.set()
+        await answered_once(gateway, await ended(client, batch))
 
 
 async def test_a_revoked_keys_batch_fails(make, embedder, lines, tmp_path):
