@@ -74,7 +74,7 @@ def test_curl_finds_the_models_in_the_same_way(curl: Curl, path: str) -> None:
     assert curl.get(path).json() == curl.get("/v1/models").json()
 
 
-@pytest.mark.parametrize("path", ["/v1/foo", "/v1", "/v1/files", "/v1/batches", "/v1/chat/completions", "/v1/embeddings/x"])
+@pytest.mark.parametrize("path", ["/v1/foo", "/v1", "/v1/fine_tuning/jobs", "/v1/chat/completions", "/v1/embeddings/x"])
 def test_curl_is_told_that_there_is_no_such_path(curl: Curl, path: str) -> None:
     assert_error(curl.post({"model": MODEL}, path=path), 404, "unknown_url", f"Invalid URL (POST {path})")
 
