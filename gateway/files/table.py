@@ -96,6 +96,10 @@ class FileTable:
 
     def page(self, owner: str, *, purpose: str | None, limit: int, order: Order, after: str | None) -> list[StoredFile]:
         """Returns the owner's files in order of their creation, beginning behind `after`. Raises UnknownFile if it is unknown."""
+        if after is not None and not after.isprintable():
+            raise UnknownFile(after, param="after")
+        if purpose is not None and not purpose.isprintable():
+            return []
         place = sql.tuple_(row.created_at, row.id)
         by = [row.created_at, row.id] if order == "asc" else [row.created_at.desc(), row.id.desc()]
         chosen = files_table.select().where(row.owner == owner, self.is_ready()).order_by(*by).limit(limit)
@@ -178,6 +182,8 @@ class FileTable:
             raise StorageQuotaExceeded(quota_bytes)
 
     def select(self, connection: sql.Connection, owner: str, file_id: str) -> StoredFile | None:
+        if not file_id.isprintable():
+            return None  # PostgreSQL takes no NUL in a text
         chosen = files_table.select().where(row.id == file_id, row.owner == owner, self.is_ready())
         found = connection.execute(chosen).first()
         return _stored_file(found) if found is not None else None

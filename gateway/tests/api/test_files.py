@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import tracemalloc
 
 import pytest
 
@@ -275,6 +276,43 @@ async def test_a_slow_upload_has_a_time_of_its_own(make, client):
             yield GOOD[start : start + 40]
 
     assert (await client.post("/v1/files", content=slow(), headers=TYPE)).status_code == 200
+
+
+async def test_neither_an_upload_nor_a_content_is_whole_in_memory(make):
+    gateway = make(files=FileSettings(min_free_bytes=0))
+    await gateway.start()
+    head, tail = GOOD.split(LINES)
+    piece, num_pieces = b"x" * 64 * KB, 600
+    messages = [
+        request_message(head, more=True),
+        *[request_message(piece, more=True)] * num_pieces,
+        request_message(tail, more=False),
+    ]
+    connection = files_connection(*messages)
+    tracemalloc.start()
+    await gateway(connection.scope, connection.receive, connection.send)
+    assert connection.status == 200
+    file, num_bytes, sent = json.loads(connection.body), 0, asyncio.Event()
+    assert file["bytes"] == num_pieces * len(piece)
+
+    async def send(message):
+        nonlocal num_bytes
+        num_bytes += len(message.get("body", b""))
+        if message.get("more_body") is False:
+            sent.set()
+
+    async def leave():
+        await sent.wait()
+        return {"type": "http.disconnect"}
+
+    reading = files_connection(leave)
+    reading.scope |= {"method": "GET", "path": f"/v1/files/{file['id']}/content"}
+    await gateway(reading.scope, reading.receive, send)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert num_bytes == file["bytes"]
+    assert peak < num_bytes / 4
+    await gateway.close()
 
 
 async def test_uploads_at_once_are_bounded(make):

@@ -46,6 +46,17 @@ async def test_a_file_is_its_owners_alone(store):
     assert await store.get(OWNER, file.id) == file
 
 
+async def test_an_id_that_no_database_takes_is_an_unknown_one(store):
+    for wrong in ("\x00", "file-\x00", "x" * 10_000, "文", "'; DROP TABLE files"):
+        with pytest.raises(UnknownFile):
+            await store.get(OWNER, wrong)
+        with pytest.raises(UnknownFile):
+            await store.delete(OWNER, wrong)
+        with pytest.raises(UnknownFile):
+            await store.list(OWNER, after=wrong)
+        assert await store.list(OWNER, purpose=wrong) == []
+
+
 async def test_a_block_that_fails_leaves_nothing(store):
     async def fail():
         async with await store.create(OWNER) as writer:
