@@ -4,7 +4,10 @@ import base64
 import concurrent.futures
 import gzip
 import json
+import os
 import re
+import signal
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -153,3 +156,30 @@ def test_many_clients_at_once_get_each_their_own(processes: Gateway) -> None:
         alone = list(pool.map(lambda text: client.embeddings.create(model=MODEL, input=text).data[0].embedding, texts))
         together = [each.embedding for each in client.embeddings.create(model=MODEL, input=texts).data]
     np.testing.assert_allclose(alone, together, atol=1e-5)
+
+
+def pid_of(gateway: Gateway, name: str) -> int:
+    found = re.findall(rf'"process":"{name}","pid":(\d+),"event":"process_started"', gateway.log)
+    return int(found[-1])
+
+
+@pytest.mark.parametrize("name", ["front-0", "engine", "front-1"])
+def test_the_sdks_own_retries_bring_callers_through_the_death_of_a_process(processes: Gateway, truth: Truth, name: str) -> None:
+    """By default it tries three times, and waits as long as Retry-After says."""
+    texts = list(SAMPLES.values())
+    killed = threading.Event()
+
+    def ask(number: int) -> list[float]:
+        with OpenAI(base_url=processes.base_url, api_key=ENVIRONMENT_KEY) as client:
+            for _ in range(20):
+                client.embeddings.create(model=MODEL, input=texts[number % len(texts)])
+            killed.wait()
+            reply = client.embeddings.create(model=MODEL, input=texts[number % len(texts)])
+        return reply.data[0].embedding
+
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        asked = [threads.submit(ask, number) for number in range(8)]
+        os.kill(pid_of(processes, name), signal.SIGKILL)
+        killed.set()
+        for number, each in enumerate(asked):
+            assert_close(each.result(), truth.vector(texts[number % len(texts)]))

@@ -12,9 +12,8 @@ from collections.abc import Callable, Sequence
 from gateway.background import launch
 from gateway.processes.totals import Totals
 
-DEFER_SECONDS = (
-    0.001  # what a client waits at most, if the fronts with fewer connections are busy; so a front accepts 1,000 a second at least
-)
+# What a client waits at most, if the fronts with fewer connections are busy; so a front accepts 1,000 a second at least
+DEFER_SECONDS = 0.001
 
 
 class BalancedAcceptor:
