@@ -28,6 +28,7 @@ class FrontCalls:
 
         def forget(task: Task[None]) -> None:
             retrieve(task)
+            work.close()  # of a call that was cancelled before it began
             self.cancellations.pop(number, None)
 
         self.cancellations[number] = launch(self.run(number, work), name="call", on_end=forget).cancel

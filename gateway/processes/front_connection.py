@@ -127,6 +127,7 @@ class FrontConnection:
     def on_cancel(self, message: CancelCall, _: bytes) -> None:
         self.calls.cancel(message.number)
         self.prepared.drop(message.number)
+        self.requests.pop(message.number, None)  # its task may not have begun
 
     def on_use(self, message: RecordUse, _: bytes) -> None:
         self.gateway.access_control.record(
@@ -178,7 +179,7 @@ class FrontConnection:
         try:
             await request.answer(self.gateway.generation)
         finally:
-            del self.requests[request.call.number]
+            self.requests.pop(request.call.number, None)
 
     def on_body(self, message: HTTPBody, payload: bytes) -> None:
         if request := self.requests.get(message.number):
@@ -238,6 +239,7 @@ class FrontConnection:
         self.calls.close()
         self.leases.close()
         self.prepared.close()
+        self.requests.clear()
         self.generations.close()
         self.notify_lost(self)
 

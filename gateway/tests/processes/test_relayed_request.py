@@ -124,8 +124,16 @@ async def test_a_client_who_leaves_cancels_the_request(engine, front):
     connection = engine.fronts.connections[0]
     assert number in connection.requests
     front.channel.send(CancelCall(number=number))
-    await until(lambda: not connection.requests and not connection.calls.cancellations)
-    assert engine.gateway.generation.num_requests == 1  # the front's hold
+    await until(lambda: engine.gateway.generation.num_requests == 1)  # the front's hold
+    assert (connection.requests, connection.calls.cancellations) == ({}, {})
+
+
+async def test_a_client_who_leaves_at_once_leaves_nothing_behind(engine, front):
+    number = begin(front, "/v1/models")
+    front.channel.send(CancelCall(number=number))  # in one piece with the call
+    await taken(front, begin(front, "/v1/models"))
+    connection = engine.fronts.connections[0]
+    assert (connection.requests, connection.calls.cancellations) == ({}, {})
 
 
 async def test_a_defect_is_a_failure_of_its_request(engine, front):
