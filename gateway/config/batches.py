@@ -47,7 +47,7 @@ class BatchSettings(Settings, frozen=True):
     lease_seconds: Annotated[
         float,
         Meta(
-            ge=1,
+            ge=0.1,
             le=HOUR,
             description="A gateway that works on a batch says so three times in this time. After it, another one goes on.",
         ),
