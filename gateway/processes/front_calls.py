@@ -29,7 +29,8 @@ class FrontCalls:
         def forget(task: Task[None]) -> None:
             retrieve(task)
             work.close()  # of a call that was cancelled before it began
-            self.cancellations.pop(number, None)
+            if self.cancellations.get(number) == task.cancel:  # the next step of a call has the same number
+                del self.cancellations[number]
 
         self.cancellations[number] = launch(self.run(number, work), name="call", on_end=forget).cancel
 
