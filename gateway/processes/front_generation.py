@@ -136,7 +136,7 @@ class FrontBuilder:
             sampler=self.sampler,
             is_leaving=self.is_leaving,
             is_draining=self.is_draining,
-            methods=methods,
+            methods={**dict.fromkeys((door.path for door in doors), "POST, OPTIONS"), **methods},
             doors={door.path: handler.application(door) for door in doors},
             formats=formats,
             has_tei=config.doors.tei,

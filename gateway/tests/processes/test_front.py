@@ -40,6 +40,7 @@ from gateway.errors import EngineUnavailable, InternalError, Overloaded
 from gateway.processes import control
 from gateway.testing.fakes import hashed
 from gateway.testing.front_process import ABOUT, ScriptedEngine, running_front
+from gateway.tests.api.collector import collecting
 from gateway.tests.api.faulty import HeldEncoder
 
 ROWS = [{"name": "m", "backend": "fake"}, {"name": "n", "aliases": ["other"], "backend": "fake"}]
@@ -417,3 +418,18 @@ async def test_a_front_that_leaves_says_so_itself():
         assert reply.json() == {"status": "draining"}
         assert reply.headers["connection"] == "close"
         assert (await served.post({"model": "m", "input": "a"})).status_code == 200
+
+
+async def test_a_traced_request_is_one_trace_with_the_engine_processes_stages():
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    with collecting() as (collector, endpoint):
+        async with Served(configured(traces={"endpoint": endpoint}), info=WORDS) as served:
+            served.engine.answers[EmbedCall] = lambda call, _: (
+                EmbedResult(number=call.number, dimensions=8, stages={"queue": 0.01, "compute": 0.02}), hashed("1", 8).tobytes(),
+            )  # fmt: skip
+            await served.post({"model": "m", "input": "1"}, traceparent=f"00-{trace}-00f067aa0ba902b7-01")
+            assert (await served.engine.hear(EmbedCall)).trace["traceparent"].split("-")[1] == trace
+    assert {span.name for span in collector.spans} >= {"POST /v1/embeddings", "tokenize", "queue", "compute", "encode"}
+    assert {span.trace_id.hex() for span in collector.spans} == {trace}
+    [queue], [compute] = collector.named("queue"), collector.named("compute")
+    assert queue.end_time_unix_nano <= compute.start_time_unix_nano + 1000
