@@ -11,7 +11,6 @@ from gateway.app import Gateway
 from gateway.cli.browser import serve_and_open
 from gateway.cli.malloc_tuning import bound_arenas
 from gateway.cli.options import config_option
-from gateway.cli.serve_processes import serve_in_processes
 from gateway.config import ConfigSource
 from gateway.errors import ConfigurationError
 from gateway.processes.workers import num_workers
@@ -49,6 +48,8 @@ def serve(path: str | None, hosts: tuple[str, ...], port: int | None, models: tu
     log.configure(level=config.log.level, line_format=config.log.format)
     num_fronts = num_workers(config.server.workers)
     if num_fronts > 1:
+        from gateway.cli.serve_processes import serve_in_processes  # noqa: PLC0415 - 2 MB that one process does not need
+
         sys.exit(serve_in_processes(config, source, num_fronts, opens=opens))
     gateway = Gateway(config, source=source)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
