@@ -44,6 +44,12 @@ def always_ends_in(module: Any, kind: str) -> bool:
 def refuse_unequal_routes(model: Any, folder: Path) -> None:
     """Raises OperatorError if the routes differ in tokenizer or length, leave prompts out of pooling, or lack a default route."""
     for router in filter(is_router, model):
+        if not _has_route(router, None):
+            raise OperatorError(f"the model in {folder} has no default route, for texts whose request has no input_type")
+        if any(not getattr(module, "include_prompt", True) for module in _routed_modules(router)):
+            raise OperatorError(f"the model in {folder} leaves prompts out of pooling inside a route, which is not supported")
+        if router is not model[0]:  # one network has read the text before
+            continue
         inputs = [next(iter(route)) for route in router.sub_modules.values()]
         tokenizers = [getattr(getattr(each, "tokenizer", None), "backend_tokenizer", None) for each in inputs]
         texts = {each.to_str() if each is not None else None for each in tokenizers}
@@ -51,7 +57,3 @@ def refuse_unequal_routes(model: Any, folder: Path) -> None:
             raise OperatorError(f"the routes of the model in {folder} have different tokenizers, which is not supported")
         if len({each.max_seq_length for each in inputs}) > 1:
             raise OperatorError(f"the routes of the model in {folder} read texts of different lengths, which is not supported")
-        if not _has_route(router, None):
-            raise OperatorError(f"the model in {folder} has no default route, for texts whose request has no input_type")
-        if any(not getattr(module, "include_prompt", True) for module in _routed_modules(router)):
-            raise OperatorError(f"the model in {folder} leaves prompts out of pooling inside a route, which is not supported")

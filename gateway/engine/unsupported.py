@@ -27,6 +27,8 @@ TASKS = {"sequence-classification": RERANKER, "fill-mask": SPARSE, "retrieval": 
 RERANKER_TASKS = ("sequence-classification", "text-generation")
 SPLADE_MODULES = (("Transformer", "MLMTransformer"), ("SpladePooling",))
 STATIC_MODULES = {"Router", "Asym", "IDF", "SparseStaticEmbedding"}
+# They read whole words, or the length of each text, where the gateway gives token ids and masks.
+WORD_MODULES = {"BoW", "LSTM", "WordEmbeddings", "WordWeights"}
 RERANKER_MODULES = ("Transformer", "LogitScore", "Dense")
 # Modules that make one vector of a text; a Transformer that does so itself says it in `module_output_name`.
 POOLS = {"Pooling", "StaticEmbedding", "BoW", "Router", "Asym"}
@@ -120,6 +122,8 @@ def refuse_foreign_modules(folder: Path, types: list[str], *, is_reranker: bool)
     for each in types:
         if not each.startswith("sentence_transformers."):
             raise custom(folder, f"modules.json names {each}")
+        if each.rpartition(".")[2] in WORD_MODULES:
+            raise _unsupported_kind(f"the model in {folder} has the module {each.rpartition('.')[2]}, which is not supported here")
         if is_reranker and each.rpartition(".")[2] not in RERANKER_MODULES:
             raise _unsupported_kind(f"the model in {folder} is a reranker with a module {each}, which is not supported here")
     for module in modules_of(folder) or ():

@@ -26,6 +26,7 @@ from gateway.config import EngineSettings, LimitSettings
 from gateway.embedding.backend import BackendContext
 from gateway.embedding.embedder import Inputs
 from gateway.engine import compiler
+from gateway.engine.adapter_merge import merged
 from gateway.engine.compiler import CompileJob
 from gateway.engine.embedder import LocalEmbedder
 from gateway.engine.fidelity import cosines
@@ -63,9 +64,13 @@ class Cell:
 
 
 def expected_of(folder: Path) -> dict[str | None, Any] | None:
-    """The vectors of `encode`, without a prompt and with the query's; None if sentence-transformers cannot load the model."""
+    """The vectors of `encode`, without a prompt and with the query's; None if sentence-transformers cannot load the model.
+
+    An adapter is merged first: peft, with which sentence-transformers would load it, is not installed.
+    """
     try:
-        model = SentenceTransformer(str(folder), device="cpu", local_files_only=True, model_kwargs={"dtype": "float32"}).float()
+        with merged(folder) as whole:
+            model = SentenceTransformer(str(whole), device="cpu", local_files_only=True, model_kwargs={"dtype": "float32"}).float()
         query: dict[str, Any] = {"prompt_name": "query"} if model.prompts.get("query") else {}
         return {
             None: model.encode_document(list(TEXTS), batch_size=1, prompt=""),
