@@ -10,6 +10,7 @@ from gateway.api.error_format import JSON, ErrorBody
 from gateway.api.openapi.json_schema import Schema, reference
 from gateway.api.response_headers import ResponseHeader
 from gateway.errors import (
+    EngineUnavailable,
     GatewayError,
     HeadersTooLarge,
     InternalError,
@@ -27,7 +28,14 @@ PLAIN: Schema = {"schema": {"type": "string"}}
 Errors = tuple[type[GatewayError], ...]
 Headers = tuple[ResponseHeader, ...]
 
-EVERYWHERE: Errors = (InvalidValue, SlowRequest, HeadersTooLarge, InternalError, Overloaded)  # InvalidValue: invalid HTTP is a 400
+EVERYWHERE: Errors = (
+    InvalidValue,
+    SlowRequest,
+    HeadersTooLarge,
+    InternalError,
+    Overloaded,
+    EngineUnavailable,
+)  # InvalidValue: invalid HTTP is a 400
 WITH_KEY: Errors = (MissingKey, InvalidKey, KeyInQuery, StoreUnavailable)
 
 
