@@ -50,9 +50,8 @@ class Chaos:
         """Kills a process, and waits until its successor serves."""
         name = self.random.choice(self.processes.names)
         role = name.partition("-")[0]
-        self.processes.kill(name)
+        old = self.processes.kill(name)
         killed = time.monotonic()
-        old = self.processes.pid(name)
         while self.processes.pid(name) == old or not self.processes.is_ready(name):
             if time.monotonic() - killed > BACK_SECONDS[role] * 3:
                 self.broken.append(f"{name} did not come back")

@@ -19,6 +19,8 @@ class Processes:
 
     def __init__(self, folder: Path, num_fronts: int) -> None:
         self.log_file = folder / "log"
+        self.num_read = 0  # bytes of it
+        self.seen: list[dict[str, object]] = []
         self.names = ["engine", *(f"front-{number}" for number in range(num_fronts))]
         bare = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY")}
         self.environment = {
@@ -43,8 +45,14 @@ class Processes:
         self.origin = next(event["url"].removesuffix("/v1") for event in self.events() if event["event"] == "ready")
 
     def events(self) -> list[dict[str, object]]:
-        lines = self.log_file.read_text(encoding="utf-8").splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("\n")]
+        """The lines of the log, those of requests aside. Each line is read once: there are a hundred thousand after a while."""
+        with self.log_file.open("rb") as log:
+            log.seek(self.num_read)
+            whole, _, _ = log.read().rpartition(b"\n")
+        self.num_read += len(whole) + bool(whole)
+        lines = [line for line in whole.splitlines() if line.startswith(b"{") and b'"event":"request"' not in line]
+        self.seen += [json.loads(line) for line in lines]
+        return self.seen
 
     def pid(self, name: str, event: str = "process_started") -> int | None:
         """The process that has this name now; with "process_ready" the latest that became so."""
@@ -54,11 +62,13 @@ class Processes:
     def is_ready(self, name: str) -> bool:
         return self.pid(name) == self.pid(name, "process_ready")
 
-    def kill(self, name: str) -> None:
+    def kill(self, name: str) -> int:
+        """Returns the process that was killed: the next one may have started before anybody looks again."""
         pid = self.pid(name)
         assert pid is not None
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+        return pid
 
     def is_serving(self) -> bool:
         with suppress(httpx.TransportError):
