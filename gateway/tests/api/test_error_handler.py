@@ -121,7 +121,7 @@ async def test_a_key_is_taken_from_each_header(stranger, headers):
     assert (await stranger.post("/v1/embeddings", **body(), headers=headers)).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/v1/foo", "/v1/files", "/v1/chat/completions", "/%00", "/v1/embeddings/x"])
+@pytest.mark.parametrize("path", ["/v1/foo", "/v1/images", "/v1/chat/completions", "/%00", "/v1/embeddings/x"])
 async def test_an_unknown_path(stranger, path):
     reply = await stranger.post(path)
     assert_error(reply, 404, INVALID, None, "unknown_url", "Invalid URL (POST /")

@@ -133,7 +133,7 @@ async def test_a_stop_while_the_store_hangs_waits_for_requests_and_hardly_for_th
         proxy.swallow(also_new=True)
         assert (await embed(client)).status_code == 200
     behind.stop()
-    assert behind.events()[-1] == "usage_lost"
+    assert behind.events()[-2:] == ["usage_lost", "stopped"]
 
 
 def test_a_command_against_a_store_that_hangs_ends_with_one_line(behind, proxy):
