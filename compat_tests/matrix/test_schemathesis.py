@@ -15,12 +15,17 @@ HOOKS = "compat_tests.matrix.schemathesis_hooks"
 NUM_EXAMPLES = 60
 HANG_SECONDS = 20
 # text-embeddings-inference refuses with 422 and 424 what depends on the model: its prompts, its vocabulary, its kind. No schema can
-# say that; at all other paths such a refusal counts as a fault.
+# say that; at all other paths such a refusal counts as a fault. A batch names a file: one that is not there is a 400, as at OpenAI.
 CONFIGURATION = """
 [[operations]]
 include-path-regex = "^/(|decode|embed|embed_all|embed_sparse|invocations|predict|similarity|tokenize|vertex)$"
 [operations.checks.positive_data_acceptance]
 expected-statuses = ["2xx", "3xx", "401", "403", "404", "409", "422", "424", "429", "5xx"]
+
+[[operations]]
+include-path-regex = "^/v1/batches$"
+[operations.checks.positive_data_acceptance]
+expected-statuses = ["2xx", "400", "401", "404", "429", "5xx"]
 """
 
 

@@ -8,10 +8,14 @@ from gateway.api.openapi.json_schema import reference
 from gateway.api.openapi.operation import Errors, Operation
 from gateway.api.openapi.operations import OF_A_BODY, path_parameter
 from gateway.errors import BatchEnded, InsufficientQuota, MissingParameter, RateLimited, StorageUnavailable, UnknownBatch
-from gateway.wire.batches import BatchBody, BatchObject, BatchPage
+from gateway.wire.batches import REQUIRED, BatchBody, BatchObject, BatchPage
 
 BATCHES_PARSED = (BatchBody,)
 BATCHES_SERVED = (BatchObject, BatchPage)
+WHAT_MUST_BE_THERE = {
+    "required": list(REQUIRED),
+    "properties": {name: {"not": {"enum": [None, ""]}} for name in REQUIRED},
+}
 BATCH_ID = path_parameter("batch_id", "Of a batch of this key.")
 
 
@@ -24,7 +28,7 @@ BATCHES_OPERATIONS: dict[tuple[str, str], Operation] = {
         "createBatch",
         "Make a batch of an uploaded file of requests",
         BatchObject,
-        body={"required": True, "content": {JSON: {"schema": reference(BatchBody)}}},
+        body={"required": True, "content": {JSON: {"schema": {"allOf": [reference(BatchBody), WHAT_MUST_BE_THERE]}}}},
         errors=(*OF_A_BODY, MissingParameter, RateLimited, InsufficientQuota),
     ),
     ("GET", "/v1/batches"): _batch_operation(
