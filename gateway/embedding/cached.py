@@ -72,8 +72,9 @@ class _InFlight:
         return waiter
 
     def leave(self, waiter: asyncio.Future[Any]) -> None:
+        """What has ended is not cancelled: whoever began it may have forgotten its work."""
         self.waiters.remove(waiter)
-        if not self.waiters:
+        if not self.waiters and not self.task.done():
             self.cancel()
 
     def end(self) -> None:
@@ -293,7 +294,7 @@ class CachedEmbedder(Generic[WorkT]):
         return flight
 
     def find(self, keys: list[Key]) -> list[Entry] | None:
-        """The cached entries of all these inputs, and counts them; None if one is missing."""
+        """The cached entries of all these inputs; None if one is missing."""
         entries = [entry for key in keys if (entry := self.cache.get(key)) is not None]
         return entries if len(entries) == len(keys) else None
 

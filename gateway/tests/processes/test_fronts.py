@@ -94,6 +94,21 @@ async def test_a_flight_goes_on_while_anybody_waits_for_it(engine, pair):
     assert len(engine.encoder.batches) <= 1
 
 
+async def test_a_flight_that_was_joined_answers_after_its_first_caller_left(engine, pair):
+    with engine.encoder.held():
+        _, first = await begun(engine, pair[0], "1 2")
+        _, second = pair[1].begin_embed(["1 2"])
+        await until(lambda: metric(engine.gateway, "gateway_cache_lookups_total", model="m", result="joined") == 1)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        await until(lambda: not engine.fronts.connections[0].calls.cancellations)
+    answer, payload = await second
+    assert isinstance(answer, EmbedResult)
+    np.testing.assert_allclose(np.frombuffer(payload, dtype=np.float32), embedded("1 2"), atol=1e-6)
+    assert engine.encoder.batches == [[2]]
+
+
 async def test_limits_are_exact_over_two_fronts(engine, pair):
     caller = Caller("k", Allowance(requests_per_minute=60, requests_burst=3))
     answers = [front.begin(EnterLease, caller=caller)[1] for front in pair for _ in range(4)]
