@@ -136,8 +136,13 @@ def end_finished(works: Iterable[Work]) -> None:
 
 
 def _resolve_all(futures: list[Completion]) -> None:
-    for future in futures:
-        resolve(future, None)
+    """If one raises, which is a defect for the event loop to log, the others hear of their end all the same."""
+    for place, future in enumerate(futures, start=1):
+        try:
+            resolve(future, None)
+        except Exception:
+            asyncio.get_running_loop().call_soon(_resolve_all, futures[place:])
+            raise
 
 
 def resolve(done: Completion, error: BaseException | None) -> None:
