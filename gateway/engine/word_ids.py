@@ -51,12 +51,17 @@ class BertWordIds:
             return [*chain.from_iterable([known[word] for word in words])]
         except KeyError:
             found = {word: known.get(word) for word in words}
-        found |= self.learn([word for word, ids in found.items() if ids is None])
+        if (learnt := self.learn([word for word, ids in found.items() if ids is None])) is None:
+            return None
+        found |= learnt
         return [*chain.from_iterable([found[word] or () for word in words])]
 
-    def learn(self, words: list[str]) -> dict[str, tuple[int, ...]]:
-        """Tokenises words, and remembers them."""
-        learnt = dict(zip(words, _by_word(self.fast.encode(" ".join(words), add_special_tokens=False)), strict=True))
+    def learn(self, words: list[str]) -> dict[str, tuple[int, ...]] | None:
+        """Tokenises words, and remembers them. None if, in lower case or side by side, they are an added token."""
+        text = " ".join(words)
+        if self.find_unsuited(text) is not None:
+            return None
+        learnt = dict(zip(words, _by_word(self.fast.encode(text, add_special_tokens=False)), strict=True))
         if len(self.known) + len(learnt) > MAX_WORDS:
             self.known.clear()
         self.known.update({word: ids for word, ids in learnt.items() if len(word) <= MAX_WORD_CHARS})

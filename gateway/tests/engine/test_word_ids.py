@@ -78,6 +78,14 @@ def test_tokenizers_of_other_kinds_take_the_long_way(fast):
     assert found.ids("the a") is None
 
 
+@pytest.mark.parametrize("text", ["Zoo", "the, a", "a zOO"])
+def test_words_are_no_added_token_for_being_in_lower_case_or_side_by_side(text):
+    words = word_ids_of(bert(added=[AddedToken("zoo", normalized=False), AddedToken("the a", normalized=False)]))
+    assert isinstance(words, BertWordIds)
+    words.ids(",")  # known: so the words around it are learnt together
+    assert words.ids(text) in (words.fast.encode(text, add_special_tokens=False).ids, None)
+
+
 def test_what_is_remembered_is_bounded_in_words_and_bytes():
     words = word_ids_of(bert())
     tracemalloc.start()
