@@ -82,6 +82,7 @@ class BatchRun:
         self.has_lost_lease = False
         self.beat = BackgroundTask(f"lease-{job.id}", self.renew_forever, may_end=True)
         self.task: asyncio.Task[object] | None = None
+        self.asker: Caller | None = None  # the key's owner, as it last was
 
     def stop(self) -> None:
         """Ends the work after the slices in hand."""
@@ -161,7 +162,16 @@ class BatchRun:
         found = self.parts.road().caller_of(self.job.owner)
         if found is None:
             raise BatchInterrupted("revoked")
+        self.asker = found
         return found
+
+    async def default_model(self) -> str | None:
+        """The model of requests that name none. Raises BatchInterrupted."""
+
+        async def find() -> str | None:
+            return self.job.default_model or self.parts.road().default_model(self.job.endpoint, self.caller())
+
+        return await self.retry(find)
 
     async def input(self) -> StoredFile:
         return await self.persist(lambda: self.parts.files().get(self.job.owner, self.job.input_file_id))
@@ -171,7 +181,7 @@ class BatchRun:
         road = self.parts.road()
         found = Validation(
             self.job.endpoint, self.parts.settings(), max_line_bytes=road.max_line_bytes,
-            default_model=self.job.default_model or road.default_model(self.job.endpoint, self.caller()),
+            default_model=await self.default_model(),
         )  # fmt: skip
         async for piece in self.pieces(file):
             self.check()
@@ -192,24 +202,26 @@ class BatchRun:
 
     async def fingerprint(self, model: str, line: int) -> str:
         """Loads a model. Returns its fingerprint. Raises BatchFailed if there is none that the key may use, or of another kind."""
-        num_failures = 0
-        while True:
-            try:
-                return await self.parts.road().fingerprint(self.job.endpoint, model, self.caller())
-            except UnknownModel:
-                message = f"The provided model '{model}' is not supported by the Batch API."
-                raise BatchFailed(LineError("model_not_found", message, "body.model", line)) from None
-            except WrongModelKind as error:
-                raise BatchFailed(LineError(error.code or "", error.message, "body.model", line)) from None
-            except GatewayError as error:
-                num_failures += 1
-                await self.wait(error, num_failures)
+
+        async def find() -> str:
+            return await self.parts.road().fingerprint(self.job.endpoint, model, self.caller())
+
+        try:
+            return await self.retry(find)
+        except UnknownModel:
+            message = f"The provided model '{model}' is not supported by the Batch API."
+            raise BatchFailed(LineError("model_not_found", message, "body.model", line)) from None
+        except WrongModelKind as error:
+            raise BatchFailed(LineError(error.code or "", error.message, "body.model", line)) from None
 
     async def answer(self, file: StoredFile) -> None:
         """Answers all requests that are left; if interrupted, those of the slices in hand. Raises BatchInterrupted."""
         is_far = self.parts.road().is_far(self.job.fingerprints or {})
         in_flight = IN_FLIGHT_FAR if is_far else 1
-        worker = BatchWorker(self.job, self.parts.road, caller=self.caller, wait=self.wait, check=self.check, in_flight=in_flight)
+        worker = BatchWorker(
+            self.job, self.parts.road, caller=self.caller, default_model=self.default_model, wait=self.wait, check=self.check,
+            in_flight=in_flight,
+        )  # fmt: skip
         async with aclosing(self.pieces(file)) as coming:
             await run_all(coming, worker.run, self.append, in_flight=in_flight)
 
@@ -234,10 +246,9 @@ class BatchRun:
         await self.update(lambda now: self.store.append(now, shard, position=done.next, **counts))
         self.parts.metrics.requests.labels("completed").inc(done.num_outputs)
         self.parts.metrics.requests.labels("failed").inc(done.num_errors)
-        road = self.parts.road()
-        if (caller := road.caller_of(job.owner)) is not None:
+        if self.asker is not None:
             for use in done.uses:
-                road.record(caller, use)
+                self.parts.road().record(self.asker, use)
 
     async def write_part(self, lines: bytes) -> str | None:
         if not lines:
@@ -289,6 +300,18 @@ class BatchRun:
                 self.check_files()
                 num_failures += 1
                 await self.pause(error.outcome, num_failures)
+
+    async def retry(self, work: Callable[[], Awaitable[Result]]) -> Result:
+        """Tries until the model and the keys are there. Raises BatchInterrupted, UnknownModel and WrongModelKind."""
+        num_failures = 0
+        while True:
+            try:
+                return await work()
+            except (UnknownModel, WrongModelKind):
+                raise
+            except GatewayError as error:
+                num_failures += 1
+                await self.wait(error, num_failures)
 
     async def wait(self, error: GatewayError | None, num_failures: int) -> None:
         """Pauses before another attempt to answer. Raises BatchInterrupted."""

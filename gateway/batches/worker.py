@@ -67,7 +67,7 @@ class _Outcomes:
 class BatchWorker:
     """Answers at most `in_flight` slices of one batch at once; more may be parsed meanwhile.
 
-    `caller` gives the key's owner, as it is now. `check` raises if no further slice is to be begun. `wait` pauses before another
+    `caller` gives the key's owner, as it is now, `default_model` the model of requests that name none. `check` raises if no further slice is to be begun. `wait` pauses before another
     attempt, and raises if there is to be none.
     """
 
@@ -77,6 +77,7 @@ class BatchWorker:
         road: Callable[[], BatchRoad],
         *,
         caller: Callable[[], Caller],
+        default_model: Callable[[], Awaitable[str | None]],
         check: Callable[[], None],
         wait: Wait,
         in_flight: int,
@@ -84,6 +85,7 @@ class BatchWorker:
         self.job = job
         self.road = road
         self.caller = caller
+        self.default_model = default_model
         self.check = check
         self.wait = wait
         self.slots = asyncio.Semaphore(in_flight)
@@ -91,11 +93,10 @@ class BatchWorker:
         self.has_begun.set()
 
     async def run(self, piece: Slice) -> AnsweredSlice:
-        """Raises OtherVectors, and what `caller`, `check` and `wait` raise."""
+        """Raises OtherVectors, and what `caller`, `default_model`, `check` and `wait` raise."""
         outcomes, before, now = _Outcomes(), self.has_begun, asyncio.Event()
         self.has_begun = now
-        default = self.job.default_model or self.road().default_model(self.job.endpoint, self.caller())
-        groups = await asyncio.to_thread(self.groups, piece, outcomes, default)
+        groups = await asyncio.to_thread(self.groups, piece, outcomes, await self.default_model())
         await before.wait()  # a slice that was parsed faster does not overtake
         async with self.slots:
             now.set()

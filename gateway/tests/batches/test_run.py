@@ -7,9 +7,12 @@ from functools import partial
 import msgspec
 import pytest
 
+from gateway.backoff import Backoff
+from gateway.batches import run
+from gateway.batches.runner import MAX_DEATHS
 from gateway.batches.store import LeaseLost
 from gateway.config import LimitSettings
-from gateway.errors import KeyStoreUnavailable, Overloaded, StorageUnavailable
+from gateway.errors import KeyStoreUnavailable, Overloaded, StorageUnavailable, StoreUnavailable
 from gateway.testing.fakes import FakeEmbedder
 from gateway.tests.batches.conftest import backend_of, client_of, content, created, ended, line, upload, working
 
@@ -222,6 +225,25 @@ async def test_a_failing_database_and_a_full_disk_are_waited_for(make, embedder,
         gateway.batches.store.append, gateway.generation.files.create = failing_append, failing_create
         batch = await created(client, file)
         await answered_once(gateway, await ended(client, batch))
+
+
+async def test_keys_that_nobody_can_check_for_a_while_are_waited_for(make, lines, monkeypatch):
+    monkeypatch.setattr(run, "RETRIES", Backoff(first_seconds=0.01, max_seconds=0.01))
+    async with working(make()) as gateway, client_of(gateway) as client:
+        file, snapshot = await upload(gateway, lines), gateway.access_control.snapshot
+        find_caller = snapshot.find_caller
+        failures = iter([StoreUnavailable()] * (MAX_DEATHS + 1))
+
+        def failing(key_id):
+            if (error := next(failures, None)) is not None:
+                error.retry_after_seconds = 0.0
+                raise error
+            return find_caller(key_id)
+
+        snapshot.find_caller = failing
+        batch = await created(client, file)
+        await answered_once(gateway, await ended(client, batch))
+        assert gateway.batches.runner.deaths == {}
 
 
 async def test_a_model_that_is_overloaded_is_asked_again(make, embedder, lines):
