@@ -17,7 +17,8 @@ class TextParameter:
     description: str
 
     def read(self, query: Query) -> str | None:
-        return query.get(self.name)
+        """An empty one is as none."""
+        return query.get(self.name) or None
 
     def describe(self) -> dict[str, Any]:
         return described(self.name, {"type": "string"}, self.description)

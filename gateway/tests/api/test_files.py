@@ -96,6 +96,7 @@ async def test_lists_have_pages(client):
     rest = (await client.get("/v1/files", params={"limit": 2, "order": "asc", "after": made[1]["id"]})).json()
     assert (rest["data"], rest["has_more"]) == (made[2:], False)
     assert (await client.get("/v1/files")).json()["data"] == made[::-1]
+    assert (await client.get("/v1/files?after=&purpose=")).json()["data"] == made[::-1]
     assert (await client.get("/v1/files?purpose=user_data")).json()["data"] == [made[1]]
 
 

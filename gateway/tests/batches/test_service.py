@@ -105,6 +105,7 @@ async def test_batches_are_listed_page_by_page_the_newest_first(gateway, client)
             break
         after = {"after": page["last_id"]}
     assert sorted(seen) == sorted(made)
+    assert len((await client.get("/v1/batches?after=")).json()["data"]) == 5
     unknown = await client.get("/v1/batches", params={"after": "batch_unknown"})
     assert unknown.status_code == 404
     assert "No batch found with id 'batch_unknown'" in unknown.json()["error"]["message"]
