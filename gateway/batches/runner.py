@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from heapq import heapify, heappop, heappush
 
 from gateway.background import BackgroundTask
 from gateway.batches.job import BatchJob, LineError
@@ -80,10 +81,13 @@ class BatchRunner:
     async def claim_all(self) -> None:
         """Takes as many batches as this gateway may work on at once. Raises StorageUnavailable."""
         free, busy = await self.parts.records.run(self.store.claimable)
-        free = [job for job in free if job.id not in self.tasks]
-        while free and len(self.tasks) < self.parts.settings().max_running:
-            job = min(free, key=lambda job: (busy.get(job.owner, 0), job.created_at, job.id))
-            free.remove(job)
+        waiting = [(busy.get(job.owner, 0), job.created_at, job.id, job) for job in free if job.id not in self.tasks]
+        heapify(waiting)
+        while waiting and len(self.tasks) < self.parts.settings().max_running:
+            num_busy, created_at, batch_id, job = heappop(waiting)
+            if num_busy < busy.get(job.owner, 0):  # since then another one of its owner's was taken
+                heappush(waiting, (busy[job.owner], created_at, batch_id, job))
+                continue
             failure = await self.failure_of(job)
             if failure is None and not self.may_take(job):
                 continue

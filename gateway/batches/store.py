@@ -90,9 +90,13 @@ class BatchStore:
             return _find(connection, batch_id, owner)
 
     def claimable(self) -> tuple[list[BatchJob], dict[str, int]]:
-        """Returns the unfinished batches that nobody works on, the oldest first, and how many of each owner are worked on."""
+        """Returns the unfinished batches that nobody works on, and how many of each owner are worked on.
+
+        If there are more than MAX_CLAIMABLE, it is the oldest of each owner, so that no owner's many batches hide the others'.
+        """
         unfinished = batches_table.select().where(row.status.not_in(ENDED))
-        free = unfinished.where(row.lease_until <= self.now).order_by(row.created_at, row.id).limit(MAX_CLAIMABLE)
+        place = sql.func.row_number().over(partition_by=row.owner, order_by=(row.created_at, row.id))
+        free = unfinished.where(row.lease_until <= self.now).order_by(place, row.created_at, row.id).limit(MAX_CLAIMABLE)
         taken = (
             sql.select(row.owner, sql.func.count()).where(row.status.not_in(ENDED), row.lease_until > self.now).group_by(row.owner)
         )
@@ -223,6 +227,8 @@ class BatchStore:
 
 
 def _find(connection: sql.Connection, batch_id: str, owner: str | None) -> BatchJob:
+    if not batch_id.isprintable():
+        raise UnknownBatch(batch_id)  # PostgreSQL takes no NUL in a text
     found = connection.execute(batches_table.select().where(row.id == batch_id)).first()
     if found is None or owner not in {None, found.owner}:
         raise UnknownBatch(batch_id)

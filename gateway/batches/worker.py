@@ -67,8 +67,8 @@ class _Outcomes:
 class BatchWorker:
     """Answers at most `in_flight` slices of one batch at once; more may be parsed meanwhile.
 
-    `caller` gives the key's owner, as it is now, `default_model` the model of requests that name none. `check` raises if no further slice is to be begun. `wait` pauses before another
-    attempt, and raises if there is to be none.
+    `caller` gives the key's owner, as it is now, `default_model` the model of requests that name none. `check` raises if no further
+    slice is to be begun. `wait` pauses before another attempt, and raises if there is to be none.
     """
 
     def __init__(  # noqa: PLR0913 - what it asks of the run

@@ -8,13 +8,12 @@ import msgspec
 import pytest
 
 from gateway.backoff import Backoff
-from gateway.batches import run
 from gateway.batches.runner import MAX_DEATHS
 from gateway.batches.store import LeaseLost
 from gateway.config import LimitSettings
 from gateway.errors import KeyStoreUnavailable, Overloaded, StorageUnavailable, StoreUnavailable
 from gateway.testing.fakes import FakeEmbedder
-from gateway.tests.batches.conftest import backend_of, client_of, content, created, ended, line, upload, working
+from gateway.tests.batches.conftest import OTHER_KEY, backend_of, client_of, content, created, ended, line, upload, working
 
 NUMBER = 7000  # four slices
 
@@ -156,6 +155,20 @@ async def test_two_gateways_share_the_batches(make, lines):
             await answered_once(gateways[0], await ended(client, batch))
 
 
+async def test_batches_of_different_keys_go_first(make, embedder):
+    held(embedder)
+    async with working(make(max_running=2)) as gateway, client_of(gateway) as client, client_of(gateway, OTHER_KEY) as other:
+        await gateway.batches.runner.background.close()
+        file, others = await upload(gateway, line("a")), await upload(gateway, line("a"), key=OTHER_KEY)
+        for _ in range(4):
+            await created(client, file)
+        late = await created(other, others)
+        await gateway.batches.runner.claim_all()
+        assert len(gateway.batches.runner.runs) == 2
+        assert late["id"] in gateway.batches.runner.runs
+        embedder.gate.set()
+
+
 async def test_a_cancelled_batch_keeps_what_is_done_and_lists_the_rest(make, embedder, lines):
     async with working(make()) as gateway, client_of(gateway) as client:
         batch = await begun(gateway, embedder, lines, after=1)
@@ -228,7 +241,7 @@ async def test_a_failing_database_and_a_full_disk_are_waited_for(make, embedder,
 
 
 async def test_keys_that_nobody_can_check_for_a_while_are_waited_for(make, lines, monkeypatch):
-    monkeypatch.setattr(run, "RETRIES", Backoff(first_seconds=0.01, max_seconds=0.01))
+    monkeypatch.setattr("gateway.batches.run.RETRIES", Backoff(first_seconds=0.01, max_seconds=0.01))
     async with working(make()) as gateway, client_of(gateway) as client:
         file, snapshot = await upload(gateway, lines), gateway.access_control.snapshot
         find_caller = snapshot.find_caller

@@ -61,6 +61,25 @@ def test_one_gateway_at_a_time_has_the_lease(store):
     assert store.seconds_free(job) < 0
 
 
+def test_no_owners_many_batches_hide_those_of_another(store, monkeypatch):
+    monkeypatch.setattr("gateway.batches.store.MAX_CLAIMABLE", 3)
+    many = [added(store, created_at=number) for number in range(5)]
+    late = added(store, owner="b", created_at=100)
+    free, _ = store.claimable()
+    assert [job.id for job in free] == [many[0].id, late.id, many[1].id]
+
+
+@pytest.mark.parametrize("batch_id", ["batch_\x00", "\ud800", ""])
+def test_an_id_that_no_database_takes_is_an_unknown_one(store, batch_id):
+    for ask in (
+        lambda: store.find(batch_id, "a"),
+        lambda: store.page("a", limit=1, after=batch_id),
+        lambda: store.cancel(batch_id, "a", by="key:a"),
+    ):
+        with pytest.raises(UnknownBatch):
+            ask()
+
+
 def test_a_lease_that_is_over_is_anybodys_and_its_holder_may_write_until_then(store):
     held = store.claim(added(store), "one", seconds=-1)
     assert store.renew(held, seconds=-1).lease_number == 1  # late, and nobody has taken it
