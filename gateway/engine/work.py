@@ -95,11 +95,12 @@ class Work:
 
     def deliver(self, positions: list[int], rows: NDArray[np.float32]) -> None:
         """Takes the rows of some windows, or the rows of one window that has any number of them."""
-        if len(positions) == 1:
+        num_delivered = len(positions)
+        if num_delivered == 1:
             self.rows[positions[0]] = rows if isinstance(self.rows, list) else rows[0]
         else:
             self.rows[positions] = rows  # type: ignore[call-overload]  # only an array gets several
-        self.remaining -= len(positions)
+        self.remaining -= num_delivered  # without a call in it, in which another device's thread might deliver
 
     def end(self, error: BaseException | None) -> None:
         """Completes `done` from any thread. Idempotent; does nothing after the client left."""

@@ -265,3 +265,28 @@ async def test_work_that_was_taken_back_wakes_nobody_for_nothing(loop):
     stays = work_of([8], loop=loop)
     batcher.submit(stays)
     assert [job.work for job in await asyncio.wait_for(batch, 5)] == [stays]
+
+
+class Interrupted(list):
+    """Positions in whose `len` another device's thread gets its turn."""
+
+    def __init__(self, positions, take_turn):
+        super().__init__(positions)
+        self.take_turn = take_turn
+
+    def __len__(self):
+        self.take_turn()
+        return super().__len__()
+
+
+async def test_devices_that_deliver_to_one_request_at_once_complete_it(loop):
+    work, others = work_of([3] * 6, loop=loop), [2, 3, 4, 5]
+
+    def deliver_other():
+        if others:
+            work.deliver([others.pop()], np.ones((1, 2), np.float32))
+
+    work.deliver(Interrupted([0, 1], deliver_other), np.ones((2, 2), np.float32))
+    while others:
+        deliver_other()
+    assert work.remaining == 0
