@@ -1,6 +1,7 @@
 """The sum of several processes' metrics. Counters and histograms never fall: what a process counted before it ended is kept."""
 
 from collections.abc import Iterable
+from math import isfinite
 
 from gateway.metrics.snapshot import MetricFamily
 
@@ -8,6 +9,7 @@ Labels = tuple[tuple[str, str], ...]
 Values = dict[tuple[str, Labels], float]
 
 ENGINE = "engine"
+STEP = 2.0**-20  # of counts, some 1e-6: multiples of it add without rounding up to 2**33 (seconds: 272 years), so in any order alike
 
 
 class MetricSum:
@@ -50,7 +52,9 @@ def _merge(processes: Iterable[tuple[str, list[MetricFamily]]]) -> list[MetricFa
 
 
 def _add(values: Values, family: MetricFamily) -> None:
-    for name, labels, value in family.samples:
+    is_count = family.kind != "gauge"
+    for name, labels, shown in family.samples:
+        value = _in_steps(shown) if is_count else shown
         key = name, tuple(labels.items())  # the order of declaration, the same in each process
         before = values.get(key)
         if before is None:
@@ -61,3 +65,8 @@ def _add(values: Values, family: MetricFamily) -> None:
             values[key] = min(before, value)
         else:
             values[key] = before + value
+
+
+def _in_steps(value: float) -> float:
+    """A sum that rounding moves by one bit less is a restart for Prometheus, which then counts all of it again."""
+    return round(value / STEP) * STEP if isfinite(value) else value

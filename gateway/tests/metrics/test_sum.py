@@ -1,6 +1,7 @@
 """The sum of several processes' metrics is what one process would have counted, and no count ever falls."""
 
 import asyncio
+from itertools import permutations
 
 import httpx
 import pytest
@@ -45,6 +46,18 @@ def summed(processes):
     for name, process in processes.items():
         total.put(name, process.families())
     return total
+
+
+def test_a_sum_of_seconds_is_the_same_to_the_bit_in_whatever_order_processes_end(processes):
+    for tenths, process in enumerate(processes.values(), start=1):
+        process.asked.labels("a").inc(tenths / 10)
+        process.seconds.labels("/").observe(tenths / 10)
+    for order in permutations(processes):
+        total = summed(processes)
+        before = {key: value for key, value in values(total).items() if key[0] not in {"open", "lag", "since", "queue"}}
+        for name in order:
+            total.end(name)
+            assert values(total).items() >= before.items()
 
 
 def test_counters_and_histograms_are_added_by_label(processes):

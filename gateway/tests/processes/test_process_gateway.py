@@ -101,7 +101,8 @@ def both_fronts(gateway):
             client = httpx.Client(timeout=30)
             client.get(f"{gateway.origin}/livez")
             port = client._transport._pool.connections[0]._connection._network_stream.get_extra_info("socket").getsockname()[1]
-            clients.setdefault(front_of(gateway, port), client)
+            if clients.setdefault(front_of(gateway, port), client) is not client:
+                client.close()
         yield clients
     finally:
         for client in clients.values():
