@@ -12,7 +12,7 @@ from gateway.calls.engine_message import BudgetCall, EnterLease, ExitLease
 from gateway.calls.failure import failure_of
 from gateway.calls.message import CancelCall
 from gateway.config import LimitSettings
-from gateway.errors import ClientGone, GatewayError
+from gateway.errors import ClientGone, EngineUnavailable, GatewayError
 from gateway.processes.engine_client import ANSWER_SECONDS, EngineClient
 
 if TYPE_CHECKING:
@@ -81,10 +81,9 @@ class RemoteLease:
                     caller=self.caller,
                     within_seconds=self.max_seconds,
                 )
-            except GatewayError:
-                raise
-            except BaseException as error:  # it may have been entered by now
-                self.send_exit(number, error)
+            except BaseException as error:
+                if not isinstance(error, GatewayError) or isinstance(error, EngineUnavailable):  # it may be entered by now, or later
+                    self.send_exit(number, error)
                 raise
             self.number, self.waited_seconds = number, answer.waited_seconds
         return self

@@ -303,6 +303,18 @@ async def test_a_client_that_leaves_its_queue_ends_its_lease():
         assert (await served.engine.hear(CancelCall)).number == call.number
 
 
+async def test_a_lease_whose_answer_comes_too_late_is_ended():
+    """Else an engine process that hung for a while has entered it, and its slot is taken for ever."""
+    async with Served() as served:
+        served.engine.answers[EnterLease] = lambda *_: None
+        lease = served.running.front.current.handler.limiter.lease(LIMITED)
+        lease.max_seconds = 0.01
+        with pytest.raises(EngineUnavailable):
+            await lease.__aenter__()
+        ended = await served.engine.hear(ExitLease)
+        assert (ended.lease, ended.error) == ((await served.engine.hear(EnterLease)).number, "EngineUnavailable")
+
+
 async def test_a_defect_of_the_engine_process_is_a_500_with_the_fronts_own_request_id():
     async with Served() as served:
         served.engine.answers[EmbedPrepared] = lambda *_: InternalError("of another")
