@@ -18,6 +18,7 @@ from gateway.errors import Overloaded
 from gateway.log import get_logger
 
 MAX_OUTSTANDING = 16_384  # calls of one channel; admission lets in fewer, so a bound for defects only
+MAX_UNSENT_BYTES = 64 << 20  # of messages that the other process has not read
 
 Payload: TypeAlias = bytes | memoryview
 Answer: TypeAlias = tuple[Any, bytes]
@@ -33,7 +34,8 @@ class Channel(asyncio.Protocol):
     """One end. `decoder` decodes what the other end sends; `on_message` gets every message that answers no call of this end.
 
     That may be a late answer to a call that was cancelled. `on_lost` is called once, after every waiting call has failed with
-    ChannelClosed. The two ends number their calls apart: the one that `calls_first` has the odd numbers.
+    ChannelClosed. The two ends number their calls apart: the one that `calls_first` has the odd numbers. `is_full` is set while
+    MAX_UNSENT_BYTES wait for the other end to read: begin no calls then.
     """
 
     def __init__(
@@ -55,8 +57,7 @@ class Channel(asyncio.Protocol):
         self.received = bytearray()  # the beginning of a frame
         self.needed = PREFIX.size  # bytes until the next step of parsing
         self.is_closed = False
-        self.may_write = asyncio.Event()
-        self.may_write.set()
+        self.is_full = False
 
     async def open(self, connection: socket.socket) -> None:
         connection.setblocking(False)
@@ -64,6 +65,7 @@ class Channel(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
+        self.transport.set_write_buffer_limits(high=MAX_UNSENT_BYTES)  # type: ignore[union-attr]
 
     def send(self, message: Any, payload: Payload = b"") -> None:
         """Queues a message. After the end of the channel it does nothing: `on_lost` has told, or will."""
@@ -146,14 +148,13 @@ class Channel(asyncio.Protocol):
             waiting.set_result((message, payload))
 
     def pause_writing(self) -> None:
-        self.may_write.clear()
+        self.is_full = True
 
     def resume_writing(self) -> None:
-        self.may_write.set()
+        self.is_full = False
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self.is_closed = True
-        self.may_write.set()
         for waiting in self.waiting.values():
             if not waiting.done():
                 waiting.set_exception(ChannelClosed())

@@ -54,9 +54,14 @@ class EngineClient:
             exchange(None, b"")
         self.on_lost()
 
+    @property
+    def takes_calls(self) -> bool:
+        """False while the engine process is gone, has not told its configuration yet, or has hung with much unread."""
+        return self.is_usable and not self.channel.is_full
+
     def refuse_unusable(self) -> None:
-        """Raises EngineUnavailable while the engine process is gone, or has not told its configuration yet."""
-        if not self.is_usable:
+        """Raises EngineUnavailable unless it takes calls."""
+        if not self.takes_calls:
             raise EngineUnavailable
 
     async def call(  # noqa: PLR0913 - named, each of them

@@ -127,7 +127,7 @@ class FrontBuilder:
 
     def build_app(self, config: Config, client: EngineClient, handler: FrontHandler, methods: Mapping[str, str]) -> Edge:
         doors = build_doors(handler, config)
-        relay = FrontProbes(Relay(client), has_engine=lambda: client.is_usable, is_leaving=self.is_leaving)
+        relay = FrontProbes(Relay(client), has_engine=lambda: client.takes_calls, is_leaving=self.is_leaving)
         formats: dict[str, Any] = {**other_doors.error_formats(config.doors), **{door.path: door.errors for door in doors}}
         return Edge(
             relay,

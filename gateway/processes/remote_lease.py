@@ -82,7 +82,9 @@ class RemoteLease:
                     within_seconds=self.max_seconds,
                 )
             except BaseException as error:
-                if not isinstance(error, GatewayError) or isinstance(error, EngineUnavailable):  # it may be entered by now, or later
+                if not isinstance(error, GatewayError) or isinstance(
+                    error, EngineUnavailable
+                ):  # it may be entered by now, or later
                     self.send_exit(number, error)
                 raise
             self.number, self.waited_seconds = number, answer.waited_seconds
@@ -96,7 +98,7 @@ class RemoteLease:
             self.client.send(CancelCall(number=number))
         if not self.number:
             return
-        if isinstance(error, GatewayError) and self.client.is_usable:
+        if isinstance(error, GatewayError) and self.client.takes_calls:
             await self.exit(error)
         else:
             self.send_exit(self.number, error)

@@ -11,6 +11,7 @@ import pytest
 
 from gateway.access.keys.key import Allowance, Caller
 from gateway.access.limits.local_store import RateState
+from gateway.calls.channel import MAX_UNSENT_BYTES
 from gateway.calls.engine_message import (
     AuthenticateCall,
     CallFailure,
@@ -301,6 +302,19 @@ async def test_a_client_that_leaves_its_queue_ends_its_lease():
         ended = await served.engine.hear(ExitLease)
         assert (ended.lease, ended.error, ended.is_cancelled) == (call.number, "ClientGone", False)
         assert (await served.engine.hear(CancelCall)).number == call.number
+
+
+async def test_what_an_engine_process_does_not_read_is_bounded():
+    async with Served() as served:
+        served.engine.channel.transport.pause_reading()
+        served.running.front.client.send(HTTPBody(number=0), bytes(MAX_UNSENT_BYTES + (1 << 20)))
+        await asyncio.sleep(0)  # it goes out at the end of this turn of the loop
+        refused, alive = await served.post({"model": "m", "input": "a"}), await served.client.get("/livez")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "engine_unavailable")
+        assert alive.json()["trouble"] == {"engine": "restarting"}
+        served.engine.channel.transport.resume_reading()
+        await served.engine.hear(HTTPBody)
+        assert (await served.post({"model": "m", "input": "a"})).status_code == 200
 
 
 async def test_a_lease_whose_answer_comes_too_late_is_ended():
