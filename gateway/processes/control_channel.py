@@ -41,7 +41,7 @@ class ControlChannel:
         self.sums: dict[int, asyncio.Future[list[MetricFamily]]] = {}
         self.number = 0
         self.samples_wanted = asyncio.Event()
-        self.background = BackgroundTask("control", self.push)
+        self.background = BackgroundTask("control", self.push, on_death=lambda: self.queue.put_nowait(None))
 
     async def __aenter__(self) -> "ControlChannel":
         self.loop = asyncio.get_running_loop()
@@ -56,7 +56,10 @@ class ControlChannel:
         self.end_sums()
 
     async def events(self) -> AsyncIterator[Event]:
-        """Yields what the supervisor says. Ends when the supervisor is gone: end too, within `child.ORPHAN_SECONDS`."""
+        """Yields what the supervisor says. Ends when the supervisor is gone: end too, within `child.ORPHAN_SECONDS`.
+
+        It also ends when samples can be sent no more: a process that is started anew may send them.
+        """
         while (event := await self.queue.get()) is not None:
             yield event
 

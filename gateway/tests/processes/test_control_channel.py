@@ -95,6 +95,17 @@ def test_a_child_says_what_it_serves_and_sends_samples_when_wanted(ends, loop_fa
     run(main(), loop_factory)
 
 
+def test_a_child_whose_metrics_cannot_be_sent_any_more_ends(ends):
+    async def main():
+        supervisor = Supervisor(ends[0])
+        async with ControlChannel(ends[1], snapshot=lambda: 1 / 0) as channel:
+            supervisor.send(control.SamplesWanted())
+            async with asyncio.timeout(10):
+                assert [event async for event in channel.events()] == []
+
+    run(main(), uvloop.new_event_loop)
+
+
 @LOOPS
 def test_the_sum_is_the_answer_to_its_question(ends, loop_factory):
     async def main():
