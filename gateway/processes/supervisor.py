@@ -54,6 +54,7 @@ class Supervisor:
         self.children = [self.engine, *self.fronts]
         self.shutdown = GracefulShutdown(self.engine, self.fronts)
         self.had_terminal = has_terminal()
+        self.is_reload_wanted = False  # since a SIGHUP, until an engine that runs is told
         self.on_listening: Callable[[], object] | None = None  # called once, when a front accepts connections
 
     def run(self) -> int:
@@ -66,6 +67,7 @@ class Supervisor:
             try:
                 while not self.shutdown.is_over:
                     self.start_due()
+                    self.send_reload()
                     self.wait()
                     self.reap()
                     self.send_sums()
@@ -179,6 +181,11 @@ class Supervisor:
         else:
             self.fronts[wanted.asking].send(control.RoomMade(wanted.asking))
 
+    def send_reload(self) -> None:
+        if self.is_reload_wanted and self.engine.is_running:
+            self.is_reload_wanted = False
+            self.engine.send(control.Reload())
+
     def send_sums(self) -> None:
         for number in self.sums.finished(self.now):
             self.engine.send(control.Sum(number, self.sums.total()))
@@ -190,7 +197,7 @@ class Supervisor:
                 self.send(self.shutdown.stop(self.config.server, now=self.now, skip_delay=arrived == signal.SIGINT))
                 self.listeners.release(kept=[])  # else what connects after the last front has closed would wait for nobody
             elif is_hang_up:
-                self.engine.send(control.Reload())
+                self.is_reload_wanted = True
 
     def send(self, messages: Messages) -> None:
         for child, message in messages:

@@ -123,6 +123,12 @@ def is_gone(pid):
         return True
 
 
+def is_pending(pid, signal_number):
+    """Whether a process that is stopped will get this signal."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return int(re.findall(r"ShdPnd:\s*(\w+)", status)[0], 16) >> (signal_number - 1) & 1
+
+
 def test_a_front_that_is_killed_comes_back_with_a_link_to_the_same_engine(shared):
     [engine] = {engine for _, engine in shared.fronts()}
     before = shared.pids("front-0")[-1]
@@ -167,6 +173,16 @@ def test_a_restarted_child_gets_the_configuration_that_was_accepted_last(shared)
         os.kill(before, signal.SIGKILL)
         until(lambda number=number, before=before: shared.pids(f"front-{number}")[-1] != before, WAIT_SECONDS)
     until(lambda: {shared.ask()[2] for _ in range(10)} == {"7.0"}, WAIT_SECONDS)
+
+
+def test_a_reload_that_is_wanted_while_the_engine_is_gone_is_the_next_ones(small):
+    gateway = small().wait_started()
+    gateway.process.send_signal(signal.SIGSTOP)
+    os.kill(gateway.pids("engine")[-1], signal.SIGKILL)
+    until(lambda: is_pending(gateway.process.pid, signal.SIGCHLD), WAIT_SECONDS)
+    gateway.process.send_signal(signal.SIGHUP)
+    gateway.process.send_signal(signal.SIGCONT)
+    until(lambda: "reloaded" in gateway.text, WAIT_SECONDS)
 
 
 def test_the_signals_of_a_terminal_do_not_end_the_children(small):
