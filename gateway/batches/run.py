@@ -40,6 +40,7 @@ from gateway.metrics import BatchMetrics
 IN_FLIGHT_FAR = 4  # slices, with a model on another machine
 RETRIES = Backoff(first_seconds=0.5, max_seconds=30.0)
 BEATS = 3  # in the time of a lease
+FINAL = (UnknownFile, UnknownModel, WrongModelKind)  # no further attempt helps
 
 Reason = Literal["stopped", "cancelled", "expired", "revoked", "lost"]
 Result = TypeVar("Result")
@@ -123,9 +124,9 @@ class BatchRun:
         try:
             self.check()
             if self.job.status == "validating":
-                await self.validate(await self.input())
+                await self.retry(self.validate)
             if self.job.status == "in_progress":
-                await self.answer(await self.input())
+                await self.retry(self.answer)
                 self.check()
                 await self.decide("completed")
         except BatchFailed as failed:
@@ -176,9 +177,9 @@ class BatchRun:
     async def input(self) -> StoredFile:
         return await self.persist(lambda: self.parts.files().get(self.job.owner, self.job.input_file_id))
 
-    async def validate(self, file: StoredFile) -> None:
-        """Reads the whole file. Makes the batch "in_progress". Raises BatchFailed if a rule is broken."""
-        road = self.parts.road()
+    async def validate(self) -> None:
+        """Reads the whole file. Makes the batch "in_progress". Raises BatchFailed if a rule is broken, and StorageUnavailable."""
+        file, road = await self.input(), self.parts.road()
         found = Validation(
             self.job.endpoint, self.parts.settings(), max_line_bytes=road.max_line_bytes,
             default_model=await self.default_model(),
@@ -214,8 +215,12 @@ class BatchRun:
         except WrongModelKind as error:
             raise BatchFailed(LineError(error.code or "", error.message, "body.model", line)) from None
 
-    async def answer(self, file: StoredFile) -> None:
-        """Answers all requests that are left; if interrupted, those of the slices in hand. Raises BatchInterrupted."""
+    async def answer(self) -> None:
+        """Answers all requests that are left; if interrupted, those of the slices in hand.
+
+        Raises BatchInterrupted, and StorageUnavailable: begun anew, it goes on where it was.
+        """
+        file = await self.input()
         is_far = self.parts.road().is_far(self.job.fingerprints or {})
         in_flight = IN_FLIGHT_FAR if is_far else 1
         worker = BatchWorker(
@@ -302,12 +307,12 @@ class BatchRun:
                 await self.pause(error.outcome, num_failures)
 
     async def retry(self, work: Callable[[], Awaitable[Result]]) -> Result:
-        """Tries until the model and the keys are there. Raises BatchInterrupted, UnknownModel and WrongModelKind."""
+        """Tries until the storage, the keys and the model are there. Raises BatchInterrupted, and the errors of FINAL."""
         num_failures = 0
         while True:
             try:
                 return await work()
-            except (UnknownModel, WrongModelKind):
+            except FINAL:
                 raise
             except GatewayError as error:
                 num_failures += 1

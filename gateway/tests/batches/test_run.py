@@ -240,6 +240,25 @@ async def test_a_failing_database_and_a_full_disk_are_waited_for(make, embedder,
         await answered_once(gateway, await ended(client, batch))
 
 
+async def test_an_input_file_that_cannot_be_read_for_a_while_is_waited_for(make, lines, monkeypatch):
+    monkeypatch.setattr("gateway.batches.run.RETRIES", Backoff(first_seconds=0.01, max_seconds=0.01))
+    async with working(make()) as gateway, client_of(gateway) as client:
+        files, outage = gateway.generation.files, StorageUnavailable()
+        outage.retry_after_seconds = 0.0
+        failures, read = iter([outage] * 2 * (MAX_DEATHS + 1)), files.read
+
+        async def failing(file, *, start=0):
+            async for chunk in read(file, start=start):
+                yield chunk
+                if file.purpose == "batch" and (error := next(failures, None)) is not None:
+                    raise error
+
+        files.read = failing
+        batch = await created(client, await upload(gateway, lines))
+        await answered_once(gateway, await ended(client, batch))
+        assert next(failures, None) is None
+
+
 async def test_keys_that_nobody_can_check_for_a_while_are_waited_for(make, lines, monkeypatch):
     monkeypatch.setattr("gateway.batches.run.RETRIES", Backoff(first_seconds=0.01, max_seconds=0.01))
     async with working(make()) as gateway, client_of(gateway) as client:
