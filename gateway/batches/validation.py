@@ -65,6 +65,8 @@ class Validation:
         model = model or self.default_model
         if model is None:
             raise BadLine("missing_required_parameter", "Missing required parameter: 'body.model'.", "body.model")
+        if "\0" in model:  # which PostgreSQL does not store
+            raise BadLine("invalid_value", "Invalid 'body.model': a model's name has no NUL character.", "body.model")
         if model not in self.models:
             if self.models and not self.settings.several_models:
                 raise batch_lines.other_model(model)

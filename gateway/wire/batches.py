@@ -157,6 +157,8 @@ def decode(raw: bytes) -> BatchRequestBody:
     for name in REQUIRED:
         if not getattr(body, name):
             raise MissingParameter(name)
+    if body.model is not None and "\0" in body.model:  # which PostgreSQL does not store
+        raise InvalidValue("Invalid 'model': a model's name has no NUL character.", param="model")
     return BatchRequestBody(
         input_file_id=body.input_file_id or "",
         endpoint=body.endpoint or "/v1/embeddings",

@@ -129,6 +129,7 @@ REQUIRED = {"input_file_id": "file-x", "endpoint": "/v1/embeddings", "completion
         ({"output_expires_after": {"anchor": "now", "seconds": 3600}}, "output_expires_after"),
         ({"output_expires_after": {"anchor": "created_at"}}, "output_expires_after"),
         ({"output_expires_after": 3600}, "output_expires_after"),
+        ({"model": "m\0"}, "model"),
         ({}, "input_file_id"),
     ],
 )
