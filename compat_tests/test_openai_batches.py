@@ -2,6 +2,7 @@
 
 import base64
 import json
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from compat_tests.texts import MODEL, prose
 from compat_tests.truth import Truth, assert_close
 from compat_tests.waiting import until
 
+NODE = Path(__file__).with_name("node")
 OwnGateway = Callable[..., Gateway]
 ENDED = {"completed", "failed", "expired", "cancelled"}
 SECRET = "whsec_" + base64.b64encode(b"a secret of thirty-two characters").decode()
@@ -79,6 +81,22 @@ def test_a_file_that_breaks_rules_fails_with_their_lines(client: OpenAI, tmp_pat
     assert done.errors is not None
     assert done.errors.data is not None
     assert [(each.code, each.line) for each in done.errors.data] == [("duplicate_custom_id", 2), ("invalid_url", 3)]
+
+
+def test_node_does_all_of_it(gateway: Gateway, key: str, truth: Truth, tmp_path: Path) -> None:
+    texts = [prose(20, number) for number in range(3)]
+    path = tmp_path / "batchinput.jsonl"
+    lines = [line(f"request-{number}", text) for number, text in enumerate(texts)]
+    path.write_text("".join(json.dumps(each) + "\n" for each in lines), encoding="utf-8")
+    asked = json.dumps({"base_url": gateway.base_url, "key": key, "path": str(path)})
+    ran = subprocess.run(["node", NODE / "batches.mjs"], input=asked, stdout=subprocess.PIPE, text=True, check=True, timeout=60)
+    said = json.loads(ran.stdout)
+    assert said["batch"]["metadata"] == {"description": "nightly eval job"}
+    assert (said["ended"]["status"], said["ended"]["request_counts"]["completed"]) == ("completed", 3)
+    assert said["batch"]["id"] in said["listed"]
+    assert said["refused"] == {"name": "ConflictError", "status": 409}
+    found = [json.loads(each)["response"]["body"]["data"][0]["embedding"] for each in said["output"].splitlines()]
+    assert_close(found, truth.vectors(texts))
 
 
 @contextmanager
