@@ -9,7 +9,9 @@ Labels = tuple[tuple[str, str], ...]
 Values = dict[tuple[str, Labels], float]
 
 ENGINE = "engine"
-STEP = 2.0**-20  # of counts, some 1e-6: multiples of it add without rounding up to 2**33 (seconds: 272 years), so in any order alike
+STEP = (
+    2.0**-20
+)  # of counts, some 1e-6: multiples of it add without rounding up to 2**33 (seconds: 272 years), so in any order alike
 
 
 class MetricSum:

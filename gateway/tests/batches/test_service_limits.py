@@ -88,7 +88,9 @@ async def test_a_file_names_one_model_or_by_setting_several(make, embedder, seve
 async def test_a_name_that_no_database_takes_is_named_by_its_line(make):
     async with working(make()) as gateway, client_of(gateway) as client:
         done = await ended(client, await created(client, await upload(gateway, line("a") + line("b", model="m\0"))))
-        assert [(each["code"], each["param"], each["line"]) for each in done["errors"]["data"]] == [("invalid_value", "body.model", 2)]
+        assert [(each["code"], each["param"], each["line"]) for each in done["errors"]["data"]] == [
+            ("invalid_value", "body.model", 2)
+        ]
 
 
 async def test_a_discount_is_taken_off_limit_and_usage(make):
