@@ -162,7 +162,8 @@ class Channel(asyncio.Protocol):
         self.on_lost()
 
     def close(self) -> None:
-        """Closes this end; `on_lost` follows. May be called twice."""
+        """Closes this end, after what was queued is sent; `on_lost` follows. May be called twice."""
         self.is_closed = True
+        self.flush()
         if self.transport is not None:
             self.transport.close()

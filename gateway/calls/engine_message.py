@@ -108,13 +108,14 @@ class BudgetCall(Message, frozen=True, kw_only=True):
 
 
 class RecordUse(Message, frozen=True, kw_only=True):
-    """A request of `caller` was answered."""
+    """Requests of `caller` were answered."""
 
     caller: Caller
     model: str
     num_inputs: int
     num_tokens: int
     num_cached_tokens: int
+    num_requests: int = 1
 
 
 class EnterLease(Message, frozen=True, kw_only=True):

@@ -8,9 +8,11 @@ shapes allow. A caller is charged when a job is taken: a job cancelled before th
 import threading
 import time
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
 from itertools import chain, islice
 from queue import SimpleQueue
 
+from gateway.embedding.embedder import ServiceClass
 from gateway.engine.budget import Budget
 from gateway.engine.scheduler import CallerFlow, Scheduler
 from gateway.engine.shape_buckets import FREE, Shapes
@@ -33,7 +35,21 @@ class _Candidate:
 
     def __init__(self, work: Work, longest: int) -> None:
         self.work = work
-        self.top = self.bottom = bisect_right(work.pending, longest, key=num_tokens_of)
+        pending = work.pending
+        fits_whole = pending[-1].num_tokens <= longest
+        self.top = self.bottom = len(pending) if fits_whole else bisect_right(pending, longest, key=num_tokens_of)
+
+    def take(self, now: float) -> list[Job]:
+        """Removes the jobs from their request. The longest comes first."""
+        work = self.work
+        jobs = work.pending[self.bottom : self.top]
+        del work.pending[self.bottom : self.top]
+        jobs.reverse()
+        num_tokens = sum([job.num_tokens for job in jobs])
+        work.started_at = work.started_at or now
+        work.num_tokens -= num_tokens
+        work.served_tokens += num_tokens
+        return jobs
 
 
 class _Batch:
@@ -47,12 +63,34 @@ class _Batch:
         self.max_jobs = max_jobs
         self.num_jobs = self.num_tokens = 0
 
+    def fill(self, works: Iterable[Work]) -> list[_Candidate]:
+        """Adds jobs of these requests: first those that need no more padding, then those of nearly that length.
+
+        Returns the candidates that were looked at. As soon as the batch is full it looks at no more.
+        """
+        runs: list[_Candidate] = []
+        for work in works:
+            runs.append(run := _Candidate(work, self.longest))
+            if run.bottom:
+                self.add_same(run)
+                if self.num_jobs >= self.max_jobs:
+                    return runs
+        for run in runs:
+            if run.bottom:
+                self.add_near(run)
+                if self.num_jobs >= self.max_jobs:
+                    return runs
+        return runs
+
     def add_same(self, run: _Candidate) -> None:
         """Adds a candidate's longest jobs, those that need no more padding."""
-        first = bisect_left(run.work.pending, self.shortest, hi=run.bottom, key=num_tokens_of)
+        pending = run.work.pending
+        if pending[run.bottom - 1].num_tokens < self.shortest:
+            return
+        first = bisect_left(pending, self.shortest, hi=run.bottom, key=num_tokens_of) if run.bottom > 1 else 0
         first = max(first, run.bottom - (self.max_jobs - self.num_jobs))
         self.num_jobs += run.bottom - first
-        self.num_tokens += sum([job.num_tokens for job in run.work.pending[first : run.bottom]])
+        self.num_tokens += sum([job.num_tokens for job in pending[first : run.bottom]])
         run.bottom = first
 
     def add_near(self, run: _Candidate) -> None:
@@ -112,10 +150,10 @@ class Batcher:
     def seconds_for(self, num_tokens: int) -> float:
         return num_tokens / (self.tokens_per_second * self.num_devices)
 
-    def count(self, work: Work, num_tokens: int) -> None:
+    def count(self, service_class: ServiceClass, num_tokens: int) -> None:
         """Adds to the tokens that wait."""
         self.num_tokens += num_tokens
-        if work.service_class == "background":
+        if service_class == "background":
             self.num_background_tokens += num_tokens
 
     def submit(self, work: Work) -> None:
@@ -135,7 +173,7 @@ class Batcher:
             caller = self.caller_of(work)
             caller.works[work] = None
             self.works[work] = caller
-            self.count(work, work.num_tokens)
+            self.count(work.service_class, work.num_tokens)
             self.num_inputs += len(work.pending)
             must_wake = self.num_resting > 0 and not self.is_wake_due
             self.is_wake_due = self.is_wake_due or must_wake
@@ -170,7 +208,7 @@ class Batcher:
 
     def withdraw(self, work: Work) -> None:
         if work in self.works:
-            self.count(work, -work.num_tokens)
+            self.count(work.service_class, -work.num_tokens)
             self.num_inputs -= len(work.pending)
             work.pending.clear()
             self.remove(work)
@@ -216,35 +254,34 @@ class Batcher:
         own_works = leader.candidates(is_leader=True)
         longest = self.shapes.length(own_works[0].pending[-1].num_tokens)
         max_jobs = self.shapes.rows(max(1, self.budget.max_tokens // longest))
-        works = chain(own_works, chain.from_iterable(caller.candidates(is_leader=False) for caller in callers))
-        runs = [_Candidate(work, longest) for work in islice(works, max(max_jobs, MIN_REQUESTS_SEEN))]
+        max_seen = max(max_jobs, MIN_REQUESTS_SEEN)
         batch = _Batch(longest=longest, shortest=self.shapes.shortest(longest), max_jobs=max_jobs)
-        # First jobs that need no more padding, then jobs of nearly that length; but all the leader's own before any other caller's.
-        # A caller that sends much has jobs of every length, and would otherwise crowd out a leader that sends little.
-        for group in (runs[: len(own_works)], runs[len(own_works) :]):
-            for add in (batch.add_same, batch.add_near):
-                for run in group:
-                    if batch.num_jobs < max_jobs and run.bottom:
-                        add(run)
+        # All the leader's own before any other caller's: a caller that sends much has jobs of every length, and would otherwise
+        # crowd out a leader that sends little.
+        runs = batch.fill(own_works[:max_seen])
+        if callers and batch.num_jobs < max_jobs:
+            others = chain.from_iterable(caller.candidates(is_leader=False) for caller in callers)
+            runs += batch.fill(islice(others, max_seen - len(runs)))
         _leave_out(runs, batch.num_jobs - self.shapes.rows(batch.num_jobs))
-        max_debt = max(MAX_DEBT_BATCHES * self.budget.max_tokens, longest)
-        now = time.perf_counter()
-        return [job for run in runs if run.bottom < run.top for job in self.take(run, max_debt, now)]
+        return self.take([run for run in runs if run.bottom < run.top], max(MAX_DEBT_BATCHES * self.budget.max_tokens, longest))
 
-    def take(self, run: _Candidate, max_debt: int, now: float) -> list[Job]:
-        """Removes the jobs of a candidate from the queue, and charges its caller. The longest job comes first."""
-        work, jobs = run.work, run.work.pending[run.bottom : run.top]
-        del work.pending[run.bottom : run.top]
-        jobs.reverse()
-        num_tokens = sum([job.num_tokens for job in jobs])
-        work.started_at = work.started_at or now
-        work.num_tokens -= num_tokens
-        work.served_tokens += num_tokens
-        self.scheduler.charge(self.works[work], num_tokens, max_debt)
-        self.count(work, -num_tokens)
+    def take(self, runs: list[_Candidate], max_debt: int) -> list[Job]:
+        """Removes the jobs of the candidates from the queue, and charges their callers."""
+        now = time.perf_counter()
+        jobs: list[Job] = []
+        charges: dict[CallerFlow, int] = {}
+        for run in runs:
+            num_tokens = run.work.num_tokens
+            jobs += run.take(now)
+            caller = self.works[run.work]
+            charges[caller] = charges.get(caller, 0) + num_tokens - run.work.num_tokens
+        for caller, num_tokens in charges.items():
+            self.scheduler.charge(caller, num_tokens, max_debt)
+            self.count(caller.service_class, -num_tokens)
         self.num_inputs -= len(jobs)
-        if not work.pending:
-            self.remove(work)
+        for run in runs:
+            if not run.work.pending:
+                self.remove(run.work)
         return jobs
 
     def remove(self, work: Work) -> None:

@@ -132,7 +132,7 @@ class FrontConnection:
     def on_use(self, message: RecordUse, _: bytes) -> None:
         self.gateway.access_control.record(
             message.caller, model=message.model, num_inputs=message.num_inputs, num_tokens=message.num_tokens,
-            num_cached_tokens=message.num_cached_tokens,
+            num_cached_tokens=message.num_cached_tokens, num_requests=message.num_requests,
         )  # fmt: skip
 
     def on_budget(self, call: BudgetCall, _: bytes) -> None:

@@ -72,6 +72,8 @@ class FrontGeneration:
     def close(self) -> None:
         for embedder in self.embedders:
             embedder.forget()
+        if isinstance(self.access, RemoteAccess):
+            self.access.close()
         self.handler.close()
 
 

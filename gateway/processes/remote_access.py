@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.access.keys.key import Caller, digest_of
-from gateway.calls.engine_message import AuthenticateCall, RecordUse
+from gateway.access.usage.recorder import Counts
+from gateway.calls.engine_message import AuthenticateCall
 from gateway.processes.engine_client import ANSWER_SECONDS, EngineClient
+from gateway.processes.use_buffer import UseBuffer
 
 # How long a caller is remembered. A key that expires, and a key store that is away for too long, are noticed that much later; of a
 # revoked or changed key the engine process tells at once.
@@ -29,6 +31,7 @@ class RemoteAccess:
         self.clock = clock
         self.known: OrderedDict[bytes, _KnownCaller] = OrderedDict()  # by the key's digest, in the order of asking
         self.num_changes = 0
+        self.uses = UseBuffer(client)
 
     async def authenticate(self, read_key: Callable[[], str]) -> Caller:
         """Returns the caller. Raises InvalidKey, StoreUnavailable, EngineUnavailable, or what `read_key` raises."""
@@ -60,6 +63,8 @@ class RemoteAccess:
         """Does nothing: the request's lease asks the engine process."""
 
     def record(self, caller: Caller, *, model: str, num_inputs: int, num_tokens: int, num_cached_tokens: int) -> None:
-        self.client.send(
-            RecordUse(caller=caller, model=model, num_inputs=num_inputs, num_tokens=num_tokens, num_cached_tokens=num_cached_tokens)
-        )
+        self.uses.add(caller, model, Counts(1, num_inputs, num_tokens, num_cached_tokens))
+
+    def close(self) -> None:
+        """Tells the engine process what it does not know yet."""
+        self.uses.tell()
