@@ -14,7 +14,7 @@ from sqlalchemy.schema import CreateColumn
 from gateway.access.keys.key import Allowance, BudgetPeriod
 from gateway.errors import OperatorError
 
-LATEST = 5
+LATEST = 6
 BATCH_STEPS = ("in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled")
 BATCH_COUNTS = ("total", "completed", "failed", "input_tokens")
 COUNTS = ("requests", "inputs", "tokens", "cached_tokens")  # the columns of usage_table that are summed
@@ -156,6 +156,8 @@ batches_table = sql.Table(
     sql.Column("lease_until", sql.Double, nullable=False),
     sql.Column("lease_number", sql.BigInteger, nullable=False),
     sql.Column("is_reported", sql.Boolean, nullable=False),  # to the webhook, or never to be
+    sql.Column("input_format", sql.Text, info={"since": 6}),  # a JSON object: how a table or another form is read
+    sql.Column("lines_file_id", sql.String(64), info={"since": 6}),  # the input as lines of requests, if it was of another form
     info={"since": 5},
 )
 sql.Index("batches_owner", batches_table.c.owner, batches_table.c.created_at)

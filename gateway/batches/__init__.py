@@ -6,6 +6,8 @@ store        the rows: leases, and what only a lease's holder may write
 records      the rows as the event loop uses them
 runner       chooses batches and works on them
 run          one batch, from its claim to its end
+conversion   turns an input of another form to lines of requests, by the process of input_lines
+input_lines  the readers of `gateway embed`, for requests
 validation   the rules of a whole input file
 slice        consecutive requests that are answered together: the unit of work
 worker       answers a slice, and finds the requests that fail

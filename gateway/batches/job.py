@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from gateway.access.keys.key import BASE62
 from gateway.bulk.row import Position
-from gateway.wire.batches import BatchStatus, Endpoint
+from gateway.wire.batches import BatchStatus, Endpoint, InputFormat
 
 Ending = Literal["completed", "failed", "expired", "cancelled"]
 ENDED: tuple[BatchStatus, ...] = ("completed", "failed", "expired", "cancelled")
@@ -27,7 +27,8 @@ class BatchJob(Struct, frozen=True, kw_only=True):
     """One row. Times are Unix seconds. `position` is where the next shard begins, `num_shards` how many are done.
     Once `ending` is set, which is the status that it will have, no request is answered any more: its files are made.
 
-    `fingerprints` are those of the models, by the names that the requests have; None until the file was validated.
+    `fingerprints` are those of the models, by the names that the requests have; None until the file was validated. The file
+    `lines_file_id` belongs to the batch, and has the input's requests, one a line; None if the input has them so itself.
     """
 
     id: str
@@ -64,6 +65,8 @@ class BatchJob(Struct, frozen=True, kw_only=True):
     lease_until: float = 0.0
     lease_number: int = 0
     is_reported: bool = False
+    input_format: InputFormat | None = None
+    lines_file_id: str | None = None
 
     @property
     def has_ended(self) -> bool:
@@ -92,4 +95,5 @@ JSON_COLUMNS: dict[str, Any] = {
     "metadata": dict[str, str] | None,
     "errors": tuple[LineError, ...],
     "position": Position,
+    "input_format": InputFormat | None,
 }

@@ -6,12 +6,14 @@ follow from the batch's: whoever joins them a second time finds them there.
 
 import hashlib
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from gateway.batches.job import BatchJob, Ending, ShardFiles
 from gateway.batches.slice import slices
 from gateway.errors import UnknownFile
 from gateway.files.store import FileStore
+from gateway.files.stored_file import StoredFile
 from gateway.wire import batch_lines
 
 PURPOSE, PART_PURPOSE = "batch_output", "batch_part"
@@ -42,11 +44,28 @@ class OutputFiles:
 
     async def write_part(self, lines: bytes) -> str:
         """Stores the lines. Returns the file's id."""
-        seconds = self.job.expires_at - self.job.created_at + PART_SECONDS
         async with await self.files.create(self.job.id, is_charged=False) as writer:
             await writer.write(lines)
-            part = await writer.commit(purpose=PART_PURPOSE, filename=self.job.id, expires_after_seconds=seconds)
+            part = await writer.commit(purpose=PART_PURPOSE, filename=self.job.id, expires_after_seconds=self.part_seconds)
         return part.id
+
+    async def write_lines(self, chunks: AsyncIterator[bytes], *, check: Callable[[], None]) -> StoredFile:
+        """Stores the requests of an input that was converted, once, however often it is."""
+        async with await self.files.create(self.job.id, is_charged=False) as writer:
+            async for chunk in chunks:
+                check()
+                await writer.write(chunk)
+            return await writer.commit(
+                purpose=PART_PURPOSE, filename=self.job.id, expires_after_seconds=self.part_seconds, file_id=self.lines_id
+            )
+
+    @property
+    def lines_id(self) -> str:
+        return file_id(self.job.id, "lines")
+
+    @property
+    def part_seconds(self) -> float:
+        return self.job.expires_at - self.job.created_at + PART_SECONDS
 
     async def assemble(self, shards: list[ShardFiles], ending: Ending, *, check: Callable[[], None]) -> JoinedFiles:
         """Joins the parts, and lists the requests that were never made as errors. `check` is called now and then, and may raise."""
@@ -74,7 +93,8 @@ class OutputFiles:
             return
         code, message = UNANSWERED[ending]
         try:
-            file = await self.files.get(job.owner, job.input_file_id)
+            owner, lines_id = (job.owner, job.input_file_id) if job.lines_file_id is None else (job.id, job.lines_file_id)
+            file = await self.files.get(owner, lines_id)
         except UnknownFile:  # the client has deleted it
             return
         made.num_unanswered = 0
@@ -99,13 +119,11 @@ class OutputFiles:
         return file.id
 
     async def remove_parts(self, shards: list[ShardFiles]) -> None:
-        for shard in shards:
-            for part in (shard.output, shard.error):
-                if part is not None:
-                    try:
-                        await self.files.delete(self.job.id, part)
-                    except UnknownFile:
-                        continue  # an earlier attempt deleted it
+        """Deletes what only the work needed."""
+        for part in (self.lines_id, *(part for shard in shards for part in (shard.output, shard.error))):
+            if part is not None:
+                with suppress(UnknownFile):  # an earlier attempt deleted it, or the input was not converted
+                    await self.files.delete(self.job.id, part)
 
 
 def file_id(batch_id: str, kind: str) -> str:

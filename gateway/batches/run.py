@@ -14,7 +14,9 @@ from typing import Literal, TypeVar
 from gateway.access.keys.key import Caller
 from gateway.background import BackgroundTask
 from gateway.backoff import Backoff
+from gateway.batches.conversion import UnreadableInput, converted, has_requests
 from gateway.batches.endpoint import BatchRoad, OtherVectors
+from gateway.batches.input_lines import Conversion
 from gateway.batches.job import BatchJob, Ending, LineError, ShardFiles
 from gateway.batches.output import OutputFiles
 from gateway.batches.records import BatchRecords
@@ -36,6 +38,7 @@ from gateway.files.store import FileStore
 from gateway.files.stored_file import StoredFile
 from gateway.log import get_logger
 from gateway.metrics import BatchMetrics
+from gateway.wire.batches import InputFormat
 
 IN_FLIGHT_FAR = 4  # slices, with a model on another machine
 RETRIES = Backoff(first_seconds=0.5, max_seconds=30.0)
@@ -175,11 +178,31 @@ class BatchRun:
         return await self.retry(find)
 
     async def input(self) -> StoredFile:
-        return await self.persist(lambda: self.parts.files().get(self.job.owner, self.job.input_file_id))
+        """The file with the requests. Raises UnknownFile if the client has deleted the input, also if it was converted."""
+        given = await self.persist(lambda: self.parts.files().get(self.job.owner, self.job.input_file_id))
+        if (lines_id := self.job.lines_file_id) is None:
+            return given
+        return await self.persist(lambda: self.parts.files().get(self.job.id, lines_id))
+
+    async def as_lines(self, given: StoredFile) -> StoredFile:
+        """The requests of a file of any form, one a line. Raises BatchFailed, StorageUnavailable, and what `check` raises."""
+        files, asked, settings = self.parts.files(), self.job.input_format or InputFormat(), self.parts.settings()
+        if await has_requests(files, given, asked, max_line_bytes=self.parts.road().max_line_bytes):
+            return given
+        try:
+            async with files.on_disk(given) as path:
+                order = Conversion(
+                    str(path), given.filename, self.job.endpoint, asked, settings.max_requests, settings.max_file_bytes
+                )
+                async with aclosing(converted(order)) as chunks:
+                    return await OutputFiles(self.job, files).write_lines(chunks, check=self.check)
+        except UnreadableInput as error:
+            raise BatchFailed(LineError("invalid_file", f"The input file cannot be read: {error}.", "input_file_id")) from None
 
     async def validate(self) -> None:
         """Reads the whole file. Makes the batch "in_progress". Raises BatchFailed if a rule is broken, and StorageUnavailable."""
-        file, road = await self.input(), self.parts.road()
+        given, road = await self.input(), self.parts.road()
+        file = await self.as_lines(given)
         found = Validation(
             self.job.endpoint, self.parts.settings(), max_line_bytes=road.max_line_bytes,
             default_model=await self.default_model(),
@@ -197,7 +220,10 @@ class BatchRun:
         if found.errors:
             raise BatchFailed(*sorted(found.errors, key=lambda error: error.line or 0))
         fingerprints = {name: await self.fingerprint(name, line) for name, line in found.models.items()}
-        begin = partial(self.store.begin, total=found.num_requests, model=next(iter(found.models)), fingerprints=fingerprints)
+        begin = partial(
+            self.store.begin, total=found.num_requests, model=next(iter(found.models), self.job.default_model),
+            fingerprints=fingerprints, lines_file_id=None if file is given else file.id,
+        )  # fmt: skip
         await self.update(begin)
         log.info("batch_begun", batch=self.job.id, key=self.job.owner, model=self.job.model, requests=self.job.total)
 

@@ -70,6 +70,7 @@ class BatchService:
             expires_at=int(now + settings.window_seconds),
             metadata=body.metadata,
             default_model=body.model,
+            input_format=body.input_format,
             output_expires_seconds=body.output_expires_seconds,
             is_reported=settings.webhook_url is None,
         )

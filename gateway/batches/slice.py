@@ -35,7 +35,7 @@ class Slice:
     def requests(self, endpoint: str) -> list[BatchRequest]:
         """Returns the requests of a file that was validated."""
         lines = enumerate(self.contents, self.start.line + 1)
-        return [batch_lines.parse(content, line, endpoint) for line, content in lines if content.strip()]
+        return [batch_lines.parse(content, line, endpoint) for line, content in lines if not batch_lines.is_blank(content)]
 
 
 async def slices(lines: AsyncIterator[bytes], start: Position) -> AsyncGenerator[Slice]:

@@ -47,7 +47,7 @@ class Validation:
         for line, content in enumerate(contents, first_line):
             if self.is_hopeless:
                 return
-            if content.strip():
+            if not batch_lines.is_blank(content):
                 try:
                     self.read_line(content, line)
                 except BadLine as bad:
@@ -60,6 +60,8 @@ class Validation:
             raise BadLine("request_too_large", f"This line is too long: at most {self.max_line_bytes} bytes are accepted.")
         found = batch_lines.parse(content, line, self.endpoint)
         self.digests[-DIGEST_BYTES:] = hashlib.blake2b(found.custom_id.encode(), digest_size=DIGEST_BYTES).digest()
+        if found.reason is not None:
+            return
         model, num_inputs = batch_lines.outline(found.body)
         self.num_inputs += num_inputs
         model = model or self.default_model

@@ -110,6 +110,11 @@ class BatchWorker:
         found: dict[object, list[list[ParsedRequest]]] = {}
         sizes: dict[object, int] = {}
         for request in piece.requests(self.job.endpoint):
+            if request.reason is not None:
+                outcomes.errors[request.line] = batch_lines.unanswered(
+                    self.job.id, request, code="invalid_row", message=f"This row has no text to embed: {request.reason}."
+                )
+                continue
             try:
                 asked = road.parse(self.job.endpoint, request.body, default_model=default_model)
             except ClientError as error:

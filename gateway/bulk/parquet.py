@@ -40,7 +40,9 @@ class ParquetFile:
         self.path = path
         try:  # reads page by page, not a whole column of a row group
             self.file = pyarrow.parquet.ParquetFile(path, buffer_size=PAGE_BUFFER_BYTES, pre_buffer=False)
-        except pyarrow.ArrowInvalid:
+        except (OSError, pyarrow.ArrowException) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # the disk's error, not that of the file's content
+                raise
             raise OperatorError(f"{shown(path)} is no Parquet file") from None
         self.size = self.file.metadata.num_rows
         self.schema = self.file.schema_arrow

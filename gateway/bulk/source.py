@@ -24,7 +24,7 @@ TEXT, ID, ALL = "text", "id", "all"
 
 @dataclass(frozen=True, kw_only=True)
 class InputOptions:
-    """The command line's options for reading a file. None means that the file decides. `numbered`: a column `id` is not the id."""
+    """The options for reading a file. None means that the file decides. `numbered`: a column `id` is not the id."""
 
     form: Format | None = None
     column: str | None = None
@@ -34,6 +34,7 @@ class InputOptions:
     delimiter: str | None = None
     quote: str | None = None
     encoding: str | None = None
+    max_bytes: int | None = None  # of a text, unpacked
 
 
 class RowSource(Protocol):
@@ -69,7 +70,7 @@ class TextSource:
     def __init__(self, path: Path, options: InputOptions) -> None:
         self.path = path
         self.options = options
-        self.stream = TextStream(path, options.encoding)
+        self.stream = TextStream(path, options.encoding, max_bytes=options.max_bytes)
         self.encoding = self.stream.encoding.upper()
         self.notes: list[str] = []
         self.no_text = f"it is not {shown(self.encoding)}"

@@ -30,9 +30,10 @@ TAR, TAR_AT = b"ustar", 257
 class TextStream:
     """A ByteSource. `first` is where the text begins, after a byte order mark. `encoding` is the file's, before transcoding."""
 
-    def __init__(self, path: Path, encoding: str | None = None) -> None:
-        """Raises OSError, and OperatorError for a file that is not text."""
+    def __init__(self, path: Path, encoding: str | None = None, *, max_bytes: int | None = None) -> None:
+        """`max_bytes` bounds the text, unpacked. Raises OSError, and OperatorError for a file that is not text."""
         self.path = path
+        self.max_bytes = max_bytes
         self.raw = path.open("rb")
         self.num_bytes = path.stat().st_size
         self.position = self.raw_position = 0
@@ -91,6 +92,8 @@ class TextStream:
             raise
         self.position += len(content)
         self.raw_position = self.raw.tell()
+        if self.max_bytes is not None and self.position > self.max_bytes:
+            raise OperatorError(f"{shown(self.path)} has more than {self.max_bytes:,} bytes of text")
         return content
 
     def damaged(self, error: Exception) -> OperatorError:
@@ -139,6 +142,11 @@ def _compression_of(head: bytes) -> str:
         return "gzip"
     is_zstd = head.startswith(ZSTD) or (head[1:4] == ZSTD_SKIPPABLE and 0x50 <= head[0] <= 0x5F)  # noqa: PLR2004 - RFC 8878, 3.1.2
     return "zstd" if is_zstd else ""
+
+
+def is_packed(head: bytes) -> bool:
+    """Whether a file that begins so is compressed by gzip or zstd."""
+    return bool(_compression_of(head))
 
 
 def decompressed(raw: Any, compression: str) -> Any:

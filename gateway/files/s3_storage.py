@@ -62,6 +62,9 @@ class S3Storage:
             for at in range(0, wanted, CHUNK_BYTES):
                 yield bytes(piece[at : at + CHUNK_BYTES])
 
+    def path_of(self, name: str) -> None:
+        """It is on no machine of ours."""
+
     async def delete(self, name: str) -> None:
         await self.run(self.library.delete_async(self.bucket, name))
 

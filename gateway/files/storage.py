@@ -1,6 +1,7 @@
 """The interface of a storage: contents by name, written once and never changed. A name is in use from `create` until `delete`."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Protocol
 
 CHUNK_BYTES = 256 * 1024  # of what `read` yields
@@ -33,6 +34,9 @@ class BlobStorage(Protocol):
 
         Raises StorageUnavailable, also if there is no such content, or it is shorter.
         """
+
+    def path_of(self, name: str) -> Path | None:
+        """Where the content is, if it is a file on this machine: not to be changed."""
 
     async def delete(self, name: str) -> None:
         """Deletes a content, and what a broken-off write left of it. Does nothing if there is none. Raises StorageUnavailable."""

@@ -1,8 +1,13 @@
 """The file store: creates, lists, reads and deletes files. Whose file is whose is decided here, and nowhere else."""
 
+import asyncio
+import errno
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import IO
 
 from gateway.access.database import Database
 from gateway.config import FileSettings, StoreSettings
@@ -109,9 +114,30 @@ class FileStore:
             self.metrics.read_bytes.inc(len(chunk))
             yield chunk
 
+    @asynccontextmanager
+    async def on_disk(self, file: StoredFile) -> AsyncIterator[Path]:
+        """The content as a file of this machine, for the length of the block; not to be changed. Raises what `read` raises."""
+        path = self.storage.path_of(file.blob)
+        if path is not None:
+            yield path
+            return
+        with tempfile.NamedTemporaryFile(prefix="gateway-") as copy:
+            async for chunk in self.read(file):
+                await asyncio.to_thread(_write, copy, chunk)
+            yield Path(copy.name)
+
     def lines(self, file: StoredFile, *, start: int = 0, max_line_bytes: int | None = None) -> AsyncIterator[bytes]:
         """Yields the lines from byte `start` on, see `split_lines`. Raises what `read` raises."""
         return split_lines(self.read(file, start=start), max_line_bytes=max_line_bytes)
+
+
+def _write(file: IO[bytes], chunk: bytes) -> None:
+    """Raises StorageUnavailable."""
+    try:
+        file.write(chunk)
+        file.flush()
+    except OSError as error:
+        raise StorageUnavailable(is_full=error.errno == errno.ENOSPC) from None
 
 
 def build_file_store(settings: FileSettings, store: StoreSettings, metrics: FileMetrics) -> FileStore:

@@ -12,16 +12,21 @@ from gateway.wire.json_body import without_byte_order_mark
 
 POST = "POST"
 REQUIRED = ("custom_id", "method", "url", "body")
+REJECTED = "gateway.rejected"  # in a file that was converted: why a row is no request
 ID_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
 class BatchRequest:
-    """A request of a batch: its line in the file, from 1, the client's own id, and the body as it stands."""
+    """A request of a batch: its line in the file, from 1, the client's own id, and the body as it stands.
+
+    With a `reason` it is a row of another form that has no text: it fails alone.
+    """
 
     line: int
     custom_id: str
     body: bytes
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +43,7 @@ class _Line(Struct):
     method: Raw | UnsetType = UNSET
     url: Raw | UnsetType = UNSET
     body: Raw | UnsetType = UNSET
-    id: Raw | UnsetType = UNSET
-    text: Raw | UnsetType = UNSET
+    rejected: Raw | UnsetType = msgspec.field(default=UNSET, name=REJECTED)
 
 
 class _BodyOutline(Struct):
@@ -57,10 +61,10 @@ encoder = msgspec.json.Encoder()
 
 
 def parse(content: bytes, line: int, endpoint: str) -> BatchRequest:
-    """Parses one line: a request; or a row of `gateway embed`, an object with `text` and perhaps `id`. Raises BadLine."""
+    """Parses one line. Raises BadLine."""
     found = _parse_json(content)
-    if found.text is not UNSET and all(getattr(found, name) is UNSET for name in REQUIRED):
-        return _row(found, line)
+    if found.rejected is not UNSET:
+        return _rejected(found, line)
     for name in REQUIRED:
         value = getattr(found, name)
         if value is UNSET or bytes(value) in {b"null", b'""'}:
@@ -76,13 +80,16 @@ def parse(content: bytes, line: int, endpoint: str) -> BatchRequest:
     return BatchRequest(line, custom_id, body)
 
 
-def _row(found: _Line, line: int) -> BatchRequest:
-    """A row as a request for the batch's model; without an id its line is its id."""
-    row_id = bytes(found.id) if found.id is not UNSET else b"null"
-    custom_id = str(line) if row_id == b"null" else row_id.decode()
-    if not custom_id.lstrip("-").isdigit():
-        custom_id = _text_of(found.id, "id")
-    return BatchRequest(line, custom_id, b'{"input":%s}' % bytes(found.text) if found.text is not UNSET else b"")
+def is_blank(content: bytes) -> bool:
+    """Whether a line is no request: white space, behind a byte order mark or not."""
+    return not content.strip() or not without_byte_order_mark(content).strip()
+
+
+def _rejected(found: _Line, line: int) -> BatchRequest:
+    reason = _text_of(found.rejected, REJECTED)
+    if found.custom_id is UNSET:
+        raise BadLine("invalid_row", f"This row cannot be read: {reason}.")
+    return BatchRequest(line, _text_of(found.custom_id, "custom_id"), b"", reason)
 
 
 def _parse_json(content: bytes) -> _Line:

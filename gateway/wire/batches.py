@@ -16,6 +16,8 @@ BatchStatus = Literal["validating", "failed", "in_progress", "finalizing", "comp
 MAX_METADATA, MAX_KEY_CHARS, MAX_VALUE_CHARS = 16, 64, 512
 MIN_EXPIRY_SECONDS, MAX_EXPIRY_SECONDS = 3600, 2_592_000
 
+Form = Literal["text", "jsonl", "json", "csv", "tsv", "parquet"]
+OptionText = Annotated[str, Meta(min_length=1, max_length=256)]
 Moment = Annotated[int | None, Meta(description="In Unix seconds.")]
 MetadataKey = Annotated[str, Meta(max_length=MAX_KEY_CHARS)]
 MetadataValue = Annotated[str, Meta(max_length=MAX_VALUE_CHARS)]
@@ -29,6 +31,18 @@ class OutputExpiry(Struct, frozen=True):
     seconds: Annotated[int, Meta(ge=MIN_EXPIRY_SECONDS, le=MAX_EXPIRY_SECONDS)]
 
 
+class InputFormat(Struct, frozen=True):
+    """How the input file is read, where its name and its first bytes do not show it. The words are those of `gateway embed`."""
+
+    format: Annotated[Form | None, Meta(description="By default what the file's name and first bytes say.")] = None
+    column: Annotated[OptionText | None, Meta(description="The column, or the field, of the texts. Default: `text`.")] = None
+    id: Annotated[OptionText | None, Meta(description="That of the ids. Default: `id`, if there is one.")] = None
+    no_id: Annotated[bool | None, Meta(description="Whether the number of its line is each row's id.")] = None
+    delimiter: Annotated[OptionText | None, Meta(description="Of CSV and TSV.")] = None
+    quote: Annotated[OptionText | None, Meta(description="Of CSV and TSV; `none` for none.")] = None
+    encoding: Annotated[OptionText | None, Meta(description="Default: UTF-8, or what a byte order mark says.")] = None
+
+
 class BatchBody(Struct, frozen=True):
     """The body. `null` equals absent, and unknown fields are ignored."""
 
@@ -37,6 +51,7 @@ class BatchBody(Struct, frozen=True):
     completion_window: Annotated[Window | None, Meta(description="24h is the only one.")] = None
     metadata: Annotated[Metadata | None, Meta(description="The client's own notes.")] = None
     model: Annotated[str | None, Meta(description="An extension: the model of requests that name none.")] = None
+    input_format: Annotated[InputFormat | None, Meta(description="An extension: how a file is read that is no JSON lines.")] = None
     output_expires_after: Annotated[
         OutputExpiry | None, Meta(description="When the files of its replies are deleted; by default as other files of batches.")
     ] = None
@@ -52,6 +67,7 @@ class BatchRequestBody:
     metadata: dict[str, str] | None = None
     output_expires_seconds: int | None = None
     model: str | None = None
+    input_format: InputFormat | None = None
 
 
 class BatchErrorObject(Struct, frozen=True):
@@ -138,6 +154,9 @@ EXPECTED = {
     "metadata": "an object whose values are strings",
     "model": "a string",
     "output_expires_after": "an object",
+    "input_format": "an object",
+    **dict.fromkeys(("format", "column", "id", "delimiter", "quote", "encoding"), "a string"),
+    "no_id": "a boolean",
     "anchor": "a string",
     "seconds": "an integer",
 }
@@ -145,6 +164,7 @@ ALLOWED = {
     "endpoint": f". Supported values: {', '.join(map(repr, get_args(Endpoint)))}.",
     "completion_window": ". Supported values: '24h'.",
     "metadata": f": at most {MAX_METADATA} pairs, keys of {MAX_KEY_CHARS} characters, and values of {MAX_VALUE_CHARS}.",
+    "input_format": f": 'format' is one of {', '.join(map(repr, get_args(Form)))}, and the others have at most 256 characters.",
     "output_expires_after": f": 'anchor' must be 'created_at', 'seconds' from {MIN_EXPIRY_SECONDS} to {MAX_EXPIRY_SECONDS}.",
 }
 REQUIRED = ("input_file_id", "endpoint", "completion_window")
@@ -165,6 +185,7 @@ def decode(raw: bytes) -> BatchRequestBody:
         completion_window=body.completion_window or "24h",
         metadata=body.metadata,
         model=body.model,
+        input_format=body.input_format,
         output_expires_seconds=body.output_expires_after.seconds if body.output_expires_after else None,
     )
 

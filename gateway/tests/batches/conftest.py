@@ -90,11 +90,11 @@ async def owner_of(gateway, key=KEY):
     return (await gateway.access_control.authenticate(lambda: key)).public_id
 
 
-async def upload(gateway, content, *, key=KEY, purpose="batch"):
+async def upload(gateway, content, *, key=KEY, purpose="batch", name="input.jsonl"):
     """Stores a file as an upload would. Returns its id."""
     async with await gateway.generation.files.create(await owner_of(gateway, key)) as writer:
         await writer.write(content)
-        return (await writer.commit(purpose=purpose, filename="input.jsonl")).id
+        return (await writer.commit(purpose=purpose, filename=name)).id
 
 
 def line(custom_id, text="some text", *, url="/v1/embeddings", model="m", **more):
