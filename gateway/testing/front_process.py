@@ -156,9 +156,9 @@ class ScriptedEngine:
 
 
 class RunningFront:
-    """`supervisor` is the other end of its control socket; `origin` is its address."""
+    """`supervisor` is the other end of its control socket; `origin` is its address. Fronts of one gateway share `totals`."""
 
-    def __init__(self, config: Config, *, number: int = 0, num_fronts: int = 2) -> None:
+    def __init__(self, config: Config, *, number: int = 0, num_fronts: int = 2, totals: Totals | None = None) -> None:
         self.config = config
         self.listening = socket.create_server(("127.0.0.1", 0))
         self.origin = f"http://127.0.0.1:{self.listening.getsockname()[1]}"
@@ -166,7 +166,7 @@ class RunningFront:
         self.supervisor = ControlSocket(end, control.from_child)
         self.child = Child(
             role="front", number=number, num_fronts=num_fronts, config=config, source=ConfigSource(None), sockets=(self.listening,),
-            urls=(self.origin,), totals=Totals(num_fronts), control=theirs,
+            urls=(self.origin,), totals=totals or Totals(num_fronts), control=theirs,
         )  # fmt: skip
         self.front = Front(self.child, patience_seconds=0)
         self.engines: list[ScriptedEngine] = []

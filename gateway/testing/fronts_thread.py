@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from gateway.app import Gateway
 from gateway.processes.fronts import Fronts
+from gateway.processes.totals import Totals
 from gateway.testing.front_process import RunningFront
 from gateway.testing.gateway_thread import WAIT_SECONDS
 
@@ -15,9 +16,9 @@ from gateway.testing.gateway_thread import WAIT_SECONDS
 class FrontsThread:
     """`origins` are the fronts' addresses."""
 
-    def __init__(self, gateway: Gateway, num_fronts: int) -> None:
+    def __init__(self, gateway: Gateway, totals: Totals) -> None:
         self.gateway = gateway
-        self.num_fronts = num_fronts
+        self.totals = totals
         self.origins: list[str] = []
         self.ready = threading.Event()
         self.errors: list[BaseException] = []
@@ -36,7 +37,10 @@ class FrontsThread:
         gateway = self.gateway
         fronts = Fronts(gateway, on_commit=lambda _: None)
         gateway.swap.followers = fronts
-        running = [RunningFront(gateway.config, number=number, num_fronts=self.num_fronts) for number in range(self.num_fronts)]
+        totals, num_fronts = self.totals, self.totals.num_fronts
+        running = [
+            RunningFront(gateway.config, number=number, num_fronts=num_fronts, totals=totals) for number in range(num_fronts)
+        ]
         serving = [asyncio.create_task(each.front.serve()) for each in running]
         watching = asyncio.create_task(fronts.watch())
         try:
@@ -68,9 +72,9 @@ class FrontsThread:
 
 
 @contextmanager
-def served_by_fronts(gateway: Gateway, *, num_fronts: int = 2) -> Iterator[list[str]]:
-    """Yields the fronts' origins once all can serve."""
-    fronts = FrontsThread(gateway, num_fronts)
+def served_by_fronts(gateway: Gateway, totals: Totals | None = None) -> Iterator[list[str]]:
+    """Yields the fronts' origins once all can serve: two, or as many as `totals` is of."""
+    fronts = FrontsThread(gateway, totals or Totals(2))
     fronts.thread.start()
     assert fronts.ready.wait(WAIT_SECONDS)
     assert not fronts.errors, fronts.errors

@@ -45,7 +45,11 @@ class SwallowingProxy:
 
     def accept(self) -> None:
         client, _ = self.listening.accept()
-        server = socket.create_connection(("127.0.0.1", self.to_port))
+        try:
+            server = socket.create_connection(("127.0.0.1", self.to_port))
+        except OSError:  # the server is gone: so is its client's connection
+            client.close()
+            return
         with self.lock:
             self.num_accepted += 1
             self.pairs |= {client: server, server: client}

@@ -109,6 +109,22 @@ async def test_a_flight_that_was_joined_answers_after_its_first_caller_left(engi
     assert engine.encoder.batches == [[2]]
 
 
+async def test_a_key_that_fills_the_queue_at_one_front_leaves_another_at_the_other_its_share(engine, pair):
+    """Batches hold 64 tokens. The busy key's twelve texts of 16 fill three; the other's only one is in the first or second."""
+    order = []
+    with engine.encoder.held():
+        await begun(engine, pair[0], "0", caller="busy")  # the device is busy, so that all others stay queued
+        calls = [("busy", pair[0].begin_embed([f"{number} " + "1 " * 15], caller="busy")[1]) for number in range(12)]
+        await until(lambda: num_queued(engine.gateway) == 12)
+        calls.append(("other", pair[1].begin_embed(["2 " * 16], caller="other")[1]))
+        await until(lambda: num_queued(engine.gateway) == 13)
+        for name, answered in calls:
+            answered.add_done_callback(lambda _, name=name: order.append(name))
+    assert [type(answer) for answer, _ in await asyncio.gather(*(answered for _, answered in calls))] == [EmbedResult] * 13
+    assert order.index("other") <= 8
+    assert len(engine.encoder.batches) >= 4
+
+
 async def test_limits_are_exact_over_two_fronts(engine, pair):
     caller = Caller("k", Allowance(requests_per_minute=60, requests_burst=3))
     answers = [front.begin(EnterLease, caller=caller)[1] for front in pair for _ in range(4)]

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -96,17 +96,14 @@ def assert_clean(reply):
 def both_fronts(gateway):
     """A client with a connection to each front, by the front's pid; each has answered once."""
     clients = {}
-    try:
+    with ExitStack() as opened:
         while len(clients) < 2:
-            client = httpx.Client(timeout=30)
+            client = opened.enter_context(httpx.Client(timeout=30))
             client.get(f"{gateway.origin}/livez")
             port = client._transport._pool.connections[0]._connection._network_stream.get_extra_info("socket").getsockname()[1]
             if clients.setdefault(front_of(gateway, port), client) is not client:
                 client.close()
         yield clients
-    finally:
-        for client in clients.values():
-            client.close()
 
 
 def front_of(gateway, port):
@@ -342,3 +339,21 @@ def test_the_log_of_a_process_that_dies_says_how(gateway):
     died = [json.loads(line) for line in gateway.log.splitlines() if '"event":"process_died"' in line]
     assert died
     assert all(line["signal"] == "SIGKILL" and line["restart_in_seconds"] == 0 for line in died)
+
+
+def test_a_second_signal_ends_it_at_once_whatever_is_under_way_at_either_front(gateway):
+    """The last test of this gateway, whose fronts would wait for these requests for half a minute."""
+    port = int(gateway.origin.rpartition(":")[2])
+    with ExitStack() as opened:
+        connections = [opened.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30)) for _ in range(6)]
+        for connection in connections:  # at least one at each front: accepting is balanced
+            connection.sendall(b"POST /v1/embeddings HTTP/1.1\r\nhost: g\r\ncontent-length: 100\r\n\r\n{")
+        until(lambda: gateway.metrics()["gateway_open_connections", ("state", "active")] >= 7, WAIT_SECONDS)  # and its own
+        gateway.process.send_signal(signal.SIGTERM)
+        until(lambda: gateway.events().count("leaving") >= 2, WAIT_SECONDS)
+        assert gateway.process.poll() is None
+        began = time.monotonic()
+        gateway.process.send_signal(signal.SIGINT)
+        assert gateway.process.wait(WAIT_SECONDS) == 0
+        assert time.monotonic() - began < 20  # of their 35 seconds; a busy child is killed after two
+        assert all(is_gone(pid) for name in NAMES for pid in gateway.pids(name))

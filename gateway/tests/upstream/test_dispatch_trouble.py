@@ -440,7 +440,8 @@ async def test_a_tunnel_s_password_stays_with_the_proxy(monkeypatch, authority):
 
 
 async def poured(reader, writer):
-    with contextlib.suppress(ConnectionError):
+    """Passes on what comes, until that is over; then nothing more can be written."""
+    with contextlib.suppress(ConnectionError), contextlib.closing(writer):
         while chunk := await reader.read(65536):
             writer.write(chunk)
     writer.close()
