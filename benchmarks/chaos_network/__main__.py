@@ -59,7 +59,9 @@ def tried(options: argparse.Namespace) -> tuple[list[Row], dict[str, str]]:
         load.start(scene.hosts["clients"])
         prometheus.start(scene.hosts["prometheus"])
         try:
-            seen = list(rows(cases(scene, load, is_short=options.short), Trial(scene, load, prometheus), options))
+            seen = list(
+                rows(cases(scene, load, is_short=options.short), Trial(scene, load, prometheus, is_short=options.short), options)
+            )
         finally:
             load.stop()
             prometheus.stop()

@@ -13,6 +13,7 @@ from benchmarks.chaos_network.watch import Prometheus, connections, logged_at
 
 QUIET_SECONDS = 1.0
 RECOVERY_SECONDS = 6.0  # looked at after the fault: longer than service may take
+WELL_AGAIN_SECONDS = 2.0  # in the short form it is enough that all went well for so long
 LAST_REPLY_SECONDS = 16.0  # beyond a client's own patience
 WELL_SECONDS = 60.0
 
@@ -27,10 +28,11 @@ class Moments:
 
 
 class Trial:
-    def __init__(self, scene: Scene, load: Load, prometheus: Prometheus) -> None:
+    def __init__(self, scene: Scene, load: Load, prometheus: Prometheus, *, is_short: bool) -> None:
         self.scene = scene
         self.load = load
         self.prometheus = prometheus
+        self.is_short = is_short
 
     def run(self, case: Case, fault_seconds: float) -> Row:
         self.wait_until_well()
@@ -42,7 +44,7 @@ class Trial:
         freed = self.freed_seconds(held, began, fault_seconds)
         case.fault.end()
         returned = began if isinstance(case.fault, HalfOpen) else time.monotonic()
-        time.sleep(RECOVERY_SECONDS)
+        self.recover(looks_long=not self.is_short or case.telling is not None)
         ended = time.monotonic()
         self.wait_for_replies(ended)
         outcomes = [each for each in self.load.outcomes[first:] if began - QUIET_SECONDS <= each.began <= ended]
@@ -63,6 +65,20 @@ class Trial:
             case.fault.restore()
             self.load.urls = {stream: self.scene.url(stream.gateway) for stream in STREAMS}
         return row
+
+    def recover(self, *, looks_long: bool) -> None:
+        """Waits for what comes after the fault. In the short form, until all goes well; but what tells of it must end, too."""
+        until = time.monotonic() + RECOVERY_SECONDS
+        while time.monotonic() < until:
+            time.sleep(RECOVERY_SECONDS if looks_long else WELL_AGAIN_SECONDS)
+            if self.has_been_well(WELL_AGAIN_SECONDS):
+                return
+
+    def has_been_well(self, seconds: float) -> bool:
+        """Whether every stream was answered in the last seconds, and always well."""
+        since = time.monotonic() - seconds
+        recent = [each for each in self.load.outcomes[-1000:] if each.ended >= since]
+        return {each.stream for each in recent if each.is_good} == STREAMS and all(each.is_good for each in recent)
 
     def row(self, case: Case, outcomes: list[Outcome], began: float, returned: float) -> Row:
         affected, others = split(case, outcomes)
@@ -110,10 +126,8 @@ class Trial:
         """Raises RuntimeError where a second in which every stream is answered well never comes."""
         deadline = time.monotonic() + WELL_SECONDS
         while time.monotonic() < deadline:
-            since = time.monotonic()
             time.sleep(1)
-            recent = [each for each in self.load.outcomes[-1000:] if each.ended >= since]
-            if {each.stream for each in recent if each.is_good} == STREAMS and all(each.is_good for each in recent):
+            if self.has_been_well(1):
                 return
         raise RuntimeError("the gateways did not become well again")
 

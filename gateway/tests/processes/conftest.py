@@ -79,14 +79,24 @@ class Process:
             self.process.wait()
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def pair(request, tmp_path):
-    """Two gateways on one database: a PostgreSQL server's, or a SQLite file."""
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def two_gateways(request, tmp_path_factory):
     settings = {}
     if request.param == "postgres":
         settings["GATEWAY__STORE__DATABASE_URL"] = request.getfixturevalue("postgres").new_database()
+    folder = tmp_path_factory.mktemp(request.param)
     with ExitStack() as started:
-        yield [started.enter_context(running(tmp_path, number, **settings)) for number in range(2)]
+        yield [started.enter_context(running(folder, number, **settings)) for number in range(2)]
+
+
+@pytest.fixture
+def pair(two_gateways):
+    """Two gateways on one database: a PostgreSQL server's, or a SQLite file. One that a test has ended is started again."""
+    for process in two_gateways:
+        if process.process.poll() is not None:
+            process.log_file.write_text("")
+            process.start()
+    return two_gateways
 
 
 @contextmanager

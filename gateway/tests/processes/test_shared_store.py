@@ -95,20 +95,6 @@ async def test_a_budget_is_spent_at_both_together(pair):
         await asyncio.gather(until_answered(one, 200), until_answered(other, 200))
 
 
-async def test_usage_is_what_both_served_and_a_stop_loses_nothing(pair):
-    here, there = pair
-    made = here.made_key()
-    for process, num_requests in ((here, 7), (there, 5)):
-        async with process.client(made["key"]) as client:
-            await until_answered(client, 200)
-            for _ in range(num_requests - 1):
-                await embed(client)
-    here.stop()
-    there.stop()
-    [row] = json.loads(here.run("keys", "usage", made["id"], "--by", "month", "--json"))
-    assert (row["requests"], row["inputs"], row["tokens"]) == (12, 12, 24)
-
-
 async def test_a_killed_gateway_loses_no_more_than_the_last_seconds(pair):
     here, there = pair
     made = here.made_key()
@@ -123,6 +109,20 @@ async def test_a_killed_gateway_loses_no_more_than_the_last_seconds(pair):
             await asyncio.sleep(0.02)
     here.kill()
     assert [row["requests"] for row in written()] == [1]
+
+
+async def test_usage_is_what_both_served_and_a_stop_loses_nothing(pair):
+    here, there = pair
+    made = here.made_key()
+    for process, num_requests in ((here, 7), (there, 5)):
+        async with process.client(made["key"]) as client:
+            await until_answered(client, 200)
+            for _ in range(num_requests - 1):
+                await embed(client)
+    here.stop()
+    there.stop()
+    [row] = json.loads(here.run("keys", "usage", made["id"], "--by", "month", "--json"))
+    assert (row["requests"], row["inputs"], row["tokens"]) == (12, 12, 24)
 
 
 async def test_the_known_keys_go_on_while_the_server_of_the_store_is_unavailable(postgres, tmp_path):
