@@ -42,7 +42,9 @@ from gateway.processes.engine_process import EngineProcess
 from gateway.processes.totals import Totals
 from gateway.server.event_loop import loop_factory
 
-LIMITED = Caller("limited", Allowance(requests_per_minute=10**9, tokens_per_minute=10**12, max_concurrent_requests=1000))
+RATES = {"requests_per_minute": 10**9, "tokens_per_minute": 10**12}
+LIMITED = Caller("limited", Allowance(**RATES))
+QUEUED = Caller("queued", Allowance(**RATES, max_concurrent_requests=1000))
 
 
 @dataclass(frozen=True)
@@ -69,24 +71,30 @@ class Player:
         elif isinstance(message, Commit):
             self.committed.set()
 
-    async def embed(self, text: Text, lease: int = 0) -> None:
+    async def embed(self, text: Text, lease: int = 0, entering: Caller | None = None) -> int:
         channel = self.channel
         number = channel.begin_call()
         channel.send(
             EmbedCall(
                 number=number, seconds=30.0, caller="a", normalize=True, digests=text.digests, token_counts=text.token_counts,
-                lease=lease, **self.fields,
+                lease=lease, entering=entering, **self.fields,
             ),
             text.payload,
         )  # fmt: skip
         answer, _ = await channel.answer_to(number)
         if isinstance(answer, CallFailure):
             raise TypeError(answer)
+        return number
 
     async def embed_limited(self, text: Text) -> None:
-        """With a lease, as for a caller with limits."""
+        """With a lease that the call itself enters, as for a caller far from its limits."""
+        number = await self.embed(text, entering=LIMITED)
+        self.channel.send(ExitLease(lease=number), is_urgent=False)
+
+    async def embed_queued(self, text: Text) -> None:
+        """With a lease that is entered first, as for a caller with a limit of concurrent requests."""
         number = self.channel.begin_call()
-        self.channel.send(EnterLease(number=number, caller=LIMITED))
+        self.channel.send(EnterLease(number=number, caller=QUEUED))
         await self.channel.answer_to(number)
         await self.embed(text, lease=number)
         self.channel.send(ExitLease(lease=number))
@@ -194,6 +202,7 @@ async def measure(pid: int, supervisor: ControlSocket, options: Any, *, is_cache
     word = "cached" if is_cached else "uncached"
     await cost(word, pid, supervisor, players=players, texts=texts, ask=Player.embed, options=options)
     await cost(f"{word}, with limits", pid, supervisor, players=players, texts=texts, ask=Player.embed_limited, options=options)
+    await cost(f"{word}, with a queue", pid, supervisor, players=players, texts=texts, ask=Player.embed_queued, options=options)
     for player in players:
         player.channel.close()
 

@@ -64,6 +64,9 @@ LIMITED = CACHED.configured(  # so high that nobody is refused
     GATEWAY__LIMITS__TOKENS_PER_MINUTE="100000000",
     GATEWAY__LIMITS__MAX_CONCURRENT_REQUESTS="1000",
 )
+RATE_LIMITED = CACHED.configured(  # the same, without a queue for each key
+    GATEWAY__LIMITS__REQUESTS_PER_MINUTE="100000000", GATEWAY__LIMITS__TOKENS_PER_MINUTE="100000000"
+)
 SHARED = LIMITED.configured(GATEWAY__LIMITS__REDIS_URL='{"env": "BENCH_REDIS_URL"}', BENCH_REDIS_URL="{redis}")
 FLOAT32_ROW = {"name": MODEL, "source": f"sentence-transformers/{MODEL}", "download": False, "precision": "float32"}
 FLOAT32 = GATEWAY.configured(GATEWAY__MODELS=json.dumps([FLOAT32_ROW]))

@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks import corpus, figures_page, load, road_table
 from benchmarks.machine import machine
 from benchmarks.processes import cpu_seconds, roles, use_of
-from benchmarks.program import CACHED, GATEWAY, HERE, LIMITED, OPEN, Program
+from benchmarks.program import CACHED, GATEWAY, HERE, LIMITED, OPEN, RATE_LIMITED, Program
 from benchmarks.road_figures import Cost, Memory, Road, Steps
 from benchmarks.road_steps import measured_steps
 from benchmarks.rounds import add_options, kept, now
@@ -29,7 +29,13 @@ STEPPED = ("single texts", "single, cached", "a text in bulk")
 MIN_STEP_SECONDS = 4.0  # some 4,000 samples
 NUM_KNOWN = 8  # requests of 64 texts that the cache is warm with
 NO_CACHE = {"GATEWAY__CACHE__MAX_BYTES": "0"}
-PROGRAMS = {"keys": GATEWAY, "open": OPEN.configured(**NO_CACHE), "limits": LIMITED.configured(**NO_CACHE), "cached": CACHED}
+PROGRAMS = {
+    "keys": GATEWAY,
+    "open": OPEN.configured(**NO_CACHE),
+    "limits": RATE_LIMITED.configured(**NO_CACHE),
+    "queues": LIMITED.configured(**NO_CACHE),
+    "cached": CACHED,
+}
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,7 @@ CASES = (
     Case("one client", "keys", "single", clients=1),
     Case("single, no keys", "open", "single"),
     Case("single, limits", "limits", "single"),
+    Case("single, queues", "queues", "single"),  # limits of concurrent requests, too
     Case("single, cached", "cached", "known"),
     Case("a text in bulk", "keys", "bulk", clients=BULK_CLIENTS, num_texts=corpus.INPUTS),
     Case("in bulk, cached", "cached", "known bulk", clients=BULK_CLIENTS, num_texts=corpus.INPUTS),

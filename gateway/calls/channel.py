@@ -19,6 +19,7 @@ from gateway.log import get_logger
 
 MAX_OUTSTANDING = 16_384  # calls of one channel; admission lets in fewer, so a bound for defects only
 MAX_UNSENT_BYTES = 64 << 20  # of messages that the other process has not read
+PATIENT_SECONDS = 0.005  # at most, until a message is sent that is not urgent
 
 Payload: TypeAlias = bytes | memoryview
 Answer: TypeAlias = tuple[Any, bytes]
@@ -53,7 +54,9 @@ class Channel(asyncio.Protocol):
         self.loop = asyncio.get_running_loop()
         self.numbers = itertools.count(1 if calls_first else 2, 2)
         self.waiting: dict[int, asyncio.Future[Answer]] = {}
-        self.parts: list[Payload] = []  # to be sent at the end of this turn of the loop
+        self.parts: list[Payload] = []  # to be sent together
+        self.is_due = False  # at the end of this turn of the loop
+        self.timer: asyncio.TimerHandle | None = None
         self.received = bytearray()  # the beginning of a frame
         self.needed = PREFIX.size  # bytes until the next step of parsing
         self.is_closed = False
@@ -67,18 +70,28 @@ class Channel(asyncio.Protocol):
         self.transport = transport  # type: ignore[assignment]
         self.transport.set_write_buffer_limits(high=MAX_UNSENT_BYTES)  # type: ignore[union-attr]
 
-    def send(self, message: Any, payload: Payload = b"") -> None:
-        """Queues a message. After the end of the channel it does nothing: `on_lost` has told, or will."""
+    def send(self, message: Any, payload: Payload = b"", *, is_urgent: bool = True) -> None:
+        """Queues a message. After the end of the channel it does nothing: `on_lost` has told, or will.
+
+        One that is not urgent is sent with the next that is, or after PATIENT_SECONDS: it wakes no process by itself.
+        """
         if self.is_closed:
             return
-        if not self.parts:
+        if is_urgent and not self.is_due:
+            self.is_due = True
             self.loop.call_soon(self.flush)
+        elif not is_urgent and self.timer is None and not self.is_due:
+            self.timer = self.loop.call_later(PATIENT_SECONDS, self.flush)
         header = encode(message)
         self.parts.append(PREFIX.pack(len(header), len(payload)) + header)
         if payload:
             self.parts.append(payload)
 
     def flush(self) -> None:
+        self.is_due = False
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
         parts, self.parts = self.parts, []
         if self.transport is not None and parts and not self.transport.is_closing():  # to a closed one uvloop's write raises
             self.transport.write(b"".join(parts))

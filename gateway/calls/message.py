@@ -3,6 +3,7 @@
 import msgspec
 from msgspec import Struct
 
+from gateway.access.keys.key import Caller
 from gateway.access.limits.local_store import RateState
 from gateway.config import LongInput
 from gateway.embedding.embedder import Description, ServiceClass, StageSeconds
@@ -18,11 +19,12 @@ class EmbedCall(Message, frozen=True, kw_only=True):
     """Embed the windows of the payload, for vectors of `fingerprint` and no others, within `seconds`. `field` is that of Inputs.
 
     To this machine's engine process, a call has more. `model` is the place of the model's row in the configuration `generation`.
-    `lease` is the number of the request's lease, which is charged for its tokens; 0 if the caller has no limits. It has only the
-    distinct inputs: input i of the request is input `places[i]` of the call; `places` is empty if all differ. `digests` are their
-    keys in the cache, as `embedding.cache.keys_of` gives them; `token_counts`, `is_long` and `rule` are those of Prepared, where
-    `is_long` is empty if no input is long. The windows of an input that the cache has are not looked at. A payload of 0 bytes asks
-    for inputs that the cache is thought to have. `trace` has the W3C headers of the request's span, if it is traced.
+    `lease` is the number of the request's lease, which is charged for its tokens; 0 if the caller has no limits. With `entering` it
+    first enters a lease of this caller, under its own number. It has only the distinct inputs: input i of the request is input
+    `places[i]` of the call; `places` is empty if all differ. `digests` are their keys in the cache, as `embedding.cache.keys_of`
+    gives them; `token_counts`, `is_long` and `rule` are those of Prepared, where `is_long` is empty if no input is long. The
+    windows of an input that the cache has are not looked at. A payload of 0 bytes asks for inputs that the cache is thought to
+    have. `trace` has the W3C headers of the request's span, if it is traced.
     """
 
     number: int
@@ -36,12 +38,18 @@ class EmbedCall(Message, frozen=True, kw_only=True):
     generation: int = 0
     model: int = 0
     lease: int = 0
+    entering: Caller | None = None
     digests: list[bytes] = []
     token_counts: list[int] = []
     is_long: list[bool] = []
     rule: LongInput = "chunk"
     places: list[int] = []
     trace: dict[str, str] = {}
+
+    @property
+    def charged_lease(self) -> int:
+        """The number of the lease that it is charged to, 0 for none."""
+        return self.lease if self.entering is None else self.number
 
 
 class CancelCall(Message, frozen=True, kw_only=True):

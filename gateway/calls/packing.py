@@ -34,6 +34,8 @@ class PackedWindows:
 
 def pack(inputs: Inputs, work: Windows) -> NDArray[np.int32]:
     """The packed windows: one-dimensional, int32. Takes milliseconds for 100,000 ids: too long for the event loop."""
+    if len(work.windows) == 1 and inputs.positions is None:
+        return _pack_one(inputs, work)
     parts: list[Sequence[int]] = [
         [len(work.counts), len(work.windows), inputs.is_array, inputs.positions is not None, TASKS.index(work.windows[0].task)],
         work.counts,
@@ -45,6 +47,13 @@ def pack(inputs: Inputs, work: Windows) -> NDArray[np.int32]:
         *(window.token_ids for window in work.windows),
     ]
     return np.fromiter(chain.from_iterable(parts), dtype=np.int32, count=sum(map(len, parts)))
+
+
+def _pack_one(inputs: Inputs, work: Windows) -> NDArray[np.int32]:
+    """One short text, the most frequent request, in a fifth of the time."""
+    [window], [weight] = work.windows, work.weights
+    head = (1, 1, inputs.is_array, 0, TASKS.index(window.task), 1, weight, len(window))
+    return np.array([*head, window.num_prompt_tokens, window.num_query_tokens, *window.token_ids], dtype=np.int32)
 
 
 def unpack(array: "NDArray[np.int32] | memoryview[int]") -> PackedWindows:

@@ -6,6 +6,7 @@ work (`direct_call`). All others take the road of CachedEmbedder, in a task.
 
 import asyncio
 import time
+from collections.abc import Callable
 from functools import partial
 
 from gateway.calls.engine_message import WindowsWanted
@@ -22,21 +23,32 @@ from gateway.processes.front_calls import FrontCalls
 from gateway.processes.front_leases import FrontLeases
 from gateway.processes.held_generations import HeldGenerations
 from gateway.processes.model_states import local_of
+from gateway.reload.generation import Generation
 
 MAX_DIRECT_BYTES = 64 * 1024  # of packed windows: 16,000 ids take a millisecond
 MAX_ON_LOOP_BYTES = 256 * 1024  # a thread unpacks more
 
 
 class EmbedCalls:
-    """Used on the event loop only."""
+    """Used on the event loop only. `current` is the generation in effect, whose limits count."""
 
-    def __init__(self, calls: FrontCalls, leases: FrontLeases, generations: HeldGenerations) -> None:
+    def __init__(
+        self, calls: FrontCalls, leases: FrontLeases, generations: HeldGenerations, current: Callable[[], Generation]
+    ) -> None:
         self.calls = calls
         self.leases = leases
         self.generations = generations
+        self.current = current
 
     def begin(self, call: EmbedCall, payload: bytes) -> None:
-        """Answers a call, now or later. Raises Overloaded if the model's vectors are not those that were asked for."""
+        """Answers a call, now or later; enters its lease first, if nothing has entered it. Raises as `begin_entered`."""
+        if call.entering is None:
+            self.begin_entered(call, payload)
+        else:
+            self.leases.acquire(call.number, call.entering, self.current(), then=lambda _: self.begin_entered(call, payload))
+
+    def begin_entered(self, call: EmbedCall, payload: bytes) -> None:
+        """Answers a call whose lease, if it has one, is entered. Raises Overloaded if the model's vectors are others by now."""
         model = self.generations.model(call.generation, call.model)
         local = local_of(model)
         if local is None or local.describe().fingerprint != call.fingerprint:
@@ -50,8 +62,8 @@ class EmbedCalls:
 
     def answer_known(self, call: EmbedCall, embedder: object) -> None:
         """Answers a call without windows: from the cache, or by asking for them."""
-        lease = self.leases.find_local(call.lease) if call.lease else None
-        may_answer = (lease is not None) == bool(call.lease) and not call.places
+        lease = self.leases.find_local(call.charged_lease) if call.charged_lease else None
+        may_answer = (lease is not None) == bool(call.charged_lease) and not call.places
         if may_answer and isinstance(embedder, CachedEmbedder) and embedder.describe().row_width is None:
             entries = embedder.find(call.digests)
             if entries is not None:
@@ -64,8 +76,8 @@ class EmbedCalls:
         if call.places or len(payload) > MAX_DIRECT_BYTES or local.info.network.kind == "sparse_encoder":
             return False
         lease = None
-        if call.lease:
-            lease = self.leases.find_local(call.lease)
+        if number := call.charged_lease:
+            lease = self.leases.find_local(number)
             if lease is None:
                 return False
         if entries := cached.find(call.digests):
@@ -75,7 +87,7 @@ class EmbedCalls:
 
     async def embed(self, call: EmbedCall, payload: bytes, local: LocalEmbedder, embedder: object) -> None:
         """Answers one call from a task."""
-        lease = self.leases.find(call.lease)
+        lease = self.leases.find(call.charged_lease)
         deadline = time.monotonic() + call.seconds
         try:
             async with asyncio.timeout(call.seconds):
@@ -93,7 +105,7 @@ class EmbedCalls:
         self, call: EmbedCall, embedder: object, local: LocalEmbedder, prepared: Prepared[Windows]
     ) -> tuple[Vectors, int]:
         """Charges the lease, and embeds what neither the cache nor a flight has. Returns the vectors, and the cached tokens."""
-        lease = self.leases.find(call.lease)
+        lease = self.leases.find(call.charged_lease)
         num_tokens = sum([call.token_counts[place] for place in call.places] if call.places else call.token_counts)
         if not isinstance(embedder, CachedEmbedder) or not call.digests:
             if lease is not None:

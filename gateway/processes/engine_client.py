@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from gateway.access.limits.concurrency_queue import OnDisconnect
@@ -87,9 +87,12 @@ class EngineClient:
         try:
             number = self.channel.begin_call(number)
             self.channel.send(kind(number=number, **fields), payload)
-            with self.ends_with_client(number, gone):
-                async with asyncio.timeout(within_seconds) if within_seconds is not None else nullcontext():
-                    answer, data = await self.channel.answer_to(number)
+            if gone is None and within_seconds is None:
+                answer, data = await self.channel.answer_to(number)
+            else:
+                with self.ends_with_client(number, gone):
+                    async with asyncio.timeout(within_seconds):
+                        answer, data = await self.channel.answer_to(number)
         except (ChannelClosed, TimeoutError):
             raise EngineUnavailable from None
         if charged is not None and answer.state is not None:
@@ -117,9 +120,9 @@ class EngineClient:
         finally:
             gone.remove(leave)
 
-    def send(self, message: Any, payload: Payload = b"") -> None:
+    def send(self, message: Any, payload: Payload = b"", *, is_urgent: bool = True) -> None:
         """Sends what is not answered. Does nothing once the process is gone."""
-        self.channel.send(message, payload)
+        self.channel.send(message, payload, is_urgent=is_urgent)
 
     def close(self) -> None:
         self.channel.close()

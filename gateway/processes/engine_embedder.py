@@ -153,6 +153,8 @@ class EngineEmbedder:
         lease = work.lease
         if lease is not None:
             lease.kept.discard(work.number)
+            if lease.is_deferred:
+                await lease.enter()
         charged = lease if lease is not None and lease.number else None
         number = charged.number if charged is not None else 0
         answer, payload = await self.client.call(EmbedPrepared, number=work.number, charged=charged, lease=number)
@@ -161,10 +163,15 @@ class EngineEmbedder:
 
     async def ask(self, own: DistinctInputs, inputs: Inputs, lease: RemoteLease | None) -> tuple[Any, bytes]:
         """Makes an EmbedCall. The answer is an EmbedResult, or WindowsWanted if there were none."""
+        number, entering = 0, None
+        if lease is not None and lease.is_deferred:
+            number = self.client.channel.new_number()
+            entering = lease.enter_by(number)
         charged = lease if lease is not None and lease.number else None
         return await self.client.call(
             EmbedCall,
             own.packed.data.cast("B") if own.packed is not None else b"",
+            number=number,
             charged=charged,
             generation=self.generation,
             model=self.place,
@@ -175,7 +182,8 @@ class EngineEmbedder:
             weight=inputs.weight,
             service_class=inputs.service_class,
             field=inputs.field,
-            lease=charged.number if charged is not None else 0,
+            lease=charged.number if charged is not None and entering is None else 0,
+            entering=entering,
             digests=own.digests,
             token_counts=own.token_counts,
             is_long=own.is_long if any(own.is_long) else [],

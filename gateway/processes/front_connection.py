@@ -83,7 +83,7 @@ class FrontConnection:
         self.generations = HeldGenerations()
         self.leases = FrontLeases(calls)
         self.prepared = PreparedCalls(calls, self.leases, self.generations, gateway.tracing)
-        self.embeds = EmbedCalls(calls, self.leases, self.generations)
+        self.embeds = EmbedCalls(calls, self.leases, self.generations, lambda: gateway.generation)
         self.requests: dict[int, RelayedRequest] = {}
         self.handlers: dict[type, Callable[[Any, bytes], None]] = {
             EmbedCall: self.embeds.begin,

@@ -1,9 +1,10 @@
 """The rate limit leases of one front. They live in the engine process, so that limits are exact over all fronts."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from gateway.access.keys.key import Caller
 from gateway.access.limits.limiter import RateLimitLease
 from gateway.access.limits.local_store import LocalRateLimitStore
 from gateway.calls.engine_message import ChargeLease, EnterLease, ExitLease, LeaseState
@@ -23,30 +24,44 @@ class FrontLeases:
         self.entered: dict[int, tuple[RateLimitLease, Generation]] = {}
 
     def enter(self, call: EnterLease, generation: Generation) -> None:
-        """Enters a lease for one request. It may wait for its caller's turn, until the call is cancelled."""
-        lease = generation.limiter.lease(call.caller)
+        """Enters a lease for one request, and answers with its state."""
+
+        def answer(lease: RateLimitLease) -> None:
+            self.calls.answer(LeaseState(number=call.number, state=lease.state, waited_seconds=lease.waited_seconds))
+
+        self.acquire(call.number, call.caller, generation, then=answer)
+
+    def acquire(self, number: int, caller: Caller, generation: Generation, *, then: Callable[[RateLimitLease], None]) -> None:
+        """Enters a lease for one request, and calls `then` with it; a refusal is the answer to call `number`.
+
+        It may wait for its caller's turn, until the call is cancelled.
+        """
+        lease = generation.limiter.lease(caller)
         if _may_wait(lease):
-            self.calls.launch(call.number, self.wait(call.number, lease, generation))
+            self.calls.launch(number, self.wait(number, lease, generation, then))
             return
         try:
             _run_through(lease.__aenter__())
         except GatewayError as error:
-            self.calls.fail(call.number, error, lease.state)
+            self.calls.fail(number, error, lease.state)
         else:
-            self.keep(call.number, lease, generation)
+            self.keep(number, lease, generation)
+            then(lease)
 
-    async def wait(self, number: int, lease: RateLimitLease, generation: Generation) -> None:
+    async def wait(
+        self, number: int, lease: RateLimitLease, generation: Generation, then: Callable[[RateLimitLease], None]
+    ) -> None:
         try:
             await lease.__aenter__()
         except GatewayError as error:
             self.calls.fail(number, error, lease.state)
         else:
             self.keep(number, lease, generation)
+            then(lease)
 
     def keep(self, number: int, lease: RateLimitLease, generation: Generation) -> None:
         generation.hold()
         self.entered[number] = (lease, generation)
-        self.calls.answer(LeaseState(number=number, state=lease.state, waited_seconds=lease.waited_seconds))
 
     def find(self, number: int) -> RateLimitLease | None:
         """The lease of this number, if it was entered and not ended."""

@@ -14,6 +14,7 @@ from gateway.calls.message import CancelCall
 from gateway.config import LimitSettings
 from gateway.errors import ClientGone, EngineUnavailable, GatewayError
 from gateway.processes.engine_client import ANSWER_SECONDS, EngineClient
+from gateway.processes.known_limits import KnownLimits
 
 if TYPE_CHECKING:
     from gateway.access.limits.local_store import RateState
@@ -24,6 +25,7 @@ class RemoteLimiter:
 
     def __init__(self, settings: LimitSettings, client: EngineClient) -> None:
         self.client = client
+        self.known = KnownLimits()
         self.max_wait_seconds = settings.max_wait_seconds
         self.default = Allowance(
             requests_per_minute=settings.requests_per_minute,
@@ -35,32 +37,26 @@ class RemoteLimiter:
 
     def lease(self, caller: Caller, on_disconnect: OnDisconnect | None = None) -> "RemoteLease":
         limits = limits_of(caller.allowance, self.default)
-        return RemoteLease(self.client, caller, limits, on_disconnect, max_wait_seconds=self.max_wait_seconds)
+        return RemoteLease(self, caller, limits, on_disconnect)
 
 
 class RemoteLease:
     """Entering raises what RateLimitLease raises, InsufficientQuota, and EngineUnavailable.
 
     `number` is the lease's in the engine process, 0 for none. Tokens are charged by the call that embeds them, which has this
-    number. `kept` are the calls whose prepared inputs the engine process keeps; those that are never embedded are given up at the
-    end.
+    number. While it `is_deferred` nothing has entered it: the call that embeds will, or else the end of the request. `kept` are the
+    calls whose prepared inputs the engine process keeps; those that are never embedded are given up at the end.
     """
 
-    def __init__(
-        self,
-        client: EngineClient,
-        caller: Caller,
-        limits: RateLimits,
-        on_disconnect: OnDisconnect | None,
-        *,
-        max_wait_seconds: float,
-    ) -> None:
-        self.client = client
+    def __init__(self, limiter: RemoteLimiter, caller: Caller, limits: RateLimits, on_disconnect: OnDisconnect | None) -> None:
+        self.client = limiter.client
+        self.known = limiter.known
         self.caller = caller
         self.limits = limits
         self.on_disconnect = on_disconnect
-        self.max_seconds = max_wait_seconds + ANSWER_SECONDS
-        self.state: RateState | None = None
+        self.max_seconds = limiter.max_wait_seconds + ANSWER_SECONDS
+        self.last_state: RateState | None = None
+        self.is_deferred = False
         self.number = 0
         self.num_bytes = 0
         self.waited_seconds = 0.0
@@ -71,24 +67,44 @@ class RemoteLease:
             await self.client.call(BudgetCall, caller=self.caller, within_seconds=ANSWER_SECONDS)
         if not self.limits.is_none:
             self.client.refuse_unusable()
-            number = self.client.channel.new_number()
-            try:
-                answer, _ = await self.client.call(
-                    EnterLease,
-                    number=number,
-                    gone=self.on_disconnect,
-                    charged=self,
-                    caller=self.caller,
-                    within_seconds=self.max_seconds,
-                )
-            except BaseException as error:
-                if not isinstance(error, GatewayError) or isinstance(
-                    error, EngineUnavailable
-                ):  # it may be entered by now, or later
-                    self.send_exit(number, error)
-                raise
-            self.number, self.waited_seconds = number, answer.waited_seconds
+            self.is_deferred = self.known.has_room(self.caller.public_id, self.limits)
+            if not self.is_deferred:
+                await self.enter()
         return self
+
+    @property
+    def state(self) -> "RateState | None":
+        return self.last_state
+
+    @state.setter
+    def state(self, state: "RateState | None") -> None:
+        self.last_state = state
+        if state is not None:
+            self.known.tell(self.caller.public_id, state)
+
+    async def enter(self) -> None:
+        """Enters it by a call of its own, which waits for the caller's turn."""
+        self.is_deferred = False
+        number = self.client.channel.new_number()
+        try:
+            answer, _ = await self.client.call(
+                EnterLease,
+                number=number,
+                gone=self.on_disconnect,
+                charged=self,
+                caller=self.caller,
+                within_seconds=self.max_seconds,
+            )
+        except BaseException as error:
+            if not isinstance(error, GatewayError) or isinstance(error, EngineUnavailable):  # it may be entered by now, or later
+                self.send_exit(number, error)
+            raise
+        self.number, self.waited_seconds = number, answer.waited_seconds
+
+    def enter_by(self, number: int) -> Caller:
+        """Lets call `number` enter it. Returns the caller, whom that call has to name."""
+        self.is_deferred, self.number = False, number
+        return self.caller
 
     async def charge(self, num_tokens: int, *, num_cached_tokens: int = 0) -> None:
         """Does nothing: the call that embeds the tokens charges them."""
@@ -96,12 +112,24 @@ class RemoteLease:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for number in self.kept:
             self.client.send(CancelCall(number=number))
+        if self.is_deferred:
+            await self.enter_late(error)
         if not self.number:
             return
         if isinstance(error, GatewayError) and self.client.takes_calls:
             await self.exit(error)
         else:
             self.send_exit(self.number, error)
+
+    async def enter_late(self, error: BaseException | None) -> None:
+        """The request is over, and no call has entered it: it counts all the same, and its reply tells the state."""
+        if error is None or isinstance(error, GatewayError):
+            with suppress(GatewayError):
+                await self.enter()
+        else:
+            number = self.client.channel.new_number()
+            self.enter_by(number)
+            self.client.send(EnterLease(number=number, caller=self.caller))
 
     async def exit(self, error: GatewayError) -> None:
         """Ends the lease, and waits for what the error cost or was refunded: the reply tells it."""
@@ -122,4 +150,6 @@ class RemoteLease:
         name = "" if error is None or is_cancelled else type(error).__name__
         if name and not isinstance(error, ClientGone | GatewayError):
             name = "InternalError"
-        self.client.send(ExitLease(lease=number, num_bytes=self.num_bytes, error=name, is_cancelled=is_cancelled))
+        is_urgent = self.limits.max_concurrent_requests is not None  # another request may wait for its slot
+        ending = ExitLease(lease=number, num_bytes=self.num_bytes, error=name, is_cancelled=is_cancelled)
+        self.client.send(ending, is_urgent=is_urgent)

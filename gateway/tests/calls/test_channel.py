@@ -50,6 +50,21 @@ async def test_a_call_is_answered_with_its_payload():
         assert not ends.front.waiting
 
 
+async def test_what_is_not_urgent_is_sent_in_order_with_what_is_or_by_itself_soon():
+    async with Ends() as ends:
+        ends.front.send(CancelCall(number=8), is_urgent=False)
+        await asyncio.sleep(0)
+        assert ends.front.parts
+        ends.front.send(CancelCall(number=9))
+        assert [(await ends.heard.get())[0].number for _ in range(2)] == [8, 9]
+        assert ends.front.timer is None
+        ends.front.send(CancelCall(number=10), is_urgent=False)
+        assert (await ends.heard.get())[0].number == 10
+        ends.front.send(CancelCall(number=11), is_urgent=False)
+        ends.front.close()  # after what is queued
+        assert (await ends.heard.get())[0].number == 11
+
+
 async def test_calls_of_both_ends_do_not_meet():
     async with Ends() as ends:
         asked = asyncio.create_task(call(ends.front))

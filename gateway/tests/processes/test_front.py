@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+import time
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import httpx
@@ -37,7 +39,7 @@ from gateway.calls.message import CancelCall, EmbedCall, EmbedResult, ReplicaInf
 from gateway.config import Config
 from gateway.engine.encoder import NetworkInfo
 from gateway.engine.settings import LocalSettings
-from gateway.errors import EngineUnavailable, InternalError, Overloaded
+from gateway.errors import EngineUnavailable, InternalError, Overloaded, RateLimited
 from gateway.processes import control
 from gateway.testing.fakes import hashed
 from gateway.testing.front_process import ABOUT, ScriptedEngine, running_front
@@ -221,6 +223,80 @@ async def test_an_error_tells_what_it_cost():
         reply = await served.post({"model": "m", "input": ""}, authorization=f"Bearer {KEY}")
         ended = await served.engine.hear(ExitLease)
         assert (reply.status_code, reply.headers["x-ratelimit-remaining-tokens"], ended.error) == (400, "599", "EmptyInput")
+
+
+@asynccontextmanager
+async def entering(*, debt=0):
+    """A front whose caller has been told of by one request, after which it owes so many shares of requests."""
+    async with Served(configured(auth={}), {KEY: LIMITED}, info=WORDS) as served:
+        told = RateState(debt, 0)
+        served.engine.answers[EnterLease] = lambda call, _: LeaseState(number=call.number, state=told)
+        served.engine.answers[ExitLease] = lambda call, _: LeaseState(number=call.number, state=told) if call.number else None
+        served.engine.answers[EmbedCall] = lambda call, _: (
+            EmbedResult(number=call.number, dimensions=8, stages={}, state=told), hashed("1", 8).tobytes(),
+        )  # fmt: skip
+        assert (await limited(served, "1")).status_code == 200
+        await served.engine.hear(ExitLease)
+        served.engine.heard.clear()
+        yield served
+
+
+async def limited(served, text):
+    return await served.post({"model": "m", "input": text}, authorization=f"Bearer {KEY}")
+
+
+async def test_a_caller_far_from_its_limits_is_entered_by_the_call_that_embeds():
+    async with entering() as served:
+        reply = await limited(served, "1 2")
+        assert (reply.status_code, reply.headers["x-ratelimit-remaining-requests"]) == (200, "10")
+        call, ended = await served.engine.hear(EmbedCall), await served.engine.hear(ExitLease)
+        assert (call.entering, call.lease, call.charged_lease, ended.lease) == (LIMITED, 0, call.number, call.number)
+        assert not any(isinstance(message, EnterLease) for message in served.engine.heard)
+
+
+async def test_a_caller_near_its_limits_is_entered_before_its_body_is_read():
+    async with entering(debt=6 * 60_000_000) as served:  # six requests of a burst of ten
+        assert (await limited(served, "1 2")).status_code == 200
+        call, entered = await served.engine.hear(EmbedCall), await served.engine.hear(EnterLease)
+        assert (call.entering, call.lease) == (None, entered.number)
+        served.engine.answers[EnterLease] = lambda *_: RateLimited("requests", "limit 60", wait_seconds=1.0)
+        assert (await limited(served, "")).status_code == 429  # and not 400
+
+
+async def test_a_caller_whose_state_was_told_long_ago_is_entered_first():
+    async with entering() as served:
+        served.running.front.current.handler.limiter.known.clock = lambda: time.monotonic() + 2
+        assert (await limited(served, "1 2")).status_code == 200
+        await served.engine.hear(EnterLease)
+
+
+async def test_a_request_that_no_call_has_entered_counts_at_its_end():
+    async with entering() as served:
+        reply = await limited(served, "")
+        entered, ended = await served.engine.hear(EnterLease), await served.engine.hear(ExitLease)
+        assert (reply.status_code, reply.headers["x-ratelimit-remaining-requests"]) == (400, "10")
+        assert (ended.lease, ended.error) == (entered.number, "EmptyInput")
+
+
+async def test_what_refuses_the_call_that_enters_is_the_answer():
+    async with entering() as served:
+        served.engine.answers[EmbedCall] = lambda *_: RateLimited("requests", "limit 60", wait_seconds=1.0)
+        reply = await limited(served, "1 2")
+        assert (reply.status_code, reply.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+        assert (await served.engine.hear(ExitLease)).lease == (await served.engine.hear(EmbedCall)).number
+
+
+async def test_a_client_that_leaves_before_its_call_has_entered_counts_too():
+    async with entering() as served:
+        _, writer = await asyncio.open_connection("127.0.0.1", int(served.running.origin.rpartition(":")[2]))
+        writer.write(
+            f"POST /v1/embeddings HTTP/1.1\r\nhost: g\r\nauthorization: Bearer {KEY}\r\ncontent-length: 9\r\n\r\n{{".encode()
+        )
+        while not served.running.front.admission.num_requests:
+            await asyncio.sleep(0.001)
+        writer.transport.abort()
+        entered, ended = await served.engine.hear(EnterLease), await served.engine.hear(ExitLease)
+        assert (ended.lease, ended.error) == (entered.number, "ClientGone")
 
 
 async def test_a_configuration_that_a_front_refuses_changes_nothing():

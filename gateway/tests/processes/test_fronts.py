@@ -110,19 +110,17 @@ async def test_a_flight_that_was_joined_answers_after_its_first_caller_left(engi
 
 
 async def test_a_key_that_fills_the_queue_at_one_front_leaves_another_at_the_other_its_share(engine, pair):
-    """Batches hold 64 tokens. The busy key's twelve texts of 16 fill three; the other's only one is in the first or second."""
-    order = []
+    """Batches hold 64 tokens. The busy key's twelve texts of 16 fill three; the other's one of 14 is in the first or second."""
     with engine.encoder.held():
         await begun(engine, pair[0], "0", caller="busy")  # the device is busy, so that all others stay queued
-        calls = [("busy", pair[0].begin_embed([f"{number} " + "1 " * 15], caller="busy")[1]) for number in range(12)]
+        busy = [pair[0].begin_embed([f"{number} " + "1 " * 15], caller="busy")[1] for number in range(12)]
         await until(lambda: num_queued(engine.gateway) == 12)
-        calls.append(("other", pair[1].begin_embed(["2 " * 16], caller="other")[1]))
+        _, other = pair[1].begin_embed(["2 " * 14], caller="other")
         await until(lambda: num_queued(engine.gateway) == 13)
-        for name, answered in calls:
-            answered.add_done_callback(lambda _, name=name: order.append(name))
-    assert [type(answer) for answer, _ in await asyncio.gather(*(answered for _, answered in calls))] == [EmbedResult] * 13
-    assert order.index("other") <= 8
-    assert len(engine.encoder.batches) >= 4
+    assert [type(answer) for answer, _ in await asyncio.gather(*busy, other)] == [EmbedResult] * 13
+    [_, *batches] = engine.encoder.batches
+    assert len(batches) >= 4
+    assert any(14 in batch for batch in batches[:2]), batches
 
 
 async def test_limits_are_exact_over_two_fronts(engine, pair):
@@ -138,6 +136,43 @@ async def test_tokens_are_exact_over_two_fronts(engine, pair):
     calls = [front.begin_embed([f"{number} 1 2"], lease=lease)[1] for number, (front, lease) in enumerate(leases, 10)]
     kinds = [type(answer) for answer, _ in await asyncio.gather(*calls)]
     assert (kinds.count(EmbedResult), kinds.count(CallFailure)) == (3, 3)
+
+
+async def test_limits_are_exact_where_calls_enter_their_leases_themselves(engine, pair):
+    """Some over either front do, others were entered before: one count, of requests and of tokens."""
+    caller = Caller("k", Allowance(requests_per_minute=60, requests_burst=5, tokens_per_minute=600))
+    entered, _ = await pair[0].enter(caller)
+    calls = [front.begin_embed([f"{number} 1"], entering=caller) for number, front in enumerate(pair * 4, 10)]
+    calls.append(pair[0].begin_embed(["1 2 3"], lease=entered))
+    answers = [answer for answer, _ in await asyncio.gather(*(answered for _, answered in calls))]
+    assert [type(answer) for answer in answers].count(EmbedResult) == 5
+    assert {answer.error for answer in answers if isinstance(answer, CallFailure)} == {"RateLimited"}
+    assert engine.num_running(caller) == 5
+    store, limits = engine.gateway.generation.limiter.store, engine.limits(caller)
+    assert store.debts("k", limits)[1] <= (4 * 2 + 3) * 60_000_000
+    for (number, _), answer, front in zip(calls[:-1], answers, pair * 4, strict=False):
+        if isinstance(answer, EmbedResult):
+            assert answer.state is not None
+            front.channel.send(ExitLease(lease=number))
+    pair[0].channel.send(ExitLease(lease=entered))
+    await until(lambda: engine.num_running(caller) == 0)
+    assert engine.gateway.generation.num_requests == 2  # the fronts' own
+
+
+async def test_a_call_that_enters_may_wait_for_its_turn_and_leave_its_queue(engine, pair):
+    caller = Caller("k", Allowance(max_concurrent_requests=1))
+    lease, _ = await pair[0].enter(caller)
+    number, waiting = pair[1].begin_embed(["1 2"], entering=caller)
+    queue = engine.gateway.generation.limiter.queue
+    await until(lambda: queue.num_waiting == 1)
+    pair[0].channel.send(ExitLease(lease=lease))
+    assert isinstance((await waiting)[0], EmbedResult)
+    _, leaving = pair[0].begin_embed(["1 2 3"], entering=caller)
+    await until(lambda: queue.num_waiting == 1)
+    leaving.cancel()
+    await until(lambda: queue.num_waiting == 0)
+    pair[1].channel.send(ExitLease(lease=number))
+    await until(lambda: engine.num_running(caller) == 0)
 
 
 async def test_a_lease_waits_for_its_turn_behind_another_front(engine, pair):
