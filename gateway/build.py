@@ -182,7 +182,9 @@ class GenerationBuilder:
         settings = config.page
         if not settings.enabled:
             return []
-        shown = site.routes(needs_key=access.needs_key, live=settings.live, has_docs=config.server.docs)
+        shown = site.routes(
+            needs_key=access.needs_key, live=settings.live, has_docs=config.server.docs, has_batches=config.has_files
+        )
         if settings.live == "off":
             return shown
         return [*shown, *live.routes(self.figures, access=access, metrics=self.metrics, settings=settings)]

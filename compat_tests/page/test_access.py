@@ -66,9 +66,23 @@ def view(name: str) -> Callable[[Visit], None]:
     return turn
 
 
+def batches(visit: Visit) -> None:
+    counts = {"total": 9, "completed": 3, "failed": 1}
+    batch = {"endpoint": "/v1/embeddings", "model": "m", "created_at": 1, "metadata": None, "usage": {"total_tokens": 5}}
+    batch |= {"request_counts": counts, "output_file_id": "a", "error_file_id": "b"}
+    errors = {"data": [{"code": "invalid_url", "message": "Not this.", "line": 3}]}
+    data = [
+        {**batch, "id": f"batch_{status}", "status": status, "errors": each}
+        for status, each in {"in_progress": None, "completed": None, "failed": errors, "cancelled": None}.items()
+    ]
+    visit.answered("/v1/batches?limit=20", 200, json.dumps({"data": data, "has_more": True, "last_id": "x"}))
+    visit.enter().page.locator(".views a[href='#batches']").click()
+    expect(visit.page.locator(".batch")).to_have_count(4)
+
+
 STATES = {
     "no key": no_key, "wrong key": wrong_key, "compared": compared, "many": many, "searched": searched, "reranked": reranked,
-    "limited": limited, "use": view("use"), "models": view("models"), "now": view("now"),
+    "limited": limited, "use": view("use"), "models": view("models"), "batches": batches, "now": view("now"),
 }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ HOSTILE_TEXTS = [
     "&lt;b&gt; \"quoted\" 'single' `backtick` ${alert(4)} {{alert(5)}}",
     "javascript:alert(6)",
 ]
-VIEWS = ["try", "use", "models", "now"]
+VIEWS = ["try", "use", "models", "batches", "now"]
 MAX_BYTES = 150_000
 
 

@@ -43,14 +43,15 @@ class _Asset:
         return Response(self.content, headers=headers, media_type=self.media_type)
 
 
-def routes(*, needs_key: bool, live: str, has_docs: bool) -> list[HTTPRouteHandler]:
-    """`needs_key`, `live` and `has_docs` are written into the page, so that it requests only what it needs."""
+def routes(*, needs_key: bool, live: str, has_docs: bool, has_batches: bool) -> list[HTTPRouteHandler]:
+    """What is served is written into the page, so that it requests only what it needs."""
     assets = {
         path.name: _Asset(path.read_bytes(), MEDIA_TYPES[path.name[path.name.rindex(".") :]])
         for path in STATIC.iterdir()
         if not path.name.endswith(".html")
     }
-    index = _Asset(document(auth="keys" if needs_key else "none", live=live, docs="on" if has_docs else "off"), "text/html")
+    facts = {"docs": "on" if has_docs else "off", "batches": "on" if has_batches else "off"}
+    index = _Asset(document(auth="keys" if needs_key else "none", live=live, **facts), "text/html")
 
     @get("/", exclude_from_auth=True)
     async def page(request: Request[None, None, State]) -> Response[bytes]:

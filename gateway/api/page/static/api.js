@@ -4,6 +4,7 @@ let key = "";
 const facts = document.documentElement.dataset;
 export const needsKey = facts.auth === "keys";
 export const live = facts.live;
+export const hasBatches = facts.batches === "on";
 export const base = new URL("v1", document.baseURI).href;
 
 export const hasKey = () => !needsKey || key !== "";
@@ -32,6 +33,27 @@ export async function models() {
 
 export async function figures(after) {
   return (await ask(`page/live?after=${after}`)).json();
+}
+
+export async function batches(limit, after) {
+  return (await ask(`v1/batches?limit=${limit}${after ? `&after=${after}` : ""}`)).json();
+}
+
+export async function cancelBatch(id) {
+  await ask(`v1/batches/${id}/cancel`, { method: "POST" });
+}
+
+// Saves a file's content as the browser saves downloads: the key cannot stand in a link.
+export async function saved(id, name) {
+  let content;
+  const response = await ask(`v1/files/${id}/content`);
+  try {
+    content = URL.createObjectURL(await response.blob());
+  } catch {
+    throw offline();
+  }
+  Object.assign(document.createElement("a"), { href: content, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(content), 60000);
 }
 
 // Returns vectors as rows of Float32Array, and what the reply's headers say of it. The round trip ends with the last byte.

@@ -1,5 +1,6 @@
 // The page's frame: the choice of view, key and model. Each view is in a file of its name.
-import { hasKey, keyEnd, live, needsKey, useKey } from "./api.js";
+import { hasBatches, hasKey, keyEnd, live, needsKey, useKey } from "./api.js";
+import * as batchesView from "./batches.js";
 import { byId, el } from "./dom.js";
 import * as modelsView from "./models.js";
 import * as nowView from "./now.js";
@@ -8,7 +9,7 @@ import * as trouble from "./trouble.js";
 import * as tryView from "./try.js";
 import * as useView from "./use.js";
 
-const VIEWS = ["try", "use", "models", "now"];
+const VIEWS = ["try", "use", "models", "batches", "now"];
 const facts = document.documentElement.dataset;
 let afterwards = null; // called once there is a key
 
@@ -23,6 +24,8 @@ function show() {
   document.title = `${byId(`view-${view}`).querySelector("h1").textContent} · Embeddings gateway`;
   if (view === "now") nowView.open(askForKey);
   else nowView.close();
+  if (view === "batches") batchesView.open(askForKey);
+  else batchesView.close();
 }
 
 // Opens the key card. `then` is called once the server has accepted a key.
@@ -49,6 +52,7 @@ async function accept(text) {
     if (byId("view-try").hidden === false) byId("go").focus();
     then();
     if (!byId("view-now").hidden) nowView.open(askForKey);
+    if (!byId("view-batches").hidden) batchesView.open(askForKey);
   } catch (error) {
     if (!error.kind) throw error;
     if (error.kind === "wrong-key") useKey(before); // a key that worked stays in use
@@ -79,7 +83,7 @@ function tell() {
 function begin() {
   byId("version").textContent = `Embeddings gateway ${facts.version}.`;
   byId("docs-link").hidden = facts.docs !== "on";
-  for (const link of document.querySelectorAll(".views a")) if (live === "off" && link.hash === "#now") link.hidden = true;
+  for (const link of document.querySelectorAll(".views a")) if ((live === "off" && link.hash === "#now") || (!hasBatches && link.hash === "#batches")) link.hidden = true;
   onChange(tell);
   tryView.begin(askForKey);
   useView.begin();
@@ -97,7 +101,7 @@ function begin() {
     if (text) accept(text);
     else byId("key").focus();
   });
-  byId("key-forget").addEventListener("click", () => { useKey(""); forget(); byId("key").focus(); });
+  byId("key-forget").addEventListener("click", () => { useKey(""); forget(); show(); byId("key").focus(); });
   addEventListener("hashchange", () => { show(); byId("main").focus({ preventScroll: true }); scrollTo(0, 0); });
   tell();
   show();

@@ -78,7 +78,9 @@ async def test_the_page_is_told_what_it_must_know_before_it_asks(make):
     gateway = make(auth=AuthSettings(mode="none"), page=PageSettings(live="off"), server=ServerSettings(docs=False))
     async with client_of(gateway) as client:
         html = (await client.get("/")).text
-    assert re.search(r'<html data-auth="none" data-live="off" data-docs="off" data-version="[^"]+" lang="en">', html)
+    assert re.search(
+        r'<html data-auth="none" data-live="off" data-docs="off" data-batches="off" data-version="[^"]+" lang="en">', html
+    )
     await gateway.close()
 
 
