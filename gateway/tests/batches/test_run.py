@@ -1,19 +1,25 @@
 """What becomes of a batch that is cut short: by a stop, a death, another gateway, a failing store, a cancellation, its time."""
 
 import asyncio
+import gzip
 import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import msgspec
 import pytest
 
+from gateway.access.keys.audit import history
+from gateway.access.keys.key import new_key
+from gateway.access.keys.policy import policy_of
 from gateway.backoff import Backoff
 from gateway.batches.runner import MAX_DEATHS
 from gateway.batches.store import LeaseLost
-from gateway.config import LimitSettings
-from gateway.errors import KeyStoreUnavailable, Overloaded, StorageUnavailable, StoreUnavailable
+from gateway.config import FileSettings, LimitSettings
+from gateway.errors import KeyStoreUnavailable, Overloaded, StorageQuotaExceeded, StorageUnavailable, StoreUnavailable
 from gateway.testing.fakes import FakeEmbedder
-from gateway.tests.batches.conftest import OTHER_KEY, backend_of, client_of, content, created, ended, line, upload, working
+from gateway.tests.batches.conftest import KEY, OTHER_KEY, backend_of, client_of, content, created, ended, line, upload, working
 
 NUMBER = 7000  # four slices
 
@@ -38,7 +44,7 @@ async def answered_once(gateway, batch):
     return found
 
 
-async def begun(gateway, embedder, lines, *, after):
+async def begun(gateway, embedder, lines, *, after, key=KEY, name="input.jsonl"):
     """A batch of which `after` slices are done, and the next is being embedded. Returns it."""
     reached = asyncio.Event()
     whole = embedder.embed
@@ -50,8 +56,8 @@ async def begun(gateway, embedder, lines, *, after):
         return await whole(prepared)
 
     embedder.embed = embed
-    async with client_of(gateway) as client:
-        batch = await created(client, await upload(gateway, lines))
+    async with client_of(gateway, key) as client:
+        batch = await created(client, await upload(gateway, lines, key=key, name=name))
         async with asyncio.timeout(20):
             await reached.wait()
             while (await client.get(f"/v1/batches/{batch['id']}")).json()["request_counts"]["completed"] < after * 2048:
@@ -202,11 +208,10 @@ async def test_a_batch_that_nobody_works_on_is_cancelled_too(make, embedder):
 
 
 async def test_a_batch_that_is_not_finished_in_time_expires(make, embedder, lines):
-    async with working(make(window_seconds=1.5)) as gateway, client_of(gateway) as client:
+    async with working(make()) as gateway, client_of(gateway) as client:
         batch = await begun(gateway, embedder, lines, after=1)
-        async with asyncio.timeout(20):
-            while time.time() < batch["expires_at"]:
-                await asyncio.sleep(0.05)
+        run = gateway.batches.runner.runs[batch["id"]]
+        run.parts = replace(run.parts, clock=lambda: batch["expires_at"])
         embedder.gate.set()
         done = await ended(client, batch)
         assert done["status"] == "expired"
@@ -345,3 +350,78 @@ async def test_a_revoked_keys_batch_fails(make, embedder, lines, tmp_path):
                 await asyncio.sleep(0.01)
         assert job.status == "failed"
         assert job.errors[0].code == "key_revoked"
+
+
+async def test_a_batch_whose_key_expires_meanwhile_fails_and_keeps_what_is_done(make, embedder, lines):
+    async with working(make()) as gateway:
+        text, key = new_key()
+        access = gateway.access_control
+        access.store.add(key, policy_of({"expires_at": datetime.now(UTC) + timedelta(days=1)}), by="cli:somebody")
+        await access.snapshot.renew()
+        batch = await begun(gateway, embedder, lines, after=1, key=text)
+        access.snapshot.wall_clock = lambda: time.time() + 2 * 86_400
+        embedder.gate.set()
+        async with asyncio.timeout(20):
+            while not (job := gateway.batches.store.find(batch["id"])).has_ended:
+                await asyncio.sleep(0.01)
+        assert (job.status, job.errors[0].code) == ("failed", "key_revoked")
+        files = gateway.generation.files
+        found = [each async for each in files.lines(await files.get(key.public_id, job.output_file_id))]
+        assert len(found) == job.completed >= 2048
+
+
+@pytest.mark.parametrize("is_converted", [False, True])
+async def test_a_batch_whose_input_is_deleted_meanwhile_keeps_what_is_done(make, embedder, lines, is_converted):
+    name = "input.jsonl.gz" if is_converted else "input.jsonl"
+    first = make()
+    async with working(first), client_of(first) as client:
+        batch = await begun(first, embedder, gzip.compress(lines) if is_converted else lines, after=1, name=name)
+        assert (await client.delete(f"/v1/files/{batch['input_file_id']}")).status_code == 200
+        first.drain()
+        embedder.gate.set()
+        async with asyncio.timeout(20):
+            while first.batches.runner.runs:
+                await asyncio.sleep(0.01)
+    async with working(make(backends=[backend_of(FakeEmbedder())])) as gateway, client_of(gateway) as client:
+        done = await ended(client, batch)
+        assert (done["status"], done["errors"]["data"][0]["code"]) == ("failed", "file_not_found")
+        outputs = await content(gateway, done["output_file_id"])
+        assert [each["custom_id"] for each in outputs] == [f"id-{number}" for number in range(done["request_counts"]["completed"])]
+        assert 0 < len(outputs) < NUMBER
+        listed = (await client.get("/v1/batches")).json()["data"]
+        assert [each["id"] for each in listed] == [batch["id"]]
+
+
+async def test_texts_of_batches_are_behind_all_others_and_in_no_log_and_no_audit(make, embedder, capfd):
+    secret = "a secret of the client"
+    async with working(make()) as gateway, client_of(gateway) as client:
+        wrong = (
+            line("secret-id-1", secret)
+            + line("secret-id-2", [secret, 7])
+            + line("secret-id-3", "")
+            + line("secret-id-4", dimensions=0)
+        )
+        done = await ended(client, await created(client, await upload(gateway, wrong), metadata={"note": secret}))
+        assert done["request_counts"] == {"total": 4, "completed": 1, "failed": 3}
+        broken = await upload(gateway, wrong + b'{"%s"' % secret.encode())
+        assert (await ended(client, await created(client, broken)))["status"] == "failed"
+        rows = await upload(gateway, f"id;{secret}\n1;{secret}\n".encode(), name="rows.csv")
+        assert (await ended(client, await created(client, rows, model="m")))["status"] == "failed"
+        assert {inputs.service_class for inputs in embedder.prepared} == {"background"}
+        events = history(gateway.batches.database, limit=100)
+        assert [each.action for each in events] == ["batch_create"] * 3
+    written = "".join(capfd.readouterr()) + repr(events)
+    assert "batch_ended" in written
+    assert secret not in written
+    assert "secret-id" not in written
+
+
+async def test_an_output_is_never_refused_for_the_keys_quota_and_counts_in_it(make, lines):
+    quota = FileSettings(min_free_bytes=0, max_bytes_per_key=len(lines) + 1000)
+    async with working(make(files=quota)) as gateway, client_of(gateway) as client:
+        done = await ended(client, await created(client, await upload(gateway, lines)))
+        await answered_once(gateway, done)
+        with pytest.raises(StorageQuotaExceeded):
+            await upload(gateway, b"one more")
+        assert (await client.delete(f"/v1/files/{done['output_file_id']}")).status_code == 200
+        await upload(gateway, b"one more")
