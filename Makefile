@@ -40,7 +40,7 @@ JOBS ?= 2
 COMPAT_PYTEST := $(COMPAT_VENV)/bin/python -m pytest -c compat_tests/pytest.ini
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast test-cluster check format proof bench bench-cost bench-peers bench-cluster gpu-pack test-gpu soak chaos chaos-network compat-setup frameworks-setup test-frameworks models-matrix clean
+.PHONY: help setup run test test-fast test-cluster check format proof bench bench-cost bench-peers bench-cluster gpu-pack test-gpu soak batch-kills chaos chaos-network compat-setup frameworks-setup test-frameworks models-matrix clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -108,6 +108,9 @@ models-matrix: $(VENV)/.dev ## Serve a small model of each family, and write the
 
 soak: $(VENV)/.bench ## Clients of every kind while things break, ten minutes: make soak SOAK='--minutes 60'
 	$(BIN)/python -m benchmarks.soak $(SOAK)
+
+batch-kills: $(VENV)/.dev ## A batch outlives ten kills in a row of its gateway, one process or several: each request is answered once
+	BATCH_KILLS=10 $(BIN)/pytest -q gateway/tests/processes/test_batch_kills.py
 
 chaos: $(VENV)/.dev ## Fronts and the engine of one gateway are killed at random under load, ten minutes: make chaos KILLS='--seconds 60'
 	$(BIN)/python -m benchmarks.chaos $(KILLS)

@@ -137,7 +137,7 @@ def test_a_batch_outlives_kills_and_its_end_is_reported(own_gateway: OwnGateway,
         )
         client = OpenAI(base_url=gateway.base_url, api_key=ENVIRONMENT_KEY)
         batch, done = None, 0
-        for _ in range(3):
+        for _ in range(2):
             gateway.start()
             gateway.wait_until_ready()
             if batch is None:

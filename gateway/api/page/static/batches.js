@@ -3,7 +3,7 @@ import { batches, cancelBatch, hasKey, hasBatches, keyEnd, saved } from "./api.j
 import { byId, el, number, plural } from "./dom.js";
 import * as trouble from "./trouble.js";
 
-const PAGE = 20;
+const PAGE = 20, MOST = 100; // batches that are shown at first, and that one request may ask for
 const MAX_ERRORS = 5; // of a batch, that are shown
 const FAST_MILLISECONDS = 1000, SLOW_MILLISECONDS = 10000;
 const UNFINISHED = new Set(["validating", "in_progress", "finalizing", "cancelling"]);
@@ -61,10 +61,10 @@ async function poll() {
 
 // The newest `limit` batches, by as many requests as that takes.
 async function pages() {
-  let list = await batches(Math.min(limit, 100));
+  let list = await batches(Math.min(limit, MOST));
   const data = list.data;
-  while (list.has_more && data.length < limit) {
-    list = await batches(Math.min(limit - data.length, 100), list.last_id);
+  while (list.has_more && list.data.length === MOST && data.length < limit) {
+    list = await batches(Math.min(limit - data.length, MOST), list.last_id);
     data.push(...list.data);
   }
   return { data, has_more: list.has_more };
