@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from gateway.engine.weights import folder_of
+from gateway.testing.folder import folder_of
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 DOCUMENTED = (

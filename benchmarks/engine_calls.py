@@ -34,13 +34,13 @@ from gateway.embedding.cache import keys_of, seed_of
 from gateway.embedding.embedder import Inputs
 from gateway.engine.encoder import Window
 from gateway.engine.preprocessor import Windows
-from gateway.engine.weights import folder_of
 from gateway.processes import control
 from gateway.processes.child import Child, fork, live
 from gateway.processes.control_socket import ControlSocket
 from gateway.processes.engine_process import EngineProcess
 from gateway.processes.totals import Totals
 from gateway.server.event_loop import loop_factory
+from gateway.testing.folder import folder_of
 
 RATES = {"requests_per_minute": 10**9, "tokens_per_minute": 10**12}
 LIMITED = Caller("limited", Allowance(**RATES))

@@ -25,13 +25,13 @@ from gateway.engine.identity import identity_of
 from gateway.engine.openvino_encoder import BATCH_TOKENS
 from gateway.engine.runtime import LoadedModel
 from gateway.engine.settings import LocalSettings
-from gateway.engine.weights import folder_of
 from gateway.processes.child import Child
 from gateway.processes.engine_process import EngineProcess
 from gateway.processes.front import run_front
 from gateway.processes.listeners import Listeners
 from gateway.processes.supervisor import Supervisor
 from gateway.server.event_loop import loop_factory
+from gateway.testing.folder import folder_of
 
 NUM_DEVICES = 2
 NETWORK = NetworkInfo(dimensions=384, max_tokens=256, is_normalized=True)

@@ -11,7 +11,7 @@ from sentence_transformers import SentenceTransformer
 from benchmarks.corpus import MODEL, Corpus, read
 from benchmarks.replies import keep_expected
 from benchmarks.worker import answer
-from gateway.engine.weights import folder_of
+from gateway.testing.folder import folder_of
 
 BATCH_SIZES = (8, 32, 64)
 REQUESTS_A_CALL = 4  # as many as the gateway's four clients have under way

@@ -9,7 +9,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from benchmarks.corpus import MODEL
-from gateway.engine.weights import folder_of
+from gateway.testing.folder import folder_of
 
 if __name__ == "__main__":
     texts, vectors = map(Path, sys.argv[1:3])

@@ -2,6 +2,7 @@
 
 import sys
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -9,7 +10,6 @@ from gateway import __version__, log
 from gateway.errors import OperatorError
 
 EXIT_WRONG = 2
-# Each in a module of its name
 COMMANDS = (
     "batches",
     "bench",
@@ -24,15 +24,19 @@ COMMANDS = (
 )  # Each in a module of its name
 
 
-class Commands(click.Group):
+class LazyGroup(click.Group):
     """Imports a command only when it runs: `healthcheck` runs every few seconds and needs none of the others' imports."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return [*COMMANDS]
+    def __init__(self, *arguments: Any, lazy: tuple[str, ...] = (), **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.lazy = lazy
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
-        if cmd_name not in COMMANDS:
-            return None
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *self.lazy})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.lazy:
+            return super().get_command(ctx, cmd_name)
         try:
             command: click.Command = getattr(import_module(f"gateway.cli.{cmd_name}"), cmd_name)
         except ModuleNotFoundError as error:  # an image that only serves contains only what serving needs
@@ -40,7 +44,7 @@ class Commands(click.Group):
         return command
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="gateway")
 def cli() -> None:
     """An OpenAI-compatible embeddings gateway."""

@@ -1,12 +1,17 @@
 """`gateway models check`: says from a model's files alone, in a second, whether it would be served, and how."""
 
-import click
+from typing import Any
 
+import click
+import msgspec
+
+from gateway.cli.options import row_options
+from gateway.cli.source_row import row_of, settings_of
 from gateway.engine import runtime
-from gateway.engine.model_facts import ModelFacts, facts_of
+from gateway.engine.model_facts import ModelFacts
 from gateway.engine.settings import LocalSettings
 from gateway.engine.static_model import UNLIMITED_TOKENS
-from gateway.engine.weights import folder_of
+from gateway.engine.weights import find_folder
 
 KINDS = {"embedder": "an embedder", "reranker": "a reranker", "sparse_encoder": "a sparse encoder"}
 MEGABYTE = 1_000_000
@@ -14,14 +19,18 @@ MEGABYTE = 1_000_000
 
 @click.command()
 @click.argument("source", metavar="FOLDER_OR_HUB_ID")
-def check(source: str) -> None:
+@row_options
+def check(source: str, **settings: Any) -> None:
     """Say whether and how a model on this machine would be served. Exit code 2, and why, if it would not.
 
     Nothing is loaded or fetched: the first load still compares its vectors with those of sentence-transformers.
     """
-    settings = LocalSettings(source=source, download=False)
-    for line in lines_of(facts_of(folder_of(source, download=False)), settings):
-        click.echo(line)
+    row, facts = row_of(source, **settings)
+    asked = msgspec.structs.replace(settings_of(row), download=False)
+    if facts is None:
+        find_folder(asked)  # says what is missing
+    else:
+        click.echo("\n".join(lines_of(facts, asked)))
 
 
 def lines_of(facts: ModelFacts, settings: LocalSettings) -> list[str]:
@@ -47,4 +56,5 @@ def _way_of(facts: ModelFacts, settings: LocalSettings) -> str:
         return "by numpy on the CPU; nothing is compiled"
     if not runtime.compiles(settings):
         return "through torch on CUDA"
-    return f"compiled with OpenVINO for the CPU in {runtime.effective_precision(settings)}, or through torch if its vectors differ"
+    otherwise = "not at all" if settings.trust_remote_code else "through torch"
+    return f"compiled with OpenVINO for the CPU in {runtime.effective_precision(settings)}, or {otherwise} if its vectors differ"

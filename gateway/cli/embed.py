@@ -17,6 +17,7 @@ from gateway.bulk.row import shown
 from gateway.bulk.run import BulkResult, BulkRun
 from gateway.bulk.source import Format, InputOptions
 from gateway.cli.options import config_option
+from gateway.cli.source_row import READY, rows_of_flags
 from gateway.config import CacheSettings, Config, LongInput, load
 from gateway.embedding.catalog import Model
 from gateway.embedding.model import refuse_other_than_embedder
@@ -36,8 +37,9 @@ FileDtype = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"] 
 @click.option(
     "--model",
     "name",
-    metavar="NAME_OR_FOLDER",
-    help="A configured model, by its name or an alias, or a folder that holds one. Default: the only one, or server.default_model.",
+    metavar="NAME_OR_HUB_ID_OR_FOLDER",
+    help="A configured model, by its name or an alias; or any other, by its hub id, its folder, or a short name of `models add`."
+    " Default: the only one, or server.default_model.",
 )
 @click.option("--format", "form", type=click.Choice(get_args(Format)), help="Default: as the input's name ends.")
 @click.option("--column", help="The column, or the field, with the texts. Default: text.")
@@ -99,8 +101,8 @@ def embed(
               130  stopped by Ctrl-C (143 by SIGTERM): the same command goes on
     """
     config = load(path)
-    if name is not None and _is_folder_of_model(config, name):
-        config, name = load(path, flags={("models", ""): [name]}), None
+    if name is not None and _is_source_of_model(config, name):
+        config, name = load(path, flags={("models", ""): rows_of_flags([name])}), None
     # No cache: a cached vector is from another batch, and which texts are cached would depend on where a run began.
     gateway = Gateway(msgspec.structs.replace(config, cache=CacheSettings(max_bytes=0)))
     model = _choose_model(gateway, name)
@@ -127,10 +129,11 @@ def embed(
         sys.exit(EXIT_REJECTED)
 
 
-def _is_folder_of_model(config: Config, name: str) -> bool:
-    """Whether `name` is a path, and no model has that name."""
+def _is_source_of_model(config: Config, name: str) -> bool:
+    """Whether `name` is a path, a hub id or a short name of `models add`, and no model has that name."""
     named = {each for row in config.models for each in (row.name, *row.aliases)}
-    return name not in named and (Path(name).is_dir() or name.startswith(FOLDER_STARTS))
+    is_source = Path(name).is_dir() or name.startswith(FOLDER_STARTS) or name.count("/") == 1 or name in READY
+    return name not in named and is_source
 
 
 def _closing_line(result: BulkResult, run: BulkRun) -> str:

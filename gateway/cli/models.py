@@ -7,21 +7,18 @@ from typing import Any
 
 import click
 
-from gateway.app import Gateway
-from gateway.cli.add import add
-from gateway.cli.check import check
-from gateway.cli.diff import diff
+from gateway.cli import LazyGroup
 from gateway.cli.options import config_option
-from gateway.cli.pin import pin
 from gateway.config import load
 from gateway.embedding.backend import BoundBackend, Preview
 from gateway.errors import OperatorError
 
+COMMANDS = ("add", "check", "diff", "pin", "pull")  # each in a module of its name
 COLUMNS = ("name", "aliases", *(field.name for field in fields(Preview)))
 PERCENT = 100
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=LazyGroup, lazy=COMMANDS, invoke_without_command=True)
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.pass_context
@@ -30,6 +27,8 @@ def models(context: click.Context, path: str | None, as_json: bool) -> None:
     context.obj = path
     if context.invoked_subcommand is not None:
         return
+    from gateway.app import Gateway  # noqa: PLC0415 - half a second, which the other commands of this group do not need
+
     gateway = Gateway(load(path))
     rows = [to_dict(gateway.bind(row)) for row in gateway.config.models]
     if as_json:
@@ -47,6 +46,8 @@ def models(context: click.Context, path: str | None, as_json: bool) -> None:
 @click.pass_obj
 def build(outer_path: str | None, path: str | None, name: str | None) -> None:
     """Compile a model ahead of time, or all of them: for images, and for machines that will be offline."""
+    from gateway.app import Gateway  # noqa: PLC0415 - as above
+
     gateway = Gateway(load(path or outer_path))
     catalog = gateway.catalog
     if name is not None and name not in catalog.by_name:
@@ -57,12 +58,6 @@ def build(outer_path: str | None, path: str | None, name: str | None) -> None:
             for made in gateway.bind(model.row).compile(bar):
                 bar.close()
                 click.echo(f"{made.name}: {made.result}")
-
-
-models.add_command(add)
-models.add_command(check)
-models.add_command(diff)
-models.add_command(pin)
 
 
 class _CompileBar:

@@ -11,6 +11,7 @@ from gateway.app import Gateway
 from gateway.cli.browser import serve_and_open
 from gateway.cli.malloc_tuning import bound_arenas
 from gateway.cli.options import config_option
+from gateway.cli.source_row import rows_of_flags
 from gateway.config import ConfigSource
 from gateway.errors import ConfigurationError
 from gateway.processes.workers import num_workers
@@ -28,7 +29,7 @@ from gateway.server.event_loop import loop_factory
     "models",
     multiple=True,
     metavar="HUB_ID_OR_FOLDER",
-    help="Serve this model, by its hub id or its folder's name. Repeatable; replaces the configured ones.",
+    help="Serve this model, by its hub id, its folder, or a short name of `models add`. Repeatable; replaces the configured ones.",
 )
 @click.option("--open", "opens", is_flag=True, help="Open the page in a browser once the server listens.")
 def serve(path: str | None, hosts: tuple[str, ...], port: int | None, models: tuple[str, ...], *, opens: bool) -> None:
@@ -37,7 +38,7 @@ def serve(path: str | None, hosts: tuple[str, ...], port: int | None, models: tu
     flags: dict[tuple[str, str], Any] = {
         ("server", "host"): list(hosts),
         ("server", "port"): port,
-        ("models", ""): list(models),
+        ("models", ""): rows_of_flags(models),
     }
     source = ConfigSource(path, flags={name: value for name, value in flags.items() if value not in (None, [])})
     config = source.read()

@@ -20,7 +20,7 @@ from gateway.config.doors import DoorSettings
 from gateway.config.engine import CacheSettings, EngineSettings
 from gateway.config.files import FileSettings
 from gateway.config.listen_address import ListenAddress, listen_addresses, local_url
-from gateway.config.loading import QUOTES, child_environment, first_set, load, secret_value
+from gateway.config.loading import QUOTES, bare_environment, child_environment, first_set, load, secret_value
 from gateway.config.model_row import BUILTIN_MODELS, CATCH_ALL, ModelRow
 from gateway.config.server import PageSettings, ServerSettings
 from gateway.config.setting import Secret
@@ -61,6 +61,7 @@ __all__ = [
     "Task",
     "TraceSettings",
     "UsageSettings",
+    "bare_environment",
     "child_environment",
     "convert",
     "first_set",

@@ -34,6 +34,8 @@ EFFECTIVE_SHORT_NAMES = {
     "GATEWAY_API_KEYS_FILE": ("auth", "keys_file"),
 }
 
+# What a process of strangers' code inherits of the environment
+INHERITED = {"PATH", "LANG", "LANGUAGE", "TZ", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "MALLOC_ARENA_MAX"}
 SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")  # Kubernetes injects such variables for a Service of that name
 
 Tables = dict[str, Any]
@@ -47,7 +49,7 @@ def load(
 ) -> Config:
     """The whole configuration. `path` None means GATEWAY_CONFIG, else ./gateway.toml if it exists, else defaults.
 
-    `flags` maps (section, field) to a value, and ("models", "") to sources to serve instead of the configured models.
+    `flags` maps (section, field) to a value, and ("models", "") to rows, as tables, instead of the configured models.
     Raises ConfigurationError, which names the wrong setting or file.
     """
     environ = os.environ if environ is None else environ
@@ -55,8 +57,8 @@ def load(
     for (section, name), value in (flags or {}).items():
         if section != "models":
             tables.setdefault(section, {})[name] = value
-    if sources := (flags or {}).get(("models", "")):
-        tables["models"] = [{"name": model_name(source), "source": source} for source in sources]
+    if rows := (flags or {}).get(("models", "")):
+        tables["models"] = rows
     return build_config(tables)
 
 
@@ -89,6 +91,12 @@ def first_set(names: Iterable[str]) -> str | None:
 def child_environment(**more: str) -> dict[str, str]:
     """The environment for a child process: this process's own and `more`, without the gateway's settings and keys."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
+    return {**inherited, **more}
+
+
+def bare_environment(**more: str) -> dict[str, str]:
+    """The environment for a child process that runs code of strangers: what Python needs to start, and `more`. No key is in it."""
+    inherited = {name: value for name, value in os.environ.items() if name in INHERITED or name.startswith("LC_")}
     return {**inherited, **more}
 
 
@@ -212,9 +220,3 @@ def _model_rows(rows: Any) -> tuple[ModelRow, ...]:
         own["settings"] = {key: value for key, value in row.items() if key not in common}
         typed_rows.append(convert(own, ModelRow, where=f"models[{row.get('name', number)}]"))
     return tuple(typed_rows)
-
-
-def model_name(source: str) -> str:
-    """The default name of a model: its hub id, or the name of its folder."""
-    path = Path(source)
-    return path.resolve().name if path.is_dir() else source

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -64,8 +64,8 @@ class Manifest(Struct, frozen=True, kw_only=True):
     `fidelity` is that to sentence-transformers in float32, as `gateway.engine.fidelity` says. `runtime` is the one that reached the
     minimum; for "torch" and "numpy" the artifact is this manifest alone. `fallback` says which attempts did not reach it, and why.
     `proof` is a short text with its vector in float32: each start checks the loaded model against it.
-    `origin` is where the files of `source` were: a folder's absolute path, or the name on the hub. `made_at` is in Unix seconds,
-    `files` are SHA-256 digests.
+    `origin` is where the files of `source` were: a folder's absolute path, or the name on the hub. `revision` is what its row asked
+    the hub for. `made_at` is in Unix seconds, `files` are SHA-256 digests.
     """
 
     format: int
@@ -83,6 +83,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     max_probe_tokens: int
     proof: StoredProof
     files: dict[str, str]
+    revision: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,7 @@ class Target:
     source: str
     asked_precision: str
     identity: Identity
+    revision: str | None = None
 
 
 def manifest_of(  # noqa: PLR0913 - a field each
@@ -123,6 +125,7 @@ def manifest_of(  # noqa: PLR0913 - a field each
         max_probe_tokens=max_probe_tokens,
         proof=StoredProof.of(proof),
         files=dict(files),
+        revision=target.revision,
     )
 
 
@@ -158,7 +161,7 @@ class ArtifactStore:
         path = self.path(identity, precision)
         return path if read(path) is not None else None
 
-    def find_by_source(self, source: str, precision: str) -> Path | None:
+    def find_by_source(self, source: str, precision: str, revision: str | None = None) -> Path | None:
         """The newest artifact made from this source, for machines that have the artifact but not the model's files.
 
         Returns None if there is none. Raises OperatorError if two folders of this name were compiled, as it is unknown which of
@@ -167,8 +170,9 @@ class ArtifactStore:
         found: dict[Path, Manifest] = {}
         for path in self.folder.glob("*/"):
             manifest = read(path)
-            if manifest is not None and (manifest.source, manifest.asked_precision) == (source, precision):
-                found[path] = manifest
+            if manifest is None or (manifest.source, manifest.asked_precision, manifest.revision) != (source, precision, revision):
+                continue
+            found[path] = manifest
         origins = sorted({manifest.origin for manifest in found.values()})
         if len(origins) > 1:
             raise OperatorError(
@@ -184,20 +188,33 @@ class ArtifactStore:
             if manifest is not None:
                 yield path, manifest
 
+    @contextmanager
+    def workspace(self) -> Iterator[Path]:
+        """A temporary folder beside the artifacts. Raises OperatorError if the folder cannot be written."""
+        making = self._make_folder()
+        try:
+            yield making
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
+
+    def adopt(self, other: "ArtifactStore", identity: Identity, precision: str) -> None:
+        """Takes over an artifact that a process made which is not trusted. Raises OperatorError if it is not of these files."""
+        made, path = other.path(identity, precision), self.path(identity, precision)
+        manifest = read(made) if made.is_dir() and not any(each.is_symlink() for each in (made, *made.iterdir())) else None
+        if manifest is None or manifest.identity.parts() != identity.parts():
+            raise OperatorError("compiling the model ended without a compiled model")
+        try:
+            replace(made, path)
+        except OSError as error:
+            raise OperatorError(f"the compiled model cannot be written to {self.folder}: {error.strerror}") from None
+
     def put(self, path: Path, make: Callable[[Path], None]) -> None:
         """Atomic write: `make` fills a temporary folder, which is then renamed to `path`. Of concurrent builds the last one wins.
 
         Raises OperatorError if the folder cannot be written.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            for left in self.folder.glob(f"{MAKING}*"):  # left by a build that was killed
-                if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
-                    shutil.rmtree(left, ignore_errors=True)
-            making = Path(tempfile.mkdtemp(prefix=MAKING, dir=self.folder))
-            making.chmod(0o755)  # in an image, root compiles the models and another user serves them
-        except OSError as error:
-            raise OperatorError(f"the folder of compiled models {self.folder} cannot be written: {error.strerror}") from None
+        making = self._make_folder()
+        making.chmod(0o755)  # in an image, root compiles the models and another user serves them
         try:
             make(making)
             replace(making, path)
@@ -205,6 +222,17 @@ class ArtifactStore:
             raise OperatorError(f"the compiled model cannot be written to {self.folder}: {error.strerror}") from None
         finally:
             shutil.rmtree(making, ignore_errors=True)
+
+    def _make_folder(self) -> Path:
+        """Makes a temporary folder, and clears away those of builds that were killed."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for left in self.folder.glob(f"{MAKING}*"):  # left by a build that was killed
+                if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
+                    shutil.rmtree(left, ignore_errors=True)
+            return Path(tempfile.mkdtemp(prefix=MAKING, dir=self.folder))
+        except OSError as error:
+            raise OperatorError(f"the folder of compiled models {self.folder} cannot be written: {error.strerror}") from None
 
 
 def replace(new: Path, path: Path) -> None:

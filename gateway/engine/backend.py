@@ -7,11 +7,12 @@ from gateway.engine import artifact, runtime, static_runtime
 from gateway.engine.artifact import ArtifactStore
 from gateway.engine.compiler import STEPS, CompileProcess
 from gateway.engine.embedder import LocalEmbedder, artifacts_of
+from gateway.engine.hub import token_of
 from gateway.engine.kind import kind_of
 from gateway.engine.settings import BACKEND, LocalSettings, refuse_settings_of_embedders
 from gateway.engine.static_model import is_static, read_static_model
 from gateway.engine.static_runtime import refuse_settings_of_networks
-from gateway.engine.weights import local_folder_of
+from gateway.engine.weights import local_folder
 
 
 class SentenceTransformersBackend(Backend):
@@ -24,15 +25,16 @@ class SentenceTransformersBackend(Backend):
         return LocalEmbedder(settings, context)
 
     def check(self, settings: LocalSettings, context: BackendContext) -> None:
-        """Raises OperatorError if files are missing and may not be downloaded, or the runtime cannot do what the row asks."""
+        """Raises OperatorError if files or a token are missing and may not be downloaded, or no runtime does what the row asks."""
+        token_of(settings)
         runtime.compiles(settings)
         runtime.check_files(settings, artifacts_of(context))
-        folder = local_folder_of(settings.source)
+        folder = local_folder(settings)
         if folder is not None and is_static(folder):
             refuse_settings_of_networks(settings)
             read_static_model(folder)
         elif folder is not None:
-            refuse_settings_of_embedders(settings, kind_of(folder))
+            refuse_settings_of_embedders(settings, kind_of(folder, trusts_code=settings.trust_remote_code))
 
     def compile(self, settings: LocalSettings, context: BackendContext, progress: CompileProgress) -> Iterator[Compiled]:
         yield Compiled(context.name, compiled(settings, context, progress))
@@ -75,8 +77,10 @@ def known(settings: LocalSettings, artifacts: ArtifactStore) -> Preview:
     manifest = runtime.known_artifact(settings, artifacts)
     pooling = runtime.default_pooling(settings)
     bare = f"; no modules.json: {pooling}" if pooling else ""
-    folder = local_folder_of(settings.source)
-    kind = manifest.network.kind if manifest is not None else kind_of(folder) if folder is not None else None
+    folder = local_folder(settings)
+    kind = manifest.network.kind if manifest is not None else None
+    if kind is None and folder is not None:
+        kind = kind_of(folder, trusts_code=settings.trust_remote_code)
     if manifest is None and folder is not None and is_static(folder):
         return Preview(settings.source, kind=kind, runtime="numpy", device="cpu", state="not measured")
     if manifest is None and is_compiled:

@@ -45,14 +45,14 @@ FED = {"input_ids", "attention_mask", "token_type_ids", "modality", "prompt_leng
 patched = threading.Lock()  # one load at a time may patch transformers
 
 
-def read(folder: Path, device: torch.device, dtype: torch.dtype) -> SentenceTransformer:
+def read(folder: Path, device: torch.device, dtype: torch.dtype, *, trusts_code: bool = False) -> SentenceTransformer:
     """Loads the whole model in `folder`, in `dtype` from the start.
 
     Casting it later would round tensors that must stay in float32: rotary frequencies, and T5's last matrices. Raises OperatorError
     if it cannot be loaded, or only with a warning of transformers.
     """
     try:
-        return _load_checked(folder, device, dtype)
+        return _load_checked(folder, device, dtype, trusts_code=trusts_code)
     except OperatorError:
         raise
     except Exception as error:
@@ -60,9 +60,11 @@ def read(folder: Path, device: torch.device, dtype: torch.dtype) -> SentenceTran
         raise OperatorError(f"the model in {folder} cannot be loaded: {reason}") from error
 
 
-def _load_checked(folder: Path, device: torch.device, dtype: torch.dtype) -> SentenceTransformer:
+def _load_checked(folder: Path, device: torch.device, dtype: torch.dtype, *, trusts_code: bool) -> SentenceTransformer:
     with loading_reports() as reports:
-        model = SentenceTransformer(str(folder), device=str(device), local_files_only=True, model_kwargs={"dtype": dtype})
+        model = SentenceTransformer(
+            str(folder), device=str(device), local_files_only=True, trust_remote_code=trusts_code, model_kwargs={"dtype": dtype}
+        )
     pooler = [POOLER] if all(map(_ignores_pooler, model.modules())) else []
     for report in reports:
         refuse_incomplete(folder, report, may_lack=[*HEADS, *pooler], may_have=[*HEADS, *pooler])

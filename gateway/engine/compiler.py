@@ -6,11 +6,13 @@ It runs as `python -m gateway.engine.compiler`, in a process of its own, so that
 `compile_model` starts that process and passes on its progress.
 """
 
+import os
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,16 +21,20 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from gateway.background import BackgroundThread
 from gateway.config import child_environment
 from gateway.engine import artifact
 from gateway.engine.artifact import NETWORK, TOKENIZER, ArtifactStore, Manifest, Target
-from gateway.engine.fidelity import FAILURES, Expected, Proof, Unfaithful, expected_of, judge, proof_of
+from gateway.engine.compile_report import CompileReport, read_reports
+from gateway.engine.confinement import confined, landlock_version
+from gateway.engine.fidelity import FAILURES, UNFAITHFUL, Expected, Proof, Unfaithful, expected_of, judge, proof_of
 from gateway.engine.identity import identity_of, refuse_changed, sha256_of
+from gateway.engine.own_code import environment_of_own_code, repository_of
 from gateway.engine.precision import CANDIDATES
 from gateway.engine.static_encoder import PRECISION, RUNTIME, StaticEncoder
 from gateway.engine.static_model import is_static, read_static_model
+from gateway.engine.unsupported import OTHER_KIND
 from gateway.errors import OperatorError
+from gateway.log import get_logger
 
 STEPS = ("loading", "converting", "measuring", "writing")
 COMMAND = (sys.executable, "-m", "gateway.engine.compiler")
@@ -36,9 +42,14 @@ TIMEOUT_SECONDS = 1800.0
 
 NO_MEMORY = ("Failed to allocate", "bad_alloc", "can't allocate memory")  # in the text of OpenVINO's and torch's errors
 BULLET = "-- "  # before each reason in the text of OpenVINO's conversion errors, below lines about its own source
+MODELS = "models"  # in the workspace of a child that runs code of the model's own
+DEFAULT_CATEGORY = CompileReport().category
+CATEGORIES = {DEFAULT_CATEGORY, OTHER_KIND, UNFAITHFUL}
 INTERRUPTED = (-signal.SIGINT, -signal.SIGTERM)  # exit codes: Ctrl-C reaches the child too
 
 Progress = Callable[[str], None]
+
+log = get_logger()
 
 
 class Interrupted(OperatorError):
@@ -49,17 +60,29 @@ class CompileProcess:
     """The child process that compiles. `stop` may come from another thread; after it, `start` starts nothing."""
 
     def __init__(self) -> None:
-        self.process: subprocess.Popen[str] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
         self.is_stopped = False
+        self.is_group = False
         self.lock = threading.Lock()
 
-    def start(self, command: Sequence[str]) -> "subprocess.Popen[str]":
-        """Starts the child. Raises Interrupted if `stop` was called before."""
+    def start(self, command: Sequence[str], *, own_code_in: Path | None = None) -> "subprocess.Popen[bytes]":
+        """Starts the child. `own_code_in` is its folder if code of the model's own runs in it: then it is a group of processes.
+
+        Raises Interrupted if `stop` was called before.
+        """
         with self.lock:
             if self.is_stopped:
                 raise Interrupted("compiling the model was interrupted")
+            self.is_group = own_code_in is not None
+            environment = environment_of_own_code(own_code_in) if own_code_in is not None else child_environment()
             self.process = subprocess.Popen(  # noqa: S603 - our own command
-                command, env=child_environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+                command,
+                env=environment,
+                cwd=own_code_in,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=self.is_group,
             )
             return self.process
 
@@ -67,8 +90,18 @@ class CompileProcess:
         """Terminates the child; idempotent, and harmless once the child has ended."""
         with self.lock:
             self.is_stopped = True
-            if self.process is not None:
+            if self.process is not None and self.is_group:
+                self.kill()
+            elif self.process is not None:
                 self.process.terminate()
+
+    def kill(self) -> None:
+        """Kills the child, and what code of the model's own started."""
+        if self.process is not None and self.is_group:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        if self.process is not None:
+            self.process.kill()
 
 
 class CompileJob(Struct, frozen=True):
@@ -78,14 +111,8 @@ class CompileJob(Struct, frozen=True):
     source: str
     precision: str
     artifacts: str
-
-
-class CompileReport(Struct, frozen=True):
-    """A line that the child prints: a step that begins, or an error."""
-
-    step: str = ""
-    error: str = ""
-    category: str = "cannot_be_loaded"
+    revision: str | None = None
+    trusts_code: bool = False
 
 
 def compile_model(  # noqa: PLR0913 - the last two are for tests
@@ -96,50 +123,52 @@ def compile_model(  # noqa: PLR0913 - the last two are for tests
     artifacts: ArtifactStore,
     progress: Progress,
     child: CompileProcess,
+    revision: str | None = None,
+    trusts_code: bool = False,
     command: Sequence[str] = COMMAND,
     timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> None:
-    """Compiles in a child process, and blocks until the artifact is written.
+    """Compiles in a child process, and blocks until the artifact is written. With `trusts_code` the model's own code runs there.
 
     Raises OperatorError if it cannot be made, or not within `timeout_seconds`, and Interrupted if the gateway stops.
     """
-    job = msgspec.json.encode(CompileJob(str(folder), source, precision, str(artifacts.folder))).decode()
-    error = CompileReport()
-    is_over, is_late = threading.Event(), threading.Event()
-    with child.start([*command, job]) as process:
+    job = CompileJob(str(folder), source, precision, str(artifacts.folder), revision, trusts_code)
+    if not trusts_code:
+        with child.start([*command, msgspec.json.encode(job).decode()]) as process:
+            _follow(process, progress, child, timeout_seconds)
+        return
+    if not landlock_version():
+        log.warning("own_code_unconfined", source=source, hint="this kernel has no Landlock: the model's code may read any file")
+    with artifacts.workspace() as workspace:
+        own = msgspec.structs.replace(job, artifacts=str(workspace / MODELS))
+        confined_command = confined(
+            [*command, msgspec.json.encode(own).decode()], readable=[folder, repository_of(folder)], writable=workspace
+        )
+        with child.start(confined_command, own_code_in=workspace) as process:
+            _follow(process, progress, child, timeout_seconds)
+        artifacts.adopt(ArtifactStore(workspace / MODELS), identity_of(folder), precision)
 
-        def give_up_late() -> None:
-            if not is_over.wait(timeout_seconds):
-                is_late.set()
-                process.kill()  # which closes the pipe that is read below
 
-        try:
-            BackgroundThread("compile-deadline", give_up_late, may_end=True).start()
-            for line in process.stdout or ():
-                report = _parse_report(line)
-                error = report if report.error else error
-                if report.step:
-                    progress(report.step)
-            process.wait()
-        finally:
-            is_over.set()
-            process.kill()
-    if process.returncode in INTERRUPTED:
+def _follow(process: "subprocess.Popen[bytes]", progress: Progress, child: CompileProcess, seconds: float) -> None:
+    """Passes on the child's progress until it ends. Raises as `compile_model`."""
+    error, begun = CompileReport(), set[str]()
+    try:
+        for report in read_reports(process, seconds=seconds):
+            error = report if report.error else error
+            if report.step in STEPS and report.step not in begun:
+                begun.add(report.step)
+                progress(report.step)
+        is_late = process.returncode is None
+    finally:
+        child.kill()
+    if is_late and not child.is_stopped:
+        raise OperatorError(f"compiling the model was given up: it had not ended after {seconds:g} seconds")
+    if child.is_stopped or process.returncode in INTERRUPTED:
         raise Interrupted("compiling the model was interrupted")
     if process.returncode != 0:
-        if is_late.is_set():
-            raise OperatorError(f"compiling the model was given up: it had not ended after {timeout_seconds:g} seconds")
         if error.error:
-            raise OperatorError(error.error, category=error.category)
+            raise OperatorError(error.error, category=error.category if error.category in CATEGORIES else DEFAULT_CATEGORY)
         raise OperatorError(f"compiling the model ended with exit code {process.returncode}")
-
-
-def _parse_report(line: str) -> CompileReport:
-    """Returns an empty report if the line is none: libraries print to standard output too."""
-    try:
-        return msgspec.json.decode(line, type=CompileReport)
-    except msgspec.MsgspecError:
-        return CompileReport()
 
 
 def _print_report(report: CompileReport) -> None:
@@ -156,12 +185,12 @@ def run(job: CompileJob) -> None:
     from gateway.engine.torch_loader import load_encoder  # noqa: PLC0415
 
     folder, artifacts = Path(job.folder), ArtifactStore(Path(job.artifacts))
-    target = Target(job.source, job.precision, identity_of(folder))
+    target = Target(job.source, job.precision, identity_of(folder), job.revision)
     if is_static(folder):
         _measure_static(folder, target, artifacts)
         return
     _print_report(CompileReport("loading"))
-    reference = load_encoder(folder, device="cpu", precision="float32", threads=0)
+    reference = load_encoder(folder, device="cpu", precision="float32", threads=0, trusts_code=job.trusts_code)
     refuse_changed(folder, target.identity)
     _print_report(CompileReport("converting"))
     network, reason = convert(reference)
@@ -284,7 +313,7 @@ def main() -> None:
     except OperatorError as error:
         _print_report(CompileReport(error=str(error), category=error.category))
         sys.exit(1)
-    except (RuntimeError, ValueError, TypeError, OSError, AttributeError, KeyError) as error:
+    except Exception as error:  # noqa: BLE001 - the edge of the process: code of the model's own may raise anything
         _print_report(
             CompileReport(error=f"OpenVINO cannot compile the model in {job.folder}: {type(error).__name__}: {first_line(error)}")
         )

@@ -106,7 +106,7 @@ def files_of(folder: Path) -> dict[str, set[Path]]:
     weights = set(weights_files(folder))
     own, *modules = module_folders(folder)
     bases = {base / "config.json" for part in (own, *modules) if (base := base_of(part)) is not None}
-    own_files = {path for path in own.glob("*") if path.is_file()} - weights
+    own_files = {path for path in (*own.glob("*"), *own.rglob("*.py")) if path.is_file()} - weights
     module_files = {path for module in modules for path in module.rglob("*") if path.is_file()} - weights
     tokenizer = {path for path in own_files | module_files if _is_one_of(path.name, TOKENIZER_FILES)}
     tokenizer |= set(own.glob("additional_chat_templates/*"))

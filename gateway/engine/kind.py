@@ -12,13 +12,13 @@ from gateway.embedding.embedder import ModelKind
 from gateway.engine.adapter import base_of
 from gateway.engine.identity import modules_of, weights_in
 from gateway.engine.model_folder import is_bare, module_names, options_of, table, tensor_names, transformer_folders
+from gateway.engine.own_code import refuse_own_code
 from gateway.engine.unsupported import (
     IMAGES,
     MULTI,
     RERANKER,
     SPARSE,
     TASKS,
-    custom,
     other,
     refuse_foreign,
     refuse_foreign_modules,
@@ -44,14 +44,17 @@ PYLATE = ("query_prefix", "document_prefix", "do_query_expansion", "attend_to_ex
 CLASSIFIERS = re.compile(r"^(classifier|classification_head|score|logits_proj)\.")
 
 
-def kind_of(folder: Path) -> ModelKind:
-    """The kind of the model in `folder`.
+def kind_of(folder: Path, *, trusts_code: bool = False) -> ModelKind:
+    """The kind of the model in `folder`. `trusts_code` says that its row lets code of its own run.
 
     Raises OperatorError if it is of a kind that is not served; its message says what the folder contains and what to do.
     """
     found = _marked_kind(folder) if is_bare(folder) else _kind_of_modules(folder)
     if found not in {"", RERANKER, SPARSE}:
         raise other(folder, found)
+    refuse_own_code(folder, trusts_code=trusts_code)
+    if found != SPARSE:
+        refuse_foreign_modules(folder, is_reranker=found == RERANKER)
     if found == SPARSE:
         refuse_unserved_sparse(folder)
     for part in transformer_folders(folder):
@@ -94,14 +97,8 @@ def _kind_of_modules(folder: Path) -> str:
         package, _, name = each.rpartition(".")
         kind = MODULES.get(name) or next((PACKAGES[part] for part in package.split(".") if part in PACKAGES), None)
         found = found or kind or ""
-        if not found and not each.startswith("sentence_transformers."):
-            raise custom(folder, f"modules.json names {each}")
     tasks = (options_of(part).get("transformer_task") for part in transformer_folders(folder))
-    found = found or next((TASKS[str(task)] for task in tasks if str(task) in TASKS), "")
-    if found not in {"", RERANKER}:
-        return found
-    refuse_foreign_modules(folder, types, is_reranker=found == RERANKER)
-    return found
+    return found or next((TASKS[str(task)] for task in tasks if str(task) in TASKS), "")
 
 
 def _marked_kind(folder: Path) -> str:

@@ -33,9 +33,9 @@ class ModelFacts:
     default_pooling: str = ""
 
 
-def facts_of(folder: Path) -> ModelFacts:
+def facts_of(folder: Path, *, trusts_code: bool = False) -> ModelFacts:
     """Raises OperatorError if the model would not be served, with the reason that loading it would give."""
-    kind = kind_of(folder)
+    kind = kind_of(folder, trusts_code=trusts_code)
     weights = weights_files(folder)
     if not weights:
         raise no_weights(folder)

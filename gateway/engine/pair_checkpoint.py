@@ -39,13 +39,13 @@ NOT_RENDERED = {"restore_suffix", "padding", "truncation", "max_length", "return
 LONG = "The capital of France is Paris, and it has been so for a thousand years. "
 
 
-def read_reranker(folder: Path, device: torch.device, dtype: torch.dtype) -> CrossEncoder:
+def read_reranker(folder: Path, device: torch.device, dtype: torch.dtype, *, trusts_code: bool = False) -> CrossEncoder:
     """Loads the whole model in `folder`, in `dtype` from the start.
 
     Raises OperatorError if it cannot be loaded, or only with a warning of transformers: a head of random numbers among them.
     """
     try:
-        return _load_checked(folder, device, dtype)
+        return _load_checked(folder, device, dtype, trusts_code=trusts_code)
     except OperatorError:
         raise
     except Exception as error:
@@ -53,9 +53,11 @@ def read_reranker(folder: Path, device: torch.device, dtype: torch.dtype) -> Cro
         raise OperatorError(f"the model in {folder} cannot be loaded: {reason}") from error
 
 
-def _load_checked(folder: Path, device: torch.device, dtype: torch.dtype) -> CrossEncoder:
+def _load_checked(folder: Path, device: torch.device, dtype: torch.dtype, *, trusts_code: bool) -> CrossEncoder:
     with loading_reports() as reports:
-        model: CrossEncoder = CrossEncoder(str(folder), device=str(device), local_files_only=True, model_kwargs={"dtype": dtype})
+        model: CrossEncoder = CrossEncoder(
+            str(folder), device=str(device), local_files_only=True, trust_remote_code=trusts_code, model_kwargs={"dtype": dtype}
+        )
     for report in reports:  # what the network lacks is its head; what is left over may be another's
         refuse_incomplete(folder, report, may_lack=[], may_have=[*HEADS, POOLER])
     refuse_not_finite(folder, model)

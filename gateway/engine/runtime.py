@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gateway.config import EngineSettings
 from gateway.cpus import read_cpus
+from gateway.embedding.embedder import ModelKind
 from gateway.engine import artifact, static_runtime
 from gateway.engine.artifact import ArtifactStore, Manifest, Target
 from gateway.engine.compiler import CompileProcess, Interrupted, Progress, compile_model
@@ -21,7 +22,7 @@ from gateway.engine.settings import LocalSettings
 from gateway.engine.static_model import is_static
 from gateway.engine.stream_plan import num_threads, plan_streams
 from gateway.engine.unsupported import OTHER_KIND
-from gateway.engine.weights import folder_of, local_folder_of
+from gateway.engine.weights import find_folder, local_folder
 from gateway.errors import ConfigurationError, OperatorError
 from gateway.log import get_logger
 
@@ -61,8 +62,8 @@ def _loaded_by(
     except Interrupted:
         raise
     except OperatorError as error:
-        is_torch_no_help = error.category in {UNFAITHFUL, OTHER_KIND} or local_folder_of(settings.source) is None
-        if settings.runtime == "openvino" or is_torch_no_help:
+        is_torch_no_help = error.category in {UNFAITHFUL, OTHER_KIND} or local_folder(settings) is None
+        if settings.runtime == "openvino" or settings.trust_remote_code or is_torch_no_help:
             raise
         log.warning("not_compiled", model=name, reason=str(error), hint="served through torch instead, several times slower")
         return _load_torch(name, settings, engine, artifacts, why=str(error))
@@ -77,14 +78,26 @@ def compiles(settings: LocalSettings) -> bool:
             f" '{settings.precision}'"
         )
     has_cuda = settings.device == "auto" and _seems_to_have_cuda()
-    return settings.runtime == "openvino" or (settings.runtime == "auto" and not needs_torch and not has_cuda)
+    is_compiled = settings.runtime == "openvino" or (settings.runtime == "auto" and not needs_torch and not has_cuda)
+    if settings.trust_remote_code and not is_compiled:
+        raise ConfigurationError(
+            "trust_remote_code runs the model's code in the process that compiles it for the CPU, and never in the gateway, where"
+            f" torch would run it: {_way_to_compile(settings)}, or remove trust_remote_code"
+        )
+    return is_compiled
+
+
+def _way_to_compile(settings: LocalSettings) -> str:
+    if settings.runtime == "torch":
+        return "remove runtime = 'torch'"
+    return "set precision = 'auto'" if settings.precision == "float16" else "set device = 'cpu'"
 
 
 def static_folder(settings: LocalSettings, artifacts: ArtifactStore) -> Path | None:
     """The folder of a static model; None for others. Files are fetched from the hub unless an artifact takes their place."""
-    folder = local_folder_of(settings.source)
+    folder = local_folder(settings)
     if folder is None and not (compiles(settings) and known_artifact(settings, artifacts)):
-        folder = folder_of(settings.source, download=settings.download)
+        folder = find_folder(settings)
     return folder if folder is not None and is_static(folder) else None
 
 
@@ -112,7 +125,13 @@ def _load_compiled(
     if manifest.runtime == "torch":
         if settings.runtime == "openvino":
             raise OperatorError(f"OpenVINO does not give this model's vectors: {manifest.fallback}", category=UNFAITHFUL)
-        return _known_to_torch(folder_of(settings.source, download=settings.download), manifest, engine)
+        if settings.trust_remote_code:
+            raise OperatorError(
+                f"OpenVINO does not give this model's vectors ({manifest.fallback}), and torch would run its own code in the"
+                " gateway, which is never done: serve it with another server, as another backend",
+                category=UNFAITHFUL,
+            )
+        return _known_to_torch(find_folder(settings), manifest, engine)
     return load_artifact(name, path, manifest, engine)
 
 
@@ -131,22 +150,31 @@ def artifact_for(
 ) -> Path:
     """Returns the artifact's folder, and compiles the model first if there is none."""
     precision = effective_precision(settings)
-    folder = local_folder_of(settings.source)
+    folder = local_folder(settings)
     if folder is None:
-        known = artifacts.find_by_source(settings.source, precision)
+        known = artifacts.find_by_source(settings.source, precision, settings.revision)
         if known is not None:
             return known
-        folder = folder_of(settings.source, download=settings.download)
+        folder = find_folder(settings)
     identity = identity_of(folder)
     if artifacts.find(identity, precision) is None:
         log.info("compiling_model", model=name, precision=precision, hint="only once; later starts load the compiled model")
-        compile_model(folder, source=settings.source, precision=precision, artifacts=artifacts, progress=progress, child=child)
+        compile_model(
+            folder,
+            source=settings.source,
+            revision=settings.revision,
+            trusts_code=settings.trust_remote_code,
+            precision=precision,
+            artifacts=artifacts,
+            progress=progress,
+            child=child,
+        )
     return artifacts.path(identity, precision)
 
 
 def known_artifact(settings: LocalSettings, artifacts: ArtifactStore) -> Manifest | None:
     """Returns a stored manifest of the model, without loading or compiling anything; None if there is none."""
-    folder = local_folder_of(settings.source)
+    folder = local_folder(settings)
     if folder is not None and is_static(folder):
         return static_runtime.known(folder, artifacts)
     if compiles(settings):
@@ -155,22 +183,30 @@ def known_artifact(settings: LocalSettings, artifacts: ArtifactStore) -> Manifes
         precision = _torch_key(settings)
     else:
         return None  # on CUDA a model is measured at each load
-    path = artifacts.find(identity_of(folder), precision) if folder else artifacts.find_by_source(settings.source, precision)
+    path = (
+        artifacts.find(identity_of(folder), precision)
+        if folder
+        else artifacts.find_by_source(settings.source, precision, settings.revision)
+    )
     return artifact.read(path) if path else None
 
 
 def default_pooling(settings: LocalSettings) -> str:
     """How a folder without modules.json is pooled; "" for all other models, and if the files are not on this machine."""
-    folder = local_folder_of(settings.source)
-    is_pooled = folder is not None and is_bare(folder) and not is_static(folder) and kind_of(folder) == "embedder"
+    folder = local_folder(settings)
+    is_pooled = folder is not None and is_bare(folder) and not is_static(folder) and _kind_of(folder, settings) == "embedder"
     return pooled_by_default(folder) if folder is not None and is_pooled else ""
+
+
+def _kind_of(folder: Path, settings: LocalSettings) -> ModelKind:
+    return kind_of(folder, trusts_code=settings.trust_remote_code)
 
 
 def check_files(settings: LocalSettings, artifacts: ArtifactStore) -> None:
     """Raises OperatorError if a model's files are not on this machine and may not be downloaded."""
-    is_here = local_folder_of(settings.source) is not None
+    is_here = local_folder(settings) is not None
     if not is_here and not settings.download and not (compiles(settings) and known_artifact(settings, artifacts)):
-        folder_of(settings.source, download=False)
+        find_folder(settings)
 
 
 def effective_precision(settings: LocalSettings) -> str:
@@ -188,7 +224,7 @@ def _load_torch(
     `why` is the reason why compiling failed before. Raises OperatorError if it cannot be loaded, Unfaithful if no precision is
     faithful.
     """
-    folder = folder_of(settings.source, download=settings.download)
+    folder = find_folder(settings)
     identity = identity_of(folder)
     from gateway.engine.torch_encoder import choose_devices  # noqa: PLC0415
     from gateway.engine.torch_loader import load_faithful  # noqa: PLC0415 - torch is imported where it is used
@@ -208,7 +244,7 @@ def _load_torch(
         faithful = load_faithful(folder, devices=devices, precision=settings.precision, threads=num_threads(engine, read_cpus()))
         loaded = LoadedModel(list(faithful.encoders), identity, faithful.fidelity, faithful.proof, faithful.fallback)
         if devices == ["cpu"]:
-            keep(name, artifacts, faithful, Target(settings.source, asked, identity))
+            keep(name, artifacts, faithful, Target(settings.source, asked, identity, settings.revision))
     refuse_changed(folder, identity)
     return replace(loaded, fallback="; ".join(filter(None, (why, loaded.fallback))))
 

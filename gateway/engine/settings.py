@@ -1,14 +1,16 @@
 """The settings of a row of the backend `sentence-transformers`."""
 
+import re
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from gateway.config import InstructionFormat, LongInput, PromptName
+from gateway.config import InstructionFormat, LongInput, PromptName, Secret
 from gateway.embedding.embedder import ModelKind
 from gateway.errors import ConfigurationError
 
 BACKEND = "sentence-transformers"  # its name
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class LocalSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -20,6 +22,27 @@ class LocalSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             " the built-in model never asks."
         ),
     ] = True
+    revision: Annotated[
+        Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,254}$")] | None,
+        Meta(
+            description="The commit, branch or tag of its files on the hub; by default the newest of the branch main. With"
+            " trust_remote_code a whole commit, of 40 hexadecimal digits; of a folder, the digest of its code.",
+        ),
+    ] = None
+    hub_token: Annotated[
+        Secret | None,
+        Meta(
+            description="A token of the hub, for gated and private models, from a variable or a file. By default huggingface_hub's"
+            " own: HF_TOKEN, or that of its login."
+        ),
+    ] = None
+    trust_remote_code: Annotated[
+        bool,
+        Meta(
+            description="Whether Python code that comes with the model is run, which needs revision too. It runs only while the"
+            " model is compiled, in a process of its own without keys; so the model is served on the CPU, compiled, or not at all."
+        ),
+    ] = False
     runtime: Annotated[
         Literal["auto", "openvino", "torch"],
         Meta(
@@ -64,6 +87,13 @@ class LocalSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             " default as the model's own query prompt shows it, if that begins with \"Instruct: \" as Qwen3's does.",
         ),
     ] = None
+
+    def __post_init__(self) -> None:
+        if self.trust_remote_code and not (self.revision and COMMIT.fullmatch(self.revision)):
+            raise ValueError(
+                "trust_remote_code needs revision, pinned to the code that you have read: a commit of 40 hexadecimal digits, or of"
+                " a folder the digest that gateway models check says"
+            )
 
 
 def refuse_settings_of_embedders(settings: LocalSettings, kind: ModelKind) -> None:

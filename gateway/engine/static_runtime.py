@@ -50,10 +50,11 @@ def known(folder: Path, artifacts: ArtifactStore) -> Manifest | None:
 
 def refuse_settings_of_networks(settings: LocalSettings) -> None:
     """Raises ConfigurationError, naming the setting, if the row asks a static model for another runtime, device or precision."""
-    asked = {
+    asked: dict[str, tuple[str | bool, set[str | bool]]] = {
         "runtime": (settings.runtime, {"auto"}),
         "device": (settings.device, {"auto", "cpu"}),
         "precision": (settings.precision, {"auto", "float32"}),
+        "trust_remote_code": (settings.trust_remote_code, {False}),
     }
     for setting, (value, possible) in asked.items():
         if value not in possible:

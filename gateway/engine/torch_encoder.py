@@ -25,9 +25,9 @@ log = get_logger()
 class TorchEncoder(TorchNetwork):
     """A model on one torch device. Raises OperatorError if it cannot be loaded, or a module does not take token ids and masks."""
 
-    def __init__(self, folder: Path, *, device: str, precision: str, threads: int) -> None:
+    def __init__(self, folder: Path, *, device: str, precision: str, threads: int, trusts_code: bool = False) -> None:
         super().__init__(folder, device=device, precision=precision, threads=threads)
-        model = read(folder, self.device, DTYPES[self.precision])
+        model = read(folder, self.device, DTYPES[self.precision], trusts_code=trusts_code)
         _refuse_what_cannot_be_fed(model, folder)
         self.model = model.eval()
         self.pipeline = _Pipeline(self.model)

@@ -27,11 +27,15 @@ class Faithful:
     fallback: str
 
 
-def load_encoder(folder: Path, *, device: str, precision: str, threads: int) -> TorchNetwork:
-    """Loads a model of any kind on one device. Raises OperatorError if it cannot be loaded."""
+def load_encoder(folder: Path, *, device: str, precision: str, threads: int, trusts_code: bool = False) -> TorchNetwork:
+    """Loads a model of any kind on one device. With `trusts_code` its own code runs, which only the compiling child may ask for.
+
+    Raises OperatorError if it cannot be loaded.
+    """
     encoders = {"reranker": TorchReranker, "sparse_encoder": TorchSparseEncoder}
     with merged(folder) as whole:
-        return encoders.get(kind_of(folder), TorchEncoder)(whole, device=device, precision=precision, threads=threads)
+        encoder = encoders.get(kind_of(folder, trusts_code=trusts_code), TorchEncoder)
+        return encoder(whole, device=device, precision=precision, threads=threads, trusts_code=trusts_code)
 
 
 def load_faithful(

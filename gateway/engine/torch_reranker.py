@@ -19,9 +19,9 @@ class TorchReranker(TorchNetwork):
     Raises OperatorError if it cannot be loaded, or gives other scores than `CrossEncoder.predict`.
     """
 
-    def __init__(self, folder: Path, *, device: str, precision: str, threads: int) -> None:
+    def __init__(self, folder: Path, *, device: str, precision: str, threads: int, trusts_code: bool = False) -> None:
         super().__init__(folder, device=device, precision=precision, threads=threads)
-        model = read_reranker(folder, self.device, DTYPES[self.precision]).eval()
+        model = read_reranker(folder, self.device, DTYPES[self.precision], trusts_code=trusts_code).eval()
         network = network_of(folder, model)
         self.info = self.info_of(network, model.tokenizer.backend_tokenizer.to_str())
         is_reference = self.precision == "float32"  # for all others, and always loaded first

@@ -32,9 +32,9 @@ class TorchSparseEncoder(TorchNetwork):
     Raises OperatorError if it cannot be loaded, or gives other weights than `SparseEncoder.encode`.
     """
 
-    def __init__(self, folder: Path, *, device: str, precision: str, threads: int) -> None:
+    def __init__(self, folder: Path, *, device: str, precision: str, threads: int, trusts_code: bool = False) -> None:
         super().__init__(folder, device=device, precision=precision, threads=threads)
-        model = _read(folder, self.device, DTYPES[self.precision]).eval()
+        model = _read(folder, self.device, DTYPES[self.precision], trusts_code=trusts_code).eval()
         self.pipeline = _SparsePipeline(model)
         self.info = self.info_of(_network_of(model), model.tokenizer.backend_tokenizer.to_str())
         if self.info.network.dimensions > MAX_TERMS:
@@ -76,11 +76,17 @@ class _MaxPooling(torch.nn.Module):
         return {"sentence_embedding": weights}
 
 
-def _read(folder: Path, device: torch.device, dtype: torch.dtype) -> SparseEncoder:
+def _read(folder: Path, device: torch.device, dtype: torch.dtype, *, trusts_code: bool) -> SparseEncoder:
     """Loads the whole model in `folder`, as `checkpoint.read` does an embedder; here the masked-LM head may not be missing."""
     try:
         with loading_reports() as reports:
-            model = SparseEncoder(str(folder), device=str(device), local_files_only=True, model_kwargs={"dtype": dtype})
+            model = SparseEncoder(
+                str(folder),
+                device=str(device),
+                local_files_only=True,
+                trust_remote_code=trusts_code,
+                model_kwargs={"dtype": dtype},
+            )
     except Exception as error:
         reason = " ".join(str(error).split())[:500] or type(error).__name__
         raise OperatorError(f"the model in {folder} cannot be loaded: {reason}") from error

@@ -1,4 +1,4 @@
-"""Refuses models whose files ask for what the gateway does not follow: options, modules, heads and code of their own.
+"""Refuses models whose files ask for what the gateway does not follow: options, modules and heads. `own_code` is about their code.
 
 An error says what the folder contains, and what to do.
 """
@@ -15,6 +15,7 @@ from gateway.engine.identity import modules_of
 from gateway.engine.model_folder import module_names, options_of, table, transformer_folders
 from gateway.errors import OperatorError
 
+OURS = "sentence_transformers."  # the package of the classes that a model may name
 OTHER_KIND = "other_kind"  # the category of models that no other runtime would serve either
 
 RERANKER = "a reranker (CrossEncoder), which scores pairs of texts and gives no vectors"
@@ -27,8 +28,14 @@ TASKS = {"sequence-classification": RERANKER, "fill-mask": SPARSE, "retrieval": 
 RERANKER_TASKS = ("sequence-classification", "text-generation")
 SPLADE_MODULES = (("Transformer", "MLMTransformer"), ("SpladePooling",))
 STATIC_MODULES = {"Router", "Asym", "IDF", "SparseStaticEmbedding"}
-# They read whole words, or the length of each text, where the gateway gives token ids and masks.
-WORD_MODULES = {"BoW", "LSTM", "WordEmbeddings", "WordWeights"}
+# Of an embedder. The gateway feeds token ids and masks, in padded batches, which these read right.
+MODULES = {"Transformer", "Pooling", "Dense", "Normalize", "LayerNorm", "WeightedLayerPooling", "Dropout", "Router", "Asym"}
+UNSERVED = {
+    "CNN": "in a padded batch it mixes padding into the vectors",
+    "LSTM": "it reads the length of each text, where the gateway gives token ids and masks",
+    **dict.fromkeys(("BoW", "WordEmbeddings", "WordWeights"), "it reads whole words, where the gateway gives token ids and masks"),
+    "StaticEmbedding": "a table of vectors is served if it comes first, with no more than Normalize behind it",
+}
 RERANKER_MODULES = ("Transformer", "LogitScore", "Dense")
 # Modules that make one vector of a text; a Transformer that does so itself says it in `module_output_name`.
 POOLS = {"Pooling", "StaticEmbedding", "BoW", "Router", "Asym"}
@@ -37,9 +44,6 @@ NOT_FOLLOWED = ("processing_kwargs", "query_length", "document_length", "query_e
 VOCABULARIES = (
     "tokenizer.json", "tokenizer.*.json", "vocab.txt", "vocab.json", "*.model", "*.spm", "*.tokenizer", "bpe.codes", "tekken.json",
 )  # fmt: skip
-# Model types whose code was the model's own before transformers had them, and the sizes that its configurations name.
-KNOWN_BY_NOW = {"eurobert", "gte", "jina_embeddings_v3", "modernbert", "nomic_bert"}
-SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 TEXT_RANKING = re.compile(r"^pipeline_tag:\s*['\"]?text-ranking\b", re.MULTILINE)  # in a model card's front matter
 
 
@@ -88,12 +92,8 @@ def _refuse_unfollowed(part: Path, options: dict[str, Any], names: Iterable[str]
 
 
 def refuse_foreign(part: Path) -> None:
-    """Raises OperatorError for a model that needs its own code, an adapter's base, or quantised weights, or has no tokenizer."""
+    """Raises OperatorError for a model that needs an adapter's base, or quantised weights, or has no tokenizer."""
     config = table(part / "config.json")
-    for name in ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json"):
-        code = table(part / name).get("auto_map")
-        if code and not (name == "config.json" and _is_known_by_now(config)):
-            raise custom(part, f"{name} names {', '.join(sorted(map(str, code)))} under auto_map")
     if reason := reason_against(part):
         raise _unsupported_kind(
             f"the model in {part} is an adapter over another model, and {reason}: merge the two (peft's merge_and_unload), save"
@@ -108,29 +108,20 @@ def refuse_foreign(part: Path) -> None:
         )
 
 
-def _is_known_by_now(config: dict[str, Any]) -> bool:
-    """Whether transformers has the network by now, whose code a folder still names for older releases.
+def refuse_foreign_modules(folder: Path, *, is_reranker: bool) -> None:
+    """Raises OperatorError for modules that the gateway cannot feed, that no reranker has, or that nobody knows.
 
-    transformers then takes its own, and so does the gateway. A configuration in the words of that code has other names for the
-    sizes; its network would be made with transformers' defaults.
+    Skips code of the model's own, whose vectors are compared when it is loaded.
     """
-    return config.get("model_type") in KNOWN_BY_NOW and all(isinstance(config.get(size), int) for size in SIZES)
-
-
-def refuse_foreign_modules(folder: Path, types: list[str], *, is_reranker: bool) -> None:
-    """Raises OperatorError for modules and activation functions that are code of the model's own, or that no reranker has."""
-    for each in types:
-        if not each.startswith("sentence_transformers."):
-            raise custom(folder, f"modules.json names {each}")
-        if each.rpartition(".")[2] in WORD_MODULES:
-            raise _unsupported_kind(f"the model in {folder} has the module {each.rpartition('.')[2]}, which is not supported here")
-        if is_reranker and each.rpartition(".")[2] not in RERANKER_MODULES:
+    types = [str(module.get("type")) for module in modules_of(folder) or ()]
+    for number, each in enumerate(types):
+        name = each.rpartition(".")[2]
+        if is_reranker and name not in RERANKER_MODULES:
             raise _unsupported_kind(f"the model in {folder} is a reranker with a module {each}, which is not supported here")
-    for module in modules_of(folder) or ():
-        part = folder / str(module.get("path") or "")
-        activation = table(part / "config.json").get("activation_function") if part != folder else None
-        if isinstance(activation, str) and not activation.startswith("torch."):  # sentence-transformers would take Tanh instead
-            raise custom(folder, f"the activation_function of {part.name} is {activation}")
+        if is_reranker or name in MODULES or not each.startswith(OURS) or (name == "StaticEmbedding" and number == 0):
+            continue
+        why = UNSERVED.get(name, "it is in no release of sentence-transformers that is known here")
+        raise _unsupported_kind(f"the model in {folder} has the module {name}, which is not supported here: {why}")
 
 
 def refuse_without_pooling(folder: Path) -> None:
@@ -195,13 +186,6 @@ def _is_other(name: str, names: tuple[str, ...]) -> bool:
 def other(folder: Path, kind: str) -> OperatorError:
     return _unsupported_kind(
         f"the model in {folder} is {kind}: it cannot be served; name an embedding model, a reranker or a SPLADE model as the source"
-    )
-
-
-def custom(folder: Path, what: str) -> OperatorError:
-    return _unsupported_kind(
-        f"the model in {folder} needs code of its own, which is never run here: {what}; name a model that transformers and"
-        " sentence-transformers know by themselves, or serve this one with a server that runs its code, as another backend"
     )
 
 

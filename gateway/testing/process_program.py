@@ -23,7 +23,6 @@ from gateway.engine.encoder import EncoderInfo, NetworkInfo, Window
 from gateway.engine.identity import identity_of
 from gateway.engine.runtime import LoadedModel
 from gateway.engine.settings import LocalSettings
-from gateway.engine.weights import folder_of
 from gateway.processes.child import Child
 from gateway.processes.engine_process import EngineProcess
 from gateway.processes.front import run_front
@@ -31,6 +30,7 @@ from gateway.processes.listeners import Listeners
 from gateway.processes.supervisor import Supervisor
 from gateway.processes.workers import num_workers
 from gateway.server.event_loop import loop_factory
+from gateway.testing.folder import folder_of
 
 MODEL = "all-MiniLM-L6-v2"
 SOURCE = f"sentence-transformers/{MODEL}"

@@ -132,12 +132,11 @@ def test_what_kubernetes_injects_for_any_service_is_no_misspelt_setting(service)
     assert load(environ={f"{service}_{name}": value for name, value in links.items()}) == Config()
 
 
-def test_models_of_flags_replace_the_configured_ones(tmp_path):
-    folder = tmp_path / "my-model"
-    folder.mkdir()
-    config = load(environ={"GATEWAY__MODELS": '[{"name": "other"}]'}, flags={("models", ""): ["BAAI/bge-small-en", str(folder)]})
-    assert [row.name for row in config.models] == ["BAAI/bge-small-en", "my-model"]
-    assert [row.settings for row in config.models] == [{"source": "BAAI/bge-small-en"}, {"source": str(folder)}]
+def test_models_of_flags_replace_the_configured_ones():
+    rows = [{"name": "bge", "source": "BAAI/bge-small-en"}, {"name": "my-model", "aliases": ["mine"], "source": "./my-model"}]
+    config = load(environ={"GATEWAY__MODELS": '[{"name": "other"}]'}, flags={("models", ""): rows})
+    assert [row.names for row in config.models] == [("bge",), ("my-model", "mine")]
+    assert [row.settings for row in config.models] == [{"source": "BAAI/bge-small-en"}, {"source": "./my-model"}]
     assert {row.backend for row in config.models} == {"sentence-transformers"}
 
 

@@ -16,9 +16,9 @@ from gateway.engine.compiler import CompileProcess
 from gateway.engine.embedder import LocalEmbedder
 from gateway.engine.runtime import artifact_for
 from gateway.engine.settings import LocalSettings
-from gateway.engine.weights import folder_of
 from gateway.errors import Overloaded
 from gateway.metrics import Metrics
+from gateway.testing.folder import folder_of
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 

@@ -28,10 +28,10 @@ from gateway.engine.fidelity import (
 from gateway.engine.tokenizer import Tokenizer
 from gateway.engine.torch_encoder import TorchEncoder
 from gateway.engine.torch_loader import load_faithful
-from gateway.engine.weights import folder_of
 from gateway.errors import OperatorError
 from gateway.testing.architectures import KINDS, MAX_TOKENS, WINDOW, model_of
 from gateway.testing.fakes import FakeEncoder
+from gateway.testing.folder import folder_of
 from gateway.tests.engine.conftest import MINILM, local_of, unload
 
 DEPENDS_ON_COMPANY = {"fnet"}  # it mixes padding in, by design

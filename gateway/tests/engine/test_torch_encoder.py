@@ -18,8 +18,8 @@ from gateway.engine.loaded_model import LoadedModel
 from gateway.engine.runtime import compiles
 from gateway.engine.settings import LocalSettings
 from gateway.engine.torch_encoder import TorchEncoder, choose_devices
-from gateway.engine.weights import folder_of
 from gateway.errors import ModelUnavailable, OperatorError, Unembeddable
+from gateway.testing.folder import folder_of
 from gateway.tests.engine.conftest import MINILM, embedded, local_of, unload
 
 TEXTS = ["a few words of text " * (1 + number % 7) + str(number) for number in range(60)]

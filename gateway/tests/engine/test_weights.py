@@ -9,8 +9,9 @@ import textwrap
 import pytest
 
 from gateway.engine.identity import sha256_of
-from gateway.engine.weights import PACKAGES, folder_of
+from gateway.engine.packages import PACKAGES
 from gateway.errors import OperatorError
+from gateway.testing.folder import folder_of
 from gateway.tests.engine.conftest import MINILM
 
 
@@ -63,7 +64,7 @@ def test_a_folder_without_a_model_is_said(tmp_path):
 @pytest.mark.parametrize("download", [True, False])
 def test_offline_and_absent_names_three_ways(tmp_path, download):
     code = f"""
-        from gateway.engine.weights import folder_of
+        from gateway.testing.folder import folder_of
         from gateway.errors import OperatorError
         try:
             folder_of("nobody/has-this-model", download={download})
@@ -103,7 +104,7 @@ def test_the_default_model_serves_with_the_network_forbidden(tmp_path):
 
 
 CACHED = """
-    from gateway.engine.weights import folder_of
+    from gateway.testing.folder import folder_of
     from gateway.errors import OperatorError
     try:
         print(folder_of("some/model", download=False))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.build import BUILTIN_BACKENDS, refuse_misread_names
-from gateway.cli.add import READY
+from gateway.cli.source_row import READY
 from gateway.config import load
 from gateway.embedding.catalog import Catalog, Model
 from gateway.embedding.registry import backend_of

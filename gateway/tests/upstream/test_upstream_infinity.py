@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from gateway.engine.weights import folder_of
 from gateway.errors import OperatorError
+from gateway.testing.folder import folder_of
 from gateway.tests.upstream.conftest import built, embedded, value_of
 
 PROGRAM = Path(__file__).parents[3] / ".venv-peers" / "bin" / "infinity_emb"

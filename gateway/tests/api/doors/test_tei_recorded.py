@@ -14,7 +14,7 @@ import pytest
 
 from gateway.app import Gateway
 from gateway.config import AuthSettings, Config, EngineSettings, ModelRow, ServerSettings, StoreSettings
-from gateway.engine.weights import folder_of
+from gateway.testing.folder import folder_of
 from gateway.testing.gateway_thread import served
 
 LOAD_SECONDS = 240  # of a busy machine; a few on an idle one

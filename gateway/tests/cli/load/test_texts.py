@@ -6,8 +6,8 @@ import pytest
 from tokenizers import Tokenizer
 
 from gateway.cli.load.texts import NUM_SENTENCES, Texts, lines, sentences
-from gateway.engine.weights import folder_of
 from gateway.errors import OperatorError
+from gateway.testing.folder import folder_of
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
