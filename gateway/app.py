@@ -12,7 +12,7 @@ from gateway import log as logging
 from gateway.access.access_control import AccessControl
 from gateway.access.admission import Admission
 from gateway.api.error_handler import error_response
-from gateway.api.memory_trim import MemoryWatch, malloc_trim
+from gateway.api.memory_trim import MemoryWatch
 from gateway.api.page.figures import Figures
 from gateway.background import BackgroundTask, launch
 from gateway.batches.service import BatchService
@@ -25,6 +25,7 @@ from gateway.embedding.loading import Loader
 from gateway.embedding.model import Model
 from gateway.embedding.registry import installed_backends
 from gateway.log import get_logger
+from gateway.malloc import malloc_trim
 from gateway.metrics import Metrics
 from gateway.reload.generation import Generation
 from gateway.reload.swap import GenerationSwap
@@ -59,7 +60,9 @@ class Gateway:
         self.cache = VectorCache(config.cache.max_bytes)
         self.metrics.models.cache_bytes.set_function(lambda: self.cache.num_bytes)
         self.admission = Admission(max_requests=config.server.max_concurrent_requests, max_bytes=config.server.max_buffered_bytes)
-        self.loader = Loader(self.publish_model)
+        self.loader = Loader(self.publish_model, self.publish_unload)
+        self.loader.budget.max_bytes = config.engine.memory_budget
+        self.metrics.models.memory_budget_bytes.set_function(lambda: self.loader.budget.max_bytes)
         self.batches = BatchService(
             config.store,
             files=lambda: self.generation.files,
@@ -139,10 +142,16 @@ class Gateway:
 
     def publish_model(self, model: Model) -> None:
         about = model.describe()
-        self.metrics.of_model(model.name).record_load(
+        metrics = self.metrics.of_model(model.name)
+        metrics.record_load(
             source=about.source, runtime=about.runtime, device=about.device, precision=about.precision,
             dimensions=str(about.dimensions), fingerprint=about.fingerprint, fidelity=about.fidelity,
         )  # fmt: skip
+        metrics.record_memory(about.num_bytes, model.load_state.reason)
+        self.swap.followers.update()
+
+    def publish_unload(self, model: Model, reason: str) -> None:
+        self.metrics.of_model(model.name).record_unload(reason)
         self.swap.followers.update()
 
     def on_swap(self, before: Generation, after: Generation) -> None:
@@ -153,6 +162,7 @@ class Gateway:
             config.server.max_buffered_bytes,
         )
         self.cache.resize(config.cache.max_bytes)
+        self.loader.adopt(after.catalog.models, config.engine.memory_budget)
         if self.server is not None:
             self.server.apply_settings(config.server)
             self.server.table.configure(config.server)

@@ -4,7 +4,8 @@ Nothing passes the cache: a million texts would drive out those of interactive r
 """
 
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -116,8 +117,16 @@ class ConfiguredRoad:
     async def fingerprint(self, endpoint: str, model: str, caller: Caller) -> str:
         context = self.context("", caller)
         allowed_model(self.catalog, model, caller)
-        found = await self.handler.find_model(model, KINDS[endpoint], context, num_inputs=0)
-        return found.describe().fingerprint
+        try:
+            found = await self.handler.find_model(model, KINDS[endpoint], context, num_inputs=0)
+            return found.describe().fingerprint
+        finally:
+            context.release()
+
+    def keep(self, models: Iterable[str]) -> AbstractContextManager[None]:
+        names = list(models)
+        found = [model for name in names if len(names) == 1 and (model := self.model_of(name)) is not None]
+        return self.catalog.loader.keep(found)
 
     def parse(self, endpoint: str, body: bytes, *, default_model: str | None) -> EmbeddingsRequest | RerankRequest:
         if endpoint == "/v1/embeddings":
@@ -150,6 +159,7 @@ class ConfiguredRoad:
                     return await self.rerank(asked[0], context, fingerprints)
                 return await self.embed(asked, context, fingerprints)
         finally:
+            context.release()
             self.release()
 
     async def embed(self, asked: list[EmbeddingsRequest], context: RequestContext, fingerprints: dict[str, str]) -> Answers:

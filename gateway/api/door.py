@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from litestar.types import ASGIApp, Receive, Scope, Send
-from msgspec import Struct
+from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from gateway.access.keys.key import Caller
@@ -18,6 +18,7 @@ from gateway.api.request_log import RequestRecord
 from gateway.config import OutputDtype
 from gateway.embedding.catalog import Model
 from gateway.embedding.embedder import Prepared, Vectors
+from gateway.embedding.model_use import ModelUse
 from gateway.embedding.quantization import Ranges, quantize
 from gateway.embedding.vectors import Float32
 from gateway.server.headers import Headers
@@ -44,12 +45,21 @@ class JSONReply:
 
 
 class RequestContext(Struct, frozen=True, eq=False):
-    """An admitted request: who sent it, its record, its deadline on the clock of `time.monotonic` in seconds, its headers."""
+    """An admitted request: who sent it, its record, its deadline on the clock of `time.monotonic` in seconds, its headers.
+
+    `uses` are of the models that have to stay loaded until `release`.
+    """
 
     lease: Lease
     record: RequestRecord
     deadline: float
     headers: Headers
+    uses: list[ModelUse] = field(default_factory=list)
+
+    def release(self) -> None:
+        """The request has ended, in any way."""
+        for use in self.uses:
+            use.release()
 
     @property
     def caller(self) -> Caller:

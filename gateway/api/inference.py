@@ -105,7 +105,10 @@ class InferenceHandler:
                             len(raw), door.decode, raw, path_model=record.path_model, default_model=default_model
                         )
                         context = RequestContext(lease, record, time.monotonic() + timeout_seconds, list(scope["headers"]))
-                        return await door.answer(asked, context)
+                        try:
+                            return await door.answer(asked, context)
+                        finally:
+                            context.release()
                 except TimeoutError:
                     raise DeadlinePassed from None
                 except ClientError as error:
@@ -121,7 +124,7 @@ class InferenceHandler:
         kind will do if `kind` is None."""
         model = allowed_model(self.catalog, name, context.caller)
         context.record.model, context.record.num_inputs = model.name, num_inputs
-        await self.catalog.ensure_ready(model, name, deadline=context.deadline)
+        context.uses.append(await self.catalog.acquire(model, name, deadline=context.deadline))
         if (found := model.describe().kind) != kind and kind is not None:
             raise WrongModelKind(model.name, found, wanted=kind)
         return model

@@ -6,11 +6,12 @@ mmap (MALLOC_MMAP_THRESHOLD_=1048576) 498 MB. So only the trim is used.
 """
 
 import asyncio
-import ctypes
-import sys
 from collections.abc import Callable
 
 from gateway.access.admission import Admission
+from gateway.malloc import malloc_trim
+
+__all__ = ["MemoryWatch", "malloc_trim"]
 
 LOOK_SECONDS = 2.0
 MIN_BYTES = 8 * 1024 * 1024  # of bodies since the last trim: fewer leave little memory behind
@@ -36,11 +37,3 @@ class MemoryWatch:
         if num_bytes - self.num_bytes_seen >= MIN_BYTES and self.admission.num_bytes <= MAX_HELD_BYTES:
             self.num_bytes_seen = num_bytes
             await asyncio.to_thread(self.trim)
-
-
-def malloc_trim() -> Callable[[], object] | None:
-    """Returns a call of glibc's malloc_trim(3), which trims all its heaps, or None if the C library is another."""
-    if sys.platform != "linux":
-        return None
-    found = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    return None if found is None else lambda: found(0)

@@ -22,13 +22,19 @@ Positive = Annotated[int, Meta(ge=1)]
 
 
 class ModelObject(Struct, frozen=True, kw_only=True):
-    """OpenAI's four fields, and more of our own. A model that is not loaded has only the first five, and `alias_of`."""
+    """OpenAI's four fields, and more of our own. A model that was never loaded has only the first five, `alias_of` and `loaded`."""
 
     id: str
     object: Literal["model"] = "model"
     created: Annotated[int, Meta(ge=0, description="When its weights were written, in Unix seconds; 0 until it is loaded.")]
     owned_by: str = "embeddings-gateway"
     state: ModelState
+    loaded: Annotated[bool | UnsetType, Meta(description="Of a model on this machine: whether it is in memory.")] = UNSET
+    idle_since: Annotated[
+        Annotated[int, Meta(ge=0)] | UnsetType | None,
+        Meta(description="Of a loaded one: when its last request ended, in Unix seconds; null while it has one."),
+    ] = UNSET
+    bytes: Annotated[Positive | UnsetType, Meta(description="Of a loaded one: the memory it takes, as its files say.")] = UNSET
     alias_of: Annotated[str | UnsetType, Meta(description="The model's name, where `id` is an alias.")] = UNSET
     kind: Annotated[
         ModelKind | UnsetType, Meta(description="What it gives: vectors of texts, or a reranker's scores of a query and documents.")
@@ -106,14 +112,19 @@ def usable_names(catalog: Catalog, caller: Caller) -> list[str]:
 
 def entry(name: str, model: Model) -> ModelObject:
     state, alias_of = model.state, UNSET if name == model.name else model.name
-    if state != "ready":
-        return ModelObject(id=name, created=0, state=state, alias_of=alias_of)
-    about = model.describe()
+    is_here = model.unloadable is not None
+    if not model.is_described:
+        return ModelObject(id=name, created=0, state=state, loaded=False if is_here else UNSET, alias_of=alias_of)
+    about, is_loaded = model.describe(), state == "ready"
+    idle_since = model.load_state.idle_since
     ranges = model.ranges_of(model.dimensions)
     return ModelObject(
         id=name,
         created=about.created,
         state=state,
+        loaded=is_loaded if is_here else UNSET,
+        idle_since=(None if idle_since is None else int(idle_since)) if is_here and is_loaded else UNSET,
+        bytes=about.num_bytes if is_loaded and about.num_bytes else UNSET,
         alias_of=alias_of,
         kind=about.kind,
         dimensions=UNSET if about.kind == "reranker" else model.dimensions,

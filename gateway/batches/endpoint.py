@@ -3,7 +3,8 @@
 The room of batches knows nothing of HTTP; requests are bytes here, and replies are.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -55,6 +56,9 @@ class BatchRoad(Protocol):
 
     def standing(self, fingerprints: dict[str, str]) -> Standing:
         """Compares the models with those of a batch, by the names that its requests have."""
+
+    def keep(self, models: Iterable[str]) -> AbstractContextManager[None]:
+        """A block in which the model of a batch stays loaded. Those of a batch with several need not fit into memory together."""
 
     async def fingerprint(self, endpoint: str, model: str, caller: Caller) -> str:
         """Loads a model. Returns its fingerprint. Raises UnknownModel, WrongModelKind, or Unavailable for now."""

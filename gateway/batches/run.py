@@ -253,8 +253,9 @@ class BatchRun:
             self.job, self.parts.road, caller=self.caller, default_model=self.default_model, wait=self.wait, check=self.check,
             in_flight=in_flight,
         )  # fmt: skip
-        async with aclosing(self.pieces(file)) as coming:
-            await run_all(coming, worker.run, self.append, in_flight=in_flight)
+        with self.parts.road().keep(self.job.fingerprints or ()):
+            async with aclosing(self.pieces(file)) as coming:
+                await run_all(coming, worker.run, self.append, in_flight=in_flight)
 
     async def pieces(self, file: StoredFile) -> AsyncGenerator[Slice]:
         """Yields the slices that are left."""

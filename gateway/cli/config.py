@@ -17,6 +17,7 @@ from gateway.build import BUILTIN_BACKENDS
 from gateway.cli.connect import connect
 from gateway.cli.options import config_option
 from gateway.config import BUILTIN_MODELS, Config, ModelRow, Secret, load
+from gateway.embedding.memory_budget import too_large
 from gateway.errors import ConfigurationError, OperatorError
 
 WIDTH = 120
@@ -42,9 +43,23 @@ def check(path: str | None, *, connects: bool) -> None:
     for row in settings.models:
         gateway.bind(row).check()
     _refuse_default_of_other_kind(gateway)
+    _refuse_more_than_budget(gateway)
     if connects:
         reach(gateway)
     click.echo(f"ok: {', '.join(model.name for model in gateway.catalog.models)}")
+
+
+def _refuse_more_than_budget(gateway: Gateway) -> None:
+    """Raises ConfigurationError for a model that engine.memory_budget has no room for, as far as sizes are known already."""
+    max_bytes = gateway.config.engine.memory_budget
+    if not max_bytes:
+        return
+    sizes = {row.name: gateway.bind(row).preview().bytes or 0 for row in gateway.config.models}
+    fixed = 0
+    for row in sorted(gateway.config.models, key=lambda row: row.load != "start"):
+        if sizes[row.name] and fixed + sizes[row.name] > max_bytes:
+            raise ConfigurationError(too_large(row.name, sizes[row.name], max_bytes, fixed=fixed))
+        fixed += sizes[row.name] if row.load == "start" else 0
 
 
 def _refuse_default_of_other_kind(gateway: Gateway) -> None:

@@ -35,6 +35,14 @@ class EngineSettings(Settings, frozen=True):
         float,
         Meta(ge=0, le=YEAR, description="The most time spent on trying common batch shapes before a model is called ready."),
     ] = 0.5
+    memory_budget: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Memory for the models on this machine, in bytes: one that is loaded on first use takes the place of the"
+            " least recently used ones that are idle. Those loaded at the start stay. 0 sets no bound.",
+        ),
+    ] = 0
     models_dir: Annotated[
         str | None,
         Meta(

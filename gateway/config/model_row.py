@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, field
 
 from gateway.config.choices import RangesSetting
-from gateway.config.setting import Settings, count
+from gateway.config.setting import Settings, count, positive
 
 CATCH_ALL = "*"  # as an alias: matches every name that no model has
 
@@ -27,6 +27,13 @@ class ModelRow(Settings, frozen=True):
         Literal["start", "first_use"],
         Meta(description='When it is loaded: "start", or "first_use": by the first request for it, which waits until it is.'),
     ] = "start"
+    unload_after: Annotated[
+        Annotated[float, positive()] | None,
+        Meta(
+            description="Of a model on this machine that is loaded on first use: it is unloaded after so many seconds without a"
+            " request, and the next one loads it again. By default it stays, unless engine.memory_budget needs its room."
+        ),
+    ] = None
     max_dimensions: Annotated[
         Annotated[int, count()] | None,
         Meta(description="Vectors are cut to at most so many dimensions, also for requests that ask for none."),
@@ -64,6 +71,8 @@ class ModelRow(Settings, frozen=True):
                 raise ValueError("a model's name is 1 to 200 printable characters")
         if self.name == CATCH_ALL:
             raise ValueError(f"'{CATCH_ALL}' is an alias alone: a model's name is what metrics and keys call it")
+        if self.unload_after is not None and self.load != "first_use":
+            raise ValueError(f"unload_after of the model '{self.name}' needs load = 'first_use': one loaded at the start stays")
 
     @property
     def names(self) -> tuple[str, ...]:

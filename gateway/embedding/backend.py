@@ -15,7 +15,7 @@ from gateway.config import EngineSettings, LimitSettings, ModelRow
 from gateway.embedding.embedder import AnyEmbedder, ModelKind
 from gateway.embedding.model import Model, has_settings_of_vectors, refuse_settings_of_vectors
 from gateway.embedding.row_ranges import read_ranges
-from gateway.errors import OperatorError
+from gateway.errors import ConfigurationError, OperatorError
 from gateway.metrics import ModelMetrics
 
 UNKNOWN = "known once it is loaded"
@@ -47,6 +47,7 @@ class Preview:
     """The facts that are known of a model before it is loaded, for the table of `gateway models`. None means not known yet.
 
     `source` is where its vectors come from; `kind` says what they are. `state` tells operators what was made ahead of time.
+    `bytes` is the memory that it will take on this machine.
     """
 
     source: str | None = None
@@ -58,6 +59,7 @@ class Preview:
     max_tokens: int | None = None
     fidelity: float | None = None
     state: str = UNKNOWN
+    bytes: int | None = None
     fallback: str | None = None
 
 
@@ -145,7 +147,12 @@ class BoundBackend:
         """Makes the model, with the cache unless the backend has one. Raises ConfigurationError."""
         built = self.backend.build(self.settings, self.context)
         embedder = built if self.backend.has_cache else self.cached(built)
-        return Model(self.row, embedder, built, row_ranges=read_ranges(self.row))
+        model = Model(self.row, embedder, built, row_ranges=read_ranges(self.row))
+        if self.row.unload_after is not None and model.unloadable is None:
+            raise ConfigurationError(
+                f"models[{self.row.name}].unload_after: the backend '{self.backend.name}' has nothing to unload: remove it"
+            )
+        return model
 
     def check(self) -> None:
         with _errors_of(self.context.name):

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from gateway.config import CATCH_ALL
 from gateway.embedding.loading import Loader
 from gateway.embedding.model import Model
+from gateway.embedding.model_use import ModelUse
 from gateway.errors import ConfigurationError, UnknownModel
 
 __all__ = ["Catalog", "Model"]
@@ -41,6 +42,10 @@ class Catalog:
     async def ensure_ready(self, model: Model, name: str, *, deadline: float) -> None:
         """Returns once the model, requested as `name`, can serve. Raises ModelLoading, or ModelUnavailable if it failed."""
         await self.loader.ensure_ready(model, name, deadline=deadline)
+
+    async def acquire(self, model: Model, name: str, *, deadline: float) -> ModelUse:
+        """Does what `ensure_ready` does; the model stays loaded until the use is released."""
+        return await self.loader.acquire(model, name, deadline=deadline)
 
     @property
     def ready(self) -> bool:

@@ -148,6 +148,7 @@ class Description:
     `scope` is the prefix of its cache entries; if empty, the fingerprint is. Two models of one scope give the same vectors; a model
     whose vectors changed has a new scope.
     `ranges` are those of its vectors' dimensions, for int8 and uint8, if they were measured.
+    `num_bytes` is the memory that it takes on this machine while it is loaded: docs/models.md says what is counted; 0 elsewhere.
     """
 
     backend: str
@@ -171,6 +172,7 @@ class Description:
     scope: str = ""
     fallback: str = ""
     ranges: Ranges | None = None
+    num_bytes: int = 0
 
     @property
     def row_width(self) -> int | None:
@@ -208,6 +210,23 @@ class Verified(Protocol):
 
     async def verify(self) -> None:
         """Called before earlier vectors are served. Afterwards `describe` is up to date. Raises Unavailable if it cannot verify."""
+
+
+@runtime_checkable
+class Unloadable(Protocol):
+    """An embedder whose model can be taken out of memory, and loaded again by `start`."""
+
+    async def plan_load(self) -> int:
+        """Makes ahead what `start` would have to make. Returns the bytes that the loaded model will take; 0 if they are unknown.
+
+        Raises OperatorError.
+        """
+
+    async def unload(self) -> None:
+        """Frees the model's memory; called while nobody uses it. From the first step on `health` says "loading".
+
+        `describe` goes on to give the description of the latest load.
+        """
 
 
 class Embedder(Protocol[WorkT]):

@@ -246,6 +246,7 @@ class FailoverEmbedder:
         return replace(
             about,
             backend=BACKEND,
+            num_bytes=sum(member.embedder.describe().num_bytes for member in self.members if member.is_checked),
             ranges=None,  # whose were they, while the first member is away?
             takes_token_ids=all(each.takes_token_ids for each in checked),
             takes_instruction=all(each.takes_instruction for each in checked),

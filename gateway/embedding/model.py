@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from gateway.config import ModelRow, OutputDtype
-from gateway.embedding.embedder import AnyEmbedder, Description, ModelKind, Vectors
+from gateway.embedding.embedder import AnyEmbedder, Description, ModelKind, Unloadable, Vectors
 from gateway.embedding.fingerprint import changes
 from gateway.embedding.quantization import RANGED, Ranges
 from gateway.embedding.row_ranges import RowRanges
@@ -25,10 +25,27 @@ class _LoadState:
     num_failures: int = 0  # in a row
     retry_at: float = 0.0  # when the next may begin, on the clock of `time.monotonic`
     num_waiting: int = 0  # requests that wait for it
+    may_be_given_up: bool = False  # it waits for its turn or for room, so that it can be cancelled
+    has_described: bool = False  # it has been loaded before
+    reason: str = ""  # of the latest load: start, request or retry
+    num_users: int = 0  # requests that use the model
+    num_keepers: int = 0  # batches that want it to stay loaded
+    used_at: float = 0.0  # last, on the clock of `time.monotonic`
+    idle_since: float | None = None  # in Unix seconds; None while it has users, and until it was loaded
+    loaded_at: float = 0.0
+    load_seconds: float = 0.0
+    is_leaving: bool = False  # it is to be unloaded after its last user: further requests wait for its next load
+    is_replaced: bool = False  # by a row of a configuration that is being loaded, or has been
+    unloading: asyncio.Task[None] | None = None
 
     @property
     def is_loading(self) -> bool:
         return self.task is not None and not self.task.done()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody uses it, nor is about to: those who waited for a load that has just ended are no users yet."""
+        return not self.num_users and not self.num_keepers and (self.is_loading or not self.num_waiting)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +64,7 @@ class Model:
 
     @property
     def state(self) -> ModelState:
-        """ "unloaded": it waits for its first request. "failed": it could not be loaded, or has broken since."""
+        """ "unloaded": its next request loads it. "failed": it could not be loaded, or has broken since."""
         if self.load_state.failure is not None:
             return "failed"
         health = self.embedder.health()
@@ -60,6 +77,21 @@ class Model:
     def is_broken(self) -> bool:
         """Whether it was ready and failed since: only a restart helps. A model that could not be loaded is retried instead."""
         return self.load_state.failure is None and self.embedder.health().state == "failed"
+
+    @property
+    def unloadable(self) -> Unloadable | None:
+        """Its embedder, if that can be unloaded; else None."""
+        return self.built if isinstance(self.built, Unloadable) else None
+
+    @property
+    def is_described(self) -> bool:
+        """Whether `describe` has something to say: it is loaded, or was before."""
+        return self.state == "ready" or (self.state == "unloaded" and self.load_state.has_described)
+
+    @property
+    def num_bytes(self) -> int:
+        """The memory that it takes on this machine while it is loaded; 0 if it is elsewhere, or was never loaded."""
+        return self.embedder.describe().num_bytes if self.load_state.has_described else 0
 
     async def start(self) -> None:
         """Starts the embedder, if it is not ready yet, and checks it against the row. Raises as `check`, and OperatorError."""

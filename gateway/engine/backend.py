@@ -81,8 +81,9 @@ def known(settings: LocalSettings, artifacts: ArtifactStore) -> Preview:
     kind = manifest.network.kind if manifest is not None else None
     if kind is None and folder is not None:
         kind = kind_of(folder, trusts_code=settings.trust_remote_code)
+    num_bytes = runtime.known_bytes(settings, artifacts)
     if manifest is None and folder is not None and is_static(folder):
-        return Preview(settings.source, kind=kind, runtime="numpy", device="cpu", state="not measured")
+        return Preview(settings.source, kind=kind, runtime="numpy", device="cpu", state="not measured", bytes=num_bytes)
     if manifest is None and is_compiled:
         return Preview(settings.source, kind=kind, runtime="openvino", device="cpu", state=f"not compiled{bare}")
     if manifest is None:
@@ -96,6 +97,7 @@ def known(settings: LocalSettings, artifacts: ArtifactStore) -> Preview:
         dimensions=None if kind == "reranker" else manifest.network.dimensions,
         max_tokens=manifest.network.max_tokens,
         fidelity=round(manifest.fidelity, 6),
+        bytes=num_bytes,
         state=("compiled" if manifest.runtime == "openvino" else "measured") + bare,
         fallback=manifest.fallback or None,
     )

@@ -65,6 +65,10 @@ class Device:
     def join(self, timeout_seconds: float) -> None:
         self.thread.close(timeout_seconds)
 
+    def drop_encoder(self) -> None:
+        """Forgets the encoder, so that its memory is freed. Call it after the thread's end."""
+        del self.encoder
+
     def new_thread(self) -> BackgroundThread:
         return BackgroundThread(f"device-{self.metrics.name}", self.run_forever, may_end=True, on_death=self.on_thread_death)
 

@@ -32,11 +32,13 @@ from gateway.engine.loaded_model import LoadedModel
 from gateway.engine.preprocessor import Windows
 from gateway.engine.preprocessors import prepare_windows, preprocessor_of, preprocessor_of_texts
 from gateway.engine.settings import BACKEND, LocalSettings, refuse_settings_of_embedders
+from gateway.engine.shared_tokenizers import tokenizers_of
 from gateway.engine.text_tokenizer import PooledTokenizer
-from gateway.engine.tokenizer import Tokenizer
 from gateway.engine.work import AllZero, Completion, NoVector, TooLarge, TooManyNumbers, Work
 from gateway.errors import GatewayError, ModelUnavailable, OperatorError, Overloaded, Unembeddable
 from gateway.log import get_logger
+from gateway.malloc import release_memory
+from gateway.metrics import QueueFigures
 from gateway.tracing import stage
 
 TOKENIZER_THREADS = 4  # so that a short query is not tokenised behind three bulk requests
@@ -60,12 +62,17 @@ class LocalEmbedder:
         self.metrics = context.metrics
         self.artifacts = artifacts_of(context)
         self.state = Health("loading", f"{settings.source}: not started")
-        self.pool = ThreadPoolExecutor(TOKENIZER_THREADS, thread_name_prefix=f"tokenizer-{self.name}")
+        self.pool = self.new_pool()
         self.devices: list[Device] = []
         self.proof: Proof | None = None
         self.compile_process = CompileProcess()
         self.load_lock = context.load_lock
+        self.tokenizers = tokenizers_of(context.shared)
+        self.free_runtime = nothing
         self.is_closed = False
+
+    def new_pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(TOKENIZER_THREADS, thread_name_prefix=f"tokenizer-{self.name}")
 
     async def start(self) -> None:
         try:
@@ -75,8 +82,32 @@ class LocalEmbedder:
                 await self.prove(self.proof)
         except OperatorError as error:
             self.state = Health("failed", str(error))
+            await asyncio.to_thread(self.free)
             raise
         self.state = Health("ready")
+
+    async def plan_load(self) -> int:
+        async with self.load_lock:
+            return await asyncio.to_thread(runtime.plan_load, self.name, self.settings, self.artifacts, child=self.compile_process)
+
+    async def unload(self) -> None:
+        self.state = Health("loading", f"{self.settings.source}: unloaded")
+        await asyncio.to_thread(self.free)
+
+    def free(self) -> None:
+        """Ends the threads, drops the model, and returns its memory to the system."""
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        if not self.is_closed:
+            self.pool = self.new_pool()
+        if self.devices:
+            self.stop()
+            for device in self.devices:
+                device.drop_encoder()
+            self.metrics.watch_queue(QueueFigures())
+            del self.tokenizer, self.preprocessor, self.text_tokenizer, self.batcher
+        self.devices, self.proof = [], None
+        self.free_runtime()
+        release_memory()
 
     async def prove(self, proof: Proof) -> None:
         """Self-test: embeds a text whose vector is known, as a request would. Raises OperatorError for another vector, or none."""
@@ -109,7 +140,7 @@ class LocalEmbedder:
 
     def start_devices(self, loaded: LoadedModel) -> None:
         """Warms up the encoders, and starts a device thread for each."""
-        self.tokenizer = Tokenizer(loaded.encoders[0].info.tokenizer_json)
+        self.tokenizer = self.tokenizers.get(loaded.encoders[0].info.tokenizer_json)
         for encoder in loaded.encoders:  # frees the text, 39 MB for a vocabulary of 250,000 words; it is no longer needed
             encoder.info = replace(encoder.info, tokenizer_json="")
         self.info = loaded.encoders[0].info
@@ -126,7 +157,7 @@ class LocalEmbedder:
             shapes=self.info.shapes,
             num_devices=len(loaded.encoders),
         )
-        self.proof = loaded.proof
+        self.proof, self.free_runtime = loaded.proof, loaded.free
         warm_up(loaded.encoders, budget, seconds=self.engine.warmup_seconds)
         self.devices = [
             Device(encoder=encoder, batcher=self.batcher, metrics=self.metrics, on_failed=self.on_device_failed, proof=loaded.proof)
@@ -166,6 +197,7 @@ class LocalEmbedder:
             takes_instruction=self.preprocessor.instruction_format is not None,
             takes_token_ids=self.info.network.kind == "embedder",
             pooling=self.info.network.pooling,
+            num_bytes=loaded.num_bytes + self.tokenizer.num_bytes,
         )
 
     def from_fingerprint(self, fingerprint: str) -> "LocalEmbedder | None":
@@ -321,6 +353,10 @@ def failure_of(error: NoVector, inputs: Inputs, plan: Windows) -> GatewayError:
             return Unembeddable(where, "its device has too little memory for it")
         case _:
             return Unembeddable(where)
+
+
+def nothing() -> None:
+    """What there is to free before the first load."""
 
 
 def _close_encoders() -> GatewayError:

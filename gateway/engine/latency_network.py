@@ -20,7 +20,7 @@ from gateway.engine.openvino_import import openvino
 from gateway.log import get_logger
 
 LENGTHS = (16, 24, 32, 40, 48)  # most texts that come alone are questions; beyond 48 a change of shape costs a tenth or less
-MAX_BRANCHED_BYTES = 150 * 1000 * 1000  # of weights on disk: a larger network computes so long that branches gain little
+BUILD_SECONDS = 60.0  # at most, on a machine that does much else
 MANY = 1 << 16  # more tokens than any text that comes alone; a few times it must fit 32 bits, as OpenVINO makes all integers int32
 
 log = get_logger()
@@ -53,6 +53,11 @@ class LatencyNetwork:
             log.warning("no_network_of_all_cores", model=self.name, reason=f"{type(error).__name__}: {error}".splitlines()[0])
         finally:
             self.is_made.set()
+
+    def close(self) -> None:
+        """Drops the network; waits for one that is being built, as that holds the model's memory."""
+        self.is_made.wait(BUILD_SECONDS)
+        self.network = None
 
     @contextmanager
     def working(self) -> Iterator[bool]:

@@ -12,6 +12,8 @@ from gateway.engine.identity import Identity
 class LoadedModel:
     """The encoders of one model, one a device thread, and the identity of its files. `afterwards` is called once they serve.
 
+    `num_bytes` is their memory, and `free` returns what the runtime keeps of it once they are dropped.
+
     `fidelity` and `proof` are None for encoders that were not measured, as in tests. `fallback` says which runtimes or precisions
     were not faithful enough, with their worst cosine, or could not be loaded.
     """
@@ -22,3 +24,5 @@ class LoadedModel:
     proof: Proof | None = None
     fallback: str = ""
     afterwards: Callable[[], None] = lambda: None
+    num_bytes: int = 0
+    free: Callable[[], None] = lambda: None

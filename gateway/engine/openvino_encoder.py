@@ -14,7 +14,8 @@ from gateway.cpus import num_cpus, num_visible
 from gateway.engine import artifact
 from gateway.engine.artifact import Manifest
 from gateway.engine.encoder import CPU_LOGITS, EncoderInfo, Window, max_batch_tokens, pad
-from gateway.engine.latency_network import LENGTHS, MAX_BRANCHED_BYTES, BucketedNetwork, LatencyNetwork, build_bucketed
+from gateway.engine.latency_network import LENGTHS, BucketedNetwork, LatencyNetwork, build_bucketed
+from gateway.engine.model_size import MAX_BRANCHED_BYTES
 from gateway.engine.network import Network
 from gateway.engine.openvino_import import core
 from gateway.engine.shape_buckets import Shapes

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gateway.config import EngineSettings
 from gateway.cpus import read_cpus
 from gateway.embedding.embedder import ModelKind
-from gateway.engine import artifact, static_runtime
+from gateway.engine import artifact, model_size, static_runtime
 from gateway.engine.artifact import ArtifactStore, Manifest, Target
 from gateway.engine.compiler import CompileProcess, Interrupted, Progress, compile_model
 from gateway.engine.fidelity import UNFAITHFUL
@@ -67,6 +67,39 @@ def _loaded_by(
             raise
         log.warning("not_compiled", model=name, reason=str(error), hint="served through torch instead, several times slower")
         return _load_torch(name, settings, engine, artifacts, why=str(error))
+
+
+def plan_load(name: str, settings: LocalSettings, artifacts: ArtifactStore, *, child: CompileProcess) -> int:
+    """Fetches and compiles what `load` would. Returns the memory that the model will take; 0 if that is unknown.
+
+    Raises OperatorError if the model cannot be loaded.
+    """
+    if (static := static_folder(settings, artifacts)) is not None:
+        return model_size.planned_bytes(static, None, None)
+    path = manifest = None
+    if compiles(settings):
+        try:
+            path = artifact_for(
+                name, settings, artifacts, progress=lambda step: log.info("compiling_model", model=name, step=step), child=child
+            )
+            manifest = artifact.read(path)
+        except Interrupted:
+            raise
+        except OperatorError:
+            if settings.runtime == "openvino":
+                raise  # else `load` says why, and takes torch if that can help
+    return model_size.planned_bytes(local_folder(settings), path, manifest)
+
+
+def known_bytes(settings: LocalSettings, artifacts: ArtifactStore) -> int | None:
+    """The memory that the model will take, without loading or compiling anything; None if it is not known yet."""
+    folder = local_folder(settings)
+    if folder is not None and is_static(folder):
+        return model_size.planned_bytes(folder, None, None)
+    path = _known_path(settings, artifacts)
+    if path is None:
+        return None
+    return model_size.planned_bytes(folder, path, artifact.read(path)) or None
 
 
 def compiles(settings: LocalSettings) -> bool:
@@ -140,9 +173,11 @@ def load_artifact(name: str, path: Path, manifest: Manifest, engine: EngineSetti
 
     plan = plan_streams(engine, read_cpus())
     encoders = openvino_encoder.load(name, path, manifest, threads=plan.threads, streams=plan.streams)
+    latency = encoders[0].latency
     return LoadedModel(
-        list(encoders), manifest.identity, manifest.fidelity, manifest.proof.read(), manifest.fallback, encoders[0].latency.start
-    )
+        list(encoders), manifest.identity, manifest.fidelity, manifest.proof.read(), manifest.fallback, latency.start,
+        num_bytes=model_size.compiled_bytes(path, manifest), free=latency.close,
+    )  # fmt: skip
 
 
 def artifact_for(
@@ -177,18 +212,22 @@ def known_artifact(settings: LocalSettings, artifacts: ArtifactStore) -> Manifes
     folder = local_folder(settings)
     if folder is not None and is_static(folder):
         return static_runtime.known(folder, artifacts)
+    path = _known_path(settings, artifacts)
+    return artifact.read(path) if path else None
+
+
+def _known_path(settings: LocalSettings, artifacts: ArtifactStore) -> Path | None:
+    """The folder of a stored artifact of a model that is not static; None if there is none."""
+    folder = local_folder(settings)
     if compiles(settings):
         precision = effective_precision(settings)
     elif settings.device == "cpu" or (settings.device == "auto" and not _seems_to_have_cuda()):
         precision = _torch_key(settings)
     else:
         return None  # on CUDA a model is measured at each load
-    path = (
-        artifacts.find(identity_of(folder), precision)
-        if folder
-        else artifacts.find_by_source(settings.source, precision, settings.revision)
-    )
-    return artifact.read(path) if path else None
+    if folder is not None:
+        return artifacts.find(identity_of(folder), precision)
+    return artifacts.find_by_source(settings.source, precision, settings.revision)
 
 
 def default_pooling(settings: LocalSettings) -> str:
@@ -226,7 +265,7 @@ def _load_torch(
     """
     folder = find_folder(settings)
     identity = identity_of(folder)
-    from gateway.engine.torch_encoder import choose_devices  # noqa: PLC0415
+    from gateway.engine.torch_encoder import choose_devices, release  # noqa: PLC0415
     from gateway.engine.torch_loader import load_faithful  # noqa: PLC0415 - torch is imported where it is used
 
     devices = choose_devices(settings.device)
@@ -242,7 +281,16 @@ def _load_torch(
         loaded = _known_to_torch(folder, manifest, engine)
     else:
         faithful = load_faithful(folder, devices=devices, precision=settings.precision, threads=num_threads(engine, read_cpus()))
-        loaded = LoadedModel(list(faithful.encoders), identity, faithful.fidelity, faithful.proof, faithful.fallback)
+        num_bytes = sum(encoder.num_bytes for encoder in faithful.encoders)
+        loaded = LoadedModel(
+            list(faithful.encoders),
+            identity,
+            faithful.fidelity,
+            faithful.proof,
+            faithful.fallback,
+            num_bytes=num_bytes,
+            free=release,
+        )
         if devices == ["cpu"]:
             keep(name, artifacts, faithful, Target(settings.source, asked, identity, settings.revision))
     refuse_changed(folder, identity)
@@ -256,10 +304,14 @@ def _torch_key(settings: LocalSettings) -> str:
 
 def _known_to_torch(folder: Path, manifest: Manifest, engine: EngineSettings) -> LoadedModel:
     """Loads a model through torch on the CPU, in the precision that an earlier load measured."""
+    from gateway.engine.torch_encoder import release  # noqa: PLC0415 - as above
     from gateway.engine.torch_loader import load_encoder  # noqa: PLC0415 - as above
 
     encoder = load_encoder(folder, device="cpu", precision=manifest.precision, threads=num_threads(engine, read_cpus()))
-    return LoadedModel([encoder], manifest.identity, manifest.fidelity, manifest.proof.read(), manifest.fallback)
+    return LoadedModel(
+        [encoder], manifest.identity, manifest.fidelity, manifest.proof.read(), manifest.fallback,
+        num_bytes=encoder.num_bytes, free=release,
+    )  # fmt: skip
 
 
 def keep(name: str, artifacts: ArtifactStore, faithful: "Faithful", target: Target) -> None:

@@ -9,6 +9,7 @@ from gateway.engine.compiler import CompileProcess, Progress, compile_model
 from gateway.engine.fidelity import proof_of
 from gateway.engine.identity import identity_of, refuse_changed
 from gateway.engine.loaded_model import LoadedModel
+from gateway.engine.model_size import folder_bytes
 from gateway.engine.settings import LocalSettings
 from gateway.engine.static_encoder import RUNTIME, StaticEncoder
 from gateway.engine.static_model import read_static_model
@@ -28,8 +29,9 @@ def load(name: str, settings: LocalSettings, folder: Path, artifacts: ArtifactSt
     manifest = artifact.read(measured(name, settings, folder, artifacts, progress=_log_progress(name), child=child))
     if manifest is None:
         log.warning("fidelity_not_measured", model=name, hint="torch, which measures it, is not installed")
-        return LoadedModel([encoder], identity, None, proof_of(encoder, Tokenizer(encoder.info.tokenizer_json)))
-    return LoadedModel([encoder], identity, manifest.fidelity, manifest.proof.read())
+        proof = proof_of(encoder, Tokenizer(encoder.info.tokenizer_json))
+        return LoadedModel([encoder], identity, None, proof, num_bytes=folder_bytes(folder))
+    return LoadedModel([encoder], identity, manifest.fidelity, manifest.proof.read(), num_bytes=folder_bytes(folder))
 
 
 def measured(  # noqa: PLR0913 - named, the last two

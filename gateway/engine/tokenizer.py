@@ -21,6 +21,8 @@ SLICE_CHARS = 256 * 1024
 SHORT_CHARS, SHORT_ASCII_CHARS = 256, 320
 WORD_CHARS = 2048  # that are put together from known words, on any thread: 70 microseconds, in which no other thread can work
 
+# Measured: 250,000 pieces of a Unigram take 493 MB, 150,000 words of a BPE 131, 120,000 of a WordPiece 48, MiniLM's 30,522 13.
+BYTES_PER_WORD = {"Unigram": 2000, "BPE": 900, "WordPiece": 400}
 SCARCE_CPUS = 2  # to so many, CPU time is what limits a bulk
 YIELD_SECONDS = 1e-6  # in fact 60 microseconds: the event loop, if it waits for the GIL, gets it between two slices
 
@@ -49,6 +51,11 @@ class Tokenizer:
         vocabulary = self.fast.get_vocab()
         self.max_token_chars = max(map(len, vocabulary))
         self.max_id = max(vocabulary.values())
+
+    @property
+    def num_bytes(self) -> int:
+        """Its memory."""
+        return tokenizer_bytes(type(self.fast.model).__name__, self.max_id + 1)
 
     def to_json(self) -> str:
         """The JSON from which another Tokenizer can be made; some 40 MB for 250,000 words."""
@@ -118,6 +125,11 @@ class Tokenizer:
 
     def with_special(self, content: list[int]) -> list[int]:
         return [*self.prefix, *content, *self.suffix]
+
+
+def tokenizer_bytes(kind: str, num_words: int) -> int:
+    """The memory of a tokenizer, by its kind and vocabulary; of an unknown kind that of a BPE."""
+    return num_words * BYTES_PER_WORD.get(kind, BYTES_PER_WORD["BPE"])
 
 
 def slices(texts: list[str], *, num_more: int = 0) -> Iterator[list[str]]:

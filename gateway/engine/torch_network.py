@@ -56,6 +56,12 @@ class TorchNetwork:
             return max_batch_tokens(network, CUDA_BATCH_TOKENS, max_logits=CUDA_LOGITS)
         return max_batch_tokens(network, CPU_BATCH_TOKENS, max_logits=CPU_LOGITS)
 
+    @property
+    def num_bytes(self) -> int:
+        """The memory of its weights, on its device."""
+        parts = (*self.pipeline.parameters(), *self.pipeline.buffers())
+        return sum(part.numel() * part.element_size() for part in {part.data_ptr(): part for part in parts}.values())
+
     def trace(self, openvino: Any) -> Any:
         """Traces the whole pipeline into an OpenVINO model. It takes the arrays of `pad`, with any number of rows and columns."""
         pad_id = self.info.network.pad_id

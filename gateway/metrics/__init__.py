@@ -20,7 +20,7 @@ from gateway.metrics.access import MAX_KEY_LABELS
 from gateway.metrics.batches import BatchMetrics
 from gateway.metrics.cluster import ClusterMetrics
 from gateway.metrics.metrics import CONTENT_TYPE, Metrics, Reading
-from gateway.metrics.model import ModelMetrics
+from gateway.metrics.model import ModelMetrics, QueueFigures
 from gateway.metrics.snapshot import MetricFamily
 from gateway.metrics.upstream import UpstreamMetrics
 
@@ -32,6 +32,7 @@ __all__ = [
     "MetricFamily",
     "Metrics",
     "ModelMetrics",
+    "QueueFigures",
     "Reading",
     "UpstreamMetrics",
 ]

@@ -82,6 +82,23 @@ class ModelFamilies:
             model,
             merge="engine",
         )
+        self.memory_bytes = declare.gauge(
+            "gateway_model_memory_bytes",
+            "Memory of a model on this machine while it is loaded, as its files say; 0 once it is unloaded.",
+            model,
+            merge="engine",
+        )
+        self.memory_budget_bytes = declare.gauge(
+            "gateway_memory_budget_bytes", "engine.memory_budget; 0 is no bound.", merge="engine"
+        )
+        self.loads = declare.count(
+            "gateway_model_loads_total", "Models loaded; reason is start, request or retry.", ["model", "reason"]
+        )
+        self.unloads = declare.count(
+            "gateway_model_unloads_total",
+            "Models taken out of memory; reason is idle, budget, or refused for a model that was loaded in vain.",
+            ["model", "reason"],
+        )
         self.device_restarts = declare.count("gateway_device_restarts_total", "Device threads that died and were replaced.", model)
         self.group_requests = declare.count(
             "gateway_group_requests_total",
@@ -127,6 +144,8 @@ class ModelMetrics:
         self.lookups = {result: families.cache_lookups.labels(name, result) for result in LOOKUP_RESULTS}
         self.fidelity = families.fidelity
         self.info = families.model_info
+        self.memory_bytes = families.memory_bytes
+        self.loads, self.unloads = families.loads, families.unloads
         self.group_requests = families.group_requests
         self.group_fallbacks = families.group_fallbacks
         self.shown: tuple[str, ...] | None = None  # the labels of this model's row in `info`
@@ -147,12 +166,24 @@ class ModelMetrics:
         if fidelity is not None:
             self.fidelity.labels(self.name).set(fidelity)
 
+    def record_memory(self, num_bytes: int, reason: str) -> None:
+        """Counts a load, and shows the memory of a model on this machine."""
+        self.loads.labels(self.name, reason).inc()
+        if num_bytes:
+            self.memory_bytes.labels(self.name).set(num_bytes)
+
+    def record_unload(self, reason: str) -> None:
+        """Shows that a model is not in memory any more."""
+        self.unloads.labels(self.name, reason).inc()
+        self.memory_bytes.labels(self.name).set(0)
+
     def forget(self) -> None:
         """Removes the description of the loaded model. Its counters are kept."""
         if self.shown is not None:
             self.info.remove(*self.shown)
             self.shown = None
         self.fidelity.remove_by_labels({"model": self.name})
+        self.memory_bytes.remove_by_labels({"model": self.name})
 
     def record_member(self, member: str, outcome: str) -> None:
         """Counts a request to a member of this group. `outcome` is "ok" or an error's code."""

@@ -3,7 +3,7 @@
 It shares flights with the calls and requests that have tasks: these join it, and it lands for them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gateway.access.limits.limiter import RateLimitLease
 from gateway.calls.message import EmbedCall, EmbedResult
@@ -12,6 +12,7 @@ from gateway.calls.vector_call import prepared_of
 from gateway.embedding.cache import Entry
 from gateway.embedding.cached import CachedEmbedder
 from gateway.embedding.embedder import Inputs, StageSeconds
+from gateway.embedding.model_use import ModelUse
 from gateway.embedding.vectors import refuse_no_vector
 from gateway.engine.embedder import LocalEmbedder, failure_of
 from gateway.engine.preprocessor import Windows
@@ -41,16 +42,18 @@ class DirectCall:
     then took a third of a call's time.
     """
 
-    __slots__ = ("cached", "call", "calls", "flight", "has_left", "is_done", "lease", "local", "packed", "work")
+    __slots__ = ("cached", "call", "calls", "enter", "flight", "has_left", "is_done", "lease", "local", "packed", "use", "work")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what `begin` needs, in its order
         self,
         call: EmbedCall,
         local: LocalEmbedder,
         cached: CachedEmbedder[Windows],
         lease: RateLimitLease | None,
         calls: FrontCalls,
+        enter: Callable[[], ModelUse],
     ) -> None:
+        self.enter = enter
         self.call = call
         self.local = local
         self.cached = cached
@@ -83,6 +86,7 @@ class DirectCall:
         except BaseException:
             self.cached.crash(flight, None)
             raise
+        self.use = self.enter()
         calls.cancellations[call.number] = self.leave
         return True
 
@@ -99,6 +103,7 @@ class DirectCall:
 
     def end(self) -> None:
         self.is_done = True
+        self.use.release()
         del self.work, self.flight
 
     def done(self) -> bool:

@@ -15,6 +15,9 @@ from gateway.calls.packing import unpack
 from gateway.calls.vector_call import part_of, payload_of, prepared_of, result_of
 from gateway.embedding.cached import CachedEmbedder
 from gateway.embedding.embedder import Prepared, Vectors
+from gateway.embedding.loading import Loader, can_serve
+from gateway.embedding.model import Model
+from gateway.embedding.model_use import closing_use
 from gateway.engine.embedder import LocalEmbedder
 from gateway.engine.preprocessor import Windows
 from gateway.errors import DeadlinePassed, GatewayError, Overloaded
@@ -25,6 +28,7 @@ from gateway.processes.held_generations import HeldGenerations
 from gateway.processes.model_states import local_of
 from gateway.reload.generation import Generation
 
+CHANGED = "The model was changed while it was asked."
 MAX_DIRECT_BYTES = 64 * 1024  # of packed windows: 16,000 ids take a millisecond
 MAX_ON_LOOP_BYTES = 256 * 1024  # a thread unpacks more
 
@@ -33,12 +37,18 @@ class EmbedCalls:
     """Used on the event loop only. `current` is the generation in effect, whose limits count."""
 
     def __init__(
-        self, calls: FrontCalls, leases: FrontLeases, generations: HeldGenerations, current: Callable[[], Generation]
+        self,
+        calls: FrontCalls,
+        leases: FrontLeases,
+        generations: HeldGenerations,
+        current: Callable[[], Generation],
+        loader: Loader,
     ) -> None:
         self.calls = calls
         self.leases = leases
         self.generations = generations
         self.current = current
+        self.loader = loader
 
     def begin(self, call: EmbedCall, payload: bytes) -> None:
         """Answers a call, now or later; enters its lease first, if nothing has entered it. Raises as `begin_entered`."""
@@ -51,14 +61,14 @@ class EmbedCalls:
         """Answers a call whose lease, if it has one, is entered. Raises Overloaded if the model's vectors are others by now."""
         model = self.generations.model(call.generation, call.model)
         local = local_of(model)
-        if local is None or local.describe().fingerprint != call.fingerprint:
-            raise Overloaded("The model was changed while it was asked.")
+        if local is None or not model.load_state.has_described or local.describe().fingerprint != call.fingerprint:
+            raise Overloaded(CHANGED)
         cached = model.embedder
         if not payload:
             self.answer_known(call, cached)
             return
-        if not isinstance(cached, CachedEmbedder) or not self.begin_directly(call, payload, local, cached):
-            self.calls.launch(call.number, self.embed(call, payload, local, cached))
+        if not isinstance(cached, CachedEmbedder) or not self.begin_directly(call, payload, model, cached):
+            self.calls.launch(call.number, self.embed(call, payload, model, local))
 
     def answer_known(self, call: EmbedCall, embedder: object) -> None:
         """Answers a call without windows: from the cache, or by asking for them."""
@@ -71,9 +81,9 @@ class EmbedCalls:
                 return
         self.calls.answer(WindowsWanted(number=call.number))
 
-    def begin_directly(self, call: EmbedCall, payload: bytes, local: LocalEmbedder, cached: "CachedEmbedder[Windows]") -> bool:
+    def begin_directly(self, call: EmbedCall, payload: bytes, model: Model, cached: "CachedEmbedder[Windows]") -> bool:
         """Begins a call that needs no task, and perhaps answers it. Returns whether it could."""
-        if call.places or len(payload) > MAX_DIRECT_BYTES or local.info.network.kind == "sparse_encoder":
+        if call.places or len(payload) > MAX_DIRECT_BYTES or model.embedder.describe().row_width is not None:
             return False
         lease = None
         if number := call.charged_lease:
@@ -83,16 +93,22 @@ class EmbedCalls:
         if entries := cached.find(call.digests):
             answer_from_cache(call, entries, cached, lease, self.calls)
             return True
-        return DirectCall(call, local, cached, lease, self.calls).begin(payload)
+        local = local_of(model)
+        if local is None or not can_serve(model):
+            return False
+        return DirectCall(call, local, cached, lease, self.calls, partial(self.loader.enter, model)).begin(payload)
 
-    async def embed(self, call: EmbedCall, payload: bytes, local: LocalEmbedder, embedder: object) -> None:
-        """Answers one call from a task."""
+    async def embed(self, call: EmbedCall, payload: bytes, model: Model, local: LocalEmbedder) -> None:
+        """Answers one call from a task. A model that was unloaded meanwhile is loaded again."""
         lease = self.leases.find(call.charged_lease)
         deadline = time.monotonic() + call.seconds
         try:
             async with asyncio.timeout(call.seconds):
-                prepared = await _prepare(call, payload, local)
-                vectors, num_cached_tokens = await self.compute(call, embedder, local, prepared)
+                with closing_use(await self.loader.acquire(model, model.name, deadline=deadline)):
+                    if local.describe().fingerprint != call.fingerprint:
+                        raise Overloaded(CHANGED)
+                    prepared = await _prepare(call, payload, local)
+                    vectors, num_cached_tokens = await self.compute(call, model.embedder, local, prepared)
         except (GatewayError, TimeoutError) as error:
             is_late = isinstance(error, TimeoutError) and time.monotonic() >= deadline
             self.calls.fail(call.number, DeadlinePassed() if is_late else error, lease.state if lease is not None else None)

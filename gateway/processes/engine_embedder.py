@@ -28,6 +28,7 @@ from gateway.embedding.tokens import TokenizedText
 from gateway.embedding.vectors import too_many_numbers
 from gateway.errors import DeadlinePassed, GatewayError, ModelLoading, RequestTooLong
 from gateway.log import get_logger
+from gateway.malloc import release_memory
 from gateway.processes.engine_client import EngineClient
 from gateway.processes.front_tokenizing import DistinctInputs, FrontTokenizing
 from gateway.processes.remote_lease import RemoteLease
@@ -69,10 +70,15 @@ class EngineEmbedder:
         """Does nothing: the engine process starts its models."""
 
     def show(self, state: ModelState, before: "EngineEmbedder | None" = None) -> None:
-        """Takes a new state. A model that is ready is tokenised here from then on; by the tokenizer of `before`, if that is its."""
+        """Takes a new state. A model that is ready is tokenised here from then on; by the tokenizer of `before`, if that is its.
+
+        That of a model that was unloaded is dropped.
+        """
         self.shown = state
-        if state.description is None or state.is_tokenized_here:
-            self.tokenizing = None
+        if state.description is None or state.is_tokenized_here or state.state != "ready":
+            if self.tokenizing is not None:
+                self.tokenizing = None
+                launch(asyncio.to_thread(release_memory), name="release-memory", is_awaited=False)
             return
         known = before.tokenizing if before is not None else self.tokenizing
         self.tokenizing = known if known is not None and known.fingerprint == state.description.fingerprint else None

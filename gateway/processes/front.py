@@ -18,12 +18,13 @@ from litestar.types import Receive, Scope, Send
 
 from gateway import log as logging
 from gateway.api.error_handler import error_response
-from gateway.api.memory_trim import MemoryWatch, malloc_trim
+from gateway.api.memory_trim import MemoryWatch
 from gateway.background import BackgroundTask
 from gateway.calls.engine_message import CallFailure, Commit, Configure, Done, KeysChanged, ModelStates, Released
 from gateway.config import Config
 from gateway.errors import ConfigurationError
 from gateway.log import get_logger
+from gateway.malloc import malloc_trim
 from gateway.metrics import Metrics
 from gateway.processes.acceptor import BalancedAcceptor
 from gateway.processes.child import Child

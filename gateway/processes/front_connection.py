@@ -42,6 +42,7 @@ from gateway.calls.engine_message import (
 from gateway.calls.message import CancelCall, EmbedCall
 from gateway.calls.vector_call import replica_info
 from gateway.embedding.embedder import Inputs
+from gateway.embedding.model_use import closing_use
 from gateway.errors import ConfigurationError
 from gateway.log import get_logger
 from gateway.processes.embed_calls import EmbedCalls
@@ -82,8 +83,8 @@ class FrontConnection:
         self.calls = calls = FrontCalls(self.channel)
         self.generations = HeldGenerations()
         self.leases = FrontLeases(calls)
-        self.prepared = PreparedCalls(calls, self.leases, self.generations, gateway.tracing)
-        self.embeds = EmbedCalls(calls, self.leases, self.generations, lambda: gateway.generation)
+        self.prepared = PreparedCalls(calls, self.leases, self.generations, gateway.tracing, gateway.loader)
+        self.embeds = EmbedCalls(calls, self.leases, self.generations, lambda: gateway.generation, gateway.loader)
         self.requests: dict[int, RelayedRequest] = {}
         self.handlers: dict[type, Callable[[Any, bytes], None]] = {
             EmbedCall: self.embeds.begin,
@@ -145,15 +146,15 @@ class FrontConnection:
         self.calls.answer(CallerResult(number=call.number, caller=caller))
 
     async def tokenize(self, call: TokenizeCall) -> None:
-        tokenizer = tokenizer_of(self.generations.model(call.generation, call.model))
-        inputs = _due_in(call.inputs, call.seconds)
-        texts = await tokenizer.tokenize(inputs, add_special_tokens=call.add_special_tokens)
+        model, inputs = self.generations.model(call.generation, call.model), _due_in(call.inputs, call.seconds)
+        with closing_use(await self.gateway.loader.acquire(model, model.name, deadline=inputs.deadline)):
+            texts = await tokenizer_of(model).tokenize(inputs, add_special_tokens=call.add_special_tokens)
         self.calls.answer(TokenizeResult(number=call.number, texts=texts))
 
     async def decode(self, call: DecodeCall) -> None:
-        tokenizer = tokenizer_of(self.generations.model(call.generation, call.model))
-        inputs = _due_in(call.inputs, call.seconds)
-        texts = await tokenizer.decode(inputs, skip_special_tokens=call.skip_special_tokens)
+        model, inputs = self.generations.model(call.generation, call.model), _due_in(call.inputs, call.seconds)
+        with closing_use(await self.gateway.loader.acquire(model, model.name, deadline=inputs.deadline)):
+            texts = await tokenizer_of(model).decode(inputs, skip_special_tokens=call.skip_special_tokens)
         self.calls.answer(DecodeResult(number=call.number, texts=texts))
 
     async def wait_ready(self, call: ReadyCall) -> None:
@@ -168,7 +169,8 @@ class FrontConnection:
         local = local_of(model)
         info = None
         if local is not None and not is_tokenized_here(model):
-            info = await asyncio.to_thread(replica_info, local, local.settings)
+            with closing_use(self.gateway.loader.enter(model)):
+                info = await asyncio.to_thread(replica_info, local, local.settings)
         self.calls.answer(ModelInfo(number=call.number, info=info))
 
     def on_request(self, call: HTTPCall, payload: bytes) -> None:

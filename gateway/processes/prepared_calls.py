@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from gateway.calls.engine_message import EmbedPrepared, PrepareCall, PreparedResult
 from gateway.calls.vector_call import payload_of, result_of
 from gateway.embedding.embedder import Prepared
+from gateway.embedding.loading import Loader
 from gateway.embedding.model import Model
+from gateway.embedding.model_use import ModelUse, closing_use
 from gateway.errors import DeadlinePassed, GatewayError, Overloaded
 from gateway.processes.front_calls import FrontCalls
 from gateway.processes.front_leases import FrontLeases
@@ -22,12 +24,16 @@ class _Kept:
     model: Model
     prepared: Prepared[object]
     trace: dict[str, str]
+    use: ModelUse
 
 
 class PreparedCalls:
     """Keeps what was prepared until it is embedded, cancelled or late."""
 
-    def __init__(self, calls: FrontCalls, leases: FrontLeases, generations: HeldGenerations, tracing: Tracing | None) -> None:
+    def __init__(
+        self, calls: FrontCalls, leases: FrontLeases, generations: HeldGenerations, tracing: Tracing | None, loader: Loader
+    ) -> None:
+        self.loader = loader
         self.calls = calls
         self.leases = leases
         self.generations = generations
@@ -41,12 +47,17 @@ class PreparedCalls:
             raise Overloaded
         self.resume(call.trace)
         inputs = replace(call.inputs, deadline=time.monotonic() + call.seconds)
+        use = await self.loader.acquire(model, model.name, deadline=inputs.deadline)
         try:
-            async with asyncio.timeout(call.seconds):
+            async with asyncio.timeout_at(asyncio.get_running_loop().time() + inputs.deadline - time.monotonic()):
                 prepared = await model.embedder.prepare(inputs)
         except TimeoutError:
+            use.release()
             raise DeadlinePassed from None
-        self.kept[call.number] = _Kept(model, prepared, call.trace)
+        except BaseException:
+            use.release()
+            raise
+        self.kept[call.number] = _Kept(model, prepared, call.trace, use)
         self.calls.answer(
             PreparedResult(
                 number=call.number,
@@ -63,6 +74,10 @@ class PreparedCalls:
         kept = self.kept.pop(call.number, None)
         if kept is None:
             raise DeadlinePassed
+        with closing_use(kept.use):
+            await self.embed_kept(call, kept)
+
+    async def embed_kept(self, call: EmbedPrepared, kept: _Kept) -> None:
         self.resume(kept.trace)
         lease, prepared = self.leases.find(call.lease), kept.prepared
         try:
@@ -83,13 +98,15 @@ class PreparedCalls:
             self.tracing.resume(trace)
 
     def drop(self, number: int) -> None:
-        self.kept.pop(number, None)
+        if kept := self.kept.pop(number, None):
+            kept.use.release()
 
     def drop_late(self) -> None:
         """Drops what nobody will ask for: the front has given up its request by now."""
         now = time.monotonic()
         for number in [number for number, kept in self.kept.items() if kept.prepared.inputs.deadline < now]:
-            del self.kept[number]
+            self.drop(number)
 
     def close(self) -> None:
-        self.kept.clear()
+        for number in list(self.kept):
+            self.drop(number)

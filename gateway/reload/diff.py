@@ -35,4 +35,5 @@ def _fixed_changes(before: Config, after: Config) -> Iterator[str]:
 def embedder_key(config: Config, row: ModelRow) -> object:
     """Everything an embedder is built from. Rows with equal keys share an embedder, even if their aliases differ."""
     limits = config.limits.max_input_tokens, config.limits.max_request_tokens  # the other limits belong to keys
-    return row.name, row.backend, row.settings, limits, config.engine, config.store
+    engine = msgspec.structs.replace(config.engine, memory_budget=0)  # the loader's, which outlives configurations
+    return row.name, row.backend, row.settings, limits, engine, config.store

@@ -94,6 +94,7 @@ class Generation:
         """Closes the parts that no survivor shares."""
         for model in self.alone_in(survivors):
             await model.embedder.close()
+            self.catalog.loader.forget(model)
         if self.files is not None and all(self.files is not other.files for other in survivors):
             await self.files.close()
         if all(self.access_control is not other.access_control for other in survivors):

@@ -11,6 +11,7 @@ from gateway.config import Config
 from gateway.embedding.loading import Loader
 from gateway.embedding.model import Model
 from gateway.errors import OperatorError
+from gateway.malloc import release_memory
 from gateway.metrics import Metrics
 from gateway.reload.generation import Generation
 
@@ -79,12 +80,19 @@ class GenerationSwap:
         """
         before = self.current
         after = self.build(config, before)
+        replaced = [model.load_state for model in before.catalog.models if not after.has(model)]
         try:
+            for load_state in replaced:
+                load_state.is_replaced = True
             await after.start(before)
-            for model in after.catalog.models:
-                await self.make_ready(model, is_new=not before.has(model))
+            with self.loader.budget.widened(config.engine.memory_budget):
+                for model in after.catalog.models:
+                    await self.make_ready(model, is_new=not before.has(model))
+            self.loader.budget.refuse_excess(after.catalog.models, config.engine.memory_budget)
             await self.followers.prepare(after)
         except BaseException:
+            for load_state in replaced:
+                load_state.is_replaced = False
             self.followers.withdraw(after)
             self.retire(after)
             raise
@@ -137,6 +145,8 @@ class GenerationSwap:
         gc.unfreeze()  # else this generation's reference cycles would never be collected
         gc.collect()
         gc.freeze()
+        if gone:
+            await asyncio.to_thread(release_memory)
 
     async def close(self) -> None:
         """Closes every generation, even if requests are in flight."""

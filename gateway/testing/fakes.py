@@ -119,6 +119,37 @@ class FakeEmbedder:
         self.is_closed = True
 
 
+class FakeLocalEmbedder(FakeEmbedder):
+    """A fake of a model on this machine: it takes `num_bytes`, and can be unloaded. Implements Unloadable.
+
+    `planned_bytes` are what it is thought to take before; the same by default. Its loading waits for `start_gate`.
+    """
+
+    def __init__(self, num_bytes: int = 100, *, planned_bytes: int | None = None, **settings: object) -> None:
+        super().__init__(**settings)
+        self.about = {"num_bytes": num_bytes}
+        self.planned_bytes = num_bytes if planned_bytes is None else planned_bytes
+        self.start_gate = asyncio.Event()
+        self.start_gate.set()
+        self.is_starting = asyncio.Event()
+        self.num_starts = self.num_unloads = self.num_plans = 0
+
+    async def start(self) -> None:
+        self.num_starts += 1
+        self.is_starting.set()
+        await self.start_gate.wait()
+        await super().start()
+
+    async def plan_load(self) -> int:
+        self.num_plans += 1
+        return self.planned_bytes
+
+    async def unload(self) -> None:
+        self.state = Health("loading", "unloaded")
+        self.is_starting.clear()
+        self.num_unloads += 1
+
+
 class FakeReranker(FakeEmbedder):
     """Scores each text by a hash of the query and the text; each word of both is a token."""
 

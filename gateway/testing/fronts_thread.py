@@ -42,7 +42,7 @@ class FrontsThread:
             RunningFront(gateway.config, number=number, num_fronts=num_fronts, totals=totals) for number in range(num_fronts)
         ]
         serving = [asyncio.create_task(each.front.serve()) for each in running]
-        watching = asyncio.create_task(fronts.watch())
+        watching = [asyncio.create_task(fronts.watch()), asyncio.create_task(gateway.loader.watch(lambda: gateway.catalog.models))]
         try:
             await gateway.start()
             await gateway.load()
@@ -56,7 +56,8 @@ class FrontsThread:
             self.ready.set()
             await self.over.wait()
         finally:
-            watching.cancel()
+            for each in watching:
+                each.cancel()
             for each in running:
                 await each.stop()
             await asyncio.gather(*serving)

@@ -3,7 +3,7 @@ import { hasKey } from "./api.js";
 import { byId, copied, el, number } from "./dom.js";
 import { choose, chooseReranker, models, onChange } from "./session.js";
 
-const STATES = { ready: "ready", loading: "loading", failed: "failed" };
+const STATES = { ready: "ready", loading: "loading", failed: "failed", unloaded: "not loaded" };
 const LONG = {
   chunk: "read in windows, then averaged",
   end: "cut at the end",
@@ -43,6 +43,7 @@ function card(model) {
     ["Longer texts", model.long_input && longWords(model), model.long_input && `long_input = ${model.long_input}`],
     ["Precision", model.precision, [model.runtime, model.device].filter(Boolean).join(" on ")],
     ["Fidelity", model.fidelity && number(Math.floor(model.fidelity * 1e5) / 1e5, 5), model.fidelity && fidelityWords(model)],
+    ["Memory", model.bytes && `${number(Math.round(model.bytes / 1e6))} MB`, model.loaded && idleWords(model)],
     ["Prompts", model.prompts?.length && model.prompts.join(", "), "values of input_type; a reply says which it got"],
     ["Fingerprint", model.fingerprint && fingerprint(model.fingerprint), model.fingerprint && "which vectors these are: when it changes, gateway models diff OLD NEW says whether to embed anew"],
   ].filter(([, value]) => value);
@@ -58,6 +59,8 @@ function card(model) {
 
 const WINDOWS = { reranker: "read in windows, the best counts", sparse_encoder: "read in windows, a word's largest weight counts" };
 const longWords = (model) => (model.long_input === "chunk" && WINDOWS[model.kind]) || LONG[model.long_input] || model.long_input;
+
+const idleWords = ({ idle_since: since }) => (since === null ? "in use" : `idle since ${new Date(since * 1000).toLocaleTimeString()}`);
 
 const fidelityWords = ({ kind }) => (kind === "reranker" ? "1 less the worst difference of a score from sentence-transformers" : "worst cosine to sentence-transformers");
 

@@ -1,0 +1,70 @@
+"""The memory that a loaded model takes on this machine, from its files: weights, what the runtime makes of them, tokenizer.
+
+The same number before a load and after it, whatever else the process does meanwhile: the growth of its resident memory has that of
+requests in it. Measured beside it with two streams on two cores: docs/models.md.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from gateway.engine import artifact
+from gateway.engine.artifact import Manifest
+from gateway.engine.identity import weights_files
+from gateway.engine.tokenizer import tokenizer_bytes
+
+BUFFERS_BYTES = 30 * 1024 * 1024  # of a compiled network: its graph, and what a batch computes in between
+BRANCHES_BYTES = 60 * 1024 * 1024  # of a latency network, whose branches share packed weights
+MAX_BRANCHED_BYTES = 150 * 1000 * 1000  # of weights on disk: a larger network computes so long that branches gain little
+TOKENIZER = "tokenizer.json"
+
+
+class _Model(Struct):
+    type: str | None = None
+    vocab: dict[str, Any] | list[Any] = {}
+
+
+class _TokenizerFile(Struct):
+    model: _Model = msgspec.field(default_factory=_Model)
+
+
+def compiled_bytes(path: Path, manifest: Manifest) -> int:
+    """A compiled model in `path`, without its tokenizer.
+
+    Its weights are mapped from the file. The table of words is read there; the rest is packed, once for all streams.
+    """
+    weights = (path / artifact.WEIGHTS).stat().st_size
+    _, num_words = _tokenizer_facts(path / artifact.TOKENIZER)
+    is_embedder = manifest.network.kind == "embedder"  # of the others the table's width is not known
+    table = num_words * manifest.network.dimensions * (4 if manifest.precision == "float32" else 2) if is_embedder else 0
+    return weights + max(0, weights - table) + BUFFERS_BYTES + (BRANCHES_BYTES if weights <= MAX_BRANCHED_BYTES else 0)
+
+
+def folder_bytes(folder: Path) -> int:
+    """A model that torch runs, before it is loaded: its weights as they are on disk."""
+    return sum(path.stat().st_size for path in weights_files(folder))
+
+
+def planned_bytes(folder: Path | None, path: Path | None, manifest: Manifest | None) -> int:
+    """What a model will take once it is loaded: by its artifact in `path`, else by its own files in `folder`; else 0."""
+    if path is not None and manifest is not None and manifest.runtime == "openvino":
+        return compiled_bytes(path, manifest) + _tokenizer_file_bytes(path / artifact.TOKENIZER)
+    if folder is None:
+        return 0
+    return folder_bytes(folder) + max((_tokenizer_file_bytes(file) for file in folder.rglob(TOKENIZER)), default=0)
+
+
+def _tokenizer_file_bytes(path: Path) -> int:
+    """The memory of the tokenizer in a file; 0 if it cannot be read."""
+    return tokenizer_bytes(*_tokenizer_facts(path))
+
+
+def _tokenizer_facts(path: Path) -> tuple[str, int]:
+    """A tokenizer's kind, and the number of its words; "" and 0 if the file cannot be read."""
+    try:
+        model = msgspec.json.decode(path.read_bytes(), type=_TokenizerFile).model
+    except (OSError, msgspec.MsgspecError):
+        return "", 0
+    return model.type or "", len(model.vocab)
