@@ -161,8 +161,9 @@ class GenerationBuilder:
         metrics = self.metrics.of_model(group or row.name)
         member = partial(self.bind, config, group=group or row.name)
         context = BackendContext(
-            row.name, config.limits, config.engine, metrics, config.store.folder, self.load_lock, member, self.shared
-        )
+            row.name, config.limits, config.engine, metrics, config.store.folder, self.load_lock, member, self.shared,
+            is_serving=lambda: self.loader.has_loaded,
+        )  # fmt: skip
         cached = partial(CachedEmbedder, cache=self.cache, max_request_tokens=config.limits.max_request_tokens, metrics=metrics)
         return BoundBackend(row, backend, settings, context, cached)
 

@@ -27,8 +27,8 @@ class BackendContext:
 
     `load_lock` is held during work that takes the whole machine. Loading a model does: it takes every core, and for a while
     several times the memory that it keeps. `member` binds another row to its backend; groups are made with it. It raises
-    ConfigurationError. `shared` contains what the embedders of one gateway share, under a name that the backend chooses. `clock`
-    counts seconds.
+    ConfigurationError. `shared` contains what the embedders of one gateway share, under a name that the backend chooses.
+    `is_serving` says whether other models serve, to which long work leaves the CPUs. `clock` counts seconds.
     """
 
     name: str
@@ -39,6 +39,7 @@ class BackendContext:
     load_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     member: "Callable[[ModelRow], BoundBackend] | None" = None
     shared: dict[str, Any] = field(default_factory=dict)
+    is_serving: Callable[[], bool] = lambda: False
     clock: Callable[[], float] = time.monotonic
 
 

@@ -49,6 +49,7 @@ class Loader:
         self.on_unloaded = on_unloaded
         self.clock = clock
         self.budget = MemoryBudget()
+        self.has_loaded = False  # a model, so that requests are served
         self.turn = asyncio.Lock()  # of loads on this machine
         self.has_changed = asyncio.Event()  # a model's use has ended: there may be room for another
         self.tasks: set[asyncio.Task[None]] = set()
@@ -108,6 +109,7 @@ class Loader:
     def on_start_ended(self, model: Model, reason: str) -> None:
         load_state, about = model.load_state, model.describe()
         load_state.has_described, load_state.reason = True, reason
+        self.has_loaded = True
         load_state.loaded_at = load_state.used_at = self.clock()
         load_state.idle_since = time.time()
         load_state.failure = None  # only now: a retry still counts as failed, so that /readyz does not wait for it

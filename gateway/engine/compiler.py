@@ -22,6 +22,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.config import child_environment
+from gateway.cpus import num_cpus, quota_cpus
 from gateway.engine import artifact
 from gateway.engine.artifact import NETWORK, TOKENIZER, ArtifactStore, Manifest, Target
 from gateway.engine.compile_report import CompileReport, read_reports
@@ -39,6 +40,7 @@ from gateway.log import get_logger
 STEPS = ("loading", "converting", "measuring", "writing")
 COMMAND = (sys.executable, "-m", "gateway.engine.compiler")
 TIMEOUT_SECONDS = 1800.0
+NICENESS = 10  # beside serving: a tenth of a busy core, so that compiling still ends on a machine that always has work
 
 NO_MEMORY = ("Failed to allocate", "bad_alloc", "can't allocate memory")  # in the text of OpenVINO's and torch's errors
 BULLET = "-- "  # before each reason in the text of OpenVINO's conversion errors, below lines about its own source
@@ -57,9 +59,13 @@ class Interrupted(OperatorError):
 
 
 class CompileProcess:
-    """The child process that compiles. `stop` may come from another thread; after it, `start` starts nothing."""
+    """The child process that compiles. `stop` may come from another thread; after it, `start` starts nothing.
 
-    def __init__(self) -> None:
+    While `is_serving` says that requests are served beside it, a child has a low priority and half of the cores.
+    """
+
+    def __init__(self, is_serving: Callable[[], bool] = lambda: False) -> None:
+        self.is_serving = is_serving
         self.process: subprocess.Popen[bytes] | None = None
         self.is_stopped = False
         self.is_group = False
@@ -84,7 +90,16 @@ class CompileProcess:
                 stderr=subprocess.DEVNULL,
                 start_new_session=self.is_group,
             )
+            if self.is_serving():
+                _lower_priority(self.process.pid, has_own_session=self.is_group)
             return self.process
+
+    @property
+    def num_threads(self) -> int:
+        """The threads that a child may compute with; 0 is as many as the runtimes see."""
+        if self.is_serving():
+            return max(1, num_cpus() // 2)
+        return num_cpus() if quota_cpus() else 0
 
     def stop(self) -> None:
         """Terminates the child; idempotent, and harmless once the child has ended."""
@@ -113,6 +128,20 @@ class CompileJob(Struct, frozen=True):
     artifacts: str
     revision: str | None = None
     trusts_code: bool = False
+    threads: int = 0
+
+
+def _lower_priority(pid: int, *, has_own_session: bool) -> None:
+    """Lets a process run mostly where others leave time. Nice values are compared within a session where the kernel groups these.
+
+    Source: sched(7), "The nice value and group scheduling".
+    """
+    with suppress(OSError, AttributeError):
+        os.setpriority(os.PRIO_PROCESS, pid, NICENESS)
+        os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))
+    if has_own_session:
+        with suppress(OSError):
+            Path(f"/proc/{pid}/autogroup").write_text(str(NICENESS), encoding="ascii")
 
 
 def compile_model(  # noqa: PLR0913 - the last two are for tests
@@ -132,7 +161,7 @@ def compile_model(  # noqa: PLR0913 - the last two are for tests
 
     Raises OperatorError if it cannot be made, or not within `timeout_seconds`, and Interrupted if the gateway stops.
     """
-    job = CompileJob(str(folder), source, precision, str(artifacts.folder), revision, trusts_code)
+    job = CompileJob(str(folder), source, precision, str(artifacts.folder), revision, trusts_code, child.num_threads)
     if not trusts_code:
         with child.start([*command, msgspec.json.encode(job).decode()]) as process:
             _follow(process, progress, child, timeout_seconds)
@@ -190,13 +219,13 @@ def run(job: CompileJob) -> None:
         _measure_static(folder, target, artifacts)
         return
     _print_report(CompileReport("loading"))
-    reference = load_encoder(folder, device="cpu", precision="float32", threads=0, trusts_code=job.trusts_code)
+    reference = load_encoder(folder, device="cpu", precision="float32", threads=job.threads, trusts_code=job.trusts_code)
     refuse_changed(folder, target.identity)
     _print_report(CompileReport("converting"))
     network, reason = convert(reference)
     _print_report(CompileReport("measuring"))
     tokenizer = Tokenizer(reference.info.tokenizer_json)
-    measure = Measure(expected_of(reference, tokenizer), proof_of(reference, tokenizer), [reason] if reason else [])
+    measure = Measure(expected_of(reference, tokenizer), proof_of(reference, tokenizer), [reason] if reason else [], job.threads)
 
     def make(making: Path) -> None:
         for precision in CANDIDATES[job.precision] if network is not None else ():
@@ -240,6 +269,7 @@ class Measure:
     expected: Expected
     proof: Proof
     given_up: list[str]
+    threads: int = 0
 
 
 def convert(reference: Any) -> tuple[object, str]:
@@ -283,7 +313,7 @@ def _write_artifact(  # noqa: PLR0913, PLR0917
         fidelity=0, max_probe_tokens=measure.expected.max_tokens, proof=measure.proof, files=files,
     )  # fmt: skip
     try:
-        [encoder] = openvino_encoder.load(target.source, making, manifest, threads=0, streams=1)
+        [encoder] = openvino_encoder.load(target.source, making, manifest, threads=measure.threads, streams=1)
         fidelity, reason = judge([encoder], measure.expected)
     except RuntimeError as error:
         fidelity, reason = -1.0, f"OpenVINO cannot compile it in {precision} ({first_line(error)})"

@@ -65,7 +65,7 @@ class LocalEmbedder:
         self.pool = self.new_pool()
         self.devices: list[Device] = []
         self.proof: Proof | None = None
-        self.compile_process = CompileProcess()
+        self.compile_process = CompileProcess(context.is_serving)
         self.load_lock = context.load_lock
         self.tokenizers = tokenizers_of(context.shared)
         self.free_runtime = nothing
@@ -158,7 +158,7 @@ class LocalEmbedder:
             num_devices=len(loaded.encoders),
         )
         self.proof, self.free_runtime = loaded.proof, loaded.free
-        warm_up(loaded.encoders, budget, seconds=self.engine.warmup_seconds)
+        warm_up(loaded.encoders, budget, seconds=self.engine.warmup_seconds, threads=1 if self.context.is_serving() else None)
         self.devices = [
             Device(encoder=encoder, batcher=self.batcher, metrics=self.metrics, on_failed=self.on_device_failed, proof=loaded.proof)
             for encoder in loaded.encoders
@@ -363,10 +363,13 @@ def _close_encoders() -> GatewayError:
     return Overloaded("It is shutting down.", retry_after_seconds=1)
 
 
-def warm_up(encoders: list[Encoder], budget: Budget, *, seconds: float) -> None:
-    """Runs common shapes once in each encoder, while time is left: a new shape costs a compilation, a larger batch new memory."""
+def warm_up(encoders: list[Encoder], budget: Budget, *, seconds: float, threads: int | None = None) -> None:
+    """Runs common shapes once in each encoder, while time is left: a new shape costs a compilation, a larger batch new memory.
+
+    With fewer threads than encoders it leaves CPUs to others.
+    """
     deadline = time.monotonic() + seconds
-    with ThreadPoolExecutor(len(encoders), thread_name_prefix="warm-up") as pool:
+    with ThreadPoolExecutor(threads or len(encoders), thread_name_prefix="warm-up") as pool:
         for is_full in (False, True):
             list(pool.map(lambda encoder: _warm_up_one(encoder, budget, deadline, is_full=is_full), encoders))  # noqa: B023 - at once
 
