@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.app import Gateway
-from gateway.config import AuthSettings, Config, ModelRow, ServerSettings
+from gateway.config import AuthSettings, Config, DoorSettings, ModelRow, ServerSettings
 from gateway.testing.fakes import FakeBackend, FakeEmbedder
 from gateway.testing.gateway_thread import exchanged, served
 
@@ -33,7 +33,8 @@ BODIES = st.one_of(st.just(GOOD), st.binary(max_size=200), st.just(b""))
 @pytest.fixture(scope="module")
 def address():
     server = ServerSettings(port=0, body_timeout_seconds=1)
-    config = Config(server=server, auth=AuthSettings(mode="none"), models=(ModelRow(name="m", backend="fake"),))
+    doors = DoorSettings(tei=False)  # its POST / answers in TEI's words
+    config = Config(server=server, auth=AuthSettings(mode="none"), doors=doors, models=(ModelRow(name="m", backend="fake"),))
     with served(Gateway(config, backends=[FakeBackend(m=FakeEmbedder())])) as address:
         yield address
 
