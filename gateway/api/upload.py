@@ -1,8 +1,10 @@
 """An upload: multipart/form-data, parsed as it arrives, its file written as it is parsed. Never is more than a chunk in memory."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterator
 from typing import TypeAlias
+from urllib.parse import unquote
 
 from litestar.types import Receive, Scope
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
@@ -22,6 +24,7 @@ from gateway.files.writer import FileWriter
 from gateway.server.headers import value_of
 from gateway.wire.files import plain_filename
 
+EXTENDED_FILENAME = re.compile(r"; *filename\* *= *utf-8'[^']*'([^\s;\"]+)", re.IGNORECASE)
 FORM = "multipart/form-data"
 FED_BYTES = 256 * 1024  # parsed at once, between two turns of the event loop
 MAX_PARTS = 32
@@ -88,11 +91,11 @@ class Upload:
         """Returns the part's name."""
         name = part.name or ""
         if name == "file":
-            if part.filename is None:
+            if (filename := _filename_of(part)) is None:
                 raise InvalidType("Invalid type for 'file': expected a file, a part with a filename.", param="file")
             if self.filename is not None:
                 raise InvalidValue("Invalid 'file': send one file a request.", param="file")
-            self.filename = plain_filename(part.filename)
+            self.filename = plain_filename(filename)
         return name
 
     def end(self, name: str, content: bytearray) -> None:
@@ -141,6 +144,13 @@ def _parse(parser: PushMultipartParser, chunk: bytes) -> Iterator[Event]:
         yield from parser.parse(chunk)
     except MultipartError as error:
         raise _invalid_form(error) from None
+
+
+def _filename_of(part: MultipartSegment) -> str | None:
+    """RFC 7578 forbids `filename*=UTF-8''…`, the form of RFC 5987; clients send it, those of urllib3 1 nothing else."""
+    disposition = next((value for name, value in part.headerlist if name.lower() == "content-disposition"), "")
+    extended = EXTENDED_FILENAME.search(disposition)
+    return unquote(extended[1]) if extended else part.filename
 
 
 def _invalid_form(error: MultipartError) -> InvalidValue:

@@ -4,12 +4,14 @@ import asyncio
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import msgspec
 
 from gateway.batches.input_lines import FAILED, UNREADABLE, Conversion, is_plain
 from gateway.config import child_environment
 from gateway.errors import StorageUnavailable
+from gateway.files.lines import split_lines
 from gateway.files.store import FileStore
 from gateway.files.stored_file import StoredFile
 from gateway.log import get_logger
@@ -31,15 +33,23 @@ class UnreadableInput(Exception):
 
 async def has_requests(files: FileStore, file: StoredFile, asked: InputFormat, *, max_line_bytes: int) -> bool:
     """Whether a file has a request in each line. Raises what `FileStore.read` raises."""
-    if not (head := await anext(files.read(file), b"")):
-        return True  # and none at all
-    first, num_blank = b"", 0
-    async for line in files.lines(file, max_line_bytes=max_line_bytes):
-        num_blank += 1
-        if not is_blank(line) or num_blank == MAX_BLANK_LINES:
-            first = line
-            break
+    async with aclosing(files.read(file)) as chunks:
+        if not (head := await anext(chunks, b"")):
+            return True  # and none at all
+        first, num_blank = b"", 0
+        async with aclosing(split_lines(_with(head, chunks), max_line_bytes=max_line_bytes)) as lines:
+            async for line in lines:
+                num_blank += 1
+                if not is_blank(line) or num_blank == MAX_BLANK_LINES:
+                    first = line
+                    break
     return await asyncio.to_thread(is_plain, head, first, file.filename, asked)
+
+
+async def _with(head: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    yield head
+    async for chunk in rest:
+        yield chunk
 
 
 async def converted(order: Conversion) -> AsyncGenerator[bytes]:

@@ -207,13 +207,13 @@ class BatchRun:
             self.job.endpoint, self.parts.settings(), max_line_bytes=road.max_line_bytes,
             default_model=await self.default_model(),
         )  # fmt: skip
-        async for piece in self.pieces(file):
+        async for piece in self.pieces(file, max_line_bytes=found.max_line_bytes):
             self.check()
             await asyncio.to_thread(found.read, piece.contents, piece.start.line + 1)
             if found.is_hopeless:
                 break
         if repeated := await asyncio.to_thread(found.finish):
-            async for piece in self.pieces(file):
+            async for piece in self.pieces(file, max_line_bytes=found.max_line_bytes):
                 for line, content in enumerate(piece.contents, piece.start.line + 1):
                     if line in repeated:
                         found.name_repeated(content, line)
@@ -257,11 +257,12 @@ class BatchRun:
             async with aclosing(self.pieces(file)) as coming:
                 await run_all(coming, worker.run, self.append, in_flight=in_flight)
 
-    async def pieces(self, file: StoredFile) -> AsyncGenerator[Slice]:
-        """Yields the slices that are left."""
+    async def pieces(self, file: StoredFile, *, max_line_bytes: int | None = None) -> AsyncGenerator[Slice]:
+        """Yields the slices that are left. Lines are bounded while they are validated, by the gateway that does it; no other may
+        cut them by a bound of its own: positions are sums of their lengths.
+        """
         position = self.job.position
-        max_bytes = self.parts.road().max_line_bytes
-        lines = self.parts.files().lines(file, start=position.offset, max_line_bytes=max_bytes)
+        lines = self.parts.files().lines(file, start=position.offset, max_line_bytes=max_line_bytes)
         async for piece in slices(lines, position):
             yield piece
 

@@ -56,7 +56,7 @@ class Validation:
     def read_line(self, content: bytes, line: int) -> None:
         self.lines.append(line)
         self.digests += bytes(DIGEST_BYTES)  # of a line without one: replaced below
-        if len(content) > self.max_line_bytes + 1:
+        if len(content.removesuffix(b"\n")) > self.max_line_bytes:
             raise BadLine("request_too_large", f"This line is too long: at most {self.max_line_bytes} bytes are accepted.")
         found = batch_lines.parse(content, line, self.endpoint)
         self.digests[-DIGEST_BYTES:] = hashlib.blake2b(found.custom_id.encode(), digest_size=DIGEST_BYTES).digest()

@@ -8,7 +8,7 @@ import errno
 import os
 import shutil
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, ParamSpec, TypeVar
@@ -51,7 +51,7 @@ class FolderStorage:
         path = self.path_of(name)
         return FolderWriter(self, path, await self.run(self.open_part, path))
 
-    async def read(self, name: str, *, start: int, stop: int) -> AsyncIterator[bytes]:
+    async def read(self, name: str, *, start: int, stop: int) -> AsyncGenerator[bytes]:
         file = await self.run(self.path_of(name).open, "rb", 0)
         try:
             await self.run(file.seek, start)

@@ -1,9 +1,9 @@
 """Chunks to lines, with bounded memory."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 
-async def split_lines(chunks: AsyncIterator[bytes], *, max_line_bytes: int | None = None) -> AsyncIterator[bytes]:
+async def split_lines(chunks: AsyncIterator[bytes], *, max_line_bytes: int | None = None) -> AsyncGenerator[bytes]:
     """Yields the lines with their ends (LF), so that their lengths add up to offsets.
 
     Of a line of more than `max_line_bytes`, its end not counted, only the first `max_line_bytes` + 1 come, without an end: so the

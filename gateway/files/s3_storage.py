@@ -4,7 +4,7 @@ A content is one object. Large ones are multipart uploads, and appear whole when
 its own and never blocks the event loop.
 """
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable
 from datetime import timedelta
 from types import ModuleType
 from typing import Any, TypeVar
@@ -52,7 +52,7 @@ class S3Storage:
     async def create(self, name: str) -> "S3Writer":
         return S3Writer(self, name)
 
-    async def read(self, name: str, *, start: int, stop: int) -> AsyncIterator[bytes]:
+    async def read(self, name: str, *, start: int, stop: int) -> AsyncGenerator[bytes]:
         while start < stop:
             wanted = min(READ_BYTES, stop - start)
             piece = memoryview(await self.run(self.library.get_range_async(self.bucket, name, start=start, length=wanted)))

@@ -1,6 +1,6 @@
 """The interface of a storage: contents by name, written once and never changed. A name is in use from `create` until `delete`."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Protocol
 
@@ -29,7 +29,7 @@ class BlobStorage(Protocol):
     async def create(self, name: str) -> BlobWriter:
         """Raises StorageUnavailable."""
 
-    def read(self, name: str, *, start: int, stop: int) -> AsyncIterator[bytes]:
+    def read(self, name: str, *, start: int, stop: int) -> AsyncGenerator[bytes]:
         """Yields bytes `start` to `stop`, in chunks of CHUNK_BYTES at most; the consumer may be slow, or end early.
 
         Raises StorageUnavailable, also if there is no such content, or it is shorter.

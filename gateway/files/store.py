@@ -4,8 +4,8 @@ import asyncio
 import errno
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import IO
 
@@ -106,13 +106,14 @@ class FileStore:
         except StorageUnavailable:
             log.warning("file_left_to_sweeper", blob=file.blob)
 
-    async def read(self, file: StoredFile, *, start: int = 0) -> AsyncIterator[bytes]:
+    async def read(self, file: StoredFile, *, start: int = 0) -> AsyncGenerator[bytes]:
         """Yields the content from byte `start` on, in chunks of at most 256 KB. Raises UnknownFile if its time is over."""
         if file.expires_at is not None and file.expires_at <= self.clock():
             raise UnknownFile(file.id)
-        async for chunk in self.storage.read(file.blob, start=start, stop=file.num_bytes):
-            self.metrics.read_bytes.inc(len(chunk))
-            yield chunk
+        async with aclosing(self.storage.read(file.blob, start=start, stop=file.num_bytes)) as chunks:
+            async for chunk in chunks:
+                self.metrics.read_bytes.inc(len(chunk))
+                yield chunk
 
     @asynccontextmanager
     async def on_disk(self, file: StoredFile) -> AsyncIterator[Path]:

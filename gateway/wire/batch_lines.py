@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from gateway.errors import MAX_QUOTED_CHARS, GatewayError
-from gateway.wire.json_body import without_byte_order_mark
+from gateway.wire.json_body import MENDED, decode_mended, without_byte_order_mark
 
 POST = "POST"
 REQUIRED = ("custom_id", "method", "url", "body")
@@ -70,6 +70,8 @@ def parse(content: bytes, line: int, endpoint: str) -> BatchRequest:
         if value is UNSET or bytes(value) in {b"null", b'""'}:
             raise BadLine("missing_required_parameter", f"Missing required parameter: '{name}'.", name)
     custom_id = _text_of(found.custom_id, "custom_id")
+    if MENDED in bytes(found.custom_id if found.custom_id is not UNSET else b"") and MENDED not in content:
+        raise BadLine("invalid_value", "Invalid 'custom_id': it has half a surrogate pair, which no text has.", "custom_id")
     if _text_of(found.method, "method") != POST:
         raise BadLine("invalid_method", f"The method of this request is not supported. Supported values: '{POST}'.", "method")
     if _text_of(found.url, "url") != endpoint:
@@ -95,11 +97,15 @@ def _rejected(found: _Line, line: int) -> BatchRequest:
 def _parse_json(content: bytes) -> _Line:
     try:
         content.isascii() or content.decode()  # msgspec does not check what it passes over
-        return decoder.decode(without_byte_order_mark(content))
+        return decode_mended(without_byte_order_mark(content), _decode)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         if isinstance(error, msgspec.ValidationError):
             raise BadLine("invalid_json_line", "This line is not a JSON object.") from None
         raise BadLine("invalid_json_line", "This line is not parseable as valid JSON.") from None
+
+
+def _decode(content: bytes) -> _Line:
+    return decoder.decode(content)
 
 
 def _text_of(value: Raw | UnsetType, name: str) -> str:

@@ -31,7 +31,7 @@ class OutputExpiry(Struct, frozen=True):
     seconds: Annotated[int, Meta(ge=MIN_EXPIRY_SECONDS, le=MAX_EXPIRY_SECONDS)]
 
 
-class InputFormat(Struct, frozen=True):
+class InputFormat(Struct, frozen=True, forbid_unknown_fields=True):
     """How the input file is read, where its name and its first bytes do not show it. The words are those of `gateway embed`."""
 
     format: Annotated[Form | None, Meta(description="By default what the file's name and first bytes say.")] = None
@@ -160,11 +160,11 @@ EXPECTED = {
     "anchor": "a string",
     "seconds": "an integer",
 }
-ALLOWED = {
+ALLOWED: dict[str, str] = {
     "endpoint": f". Supported values: {', '.join(map(repr, get_args(Endpoint)))}.",
     "completion_window": ". Supported values: '24h'.",
     "metadata": f": at most {MAX_METADATA} pairs, keys of {MAX_KEY_CHARS} characters, and values of {MAX_VALUE_CHARS}.",
-    "input_format": f": 'format' is one of {', '.join(map(repr, get_args(Form)))}, and the others have at most 256 characters.",
+    "input_format": f": it has {', '.join(InputFormat.__struct_fields__)}; 'format' is one of {', '.join(get_args(Form))}.",
     "output_expires_after": f": 'anchor' must be 'created_at', 'seconds' from {MIN_EXPIRY_SECONDS} to {MAX_EXPIRY_SECONDS}.",
 }
 REQUIRED = ("input_file_id", "endpoint", "completion_window")
@@ -191,6 +191,8 @@ def decode(raw: bytes) -> BatchRequestBody:
 
 
 def _wrong_field(error: msgspec.ValidationError) -> ClientError:
+    if "`key` in `$.metadata" in str(error):
+        return InvalidValue(f"Invalid value for 'metadata'{ALLOWED['metadata']}", param="metadata")
     if "missing required field" in str(error):
         return InvalidValue(
             f"Invalid value for 'output_expires_after'{ALLOWED['output_expires_after']}", param="output_expires_after"

@@ -26,6 +26,8 @@ WIDE = ((b"\xff\xfe\0\0", "UTF-32"), (b"\0\0\xfe\xff", "UTF-32"), (b"\xff\xfe", 
 PAIR = rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 ESCAPES = re.compile(PAIR + rb"|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL)
 
+MENDED = rb"\ufffd"  # for half a surrogate pair
+
 ANY_VALUE: Mapping[str, str] = MappingProxyType({})
 
 Result = TypeVar("Result")
@@ -55,7 +57,7 @@ def parse_body(sent: bytes, decode: Callable[[bytes], Result], explain: Callable
     try:
         # msgspec does not check the fields that it ignores; by the contract the whole body must be UTF-8.
         raw.isascii() or raw.decode()
-        return _decode_mended(raw, decode)
+        return decode_mended(raw, decode)
     except msgspec.ValidationError as error:
         raise explain(error) from None
     except (RecursionError, UnicodeDecodeError, msgspec.DecodeError) as error:
@@ -88,8 +90,8 @@ def _type_name(json_type: str) -> str:
     }.get(json_type, "another type")  # fmt: skip
 
 
-def _decode_mended(raw: bytes, decode: Callable[[bytes], Result]) -> Result:
-    """Decodes JSON, a second time without lone surrogates if it has any. Raises what `decode` raises."""
+def decode_mended(raw: bytes, decode: Callable[[bytes], Result]) -> Result:
+    """Decodes JSON, a second time with MENDED in the place of lone surrogates if it has any. Raises what `decode` raises."""
     try:
         return decode(raw)
     except msgspec.ValidationError:
@@ -125,7 +127,7 @@ def _whole(value: Any) -> Any:
 
 def _without_lone_surrogates(raw: bytes) -> bytes:
     """Replaces half a surrogate pair, as from a cut PDF page, by U+FFFD, which also replaces broken UTF-8 from token ids."""
-    return ESCAPES.sub(lambda escape: rb"\ufffd" if escape["lone"] else escape[0], raw)
+    return ESCAPES.sub(lambda escape: MENDED if escape["lone"] else escape[0], raw)
 
 
 def _invalid_json(raw: bytes, error: Exception, *, start: int = 0) -> InvalidJSON:

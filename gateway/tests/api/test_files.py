@@ -387,3 +387,10 @@ async def test_a_content_that_is_lost_is_a_503_and_not_half_a_reply(gateway, cli
     path.unlink()
     reply = await client.get(f"/v1/files/{file['id']}/content")
     assert error_of(reply)[::3] == (503, "storage_unavailable")
+
+
+@pytest.mark.parametrize("plain", ["", ' filename="%E6%96%87.jsonl";'])
+async def test_a_name_in_the_form_of_old_clients_is_read(client, plain):
+    head = f"name=\"file\";{plain} filename*=utf-8''%E6%96%87.jsonl"
+    file = (await client.post("/v1/files", content=form((head, b"x"), PURPOSE), headers=TYPE)).json()
+    assert file["filename"] == "文.jsonl"

@@ -16,7 +16,7 @@ from gateway.access.keys.policy import policy_of
 from gateway.backoff import Backoff
 from gateway.batches.runner import MAX_DEATHS
 from gateway.batches.store import LeaseLost
-from gateway.config import FileSettings, LimitSettings
+from gateway.config import FileSettings, LimitSettings, ServerSettings
 from gateway.errors import KeyStoreUnavailable, Overloaded, StorageQuotaExceeded, StorageUnavailable, StoreUnavailable
 from gateway.testing.fakes import FakeEmbedder
 from gateway.tests.batches.conftest import KEY, OTHER_KEY, backend_of, client_of, content, created, ended, line, upload, working
@@ -44,7 +44,7 @@ async def answered_once(gateway, batch):
     return found
 
 
-async def begun(gateway, embedder, lines, *, after, key=KEY, name="input.jsonl"):
+async def begun(gateway, embedder, lines, *, after, until=2048, key=KEY, name="input.jsonl"):
     """A batch of which `after` slices are done, and the next is being embedded. Returns it."""
     reached = asyncio.Event()
     whole = embedder.embed
@@ -60,7 +60,7 @@ async def begun(gateway, embedder, lines, *, after, key=KEY, name="input.jsonl")
         batch = await created(client, await upload(gateway, lines, key=key, name=name))
         async with asyncio.timeout(20):
             await reached.wait()
-            while (await client.get(f"/v1/batches/{batch['id']}")).json()["request_counts"]["completed"] < after * 2048:
+            while (await client.get(f"/v1/batches/{batch['id']}")).json()["request_counts"]["completed"] < after * until:
                 await asyncio.sleep(0.01)
     return batch
 
@@ -425,3 +425,19 @@ async def test_an_output_is_never_refused_for_the_keys_quota_and_counts_in_it(ma
             await upload(gateway, b"one more")
         assert (await client.delete(f"/v1/files/{done['output_file_id']}")).status_code == 200
         await upload(gateway, b"one more")
+
+
+async def test_a_gateway_that_takes_smaller_requests_goes_on_with_larger_ones(make, embedder):
+    texts = [f"{number} " + "x" * 300_000 for number in range(6)]  # a slice each
+    sent = b"".join(line(f"id-{number}", text) for number, text in enumerate(texts))
+    first = make()
+    async with working(first):
+        batch = await begun(first, embedder, sent, after=1, until=1)
+        first.drain()
+        embedder.gate.set()
+    other = make(server=ServerSettings(max_body_bytes=100_000), backends=[backend_of(FakeEmbedder())])
+    async with working(other) as gateway, client_of(gateway) as client:
+        done = await ended(client, batch)
+        assert done["request_counts"] == {"total": 6, "completed": 6, "failed": 0}
+        found = await content(gateway, done["output_file_id"])
+        assert [each["custom_id"] for each in found] == [f"id-{number}" for number in range(6)]

@@ -122,6 +122,8 @@ REQUIRED = {"input_file_id": "file-x", "endpoint": "/v1/embeddings", "completion
         ({"endpoint": "/v1/chat/completions"}, "endpoint"),
         ({"endpoint": None}, "endpoint"),
         ({"completion_window": "1h"}, "completion_window"),
+        ({"metadata": {"k" * 65: "v"}}, "metadata"),
+        ({"input_format": {"colum": "x"}}, "input_format"),
         ({"metadata": {"a": 1}}, "metadata"),
         ({"metadata": {"a": "x" * 513}}, "metadata"),
         ({"metadata": {str(number): "x" for number in range(17)}}, "metadata"),
@@ -164,3 +166,15 @@ async def test_rows_of_gateway_embed_are_requests_of_the_batchs_model(gateway, c
     lines = {each["custom_id"]: each["response"]["body"] for each in await content(gateway, done["output_file_id"])}
     assert list(lines) == ["a", "7", "4"]
     assert np.allclose(lines["7"]["data"][0]["embedding"], hashed("two", 8))
+
+
+async def test_half_a_surrogate_pair_in_a_text_is_answered_as_by_the_endpoint_and_in_an_id_it_is_named(gateway, client):
+    asked = await client.post("/v1/embeddings", content=b'{"model": "m", "input": "cut \\ud83d"}')
+    sent = line("a", "cut QQ").replace(b"QQ", b"\\ud83d") + line("b \ufffd")
+    done = await ended(client, await created(client, await upload(gateway, sent)))
+    assert done["request_counts"] == {"total": 2, "completed": 2, "failed": 0}, done
+    found = [each["response"]["body"] for each in await content(gateway, done["output_file_id"])]
+    assert found[0]["data"] == asked.json()["data"]
+    wrong = line("QQ").replace(b"QQ", b"\\ud83d")
+    done = await ended(client, await created(client, await upload(gateway, line("a") + wrong)))
+    assert [(each["code"], each["param"], each["line"]) for each in done["errors"]["data"]] == [("invalid_value", "custom_id", 2)]

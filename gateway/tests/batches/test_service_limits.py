@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 from gateway.access.keys.key import new_key
 from gateway.access.keys.policy import policy_of
 from gateway.backoff import Backoff
-from gateway.config import LimitSettings, ModelRow
+from gateway.config import LimitSettings, ModelRow, ServerSettings
 from gateway.testing.fakes import FakeEmbedder, FakeReranker
 from gateway.tests.batches.conftest import NearBackend, client_of, content, created, ended, line, upload, working
 
@@ -139,3 +139,16 @@ async def test_a_spent_budget_is_waited_for_until_it_is_raised(make):
 
 def codes_of_waits(seen):
     return {each["code"] for each in seen if each["event"] == "batch_waits"}
+
+
+async def test_a_line_that_is_too_long_is_named_and_one_of_just_as_many_bytes_is_a_request(make):
+    whole = line("a", "x" * 1000)
+    server = ServerSettings(max_body_bytes=len(whole) - 1)
+    async with working(make(server=server)) as gateway, client_of(gateway) as client:
+        sent = whole + line("b", "x" * 1001) + line("c", "x" * 500_000) + line("d")
+        done = await ended(client, await created(client, await upload(gateway, sent)))
+        assert [(each["code"], each["line"]) for each in done["errors"]["data"]] == [
+            ("request_too_large", 2), ("request_too_large", 3),
+        ]  # fmt: skip
+        done = await ended(client, await created(client, await upload(gateway, whole.rstrip())))
+        assert done["status"] == "completed"
