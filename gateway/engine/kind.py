@@ -64,7 +64,7 @@ def kind_of(folder: Path, *, trusts_code: bool = False) -> ModelKind:
             refuse_sparse_options(part, is_legacy="MLMTransformer" in module_names(folder))
         else:
             refuse_options(part)
-        refuse_foreign(part)
+        refuse_foreign(part, has_own_code=trusts_code)
     if found == SPARSE:
         return "sparse_encoder"
     if found == RERANKER:

@@ -20,11 +20,10 @@ from gateway.engine.encoder import NetworkInfo
 from gateway.engine.identity import modules_of
 from gateway.engine.model_folder import is_bare, module_names, table
 from gateway.engine.tensors import read_tensors
-from gateway.engine.unsupported import OTHER_KIND
+from gateway.engine.unsupported import MODEL2VEC, OTHER_KIND
 from gateway.errors import OperatorError
 
 STATIC, NORMALIZE = "StaticEmbedding", "Normalize"
-MODEL2VEC = "model2vec"  # `model_type` in config.json
 MODEL2VEC_TOKENS = 512  # its default max_length
 UNLIMITED_TOKENS = 1_000_000  # of a model whose files name no limit; model2vec writes this number too
 NOT_USED = ("truncation", "padding", "post_processor")  # parts of tokenizer.json: its special tokens are never in a text

@@ -7,10 +7,12 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 from fnmatch import fnmatch
+from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from gateway.engine.adapter import reason_against
+from gateway.engine.adapter import is_adapter, reason_against
 from gateway.engine.identity import modules_of
 from gateway.engine.model_folder import module_names, options_of, table, transformer_folders
 from gateway.errors import OperatorError
@@ -37,6 +39,8 @@ UNSERVED = {
     "StaticEmbedding": "a table of vectors is served if it comes first, with no more than Normalize behind it",
 }
 RERANKER_MODULES = ("Transformer", "LogitScore", "Dense")
+MODEL2VEC = "model2vec"  # a static model's `model_type`
+MODALITIES = {"vision_config", "audio_config", "image_size", "num_mel_bins", "feat_extract_norm"}  # of networks of images or sound
 # Modules that make one vector of a text; a Transformer that does so itself says it in `module_output_name`.
 POOLS = {"Pooling", "StaticEmbedding", "BoW", "Router", "Asym"}
 # Options of sentence_bert_config.json that change the network's inputs in ways that the gateway does not follow.
@@ -91,9 +95,14 @@ def _refuse_unfollowed(part: Path, options: dict[str, Any], names: Iterable[str]
         raise _unsupported_kind(f"the model in {part} asks for {' and '.join(found)}, which is not supported here")
 
 
-def refuse_foreign(part: Path) -> None:
-    """Raises OperatorError for a model that needs an adapter's base, or quantised weights, or has no tokenizer."""
+def refuse_foreign(part: Path, *, has_own_code: bool = False) -> None:
+    """Raises OperatorError for a model that needs an adapter's base, or quantised weights, or has no tokenizer.
+
+    Also for a network that transformers does not have, unless it is code of the model's own.
+    """
     config = table(part / "config.json")
+    if not is_adapter(part) and not has_own_code:
+        _refuse_unknown_network(part, config)
     if reason := reason_against(part):
         raise _unsupported_kind(
             f"the model in {part} is an adapter over another model, and {reason}: merge the two (peft's merge_and_unload), save"
@@ -106,6 +115,31 @@ def refuse_foreign(part: Path) -> None:
             f"the model in {part} has no tokenizer: there is no tokenizer.json, vocab.txt or other vocabulary in it; save its"
             " tokenizer there"
         )
+
+
+def _refuse_unknown_network(part: Path, config: dict[str, Any]) -> None:
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str):
+        raise _unsupported_kind(f"the model in {part} is of an unknown network: there is no model_type in its config.json")
+    known = _known_networks()
+    if known and f'"{model_type}"' not in known and model_type != MODEL2VEC:
+        raise _unsupported_kind(
+            f"the model in {part} is of the network {model_type}, which the installed release of transformers does not have"
+        )
+    if MODALITIES & set(config) and not options_of(part).get("modality_config"):
+        raise other(part, IMAGES)
+
+
+@lru_cache(maxsize=1)
+def _known_networks() -> str:
+    """The source of transformers' lists of networks, in which each is a quoted name; "" if it is not installed.
+
+    Read as text: importing transformers takes seconds.
+    """
+    found = find_spec("transformers")
+    folder = Path(found.origin).parent / "models" / "auto" if found is not None and found.origin else None
+    files = [folder / name for name in ("auto_mappings.py", "configuration_auto.py")] if folder is not None else []
+    return "".join(path.read_text(encoding="utf-8") for path in files if path.is_file())
 
 
 def refuse_foreign_modules(folder: Path, *, is_reranker: bool) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from gateway.engine.adapter import CONFIG, is_adapter
 from gateway.engine.hub import MISSING, NOT_NEEDED, fetch, missing
 from gateway.engine.identity import MODULES, OTHER_FORMATS, weights_files
+from gateway.engine.integrity import refuse_damaged
 from gateway.engine.kind import kind_of
 from gateway.engine.model_folder import transformer_folders
 from gateway.engine.own_code import refuse_other_revision
@@ -25,7 +26,7 @@ def find_folder(settings: LocalSettings) -> Path:
     if not settings.download:
         raise OperatorError(missing(settings.source, "and this row may not download it"), category=MISSING)
     folder = fetch(settings)
-    kind_of(folder, trusts_code=settings.trust_remote_code)  # refuses those that are not served
+    _refuse_unserved(folder, settings)
     return folder
 
 
@@ -33,8 +34,14 @@ def local_folder(settings: LocalSettings) -> Path | None:
     """Returns the folder with a row's files if it is on this machine, else None. Raises OperatorError if it is not served."""
     folder = _any_folder_of(settings)
     if folder is not None:
-        kind_of(folder, trusts_code=settings.trust_remote_code)  # refuses those that are not served
+        _refuse_unserved(folder, settings)
     return folder
+
+
+def _refuse_unserved(folder: Path, settings: LocalSettings) -> None:
+    """Raises OperatorError for a kind of model that is not served, and for files that are not whole."""
+    kind_of(folder, trusts_code=settings.trust_remote_code)
+    refuse_damaged(folder)
 
 
 def _any_folder_of(settings: LocalSettings) -> Path | None:
