@@ -31,7 +31,7 @@ from gateway.engine.embedder import LocalEmbedder
 from gateway.engine.fidelity import cosines
 from gateway.engine.identity import identity_of
 from gateway.engine.settings import LocalSettings
-from gateway.engine.weights import local_folder_of
+from gateway.engine.weights import local_folder
 from gateway.errors import GatewayError, OperatorError
 from gateway.metrics import Metrics
 from gateway.testing import model_folders as folders
@@ -54,7 +54,7 @@ def expected_of(folder: Path) -> tuple[np.ndarray, bool] | Exception:
 
 def compile_here(folder: Path, artifacts: ArtifactStore) -> None:
     """What `gateway.engine.compiler` does in its child, where the shelf has it not."""
-    local_folder_of(str(folder))
+    local_folder(LocalSettings(source=str(folder)))
     if artifacts.find(identity_of(folder), "float32") is None:
         with contextlib.redirect_stdout(io.StringIO()):
             try:

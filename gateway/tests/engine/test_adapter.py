@@ -12,7 +12,8 @@ from gateway.engine.adapter import base_of
 from gateway.engine.identity import identity_of
 from gateway.engine.kind import kind_of
 from gateway.engine.model_facts import facts_of
-from gateway.engine.weights import local_folder_of
+from gateway.engine.settings import LocalSettings
+from gateway.engine.weights import local_folder
 from gateway.errors import OperatorError
 from gateway.testing.architectures import TEXTS
 from gateway.testing.families import save_adapter
@@ -83,7 +84,7 @@ def test_the_base_is_part_of_its_identity(copy):
 def test_an_adapter_without_modules_json_is_a_model_too(copy):
     for path in (copy / "modules.json", copy / "config_sentence_transformers.json"):
         path.unlink()
-    assert local_folder_of(str(copy)) == copy
+    assert local_folder(LocalSettings(source=str(copy))) == copy
     assert facts_of(copy).default_pooling == "mean pooling"
 
 
