@@ -1,6 +1,6 @@
 """Memory that comes back: the resident memory of a gateway after each of ten loads and unloads of MiniLM.
 
-    python -m benchmarks.unloading [--cycles 10] [--source FOLDER]
+    python -m benchmarks.unloading [--cycles 10] [--source FOLDER] [--data FOLDER]
 
 Each load serves a thousand texts of many lengths. Anonymous memory is what the process has for itself; the rest are mapped files.
 """
@@ -27,14 +27,18 @@ MB = 1_000_000
 def resident(pid: int) -> dict[str, float]:
     """Megabytes: all of it, and its anonymous part."""
     lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
-    found = {name: int(value.split()[0]) * 1024 / MB for name, _, value in (line.partition(":") for line in lines) if "Rss" in name}
+    found = {
+        name: int(value.split()[0]) * 1024 / MB
+        for name, _, value in (line.partition(":") for line in lines)
+        if name in {"VmRSS", "RssAnon"}
+    }
     return {"resident": found["VmRSS"], "anonymous": found["RssAnon"]}
 
 
-def program(source: str) -> Program:
+def program(source: str, data: str) -> Program:
     row = {"name": "m", "source": source, "load": "first_use", "unload_after": 0.5}
     environment = {
-        "GATEWAY__AUTH__MODE": "none", "GATEWAY__SERVER__PORT": "{port}", "GATEWAY_DATA_DIR": "{folder}/data",
+        "GATEWAY__AUTH__MODE": "none", "GATEWAY__SERVER__PORT": "{port}", "GATEWAY_DATA_DIR": data,
         "GATEWAY__MODELS": json.dumps([row]), "GATEWAY__CACHE__MAX_BYTES": "0",
     }  # fmt: skip
     return Program("gateway", (str(BIN / "gateway"), "serve"), "/readyz", environment)
@@ -61,8 +65,9 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--cycles", type=int, default=10)
     options.add_argument("--source", default=MINILM)
+    options.add_argument("--data", default="{folder}/data", help="the folder of compiled models")
     asked = options.parse_args()
-    with tempfile.TemporaryDirectory() as folder, Server(program(asked.source), Path(folder) / "server") as server:
+    with tempfile.TemporaryDirectory() as folder, Server(program(asked.source, asked.data), Path(folder) / "server") as server:
         pid = server.process.pid
         with httpx.Client(base_url=server.url, timeout=WAIT_SECONDS) as http:
             rows = [("never loaded", resident(pid))]

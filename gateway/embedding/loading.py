@@ -181,7 +181,8 @@ class Loader:
         """Takes a model out of memory. Nobody may use it. A caller may be cancelled; the unloading goes on."""
         load_state = model.load_state
         load_state.is_leaving = True  # from now on
-        load_state.unloading = self.launch(self.unload_once(model, reason), name=f"unload-{model.name}")
+        if load_state.unloading is None:
+            load_state.unloading = self.launch(self.unload_once(model, reason), name=f"unload-{model.name}")
         await asyncio.wait([load_state.unloading])
 
     async def unload_once(self, model: Model, reason: str) -> None:
@@ -277,7 +278,7 @@ class Loader:
         for model in self.budget.movable():
             after = model.row.unload_after
             is_over = after is not None and self.clock() - model.load_state.used_at >= after
-            if (is_over or self.budget.excess()) and model.load_state.is_idle and model.load_state.unloading is None:
+            if (is_over or self.budget.excess()) and model.load_state.is_idle:
                 await self.unload(model, "idle" if is_over else "budget")
 
     def adopt(self, models: Iterable[Model], max_bytes: int) -> None:

@@ -18,9 +18,9 @@ from gateway.background import BackgroundThread
 from gateway.engine.network import Network
 from gateway.engine.openvino_import import openvino
 from gateway.log import get_logger
+from gateway.malloc import release_memory
 
 LENGTHS = (16, 24, 32, 40, 48)  # most texts that come alone are questions; beyond 48 a change of shape costs a tenth or less
-BUILD_SECONDS = 60.0  # at most, on a machine that does much else
 MANY = 1 << 16  # more tokens than any text that comes alone; a few times it must fit 32 bits, as OpenVINO makes all integers int32
 
 log = get_logger()
@@ -36,6 +36,7 @@ class LatencyNetwork:
         self.network: BucketedNetwork | None = None
         self.num_working = 0
         self.lock = threading.Lock()
+        self.is_closed = False
         self.is_made = threading.Event()  # set too if there will be no network
         if make is None:
             self.is_made.set()
@@ -53,11 +54,14 @@ class LatencyNetwork:
             log.warning("no_network_of_all_cores", model=self.name, reason=f"{type(error).__name__}: {error}".splitlines()[0])
         finally:
             self.is_made.set()
+        if self.is_closed:
+            self.network = None
+            del make
+            release_memory()
 
     def close(self) -> None:
-        """Drops the network; waits for one that is being built, as that holds the model's memory."""
-        self.is_made.wait(BUILD_SECONDS)
-        self.network = None
+        """Drops the network. One that is being built goes with the model's memory once its thread ends: nothing can stop that."""
+        self.is_closed, self.network = True, None
 
     @contextmanager
     def working(self) -> Iterator[bool]:

@@ -73,6 +73,31 @@ async def test_a_model_is_unloaded_after_its_idle_time_and_loaded_again_by_the_n
     assert served.events == ["+a request", "+stays request", "-a idle", "+a request"]
 
 
+async def test_a_model_that_is_unloaded_for_two_reasons_at_once_goes_once_and_a_request_meanwhile_loads_it_after():
+    served = Served(model("a", unload_after=1), model("b"), max_bytes=100)
+    await served.ask("a")
+    served.clock.advance(20)
+    gone, unload = asyncio.Event(), served.embedder("a").unload
+
+    async def slow_unload():
+        await unload()
+        await gone.wait()
+
+    served.embedder("a").unload = slow_unload
+    idle = asyncio.create_task(served.loader.unload_idle())
+    await until(lambda: served.embedder("a").num_unloads == 1)
+    others = [asyncio.create_task(served.ask(name)) for name in "ba"]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert served.events == ["+a request"]
+    gone.set()
+    await idle
+    await others[0]
+    served.clock.advance(20)
+    await others[1]
+    assert served.events == ["+a request", "-a idle", "+b request", "-b budget", "+a request"]
+
+
 async def test_a_model_with_a_request_or_a_batch_is_not_unloaded_however_long_that_takes():
     served = Served(model("a", unload_after=60))
     use = await served.use("a")
