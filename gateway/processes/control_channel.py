@@ -13,7 +13,8 @@ from gateway.processes import control
 from gateway.processes.control import Leave, MakeRoom, Reload, RoomMade, Stop
 from gateway.processes.control_socket import ControlSocket, PeerGone
 
-PUSH_SECONDS = 5.0  # between two times that samples are sent unasked; a process that is killed loses what it counted since
+# Between two times that samples are sent unasked, which takes a millisecond; a process that is killed loses what it counted since.
+PUSH_SECONDS = 1.0
 SUM_SECONDS = 3.0  # the supervisor waits shorter for a process that does not answer
 
 

@@ -166,7 +166,7 @@ def test_no_count_falls_and_each_series_is_told_once_while_processes_die(gateway
         gateway.wait_back(name, before)
         until(lambda: httpx.get(f"{gateway.origin}/readyz").status_code == 200, WAIT_SECONDS)
         seen = gateway.counts()
-        # What is counted in the last five seconds before a kill may be lost, but nothing that a scrape has shown.
+        # What is counted in the last second before a kill may be lost, but nothing that a scrape has shown.
         assert {key: value for key, value in told.items() if seen.get(key, 0) < value} == {}
     assert gateway.metrics()["gateway_processes", ("role", "front")] == 2
 
