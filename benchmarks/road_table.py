@@ -1,11 +1,11 @@
 """The road's figures as people read them: costs by process, memory, the bars, and what follows for larger machines."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from benchmarks.measures import Bar
-from benchmarks.road_figures import Cost, Road
+from benchmarks.road_figures import Cost, Road, Steps
 from benchmarks.scaling import Limit, RequestCost, limit_of
 from benchmarks.table import aligned, short, written
 from gateway.processes.workers import fronts_for
@@ -65,14 +65,20 @@ def _cells(cost: Cost) -> tuple[str, ...]:
 
 
 def _steps(road: Road, case: str) -> list[tuple[str, ...]]:
-    """A row for each step that costs something, and their sums."""
+    """A row for each step that costs something, and their sums. What was not measured is empty."""
     found = {steps.num_fronts: steps for steps in road.steps if steps.case == case}
     columns = [(found[num_fronts], role) for num_fronts, role in STEP_PROCESSES if num_fronts in found]
     names = dict.fromkeys(cost.step for steps in found.values() for cost in steps.costs)
     rows = [(name, [steps.of(role, name) for steps, role in columns]) for name in names]
     rows = [(name, spent) for name, spent in rows if max(spent) >= LEAST_US]
     rows.append(("together", [sum(spent) for spent in zip(*(spent for _, spent in rows), strict=True)]))
-    return [(name, case, *(f"{each:.1f}" for each in spent)) for name, spent in rows]
+    return [(name, case, *_step_cells(spent, found)) for name, spent in rows]
+
+
+def _step_cells(spent: list[float], found: Mapping[int, Steps]) -> Iterator[str]:
+    costs = iter(spent)
+    for num_fronts, _ in STEP_PROCESSES:
+        yield f"{next(costs):.1f}" if num_fronts in found else ""
 
 
 def _bars(road: Road) -> list[tuple[str, ...]]:

@@ -25,7 +25,8 @@ STEPS: dict[str, tuple[str, ...]] = {
     "authentication": ("gateway/api/authentication.py", "gateway/access/"),
     "limits, usage, admission": (
         "gateway/access/limits/", "gateway/access/usage/", "gateway/access/admission.py", "gateway/api/limit_headers.py",
-        "gateway/processes/remote_lease.py", "gateway/processes/shared_admission.py",
+        "gateway/processes/remote_lease.py", "gateway/processes/known_limits.py", "gateway/processes/use_buffer.py",
+        "gateway/processes/shared_admission.py",
     ),
     "body": ("gateway/api/body.py", "gateway/wire/"),
     "handler": (

@@ -99,6 +99,8 @@ def test_steps_are_shown_by_process_with_their_sum():
     assert "queue single texts 20.0 0.0 21.0" in lines
     assert "together single texts 32.5 14.0 21.0" in lines
     assert not [line for line in lines if line.startswith("x ")]
+    one = report(Road(costs_of("single texts", 1000), [], steps[:1]), ABOUT)  # --fronts 0 --fronts 2
+    assert "together single texts 32.5" in [" ".join(line.split()) for line in one.splitlines()]
 
 
 def test_each_file_of_a_step_is_there():
