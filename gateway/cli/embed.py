@@ -110,7 +110,7 @@ def embed(
     refuse_other_than_embedder(model.name, bound.preview().kind)
     is_local = bound.is_local()
     options = BulkOptions(
-        reading=InputOptions(**{each: asked.pop(each) for each in InputOptions.__dataclass_fields__}),
+        reading=InputOptions(**{each: asked.pop(each) for each in InputOptions.__dataclass_fields__ if each in asked}),
         dtype="float" if dtype == "float32" else dtype,
         in_flight=in_flight or (1 if is_local else IN_FLIGHT_ELSEWHERE),
         patience_seconds=patience_seconds,

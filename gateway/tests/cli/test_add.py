@@ -1,10 +1,13 @@
 """`gateway models add`: whole or not at all, and nothing of what a person wrote is lost."""
 
+import json
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from gateway.cli.known_models import KNOWN
+from gateway.cli.source_row import row_of, table
 from gateway.config import BUILTIN_MODELS, load
 from gateway.testing.multilingual import made
 from gateway.tests.cli.conftest import Command, told
@@ -171,3 +174,13 @@ def test_check_says_how_a_folder_would_be_served(gateway: Command, model: Path):
     assert said["dimensions"].isdigit()
     assert said["reads"].endswith(" tokens at once")
     assert not (model.parent / "data").exists()  # nothing was compiled
+
+
+def test_a_row_of_each_of_the_most_used_models_passes_the_check(gateway: Command, tmp_path: Path):
+    rows = [table(row_of(hub_id, is_examined=False)[0]) for hub_id in KNOWN]
+    assert len(rows) >= 20
+    ended = gateway("config", "check", **NO_HUB, HF_HOME=str(tmp_path), GATEWAY__MODELS=json.dumps(rows), GATEWAY__AUTH="none")
+    assert (ended.code, ended.err) == (0, "")
+    prompts = {row["name"]: set(row.get("prompts", ())) for row in rows}
+    assert prompts["multilingual-e5-large"] == {"query", "document"}
+    assert prompts["bge-m3"] == set()
