@@ -112,14 +112,14 @@ class ConfiguredRoad:
             return "same"
         if model.state != "ready":
             return "unknown"
-        return "same" if model.describe().fingerprint == fingerprint else "other"
+        return "same" if _is_same(fingerprint, model) else "other"
 
     async def fingerprint(self, endpoint: str, model: str, caller: Caller) -> str:
         context = self.context("", caller)
         allowed_model(self.catalog, model, caller)
         try:
             found = await self.handler.find_model(model, KINDS[endpoint], context, num_inputs=0)
-            return found.describe().fingerprint
+            return " ".join(_fingerprints_of(found))
         finally:
             context.release()
 
@@ -194,8 +194,8 @@ class ConfiguredRoad:
 
     def refuse_other(self, model: Model, name: str, fingerprints: dict[str, str]) -> None:
         """Raises OtherVectors if these are not the vectors with which the batch was begun."""
-        found, due = model.describe().fingerprint, fingerprints.get(name)
-        if due is not None and found != due:
+        due = fingerprints.get(name)
+        if due is not None and not _is_same(due, model):
             raise OtherVectors(self.other_vectors({name: due}))
 
     def other_vectors(self, fingerprints: dict[str, str]) -> str:
@@ -203,8 +203,9 @@ class ConfiguredRoad:
             model = self.model_of(name)
             if model is None:
                 return f"The model '{name}' of this batch is not served any more."
-            if model.state == "ready" and (found := model.describe().fingerprint) != due:
-                changed = f"{' and '.join(changes(due, found))} changed ({due} then, {found} now)"
+            if model.state == "ready" and not _is_same(due, model):
+                then, found = due.split()[0], model.describe().fingerprint
+                changed = f"{' and '.join(changes(then, found))} changed ({then} then, {found} now)"
                 return f"The model '{name}' gives other vectors than when this batch was begun: {changed}."
         return "A model of this batch gives other vectors than when it was begun."
 
@@ -243,6 +244,18 @@ def batch_road(  # noqa: PLR0913 - the parts of a generation
     return ConfiguredRoad(
         config=config, access=access, limiter=limiter, catalog=catalog, handler=handler, metrics=metrics, is_local=is_local
     )
+
+
+def _fingerprints_of(model: Model) -> list[str]:
+    """The model's own fingerprint, and others that mean the same vectors: measured neighbours, and equal members of a group."""
+    about = model.describe()
+    return list(dict.fromkeys((about.fingerprint, *map(model.name_of, (*about.alike, *about.members)))))
+
+
+def _is_same(due: str, model: Model) -> bool:
+    """Whether a model gives the vectors with which a batch was begun: `due` are its fingerprints then, its own first."""
+    (own, *alike), found = due.split(), _fingerprints_of(model)
+    return own in found or found[0] in alike
 
 
 def _encode_each(done: Embedded, asked: list[EmbeddingsRequest]) -> list[bytes]:

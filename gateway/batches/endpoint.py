@@ -61,7 +61,7 @@ class BatchRoad(Protocol):
         """A block in which the model of a batch stays loaded. Those of a batch with several need not fit into memory together."""
 
     async def fingerprint(self, endpoint: str, model: str, caller: Caller) -> str:
-        """Loads a model. Returns its fingerprint. Raises UnknownModel, WrongModelKind, or Unavailable for now."""
+        """Loads a model. Returns its fingerprints, spaces between them. Raises UnknownModel, WrongModelKind, or Unavailable."""
 
     def other_vectors(self, fingerprints: dict[str, str]) -> str:
         """Says, for clients, which of these models gives other vectors now."""

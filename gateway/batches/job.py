@@ -27,7 +27,8 @@ class BatchJob(Struct, frozen=True, kw_only=True):
     """One row. Times are Unix seconds. `position` is where the next shard begins, `num_shards` how many are done.
     Once `ending` is set, which is the status that it will have, no request is answered any more: its files are made.
 
-    `fingerprints` are those of the models, by the names that the requests have; None until the file was validated. The file
+    `fingerprints` are those of the models, by the names that the requests have: a model's own, and after spaces those that mean the
+    same vectors; None until the file was validated. The file
     `lines_file_id` belongs to the batch, and has the input's requests, one a line; None if the input has them so itself.
     """
 

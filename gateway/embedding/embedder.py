@@ -145,6 +145,7 @@ class Description:
     `fallback` tells operators which runtime or precision was given up for this one, and why.
 
     `alike` are further fingerprints of the very same vectors: measured ones, within their noise of a boundary.
+    `members` are the fingerprints of a group's members whose vectors were found to equal the first one's.
     `scope` is the prefix of its cache entries; if empty, the fingerprint is. Two models of one scope give the same vectors; a model
     whose vectors changed has a new scope.
     `ranges` are those of its vectors' dimensions, for int8 and uint8, if they were measured.
@@ -169,6 +170,7 @@ class Description:
     takes_instruction: bool = False
     takes_token_ids: bool = False
     alike: tuple[str, ...] = ()
+    members: tuple[str, ...] = ()
     scope: str = ""
     fallback: str = ""
     ranges: Ranges | None = None

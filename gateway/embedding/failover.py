@@ -248,6 +248,7 @@ class FailoverEmbedder:
             backend=BACKEND,
             num_bytes=sum(member.embedder.describe().num_bytes for member in self.members if member.is_checked),
             ranges=None,  # whose were they, while the first member is away?
+            members=tuple(dict.fromkeys(each.fingerprint for each in checked[1:])),
             takes_token_ids=all(each.takes_token_ids for each in checked),
             takes_instruction=all(each.takes_instruction for each in checked),
         )

@@ -1,6 +1,7 @@
 """A real Ray cluster of several nodes on this machine, a gateway in front of it, and a load that checks every vector."""
 
 import asyncio
+import json
 import os
 import sys
 import time
@@ -56,6 +57,11 @@ port = {free_port()}
 max_bytes = 0
 [store]
 data_dir = "{data}"
+[files]
+enabled = true
+min_free_bytes = 0
+[batches]
+lease_seconds = 1
 [[models]]
 name = "{MODEL}"
 backend = "ray"
@@ -130,6 +136,24 @@ class Client:
             expected = np.stack([self.truth[text] for text in texts])
             self.num_wrong += not (rows.shape == expected.shape and np.abs(rows - expected).max() < 1e-4)
         return reply.status_code
+
+    async def batched(self, texts: list[str]) -> bool:
+        """Whether a batch of these texts, four a request, gives the true vectors."""
+        parts = {f"id-{start}": texts[start : start + 4] for start in range(0, len(texts), 4)}
+        bodies = {custom_id: {"model": MODEL, "input": part} for custom_id, part in parts.items()}
+        lines = ({"custom_id": name, "method": "POST", "url": "/v1/embeddings", "body": body} for name, body in bodies.items())
+        file = ("input.jsonl", "\n".join(map(json.dumps, lines)).encode())
+        uploaded = (await self.app.post("/v1/files", files={"file": file}, data={"purpose": "batch"})).json()
+        body = {"input_file_id": uploaded["id"], "endpoint": "/v1/embeddings", "completion_window": "24h"}
+        batch = (await self.app.post("/v1/batches", json=body)).json()
+        while batch["status"] in {"validating", "in_progress", "finalizing"}:
+            await asyncio.sleep(0.05)
+            batch = (await self.app.get(f"/v1/batches/{batch['id']}")).json()
+        assert batch["status"] == "completed", batch
+        replies = (await self.app.get(f"/v1/files/{batch['output_file_id']}/content")).text.splitlines()
+        rows = [each["embedding"] for reply in replies for each in json.loads(reply)["response"]["body"]["data"]]
+        assert [json.loads(reply)["custom_id"] for reply in replies] == list(parts)
+        return bool(np.abs(np.array(rows, np.float32) - np.stack([self.truth[text] for text in texts])).max() < 1e-4)
 
     async def load(self, stop: asyncio.Event, *, clients: int, num_texts: int = 4) -> None:
         """A closed loop of `clients` at once, until `stop` is set."""

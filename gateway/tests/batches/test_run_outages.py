@@ -17,7 +17,7 @@ from gateway.testing import upstream_server as standin
 from gateway.testing.fakes import FakeBackend, FakeEmbedder
 from gateway.testing.upstream_server import Said, Standin
 from gateway.tests.access.conftest import settings_of
-from gateway.tests.batches.conftest import client_of, created, ended, upload, working
+from gateway.tests.batches.conftest import backend_of, client_of, created, ended, upload, working
 from gateway.tests.batches.test_run import NUMBER, answered_once, begun, lines  # noqa: F401 - a fixture
 
 
@@ -104,6 +104,38 @@ async def test_a_batch_of_a_group_goes_on_with_the_member_that_is_there(make, li
         here.embed = embed
         await answered_once(gateway, await ended(client, await created(client, await upload(gateway, lines))))
         assert there.num_embedded >= num_slices
+
+
+async def test_a_gateway_that_reaches_another_member_of_the_group_first_goes_on(make, lines):  # noqa: F811
+    members = [{"backend": "fake", "name": "here"}, {"backend": "fake", "name": "there"}]
+
+    def gateway_of(**more):
+        here, there = (FakeEmbedder(fingerprint=f"{'a' * 24}.{name}-float32", **more.get(name, {})) for name in ("x", "y"))
+        backends = [FakeBackend(**{"m/here": here, "m/there": there, "r": FakeEmbedder()}), FailoverBackend()]
+        return make(backends=backends, models=rows("group", members=members), orphan_seconds=0), here
+
+    first, _ = gateway_of()
+    async with working(first) as gateway, client_of(gateway) as client:
+        batch = await created(client, await upload(gateway, lines))
+        async with asyncio.timeout(20):
+            while (await client.get(f"/v1/batches/{batch['id']}")).json()["request_counts"]["total"] == 0:
+                await asyncio.sleep(0.001)
+        first.drain()
+    second, _ = gateway_of(x={"fails_with": "gone"})
+    async with working(second) as gateway, client_of(gateway) as client:
+        await answered_once(gateway, await ended(client, batch))
+
+
+async def test_a_model_whose_fingerprint_is_measured_may_be_measured_as_its_neighbour(make, embedder, lines):  # noqa: F811
+    first = make()
+    async with working(first):
+        batch = await begun(first, embedder, lines, after=1)
+        first.drain()
+        embedder.gate.set()
+    other = FakeEmbedder(fingerprint="e" * 24 + ".fake-float32")
+    other.about = {"alike": (embedder.fingerprint,)}
+    async with working(make(orphan_seconds=0, backends=[backend_of(other)])) as gateway, client_of(gateway) as client:
+        await answered_once(gateway, await ended(client, batch))
 
 
 async def test_a_batch_of_a_model_on_another_server_waits_for_that_server(make, lines):  # noqa: F811

@@ -27,6 +27,7 @@ async def test_both_nodes_answer_with_the_engines_own_vectors_and_one_that_is_lo
     async with served(config) as client:
         await ready_with(client, 2)
         assert await client.asked(TEXTS) == 200
+        assert await client.batched(TEXTS)
         before = replica_processes()
         async with under_load(client, clients=8):
             await until(lambda: client.num_asked > 400)
