@@ -15,6 +15,7 @@ from gateway.errors import OperatorError
 SAMPLE_ROWS = 1000  # whose field names are taken as the file's columns
 SAMPLE_BYTES = 4 * 1024 * 1024
 MAX_SAMPLE_NAMES = 1000
+ANSWER = {"custom_id", "response", "error"}  # the fields of its reply
 REQUEST = {"custom_id", "method", "url", "body"}  # the fields of a request of a batch
 
 
@@ -34,7 +35,8 @@ class JSONLines(TextSource):
             names = list(dict.fromkeys(name for fields in objects for name in islice(fields, MAX_SAMPLE_NAMES)))
             asked = [] if objects else [options.column or "text", options.id_column, *(options.keep or "").split(",")]
             self.has_columns = bool(objects)
-            self.columns = choose_columns(shown(path), [*names, *filter(None, asked)], options)
+            hint = "is it what a batch answered? its vectors are in it" if set(names) >= ANSWER else ""
+            self.columns = choose_columns(shown(path), [*names, *filter(None, asked)], options, hint=hint)
         except BaseException:
             self.close()
             raise

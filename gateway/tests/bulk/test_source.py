@@ -268,3 +268,22 @@ def test_an_array_closed_too_early_costs_no_row_in_silence(tmp_path):
     assert [(row.text, row.reason) for row in rows] == [
         ("", "it is not JSON"), ("b", None), ("", "it is not JSON"), ("", "it is no JSON object"), ("c", None),
     ]  # fmt: skip
+
+
+def request(custom_id: str, given: object) -> str:
+    return json.dumps({"custom_id": custom_id, "method": "POST", "url": "/v1/embeddings", "body": {"model": "m", "input": given}})
+
+
+def test_the_requests_of_a_batch_are_rows_if_they_have_one_text_each(tmp_path: Path) -> None:
+    path = tmp_path / "requests.jsonl"
+    path.write_text("\n".join([request("a", "one"), request("b", ["two"]), request("c", ["x", "y"]), request("d", [1, 2])]))
+    found = rows_of(path)
+    assert [(row.id, row.text) for row in found[:2]] == [("a", "one"), ("b", "two")]
+    assert [(row.id, row.reason) for row in found[2:]] == [(row.id, "its 'text' is a list, not a string") for row in found[2:]]
+
+
+def test_what_a_batch_answered_is_told_from_what_it_was_asked(tmp_path: Path) -> None:
+    path = tmp_path / "output.jsonl"
+    path.write_text(json.dumps({"id": "batch_req_1", "custom_id": "a", "response": {"body": {}}, "error": None}))
+    with pytest.raises(OperatorError, match="is it what a batch answered"):
+        rows_of(path)
