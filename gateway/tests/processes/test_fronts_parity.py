@@ -41,6 +41,7 @@ POLICIES = {
     "little": {"tokens_per_minute": 60, "tokens_burst": 30},
     "both": {"requests_per_minute": 600, "tokens_per_minute": 6000, "max_concurrent_requests": 4},
     "five": {"requests_per_minute": 1, "requests_burst": 5},
+    "forty": {"requests_per_minute": 1, "requests_burst": 40, "tokens_per_minute": 6000},
     "revoked": {},
     "used": {},
     "budget": {"token_budget": 5, "budget_period": "month"},
@@ -285,6 +286,20 @@ def test_a_limit_is_exact_over_two_fronts(pair):
     with ThreadPoolExecutor(8) as pool:
         replies = pool.map(lambda client: pair.ask(client, "five", "POST", "/v1/embeddings", json=asked), [*pair.fronts] * 8)
         assert sorted(reply.status_code for reply in replies) == [200] * 5 + [429] * 11
+
+
+def test_a_limit_is_exact_also_while_calls_enter_their_leases_themselves(pair):
+    """Of the first twenty requests most do, of the others none: then less than half of the burst is left."""
+
+    def ask(number):
+        asked = {"model": "local", "input": str(700 + number)}
+        return pair.ask(pair.fronts[number % 2], "forty", "POST", "/v1/embeddings", json=asked)
+
+    with ThreadPoolExecutor(4) as pool:
+        replies = list(pool.map(ask, range(60)))
+    assert sorted(reply.status_code for reply in replies) == [200] * 40 + [429] * 20
+    refused = [reply for reply in replies if reply.status_code == 429]
+    assert {reply.headers["x-ratelimit-remaining-requests"] for reply in refused} == {"0"}
 
 
 def test_a_revoked_key_stops_working_at_both_fronts(pair):
