@@ -59,7 +59,7 @@ def speed(folder: Path, options: argparse.Namespace) -> dict[str, float]:
     """Texts a second, in turns. What one text takes is taken off: the start of the command, and the polls of the batch."""
     texts = list(itertools.islice(sentences(), options.texts))
     found: dict[str, list[float]] = {"batch": [], "embed": []}
-    with Server(PROGRAM, folder / "speed") as server:
+    with Server(PROGRAM, folder / "compiled") as server:
         for _ in range(options.rounds):
             for name, run in {"batch": run_batch, "embed": run_embed}.items():
                 found[name].append(len(texts) / (run(server, texts) - run(server, texts[:1])))
@@ -87,7 +87,7 @@ def run_embed(server: Server, texts: list[str]) -> float:
 def beside(folder: Path, options: argparse.Namespace) -> dict[str, float]:
     """p99 of one text alone in milliseconds: on the idle machine, and beside a batch that runs all the while."""
     del options
-    with Server(PROGRAM, folder / "beside") as server:
+    with Server(PROGRAM, folder / "compiled") as server:
         idle = singles(server)
         texts = itertools.islice(sentences(), 50_000)
         batch_id = begun(server, (request(number, text) for number, text in enumerate(texts)))

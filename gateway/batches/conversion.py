@@ -52,7 +52,7 @@ async def _with(head: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[byte
         yield chunk
 
 
-async def converted(order: Conversion) -> AsyncGenerator[bytes]:
+async def converted(order: Conversion, *, batch_id: str) -> AsyncGenerator[bytes]:
     """Yields lines of requests, in chunks; an empty one each LOOK_SECONDS in which there is none.
 
     Raises UnreadableInput, and StorageUnavailable if the process cannot be started.
@@ -63,7 +63,7 @@ async def converted(order: Conversion) -> AsyncGenerator[bytes]:
             env=child_environment(ARROW_DEFAULT_MEMORY_POOL="system"), limit=CHUNK_BYTES,
         )  # fmt: skip
     except OSError as error:
-        log.warning("batch_conversion_failed", reason=error.strerror)
+        log.warning("batch_conversion_failed", batch=batch_id, reason=error.strerror)
         raise StorageUnavailable from None
     end = b""
     try:
@@ -80,7 +80,7 @@ async def converted(order: Conversion) -> AsyncGenerator[bytes]:
     if status == UNREADABLE:  # as when it was just deleted: the next look at its row tells
         raise StorageUnavailable
     if status:
-        log.warning("batch_conversion_failed", status=status)
+        log.warning("batch_conversion_failed", batch=batch_id, status=status)
         raise UnreadableInput("the file cannot be read: it is damaged, or takes too much memory")
 
 

@@ -194,7 +194,7 @@ class BatchRun:
                 order = Conversion(
                     str(path), given.filename, self.job.endpoint, asked, settings.max_requests, settings.max_file_bytes
                 )
-                async with aclosing(converted(order)) as chunks:
+                async with aclosing(converted(order, batch_id=self.job.id)) as chunks:
                     return await OutputFiles(self.job, files).write_lines(chunks, check=self.check)
         except UnreadableInput as error:
             raise BatchFailed(LineError("invalid_file", f"The input file cannot be read: {error}.", "input_file_id")) from None

@@ -6,6 +6,7 @@ import json
 import random
 import re
 import subprocess
+import sys
 import zlib
 from contextlib import suppress
 
@@ -14,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.batches.conversion import COMMAND
 from gateway.batches.input_lines import FAILED, Conversion, request_lines
@@ -199,3 +201,11 @@ def test_no_damage_to_a_file_has_another_end_than_lines_or_a_reason(tmp_path, na
             for each in request_lines(order(path)):
                 assert each.endswith(b"\n")
                 assert each.count(b"\n") == 1
+
+
+async def test_a_file_that_ends_its_reader_ends_nothing_else(gateway, client, monkeypatch):
+    monkeypatch.setattr("gateway.batches.conversion.COMMAND", (sys.executable, "-c", "import os; os.abort()"))
+    with capture_logs() as seen:
+        done = await ended(client, await created(client, await upload(gateway, b"text\nx\n", name="a.csv"), model="m"))
+    assert (done["status"], done["errors"]["data"][0]["code"]) == ("failed", "invalid_file")
+    assert [each["batch"] for each in seen if each["event"] == "batch_conversion_failed"] == [done["id"]]
