@@ -20,7 +20,7 @@ class EngineSettings(Settings, frozen=True):
             ge=0,
             le=64,
             description="Batches a compiled model runs at once on the CPU; 0 chooses by the number of cores, or that limit, so that"
-            " none spans two NUMA nodes.",
+            " none spans two NUMA nodes. 1 takes the least memory: each batch then uses all cores, and the weights are held once.",
         ),
     ] = 0
     max_batch_tokens: Annotated[

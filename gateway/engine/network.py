@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.engine.encoder import OutOfMemory
+from gateway.engine.mapped_weights import MappedWeights
 from gateway.engine.openvino_import import openvino
 
 # Short of memory, OpenVINO 2026.4 may fail silently and leave the previous batch's output. So each output is overwritten once read.
@@ -12,8 +13,9 @@ NO_MEMORY = ("Failed to allocate", "bad_alloc")  # in the text of a RuntimeError
 
 
 class Network:
-    def __init__(self, request: openvino.InferRequest) -> None:
+    def __init__(self, request: openvino.InferRequest, weights: MappedWeights) -> None:
         self.request = request
+        self.weights = weights  # the request reads from them
 
     def rows(self, arrays: list[NDArray[np.int64]]) -> NDArray[np.float32]:
         """Runs a batch. Raises OutOfMemory, also if OpenVINO reported no error but left the previous batch's rows."""

@@ -1,8 +1,8 @@
 """A compiled model on the CPU: one encoder a stream, each with its own infer request, and a shared request that uses all cores.
 
 Streams of one core give the highest throughput but the highest latency. On two cores a short text alone takes 5.3 ms in a stream
-and 2.3 ms on both (latency_network.py), which would cost a fifth of the throughput under full load. So a small batch uses all cores
-only if no other is running.
+and 2.3 ms on both (latency_network.py), which would cost a fifth of the throughput under full load. So one text, or a small batch,
+uses all cores only if no other batch is running.
 """
 
 from pathlib import Path
@@ -15,6 +15,7 @@ from gateway.engine import artifact
 from gateway.engine.artifact import Manifest
 from gateway.engine.encoder import CPU_LOGITS, EncoderInfo, Window, max_batch_tokens, pad
 from gateway.engine.latency_network import LENGTHS, BucketedNetwork, LatencyNetwork, build_bucketed
+from gateway.engine.mapped_weights import MappedWeights
 from gateway.engine.model_size import MAX_BRANCHED_BYTES
 from gateway.engine.network import Network
 from gateway.engine.openvino_import import core
@@ -23,7 +24,8 @@ from gateway.engine.shape_buckets import Shapes
 BATCH_TOKENS = 512  # measured: 256 to 2,048 are equally fast; a short query may wait for one batch, so the shorter the better
 LENGTH_STEP = 8
 RUNTIME_CACHE_ENTRIES = "100"  # compiled kernels that a stream caches: a second bound besides the ladder of shapes
-ALONE_TOKENS = 128  # padded; a larger batch is one of many, or soon will be
+ALONE_TOKENS = 128  # padded, of several rows; a larger batch is one of many, or soon will be
+PACKED_TOKENS = 128  # of one row: from 64 on, OpenVINO packs some weights in float32 a second time
 ALONE_THREADS = 4  # more threads wait for each other longer than they compute: a layer of a short text takes 20 microseconds
 HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
@@ -33,9 +35,15 @@ def native_precision() -> str:
     return "bfloat16" if "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "float32"
 
 
-def load(name: str, path: Path, manifest: Manifest, *, threads: int, streams: int) -> list["OpenVINOEncoder"]:
-    """Loads one encoder a stream. They share a latency network that is not started yet."""
-    model = core().read_model(path / artifact.NETWORK)  # once: all networks compiled from it share the file's memory
+def load(  # noqa: PLR0913 - the last is for a single stream
+    name: str, path: Path, manifest: Manifest, *, threads: int, streams: int, encoders: int = 0
+) -> list["OpenVINOEncoder"]:
+    """Loads one encoder a stream, or as many as `encoders` says. They share a latency network that is not started yet.
+
+    Encoders beyond the streams wait for each other, each with its batch made ready.
+    """
+    weights = MappedWeights(path / artifact.WEIGHTS)
+    model = core().read_model((path / artifact.NETWORK).read_bytes(), weights.tensor)  # once: all networks share the file's memory
     compiled = core().compile_model(model, "CPU", options(manifest) | stream_options(threads=threads, streams=streams))
     info = EncoderInfo(
         network=manifest.network,
@@ -53,15 +61,16 @@ def load(name: str, path: Path, manifest: Manifest, *, threads: int, streams: in
     def of_all_cores() -> BucketedNetwork:
         together = {"NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": str(num_threads), "ENABLE_CPU_PINNING": "NO"}
         compiled = core().compile_model(build_bucketed(model, lengths), "CPU", options(manifest) | together)
-        network = BucketedNetwork(compiled.create_infer_request(), lengths)
-        for length, num_rows in [*((length, 1) for length in lengths), (LENGTH_STEP, 2)]:  # the first run of a shape allocates
+        network = BucketedNetwork(compiled.create_infer_request(), weights, lengths)
+        longest = min(PACKED_TOKENS, manifest.network.max_tokens)
+        for length, num_rows in [*((length, 1) for length in lengths), (LENGTH_STEP, 2), (longest, 1)]:  # the first run allocates
             windows = [Window([0] * length)] * num_rows
             network.rows(pad(windows, length=length, network=manifest.network))
         return network
 
     has_more_together = max(1, (threads or num_cpus()) // streams) < num_threads
-    latency = LatencyNetwork(of_all_cores if has_more_together else None, name=name)
-    return [OpenVINOEncoder(Network(compiled.create_infer_request()), latency, info) for _ in range(streams)]
+    latency = LatencyNetwork(of_all_cores if has_more_together else None, name=name, afterwards=weights.release)
+    return [OpenVINOEncoder(Network(compiled.create_infer_request(), weights), latency, info) for _ in range(encoders or streams)]
 
 
 def options(manifest: Manifest) -> dict[str, str]:
@@ -94,6 +103,7 @@ class OpenVINOEncoder:
         length = self.info.shapes.length(max(map(len, windows)))
         with self.latency.working() as is_alone:
             network, together = self.network, self.latency.network
-            if together is not None and is_alone and len(windows) * length <= ALONE_TOKENS:
+            is_small = len(windows) == 1 or len(windows) * length <= ALONE_TOKENS
+            if together is not None and is_alone and is_small:
                 network, length = together, together.length(len(windows), length)
             return network.rows(pad(windows, length=length, network=self.info.network))

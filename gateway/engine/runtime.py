@@ -29,6 +29,7 @@ from gateway.log import get_logger
 if TYPE_CHECKING:
     from gateway.engine.torch_loader import Faithful
 
+SHARING = 2  # encoders of a single stream of several threads: one makes its batch ready while the other's is computed
 DRIVERS = ("/proc/driver/nvidia/version", "/usr/lib/wsl/lib/libcuda.so.1")  # signs of CUDA that need no import of torch
 
 log = get_logger()
@@ -171,8 +172,12 @@ def _load_compiled(
 def load_artifact(name: str, path: Path, manifest: Manifest, engine: EngineSettings) -> LoadedModel:
     from gateway.engine import openvino_encoder  # noqa: PLC0415 - OpenVINO is imported where it is used
 
-    plan = plan_streams(engine, read_cpus())
-    encoders = openvino_encoder.load(name, path, manifest, threads=plan.threads, streams=plan.streams)
+    cpus = read_cpus()
+    plan = plan_streams(engine, cpus)
+    shares_stream = plan.streams == 1 and (plan.threads or cpus.num_usable) > 1
+    encoders = openvino_encoder.load(
+        name, path, manifest, threads=plan.threads, streams=plan.streams, encoders=SHARING if shares_stream else plan.streams
+    )
     latency = encoders[0].latency
     return LoadedModel(
         list(encoders), manifest.identity, manifest.fidelity, manifest.proof.read(), manifest.fallback, latency.start,

@@ -1,6 +1,9 @@
 """Streams apart, and their cores together for what runs alone."""
 
+import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,7 +64,7 @@ def test_alone_and_in_company_the_vectors_are_the_same(place):
 def test_a_text_alone_of_any_length_has_the_vector_that_it_has_in_company(place):
     encoder, _ = loaded(place, threads=2, streams=2)
     assert encoder.latency.network.lengths
-    longest = min(encoder.info.network.max_tokens, ALONE_TOKENS)
+    longest = encoder.info.network.max_tokens
     for length in [*range(2, longest), 5, longest, 5]:
         alone = encoder.embed(one(length))
         with encoder.latency.working():
@@ -163,3 +166,42 @@ def test_want_of_memory_is_said_so_and_is_no_end(place):
     ended = run(code, HF_HUB_OFFLINE="1")
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.splitlines() == ["(10, 32)", "out of memory", "(1, 32)"]
+
+
+def test_one_text_alone_runs_on_all_cores_whatever_its_length(place):
+    encoder, _ = loaded(place, threads=2, streams=2)
+    longest = encoder.info.network.max_tokens
+    encoder.embed(one(longest))
+    assert encoder.latency.network.request.input_tensors[0].shape[1] == longest
+    encoder.embed(one(longest) * (ALONE_TOKENS // longest + 1))
+    assert encoder.latency.network.request.input_tensors[0].shape[0] == 1
+
+
+def test_two_encoders_of_one_stream_give_the_vectors_of_one(place):
+    [alone] = openvino_encoder.load("m", place, artifact.read(place), threads=2, streams=1)
+    encoders = openvino_encoder.load("m", place, artifact.read(place), threads=2, streams=1, encoders=2)
+    texts = [one(length) * 3 for length in (5, 9, 30)]
+    with ThreadPoolExecutor(2) as pool:
+        rows = list(pool.map(lambda encoder: [encoder.embed(text) for text in texts], encoders))
+    for given, expected in zip(zip(*rows, strict=True), map(alone.embed, texts), strict=True):
+        np.testing.assert_allclose(given, [expected] * 2, atol=1e-5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pages are given back on Linux alone")
+def test_weights_that_were_packed_leave_the_memory_and_come_back_where_they_are_read(place):
+    encoder, _ = openvino_encoder.load("m", place, artifact.read(place), threads=2, streams=2)
+    texts = [one(30), one(9) * 2]
+    expected = [encoder.embed(text) for text in texts]
+    assert resident(place) > 0
+    encoder.latency.start()
+    assert encoder.latency.is_made.wait(MADE_SECONDS)
+    assert resident(place) == 0
+    for text, rows in zip(texts, expected, strict=True):
+        np.testing.assert_allclose(encoder.embed(text), rows, atol=1e-5)
+    assert resident(place) > 0
+
+
+def resident(place):
+    """Of the weights file's mappings in this process, in kB."""
+    maps = re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text(), flags=re.MULTILINE)
+    return sum(int(re.search(r"^Rss: +(\d+)", part, re.MULTILINE)[1]) for part in maps if str(place / artifact.WEIGHTS) in part)
