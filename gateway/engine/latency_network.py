@@ -19,7 +19,7 @@ from gateway.engine.mapped_weights import MappedWeights
 from gateway.engine.network import Network
 from gateway.engine.openvino_import import openvino
 from gateway.log import get_logger
-from gateway.malloc import release_memory
+from gateway.malloc import malloc_trim, release_memory
 
 LENGTHS = (16, 24, 32, 40, 48)  # most texts that come alone are questions; beyond 48 a change of shape costs a tenth or less
 MANY = 1 << 16  # more tokens than any text that comes alone; a few times it must fit 32 bits, as OpenVINO makes all integers int32
@@ -74,9 +74,10 @@ class LatencyNetwork:
             release_memory()
 
     def settle(self) -> None:
-        """Gives back what building took and left: 30 MB of a small model's."""
+        """Gives back the memory that loading and building took and left. A call of the C library, so the event loop goes on."""
         self.afterwards()
-        release_memory()
+        if trim := malloc_trim():
+            trim()
 
     def close(self) -> None:
         """Drops the network. One that is being built goes with the model's memory once its thread ends: nothing can stop that."""
