@@ -168,3 +168,10 @@ def test_a_secret_that_is_not_there_is_named(s3_settings, tmp_path):
     settings = FileSettings(**{**s3_settings, "s3_secret_access_key": Secret(file=str(tmp_path / "nothing"))})
     with pytest.raises(ConfigurationError, match="secret file"):
         build_file_store(settings, StoreSettings(data_dir=str(tmp_path)), Metrics().files)
+
+
+async def test_a_content_is_a_file_of_this_machine_for_as_long_as_it_is_needed(store):
+    content = os.urandom(5 * MB)
+    async with store.on_disk(await add(store, content)) as path:
+        assert path.read_bytes() == content
+    assert not path.exists()

@@ -234,3 +234,10 @@ async def test_a_database_that_is_gone_is_a_503_and_leaves_nothing(store):
         with pytest.raises(StorageUnavailable):
             await writer.commit(purpose="batch", filename="a")
     assert contents(store) == []
+
+
+async def test_a_content_is_on_disk_where_the_storage_has_it(store):
+    file = await add(store)
+    async with store.on_disk(file) as path:
+        assert path.read_bytes() == b"one\ntwo\n"
+    assert await content_of(store, file) == b"one\ntwo\n"
