@@ -40,7 +40,7 @@ JOBS ?= 2
 COMPAT_PYTEST := $(COMPAT_VENV)/bin/python -m pytest -c compat_tests/pytest.ini
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast test-cluster check format proof bench bench-cost bench-peers bench-cluster bench-batches gpu-pack test-gpu soak batch-kills chaos chaos-network compat-setup frameworks-setup test-frameworks models-matrix clean
+.PHONY: help setup run test test-fast test-cluster check format proof bench bench-cost bench-peers bench-cluster bench-batches bench-models bench-long gpu-pack test-gpu soak batch-kills chaos chaos-network compat-setup frameworks-setup test-frameworks models-matrix clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -97,6 +97,12 @@ bench-cluster: $(VENV)/.bench ## Measure what Ray costs, and take nodes away und
 
 bench-batches: $(VENV)/.bench ## Measure batches: speed, a text beside one, a million lines, an upload (BENCH='--only many')
 	$(BIN)/python -m benchmarks.batches $(BENCH)
+
+bench-models: $(VENV)/.bench ## Two models at full size beside encode: texts/s and memory, in bfloat16 and float32
+	$(BIN)/python -m benchmarks.models $(BENCH)
+
+bench-long: $(VENV)/.bench ## Short queries beside texts of 8,192 tokens: p50 and p99
+	$(BIN)/python -m benchmarks.long_texts $(BENCH)
 
 gpu-pack: $(VENV)/.dev ## Put what a GPU machine without an index of packages needs into .gpu: wheels, and MiniLM in float16
 	$(BIN)/python -m benchmarks.gpu.pack

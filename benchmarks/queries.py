@@ -21,11 +21,11 @@ class Client:
         self.server = server
         self.local = threading.local()
 
-    def embed(self, texts: str | list[str], *, model: str = MODEL, key: str = KEY) -> None:
-        """Raises RuntimeError for any reply but 200."""
+    def embed(self, texts: str | list[str], *, model: str = MODEL, key: str = KEY, **more: object) -> None:
+        """`more` are further fields of the body. Raises RuntimeError for any reply but 200."""
         if not hasattr(self.local, "connection"):
             self.local.connection = http.client.HTTPConnection(HOST, self.server.port, timeout=120)
-        body = json.dumps({"model": model, "input": texts, "encoding_format": "base64"})
+        body = json.dumps({"model": model, "input": texts, "encoding_format": "base64", **more})
         headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
         self.local.connection.request("POST", "/v1/embeddings", body, headers)
         reply = self.local.connection.getresponse()

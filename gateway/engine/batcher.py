@@ -3,6 +3,9 @@
 The `scheduler` chooses the caller that leads the batch, so that one busy key leaves the others their share. The batch is filled
 with jobs of about the first one's length, the leader's own before other callers', as far as the token budget and the ladder of
 shapes allow. A caller is charged when a job is taken: a job cancelled before that costs nothing.
+
+A window of 8,192 tokens keeps a device for as long as dozens of batches. So one device of several is always left to short windows,
+which then wait for each other alone.
 """
 
 import threading
@@ -24,6 +27,7 @@ MIN_LENGTH_RATIO = 0.75  # a job shorter than this share of the batch's longest 
 MIN_FILL_RATIO = 0.85  # real over padded tokens of a whole batch
 MIN_REQUESTS_SEEN = 64  # for one batch: if a thousand requests of one text each wait, this many have enough texts of any length
 MAX_DEBT_BATCHES = 2  # of tokens that a caller may be ahead of the others, because its jobs filled their batches
+LONG_BATCHES = 2  # a window of more tokens than so many batches is long
 RATE_WEIGHT = 0.2  # of the newest batch in the moving average of tokens a second
 FIRST_RATE = 2000.0  # tokens a second, assumed until the first batch has run
 
@@ -141,6 +145,8 @@ class Batcher:
         self.num_resting = 0  # device threads that wait for work and were not woken
         self.tokens_per_second = FIRST_RATE
         self.closed_by: GatewayError | None = None
+        self.max_short_tokens = LONG_BATCHES * budget.first_tokens
+        self.long_threads: set[int] = set()  # the device threads that run a long window
         metrics.watch_queue(self)
 
     @property
@@ -214,17 +220,24 @@ class Batcher:
             self.remove(work)
 
     def next_batch(self) -> list[Job]:
-        """Blocks until there is work. Returns an empty list once the batcher is closed."""
+        """Blocks until there is work that this device may take. Returns an empty list once the batcher is closed."""
+        self.end_batch()
         while True:
             with self.lock:
-                if self.works:
-                    batch = self.form_batch()
+                if self.works and (batch := self.form_batch()):
+                    if batch[0].num_tokens > self.max_short_tokens:
+                        self.long_threads.add(threading.get_ident())
                     self.wake_one()
                     return batch
                 if self.closed_by is not None:
                     return []
                 self.rest()
             self.wakeups.get()
+
+    def end_batch(self) -> None:
+        """This thread's batch is over: another device may take long windows in its place."""
+        with self.lock:
+            self.long_threads.discard(threading.get_ident())
 
     def rest(self) -> None:
         """A device thread begins to wait for work. Once all devices are idle, the scheduler forgets every caller's debt."""
@@ -250,9 +263,18 @@ class Batcher:
             self.num_resting = 0
 
     def form_batch(self) -> list[Job]:
-        leader, *callers = self.scheduler.next_turn()
+        """Returns an empty list if all that waits is long, and this device must be left to short windows."""
+        is_reserve = 0 < self.num_devices - 1 <= len(self.long_threads)
+        order = self.scheduler.next_turn(self.has_short if is_reserve else None)
+        if not order:
+            return []
+        leader, *callers = order
         own_works = leader.candidates(is_leader=True)
-        longest = self.shapes.length(own_works[0].pending[-1].num_tokens)
+        if is_reserve:
+            own_works = list(filter(self.is_short, own_works))
+        pending = own_works[0].pending
+        last = bisect_right(pending, self.max_short_tokens, key=num_tokens_of) if is_reserve else len(pending)
+        longest = self.shapes.length(pending[last - 1].num_tokens)
         max_jobs = self.shapes.rows(max(1, self.budget.max_tokens // longest))
         max_seen = max(max_jobs, MIN_REQUESTS_SEEN)
         batch = _Batch(longest=longest, shortest=self.shapes.shortest(longest), max_jobs=max_jobs)
@@ -264,6 +286,13 @@ class Batcher:
             runs += batch.fill(islice(others, max_seen - len(runs)))
         _leave_out(runs, batch.num_jobs - self.shapes.rows(batch.num_jobs))
         return self.take([run for run in runs if run.bottom < run.top], max(MAX_DEBT_BATCHES * self.budget.max_tokens, longest))
+
+    def is_short(self, work: Work) -> bool:
+        """Whether one of its windows is no long one."""
+        return work.pending[0].num_tokens <= self.max_short_tokens
+
+    def has_short(self, caller: CallerFlow) -> bool:
+        return any(map(self.is_short, caller.works))
 
     def take(self, runs: list[_Candidate], max_debt: int) -> list[Job]:
         """Removes the jobs of the candidates from the queue, and charges their callers."""

@@ -324,14 +324,17 @@ def _write_artifact(  # noqa: PLR0913, PLR0917
 
 
 def _without_network(folder: Path, reference: Any, target: Target, making: Path, measure: Measure) -> Manifest:
-    """The manifest of a model that only torch serves faithfully. Raises Unfaithful if torch does not either."""
+    """The manifest of a model that torch serves, with the factor by which that is slower. Raises Unfaithful if it cannot."""
+    from gateway.engine.torch_slowdown import slowdown_line  # noqa: PLC0415
+
     fidelity, reason = judge([reference], measure.expected)
     if reason:
         raise Unfaithful(folder, [*measure.given_up, reason])
     for name in artifact.CONTENT:
         (making / name).unlink(missing_ok=True)
+    slower = slowdown_line(folder, target.asked_precision)
     return artifact.manifest_of(
-        reference.info, target, runtime="torch", precision="float32", fallback="; ".join(measure.given_up),
+        reference.info, target, runtime="torch", precision="float32", fallback="; ".join(filter(None, [*measure.given_up, slower])),
         fidelity=fidelity, max_probe_tokens=measure.expected.max_tokens, proof=measure.proof,
     )  # fmt: skip
 

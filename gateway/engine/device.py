@@ -81,6 +81,7 @@ class Device:
     def on_thread_death(self) -> None:
         """Called by the dying thread. Fails the requests of its batch, and starts a new thread unless it died too often."""
         reason = self.thread.death
+        self.batcher.end_batch()
         for work in {job.work for job in self.current_batch}:
             self.batcher.forget(work)
             work.end(ModelUnavailable("Its device is being restarted.", retry_after_seconds=1))

@@ -43,7 +43,7 @@ class NetworkInfo(Struct, frozen=True, kw_only=True):
     `max_tokens` is the longest window, special tokens included. `prompts` and `default_prompt` come from the model's own files.
     `is_normalized`: its own modules give rows of length 1. `leaves_prompt_out`: prompt tokens are not pooled, and the network reads
     a third input, the mask of the tokens that are. `pooling` is sentence-transformers' word for how tokens become one row, "" if it
-    is unknown. `tasks` are those with a route of their own.
+    is unknown. `tasks` are those with a route of their own; such a network's last input is each row's route.
 
     Of a reranker: `reads_token_types` means that the network reads a third input, which is 0 at the query's tokens and 1 at the
     document's. `pair_format` is the text that joins them in a model with a chat template: fixed parts and, between them, the names
@@ -87,9 +87,10 @@ def max_batch_tokens(network: NetworkInfo, usual: int, *, max_logits: int) -> in
 
 
 def pad(windows: list[Window], *, length: int, network: NetworkInfo) -> list[NDArray[np.int64]]:
-    """Pads windows to the inputs of `network`: input ids, attention mask, and the third input that the network reads, if any.
+    """Pads windows to the inputs of `network`: input ids, attention mask, and those that only some networks read.
 
-    That is the pooling mask of one that leaves prompts out, or the token types of pairs.
+    These are the token types of pairs; the pooling mask of one that leaves prompts out; the route of each window, for one with
+    routes: 0 for the default, else the place of its task, from 1.
 
     Padding is always on the right, whatever the model's tokenizer says. On the left it would shift the positions of a short row by
     its neighbours' length; pooling finds the last token by the mask.
@@ -106,12 +107,18 @@ def pad(windows: list[Window], *, length: int, network: NetworkInfo) -> list[NDA
         for row, window in enumerate(windows):
             token_types[row, window.num_query_tokens : len(window)] = 1
         return [input_ids, attention_mask, token_types]
-    if not network.leaves_prompt_out:
-        return [input_ids, attention_mask]
-    pooling_mask = attention_mask.copy()
-    for row, window in enumerate(windows):
-        pooling_mask[row, : window.num_prompt_tokens] = 0
-    return [input_ids, attention_mask, pooling_mask]
+    arrays = [input_ids, attention_mask]
+    if network.leaves_prompt_out:
+        pooling_mask = attention_mask.copy()
+        for row, window in enumerate(windows):
+            pooling_mask[row, : window.num_prompt_tokens] = 0
+        arrays.append(pooling_mask)
+    if network.tasks:
+        routes = np.zeros_like(input_ids)
+        for row, window in enumerate(windows):
+            routes[row] = 0 if window.task == "" else 1 + network.tasks.index(window.task)
+        arrays.append(routes)
+    return arrays
 
 
 class Encoder(Protocol):

@@ -12,7 +12,7 @@ the clock, is bounded. Starts are floats: at 10^12 tokens they are exact to 1/8,
 """
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Generic, TypeVar
@@ -61,13 +61,16 @@ class FairQueue(Generic[AnyFlow]):
         self.total_weight += weight - flow.weight
         flow.weight = weight
 
-    def order(self) -> list[AnyFlow]:
-        """The waiting flows, the earliest start first; equal starts in order of arrival. Moves the clock to the earliest start."""
-        flows = list(self.waiting)
+    def order(self, may: Callable[[AnyFlow], bool] | None = None) -> list[AnyFlow]:
+        """The waiting flows, the earliest start first; equal starts in order of arrival. Moves the clock to the earliest start.
+
+        With `may`, only those for which it is true. The others keep their starts, and so lead once they may.
+        """
+        flows = list(self.waiting) if may is None else list(filter(may, self.waiting))
         if len(flows) > 1:
             flows.sort(key=start_of)
         if flows:
-            self.clock = flows[0].start  # never moves back: no flow starts before the clock
+            self.clock = max(self.clock, flows[0].start)  # only a flow that was passed over starts before the clock
         return flows
 
     def charge(self, flow: AnyFlow, num_tokens: int, max_debt: int) -> None:

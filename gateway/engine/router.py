@@ -4,7 +4,7 @@ All routes must share one tokenizer, since a text is tokenised once, before it i
 """
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from gateway.config import Task
 from gateway.errors import OperatorError
@@ -22,12 +22,22 @@ def tasks_of(model: Any) -> tuple[Task, ...]:
     return tuple(task for task in get_args(Task) if routers and all(_has_route(router, task) for router in routers))
 
 
-def _has_route(router: Any, task: Task | None) -> bool:
+def route_names(model: Any, task: Task | Literal[""]) -> tuple[str | None, ...]:
+    """The route that a text of this task takes in each Router of the model."""
+    return tuple(_route_name(module, task or None) for module in model if is_router(module))
+
+
+def _route_name(router: Any, task: Task | None) -> str | None:
+    """None if there is none."""
     try:
         route: str | None = router._resolve_route(task=task, modality=TEXT)  # noqa: SLF001 - Router has no public name for it
     except ValueError:
-        return False
-    return route is not None
+        return None
+    return route
+
+
+def _has_route(router: Any, task: Task | None) -> bool:
+    return _route_name(router, task) is not None
 
 
 def _routed_modules(router: Any) -> list[Any]:

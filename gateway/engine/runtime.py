@@ -66,7 +66,7 @@ def _loaded_by(
         is_torch_no_help = error.category in {UNFAITHFUL, OTHER_KIND} or local_folder(settings) is None
         if settings.runtime == "openvino" or settings.trust_remote_code or is_torch_no_help:
             raise
-        log.warning("not_compiled", model=name, reason=str(error), hint="served through torch instead, several times slower")
+        log.warning("not_compiled", model=name, reason=str(error), hint="served through torch instead, which is slower")
         return _load_torch(name, settings, engine, artifacts, why=str(error))
 
 
@@ -299,7 +299,13 @@ def _load_torch(
         if devices == ["cpu"]:
             keep(name, artifacts, faithful, Target(settings.source, asked, identity, settings.revision))
     refuse_changed(folder, identity)
-    return replace(loaded, fallback="; ".join(filter(None, (why, loaded.fallback))))
+    return replace(loaded, fallback="; ".join(filter(None, (why, loaded.fallback, _slowdown(folder, settings) if why else ""))))
+
+
+def _slowdown(folder: Path, settings: LocalSettings) -> str:
+    from gateway.engine.torch_slowdown import slowdown_line  # noqa: PLC0415 - as above
+
+    return slowdown_line(folder, effective_precision(settings))
 
 
 def _torch_key(settings: LocalSettings) -> str:

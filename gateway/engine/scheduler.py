@@ -16,7 +16,7 @@ share, so they leave the shares of busy callers as they are.
 """
 
 import math
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import get_args
@@ -87,11 +87,18 @@ class Scheduler:
     def reweigh(self, caller: CallerFlow, weight: float) -> None:
         self.queues[caller.service_class].reweigh(caller, weight)
 
-    def next_turn(self) -> list[CallerFlow]:
-        """All waiting callers: first the leader of the next batch, then the others in the order in which they fill it."""
+    def next_turn(self, may: Callable[[CallerFlow], bool] | None = None) -> list[CallerFlow]:
+        """All waiting callers: first the leader of the next batch, then the others in the order in which they fill it.
+
+        With `may`, only those for which it is true; none of them is an empty list, and no turn.
+        """
+        orders = {self.class_flows[name]: queue.order(may) for name, queue in self.queues.items() if queue.waiting}
+        if may is not None:
+            orders = {flow: order for flow, order in orders.items() if order}
+            if not orders:
+                return []
         self.num_batches += 1
-        orders = {self.class_flows[name]: queue.order() for name, queue in self.queues.items() if queue.waiting}
-        turn = orders[self.classes.order()[0]][0]
+        turn = orders[self.classes.order(None if may is None else orders.__contains__)[0]][0]
         callers = [caller for order in orders.values() for caller in order]
         longest_overdue = min(callers, key=overdue_at_of) if len(callers) > 1 else turn
         leader = longest_overdue if longest_overdue.overdue_at <= self.num_batches else turn

@@ -12,10 +12,11 @@ from gateway.engine import flash_attention
 from gateway.engine.checkpoint import read, refuse_other_vectors
 from gateway.engine.encoder import NetworkInfo, OutOfMemory, Window
 from gateway.engine.fidelity import FAILURES, MIN_COSINE, cosines, probe_windows
-from gateway.engine.router import TEXT, always_ends_in, is_router, refuse_unequal_routes, tasks_of
+from gateway.engine.router import always_ends_in, refuse_unequal_routes, tasks_of
 from gateway.engine.shape_buckets import FREE
 from gateway.engine.tokenizer import Tokenizer
 from gateway.engine.torch_network import DTYPES, TorchNetwork
+from gateway.engine.torch_pipeline import Pipeline, RoutedPipeline, leaves_prompt_out
 from gateway.errors import OperatorError
 from gateway.log import get_logger
 
@@ -30,7 +31,7 @@ class TorchEncoder(TorchNetwork):
         model = read(folder, self.device, DTYPES[self.precision], trusts_code=trusts_code)
         _refuse_what_cannot_be_fed(model, folder)
         self.model = model.eval()
-        self.pipeline = _Pipeline(self.model)
+        self.pipeline = Pipeline(self.model)
         pad_id = int(model.tokenizer.pad_token_id or 0)
         self.is_unpadded = False
         width, dimensions = self.widths(folder, pad_id)
@@ -88,14 +89,9 @@ class TorchEncoder(TorchNetwork):
             transformer.auto_model.set_attn_implementation(before)
             log.warning("batches_with_padding", device=self.info.device, attention=before, reason=reason)
 
-    def trace(self, openvino: Any) -> Any:
-        """Traces the whole pipeline into an OpenVINO model. It takes the arrays of `pad`, with any number of rows and columns.
-
-        Raises OperatorError for a model with routes, as a trace follows only one of them.
-        """
-        if self.info.network.tasks:
-            raise OperatorError("a model with routes (Router) is not compiled")
-        return super().trace(openvino)
+    def traceable(self) -> torch.nn.Module:
+        tasks = self.info.network.tasks
+        return RoutedPipeline(self.pipeline, tasks) if tasks else super().traceable()
 
     def vectors(self, windows: list[Window]) -> torch.Tensor:
         vectors: torch.Tensor
@@ -112,61 +108,11 @@ class TorchEncoder(TorchNetwork):
         rows: list[torch.Tensor] = [torch.empty(0)] * len(windows)
         for task in {window.task for window in windows}:
             chosen = [index for index, window in enumerate(windows) if window.task == task]
-            vectors = self.pipeline(*self.tensors([windows[index] for index in chosen]), task=task)
+            *inputs, _ = self.tensors([windows[index] for index in chosen])
+            vectors = self.pipeline(*inputs, task=task)
             for index, vector in zip(chosen, vectors, strict=True):
                 rows[index] = vector
         return torch.stack(rows)
-
-
-class _Pipeline(torch.nn.Module):
-    """All of a model's modules as one function of tensors. Returns the vectors that `encode` gives, shape (n, dimensions).
-
-    With a `truncate_dim`, from config_sentence_transformers.json, these are the first components, not normalised again: `encode`
-    does that only with `normalize_embeddings`.
-    """
-
-    def __init__(self, model: SentenceTransformer) -> None:
-        super().__init__()
-        self.model = model
-        self.has_routes = any(map(is_router, model))
-        self.truncate_dim = model.truncate_dim
-
-    def forward(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        pooling_mask: torch.Tensor | None = None,
-        task: str = "",
-    ) -> torch.Tensor:
-        return self.truncate(self.whole(input_ids, attention_mask, pooling_mask, task))
-
-    def truncate(self, vectors: torch.Tensor) -> torch.Tensor:
-        return vectors if self.truncate_dim is None else vectors[:, : self.truncate_dim]
-
-    def whole(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        pooling_mask: torch.Tensor | None = None,
-        task: str = "",
-    ) -> torch.Tensor:
-        """The vectors before `truncate_dim`. `task` is for a Router.
-
-        If there is a `pooling_mask`, pooling that leaves prompts out reads it instead of the attention mask.
-        """
-        features: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}
-        if self.has_routes:
-            features |= {"task": task or None, "modality": TEXT}
-        for module in self.model:
-            if pooling_mask is not None and leaves_prompt_out(module):
-                features["attention_mask"] = pooling_mask
-            features = module(features)
-        vectors: torch.Tensor = features["sentence_embedding"]
-        return vectors
-
-
-def leaves_prompt_out(module: torch.nn.Module) -> bool:
-    return not getattr(module, "include_prompt", True)
 
 
 def _refuse_what_cannot_be_fed(model: SentenceTransformer, folder: Path) -> None:

@@ -15,6 +15,7 @@ from gateway.engine.attention_mask import traceable_masks
 from gateway.engine.encoder import CPU_LOGITS, EncoderInfo, NetworkInfo, OutOfMemory, Window, max_batch_tokens, pad
 from gateway.engine.precision import half_precision
 from gateway.engine.shape_buckets import FREE, Shapes
+from gateway.engine.tiled_experts import tiled_experts
 
 CPU_BATCH_TOKENS = 2048  # measured: 512 to 2,048 are both the fastest and the fairest on a CPU, 16,384 loses a third
 CUDA_BATCH_TOKENS = 32_768
@@ -66,9 +67,14 @@ class TorchNetwork:
         """Traces the whole pipeline into an OpenVINO model. It takes the arrays of `pad`, with any number of rows and columns."""
         pad_id = self.info.network.pad_id
         windows = [Window([pad_id] * 16, 3, num_query_tokens=7), Window([pad_id] * 9, num_query_tokens=4)]
-        with torch.inference_mode(), traceable_masks(), warnings.catch_warnings():
+        with torch.inference_mode(), traceable_masks(), tiled_experts(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the tracer warns of shapes that it makes dynamic all the same
-            return openvino.convert_model(self.pipeline, example_input=self.tensors(windows))
+            return openvino.convert_model(self.traceable(), example_input=self.tensors(windows))
+
+    def traceable(self) -> torch.nn.Module:
+        """What is traced: a module that takes the arrays of `pad` as tensors, and returns the rows."""
+        pipeline: torch.nn.Module = self.pipeline
+        return pipeline
 
     def embed(self, windows: list[Window]) -> NDArray[np.float32]:
         try:

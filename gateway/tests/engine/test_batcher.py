@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -24,9 +25,10 @@ async def loop():
     return asyncio.get_running_loop()
 
 
-def batcher_of(*, max_batch_tokens=64, max_queue_tokens=10_000):
+def batcher_of(*, max_batch_tokens=64, max_queue_tokens=10_000, num_devices=1):
     metrics = Metrics().of_model("m")
-    return Batcher(budget=Budget(max_batch_tokens, metrics), max_queue_tokens=max_queue_tokens, metrics=metrics)
+    budget = Budget(max_batch_tokens, metrics)
+    return Batcher(budget=budget, max_queue_tokens=max_queue_tokens, metrics=metrics, num_devices=num_devices)
 
 
 def work_of(lengths, *, caller="a", loop, **more):
@@ -290,3 +292,58 @@ async def test_devices_that_deliver_to_one_request_at_once_complete_it(loop):
     while others:
         deliver_other()
     assert work.remaining == 0
+
+
+LONG, SHORT = 129, 128  # tokens: long is more than two batches of 64
+
+
+def lengths_of(future):
+    return [job.num_tokens for job in future.result(timeout=10)]
+
+
+async def test_one_device_of_two_is_left_to_short_windows(loop):
+    batcher = batcher_of(num_devices=2)
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        batcher.submit(work_of([LONG, LONG, SHORT], loop=loop))
+        assert lengths_of(one.submit(batcher.next_batch)) == [LONG]
+        assert lengths_of(other.submit(batcher.next_batch)) == [SHORT]
+        resting = other.submit(batcher.next_batch)  # the second long one is not for it
+        query = work_of([5], caller="b", loop=loop)
+        batcher.submit(query)
+        batcher.wake()
+        assert lengths_of(resting) == [5]
+        assert lengths_of(one.submit(batcher.next_batch)) == [LONG]
+        batcher.close(Overloaded(retry_after_seconds=1))
+
+
+async def test_long_windows_are_all_taken_by_turns(loop):
+    """Whichever device is free takes the next, though the other one rests, and none is forgotten."""
+    batcher = batcher_of(num_devices=2)
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        batcher.submit(work_of([LONG] * 3, loop=loop))
+        assert lengths_of(one.submit(batcher.next_batch)) == [LONG]
+        resting = other.submit(batcher.next_batch)
+        assert lengths_of(one.submit(batcher.next_batch)) == [LONG]
+        one.submit(batcher.end_batch).result()  # as of a device thread that died
+        batcher.wake()
+        assert lengths_of(resting) == [LONG]
+        assert not batcher.works
+        batcher.close(Overloaded(retry_after_seconds=1))
+
+
+async def test_a_single_device_takes_long_windows_too(loop):
+    batcher = batcher_of()
+    batcher.submit(work_of([LONG, 5], loop=loop))
+    assert sorted(job.num_tokens for batch in drained(batcher) for job in batch) == [5, LONG]
+
+
+async def test_a_caller_passed_over_for_its_long_windows_leads_as_soon_as_it_may(loop):
+    batcher = batcher_of(num_devices=2)
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        batcher.submit(work_of([LONG, LONG], caller="long", loop=loop))
+        assert lengths_of(one.submit(batcher.next_batch)) == [LONG]
+        batcher.submit(work_of([60] * 20, caller="bulk", loop=loop))
+        for _ in range(12):
+            assert lengths_of(other.submit(batcher.next_batch)) == [60]
+        assert lengths_of(one.submit(batcher.next_batch)) == [LONG]
+        batcher.close(Overloaded(retry_after_seconds=1))

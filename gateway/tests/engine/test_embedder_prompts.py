@@ -103,9 +103,9 @@ def router_model(small_model, tmp_path_factory):
 
 async def test_a_router_model_sends_queries_and_documents_their_own_ways(router_model):
     reference = SentenceTransformer(str(router_model), device="cpu")
-    local = local_of(router_model)
+    local = local_of(router_model, precision="float32")
     await local.start()
-    assert local.describe().tasks == ("query", "document")
+    assert (local.describe().tasks, local.describe().runtime) == (("query", "document"), "openvino")
     queries, documents = await rows_of(local, "query"), await rows_of(local, "passage")
     assert_equal(queries, reference.encode_query(TEXTS))
     assert_equal(documents, reference.encode_document(TEXTS))
