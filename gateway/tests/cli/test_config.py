@@ -182,3 +182,25 @@ def test_a_default_model_of_another_kind_is_refused(monkeypatch, tmp_path, setti
 
 def group(members: list[dict[str, object]]) -> dict[str, object]:
     return {"name": "m", "backend": "group", "members": members}
+
+
+def test_models_that_the_budget_has_no_room_for_are_refused_where_their_size_is_known(gateway: Command, tmp_path: Path):
+    from gateway.testing.static_models import save_model2vec
+
+    folder = str(save_model2vec(tmp_path / "static"))
+    rows = [{"name": name, "source": folder, "load": load} for name, load in (("a", "start"), ("b", "start"), ("c", "first_use"))]
+
+    def check(budget: int, *chosen: int):
+        models = json.dumps([rows[number] for number in chosen])
+        return gateway("config", "check", GATEWAY__ENGINE__MEMORY_BUDGET=str(budget), GATEWAY__MODELS=models)
+
+    told = gateway("models", "--json", GATEWAY__MODELS=json.dumps(rows))
+    size = json.loads(told.out)[0]["bytes"]
+    assert size > 1000
+    assert check(size, 0).code == check(2 * size, 0, 1).code == check(2 * size, 0, 2).code == 0
+    assert f"models[c]: it takes {size:,} bytes, and engine.memory_budget is {size - 1:,}\n" in check(size - 1, 2).err
+    for chosen in ((0, 1), (0, 2)):
+        refused = check(2 * size - 1, *chosen)
+        assert (refused.code, f"of which models that stay loaded take {size:,}" in refused.err) == (2, True)
+    wrong = gateway("config", "check", GATEWAY__MODELS=json.dumps([{"name": "a", "source": folder, "unload_after": 5}]))
+    assert "unload_after of the model 'a' needs load = 'first_use'" in wrong.err
