@@ -64,6 +64,10 @@ class ModelObject(Struct, frozen=True, kw_only=True):
             " null where it was not measured."
         ),
     ] = UNSET
+    nearest_kept: Annotated[
+        float | UnsetType | None,
+        Meta(description="The share of a text's ten nearest that its vectors in 8 bits keep; null in other precisions."),
+    ] = UNSET
     prompts: Annotated[tuple[str, ...] | UnsetType, Meta(description="The prompts it has, for input_type.")] = UNSET
     fallback: Annotated[str | UnsetType | None, Meta(description="What was given up for this runtime and precision, and why.")] = (
         UNSET
@@ -139,6 +143,7 @@ def entry(name: str, model: Model) -> ModelObject:
         device=about.device,
         precision=about.precision,
         fidelity=about.fidelity,
+        nearest_kept=about.nearest_kept,
         prompts=about.prompts,
         fallback=about.fallback or None,
     )

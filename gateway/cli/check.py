@@ -8,6 +8,7 @@ import msgspec
 from gateway.cli.options import row_options
 from gateway.cli.source_row import row_of, settings_of
 from gateway.engine import runtime
+from gateway.engine.int8 import SLOW, multiplies_int8
 from gateway.engine.model_facts import ModelFacts
 from gateway.engine.settings import LocalSettings
 from gateway.engine.static_model import UNLIMITED_TOKENS
@@ -39,6 +40,7 @@ def lines_of(facts: ModelFacts, settings: LocalSettings) -> list[str]:
         f"kind: {KINDS[facts.kind]}, {facts.network}{modules}",
         f"served: {_way_of(facts, settings)}",
         f"weights: {facts.num_bytes / MEGABYTE:.0f} MB",
+        *_int8_of(facts, settings),
     ]
     if facts.dimensions is not None:
         lines += [f"dimensions: {facts.dimensions}"]
@@ -58,3 +60,9 @@ def _way_of(facts: ModelFacts, settings: LocalSettings) -> str:
         return "through torch on CUDA"
     otherwise = "not at all" if settings.trust_remote_code else "through torch"
     return f"compiled with OpenVINO for the CPU in {runtime.effective_precision(settings)}, or {otherwise} if its vectors differ"
+
+
+def _int8_of(facts: ModelFacts, settings: LocalSettings) -> list[str]:
+    if facts.kind != "embedder" or facts.network == "static" or not runtime.compiles(settings):
+        return []
+    return [f"8 bits: {SLOW if not multiplies_int8() else 'precision int8 or int8-fast, if its loss is small when it is compiled'}"]

@@ -2,7 +2,8 @@
 
 import json
 from contextlib import ExitStack, closing
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,6 +12,7 @@ from gateway.cli import LazyGroup
 from gateway.cli.options import config_option
 from gateway.config import load
 from gateway.embedding.backend import BoundBackend, Preview
+from gateway.engine.settings import BACKEND
 from gateway.errors import OperatorError
 
 COMMANDS = ("add", "check", "diff", "pin", "pull")  # each in a module of its name
@@ -42,12 +44,19 @@ def models(context: click.Context, path: str | None, as_json: bool) -> None:
 
 @models.command()
 @config_option
+@click.option(
+    "--calibrate",
+    type=click.Path(path_type=Path),
+    help="A file of texts, one in each line, by which a model in int8 is calibrated anew in place of the built-in ones.",
+)
 @click.argument("name", required=False)
 @click.pass_obj
-def build(outer_path: str | None, path: str | None, name: str | None) -> None:
+def build(outer_path: str | None, path: str | None, name: str | None, calibrate: Path | None) -> None:
     """Compile a model ahead of time, or all of them: for images, and for machines that will be offline."""
     from gateway.app import Gateway  # noqa: PLC0415 - as above
 
+    if calibrate is not None and name is None:
+        raise OperatorError("--calibrate is for one model: name it")
     gateway = Gateway(load(path or outer_path))
     catalog = gateway.catalog
     if name is not None and name not in catalog.by_name:
@@ -55,9 +64,19 @@ def build(outer_path: str | None, path: str | None, name: str | None) -> None:
     chosen = [catalog.by_name[name]] if name else catalog.models
     for model in chosen:
         with closing(_CompileBar()) as bar:
-            for made in gateway.bind(model.row).compile(bar):
+            for made in _with_texts(gateway.bind(model.row), calibrate).compile(bar):
                 bar.close()
                 click.echo(f"{made.name}: {made.result}")
+
+
+def _with_texts(bound: BoundBackend, calibrate: Path | None) -> BoundBackend:
+    if calibrate is None:
+        return bound
+    if bound.backend.name != BACKEND:
+        raise OperatorError(
+            f"--calibrate is for models on this machine, and the backend of '{bound.row.name}' is '{bound.row.backend}'"
+        )
+    return replace(bound, context=replace(bound.context, calibrate=calibrate))
 
 
 class _CompileBar:

@@ -28,7 +28,8 @@ class BackendContext:
     `load_lock` is held during work that takes the whole machine. Loading a model does: it takes every core, and for a while
     several times the memory that it keeps. `member` binds another row to its backend; groups are made with it. It raises
     ConfigurationError. `shared` contains what the embedders of one gateway share, under a name that the backend chooses.
-    `is_serving` says whether other models serve, to which long work leaves the CPUs. `clock` counts seconds.
+    `is_serving` says whether other models serve, to which long work leaves the CPUs. `clock` counts seconds. `calibrate` is a file
+    of texts, of `gateway models build --calibrate`.
     """
 
     name: str
@@ -41,6 +42,7 @@ class BackendContext:
     shared: dict[str, Any] = field(default_factory=dict)
     is_serving: Callable[[], bool] = lambda: False
     clock: Callable[[], float] = time.monotonic
+    calibrate: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class Preview:
     dimensions: int | None = None
     max_tokens: int | None = None
     fidelity: float | None = None
+    nearest_kept: float | None = None
     state: str = UNKNOWN
     bytes: int | None = None
     fallback: str | None = None

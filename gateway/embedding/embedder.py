@@ -142,6 +142,7 @@ class Description:
 
     `kind` says what its rows are, `pooling` how they come from the tokens' vectors, if that is known: mean, cls, lasttoken.
     `prompts` are the names of its prompts, `tasks` the purposes for which it has routes of its own.
+    `nearest_kept` is the share of a text's ten nearest that the vectors of an 8-bit network keep; None for any other.
     `fallback` tells operators which runtime or precision was given up for this one, and why.
 
     `alike` are further fingerprints of the very same vectors: measured ones, within their noise of a boundary.
@@ -165,6 +166,7 @@ class Description:
     kind: ModelKind = "embedder"
     pooling: str = ""
     fidelity: float | None = None
+    nearest_kept: float | None = None
     prompts: tuple[str, ...] = ()
     tasks: tuple[Task, ...] = ()
     takes_instruction: bool = False

@@ -64,6 +64,8 @@ class Manifest(Struct, frozen=True, kw_only=True):
     `fidelity` is that to sentence-transformers in float32, as `gateway.engine.fidelity` says. `runtime` is the one that reached the
     minimum; for "torch" and "numpy" the artifact is this manifest alone. `fallback` says which attempts did not reach it, and why.
     `proof` is a short text with its vector in float32: each start checks the loaded model against it.
+    `calibration` identifies the texts that calibrated an 8-bit network, "" for any other; `nearest_kept` is the share of the
+    ten nearest that its vectors of held-out texts keep.
     `origin` is where the files of `source` were: a folder's absolute path, or the name on the hub. `revision` is what its row asked
     the hub for. `made_at` is in Unix seconds, `files` are SHA-256 digests.
     """
@@ -84,6 +86,8 @@ class Manifest(Struct, frozen=True, kw_only=True):
     proof: StoredProof
     files: dict[str, str]
     revision: str | None = None
+    calibration: str = ""
+    nearest_kept: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,7 @@ def manifest_of(  # noqa: PLR0913 - a field each
     max_probe_tokens: int,
     proof: Proof,
     files: Mapping[str, str] = MappingProxyType({}),
+    calibration: str = "",
 ) -> Manifest:
     """Builds a manifest. `info` describes sentence-transformers' own network, whichever runtime serves it."""
     return Manifest(
@@ -126,6 +131,7 @@ def manifest_of(  # noqa: PLR0913 - a field each
         proof=StoredProof.of(proof),
         files=dict(files),
         revision=target.revision,
+        calibration=calibration,
     )
 
 

@@ -5,14 +5,17 @@ from collections.abc import Iterator
 from gateway.embedding.backend import UNKNOWN, Backend, BackendContext, Compiled, CompileProgress, Preview
 from gateway.engine import artifact, runtime, static_runtime
 from gateway.engine.artifact import ArtifactStore
+from gateway.engine.calibration_texts import read_texts
 from gateway.engine.compiler import STEPS, CompileProcess
 from gateway.engine.embedder import LocalEmbedder, artifacts_of
 from gateway.engine.hub import token_of
+from gateway.engine.int8 import SLOW, is_int8, multiplies_int8
 from gateway.engine.kind import kind_of
 from gateway.engine.settings import BACKEND, LocalSettings, refuse_settings_of_embedders
 from gateway.engine.static_model import is_static, read_static_model
 from gateway.engine.static_runtime import refuse_settings_of_networks
 from gateway.engine.weights import local_folder
+from gateway.errors import ConfigurationError
 
 
 class SentenceTransformersBackend(Backend):
@@ -52,6 +55,7 @@ class SentenceTransformersBackend(Backend):
 def compiled(settings: LocalSettings, context: BackendContext, progress: CompileProgress) -> str:
     """Compiles the model unless its artifact exists. Returns the artifact's folder, or the reason why there is none."""
     artifacts = artifacts_of(context)
+    _refuse_calibration(settings, context)
     runtime.check_files(settings, artifacts)
 
     def begin(step: str) -> None:
@@ -64,11 +68,24 @@ def compiled(settings: LocalSettings, context: BackendContext, progress: Compile
         return "nothing to compile: a static model, which numpy serves"
     if not runtime.compiles(settings):
         return "nothing to compile: it runs through torch"
-    place = runtime.artifact_for(context.name, settings, artifacts, progress=begin, child=CompileProcess())
+    place = runtime.artifact_for(
+        context.name, settings, artifacts, progress=begin, child=CompileProcess(), calibrate=context.calibrate
+    )
     manifest = artifact.read(place)
     if manifest is not None and manifest.runtime == "torch":
         return f"measured, and served through torch: {manifest.fallback}"
     return str(place)
+
+
+def _refuse_calibration(settings: LocalSettings, context: BackendContext) -> None:
+    """Raises OperatorError if texts are given to calibrate a model that is not in 8 bits, or the file is of no use."""
+    if context.calibrate is None:
+        return
+    if not is_int8(settings.precision):
+        raise ConfigurationError(
+            f"--calibrate is for the precisions int8 and int8-fast, and this model's is '{settings.precision}'"
+        )
+    read_texts(context.calibrate)
 
 
 def known(settings: LocalSettings, artifacts: ArtifactStore) -> Preview:
@@ -77,6 +94,8 @@ def known(settings: LocalSettings, artifacts: ArtifactStore) -> Preview:
     manifest = runtime.known_artifact(settings, artifacts)
     pooling = runtime.default_pooling(settings)
     bare = f"; no modules.json: {pooling}" if pooling else ""
+    if is_int8(settings.precision):
+        bare += "" if multiplies_int8() else f"; {SLOW}"
     folder = local_folder(settings)
     kind = manifest.network.kind if manifest is not None else None
     if kind is None and folder is not None:
@@ -98,6 +117,7 @@ def known(settings: LocalSettings, artifacts: ArtifactStore) -> Preview:
         max_tokens=manifest.network.max_tokens,
         fidelity=round(manifest.fidelity, 6),
         bytes=num_bytes,
+        nearest_kept=None if manifest.nearest_kept is None else round(manifest.nearest_kept, 4),
         state=("compiled" if manifest.runtime == "openvino" else "measured") + bare,
         fallback=manifest.fallback or None,
     )

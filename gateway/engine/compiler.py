@@ -1,12 +1,14 @@
 """The compiler: traces a whole sentence-transformers pipeline into OpenVINO, measures its vectors, and writes an artifact.
 
-If OpenVINO gives the model's vectors in no precision, the artifact records that torch must serve it.
+If OpenVINO gives the model's vectors in no precision, the artifact records that torch must serve it. A model that was asked for in
+8 bits is served so or refused.
 
 It runs as `python -m gateway.engine.compiler`, in a process of its own, so that the gateway never needs torch's 500 MB.
 `compile_model` starts that process and passes on its progress.
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
@@ -29,6 +31,7 @@ from gateway.engine.compile_report import CompileReport, read_reports
 from gateway.engine.confinement import confined, landlock_version
 from gateway.engine.fidelity import FAILURES, UNFAITHFUL, Expected, Proof, Unfaithful, expected_of, judge, proof_of
 from gateway.engine.identity import identity_of, refuse_changed, sha256_of
+from gateway.engine.int8 import is_int8
 from gateway.engine.own_code import environment_of_own_code, repository_of
 from gateway.engine.precision import CANDIDATES
 from gateway.engine.static_encoder import PRECISION, RUNTIME, StaticEncoder
@@ -37,17 +40,25 @@ from gateway.engine.unsupported import OTHER_KIND
 from gateway.errors import OperatorError
 from gateway.log import get_logger
 
-STEPS = ("loading", "converting", "measuring", "writing")
+if TYPE_CHECKING:
+    from gateway.engine.int8_build import HeldOut
+
+STEPS = ("loading", "converting", "quantising", "measuring", "writing")  # "quantising" is left out of other precisions
 COMMAND = (sys.executable, "-m", "gateway.engine.compiler")
 TIMEOUT_SECONDS = 1800.0
 NICENESS = 10  # beside serving: a tenth of a busy core, so that compiling still ends on a machine that always has work
 
 NO_MEMORY = ("Failed to allocate", "bad_alloc", "can't allocate memory")  # in the text of OpenVINO's and torch's errors
 BULLET = "-- "  # before each reason in the text of OpenVINO's conversion errors, below lines about its own source
-MODELS = "models"  # in the workspace of a child that runs code of the model's own
+TEXTS, MODELS = "texts", "models"  # in the workspace of a child that runs code of the model's own
 DEFAULT_CATEGORY = CompileReport().category
 CATEGORIES = {DEFAULT_CATEGORY, OTHER_KIND, UNFAITHFUL}
 INTERRUPTED = (-signal.SIGINT, -signal.SIGTERM)  # exit codes: Ctrl-C reaches the child too
+
+HINT = (
+    "calibrate it by texts like yours (gateway models build NAME --calibrate FILE), ask for 'int8' if this was 'int8-fast', or set"
+    " precision = 'auto'"
+)
 
 Progress = Callable[[str], None]
 
@@ -120,7 +131,7 @@ class CompileProcess:
 
 
 class CompileJob(Struct, frozen=True):
-    """What to compile, and the folder of artifacts to write it to."""
+    """What to compile, and the folder of artifacts to write it to. `calibrate` is a file of texts for 8 bits, or ""."""
 
     folder: str
     source: str
@@ -129,6 +140,7 @@ class CompileJob(Struct, frozen=True):
     revision: str | None = None
     trusts_code: bool = False
     threads: int = 0
+    calibrate: str = ""
 
 
 def _lower_priority(pid: int, *, has_own_session: bool) -> None:
@@ -154,6 +166,7 @@ def compile_model(  # noqa: PLR0913 - the last two are for tests
     child: CompileProcess,
     revision: str | None = None,
     trusts_code: bool = False,
+    calibrate: Path | None = None,
     command: Sequence[str] = COMMAND,
     timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> None:
@@ -161,7 +174,8 @@ def compile_model(  # noqa: PLR0913 - the last two are for tests
 
     Raises OperatorError if it cannot be made, or not within `timeout_seconds`, and Interrupted if the gateway stops.
     """
-    job = CompileJob(str(folder), source, precision, str(artifacts.folder), revision, trusts_code, child.num_threads)
+    texts = str(calibrate.resolve()) if calibrate else ""
+    job = CompileJob(str(folder), source, precision, str(artifacts.folder), revision, trusts_code, child.num_threads, texts)
     if not trusts_code:
         with child.start([*command, msgspec.json.encode(job).decode()]) as process:
             _follow(process, progress, child, timeout_seconds)
@@ -169,7 +183,9 @@ def compile_model(  # noqa: PLR0913 - the last two are for tests
     if not landlock_version():
         log.warning("own_code_unconfined", source=source, hint="this kernel has no Landlock: the model's code may read any file")
     with artifacts.workspace() as workspace:
-        own = msgspec.structs.replace(job, artifacts=str(workspace / MODELS))
+        if texts:  # the child may read its workspace, and not the folder of the operator's file
+            texts = str(shutil.copy(texts, workspace / TEXTS))
+        own = msgspec.structs.replace(job, artifacts=str(workspace / MODELS), calibrate=texts)
         confined_command = confined(
             [*command, msgspec.json.encode(own).decode()], readable=[folder, repository_of(folder)], writable=workspace
         )
@@ -223,9 +239,19 @@ def run(job: CompileJob) -> None:
     refuse_changed(folder, target.identity)
     _print_report(CompileReport("converting"))
     network, reason = convert(reference)
-    _print_report(CompileReport("measuring"))
     tokenizer = Tokenizer(reference.info.tokenizer_json)
-    measure = Measure(expected_of(reference, tokenizer), proof_of(reference, tokenizer), [reason] if reason else [], job.threads)
+    held_out = None
+    if is_int8(job.precision):
+        from gateway.engine import int8_build  # noqa: PLC0415 - the quantiser is for these alone
+
+        _print_report(CompileReport("quantising"))
+        network, held_out = int8_build.quantized(
+            network, reason, reference, tokenizer, precision=job.precision, texts=job.calibrate
+        )
+    _print_report(CompileReport("measuring"))
+    measure = Measure(
+        expected_of(reference, tokenizer), proof_of(reference, tokenizer), [reason] if reason else [], job.threads, held_out
+    )
 
     def make(making: Path) -> None:
         for precision in CANDIDATES[job.precision] if network is not None else ():
@@ -264,12 +290,16 @@ def _measure_static(folder: Path, target: Target, artifacts: ArtifactStore) -> N
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """The reference that every attempt is measured against, and why earlier attempts were given up."""
+    """The reference that every attempt is measured against, and why earlier attempts were given up.
+
+    `held_out` are texts that did not calibrate an 8-bit network.
+    """
 
     expected: Expected
     proof: Proof
     given_up: list[str]
     threads: int = 0
+    held_out: "HeldOut | None" = None
 
 
 def convert(reference: Any) -> tuple[object, str]:
@@ -301,9 +331,10 @@ def _write_artifact(  # noqa: PLR0913, PLR0917
     from gateway.engine import openvino_encoder  # noqa: PLC0415
     from gateway.engine.openvino_import import openvino  # noqa: PLC0415
 
-    # float16 weights on disk suit bfloat16 (same worst cosine, half the size), but not float32 (the cosine is 3e-4 off).
+    # float16 weights on disk suit bfloat16 (same worst cosine, half the size), but not float32 (the cosine is 3e-4 off), nor the
+    # scales of 8-bit layers, which are below what float16 can tell from zero.
     try:
-        openvino.save_model(network, making / NETWORK, compress_to_fp16=precision != "float32")
+        openvino.save_model(network, making / NETWORK, compress_to_fp16=precision == "bfloat16")
     except RuntimeError:  # of a full disk it says no more than "iostream error"
         raise OperatorError(f"the compiled model cannot be written to {making.parent}: is the disk full?") from None
     (making / TOKENIZER).write_text(reference.info.tokenizer_json, encoding="utf-8")
@@ -311,22 +342,31 @@ def _write_artifact(  # noqa: PLR0913, PLR0917
     manifest = artifact.manifest_of(
         reference.info, target, runtime="openvino", precision=precision, fallback="; ".join(measure.given_up),
         fidelity=0, max_probe_tokens=measure.expected.max_tokens, proof=measure.proof, files=files,
+        calibration=measure.held_out.digest if measure.held_out else "",
     )  # fmt: skip
+    kept = None
     try:
         [encoder] = openvino_encoder.load(target.source, making, manifest, threads=measure.threads, streams=1)
         fidelity, reason = judge([encoder], measure.expected)
+        if measure.held_out is not None and not reason:
+            kept, reason = measure.held_out.judge(encoder)
     except RuntimeError as error:
         fidelity, reason = -1.0, f"OpenVINO cannot compile it in {precision} ({first_line(error)})"
     if reason:
         measure.given_up.append(reason)
         return None
-    return msgspec.structs.replace(manifest, fidelity=fidelity)
+    return msgspec.structs.replace(manifest, fidelity=fidelity, nearest_kept=kept)
 
 
 def _without_network(folder: Path, reference: Any, target: Target, making: Path, measure: Measure) -> Manifest:
-    """The manifest of a model that torch serves, with the factor by which that is slower. Raises Unfaithful if it cannot."""
+    """The manifest of a model that torch serves, with the factor by which that is slower.
+
+    Raises Unfaithful if it cannot, and for 8 bits, which torch does not have.
+    """
     from gateway.engine.torch_slowdown import slowdown_line  # noqa: PLC0415
 
+    if is_int8(target.asked_precision):
+        raise Unfaithful(folder, [*measure.given_up, HINT])
     fidelity, reason = judge([reference], measure.expected)
     if reason:
         raise Unfaithful(folder, [*measure.given_up, reason])

@@ -175,7 +175,12 @@ class LocalEmbedder:
     def build_description(self, loaded: LoadedModel) -> Description:
         identity, rule = loaded.identity, self.settings.long_input
         fingerprint = fingerprint_of(
-            identity, self.info.network, self.settings, runtime=self.info.runtime, precision=self.info.precision
+            identity,
+            self.info.network,
+            self.settings,
+            runtime=self.info.runtime,
+            precision=self.info.precision,
+            calibration=self.info.calibration,
         )
         return Description(
             backend=BACKEND,
@@ -190,6 +195,7 @@ class LocalEmbedder:
             precision=self.info.precision,
             created=identity.created,
             fidelity=loaded.fidelity,
+            nearest_kept=loaded.nearest_kept,
             fallback=loaded.fallback,
             prompts=tuple(name for name, text in self.prompts.items() if text),
             tasks=self.info.network.tasks,
@@ -204,13 +210,15 @@ class LocalEmbedder:
         """This row's settings over another stored artifact, one with that fingerprint. Returns None if there is none."""
         for place, manifest in self.artifacts.all():
             settings = msgspec.structs.replace(self.settings, source=manifest.source)
-            if (
-                manifest.runtime == "openvino"
-                and str(
-                    fingerprint_of(manifest.identity, manifest.network, settings, runtime="openvino", precision=manifest.precision)
-                )
-                == fingerprint
-            ):
+            found = fingerprint_of(
+                manifest.identity,
+                manifest.network,
+                settings,
+                runtime=manifest.runtime,
+                precision=manifest.precision,
+                calibration=manifest.calibration,
+            )
+            if manifest.runtime == "openvino" and str(found) == fingerprint:
                 other = LocalEmbedder(settings, self.context)
                 other.start_devices(runtime.load_artifact(self.name, place, manifest, self.engine))
                 other.state = Health("ready")
@@ -326,10 +334,13 @@ def artifacts_of(context: BackendContext) -> ArtifactStore:
     return ArtifactStore(Path(own) if own else context.data_dir / "models")
 
 
-def fingerprint_of(
-    identity: Identity, network: NetworkInfo, settings: LocalSettings, *, runtime: str, precision: str
+def fingerprint_of(  # noqa: PLR0913 - named
+    identity: Identity, network: NetworkInfo, settings: LocalSettings, *, runtime: str, precision: str, calibration: str = ""
 ) -> Fingerprint:
-    """The fingerprint of a network, loaded or compiled, and of those settings of its row that change vectors."""
+    """The fingerprint of a network, loaded or compiled, and of those settings of its row that change vectors.
+
+    Of an 8-bit network the texts that calibrated it count too: others give other weights.
+    """
     form = settings.instruction_format
     return Fingerprint(
         weights=digest(identity.weights, identity.configuration),
@@ -337,7 +348,7 @@ def fingerprint_of(
         pooling=identity.pooling,
         prompts=digest(network.prompts | dict(settings.prompts), network.default_prompt, *([form] if form else [])),
         long_input=digest(settings.long_input, network.max_tokens),
-        runtime=f"{runtime}-{precision}",
+        runtime="-".join(filter(None, (runtime, precision, calibration))),
     )
 
 

@@ -70,7 +70,10 @@ class NetworkInfo(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class EncoderInfo:
-    """A loaded network: its runtime, device and precision. `tokenizer_json` is its tokenizer in the format of `tokenizers`."""
+    """A loaded network: its runtime, device and precision. `tokenizer_json` is its tokenizer in the format of `tokenizers`.
+
+    `calibration` identifies the texts that an 8-bit network was calibrated with.
+    """
 
     network: NetworkInfo
     tokenizer_json: str
@@ -79,6 +82,7 @@ class EncoderInfo:
     precision: str
     default_max_batch_tokens: int
     shapes: Shapes = FREE
+    calibration: str = ""
 
 
 def max_batch_tokens(network: NetworkInfo, usual: int, *, max_logits: int) -> int:

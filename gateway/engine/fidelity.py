@@ -29,7 +29,11 @@ from gateway.errors import OperatorError
 
 # An encoder below it is not used. Reduced precision rounds; float32 does not, so an encoder further off computes something else.
 MIN_COSINE = 0.999
+# Eight bits round more: of what these mean for a search, `nearest_kept` of held-out texts tells more than the worst probe.
+MIN_COSINE_INT8 = 0.95
+MIN_COSINE_INT8_FAST = 0.9
 MIN_COSINE_FLOAT32 = 0.99999
+MIN_COSINES = {"float32": MIN_COSINE_FLOAT32, "int8": MIN_COSINE_INT8, "int8-fast": MIN_COSINE_INT8_FAST}
 # The same of a reranker: no score may be off by more than 0.03, or 0.001 in float32. A misread input moves one further.
 MIN_CLOSENESS = 0.97
 MIN_CLOSENESS_FLOAT32 = 0.999
@@ -154,7 +158,7 @@ def min_fidelity(precision: str, kind: ModelKind = "embedder") -> float:
 
 
 def min_cosine(precision: str) -> float:
-    return MIN_COSINE_FLOAT32 if precision == "float32" else MIN_COSINE
+    return MIN_COSINES.get(precision, MIN_COSINE)
 
 
 def expected_of(reference: Encoder, tokenizer: Tokenizer, *, seconds: float = PROBE_SECONDS) -> Expected:

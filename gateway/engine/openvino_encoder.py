@@ -14,6 +14,7 @@ from gateway.cpus import num_cpus, num_visible
 from gateway.engine import artifact
 from gateway.engine.artifact import Manifest
 from gateway.engine.encoder import CPU_LOGITS, EncoderInfo, Window, max_batch_tokens, pad
+from gateway.engine.int8 import is_int8
 from gateway.engine.latency_network import LENGTHS, BucketedNetwork, LatencyNetwork, build_bucketed
 from gateway.engine.mapped_weights import MappedWeights
 from gateway.engine.model_size import MAX_BRANCHED_BYTES
@@ -53,6 +54,7 @@ def load(  # noqa: PLR0913 - the last is for a single stream
         precision=manifest.precision,
         default_max_batch_tokens=max_batch_tokens(manifest.network, BATCH_TOKENS, max_logits=CPU_LOGITS),
         shapes=Shapes(length_step=LENGTH_STEP, is_ladder=True, max_length=manifest.network.max_tokens),
+        calibration=manifest.calibration,
     )
     is_small = (path / artifact.WEIGHTS).stat().st_size <= MAX_BRANCHED_BYTES
     lengths = [length for length in LENGTHS if is_small and length <= manifest.network.max_tokens]
@@ -74,8 +76,12 @@ def load(  # noqa: PLR0913 - the last is for a single stream
 
 
 def options(manifest: Manifest) -> dict[str, str]:
-    """Compile options. The precision is always given, as OpenVINO would choose bfloat16 by itself."""
-    return {"INFERENCE_PRECISION_HINT": HINTS[manifest.precision], "CPU_RUNTIME_CACHE_CAPACITY": RUNTIME_CACHE_ENTRIES}
+    """Compile options. The precision is always given, as OpenVINO would choose bfloat16 by itself.
+
+    What an 8-bit network does not compute in 8 bits, it computes as the CPU does best.
+    """
+    precision = native_precision() if is_int8(manifest.precision) else manifest.precision
+    return {"INFERENCE_PRECISION_HINT": HINTS[precision], "CPU_RUNTIME_CACHE_CAPACITY": RUNTIME_CACHE_ENTRIES}
 
 
 def stream_options(*, threads: int, streams: int) -> dict[str, str]:

@@ -10,6 +10,8 @@ CANDIDATES = {
     "float16": ("float16", "bfloat16", "float32"),
     "bfloat16": ("bfloat16", "float32"),
     "float32": ("float32",),
+    "int8": ("int8",),  # who asks for int8 sizes a machine by it: it is served, or refused
+    "int8-fast": ("int8-fast",),
 }
 
 # Model types that overflow float16's range (65,504) with their published weights. They were trained in bfloat16.

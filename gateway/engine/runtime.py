@@ -15,6 +15,7 @@ from gateway.engine.artifact import ArtifactStore, Manifest, Target
 from gateway.engine.compiler import CompileProcess, Interrupted, Progress, compile_model
 from gateway.engine.fidelity import UNFAITHFUL
 from gateway.engine.identity import identity_of, refuse_changed
+from gateway.engine.int8 import is_int8, refuse_int8_of
 from gateway.engine.kind import kind_of, pooled_by_default
 from gateway.engine.loaded_model import LoadedModel
 from gateway.engine.model_folder import is_bare
@@ -64,7 +65,7 @@ def _loaded_by(
         raise
     except OperatorError as error:
         is_torch_no_help = error.category in {UNFAITHFUL, OTHER_KIND} or local_folder(settings) is None
-        if settings.runtime == "openvino" or settings.trust_remote_code or is_torch_no_help:
+        if settings.runtime == "openvino" or is_int8(settings.precision) or settings.trust_remote_code or is_torch_no_help:
             raise
         log.warning("not_compiled", model=name, reason=str(error), hint="served through torch instead, which is slower")
         return _load_torch(name, settings, engine, artifacts, why=str(error))
@@ -112,6 +113,11 @@ def compiles(settings: LocalSettings) -> bool:
             f" '{settings.precision}'"
         )
     has_cuda = settings.device == "auto" and _seems_to_have_cuda()
+    if is_int8(settings.precision) and (needs_torch or has_cuda or settings.runtime == "torch"):
+        raise ConfigurationError(
+            f"precision '{settings.precision}' is for the CPU, through OpenVINO: device is '{settings.device}'"
+            f"{', and this machine has CUDA' if has_cuda else ''}, runtime '{settings.runtime}'"
+        )
     is_compiled = settings.runtime == "openvino" or (settings.runtime == "auto" and not needs_torch and not has_cuda)
     if settings.trust_remote_code and not is_compiled:
         raise ConfigurationError(
@@ -181,23 +187,30 @@ def load_artifact(name: str, path: Path, manifest: Manifest, engine: EngineSetti
     latency = encoders[0].latency
     return LoadedModel(
         list(encoders), manifest.identity, manifest.fidelity, manifest.proof.read(), manifest.fallback, latency.start,
-        num_bytes=model_size.compiled_bytes(path, manifest), free=latency.close,
+        nearest_kept=manifest.nearest_kept, num_bytes=model_size.compiled_bytes(path, manifest), free=latency.close,
     )  # fmt: skip
 
 
-def artifact_for(
-    name: str, settings: LocalSettings, artifacts: ArtifactStore, *, progress: Progress, child: CompileProcess
+def artifact_for(  # noqa: PLR0913 - named, but the first
+    name: str,
+    settings: LocalSettings,
+    artifacts: ArtifactStore,
+    *,
+    progress: Progress,
+    child: CompileProcess,
+    calibrate: Path | None = None,
 ) -> Path:
-    """Returns the artifact's folder, and compiles the model first if there is none."""
+    """Returns the artifact's folder, and compiles the model first if there is none, or texts to calibrate it anew."""
     precision = effective_precision(settings)
     folder = local_folder(settings)
     if folder is None:
         known = artifacts.find_by_source(settings.source, precision, settings.revision)
-        if known is not None:
+        if known is not None and calibrate is None:
             return known
         folder = find_folder(settings)
     identity = identity_of(folder)
-    if artifacts.find(identity, precision) is None:
+    if calibrate is not None or artifacts.find(identity, precision) is None:
+        refuse_int8_of(kind_of(folder, trusts_code=settings.trust_remote_code), precision)
         log.info("compiling_model", model=name, precision=precision, hint="only once; later starts load the compiled model")
         compile_model(
             folder,
@@ -208,6 +221,7 @@ def artifact_for(
             artifacts=artifacts,
             progress=progress,
             child=child,
+            calibrate=calibrate,
         )
     return artifacts.path(identity, precision)
 

@@ -7,6 +7,7 @@ from msgspec import Meta, Struct
 
 from gateway.config import InstructionFormat, LongInput, PromptName, Secret
 from gateway.embedding.embedder import ModelKind
+from gateway.engine.int8 import refuse_int8_of
 from gateway.errors import ConfigurationError
 
 BACKEND = "sentence-transformers"  # its name
@@ -59,11 +60,12 @@ class LocalSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         ),
     ] = "auto"
     precision: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16"],
+        Literal["auto", "float32", "bfloat16", "float16", "int8", "int8-fast"],
         Meta(
             description='"auto" is bfloat16 on a CPU that has it, else float32; on CUDA float16, or bfloat16 for models that are'
             " made for it. A precision whose vectors are measured and too far from float32's is given up for the next; the log,"
-            " `gateway models` and /v1/models say so."
+            ' `gateway models` and /v1/models say so. "int8" and "int8-fast" are for embedders on a CPU, never chosen by "auto":'
+            " faster, with a loss that docs/precision.md states; a model that loses more is refused."
         ),
     ] = "auto"
     long_input: Annotated[
@@ -97,7 +99,11 @@ class LocalSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 def refuse_settings_of_embedders(settings: LocalSettings, kind: ModelKind) -> None:
-    """Raises ConfigurationError, naming the setting, if the row of a reranker has one that its pairs have no place for."""
+    """Raises ConfigurationError, naming the setting, if the row of a reranker has one that its pairs have no place for.
+
+    Likewise for 8 bits, which only embedders have.
+    """
+    refuse_int8_of(kind, settings.precision)
     values = {"prompts": settings.prompts, "instruction_format": settings.instruction_format}
     names = [name for name, value in values.items() if value]
     if kind == "reranker" and names:

@@ -43,6 +43,7 @@ function card(model) {
     ["Longer texts", model.long_input && longWords(model), model.long_input && `long_input = ${model.long_input}`],
     ["Precision", model.precision, [model.runtime, model.device].filter(Boolean).join(" on ")],
     ["Fidelity", model.fidelity && number(Math.floor(model.fidelity * 1e5) / 1e5, 5), model.fidelity && fidelityWords(model)],
+    ["Nearest kept", model.nearest_kept && `${number(Math.floor(model.nearest_kept * 1e3) / 10, 1)} %`, "of a text's ten nearest, beside float32"],
     ["Memory", model.bytes && `${number(Math.round(model.bytes / 1e6))} MB`, model.loaded && idleWords(model)],
     ["Prompts", model.prompts?.length && model.prompts.join(", "), "values of input_type; a reply says which it got"],
     ["Fingerprint", model.fingerprint && fingerprint(model.fingerprint), model.fingerprint && "which vectors these are: when it changes, gateway models diff OLD NEW says whether to embed anew"],
