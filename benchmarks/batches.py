@@ -80,7 +80,9 @@ def run_embed(server: Server, texts: list[str]) -> float:
     command: list[str | Path] = [BIN / "gateway", "embed", given, "-o", made, "--model", MODEL, "--restart"]
     made.unlink(missing_ok=True)
     began = time.monotonic()
-    subprocess.run(command, cwd=server.folder, env=environment, check=True, capture_output=True)
+    done = subprocess.run(command, cwd=server.folder, env=environment, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-1000:])
     return time.monotonic() - began
 
 

@@ -5,20 +5,17 @@ import gzip
 import json
 import random
 import re
-import subprocess
 import sys
 import zlib
 from contextlib import suppress
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.batches.conversion import COMMAND
-from gateway.batches.input_lines import FAILED, Conversion, request_lines
+from gateway.batches.input_lines import Conversion, request_lines
 from gateway.errors import OperatorError
 from gateway.testing.fakes import hashed
 from gateway.tests.batches.conftest import content, created, ended, line, owner_of, upload
@@ -174,16 +171,15 @@ def order(path, **more):
 @pytest.mark.parametrize("make", ["gzip", "zstd", "parquet"])
 def test_a_small_file_that_unpacks_to_a_large_one_is_refused_before_it_fills_anything(tmp_path, make):
     made = {
-        "gzip": lambda: zlib.compress(bytes(200_000_000), 9, wbits=31),
-        "zstd": lambda: zstd(bytes(200_000_000)),
+        "gzip": lambda: zlib.compress(bytes(50_000_000), 9, wbits=31),
+        "zstd": lambda: zstd(bytes(50_000_000)),
         "parquet": lambda: parquet(text=pa.array(["x" * 1_000_000] * 1000).dictionary_encode()),
     }[make]()
     path = tmp_path / f"bomb.{make}"
     path.write_bytes(made)
     asked = {} if make == "parquet" else {"format": "jsonl"}
-    ran = subprocess.run([*COMMAND, msgspec.json.encode(order(path, asked=asked)).decode()], stdout=subprocess.PIPE, check=False)
-    assert ran.returncode == FAILED
-    assert b"more than 10,000,000 bytes" in ran.stdout.rpartition(b"\n")[2]
+    with pytest.raises(OperatorError, match="more than 10,000,000 bytes"):
+        list(request_lines(order(path, asked=asked)))
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -191,7 +187,7 @@ def test_no_damage_to_a_file_has_another_end_than_lines_or_a_reason(tmp_path, na
     """Bytes that are changed at random. In this process: a parser that crashed would take the test with it."""
     dice = random.Random(name)
     path = tmp_path / name
-    for _ in range(20):
+    for _ in range(10):
         sent = bytearray(FORMS[name])
         for _ in range(dice.randint(1, 8)):
             at = dice.randrange(len(sent))
