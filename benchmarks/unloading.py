@@ -2,8 +2,8 @@
 
     python -m benchmarks.unloading [--cycles 10] [--rest 5] [--source FOLDER] [--data FOLDER]
 
-Each load serves 250 texts of many lengths, and rests for some seconds: until the network of single texts is built. That takes 1.5 s
-on two idle cores, and keeps the memory until it is done. Anonymous memory is what the process has for itself; the rest are mapped
+Each load serves 250 texts of many lengths, and rests for some seconds before and after its unload: until the network of single texts
+is built. That takes 1.5 s on two idle cores, and keeps the memory until it is done: on a busy machine rest longer. Anonymous memory is what the process has for itself; the rest are mapped
 files.
 """
 
@@ -84,6 +84,7 @@ def main() -> None:
                 time.sleep(0.8 * asked.rest)
                 rows.append((f"load {cycle}", resident(pid)))
                 wait_unloaded(http)
+                time.sleep(asked.rest)
                 rows.append((f"unload {cycle}", resident(pid)))
     sys.stdout.write(f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}; `bytes` says {loaded / MB:.0f} MB\n")
     for name, figures in rows:
