@@ -2,9 +2,9 @@
 
     python -m benchmarks.unloading [--cycles 10] [--rest 5] [--source FOLDER] [--data FOLDER]
 
-Each load serves 250 texts of many lengths, and rests for some seconds before and after its unload: until the network of single texts
-is built. That takes 1.5 s on two idle cores, and keeps the memory until it is done: on a busy machine rest longer. Anonymous memory is what the process has for itself; the rest are mapped
-files.
+Each load serves 250 texts of many lengths. Before and after each unload it rests, until the network of single texts is built: that
+takes 1.5 s on two idle cores, and keeps the memory until it is done. On a busy machine rest longer. Anonymous memory is what the
+process has for itself; the rest are mapped files.
 """
 
 import argparse
