@@ -89,8 +89,9 @@ bench-cost: $(VENV)/.bench ## Measure what a request costs each process, and wri
 	$(BIN)/python -m benchmarks.road --into docs/cost.md $(BENCH)
 	$(BIN)/python -m benchmarks.simulated_devices --into docs/cost.md
 
-bench-peers: $(VENV)/.bench $(PEERS_VENV)/.servers ## Measure the gateway beside infinity, and FastAPI with encode
-	$(BIN)/python -m benchmarks.peers $(BENCH)
+bench-peers: $(VENV)/.bench $(PEERS_VENV)/.servers ## Measure the gateway beside other servers and libraries, in 12 minutes, and write docs/peers.md
+	$(BIN)/python -m benchmarks.peers.environments
+	$(BIN)/python -m benchmarks.peers --into docs/peers.md $(BENCH)
 
 bench-cluster: $(VENV)/.bench ## Measure what Ray costs, and take nodes away under load
 	$(BIN)/python -m benchmarks.cluster $(BENCH)
@@ -132,7 +133,7 @@ compat-setup: $(COMPAT_VENV)/.clients $(LITELLM_VENV)/.clients $(NODE_CLIENTS)
 frameworks-setup: $(FRAMEWORKS_VENV)/.frameworks ## Install the frameworks whose lines make test-frameworks runs, 2.6 GB
 
 clean: ## Remove what the targets made
-	rm -rf $(VENV) $(COMPAT_VENV) $(LITELLM_VENV) $(FRAMEWORKS_VENV) $(PEERS_VENV) $(dir $(NODE_CLIENTS))
+	rm -rf $(VENV) $(COMPAT_VENV) $(LITELLM_VENV) $(FRAMEWORKS_VENV) $(PEERS_VENV) $(PEERS_VENV)-* $(dir $(NODE_CLIENTS))
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed and was not found: set PYTHON=/path/to/python3"; exit 2; }
@@ -158,15 +159,15 @@ $(VENV)/.bench: $(VENV)/.dev
 	@$(PIP) -c deploy/constraints.txt -q -e '.[$(DEV),bench]'
 	@touch $@
 
-# Where infinity cannot be installed, its row in the table says so; the next `make bench-peers` tries again.
+# What cannot be installed here has the reason in its row of the table; the next `make bench-peers` tries again.
 $(PEERS_VENV)/.servers: deploy/constraints-peers.txt $(VENV)/.gateway
 	@test -x $(PEERS_VENV)/bin/python || $(BIN)/python -m venv $(PEERS_VENV)
 	@echo "installing the peers into $(PEERS_VENV); the first time takes some minutes"
-	@index="$$($(TORCH_INDEX) --constraints deploy/constraints-peers.txt)" && \
-		$(PEERS_PIP) --no-deps $$index "$$(grep '^torch==' deploy/constraints-peers.txt)"
-	@$(call install_fast,$(PEERS_VENV),-c deploy/constraints-peers.txt fastapi uvicorn sentence-transformers)
-	@{ $(call install_fast,$(PEERS_VENV),-c deploy/constraints-peers.txt 'infinity-emb[server$(COMMA)torch]' optimum); } && touch $@ || \
-		echo "infinity could not be installed"
+	@{ index="$$($(TORCH_INDEX) --constraints deploy/constraints-peers.txt)" && \
+		$(PEERS_PIP) --no-deps $$index "$$(grep '^torch==' deploy/constraints-peers.txt)" && \
+		{ $(call install_fast,$(PEERS_VENV),-c deploy/constraints-peers.txt fastapi uvicorn sentence-transformers onnx); } && \
+		{ $(call install_fast,$(PEERS_VENV),-c deploy/constraints-peers.txt 'infinity-emb[server$(COMMA)torch]' optimum); }; } \
+		2> $(PEERS_VENV)/reason.txt && touch $@ || { echo "not all of them could be installed:"; tail -n 3 $(PEERS_VENV)/reason.txt; }
 
 $(COMPAT_VENV)/.clients: deploy/constraints-compat.txt compat_tests/requirements.txt $(VENV)/.gateway
 	@test -x $(COMPAT_VENV)/bin/python || $(BIN)/python -m venv $(COMPAT_VENV)

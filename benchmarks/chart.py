@@ -1,4 +1,4 @@
-"""Results as a picture: what comes out against what goes in, and the gateway beside its peers."""
+"""Results as a picture: what comes out against what goes in."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -33,22 +33,6 @@ def of_load(levels: Sequence[Mapping[str, float]], title: str, caption: str, pat
         )
         axes.xaxis.set_minor_formatter(NullFormatter())
         plain(axes)
-    return saved(figure, title, caption, path)
-
-
-def of_peers(columns: Mapping[str, Mapping[str, float]], title: str, caption: str, path: Path) -> Path:
-    """A panel a column, a bar a server: `columns` hold each server's figure by its name, under the words of the column."""
-    figure = Figure(figsize=(3.1 * len(columns), 4.8))
-    servers = list(dict.fromkeys(server for column in columns.values() for server in column))
-    colours = dict(zip(servers, COLOURS, strict=False))
-    for axes, (words, column) in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns.items(), strict=True):
-        bars = axes.bar(list(column), list(column.values()), color=[colours[server] for server in column])
-        axes.bar_label(bars, fmt=lambda value: f"{value:,.3g}" if value < 100 else f"{value:,.0f}", color=INK, fontsize=9)
-        axes.set_title("\n".join(textwrap.wrap(words, 26)), fontsize=10)
-        axes.tick_params(axis="x", rotation=30, labelsize=9)
-        axes.margins(y=0.08)
-        plain(axes)
-        axes.grid(visible=False, axis="x")
     return saved(figure, title, caption, path)
 
 

@@ -105,4 +105,3 @@ TUTORIAL = Program(
     {"MODEL_FOLDER": "{model}"},
 )
 ASYNC_TUTORIAL = replace(TUTORIAL, name="fastapi, async def", command=(*TUTORIAL.command[:-1], "tutorial_server:async_app"))
-PEERS = (INFINITY, TUTORIAL, ASYNC_TUTORIAL)

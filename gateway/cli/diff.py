@@ -63,7 +63,7 @@ def diff(  # noqa: PLR0913 - click hands over each option by its name
     """
     config = load(path or outer_path)
     # A gateway for each: both sides may be the same model, and a closed embedder does not start again.
-    sides = [asyncio.run(side_of(text, Gateway(config), api_key_env)) for text in (first, second)]
+    sides = [asyncio.run(_side_of(text, Gateway(config), api_key_env)) for text in (first, second)]
     parts = changes(sides[0].fingerprint, sides[1].fingerprint)
     drift = measure_drift(sides[0].rows, sides[1].rows) if sides[0].rows is not None and sides[1].rows is not None else None
     report = {
@@ -100,7 +100,7 @@ def verdict(parts: list[str], drift: Drift | None) -> str:
     return "the vectors moved: embed anew"
 
 
-async def side_of(text: str, gateway: Gateway, api_key_env: str | None) -> _Side:
+async def _side_of(text: str, gateway: Gateway, api_key_env: str | None) -> _Side:
     """Embeds the texts with one of the two. Raises OperatorError if `text` names no model, or it cannot be reached."""
     if text.startswith(("http://", "https://")):
         return await _running_side(text, api_key_env)
