@@ -178,16 +178,29 @@ def no_device_of_that_name(_: Plan) -> Seen:
 
 
 def batches_without_padding(plan: Plan) -> Seen:
-    """FlashAttention, where it is installed."""
-    implementation = flash_attention.installed_flash_attention() if plan.is_cuda else None
+    """torch's own variable-length attention, or FlashAttention where it is installed."""
+    implementation = flash_attention.implementation_for(torch.device("cuda:0")) if plan.is_cuda else None
     if implementation is None:
-        raise Skipped("flash_attn is not installed here")
+        raise Skipped("there is no attention for them here")
     encoder = TorchEncoder(plan.minilm, device="cuda:0", precision="float16", threads=0)
     expect(encoder.is_unpadded, f"{implementation} is installed and not used")
     return {"attention": implementation}
 
 
+def small_batches_as_graphs(plan: Plan) -> Seen:
+    """Each was checked against the same batch without a graph when it was captured; here, texts of other lengths."""
+    if not plan.is_cuda:
+        raise Skipped("a CPU has no graphs")
+    encoder = TorchEncoder(plan.minilm, device="cuda:0", precision="float16", threads=0)
+    expect(encoder.graphs is not None, "none was captured: the log says why")
+    graphs, windows = encoder.graphs, [Window([101] + [2000 + number] * number + [102]) for number in (1, 7, 30, 60)]
+    rows, encoder.graphs = encoder.embed(windows), None
+    least = float(cosines(rows, encoder.embed(windows)).min())
+    expect(least >= min_cosine("float16"), f"worst cosine {least:.6f} to batches without a graph")
+    return {"shapes": len(graphs.shapes) if graphs else 0, "worst_cosine": round(least, 7)}
+
+
 CHECKS: tuple[Callable[[Plan], Seen], ...] = (
     no_device_of_that_name, minilm_in_every_precision, every_device_serves, what_stays_float32, overflow_in_float16_falls_back,
-    every_architecture, batches_without_padding, a_full_device_fails_nobody,
+    every_architecture, batches_without_padding, small_batches_as_graphs, a_full_device_fails_nobody,
 )  # fmt: skip

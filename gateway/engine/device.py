@@ -3,8 +3,10 @@
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
+from typing import NoReturn, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +16,7 @@ from gateway.embedding.embedder import MAX_NUMBERS
 from gateway.embedding.sparse import sparse_row
 from gateway.embedding.vectors import are_usable, is_usable
 from gateway.engine.batcher import Batcher
-from gateway.engine.encoder import Encoder, OutOfMemory, Window
+from gateway.engine.encoder import AsyncEncoder, Encoder, OutOfMemory, Rows, Window
 from gateway.engine.fidelity import Proof
 from gateway.engine.work import AllZero, Job, NotFinite, TooLarge, TooManyNumbers, end_finished
 from gateway.errors import ModelUnavailable
@@ -30,6 +32,15 @@ log = get_logger()
 
 class DeviceBroken(Exception):
     """The device no longer runs an input that it ran when it was loaded. After an illegal access CUDA fails every later call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """A batch that the device computes, or that could not be launched; `rows` waits for its rows, or raises what went wrong."""
+
+    batch: list[Job]
+    rows: Rows
+    started: float
 
 
 class Device:
@@ -56,6 +67,7 @@ class Device:
         self.current_batch: list[Job] = []
         self.deaths: deque[float] = deque(maxlen=MAX_RESTARTS + 1)
         self.num_deaths_in_a_row = 0
+        self.finished_at = 0.0  # the last batch, so that of two that overlap no second counts twice
         self.failed = False
         self.thread = self.new_thread()
 
@@ -73,10 +85,27 @@ class Device:
         return BackgroundThread(f"device-{self.metrics.name}", self.run_forever, may_end=True, on_death=self.on_thread_death)
 
     def run_forever(self) -> None:
+        if self.encoder.info.is_async:
+            self.run_ahead_forever(cast("AsyncEncoder", self.encoder))
+            return
         while batch := self.batcher.next_batch():
             self.current_batch = batch
             self.run(batch)
             self.current_batch = []
+
+    def run_ahead_forever(self, encoder: AsyncEncoder) -> None:
+        """While the device runs a batch, forms, pads and copies the next one, so that the device goes from one to the other."""
+        running: Launched | None = None
+        while True:
+            batch = self.batcher.next_batch_ahead() if running else self.batcher.next_batch()
+            if not batch and running is None:
+                return
+            self.current_batch = [*(running.batch if running else ()), *batch]
+            launched = _launched(encoder, batch) if batch else None
+            if running:
+                self.finish(running)
+            running = launched
+            self.current_batch = batch
 
     def on_thread_death(self) -> None:
         """Called by the dying thread. Fails the requests of its batch, and starts a new thread unless it died too often."""
@@ -110,11 +139,17 @@ class Device:
 
         Running out of memory also makes all later batches smaller.
         """
+        windows = [job.window for job in batch]
+        self.finish(Launched(batch, lambda: self.encoder.embed(windows), time.perf_counter()))
+
+    def finish(self, launched: Launched) -> None:
+        """Waits for the rows of a batch and delivers them, or bisects it as `run` does."""
+        batch = launched.batch
         lengths = [job.num_tokens for job in batch]
         padded_tokens = self.encoder.info.shapes.batch_tokens(lengths)
-        started = time.perf_counter()
+        started = max(launched.started, self.finished_at)
         try:
-            rows = self.encoder.embed([job.window for job in batch])
+            rows = launched.rows()
             _refuse_other_shape(rows, (len(batch), self.encoder.info.network.dimensions))
         except (OutOfMemory, MemoryError):
             self.batcher.budget.shrink(padded_tokens)
@@ -123,8 +158,9 @@ class Device:
             self.halve(batch, error)
         else:
             real_tokens = sum(lengths)
+            self.finished_at = time.perf_counter()
             self.batcher.budget.on_success()
-            self.batcher.record_speed(real_tokens, time.perf_counter() - started)
+            self.batcher.record_speed(real_tokens, self.finished_at - started)
             self.metrics.record_batch(num_inputs=len(batch), padded_tokens=padded_tokens, real_tokens=real_tokens)
             self.deliver(batch, rows)
 
@@ -190,6 +226,22 @@ class Device:
     def fail(self, job: Job, error: Exception) -> None:
         self.batcher.forget(job.work)
         job.work.end(error)
+
+
+def _launched(encoder: AsyncEncoder, batch: list[Job]) -> Launched:
+    """What fails already here fails in its turn: after the batch before it is delivered."""
+    started = time.perf_counter()
+    try:
+        return Launched(batch, encoder.launch([job.window for job in batch]), started)
+    except Exception as error:  # noqa: BLE001 - whatever a network raises must not fail the other requests
+        return Launched(batch, _raising(error), started)
+
+
+def _raising(error: Exception) -> Rows:
+    def rows() -> NoReturn:
+        raise error
+
+    return rows
 
 
 def _deliver_all(batch: list[Job], rows: NDArray[np.float32]) -> None:

@@ -1,5 +1,6 @@
 """The Encoder protocol, a network on a device: token ids in, vectors out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -11,6 +12,8 @@ from gateway.config import Task
 from gateway.embedding.embedder import ModelKind
 from gateway.embedding.sparse import TermJoin
 from gateway.engine.shape_buckets import FREE, Shapes
+
+Rows = Callable[[], NDArray[np.float32]]
 
 CPU_LOGITS = 32 * 1024 * 1024  # of a sparse encoder's batch: 128 MB in float32, some 1,100 tokens over BERT's vocabulary
 
@@ -73,6 +76,7 @@ class EncoderInfo:
     """A loaded network: its runtime, device and precision. `tokenizer_json` is its tokenizer in the format of `tokenizers`.
 
     `calibration` identifies the texts that an 8-bit network was calibrated with.
+    `is_async`: it is an AsyncEncoder, which a device thread may give a batch while the one before it runs.
     """
 
     network: NetworkInfo
@@ -83,6 +87,7 @@ class EncoderInfo:
     default_max_batch_tokens: int
     shapes: Shapes = FREE
     calibration: str = ""
+    is_async: bool = False
 
 
 def max_batch_tokens(network: NetworkInfo, usual: int, *, max_logits: int) -> int:
@@ -134,4 +139,14 @@ class Encoder(Protocol):
         """Embeds windows of at most `max_tokens` each. Returns one row a window: shape (n, dimensions), float32.
 
         Raises OutOfMemory if the device has too little memory for the batch.
+        """
+
+
+class AsyncEncoder(Encoder, Protocol):
+    """An encoder whose device works beside the thread that feeds it."""
+
+    def launch(self, windows: list[Window]) -> Rows:
+        """Pads a batch, begins its copy and queues its computation behind the batch before. Returns what waits for its rows.
+
+        Either call raises what `embed` raises. Rows are waited for in the order of their launches.
         """

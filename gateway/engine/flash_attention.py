@@ -1,15 +1,20 @@
 """Unpadded batches through FlashAttention: texts are concatenated, and each attends to itself alone.
 
-sentence-transformers offers this on CUDA in half precision, if the package flash_attn (or flash_attn_interface, version 3) is
-installed. Its pooling then leaves the same number of tokens out of every text. So models that leave prompts out keep padding, as
-do all other cases: scaled-dot-product attention under a mask.
+sentence-transformers offers this on CUDA in half precision. The attention is torch's own (`varlen_attention`), or, where this torch
+has none, that of the package flash_attn (or flash_attn_interface, version 3). Pooling then leaves the same number of tokens out of
+every text. So models that leave prompts out keep padding, as do all other cases: scaled-dot-product attention under a mask.
 """
 
 from typing import Any
 
+import torch
 from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_attn_3_available
 
+from gateway.engine import varlen_attention
 from gateway.engine.encoder import EncoderInfo, Window
+from gateway.log import get_logger
+
+log = get_logger()
 
 
 def installed_flash_attention() -> str | None:
@@ -17,6 +22,17 @@ def installed_flash_attention() -> str | None:
     if is_flash_attn_3_available():
         return "flash_attention_3"
     return "flash_attention_2" if is_flash_attn_2_available() else None
+
+
+def implementation_for(device: torch.device) -> str | None:
+    """Transformers' name of the attention for batches without padding on this device, or None."""
+    attention = varlen_attention.varlen_attention()
+    if attention is not None and varlen_attention.is_available(device):
+        try:
+            return varlen_attention.register(attention)
+        except AttributeError as error:  # transformers keeps its functions elsewhere
+            log.warning("torch_varlen_attention_off", reason=str(error))
+    return installed_flash_attention()
 
 
 def is_possible(info: EncoderInfo) -> bool:

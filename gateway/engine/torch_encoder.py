@@ -10,6 +10,7 @@ from sentence_transformers import SentenceTransformer
 
 from gateway.engine import flash_attention
 from gateway.engine.checkpoint import read, refuse_other_vectors
+from gateway.engine.cuda_graphs import Capture, CapturedShapes, capture_graph
 from gateway.engine.encoder import NetworkInfo, OutOfMemory, Window
 from gateway.engine.fidelity import FAILURES, MIN_COSINE, cosines, probe_windows
 from gateway.engine.router import always_ends_in, refuse_unequal_routes, tasks_of
@@ -34,6 +35,7 @@ class TorchEncoder(TorchNetwork):
         self.pipeline = Pipeline(self.model)
         pad_id = int(model.tokenizer.pad_token_id or 0)
         self.is_unpadded = False
+        self.graphs: CapturedShapes | None = None
         width, dimensions = self.widths(folder, pad_id)
         network = NetworkInfo(
             dimensions=dimensions,
@@ -49,7 +51,9 @@ class TorchEncoder(TorchNetwork):
         self.info = self.info_of(network, model.tokenizer.backend_tokenizer.to_str())
         if self.precision == "float32":  # the reference for all others, and always loaded first
             refuse_other_vectors(folder, model, self.embed)
-        implementation = flash_attention.installed_flash_attention() if flash_attention.is_possible(self.info) else None
+        if self.is_cuda and not self.info.network.tasks:
+            self.capture_graphs(capture_graph)  # before the attention is another: a graph keeps the kernels it was captured with
+        implementation = flash_attention.implementation_for(self.device) if flash_attention.is_possible(self.info) else None
         if implementation is not None:
             self.unpad(implementation)
 
@@ -65,6 +69,13 @@ class TorchEncoder(TorchNetwork):
         if whole.ndim != 2:  # noqa: PLR2004 - a row a text
             raise OperatorError(f"the model in {folder} cannot be run: its modules give no vector of a text")
         return whole.shape[1], self.pipeline.truncate(whole).shape[1]
+
+    def capture_graphs(self, capture: Capture) -> None:
+        """Small batches run as graphs from now on, if each of them gives the vectors it gives without."""
+        probes = probe_windows(self.info.network, Tokenizer(self.info.tokenizer_json))
+        graphs = CapturedShapes(self.pipeline, self.tensors, pad_id=self.info.network.pad_id, capture=capture)
+        graphs.capture_all(probes, max_tokens=self.info.network.max_tokens, device=self.info.device)
+        self.graphs = graphs if graphs.shapes else None
 
     def unpad(self, implementation: str) -> None:
         """Switches to batches without padding if the model's vectors stay the same: not every architecture supports them."""
@@ -95,9 +106,15 @@ class TorchEncoder(TorchNetwork):
 
     def vectors(self, windows: list[Window]) -> torch.Tensor:
         vectors: torch.Tensor
-        if self.is_unpadded:
+        captured = self.graphs.run(windows) if self.graphs else None
+        if captured is not None:
+            vectors = captured
+        elif self.is_unpadded:
             features = flash_attention.end_to_end(self.model[0], windows)
-            on_device = {name: value.to(self.device) if torch.is_tensor(value) else value for name, value in features.items()}
+            on_device = {
+                name: self.transfer.to_device(value.numpy()) if torch.is_tensor(value) else value
+                for name, value in features.items()
+            }
             vectors = self.pipeline.truncate(self.model(on_device)["sentence_embedding"])
         else:
             vectors = self.embed_by_route(windows) if self.info.network.tasks else self.pipeline(*self.tensors(windows))

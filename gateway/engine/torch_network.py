@@ -4,15 +4,17 @@ It is imported only when a model is loaded: torch takes seconds and hundreds of 
 """
 
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from gateway.engine.attention_mask import traceable_masks
-from gateway.engine.encoder import CPU_LOGITS, EncoderInfo, NetworkInfo, OutOfMemory, Window, max_batch_tokens, pad
+from gateway.engine.cuda_transfer import Transfer
+from gateway.engine.encoder import CPU_LOGITS, EncoderInfo, NetworkInfo, OutOfMemory, Rows, Window, max_batch_tokens, pad
 from gateway.engine.precision import half_precision
 from gateway.engine.shape_buckets import FREE, Shapes
 from gateway.engine.tiled_experts import tiled_experts
@@ -25,6 +27,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 # In the text of a RuntimeError: the CPU's allocator and cuBLAS have no error class for it.
 NO_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
+Result = TypeVar("Result")
+
 
 class TorchNetwork:
     """An Encoder on one torch device. A subclass loads the model, and sets `info` and `pipeline`: padded inputs to rows."""
@@ -35,6 +39,7 @@ class TorchNetwork:
     def __init__(self, folder: Path, *, device: str, precision: str, threads: int) -> None:
         self.device = torch.device(device)
         self.is_cuda = self.device.type == "cuda"
+        self.transfer = Transfer(self.device)
         if precision == "auto":
             precision = half_precision(folder) if self.is_cuda else "float32"
         self.precision = precision
@@ -50,6 +55,7 @@ class TorchNetwork:
             precision=self.precision,
             default_max_batch_tokens=self.max_batch_tokens(network),
             shapes=Shapes(length_step=CUDA_LENGTH_STEP) if self.is_cuda else FREE,
+            is_async=self.is_cuda,
         )
 
     def max_batch_tokens(self, network: NetworkInfo) -> int:
@@ -77,10 +83,17 @@ class TorchNetwork:
         return pipeline
 
     def embed(self, windows: list[Window]) -> NDArray[np.float32]:
+        return self.launch(windows)()
+
+    def launch(self, windows: list[Window]) -> Rows:
+        """As AsyncEncoder: on CUDA all of it but the waiting is done by the device. On a CPU the rows are there already."""
+        wait = self.or_out_of_memory(lambda: self.transfer.to_host(self.vectors(windows).float()))
+        return lambda: self.or_out_of_memory(wait)
+
+    def or_out_of_memory(self, act: Callable[[], Result]) -> Result:
         try:
             with torch.inference_mode():
-                vectors: NDArray[np.float32] = self.vectors(windows).float().cpu().numpy()
-                return vectors
+                return act()
         except RuntimeError as error:
             if not _is_out_of_memory(error):
                 raise
@@ -92,11 +105,11 @@ class TorchNetwork:
         vectors: torch.Tensor = self.pipeline(*self.tensors(windows))
         return vectors
 
-    def tensors(self, windows: list[Window]) -> tuple[torch.Tensor, ...]:
-        """The padded inputs on the device. Not from pinned memory: for half a megabyte a batch it would cost more than it saves."""
-        length = self.info.shapes.length(max(map(len, windows)))
-        arrays = pad(windows, length=length, network=self.info.network)
-        return tuple(torch.from_numpy(array).to(self.device) for array in arrays)
+    def tensors(self, windows: Sequence[Window], length: int = 0) -> tuple[torch.Tensor, ...]:
+        """The inputs on the device, padded to `length` columns or to as few as the shapes allow."""
+        length = length or self.info.shapes.length(max(map(len, windows)))
+        arrays = pad(list(windows), length=length, network=self.info.network)
+        return tuple(map(self.transfer.to_device, arrays))
 
 
 def _is_out_of_memory(error: Exception) -> bool:

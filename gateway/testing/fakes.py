@@ -13,7 +13,7 @@ from msgspec import Struct
 from gateway.embedding.backend import BackendContext
 from gateway.embedding.embedder import Description, Health, Inputs, Prepared, Vectors
 from gateway.embedding.tokens import TokenizedText
-from gateway.engine.encoder import EncoderInfo, NetworkInfo, OutOfMemory, Window
+from gateway.engine.encoder import EncoderInfo, NetworkInfo, OutOfMemory, Rows, Window
 from gateway.errors import OperatorError, Unembeddable
 
 
@@ -254,3 +254,33 @@ class FakeEncoder:
         rows = np.stack([hashed(str(window.token_ids), self.info.network.dimensions) for window in windows])
         rows[[bool(self.nan_on & set(window.token_ids)) for window in windows]] = np.nan
         return rows
+
+
+class FakeAsyncEncoder(FakeEncoder):
+    """An AsyncEncoder whose device computes once it `may_finish`; what it fails on fails at its launch or when it is waited for.
+
+    `order` are the calls of both kinds.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.info = replace(self.info, is_async=True)
+        self.may_finish = threading.Event()
+        self.may_finish.set()
+        self.fails_at = "wait"
+        self.order: list[str] = []
+
+    @property
+    def num_launched(self) -> int:
+        return self.order.count("launch")
+
+    def launch(self, windows: list[Window]) -> Rows:
+        self.order.append("launch")
+        rows = self.embed(windows) if self.fails_at == "launch" else None
+
+        def wait() -> np.ndarray:
+            self.may_finish.wait(10)
+            self.order.append("wait")
+            return self.embed(windows) if rows is None else rows
+
+        return wait

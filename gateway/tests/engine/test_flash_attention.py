@@ -1,5 +1,6 @@
 """Batches without padding. FlashAttention runs on CUDA alone; a slow function that attends like it stands in for it here."""
 
+import inspect
 from dataclasses import replace
 from itertools import pairwise
 
@@ -13,11 +14,13 @@ from transformers import modeling_flash_attention_utils as flash
 from transformers.integrations.flash_attention import flash_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, flash_attention_mask
 
-from gateway.engine import flash_attention
+from gateway.engine import flash_attention, varlen_attention
 from gateway.engine.encoder import EncoderInfo, NetworkInfo
 from gateway.engine.fidelity import probe_windows
 from gateway.engine.shape_buckets import FREE
 from gateway.engine.tokenizer import Tokenizer
+from gateway.engine.torch_encoder import TorchEncoder
+from gateway.testing.architectures import model_of
 from gateway.testing.small_model import small_tokenizer
 from gateway.tests.engine.conftest import embedded, local_of
 from gateway.tests.engine.test_torch_encoder import has_cuda, minilm
@@ -41,6 +44,14 @@ def attend_to_neighbours(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_
     """An attention that mixes texts: what must never be served."""
     whole = torch.tensor([0, len(q)])
     return attend(q, k, v, whole, whole, len(q), len(q), **more)
+
+
+def attend_as_torch(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale=None, window_size=(-1, -1), enable_gqa=False):
+    """`torch.nn.attention.varlen.varlen_attn`, with the arguments of its signature."""
+    assert cu_seq_q.dtype == cu_seq_k.dtype == torch.int32
+    if enable_gqa:
+        key, value = (each.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for each in (key, value))
+    return attend(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, softmax_scale=scale, causal=window_size == (-1, 0))
 
 
 @pytest.fixture
@@ -129,6 +140,49 @@ def test_when_it_is_possible(device, precision, leaves_prompt_out, expected):
     assert flash_attention.is_possible(info) is expected
 
 
+@pytest.fixture
+def loaded_attention(monkeypatch):
+    """What transformers has loaded is what it was, after the test."""
+    for name in ("_loaded_implementation", "_flash_fn", "_flash_varlen_fn", "_pad_fn", "_unpad_fn", "_process_flash_kwargs_fn"):
+        monkeypatch.setattr(flash, name, getattr(flash, name))
+
+
+@pytest.mark.usefixtures("loaded_attention")
+@pytest.mark.parametrize("kind", ["bert", "roberta", "qwen3"])
+def test_torchs_own_attention_takes_the_place_of_the_package(kind, roberta, small_model, tmp_path):
+    """Grouped queries and causal attention included. torch's signature is the stand-in's, as the next test says."""
+    folder = {"bert": small_model, "roberta": roberta}.get(kind) or model_of(kind, tmp_path / kind)
+    encoder = TorchEncoder(folder, device="cpu", precision="float32", threads=0)
+    windows = probe_windows(encoder.info.network, Tokenizer(encoder.info.tokenizer_json))
+    expected = encoder.embed(windows)
+    encoder.unpad(varlen_attention.register(attend_as_torch))
+    assert encoder.is_unpadded
+    np.testing.assert_allclose(encoder.embed(windows), expected, atol=1e-4)
+
+
+def test_this_torch_has_it_with_the_arguments_that_it_is_called_with():
+    attention = varlen_attention.varlen_attention()
+    assert attention is not None
+    ours, theirs = (inspect.signature(each).parameters for each in (attend_as_torch, attention))
+    assert set(ours) <= set(theirs)
+    assert list(ours)[:7] == list(theirs)[:7]
+
+
+def test_a_torch_without_it_leaves_the_package(monkeypatch):
+    monkeypatch.setattr(varlen_attention, "MODULE", "torch.nn.attention.of_another_version")
+    assert varlen_attention.varlen_attention() is None
+    assert flash_attention.implementation_for(torch.device("cpu")) == flash_attention.installed_flash_attention()
+
+
+def test_rows_of_one_length_are_laid_end_to_end():
+    dense, _ = varlen_attention.functions_of(attend_as_torch)
+    torch.manual_seed(3)
+    q, k, v = (torch.randn(2, 5, 4, 8) for _ in range(3))
+    each = [tensor.transpose(1, 2) for tensor in (q, k, v)]
+    expected = torch.nn.functional.scaled_dot_product_attention(*each, is_causal=True).transpose(1, 2)
+    torch.testing.assert_close(dense(q, k, v, causal=True), expected)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="about machines without a CUDA device")
 def test_without_cuda_there_is_no_flash_attention():
     assert flash_attention.installed_flash_attention() is None
@@ -136,6 +190,6 @@ def test_without_cuda_there_is_no_flash_attention():
 
 @has_cuda
 def test_flash_attention_is_used_where_it_is_installed():
-    if flash_attention.installed_flash_attention() is None:
-        pytest.skip("FlashAttention is not installed")
+    if flash_attention.implementation_for(torch.device("cuda:0")) is None:
+        pytest.skip("there is no FlashAttention")
     assert minilm(device="cuda:0", precision="float16").is_unpadded
