@@ -62,7 +62,7 @@ def _weights_of(node: Node) -> NDArray[np.float32] | None:
         return None
     data = np.asarray(constant.data, dtype=np.float32)
     weights = data if node.get_attributes()["transpose_b"] else data.T
-    is_of_tokens = len(shape) in {2, 3} and shape[len(shape) - 1].is_static and not shape[0].is_static
+    is_of_tokens = len(shape) in {2, 3} and shape[0].is_dynamic  # how many channels there are, the weights say
     return weights if is_of_tokens and min(weights.shape) >= MIN_WIDTH else None
 
 
