@@ -27,7 +27,7 @@ Capture = Callable[[Callable[[], torch.Tensor]], tuple[torch.Tensor, Replay]]
 log = get_logger()
 
 
-class OtherVectors(RuntimeError):
+class UnequalReplay(RuntimeError):
     """A captured batch gives other vectors than the same batch without a graph."""
 
 
@@ -98,7 +98,7 @@ class CapturedShapes:
             log.info("cuda_graphs", device=device, shapes=len(self.shapes))
 
     def captured(self, windows: Sequence[Window], length: int) -> CapturedShape:
-        """Raises OtherVectors unless it gives what the network gives, for other inputs than those it was captured with too."""
+        """Raises UnequalReplay unless it gives what the network gives, for other inputs than those it was captured with too."""
         inputs = tuple(tensor.clone() for tensor in self.tensors([self.filler] * len(windows), length))
         output, replay = self.capture(lambda: self.network(*inputs))
         shape = CapturedShape(len(windows), length, inputs, output, replay)
@@ -106,7 +106,7 @@ class CapturedShapes:
         rows, expected = shape.run(tensors, len(windows)), self.network(*tensors)
         worst = float(cosines(rows.float().cpu().numpy(), expected.float().cpu().numpy()).min())
         if not worst >= MIN_COSINE:
-            raise OtherVectors(f"{len(windows)} rows of {length} tokens: the worst cosine is {worst:.6f}")
+            raise UnequalReplay(f"{len(windows)} rows of {length} tokens: the worst cosine is {worst:.6f}")
         return shape
 
     def run(self, windows: Sequence[Window]) -> torch.Tensor | None:

@@ -78,8 +78,8 @@ def test_a_larger_batch_runs_without_a_graph(encoder):
     ("capture", "reason"),
     [
         (refuse, "RuntimeError: operation not permitted when stream is capturing"),
-        (Recorder(spoil=9.0), "OtherVectors: 1 rows of 16 tokens: the worst cosine is"),
-        (Recorder(spoil=float("nan")), "OtherVectors: 1 rows of 16 tokens: the worst cosine is -1"),
+        (Recorder(spoil=9.0), "UnequalReplay: 1 rows of 16 tokens: the worst cosine is"),
+        (Recorder(spoil=float("nan")), "UnequalReplay: 1 rows of 16 tokens: the worst cosine is -1"),
     ],
     ids=["that fails", "of other vectors", "of none"],
 )

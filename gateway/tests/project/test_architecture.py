@@ -12,7 +12,7 @@ CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
 FILE = re.compile(r"`(gateway/[\w/]+\.py)`")
 EXAMPLE = re.compile(r"^ *```python\n *# (\S+)\n(.*?)^ *```", flags=re.MULTILINE | re.DOTALL)
-CORE_LINES = (4200, 4800)  # "some 4,500"
+CORE_LINES = (4600, 5200)  # "some 4,900"
 OF_NO_ROOM = {"__init__", "__main__", "tests"}
 
 
