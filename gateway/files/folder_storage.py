@@ -8,8 +8,9 @@ import errno
 import os
 import shutil
 import threading
-from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, ParamSpec, TypeVar
 
@@ -49,10 +50,10 @@ class FolderStorage:
 
     async def create(self, name: str) -> "FolderWriter":
         path = self.path_of(name)
-        return FolderWriter(self, path, await self.run(self.open_part, path))
+        return FolderWriter(self, path, await self.opened(lambda: self.open_part(path)))
 
     async def read(self, name: str, *, start: int, stop: int) -> AsyncGenerator[bytes]:
-        file = await self.run(self.path_of(name).open, "rb", 0)
+        file = await self.opened(lambda: self.path_of(name).open("rb", 0))
         try:
             await self.run(file.seek, start)
             while start < stop:
@@ -75,9 +76,24 @@ class FolderStorage:
 
     async def run(self, work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         """Runs `work` in a thread of the storage. Raises StorageUnavailable for an OSError, whose reason is logged."""
-        loop = asyncio.get_running_loop()
+        with self.failures():
+            return await asyncio.get_running_loop().run_in_executor(self.threads, lambda: work(*args, **kwargs))
+
+    async def opened(self, open_file: Callable[[], BinaryIO]) -> BinaryIO:
+        """As `run`. A file that opens once its caller was cancelled is closed."""
+        opening = self.threads.submit(open_file)
+        with self.failures():
+            try:
+                return await asyncio.wrap_future(opening)
+            except asyncio.CancelledError:
+                opening.add_done_callback(_close_opened)
+                raise
+
+    @contextmanager
+    def failures(self) -> Iterator[None]:
+        """Counts and logs an OSError. Raises StorageUnavailable in its place."""
         try:
-            return await loop.run_in_executor(self.threads, lambda: work(*args, **kwargs))
+            yield
         except OSError as error:
             is_full = error.errno in FULL
             self.metrics.failures.labels("full" if is_full else "content").inc()
@@ -144,6 +160,11 @@ class FolderWriter:
         self.file.close()
         for each in (self.path, _part_of(self.path)):
             each.unlink(missing_ok=True)
+
+
+def _close_opened(opening: "Future[BinaryIO]") -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
 
 
 def _read(file: BinaryIO, num_bytes: int) -> bytes:

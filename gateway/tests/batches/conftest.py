@@ -13,7 +13,7 @@ from gateway.testing.fakes import FakeBackend, FakeEmbedder, FakeReranker
 
 KEY, OTHER_KEY = "test-key-of-more-than-24-characters", "another-key-of-more-than-24-characters"
 ENDED = ("completed", "failed", "expired", "cancelled")
-FAST = {"poll_seconds": 0.05, "lease_seconds": 0.4}
+FAST = {"poll_seconds": 0.05, "lease_seconds": 5.0}
 
 
 class NearBackend(FakeBackend):

@@ -21,6 +21,7 @@ from gateway.errors import KeyStoreUnavailable, Overloaded, StorageQuotaExceeded
 from gateway.testing.fakes import FakeEmbedder
 from gateway.tests.batches.conftest import KEY, OTHER_KEY, backend_of, client_of, content, created, ended, line, upload, working
 
+SHORT = 0.5  # a lease that soon ends, where a dead gateway's must
 NUMBER = 7000  # four slices
 
 
@@ -75,13 +76,16 @@ async def die(gateway):
 
 
 async def test_a_killed_gateways_batch_is_gone_on_with_once_its_lease_is_over(make, embedder, lines):
-    first = make()
+    first = make(lease_seconds=SHORT)
     await first.start()
     await first.load()
     first.batches.start()
     batch = await begun(first, embedder, lines, after=2)
     await die(first)
-    async with working(make(backends=[backend_of(second := FakeEmbedder())])) as gateway, client_of(gateway) as client:
+    async with (
+        working(make(lease_seconds=SHORT, backends=[backend_of(second := FakeEmbedder())])) as gateway,
+        client_of(gateway) as client,
+    ):
         done = await ended(client, batch)
         await answered_once(gateway, done)
         assert second.num_embedded == 2  # the slices that were done are not done again
@@ -106,7 +110,7 @@ async def test_ten_deaths_in_a_row_lose_and_double_nothing(make, lines):
     batch = None
     for number in range(10):
         embedder = FakeEmbedder()
-        gateway = make(backends=[backend_of(embedder)])
+        gateway = make(lease_seconds=SHORT, backends=[backend_of(embedder)])
         await gateway.start()
         await gateway.load()
         gateway.batches.start()
@@ -116,7 +120,7 @@ async def test_ten_deaths_in_a_row_lose_and_double_nothing(make, lines):
             await until_claimed(gateway, batch)
             await asyncio.sleep(0.01 * number)  # a death at any moment
         await die(gateway)
-    async with working(make(backends=[backend_of(FakeEmbedder())])) as gateway, client_of(gateway) as client:
+    async with working(make(lease_seconds=SHORT, backends=[backend_of(FakeEmbedder())])) as gateway, client_of(gateway) as client:
         await answered_once(gateway, await ended(client, batch))
 
 
@@ -129,13 +133,13 @@ async def until_claimed(gateway, batch):
 
 
 async def test_a_gateway_that_was_taken_for_dead_writes_nothing_more(make, embedder, lines):
-    async with working(make()) as first, client_of(first) as client:
+    async with working(make(lease_seconds=SHORT)) as first, client_of(first) as client:
         batch = await begun(first, embedder, lines, after=1)
         run = first.batches.runner.runs[batch["id"]]
         stale = run.job
         await run.beat.close()  # it renews no more, as in a process that hangs
         second_embedder = FakeEmbedder()
-        async with working(make(backends=[backend_of(second_embedder)])) as second:
+        async with working(make(lease_seconds=SHORT, backends=[backend_of(second_embedder)])) as second:
             await until_claimed(second, batch)
             embedder.gate.set()
             done = await ended(client, batch)

@@ -251,7 +251,7 @@ def test_the_compiler_says_in_one_line_what_is_wrong(tmp_path):
             progress=print,
             child=CompileProcess(),
         )
-    assert "cannot be loaded" in str(caught.value)
+    assert "is of an unknown network" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

@@ -30,7 +30,7 @@ def local(source, name="m", shared=None, **settings):
 
 @pytest.mark.parametrize("runtime", ["openvino", "torch"])
 async def test_what_was_loaded_is_gone_and_comes_again_with_the_same_vectors(small_model, place, runtime):
-    model = local(small_model, runtime=runtime, precision="float32")
+    model = local(small_model, "unloaded", runtime=runtime, precision="float32")  # whose threads are told from other tests' by name
     assert isinstance(model, Unloadable)
     planned = await model.plan_load()
     before = None
@@ -47,9 +47,9 @@ async def test_what_was_loaded_is_gone_and_comes_again_with_the_same_vectors(sma
         assert [each() for each in kept] == [None] * 3
         assert model.health().state == "loading"
         assert model.describe().num_bytes == num_bytes
-        ends_later = [each for each in threading.enumerate() if each.name == "latency-network-m"]  # nothing stops what it builds
+        ends_later = [each for each in threading.enumerate() if each.name == "latency-network-unloaded"]  # nothing stops it
         [each.join(60) for each in ends_later]
-        assert not [each.name for each in threading.enumerate() if each.name.endswith("-m") or "tokenizer-m" in each.name]
+        assert not [each.name for each in threading.enumerate() if "unloaded" in each.name]
     await model.close()
 
 

@@ -29,11 +29,13 @@ def test_every_fact_survives_an_artifact_and_a_message():
 
 
 def test_rows_are_padded_on_the_right_with_the_networks_own_id():
-    ids, mask, pooled = pad([Window([5, 6, 7], 2), Window([8])], length=4, network=NETWORK)
+    ids, mask, pooled, routes = pad([Window([5, 6, 7], 2, "query"), Window([8])], length=4, network=NETWORK)
     np.testing.assert_array_equal(ids, [[5, 6, 7, 3], [8, 3, 3, 3]])
     np.testing.assert_array_equal(mask, [[1, 1, 1, 0], [1, 0, 0, 0]])
     np.testing.assert_array_equal(pooled, [[0, 0, 1, 0], [1, 0, 0, 0]])
+    np.testing.assert_array_equal(routes, [[1, 1, 1, 1], [0, 0, 0, 0]])
 
 
-def test_a_network_that_pools_prompts_reads_no_third_array():
-    assert len(pad([Window([5], 1)], length=1, network=msgspec.structs.replace(NETWORK, leaves_prompt_out=False))) == 2
+def test_a_network_that_pools_prompts_and_has_no_routes_reads_no_third_array():
+    network = msgspec.structs.replace(NETWORK, leaves_prompt_out=False, tasks=())
+    assert len(pad([Window([5], 1)], length=1, network=network)) == 2

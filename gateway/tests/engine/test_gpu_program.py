@@ -14,8 +14,8 @@ from benchmarks.gpu.plan import Plan, Skipped
 ROOT = Path(__file__).parents[3]
 ABSENT = ("openvino", "pytest", "hypothesis", "litestar", "uvicorn", "sqlalchemy", "aiohttp", "click")
 SECONDS = 600
-LINES = 10
-NEEDS_CUDA = {"batches_without_padding", "a_full_device_fails_nobody"}
+LINES = 12
+NEEDS_CUDA = {"batches_without_padding", "a_full_device_fails_nobody", "small_batches_as_graphs"}
 
 
 @pytest.mark.timeout(SECONDS + 60)
