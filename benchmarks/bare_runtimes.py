@@ -34,7 +34,7 @@ from gateway.engine.openvino_encoder import options
 from gateway.engine.openvino_import import core
 from gateway.engine.tokenizer import Tokenizer
 from gateway.engine.torch_encoder import TorchEncoder
-from gateway.engine.weights import folder_of
+from gateway.testing.folder import folder_of
 
 SIZES = (512, 1024, 2048, 4096)
 MATRIX_RUNS = 5

@@ -77,8 +77,7 @@ def run_embed(server: Server, texts: list[str]) -> float:
     given, made = server.folder / "texts.jsonl", server.folder / "vectors.npy"
     given.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     environment = {**PROGRAM.filled(port="0", folder=str(server.folder), model="").environment, "HF_HUB_OFFLINE": "1"}
-    command: list[str | Path] = [BIN / "gateway", "embed", given, "-o", made, "--model", MODEL, "--restart"]
-    made.unlink(missing_ok=True)
+    command: list[str | Path] = [BIN / "gateway", "embed", given, "-o", made, "--model", MODEL, "--restart", "--overwrite"]
     began = time.monotonic()
     done = subprocess.run(command, cwd=server.folder, env=environment, check=False, capture_output=True, text=True)
     if done.returncode:
