@@ -30,6 +30,7 @@ MAX_DEBT_BATCHES = 2  # of tokens that a caller may be ahead of the others, beca
 LONG_BATCHES = 2  # a window of more tokens than so many batches is long
 RATE_WEIGHT = 0.2  # of the newest batch in the moving average of tokens a second
 AHEAD_SHARE = 4  # a batch is formed ahead once a fourth of what one may have waits: a smaller one had better wait for company
+BACKGROUND_PART = 4  # of an interactive batch a fourth is filled by background work
 FIRST_RATE = 2000.0  # tokens a second, assumed until the first batch has run
 
 
@@ -112,6 +113,20 @@ class _Batch:
     def is_near(self, num_tokens: int) -> bool:
         least = MIN_FILL_RATIO * self.longest * (self.num_jobs + 1)
         return num_tokens >= MIN_LENGTH_RATIO * self.longest and self.num_tokens + num_tokens >= least
+
+
+def _parts(leader: CallerFlow, callers: list[CallerFlow], max_jobs: int) -> list[tuple[list[CallerFlow], int]]:
+    """Who fills the leader's batch, in turn, and up to how many jobs.
+
+    An interactive reply would wait for all background work of its batch, so that gets a part of it. Otherwise anybody fills it.
+    """
+    if leader.service_class == "background":
+        return [(callers, max_jobs)]
+    interactive = [caller for caller in callers if caller.service_class == "interactive"]
+    if len(interactive) == len(callers):
+        return [(callers, max_jobs)]
+    background = [caller for caller in callers if caller.service_class == "background"]
+    return [(interactive, max_jobs), (background, max(1, max_jobs // BACKGROUND_PART))]
 
 
 def _leave_out(runs: list[_Candidate], num_jobs: int) -> None:
@@ -297,9 +312,11 @@ class Batcher:
         # All the leader's own before any other caller's: a caller that sends much has jobs of every length, and would otherwise
         # crowd out a leader that sends little.
         runs = batch.fill(own_works[:max_seen])
-        if callers and batch.num_jobs < max_jobs:
-            others = chain.from_iterable(caller.candidates(is_leader=False) for caller in callers)
-            runs += batch.fill(islice(others, max_seen - len(runs)))
+        for part, room in _parts(leader, callers, max_jobs):
+            if part and batch.num_jobs < room:
+                batch.max_jobs = room
+                others = chain.from_iterable(caller.candidates(is_leader=False) for caller in part)
+                runs += batch.fill(islice(others, max_seen - len(runs)))
         _leave_out(runs, batch.num_jobs - self.shapes.rows(batch.num_jobs))
         return self.take([run for run in runs if run.bottom < run.top], max(MAX_DEBT_BATCHES * self.budget.max_tokens, longest))
 

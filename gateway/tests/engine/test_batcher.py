@@ -155,6 +155,21 @@ async def test_background_work_takes_no_room_of_interactive_work(loop):
     assert batcher.num_tokens == batcher.num_background_tokens == 0
 
 
+async def test_background_work_fills_a_fourth_of_an_interactive_batch_and_all_of_its_own(loop):
+    batcher = batcher_of(max_batch_tokens=64)
+    batcher.submit(work_of([8] * 30, loop=loop, caller="b", service_class="background"))
+    alone = work_of([8], loop=loop)
+    batcher.submit(alone)
+    batches = drained(batcher)
+    assert [len(batch) for batch in batches if any(job.work is alone for job in batch)] == [2]
+    assert max(map(len, batches)) == 8
+    assert sum(map(len, batches)) == 31
+    for caller in "acd":
+        batcher.submit(work_of([8] * 4, loop=loop, caller=caller))
+    batcher.submit(work_of([8] * 4, loop=loop, caller="b", service_class="background"))
+    assert [len(batch) for batch in drained(batcher)][0] == 8  # interactive work of others fills it whole
+
+
 async def test_an_empty_queue_takes_what_is_larger_than_itself(loop):
     batcher = batcher_of(max_queue_tokens=100)
     batcher.submit(work_of([40] * 10, loop=loop))
