@@ -6,9 +6,9 @@ Loading would find most of it too, after seconds and in the words of a library.
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from gateway.engine.identity import WEIGHTS, module_folders, modules_of, parse_json, weights_files
 from gateway.engine.model_folder import MAX_HEADER_BYTES
@@ -16,12 +16,18 @@ from gateway.errors import OperatorError
 
 POINTER = b"version https://git-lfs.github.com/"
 HEAD_BYTES = 512  # a pointer of Git LFS is shorter
+METADATA = "__metadata__"  # the one entry of a safetensors header that is no tensor
 LENGTH_BYTES = 8  # before the header of a safetensors file
 PICKLE = b"\x80"  # the first byte of weights that torch saved before it zipped them
 # Types of tensors that numpy and torch compute with; float8 and smaller ones need the scales of a quantised network.
 DTYPES = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL", "U16", "U32", "U64"}
 WITH_CONFIGURATION = {"Pooling", "Dense"}  # modules that are nothing without it
 TEXTS = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "*.model", "*.spm")
+
+
+class _Tensor(Struct):
+    dtype: str
+    data_offsets: tuple[int, int]
 
 
 def refuse_damaged(folder: Path) -> None:
@@ -86,15 +92,14 @@ def _faults_of_safetensors(path: Path) -> Iterator[str]:
             yield "is no safetensors file, or was cut short in its header"
             return
         try:
-            header = msgspec.json.decode(file.read(length), type=dict[str, dict[str, Any]])
+            header = msgspec.json.decode(file.read(length), type=dict[str, msgspec.Raw])
+            tensors = [msgspec.json.decode(content, type=_Tensor) for name, content in header.items() if name != METADATA]
         except msgspec.MsgspecError:
-            yield "is no safetensors file: its header is no JSON"
+            yield "is no safetensors file: its header is not that of one"
             return
-    tensors = [tensor for name, tensor in header.items() if name != "__metadata__"]
-    ends = [tensor["data_offsets"][1] for tensor in tensors if isinstance(tensor.get("data_offsets"), list)]
-    expected = LENGTH_BYTES + length + max((int(end) for end in ends), default=0)
+    expected = LENGTH_BYTES + length + max((tensor.data_offsets[1] for tensor in tensors), default=0)
     if size < expected:
         yield f"was cut short: it has {size:,} bytes of {expected:,}"
-    strange = sorted({str(tensor.get("dtype")) for tensor in tensors} - DTYPES)
+    strange = sorted({tensor.dtype for tensor in tensors} - DTYPES)
     if strange:
         yield f"is of quantised weights ({strange[0]}), which are not supported, and full ones are needed"

@@ -9,7 +9,7 @@ from gateway.embedding.embedder import ModelKind
 from gateway.engine.adapter import base_of
 from gateway.engine.identity import modules_of, no_weights, weights_files
 from gateway.engine.kind import kind_of, pooled_by_default
-from gateway.engine.model_folder import is_bare, module_names, options_of, table, transformer_folders
+from gateway.engine.model_folder import inner_table, is_bare, module_names, options_of, table, transformer_folders
 from gateway.engine.static_model import is_static, read_static_model
 
 WIDTHS = ("hidden_size", "d_model", "dim", "n_embd")  # by which configurations call the size of a token's vector
@@ -48,7 +48,7 @@ def facts_of(folder: Path, *, trusts_code: bool = False) -> ModelFacts:
         )
     part = next(iter(transformer_folders(folder)), folder)
     config, own = table((base_of(part) or part) / "config.json"), table(folder / "config_sentence_transformers.json")
-    prompts = {str(name): str(text) for name, text in (own.get("prompts") or {}).items() if text}
+    prompts = {str(name): str(text) for name, text in inner_table(own, "prompts", folder).items() if text}
     return ModelFacts(
         kind=kind,
         network=str(config.get("model_type", "unknown")),
@@ -74,7 +74,8 @@ def _dimensions_of(folder: Path, config: dict[str, Any], own: dict[str, Any]) ->
 
 def _width_of(name: str, options: dict[str, Any]) -> int | None:
     if name == "Dense" and options.get("module_output_name", "sentence_embedding") == "sentence_embedding":
-        return options.get("out_features")
+        width = options.get("out_features")
+        return width if isinstance(width, int) else None
     if name != "Pooling":
         return None
     modes = options.get("pooling_mode")

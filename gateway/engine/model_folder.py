@@ -69,3 +69,11 @@ def table(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise OperatorError(f"the file {path} is no JSON object")
     return content
+
+
+def inner_table(content: dict[str, Any], name: str, folder: Path) -> dict[str, Any]:
+    """An object in a configuration of the model in `folder`; empty if it is absent or null. Raises OperatorError if it is none."""
+    found = content.get(name) or {}
+    if not isinstance(found, dict):
+        raise OperatorError(f"{name} of the model in {folder} is no JSON object")
+    return found

@@ -14,7 +14,7 @@ from typing import Any
 
 from gateway.engine.adapter import is_adapter, reason_against
 from gateway.engine.identity import modules_of
-from gateway.engine.model_folder import module_names, options_of, table, transformer_folders
+from gateway.engine.model_folder import inner_table, module_names, options_of, table, transformer_folders
 from gateway.errors import OperatorError
 
 OURS = "sentence_transformers."  # the package of the classes that a model may name
@@ -57,7 +57,7 @@ def refuse_options(part: Path) -> None:
     task = str(options.get("transformer_task") or "feature-extraction")
     if task != "feature-extraction":
         raise other(part, TASKS.get(task, f"{HEAD}, {task}"))
-    modalities = set(options.get("modality_config") or {"text": None})
+    modalities = set(inner_table(options, "modality_config", part) or {"text": None})
     if modalities != {"text"}:
         kind = "a chat model" if modalities <= {"text", "message"} else IMAGES
         raise other(part, f"{kind}: it reads {', '.join(sorted(modalities))}")
@@ -72,7 +72,7 @@ def refuse_sparse_options(part: Path, *, is_legacy: bool) -> None:
         raise _unsupported_kind(
             f"the model in {part} pools the output of {task} to weights, where a masked-LM head's logits belong"
         )
-    if set(options.get("modality_config") or {"text": None}) != {"text"}:
+    if set(inner_table(options, "modality_config", part) or {"text": None}) != {"text"}:
         raise other(part, IMAGES)
     _refuse_unfollowed(part, options)
 
@@ -83,7 +83,7 @@ def refuse_reranker_options(part: Path) -> None:
     task = str(options.get("transformer_task") or "sequence-classification")
     if task not in RERANKER_TASKS:
         raise other(part, f"{HEAD}, {task}")
-    modalities = set(options.get("modality_config") or {"text": None})
+    modalities = set(inner_table(options, "modality_config", part) or {"text": None})
     if not modalities <= {"text", "message"}:
         raise other(part, f"{IMAGES}: it reads {', '.join(sorted(modalities))}")
     # What chat templates are rendered with is followed: the pairs they give are compared when the model is loaded.

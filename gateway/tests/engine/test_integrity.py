@@ -34,6 +34,11 @@ def shard(folder, *names):
     (folder / INDEX).write_text(json.dumps({"weight_map": {f"tensor{number}": name for number, name in enumerate(names)}}))
 
 
+def header(folder, tensors):
+    content = msgspec.json.encode(tensors)
+    (folder / "model.safetensors").write_bytes(len(content).to_bytes(8, "little") + content)
+
+
 def retype(path, dtype):
     raw = path.read_bytes()
     length = int.from_bytes(raw[:8], "little")
@@ -60,7 +65,11 @@ SPOILT = {
     "a pointer": (lambda folder: (folder / "model.safetensors").write_text(POINTER), "is a pointer of Git LFS"),
     "a tokenizer's pointer": (lambda folder: (folder / "tokenizer.json").write_text(POINTER), "is a pointer of Git LFS"),
     "a page": (lambda folder: (folder / "model.safetensors").write_text("Access to a/b is restricted"), "no safetensors file"),
-    "half a header": (lambda folder: (folder / "model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{'a': 1}"), "is no JSON"),
+    "half a header": (
+        lambda folder: (folder / "model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{'a': 1}"), "is not that of one",
+    ),
+    "half an offset": (lambda folder: header(folder, {"a": {"dtype": "F32", "data_offsets": [0]}}), "is not that of one"),
+    "a header of numbers": (lambda folder: header(folder, {"a": 5}), "is not that of one"),
     "another's .bin": (
         lambda folder: (folder / "model.safetensors").replace(folder / "pytorch_model.bin"), "is no file of weights",
     ),
@@ -69,6 +78,7 @@ SPOILT = {
         "names 2 files of weights, and 1 of them are not there, model-00002-of-00002.safetensors first",
     ),
     "an index of nothing": (shard, "names no files of weights"),
+    "modalities that are none": (lambda folder: edit(folder / "sentence_bert_config.json", modality_config=5), "is no JSON object"),
     "float8": (lambda folder: retype(folder / "model.safetensors", "F8_E4M3"), "is of quantised weights (F8_E4M3)"),
     "bitsandbytes": (
         lambda folder: edit(folder / "config.json", quantization_config={"load_in_4bit": True, "quant_method": "bitsandbytes"}),
