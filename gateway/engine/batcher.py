@@ -120,12 +120,10 @@ def _parts(leader: CallerFlow, callers: list[CallerFlow], max_jobs: int) -> list
 
     An interactive reply would wait for all background work of its batch, so that gets a part of it. Otherwise anybody fills it.
     """
-    if leader.service_class == "background":
+    background = [each for each in callers if each.service_class == "background"] if leader.service_class == "interactive" else []
+    if not background:
         return [(callers, max_jobs)]
-    interactive = [caller for caller in callers if caller.service_class == "interactive"]
-    if len(interactive) == len(callers):
-        return [(callers, max_jobs)]
-    background = [caller for caller in callers if caller.service_class == "background"]
+    interactive = [each for each in callers if each.service_class == "interactive"]
     return [(interactive, max_jobs), (background, max(1, max_jobs // BACKGROUND_PART))]
 
 
