@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.engine.identity import WEIGHTS, module_folders, modules_of, parse_json, weights_files
-from gateway.engine.model_folder import MAX_HEADER_BYTES
+from gateway.engine.model_folder import MAX_HEADER_BYTES, own_settings
 from gateway.errors import OperatorError
 
 POINTER = b"version https://git-lfs.github.com/"
@@ -32,6 +32,7 @@ class _Tensor(Struct):
 
 def refuse_damaged(folder: Path) -> None:
     """Raises OperatorError for the first file that is missing, cut short, or something else than its name says."""
+    own_settings(folder)
     for module in modules_of(folder) or ():
         name, part = str(module.get("type")).rpartition(".")[2], folder / str(module.get("path") or "")
         if name in WITH_CONFIGURATION and not (part / "config.json").is_file():
@@ -52,9 +53,9 @@ def _refuse_missing_shards(part: Path) -> None:
         return
     content = parse_json(index)
     shards = content.get("weight_map") if isinstance(content, dict) else None
-    if not isinstance(shards, dict) or not shards:
+    if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
         raise OperatorError(f"the file {index} names no files of weights")
-    if missing := sorted({str(name) for name in shards.values() if not (part / str(name)).is_file()}):
+    if missing := sorted({name for name in shards.values() if not (part / name).is_file()}):
         raise OperatorError(
             f"the model in {part} is incomplete: {index.name} names {len(set(shards.values()))} files of weights, and"
             f" {len(missing)} of them are not there, {missing[0]} first: fetch them"

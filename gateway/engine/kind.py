@@ -11,7 +11,7 @@ from pathlib import Path
 from gateway.embedding.embedder import ModelKind
 from gateway.engine.adapter import base_of
 from gateway.engine.identity import modules_of, weights_in
-from gateway.engine.model_folder import is_bare, module_names, options_of, table, tensor_names, transformer_folders
+from gateway.engine.model_folder import OWN_SETTINGS, is_bare, module_names, options_of, table, tensor_names, transformer_folders
 from gateway.engine.own_code import refuse_own_code
 from gateway.engine.unsupported import (
     IMAGES,
@@ -87,7 +87,7 @@ def pooled_by_default(folder: Path) -> str:
 
 def _kind_of_modules(folder: Path) -> str:
     """The kind that modules.json and config_sentence_transformers.json name, by its description; "" for an embedder."""
-    config = table(folder / "config_sentence_transformers.json")
+    config = table(folder / OWN_SETTINGS)
     model_type = config.get("model_type", "SentenceTransformer")
     found = "" if model_type == "SentenceTransformer" else MODEL_TYPES.get(str(model_type), f"of another kind, a {model_type}")
     if not found and any(config.get(mark) is not None for mark in PYLATE):

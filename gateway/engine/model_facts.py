@@ -9,7 +9,7 @@ from gateway.embedding.embedder import ModelKind
 from gateway.engine.adapter import base_of
 from gateway.engine.identity import modules_of, no_weights, weights_files
 from gateway.engine.kind import kind_of, pooled_by_default
-from gateway.engine.model_folder import inner_table, is_bare, module_names, options_of, table, transformer_folders
+from gateway.engine.model_folder import OwnSettings, is_bare, module_names, options_of, own_settings, table, transformer_folders
 from gateway.engine.static_model import is_static, read_static_model
 
 WIDTHS = ("hidden_size", "d_model", "dim", "n_embd")  # by which configurations call the size of a token's vector
@@ -47,8 +47,7 @@ def facts_of(folder: Path, *, trusts_code: bool = False) -> ModelFacts:
             kind, "static", names, network.dimensions, network.max_tokens, num_bytes, _matryoshka_of(folder), network.prompts
         )
     part = next(iter(transformer_folders(folder)), folder)
-    config, own = table((base_of(part) or part) / "config.json"), table(folder / "config_sentence_transformers.json")
-    prompts = {str(name): str(text) for name, text in inner_table(own, "prompts", folder).items() if text}
+    config, own = table((base_of(part) or part) / "config.json"), own_settings(folder)
     return ModelFacts(
         kind=kind,
         network=str(config.get("model_type", "unknown")),
@@ -57,19 +56,18 @@ def facts_of(folder: Path, *, trusts_code: bool = False) -> ModelFacts:
         max_tokens=_max_tokens_of(part, config),
         num_bytes=num_bytes,
         matryoshka=_matryoshka_of(folder),
-        prompts=prompts,
+        prompts=own.named_prompts(),
         default_pooling=pooled_by_default(folder) if is_bare(folder) and kind == "embedder" else "",
     )
 
 
-def _dimensions_of(folder: Path, config: dict[str, Any], own: dict[str, Any]) -> int | None:
+def _dimensions_of(folder: Path, config: dict[str, Any], own: OwnSettings) -> int | None:
     """The width of the last module that says one, or else of the network; `truncate_dim` cuts it."""
     width = next((config[name] for name in WIDTHS if isinstance(config.get(name), int)), None)
     for module in modules_of(folder) or ():
         options = table(folder / str(module.get("path") or "") / "config.json")
         width = _width_of(str(module.get("type")).rpartition(".")[2], options) or width
-    cut = own.get("truncate_dim")
-    return min(width, cut) if width and isinstance(cut, int) else width
+    return min(width, own.truncate_dim) if width and own.truncate_dim is not None else width
 
 
 def _width_of(name: str, options: dict[str, Any]) -> int | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from gateway.engine.identity import modules_of, parse_json, routes_of
 from gateway.errors import OperatorError
@@ -15,7 +16,29 @@ OPTIONS = tuple(
 )
 TRANSFORMERS = {"Transformer", "MLMTransformer"}
 NAMES_IN_PICKLE = re.compile(rb"[A-Za-z_][\w.]*\.(?:weight|bias)")
+OWN_SETTINGS = "config_sentence_transformers.json"
 MAX_HEADER_BYTES = 100 * 1024 * 1024  # safetensors' own bound
+
+
+class OwnSettings(Struct, frozen=True):
+    """What sentence-transformers' own file says of a model."""
+
+    prompts: dict[str, str | None] | None = None
+    default_prompt_name: str | None = None
+    truncate_dim: int | None = None
+
+    def named_prompts(self) -> dict[str, str]:
+        """The prompts that are not empty."""
+        return {name: text for name, text in (self.prompts or {}).items() if text}
+
+
+def own_settings(folder: Path) -> OwnSettings:
+    """Raises OperatorError, naming the entry, for one of another type."""
+    path = folder / OWN_SETTINGS
+    try:
+        return msgspec.convert(table(path), OwnSettings)
+    except msgspec.ValidationError as error:
+        raise OperatorError(f"the file {path} is not as sentence-transformers writes it: {error}") from None
 
 
 def is_bare(folder: Path) -> bool:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gateway.engine.encoder import NetworkInfo
 from gateway.engine.identity import modules_of
-from gateway.engine.model_folder import is_bare, module_names, table
+from gateway.engine.model_folder import is_bare, module_names, own_settings, table
 from gateway.engine.tensors import read_tensors
 from gateway.engine.unsupported import MODEL2VEC, OTHER_KIND
 from gateway.errors import OperatorError
@@ -77,17 +77,16 @@ def read_static_model(folder: Path) -> StaticModel:
     part = _static_folder(folder)
     rows = _table_of(part / WEIGHTS)
     parts = _tokenizer_parts(part / TOKENIZER)
-    config, own = table(folder / "config.json"), table(folder / "config_sentence_transformers.json")
+    config, own = table(folder / "config.json"), own_settings(folder)
     is_unit = bool(config.get("normalize")) if is_bare(folder) else NORMALIZE in module_names(folder)
     dimensions = rows.rows.shape[1]
-    truncate_dim = own.get("truncate_dim")
-    prompts = own.get("prompts") or {}
+    prompts = own.named_prompts()
     network = NetworkInfo(
-        dimensions=min(dimensions, truncate_dim or dimensions),
+        dimensions=min(dimensions, own.truncate_dim or dimensions),
         max_tokens=_max_tokens(folder, config, parts),
-        prompts={str(name): str(text) for name, text in prompts.items() if text},
-        default_prompt=str(prompts.get(own.get("default_prompt_name") or "") or ""),
-        is_normalized=is_unit and (truncate_dim or dimensions) >= dimensions,
+        prompts=prompts,
+        default_prompt=prompts.get(own.default_prompt_name or "", ""),
+        is_normalized=is_unit and (own.truncate_dim or dimensions) >= dimensions,
         pooling="mean",
     )
     left_out = _unknown_token(parts) if is_bare(folder) else None
@@ -102,8 +101,8 @@ def _static_folder(folder: Path) -> Path:
     others = [name for name in module_names(folder)[1:] if name != NORMALIZE]
     if others:
         raise _unsupported(folder, f"it has the module {others[0]} behind its table of vectors; only {NORMALIZE} may follow it")
-    truncate_dim = table(folder / "config_sentence_transformers.json").get("truncate_dim")
-    if truncate_dim is not None and (isinstance(truncate_dim, bool) or not isinstance(truncate_dim, int) or truncate_dim < 1):
+    truncate_dim = own_settings(folder).truncate_dim
+    if truncate_dim is not None and truncate_dim < 1:
         raise _unsupported(folder, f"it says truncate_dim {truncate_dim!r}, where a number of dimensions belongs")
     return folder / str((modules_of(folder) or [{}])[0].get("path") or "")
 

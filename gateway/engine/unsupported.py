@@ -14,7 +14,7 @@ from typing import Any
 
 from gateway.engine.adapter import is_adapter, reason_against
 from gateway.engine.identity import modules_of
-from gateway.engine.model_folder import inner_table, module_names, options_of, table, transformer_folders
+from gateway.engine.model_folder import OWN_SETTINGS, inner_table, module_names, options_of, table, transformer_folders
 from gateway.errors import OperatorError
 
 OURS = "sentence_transformers."  # the package of the classes that a model may name
@@ -209,7 +209,7 @@ def refuse_unserved_sparse(folder: Path) -> None:
             f"the model in {folder} is a sparse encoder of the modules {', '.join(names)}, which is not supported: only SPLADE"
             " is, a Transformer with SpladePooling"
         )
-    if table(folder / "config_sentence_transformers.json").get("max_active_dims") is not None:
+    if table(folder / OWN_SETTINGS).get("max_active_dims") is not None:
         raise _unsupported_kind(f"the model in {folder} asks for max_active_dims, which is not supported here")
 
 

@@ -79,6 +79,8 @@ SPOILT = {
     ),
     "an index of nothing": (shard, "names no files of weights"),
     "modalities that are none": (lambda folder: edit(folder / "sentence_bert_config.json", modality_config=5), "is no JSON object"),
+    "prompts that are none": (lambda folder: edit(folder / "config_sentence_transformers.json", prompts=[1]), "`$.prompts`"),
+    "shards that are none": (lambda folder: shard(folder, 5), "names no files of weights"),
     "float8": (lambda folder: retype(folder / "model.safetensors", "F8_E4M3"), "is of quantised weights (F8_E4M3)"),
     "bitsandbytes": (
         lambda folder: edit(folder / "config.json", quantization_config={"load_in_4bit": True, "quant_method": "bitsandbytes"}),
