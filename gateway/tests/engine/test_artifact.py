@@ -374,7 +374,9 @@ def test_files_that_change_while_they_are_loaded_make_no_artifact(small_model, t
 
     def edit(step):
         if step == "loading":
-            (folder / "config.json").write_text((folder / "config.json").read_text().replace('"gelu"', '"relu"'))
+            edited = tmp_path / "config.json"
+            edited.write_text((folder / "config.json").read_text().replace('"gelu"', '"relu"'))
+            edited.replace(folder / "config.json")  # at once: the child reads the file meanwhile, and half of it is no JSON
 
     with pytest.raises(OperatorError, match="changed while they were loaded"):
         compile_model(folder, source="m", precision="float32", artifacts=artifacts, progress=edit, child=CompileProcess())
