@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-import tomli_w
 
 from gateway.app import Gateway
 from gateway.cli.check import lines_of
 from gateway.cli.options import config_option, row_options
-from gateway.cli.source_row import READY, row_of, table
+from gateway.cli.source_row import READY, as_toml, row_of
 from gateway.config import BUILTIN_MODELS, ModelRow, first_set, load
 from gateway.config.loading import DEFAULT_FILE
 from gateway.engine.model_facts import ModelFacts
@@ -62,15 +61,10 @@ def _absolute(source: str) -> str:
 
 def _as_toml(rows: Iterable[ModelRow], facts: ModelFacts | None = None) -> str:
     """The rows, and before the last one what its files say. Its own prompts hold without being in the row."""
-    *others, last = map(_one_as_toml, rows)
+    *others, last = map(as_toml, rows)
     lines = lines_of(facts, LocalSettings(source="", download=False)) if facts is not None else []
     about = [f"# {line}\n" for line in lines if not line.startswith("served")]  # that is of this machine, not of the model
     return "\n".join([*others, "".join(about) + last])
-
-
-def _one_as_toml(row: ModelRow) -> str:
-    """A table under [[models]]: tomli_w would write a short one in braces, behind which no other can be added."""
-    return "[[models]]\n" + tomli_w.dumps(table(row)).replace("\n[", "\n[models.")
 
 
 def read(file: Path) -> str:

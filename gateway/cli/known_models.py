@@ -2,7 +2,8 @@
 
 Sizes and prompts are those of the models' cards. Dimensions, limits and prompts were compared with the metadata of MTEB (revision
 a905523d of 2026-08-22), which says 512 tokens of the two paraphrase-multilingual models, where their own files say 128, and 512
-dimensions of bge-small-en-v1.5, which has 384; static-retrieval's shorter vectors are those of its training script.
+dimensions of bge-small-en-v1.5, which has 384; BGE's prompt with FlagEmbedding's list of models. static-retrieval's shorter vectors
+are those of its training script.
 """
 
 from msgspec import Struct

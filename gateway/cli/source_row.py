@@ -1,10 +1,12 @@
 """Rows of the configuration for models that a command line names: by a short name, a hub id or a folder."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import tomli_w
 
 from gateway.cli.known_models import KNOWN
 from gateway.config import BUILTIN_MODELS, ModelRow, convert
@@ -23,6 +25,7 @@ class ReadyRow:
     download_bytes: int
 
 
+LIST_OF_ONE = re.compile(r"\[\n +([^\n]+),\n\]")  # tomli_w gives it three lines
 MULTILINGUAL = "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2"
 RERANKER = "cross-encoder/ms-marco-MiniLM-L6-v2"
 STATIC = "minishlab/potion-retrieval-32M"
@@ -104,3 +107,9 @@ def table(row: ModelRow) -> dict[str, Any]:
     common = {name: value for name, value in msgspec.structs.asdict(row).items() if name != "settings"}
     defaults = msgspec.structs.asdict(ModelRow(name=row.name))
     return {name: value for name, value in common.items() if name == "name" or value != defaults[name]} | row.settings
+
+
+def as_toml(row: ModelRow) -> str:
+    """A table under [[models]]: tomli_w would write a short one in braces, behind which no other can be added."""
+    written = LIST_OF_ONE.sub(r"[\1]", tomli_w.dumps(table(row)))
+    return "[[models]]\n" + written.replace("\n[", "\n[models.")

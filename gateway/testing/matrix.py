@@ -22,6 +22,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from gateway.cli.known_models import KNOWN, KnownModel
+from gateway.cli.source_row import as_toml, row_of
 from gateway.config import EngineSettings, LimitSettings
 from gateway.embedding.backend import BackendContext
 from gateway.embedding.embedder import Inputs
@@ -136,7 +137,7 @@ async def run_family(family: Family) -> list[Cell]:
         return [await run_one(folder, runtime=runtime, precision=precision, expected=expected or {}) for runtime, precision in RUNS]
 
 
-def row_of(family: Family, cells: list[Cell]) -> str:
+def family_row_of(family: Family, cells: list[Cell]) -> str:
     """A row of the table. One note for all three cells if they say the same."""
     shown = [str(cell) for cell in cells]
     for index, cell in enumerate(cells):
@@ -163,8 +164,11 @@ def table_of(head: tuple[str, ...], rows: list[str]) -> str:
     return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *rows])
 
 
-def known_table() -> str:
-    return table_of(KNOWN_HEAD, [known_row_of(model) for model in KNOWN.values()])
+def known_rows() -> str:
+    """A table of the most used models, and the row of each, ready to be copied."""
+    table = table_of(KNOWN_HEAD, [known_row_of(model) for model in KNOWN.values()])
+    rows = "\n".join(as_toml(row_of(hub_id, is_examined=False)[0]) for hub_id in KNOWN)
+    return f"{table}\n\n```toml\n{rows}```"
 
 
 def written(name: str) -> str:
@@ -186,13 +190,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m gateway.testing.matrix", description=__doc__)
     parser.add_argument("--only", default="", help="families whose name has this in it; the rows of the others stay")
     options = parser.parse_args()
-    write("rows", known_table())
+    write("rows", known_rows())
     rows = {_name_of(line): line for line in written("families").splitlines()[2:]}
     for family in FAMILIES:
         if options.only.lower() not in family.name.lower():
             continue
         cells = asyncio.run(run_family(family))
-        rows[family.name] = row_of(family, cells)
+        rows[family.name] = family_row_of(family, cells)
         write("families", table_of(HEAD, [rows[each.name] for each in FAMILIES if each.name in rows]))
         sys.stdout.write(f"{rows[family.name]} {', '.join(f'{cell.seconds:.1f} s' for cell in cells)}\n")
         sys.stdout.flush()
