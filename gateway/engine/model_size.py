@@ -16,8 +16,8 @@ from gateway.engine.identity import weights_files
 from gateway.engine.tokenizer import tokenizer_bytes
 
 BUFFERS_BYTES = 30 * 1024 * 1024  # of a compiled network: its graph, and what a batch computes in between
-BRANCHES_BYTES = 60 * 1024 * 1024  # of a latency network, whose branches share packed weights
-MAX_BRANCHED_BYTES = 150 * 1000 * 1000  # of weights on disk: a larger network computes so long that branches gain little
+BRANCHES_BYTES = 75 * 1024 * 1024  # of a latency network of 12 layers, whose branches share packed weights
+MAX_BRANCHED_BYTES = 200 * 1000 * 1000  # of packed weights: a larger network computes so long that branches gain little
 TOKENIZER = "tokenizer.json"
 
 
@@ -31,15 +31,18 @@ class _TokenizerFile(Struct):
 
 
 def compiled_bytes(path: Path, manifest: Manifest) -> int:
-    """A compiled model in `path`, without its tokenizer.
+    """A compiled model in `path`, without its tokenizer. Its weights are mapped from the file."""
+    weights, packed = (path / artifact.WEIGHTS).stat().st_size, packed_bytes(path, manifest)
+    return weights + packed + BUFFERS_BYTES + (BRANCHES_BYTES if packed <= MAX_BRANCHED_BYTES else 0)
 
-    Its weights are mapped from the file. The table of words is read there; the rest is packed, once for all streams.
-    """
+
+def packed_bytes(path: Path, manifest: Manifest) -> int:
+    """The weights that are multiplied, which OpenVINO packs once for all streams. The table of words is read from the file."""
     weights = (path / artifact.WEIGHTS).stat().st_size
+    if manifest.network.kind != "embedder":
+        return weights  # the table's width is not known
     _, num_words = _tokenizer_facts(path / artifact.TOKENIZER)
-    is_embedder = manifest.network.kind == "embedder"  # of the others the table's width is not known
-    table = num_words * manifest.network.dimensions * (4 if manifest.precision == "float32" else 2) if is_embedder else 0
-    return weights + max(0, weights - table) + BUFFERS_BYTES + (BRANCHES_BYTES if weights <= MAX_BRANCHED_BYTES else 0)
+    return max(0, weights - num_words * manifest.network.dimensions * (4 if manifest.precision == "float32" else 2))
 
 
 def folder_bytes(folder: Path) -> int:

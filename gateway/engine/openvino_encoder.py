@@ -17,7 +17,7 @@ from gateway.engine.encoder import CPU_LOGITS, EncoderInfo, Window, max_batch_to
 from gateway.engine.int8 import is_int8
 from gateway.engine.latency_network import LENGTHS, BucketedNetwork, LatencyNetwork, build_bucketed
 from gateway.engine.mapped_weights import MappedWeights
-from gateway.engine.model_size import MAX_BRANCHED_BYTES
+from gateway.engine.model_size import MAX_BRANCHED_BYTES, packed_bytes
 from gateway.engine.network import Network
 from gateway.engine.openvino_import import core
 from gateway.engine.shape_buckets import Shapes
@@ -56,7 +56,7 @@ def load(  # noqa: PLR0913 - the last is for a single stream
         shapes=Shapes(length_step=LENGTH_STEP, is_ladder=True, max_length=manifest.network.max_tokens),
         calibration=manifest.calibration,
     )
-    is_small = (path / artifact.WEIGHTS).stat().st_size <= MAX_BRANCHED_BYTES
+    is_small = packed_bytes(path, manifest) <= MAX_BRANCHED_BYTES
     lengths = [length for length in LENGTHS if is_small and length <= manifest.network.max_tokens]
     num_threads = min(threads or num_cpus(), ALONE_THREADS)
 

@@ -11,6 +11,7 @@ import pytest
 from gateway.engine import artifact, openvino_encoder
 from gateway.engine.encoder import OutOfMemory, Window
 from gateway.engine.latency_network import LENGTHS, LatencyNetwork
+from gateway.engine.model_size import packed_bytes
 from gateway.engine.openvino_encoder import ALONE_TOKENS, LENGTH_STEP
 from gateway.tests.engine.test_weights import run
 
@@ -89,6 +90,14 @@ def test_a_large_network_has_no_branches(place, monkeypatch):
     encoder, _ = loaded(place, threads=2, streams=2)
     assert not encoder.latency.network.lengths
     assert encoder.embed(one(5)).shape == (1, encoder.info.network.dimensions)
+
+
+def test_the_table_of_words_makes_no_network_large(place, monkeypatch):
+    packed = packed_bytes(place, artifact.read(place))
+    assert 0 < packed < (place / artifact.WEIGHTS).stat().st_size
+    monkeypatch.setattr(openvino_encoder, "MAX_BRANCHED_BYTES", packed)
+    encoder, _ = loaded(place, threads=2, streams=2)
+    assert encoder.latency.network.lengths
 
 
 def test_a_network_of_all_cores_that_cannot_be_made_is_done_without(place, capsys):
