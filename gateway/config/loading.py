@@ -18,7 +18,7 @@ from gateway.config.model_row import ModelRow
 from gateway.config.setting import Secret, Settings
 from gateway.config.settings import Config
 from gateway.config.text_file import NotUTF8, read_text, reason_of
-from gateway.config.typed import convert, readable, refuse_unknown
+from gateway.config.typed import convert, name_choices, readable, refuse_unknown
 from gateway.errors import ConfigurationError
 
 PREFIX = "GATEWAY__"
@@ -165,7 +165,8 @@ def _environment_value(variable: str, text: str, section: str, setting: str) -> 
             return msgspec.to_builtins(msgspec.convert(_json_value(variable, text), hints[setting], strict=False))
         except msgspec.ValidationError as error:
             refused = error
-    raise ConfigurationError(f"{variable} ({readable(refused, where=f'{section}.{setting}')})")
+    choices = name_choices(refused, get_type_hints(SECTIONS[section])[setting])
+    raise ConfigurationError(f"{variable} ({readable(refused, where=f'{section}.{setting}')}{choices})")
 
 
 def _may_be_secret(hint: Any) -> bool:

@@ -25,10 +25,14 @@ def convert(table: Mapping[str, Any], struct: type[Typed], *, where: str) -> Typ
 
 
 def _name_choices(error: msgspec.ValidationError, struct: type[msgspec.Struct]) -> str:
-    """For a field with a list of choices, that list, to add to the error: msgspec does not name them."""
     field = re.search(r"\$\.(\w+)`?$", str(error))
-    hint = get_type_hints(struct).get(field[1]) if field and "enum value" in str(error) else None
-    return f": choose from {', '.join(map(repr, get_args(hint)))}" if get_origin(hint) is Literal else ""
+    return name_choices(error, get_type_hints(struct).get(field[1])) if field else ""
+
+
+def name_choices(error: msgspec.ValidationError, hint: Any) -> str:
+    """Where a value is none of a list of choices, that list, to add to the error: msgspec does not name them."""
+    is_choice = get_origin(hint) is Literal and "enum value" in str(error)
+    return f": choose from {', '.join(map(repr, get_args(hint)))}" if is_choice else ""
 
 
 def refuse_unknown(names: Iterable[str], known: Iterable[str], *, where: str) -> None:

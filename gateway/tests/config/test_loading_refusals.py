@@ -1,5 +1,7 @@
 """What is unknown, wrong or at odds is refused by its name, with the nearest one there is."""
 
+from typing import get_args, get_type_hints
+
 import msgspec
 import pytest
 
@@ -101,6 +103,12 @@ def test_a_wrong_value_in_the_environment_is_refused_by_both_its_names(variable,
     message = refusal_of_environment(variable, value)
     assert variable in message
     assert setting in message
+
+
+@pytest.mark.parametrize("variable", ["GATEWAY__AUTH", "GATEWAY__AUTH__MODE"])
+def test_a_value_that_is_none_of_the_choices_is_told_with_all_of_them(variable):
+    choices = ", ".join(map(repr, get_args(get_type_hints(SECTIONS["auth"])["mode"])))
+    assert refusal_of_environment(variable, "off").removesuffix(")").endswith(f"Invalid enum value 'off': choose from {choices}")
 
 
 @pytest.mark.parametrize("variable", ["GATEWAY__MODELS", "GATEWAY__AUTH__KEYS"])
