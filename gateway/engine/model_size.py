@@ -16,8 +16,8 @@ from gateway.engine.identity import weights_files
 from gateway.engine.tokenizer import tokenizer_bytes
 
 BUFFERS_BYTES = 30 * 1024 * 1024  # of a compiled network: its graph, and what a batch computes in between
-BRANCHES_BYTES = 75 * 1024 * 1024  # of a latency network of 12 layers, whose branches share packed weights
-MAX_BRANCHED_BYTES = 200 * 1000 * 1000  # of packed weights: a larger network computes so long that branches gain little
+BRANCHES_BYTES = 90 * 1024 * 1024  # of a latency network, whose branches share packed weights
+MAX_BRANCHED_BYTES = 100 * 1000 * 1000  # of packed weights: a larger network computes so long that branches gain little
 TOKENIZER = "tokenizer.json"
 
 

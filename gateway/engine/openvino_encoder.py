@@ -26,7 +26,7 @@ BATCH_TOKENS = 512  # measured: 256 to 2,048 are equally fast; a short query may
 LENGTH_STEP = 8
 RUNTIME_CACHE_ENTRIES = "100"  # compiled kernels that a stream caches: a second bound besides the ladder of shapes
 ALONE_TOKENS = 128  # padded, of several rows; a larger batch is one of many, or soon will be
-PACKED_TOKENS = 128  # of one row: from 64 on, OpenVINO packs some weights in float32 a second time
+PACKED_TOKENS = 128  # of several rows: from 64 on, OpenVINO packs some weights in float32 a second time
 ALONE_THREADS = 4  # more threads wait for each other longer than they compute: a layer of a short text takes 20 microseconds
 HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
@@ -64,8 +64,8 @@ def load(  # noqa: PLR0913 - the last is for a single stream
         together = {"NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": str(num_threads), "ENABLE_CPU_PINNING": "NO"}
         compiled = core().compile_model(build_bucketed(model, lengths), "CPU", options(manifest) | together)
         network = BucketedNetwork(compiled.create_infer_request(), weights, lengths)
-        longest = min(PACKED_TOKENS, manifest.network.max_tokens)
-        for length, num_rows in [*((length, 1) for length in lengths), (LENGTH_STEP, 2), (longest, 1)]:  # the first run allocates
+        longest = min(PACKED_TOKENS // 2, manifest.network.max_tokens)
+        for length, num_rows in [*((length, 1) for length in lengths), (LENGTH_STEP, 2), (longest, 2)]:  # the first run allocates
             windows = [Window([0] * length)] * num_rows
             network.rows(pad(windows, length=length, network=manifest.network))
         return network
