@@ -304,10 +304,12 @@ class Measure:
 
 def convert(reference: Any) -> tuple[object, str]:
     """Returns the network converted to OpenVINO and ""; or None and the reason if OpenVINO cannot convert it."""
+    from gateway.engine.attention_products import decompose_attention  # noqa: PLC0415
     from gateway.engine.openvino_import import CONVERSION_FAILURES, openvino  # noqa: PLC0415
 
     try:
-        return reference.trace(openvino), ""
+        network = reference.trace(openvino)
+        decompose_attention(network)
     except OperatorError as error:  # its message is already written for operators
         return None, str(error)
     except FAILURES as error:
@@ -315,6 +317,7 @@ def convert(reference: Any) -> tuple[object, str]:
     except CONVERSION_FAILURES as error:
         lines = [line.removeprefix(BULLET) for line in str(error).splitlines() if line.startswith(BULLET)]
         return None, f"OpenVINO cannot convert it ({lines[0] if lines else first_line(error)})"
+    return network, ""
 
 
 def first_line(error: Exception) -> str:
