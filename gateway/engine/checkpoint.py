@@ -155,9 +155,8 @@ def _refuse_other_modality(folder: Path, transformer: Transformer) -> None:
     """Raises OperatorError for chat templates, which only sentence-transformers fills in, and for images, which processors read."""
     modalities = transformer.modality_config
     if set(modalities) != {"text"} or modalities["text"]["method"] != "forward":
-        raise unsupported_error(
-            folder, f"it reads {', '.join(map(str, modalities))} through {type(transformer.processor).__name__}"
-        )
+        what = ", ".join(map(str, modalities)) or "nothing that sentence-transformers knows"
+        raise unsupported_error(folder, f"it reads {what} through {type(transformer.processor).__name__}")
 
 
 def refuse_beyond_tables(folder: Path, transformer: Transformer) -> None:

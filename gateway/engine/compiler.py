@@ -306,10 +306,12 @@ def convert(reference: Any) -> tuple[object, str]:
     """Returns the network converted to OpenVINO and ""; or None and the reason if OpenVINO cannot convert it."""
     from gateway.engine.attention_products import decompose_attention  # noqa: PLC0415
     from gateway.engine.openvino_import import CONVERSION_FAILURES, openvino  # noqa: PLC0415
+    from gateway.engine.stable_maximum import stabilise_maxima  # noqa: PLC0415
 
     try:
         network = reference.trace(openvino)
         decompose_attention(network)
+        stabilise_maxima(network)
     except OperatorError as error:  # its message is already written for operators
         return None, str(error)
     except FAILURES as error:

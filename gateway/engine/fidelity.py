@@ -123,7 +123,7 @@ class Proof:
 
     def fidelity(self, rows: NDArray[np.float32]) -> float:
         """How near the one row of `rows`, shape (1, dimensions), is to the known one."""
-        return float(_fidelities(rows, self.row[None], self.kind)[0])
+        return float(fidelities(rows, self.row[None], self.kind)[0])
 
 
 def proof_of(reference: Encoder, tokenizer: Tokenizer) -> Proof:
@@ -233,7 +233,7 @@ def worst_fidelity(encoder: Encoder, expected: Expected) -> float:
         others = np.stack([expected.rows[index] for index in batch])
         if rows.shape != others.shape:
             return -1.0
-        worst = min(worst, float(_fidelities(rows, others, expected.kind).min()))
+        worst = min(worst, float(fidelities(rows, others, expected.kind).min()))
     return worst
 
 
@@ -305,7 +305,7 @@ def with_prompts(contents: list[list[int]], network: NetworkInfo, tokenizer: Tok
     ]
 
 
-def _fidelities(rows: NDArray[np.float32], others: NDArray[np.float32], kind: ModelKind) -> NDArray[np.float64]:
+def fidelities(rows: NDArray[np.float32], others: NDArray[np.float32], kind: ModelKind) -> NDArray[np.float64]:
     """How near each row is to the reference's, `others`: its cosine, or the closeness of its score. Shape (n,)."""
     if kind == "reranker":
         return closeness(rows, others)

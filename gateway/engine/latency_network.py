@@ -15,6 +15,9 @@ from functools import partial
 import numpy as np
 
 from gateway.background import BackgroundThread
+from gateway.engine.artifact import Manifest
+from gateway.engine.encoder import Window, pad
+from gateway.engine.fidelity import fidelities, min_fidelity
 from gateway.engine.mapped_weights import MappedWeights
 from gateway.engine.network import Network
 from gateway.engine.openvino_import import openvino
@@ -23,6 +26,8 @@ from gateway.malloc import malloc_trim, release_memory
 
 # Questions are short, chunks have up to 256 tokens. Beyond that a change of shape costs a tenth or less.
 LENGTHS = (16, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 224, 256)
+UNBRANCHED = 32  # twice this is what is tried of a network without branches
+PAIR_ROOM = 4  # tokens beside the query, of a pair that still has a document
 MANY = 1 << 16  # more tokens than any text that comes alone; a few times it must fit 32 bits, as OpenVINO makes all integers int32
 
 log = get_logger()
@@ -108,6 +113,24 @@ class BucketedNetwork(Network):
         """The length to pad rows to: a single row to that of its branch, several to their own."""
         place = bisect_left(self.lengths, length) if num_rows == 1 else len(self.lengths)
         return self.lengths[place] if place < len(self.lengths) else length
+
+
+def refuse_other_rows(network: BucketedNetwork, streams: Network, manifest: Manifest) -> None:
+    """Raises RuntimeError if a text alone, of one token less than a branch has, gets another row than in the streams' network.
+
+    The proof's tokens, again and again, make texts of any length. Each of the two may be as far off as a model may be.
+    """
+    proof, info = manifest.proof.read(), manifest.network
+    known = proof.window
+    for length in (*network.lengths, min(2 * max((*network.lengths, UNBRANCHED)), info.max_tokens)):
+        if length <= known.num_query_tokens + PAIR_ROOM:
+            continue
+        ids = np.resize(known.token_ids, length - 1).tolist()
+        windows = [Window(ids, known.num_prompt_tokens, num_query_tokens=known.num_query_tokens)]
+        rows, others = (each.rows(pad(windows, length=length, network=info)) for each in (network, streams))
+        fidelity = float(fidelities(rows, others, info.kind)[0])
+        if 1 - fidelity > 2 * (1 - min_fidelity(manifest.precision, info.kind)):
+            raise RuntimeError(f"its vector of {length - 1} tokens is another: {fidelity:.5f}")
 
 
 def build_bucketed(model: openvino.Model, lengths: Sequence[int]) -> openvino.Model:

@@ -15,7 +15,7 @@ from gateway.engine import artifact
 from gateway.engine.artifact import Manifest
 from gateway.engine.encoder import CPU_LOGITS, EncoderInfo, Window, max_batch_tokens, pad
 from gateway.engine.int8 import is_int8
-from gateway.engine.latency_network import LENGTHS, BucketedNetwork, LatencyNetwork, build_bucketed
+from gateway.engine.latency_network import LENGTHS, BucketedNetwork, LatencyNetwork, build_bucketed, refuse_other_rows
 from gateway.engine.mapped_weights import MappedWeights
 from gateway.engine.model_size import MAX_BRANCHED_BYTES, packed_bytes
 from gateway.engine.network import Network
@@ -62,12 +62,13 @@ def load(  # noqa: PLR0913 - the last is for a single stream
 
     def of_all_cores() -> BucketedNetwork:
         together = {"NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": str(num_threads), "ENABLE_CPU_PINNING": "NO"}
-        compiled = core().compile_model(build_bucketed(model, lengths), "CPU", options(manifest) | together)
-        network = BucketedNetwork(compiled.create_infer_request(), weights, lengths)
+        bucketed = core().compile_model(build_bucketed(model, lengths), "CPU", options(manifest) | together)
+        network = BucketedNetwork(bucketed.create_infer_request(), weights, lengths)
         longest = min(PACKED_TOKENS // 2, manifest.network.max_tokens)
         for length, num_rows in [*((length, 1) for length in lengths), (LENGTH_STEP, 2), (longest, 2)]:  # the first run allocates
             windows = [Window([0] * length)] * num_rows
             network.rows(pad(windows, length=length, network=manifest.network))
+        refuse_other_rows(network, Network(compiled.create_infer_request(), weights), manifest)
         return network
 
     has_more_together = max(1, (threads or num_cpus()) // streams) < num_threads

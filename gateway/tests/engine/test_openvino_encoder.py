@@ -10,7 +10,7 @@ import pytest
 
 from gateway.engine import artifact, openvino_encoder
 from gateway.engine.encoder import OutOfMemory, Window
-from gateway.engine.latency_network import LENGTHS, LatencyNetwork
+from gateway.engine.latency_network import LENGTHS, BucketedNetwork, LatencyNetwork
 from gateway.engine.model_size import packed_bytes
 from gateway.engine.openvino_encoder import ALONE_TOKENS, LENGTH_STEP
 from gateway.tests.engine.test_weights import run
@@ -90,6 +90,22 @@ def test_a_large_network_has_no_branches(place, monkeypatch):
     encoder, _ = loaded(place, threads=2, streams=2)
     assert not encoder.latency.network.lengths
     assert encoder.embed(one(5)).shape == (1, encoder.info.network.dimensions)
+
+
+class OtherNetwork(BucketedNetwork):
+    """Gives other rows than it should to texts of more than 20 tokens."""
+
+    def rows(self, arrays):
+        rows = super().rows(arrays)
+        return rows[:, ::-1] if arrays[0].shape[1] > 20 else rows
+
+
+def test_a_network_of_all_cores_with_other_vectors_is_done_without(place, monkeypatch, capsys):
+    monkeypatch.setattr(openvino_encoder, "BucketedNetwork", OtherNetwork)
+    encoder, company = loaded(place, threads=2, streams=2)
+    assert encoder.latency.network is None
+    assert "its vector of 23 tokens is another" in capsys.readouterr().out
+    np.testing.assert_array_equal(encoder.embed(one(23)), company.embed(one(23)))
 
 
 def test_the_table_of_words_makes_no_network_large(place, monkeypatch):
