@@ -54,9 +54,9 @@ def add(outer_path: str | None, /, *, path: str | None, ready: str, source: str 
 
 
 def _absolute(source: str) -> str:
-    """A folder's absolute path, as a server may be started elsewhere; a hub id unchanged."""
-    is_folder = Path(source).expanduser().is_dir()
-    return str(Path(source).expanduser().resolve()) if is_folder else source
+    """A folder's absolute path, as a server may be started elsewhere, with its links; a hub id unchanged."""
+    path = Path(source).expanduser()
+    return str(path.absolute()) if path.is_dir() else source
 
 
 def _as_toml(rows: Iterable[ModelRow], facts: ModelFacts | None = None) -> str:

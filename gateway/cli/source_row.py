@@ -1,5 +1,6 @@
 """Rows of the configuration for models that a command line names: by a short name, a hub id or a folder."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,11 +68,11 @@ def row_of(model: str, /, *, is_examined: bool = True, **settings: Any) -> tuple
         ready = READY[model].row
         row = msgspec.structs.replace(ready, settings={**ready.settings, **chosen})
         return row, _facts(row) if is_examined else None
-    is_folder = Path(model).expanduser().is_dir()
+    path = Path(os.path.abspath(Path(model).expanduser()))  # noqa: PTH100 - "." gets a name, and a link stays one
+    is_folder = os.path.isdir(path)  # noqa: PTH112 - false where the folder above may not be searched: `local_folder` says so
     if not is_folder and model.count("/") != 1 and not model.startswith((".", "/", "~")):
         raise OperatorError(f"'{model}' is neither a folder, nor a hub id such as BAAI/bge-m3, nor one of {', '.join(READY)}")
     known = KNOWN.get(model)
-    path = Path(model).expanduser().resolve()
     row = ModelRow(
         name=path.name if is_folder else model.partition("/")[2],
         aliases=() if is_folder else (model,),

@@ -29,7 +29,9 @@ def adapter_of(part: Path) -> dict[str, Any]:
         return {}
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except (OSError, msgspec.MsgspecError):
+    except OSError as error:
+        raise OperatorError(f"the file {path} cannot be read: {error.strerror}") from None
+    except msgspec.MsgspecError:
         raise OperatorError(f"the file {path} cannot be read as JSON") from None
 
 

@@ -234,5 +234,7 @@ def parse_json(path: Path) -> Any:
     """A JSON file's content. Raises OperatorError if the file cannot be read, or is not JSON."""
     try:
         return msgspec.json.decode(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+    except OSError as error:
+        raise OperatorError(f"the file {path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
         raise OperatorError(f"the file {path} cannot be read as JSON") from None

@@ -22,7 +22,12 @@ PICKLE = b"\x80"  # the first byte of weights that torch saved before it zipped 
 # Types of tensors that numpy and torch compute with; float8 and smaller ones need the scales of a quantised network.
 DTYPES = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL", "U16", "U32", "U64"}
 WITH_CONFIGURATION = {"Pooling", "Dense"}  # modules that are nothing without it
-TEXTS = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "*.model", "*.spm")
+TOKENIZER = "tokenizer.json"
+TEXTS = ("config.json", TOKENIZER, "tokenizer_config.json", "vocab.txt", "*.model", "*.spm")
+
+
+class _TokenizerFile(Struct):
+    model: dict[str, msgspec.Raw]
 
 
 class _Tensor(Struct):
@@ -41,6 +46,8 @@ def refuse_damaged(folder: Path) -> None:
         _refuse_missing_shards(part)
         for path in (path for pattern in TEXTS for path in part.glob(pattern)):
             _refuse_pointer(path, _head(path))
+        if (part / TOKENIZER).is_file():
+            _refuse_no_tokenizer(part / TOKENIZER)
     for path in weights_files(folder):
         _refuse_pointer(path, _head(path))
         for fault in _faults_of(path):
@@ -65,6 +72,13 @@ def _refuse_missing_shards(part: Path) -> None:
 def _refuse_pointer(path: Path, head: bytes) -> None:
     if head.startswith(POINTER):
         raise OperatorError(f"the file {path} is a pointer of Git LFS, and not the file: run git lfs pull in its folder")
+
+
+def _refuse_no_tokenizer(path: Path) -> None:
+    try:
+        msgspec.json.decode(path.read_bytes(), type=_TokenizerFile)
+    except msgspec.MsgspecError:
+        raise OperatorError(f"the file {path} is no tokenizer: it was cut short, or has no model: fetch it again") from None
 
 
 def _head(path: Path) -> bytes:

@@ -53,20 +53,24 @@ class LatencyNetwork:
         self.network: BucketedNetwork | None = None
         self.num_working = 0
         self.lock = threading.Lock()
-        self.is_closed = False
+        self.closing = threading.Event()
         self.is_made = threading.Event()  # set too if there will be no network
         if make is None:
             self.is_made.set()
 
-    def start(self) -> None:
+    def start(self, after_seconds: float = 0.0) -> None:
         """Builds the network in a thread, which then ends. The thread is no daemon: the process waits for it before it exits."""
         if self.make is None:
             self.settle()
             return
-        BackgroundThread(f"latency-network-{self.name}", partial(self.build, self.make), may_end=True, is_daemon=False).start()
+        work = partial(self.build, self.make, after_seconds)
+        BackgroundThread(f"latency-network-{self.name}", work, may_end=True, is_daemon=False).start()
         self.make = None
 
-    def build(self, make: Callable[[], "BucketedNetwork"]) -> None:
+    def build(self, make: Callable[[], "BucketedNetwork"], after_seconds: float) -> None:
+        if self.closing.wait(after_seconds):
+            self.is_made.set()
+            return
         try:
             self.network = make()
         except Exception as error:  # noqa: BLE001 - whatever OpenVINO raises: the streams' networks serve, a lone text just slower
@@ -74,7 +78,7 @@ class LatencyNetwork:
         finally:
             self.settle()
             self.is_made.set()
-        if self.is_closed:
+        if self.closing.is_set():
             self.network = None
             del make
             release_memory()
@@ -87,7 +91,8 @@ class LatencyNetwork:
 
     def close(self) -> None:
         """Drops the network. One that is being built goes with the model's memory once its thread ends: nothing can stop that."""
-        self.is_closed, self.network = True, None
+        self.closing.set()
+        self.network = None
 
     @contextmanager
     def working(self) -> Iterator[bool]:

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 SHARING = 2  # encoders of a single stream of several threads: one makes its batch ready while the other's is computed
 DRIVERS = ("/proc/driver/nvidia/version", "/usr/lib/wsl/lib/libcuda.so.1")  # signs of CUDA that need no import of torch
 
+# After a load, until the network of single texts is built: those who waited have the cores first, and a process may end at once.
+BUILD_AFTER_SECONDS = 5.0
+
 log = get_logger()
 
 
@@ -186,7 +189,8 @@ def load_artifact(name: str, path: Path, manifest: Manifest, engine: EngineSetti
     )
     latency = encoders[0].latency
     return LoadedModel(
-        list(encoders), manifest.identity, manifest.fidelity, manifest.proof.read(), manifest.fallback, latency.start,
+        list(encoders), manifest.identity, manifest.fidelity, manifest.proof.read(), manifest.fallback,
+        partial(latency.start, BUILD_AFTER_SECONDS),
         nearest_kept=manifest.nearest_kept, num_bytes=model_size.compiled_bytes(path, manifest), free=latency.close,
     )  # fmt: skip
 

@@ -48,6 +48,7 @@ NOT_FOLLOWED = ("processing_kwargs", "query_length", "document_length", "query_e
 VOCABULARIES = (
     "tokenizer.json", "tokenizer.*.json", "vocab.txt", "vocab.json", "*.model", "*.spm", "*.tokenizer", "bpe.codes", "tekken.json",
 )  # fmt: skip
+SENTENCEPIECE = {".model", ".spm"}
 TEXT_RANKING = re.compile(r"^pipeline_tag:\s*['\"]?text-ranking\b", re.MULTILINE)  # in a model card's front matter
 
 
@@ -110,17 +111,28 @@ def refuse_foreign(part: Path, *, has_own_code: bool = False) -> None:
         )
     if config.get("quantization_config"):
         raise _unsupported_kind(f"the model in {part} is quantised, which is not supported: name the folder of its full weights")
-    if not any(fnmatch(path.name, pattern) for path in part.glob("*") for pattern in VOCABULARIES):
+    _refuse_tokenizer(part)
+
+
+def _refuse_tokenizer(part: Path) -> None:
+    found = [path for path in sorted(part.glob("*")) if any(fnmatch(path.name, pattern) for pattern in VOCABULARIES)]
+    if not found:
         raise _unsupported_kind(
             f"the model in {part} has no tokenizer: there is no tokenizer.json, vocab.txt or other vocabulary in it; save its"
             " tokenizer there"
+        )
+    if all(path.suffix in SENTENCEPIECE for path in found) and find_spec("sentencepiece") is None:
+        raise _unsupported_kind(
+            f"the model in {part} has {found[0].name} and no tokenizer.json: where the package sentencepiece is installed, load its"
+            " tokenizer with transformers' AutoTokenizer, and save it there"
         )
 
 
 def _refuse_unknown_network(part: Path, config: dict[str, Any]) -> None:
     model_type = config.get("model_type")
     if not isinstance(model_type, str):
-        raise _unsupported_kind(f"the model in {part} is of an unknown network: there is no model_type in its config.json")
+        lacks = "there is no model_type in its config.json" if (part / "config.json").is_file() else "it has no config.json"
+        raise _unsupported_kind(f"the model in {part} is of an unknown network: {lacks}")
     known = _known_networks()
     if known and f'"{model_type}"' not in known and model_type != MODEL2VEC:
         raise _unsupported_kind(

@@ -32,9 +32,12 @@ def find_folder(settings: LocalSettings) -> Path:
 
 def local_folder(settings: LocalSettings) -> Path | None:
     """Returns the folder with a row's files if it is on this machine, else None. Raises OperatorError if it is not served."""
-    folder = _any_folder_of(settings)
-    if folder is not None:
-        _refuse_unserved(folder, settings)
+    try:
+        folder = _any_folder_of(settings)
+        if folder is not None:
+            _refuse_unserved(folder, settings)
+    except PermissionError as error:  # of a folder: even to ask whether a file is there takes the right to search it
+        raise OperatorError(f"{error.filename} cannot be read: {error.strerror}", category=MISSING) from None
     return folder
 
 

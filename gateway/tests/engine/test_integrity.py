@@ -1,6 +1,7 @@
 """Files that are not whole, and networks and modules that nobody serves, are refused before anything is loaded."""
 
 import json
+import os
 import shutil
 
 import msgspec
@@ -12,6 +13,7 @@ from gateway.engine.unsupported import MODULES, UNSERVED
 from gateway.engine.weights import local_folder
 from gateway.errors import OperatorError
 
+NOBODY = 65534
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 133466304\n"
 INDEX = "model.safetensors.index.json"
 
@@ -64,6 +66,13 @@ SPOILT = {
     "a file of nothing": (lambda folder: (folder / "model.safetensors").write_bytes(b""), "is empty"),
     "a pointer": (lambda folder: (folder / "model.safetensors").write_text(POINTER), "is a pointer of Git LFS"),
     "a tokenizer's pointer": (lambda folder: (folder / "tokenizer.json").write_text(POINTER), "is a pointer of Git LFS"),
+    "half a tokenizer": (lambda folder: cut(folder / "tokenizer.json"), "is no tokenizer"),
+    "a tokenizer that is none": (lambda folder: (folder / "tokenizer.json").write_text('{"a": 1}'), "is no tokenizer"),
+    "a sentencepiece model": (
+        lambda folder: (folder / "tokenizer.json").replace(folder / "sentencepiece.bpe.model"),
+        "has sentencepiece.bpe.model and no tokenizer.json",
+    ),
+    "no configuration": (lambda folder: (folder / "config.json").unlink(), "it has no config.json"),
     "a page": (lambda folder: (folder / "model.safetensors").write_text("Access to a/b is restricted"), "no safetensors file"),
     "half a header": (
         lambda folder: (folder / "model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{'a': 1}"), "is not that of one",
@@ -134,3 +143,26 @@ def test_every_module_of_sentence_transformers_is_served_or_refused_with_a_reaso
     """A release with a new one fails here, before a user's model does."""
     ours = MODULES | set(UNSERVED) | {"CLIPModel", "Module", "InputModule"}  # the kind CLIP, and two base classes
     assert set(known_modules.__all__) <= ours
+
+
+@pytest.fixture
+def as_nobody():
+    """File permissions do not hold for root, as which tests run in a container."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(NOBODY)
+    yield
+    os.seteuid(0)
+
+
+@pytest.mark.parametrize("name", ["config.json", "1_Pooling", ""], ids=["a file", "a module's folder", "the folder"])
+def test_what_may_not_be_read_is_named(name, small_model, tmp_path, request):
+    tmp_path.chmod(0o755)
+    for above in (tmp_path.parent, tmp_path.parent.parent):
+        above.chmod(0o755)
+    folder = shutil.copytree(small_model, tmp_path / "model")
+    (folder / name).chmod(0)
+    request.getfixturevalue("as_nobody")
+    with pytest.raises(OperatorError, match=rf"{name}\S* cannot be read: Permission denied"):
+        local_folder(LocalSettings(source=str(folder), download=False))
