@@ -26,7 +26,7 @@ TOKENIZER = "tokenizer.json"
 TEXTS = ("config.json", TOKENIZER, "tokenizer_config.json", "vocab.txt", "*.model", "*.spm")
 
 
-class _TokenizerFile(Struct):
+class _WholeTokenizer(Struct):
     model: dict[str, msgspec.Raw]
 
 
@@ -76,7 +76,7 @@ def _refuse_pointer(path: Path, head: bytes) -> None:
 
 def _refuse_no_tokenizer(path: Path) -> None:
     try:
-        msgspec.json.decode(path.read_bytes(), type=_TokenizerFile)
+        msgspec.json.decode(path.read_bytes(), type=_WholeTokenizer)
     except msgspec.MsgspecError:
         raise OperatorError(f"the file {path} is no tokenizer: it was cut short, or has no model: fetch it again") from None
 

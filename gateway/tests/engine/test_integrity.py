@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import tempfile
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -157,12 +159,13 @@ def as_nobody():
 
 
 @pytest.mark.parametrize("name", ["config.json", "1_Pooling", ""], ids=["a file", "a module's folder", "the folder"])
-def test_what_may_not_be_read_is_named(name, small_model, tmp_path, request):
-    tmp_path.chmod(0o755)
-    for above in (tmp_path.parent, tmp_path.parent.parent):
-        above.chmod(0o755)
-    folder = shutil.copytree(small_model, tmp_path / "model")
-    (folder / name).chmod(0)
-    request.getfixturevalue("as_nobody")
-    with pytest.raises(OperatorError, match=rf"{name}\S* cannot be read: Permission denied"):
-        local_folder(LocalSettings(source=str(folder), download=False))
+def test_what_may_not_be_read_is_named(name, small_model, request):
+    with tempfile.TemporaryDirectory() as above:  # pytest's own folders are root's alone
+        Path(above).chmod(0o755)
+        folder = shutil.copytree(small_model, Path(above) / "model")
+        (folder / name).chmod(0)
+        request.getfixturevalue("as_nobody")
+        with pytest.raises(OperatorError, match=rf"{name}\S* cannot be read: Permission denied"):
+            local_folder(LocalSettings(source=str(folder), download=False))
+        if not os.getuid():
+            os.seteuid(0)  # to remove it
