@@ -93,6 +93,7 @@ class Standin:
             yield self
         finally:
             server.close()
+            await asyncio.sleep(0)  # sockets that were just accepted get the transports that close them
             for writer in list(self.writers):
                 writer.transport.abort()
             await server.wait_closed()
