@@ -82,8 +82,12 @@ format: $(VENV)/.dev ## Format the code
 proof: $(VENV)/.dev compat-setup ## Prove deploy/: images' packages in clean environments, manifests, rules, dashboards, stops under load
 	PROOF=1 $(COMPAT_PYTEST) compat_tests/deploy -s
 
-bench: $(VENV)/.bench ## Measure this machine: every bar beside its target, and a chart
+bench: $(VENV)/.bench ## Measure this machine: every bar beside its target, a chart, one text alone, int8
 	$(BIN)/python -m benchmarks $(BENCH)
+ifndef BENCH
+	$(BIN)/python -m benchmarks.alone
+	$(BIN)/python -m benchmarks.precisions
+endif
 
 bench-cost: $(VENV)/.bench ## Measure what a request costs each process, and write the figures into docs/cost.md
 	$(BIN)/python -m benchmarks.road --into docs/cost.md $(BENCH)
