@@ -319,6 +319,7 @@ class LocalEmbedder:
         self.pool.shutdown(wait=False, cancel_futures=True)
         if self.devices:
             await asyncio.to_thread(self.stop)
+        await asyncio.to_thread(self.free_runtime)  # what is still to be built of it is not waited for
 
     def stop(self) -> None:
         """Closes the batcher and joins the device threads, for JOIN_SECONDS in all: several devices that hang share that time."""

@@ -53,6 +53,18 @@ async def test_what_was_loaded_is_gone_and_comes_again_with_the_same_vectors(sma
     await model.close()
 
 
+async def test_one_that_is_closed_at_once_builds_nothing_more(small_model, place):
+    model = local(small_model, "closed", runtime="openvino", precision="float32")
+    await model.start()
+    latency = model.devices[0].encoder.latency
+    await model.close()
+    assert latency.is_made.wait(60)
+    assert latency.network is None
+    for thread in threading.enumerate():
+        if thread.name == "latency-network-closed":
+            thread.join(60)
+
+
 async def test_a_load_that_fails_after_its_devices_began_leaves_none_behind(small_model, place):
     model = local(small_model, runtime="openvino", precision="float32")
     start_devices = model.start_devices
