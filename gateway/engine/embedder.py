@@ -137,6 +137,7 @@ class LocalEmbedder:
             log.warning("no_modules_json", model=self.name, hint=f"uses {pooling}, sentence-transformers' default")
         if self.is_closed:  # it was closed while this thread, which cannot be stopped, was loading
             self.stop()
+            self.free_runtime()
 
     def start_devices(self, loaded: LoadedModel) -> None:
         """Warms up the encoders, and starts a device thread for each."""

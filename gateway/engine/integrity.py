@@ -77,7 +77,7 @@ def _refuse_pointer(path: Path, head: bytes) -> None:
 def _refuse_no_tokenizer(path: Path) -> None:
     try:
         msgspec.json.decode(path.read_bytes(), type=_WholeTokenizer)
-    except msgspec.MsgspecError:
+    except (ValueError, RecursionError):
         raise OperatorError(f"the file {path} is no tokenizer: it was cut short, or has no model: fetch it again") from None
 
 

@@ -8,7 +8,7 @@ streams' own networks run everything.
 
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -26,8 +26,6 @@ from gateway.malloc import malloc_trim, release_memory
 
 # Questions are short, chunks have up to 256 tokens. Beyond that a change of shape costs a tenth or less.
 LENGTHS = (16, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 224, 256)
-UNBRANCHED = 32  # twice this is what is tried of a network without branches
-PAIR_ROOM = 4  # tokens beside the query, of a pair that still has a document
 MANY = 1 << 16  # more tokens than any text that comes alone; a few times it must fit 32 bits, as OpenVINO makes all integers int32
 
 log = get_logger()
@@ -120,22 +118,20 @@ class BucketedNetwork(Network):
         return self.lengths[place] if place < len(self.lengths) else length
 
 
-def refuse_other_rows(network: BucketedNetwork, streams: Network, manifest: Manifest) -> None:
-    """Raises RuntimeError if a text alone, of one token less than a branch has, gets another row than in the streams' network.
+def refuse_other_rows(network: BucketedNetwork, streams: Network, manifest: Manifest, shapes: Iterable[tuple[int, int]]) -> None:
+    """Runs a batch of each of `shapes`, (rows, length), in both. Raises RuntimeError for other rows than those of `streams`.
 
-    The proof's tokens, again and again, make texts of any length. Each of the two may be as far off as a model may be.
+    A batch has a text of one token less than its length: the proof's tokens, again and again. Each network may be as far off as a
+    model may be.
     """
-    proof, info = manifest.proof.read(), manifest.network
-    known = proof.window
-    for length in (*network.lengths, min(2 * max((*network.lengths, UNBRANCHED)), info.max_tokens)):
-        if length <= known.num_query_tokens + PAIR_ROOM:
-            continue
-        ids = np.resize(known.token_ids, length - 1).tolist()
-        windows = [Window(ids, known.num_prompt_tokens, num_query_tokens=known.num_query_tokens)]
-        rows, others = (each.rows(pad(windows, length=length, network=info)) for each in (network, streams))
-        fidelity = float(fidelities(rows, others, info.kind)[0])
-        if 1 - fidelity > 2 * (1 - min_fidelity(manifest.precision, info.kind)):
-            raise RuntimeError(f"its vector of {length - 1} tokens is another: {fidelity:.5f}")
+    known, info = manifest.proof.read().window, manifest.network
+    least = 1 - 2 * (1 - min_fidelity(manifest.precision, info.kind))
+    for num_rows, length in shapes:
+        ids = np.resize(known.token_ids, max(1, length - 1)).tolist()
+        arrays = pad([Window(ids, num_query_tokens=known.num_query_tokens)] * num_rows, length=length, network=info)
+        fidelity = float(fidelities(network.rows(arrays), streams.rows(arrays), info.kind).min())
+        if not fidelity >= least:  # nor NaN
+            raise RuntimeError(f"its vector of {len(ids)} tokens is another: {fidelity:.5f}")
 
 
 def build_bucketed(model: openvino.Model, lengths: Sequence[int]) -> openvino.Model:

@@ -4,6 +4,7 @@ The same number before a load and after it, whatever else the process does meanw
 requests in it. Measured beside it with two streams on two cores: docs/models.md.
 """
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,16 @@ def _tokenizer_file_bytes(path: Path) -> int:
 
 def _tokenizer_facts(path: Path) -> tuple[str, int]:
     """A tokenizer's kind, and the number of its words; "" and 0 if the file cannot be read."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return "", 0
+    return _parsed_facts(path, (stat.st_size, stat.st_mtime_ns))
+
+
+@lru_cache(maxsize=64)
+def _parsed_facts(path: Path, _stamp: tuple[int, ...]) -> tuple[str, int]:
+    """Cached, as a load asks several times, and parsing 250,000 words holds Python's lock."""
     try:
         model = msgspec.json.decode(path.read_bytes(), type=_TokenizerFile).model
     except (OSError, msgspec.MsgspecError):

@@ -65,10 +65,8 @@ def load(  # noqa: PLR0913 - the last is for a single stream
         bucketed = core().compile_model(build_bucketed(model, lengths), "CPU", options(manifest) | together)
         network = BucketedNetwork(bucketed.create_infer_request(), weights, lengths)
         longest = min(PACKED_TOKENS // 2, manifest.network.max_tokens)
-        for length, num_rows in [*((length, 1) for length in lengths), (LENGTH_STEP, 2), (longest, 2)]:  # the first run allocates
-            windows = [Window([0] * length)] * num_rows
-            network.rows(pad(windows, length=length, network=manifest.network))
-        refuse_other_rows(network, Network(compiled.create_infer_request(), weights), manifest)
+        shapes = [*((1, length) for length in lengths), (2, LENGTH_STEP), (2, longest)]  # the first run of each allocates
+        refuse_other_rows(network, Network(compiled.create_infer_request(), weights), manifest, shapes)
         return network
 
     has_more_together = max(1, (threads or num_cpus()) // streams) < num_threads

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -147,25 +148,24 @@ def test_every_module_of_sentence_transformers_is_served_or_refused_with_a_reaso
     assert set(known_modules.__all__) <= ours
 
 
-@pytest.fixture
+@contextmanager
 def as_nobody():
     """File permissions do not hold for root, as which tests run in a container."""
-    if os.geteuid():
+    is_root = not os.geteuid()
+    if is_root:
+        os.seteuid(NOBODY)
+    try:
         yield
-        return
-    os.seteuid(NOBODY)
-    yield
-    os.seteuid(0)
+    finally:
+        if is_root:
+            os.seteuid(0)
 
 
 @pytest.mark.parametrize("name", ["config.json", "1_Pooling", ""], ids=["a file", "a module's folder", "the folder"])
-def test_what_may_not_be_read_is_named(name, small_model, request):
+def test_what_may_not_be_read_is_named(name, small_model):
     with tempfile.TemporaryDirectory() as above:  # pytest's own folders are root's alone
         Path(above).chmod(0o755)
         folder = shutil.copytree(small_model, Path(above) / "model")
         (folder / name).chmod(0)
-        request.getfixturevalue("as_nobody")
-        with pytest.raises(OperatorError, match=rf"{name}\S* cannot be read: Permission denied"):
+        with as_nobody(), pytest.raises(OperatorError, match=rf"{name}\S* cannot be read: Permission denied"):
             local_folder(LocalSettings(source=str(folder), download=False))
-        if not os.getuid():
-            os.seteuid(0)  # to remove it
