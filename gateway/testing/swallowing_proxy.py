@@ -69,8 +69,7 @@ class SwallowingProxy:
             is_swallowed = source in self.swallowed
         if not data:
             del self.pairs[source]  # if it is swallowed, the other side does not see the close
-            if is_swallowed:
-                self.pairs.setdefault(target, source)
+            if is_swallowed and target in self.pairs:
                 return
             self.pairs.pop(target, None)
             source.close()

@@ -26,7 +26,8 @@ from gateway.metrics import Metrics
 MAX_PENDING_ROWS = 50_000  # some 20 MB: each is a key, a model and an hour
 ACTIVE_SECONDS = 600.0  # after a key's last request, how long to fetch what other gateways spent of its budget
 PRUNE_SECONDS = 3600.0
-CLOSE_SECONDS = 5.0  # for the last flush, when the process stops
+CLOSE_SECONDS = 8.0  # when the process stops: for a write whose connection is found dead, and the next one of LAST_SILENCE_SECONDS
+LAST_TRIES = 2  # of the last flush: the first finds a dead connection, the second has a new one
 UNAVAILABLE_CLOSE_SECONDS = 1.0  # the same, if the store was unavailable at the last flush
 DAY_SECONDS = 86_400
 
@@ -150,8 +151,8 @@ class UsageRecorder:
         return len(self.pending) + (len(self.sent.counts) if self.sent else 0)
 
     async def flush_forever(self) -> None:
-        is_last = False
-        while not is_last:
+        tries_left = LAST_TRIES
+        while tries_left:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.is_stopping.wait(), self.settings.flush_seconds)
             is_last = self.is_stopping.is_set()  # read before the last flush, which then includes every count
@@ -164,10 +165,12 @@ class UsageRecorder:
                 if not self.is_unavailable:
                     log.warning("usage_not_written", reason=str(error), hint="it is kept, and written when the store is back")
                 self.is_unavailable = True
+                tries_left -= 1 if is_last else 0
             else:
                 if self.is_unavailable:
                     log.info("usage_written_again")
                 self.is_unavailable = False
+                tries_left = 0 if is_last else LAST_TRIES
             if self.num_lost:
                 log.error("usage_lost", reason="too much is waiting to be written", rows=self.num_lost)
                 self.num_lost = 0
@@ -191,9 +194,11 @@ class UsageRecorder:
         if batch is None:
             return
         stamp = Stamp(self.writer, batch.number, hour_of(self.wall_clock()))
-        rows = rows_of(batch.counts)
+        rows, is_last = rows_of(batch.counts), self.is_stopping.is_set()
         try:
-            found = await self.worker.run(lambda: self.usage_store.add(rows, stamp=stamp, keys=keys, periods=periods))
+            found = await self.worker.run(
+                lambda: self.usage_store.add(rows, stamp=stamp, keys=keys, periods=periods, is_last=is_last)
+            )
         except OperatorError as error:
             if not (isinstance(error, KeyStoreUnavailable) and error.is_unsure) and not batch.is_unsure:
                 self.take_back(batch)
@@ -233,7 +238,7 @@ class UsageRecorder:
         return [period_of(span, hour) for span in BUDGET_SPANS]
 
     async def close(self) -> None:
-        """Flushes the remaining counts. If that fails, they are lost, and the loss is logged."""
+        """Flushes the remaining counts. If that fails twice or takes too long, they are lost, and the loss is logged."""
         self.is_stopping.set()
         seconds = UNAVAILABLE_CLOSE_SECONDS if self.is_unavailable else CLOSE_SECONDS
         await self.background.close(grace_seconds=seconds)  # it flushes once more

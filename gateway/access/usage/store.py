@@ -17,6 +17,7 @@ MAX_IN_QUERY = 500  # keys in one query: databases bound its parameters
 BUDGET_SPANS: tuple[Span, ...] = get_args(BudgetPeriod)
 
 ROWS_AT_ONCE = 1000  # written between two heartbeats
+LAST_SILENCE_SECONDS = 2.0  # at a stop; SQLite keeps its longer one: it waits for a lock, and no connection of its can be dead
 
 Spent = dict[tuple[str, str], int]  # by key and period, in tokens
 
@@ -56,13 +57,17 @@ class UsageStore:
         stamp: Stamp | None = None,
         keys: Collection[str] = (),
         periods: Collection[str] = (),
+        is_last: bool = False,
     ) -> Spent:
         """Adds rows to the stored sums, all or none. Idempotent: a `stamp` that was written before adds nothing.
+
+        With `is_last`, for a process that stops, a connection without an answer is given up sooner.
 
         All gateways write rows in the same order, so they cannot deadlock. Returns what `keys` spent in `periods`, these rows
         included.
         """
-        with self.database.write() as connection:
+        silence_seconds = LAST_SILENCE_SECONDS if is_last and self.database.path is None else None
+        with self.database.write(silence_seconds=silence_seconds) as connection:
             if rows and (stamp is None or is_new(connection, stamp)):
                 self.upsert(
                     connection,

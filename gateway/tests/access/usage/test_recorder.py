@@ -103,6 +103,24 @@ async def test_what_is_left_is_written_at_the_stop(store, make):
     assert [row.tokens for row in reported(store)] == [10]
 
 
+@pytest.mark.parametrize(("num_failures", "num_written"), [(1, 1), (2, 0)])
+async def test_the_write_at_the_stop_is_tried_twice(store, make, num_failures, num_written):
+    recorder = make(store)
+    await recorder.start()
+    note(recorder, Caller("a"))
+    add_rows, failures = recorder.usage_store.add, iter(range(num_failures))
+
+    def failing(*args, **kwargs):
+        if next(failures, None) is not None:
+            raise KeyStoreUnavailable("it cannot be reached")
+        return add_rows(*args, **kwargs)
+
+    recorder.usage_store.add = failing
+    with capture_logs():
+        await recorder.close()
+    assert len(reported(store)) == num_written
+
+
 async def test_several_gateways_sum_rightly(store, another, make):
     bookkeepers = [make(store), make(another())]
     for recorder in bookkeepers:
