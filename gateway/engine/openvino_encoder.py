@@ -14,6 +14,7 @@ from gateway.cpus import num_cpus, num_visible
 from gateway.engine import artifact
 from gateway.engine.artifact import Manifest
 from gateway.engine.encoder import CPU_LOGITS, EncoderInfo, Window, max_batch_tokens, pad
+from gateway.engine.gated_layers import MIN_FUSED_THREADS, keep_apart
 from gateway.engine.int8 import is_int8
 from gateway.engine.latency_network import LENGTHS, BucketedNetwork, LatencyNetwork, build_bucketed, refuse_other_rows
 from gateway.engine.mapped_weights import MappedWeights
@@ -45,6 +46,9 @@ def load(  # noqa: PLR0913 - the last is for a single stream
     """
     weights = MappedWeights(path / artifact.WEIGHTS)
     model = core().read_model((path / artifact.NETWORK).read_bytes(), weights.tensor)  # once: all networks share the file's memory
+    threads_per_stream = max(1, (threads or num_cpus()) // streams)
+    if threads_per_stream < MIN_FUSED_THREADS:
+        keep_apart(model)
     compiled = core().compile_model(model, "CPU", options(manifest) | stream_options(threads=threads, streams=streams))
     info = EncoderInfo(
         network=manifest.network,
@@ -69,7 +73,7 @@ def load(  # noqa: PLR0913 - the last is for a single stream
         refuse_other_rows(network, Network(compiled.create_infer_request(), weights), manifest, shapes)
         return network
 
-    has_more_together = max(1, (threads or num_cpus()) // streams) < num_threads
+    has_more_together = threads_per_stream < num_threads
     latency = LatencyNetwork(of_all_cores if has_more_together else None, name=name, afterwards=weights.release)
     return [OpenVINOEncoder(Network(compiled.create_infer_request(), weights), latency, info) for _ in range(encoders or streams)]
 
