@@ -5,6 +5,7 @@ all of them together for the rest of every period once they have used the quota.
 """
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,6 +37,14 @@ def read_cpus(root: Path = ROOT, *, visible: frozenset[int] | None = None) -> CP
     """The CPUs of this process. `root` is where /proc and /sys are, and `visible` the affinity, for tests."""
     seen = _visible_cpus() if visible is None else visible
     return CPUs(seen, quota_cpus(root), _nodes(root, seen))
+
+
+def has_amx(root: Path = ROOT) -> bool:
+    """Whether the CPU multiplies bfloat16 matrices in tiles (Intel's AMX), by the flags that Linux lists."""
+    try:
+        return re.search(r"^flags\b.*\bamx_bf16\b", (root / "proc/cpuinfo").read_text(), re.MULTILINE) is not None
+    except OSError:
+        return False
 
 
 def num_cpus(root: Path = ROOT) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cpus import num_cpus, num_visible, quota_cpus, read_cpus
+from gateway.cpus import has_amx, num_cpus, num_visible, quota_cpus, read_cpus
 
 V1 = Path("/sys/fs/cgroup/cpu")
 
@@ -73,6 +73,22 @@ def test_this_machine_s_nodes_have_each_cpu_once():
     cpus = read_cpus()
     assert sorted(cpu for node in cpus.nodes for cpu in node) == sorted(cpus.visible)
     assert cpus.num_usable == num_cpus()
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "expected"),
+    [
+        ("processor\t: 0\nflags\t\t: fpu amx_bf16 amx_tile\nbugs\t\t: spectre_v1\n", True),
+        ("processor\t: 0\nflags\t\t: fpu avx512_bf16\nbugs\t\t: amx_bf16\n", False),
+        ("Features\t: bf16 sve\n", False),
+        (None, False),
+    ],
+)
+def test_amx_is_one_of_the_flags(tmp_path, cpuinfo, expected):
+    if cpuinfo is not None:
+        (tmp_path / "proc").mkdir()
+        (tmp_path / "proc/cpuinfo").write_text(cpuinfo)
+    assert has_amx(tmp_path) is expected
 
 
 def test_a_quota_of_4_cpus_of_64_is_4(tmp_path):

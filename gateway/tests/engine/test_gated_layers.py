@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from gateway.engine.gated_layers import keep_apart
+from gateway.engine.openvino_encoder import HINTS, native_precision
 from gateway.engine.openvino_import import core, openvino
 
 ops = openvino.opset13
 HIDDEN, INNER = 256, 512
-ONE_THREAD = {"NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": "1", "INFERENCE_PRECISION_HINT": "bf16"}
+ONE_THREAD = {"NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": "1"}
 
 
 def swish(value):
@@ -40,10 +41,11 @@ def gated(activation):
 def test_one_thread_computes_it(activation):
     """Without `keep_apart` this ends the process on a CPU with AMX."""
     inputs = np.random.default_rng(2).normal(0, 1, (2, 24, HIDDEN)).astype(np.float32)
-    expected = core().compile_model(gated(activation), "CPU", ONE_THREAD | {"INFERENCE_PRECISION_HINT": "f32"})([inputs])[0]
+    exact, native = ({"INFERENCE_PRECISION_HINT": HINTS[name]} for name in ("float32", native_precision()))
+    expected = core().compile_model(gated(activation), "CPU", ONE_THREAD | exact)([inputs])[0]
     model = gated(activation)
     keep_apart(model)
-    found = core().compile_model(model, "CPU", ONE_THREAD)([inputs])[0]
+    found = core().compile_model(model, "CPU", ONE_THREAD | native)([inputs])[0]
     assert np.abs(found - expected).max() < 0.02 * np.abs(expected).max()
 
 
@@ -54,5 +56,7 @@ def test_only_products_of_one_shape_that_a_layer_reads_are_changed():
     weights = ops.constant(np.ones((8, 8), np.float32))
     model = openvino.Model([ops.matmul(squared, weights, False, True), ops.matmul(scaled, weights, False, True)], [inputs])
     keep_apart(model)
-    kinds = sorted(node.get_attributes()["auto_broadcast"] for node in model.get_ordered_ops() if node.get_type_name() == "Multiply")
+    kinds = sorted(
+        node.get_attributes()["auto_broadcast"] for node in model.get_ordered_ops() if node.get_type_name() == "Multiply"
+    )
     assert kinds == ["none", "numpy"]

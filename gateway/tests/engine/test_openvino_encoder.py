@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from gateway.engine import artifact, openvino_encoder
 from gateway.engine.encoder import OutOfMemory, Window
@@ -60,6 +61,25 @@ def test_alone_and_in_company_the_vectors_are_the_same(place):
     with encoder.latency.working():
         in_company = encoder.embed(SHORT)
     np.testing.assert_allclose(alone, in_company, atol=1e-5)
+
+
+def test_attention_that_is_taken_apart_gives_the_same_vectors(place, monkeypatch):
+    manifest = structs.replace(artifact.read(place), precision="bfloat16")
+    found = []
+    for has_amx in (False, True):
+        monkeypatch.setattr(openvino_encoder, "has_amx", lambda has_amx=has_amx: has_amx)
+        assert ("SNIPPETS_MODE" in openvino_encoder.options(manifest)) is has_amx
+        [encoder] = openvino_encoder.load("m", place, manifest, threads=1, streams=1)
+        found.append(encoder.embed(SHORT))
+    assert (found[0] * found[1]).sum(axis=1).min() > 0.999
+
+
+def test_attention_over_long_texts_is_not_taken_apart(place, monkeypatch):
+    """Its scores would be whole in memory."""
+    monkeypatch.setattr(openvino_encoder, "has_amx", lambda: True)
+    manifest = structs.replace(artifact.read(place), precision="bfloat16")
+    network = structs.replace(manifest.network, max_tokens=openvino_encoder.SHORT_TOKENS + 1)
+    assert "SNIPPETS_MODE" not in openvino_encoder.options(structs.replace(manifest, network=network))
 
 
 def test_a_text_alone_of_any_length_has_the_vector_that_it_has_in_company(place):
