@@ -11,6 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from gateway.cpus import cpu_flags
+
 PACKAGES = (
     "embeddings-gateway", "openvino", "torch", "sentence-transformers", "tokenizers", "litestar", "uvicorn", "numpy", "orjson",
 )  # fmt: skip
@@ -54,10 +56,7 @@ def cpu() -> str:
 
 
 def has_native_bfloat16() -> bool:
-    try:
-        return re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", Path("/proc/cpuinfo").read_text()) is not None
-    except OSError:
-        return False
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(cpu_flags())
 
 
 def cores() -> list[int]:

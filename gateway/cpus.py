@@ -39,12 +39,13 @@ def read_cpus(root: Path = ROOT, *, visible: frozenset[int] | None = None) -> CP
     return CPUs(seen, quota_cpus(root), _nodes(root, seen))
 
 
-def has_amx(root: Path = ROOT) -> bool:
-    """Whether the CPU multiplies bfloat16 matrices in tiles (Intel's AMX), by the flags that Linux lists."""
+def cpu_flags(root: Path = ROOT) -> frozenset[str]:
+    """The instructions that the CPU has, by the names that Linux lists in /proc/cpuinfo. Empty where it lists none."""
     try:
-        return re.search(r"^flags\b.*\bamx_bf16\b", (root / "proc/cpuinfo").read_text(), re.MULTILINE) is not None
+        found = re.search(r"^(?:flags|Features)\s*:(.*)$", (root / "proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:
-        return False
+        found = None
+    return frozenset(found[1].split() if found else ())
 
 
 def num_cpus(root: Path = ROOT) -> int:

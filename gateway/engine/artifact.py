@@ -28,7 +28,7 @@ from gateway.engine.identity import Identity, sha256_of
 from gateway.errors import OperatorError
 
 Runtime = Literal["openvino", "torch", "numpy"]
-FORMAT = 7
+FORMAT = 8
 MAKING, ABANDONED_SECONDS = ".making-", 24 * 3600
 MAX_RENAMES = 10  # to a path that other processes build at the same moment
 NETWORK, WEIGHTS, TOKENIZER, MANIFEST = "model.xml", "model.bin", "tokenizer.json", "manifest.json"

@@ -305,6 +305,7 @@ class Measure:
 def convert(reference: Any) -> tuple[object, str]:
     """Returns the network converted to OpenVINO and ""; or None and the reason if OpenVINO cannot convert it."""
     from gateway.engine.attention_products import decompose_attention  # noqa: PLC0415
+    from gateway.engine.gated_layers import keep_apart  # noqa: PLC0415
     from gateway.engine.openvino_import import CONVERSION_FAILURES, openvino  # noqa: PLC0415
     from gateway.engine.stable_maximum import stabilise_maxima  # noqa: PLC0415
 
@@ -312,6 +313,7 @@ def convert(reference: Any) -> tuple[object, str]:
         network = reference.trace(openvino)
         decompose_attention(network)
         stabilise_maxima(network)
+        keep_apart(network)
     except OperatorError as error:  # its message is already written for operators
         return None, str(error)
     except FAILURES as error:

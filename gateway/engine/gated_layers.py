@@ -1,12 +1,11 @@
-"""Keeps the layers of gated feed-forward networks (SwiGLU, GeGLU) apart where OpenVINO's CPU plugin would end the process.
+"""Keeps the layers of gated feed-forward networks (SwiGLU, GeGLU) apart. Only the compiling child imports it.
 
-On CPUs with AMX it fuses the three layers into one node, which divides its work among half of a stream's threads. A stream of one
-thread has no half: SIGFPE while the network is compiled (seen with 2026.4; openvinotoolkit/openvino#33300).
+On CPUs with AMX, OpenVINO's plugin fuses the three layers into one node, which divides its work among half of a stream's threads. A
+stream of one thread has no half: SIGFPE while the network is compiled (seen with 2026.4; openvinotoolkit/openvino#33300). With two
+threads the node is slower in bulk.
 """
 
 from gateway.engine.openvino_import import openvino
-
-MIN_FUSED_THREADS = 2  # of a stream: with fewer the layers must be kept apart
 
 
 def keep_apart(model: openvino.Model) -> None:

@@ -1,15 +1,14 @@
 """The 8-bit precisions: which models and machines they are for. Reading it imports no library."""
 
 import platform
-import re
 from pathlib import Path
 
+from gateway.cpus import ROOT, cpu_flags
 from gateway.embedding.embedder import ModelKind
 from gateway.errors import ConfigurationError
 
 INT8, INT8_FAST = PRECISIONS = ("int8", "int8-fast")
-CPUINFO = Path("/proc/cpuinfo")
-INSTRUCTIONS = re.compile(r"\b(avx512_vnni|avx_vnni|amx_int8|i8mm)\b")
+INSTRUCTIONS = {"avx512_vnni", "avx_vnni", "amx_int8", "i8mm"}
 SLOW = "this CPU has neither VNNI nor AMX, so int8 gains little or nothing"
 
 
@@ -17,12 +16,9 @@ def is_int8(precision: str) -> bool:
     return precision in PRECISIONS
 
 
-def multiplies_int8(cpuinfo: Path = CPUINFO) -> bool:
-    """Whether the CPU multiplies 8-bit numbers faster than others. True where the system does not say."""
-    try:
-        return INSTRUCTIONS.search(cpuinfo.read_text(encoding="utf-8")) is not None
-    except OSError:
-        return platform.system() != "Linux"
+def multiplies_int8(root: Path = ROOT) -> bool:
+    """Whether the CPU multiplies 8-bit numbers faster than others. True on a system that does not say."""
+    return not INSTRUCTIONS.isdisjoint(cpu_flags(root)) or platform.system() != "Linux"
 
 
 def refuse_int8_of(kind: ModelKind, precision: str) -> None:

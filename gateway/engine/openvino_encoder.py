@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.cpus import has_amx, num_cpus, num_visible
+from gateway.cpus import cpu_flags, num_cpus, num_visible
 from gateway.engine import artifact
 from gateway.engine.artifact import Manifest
 from gateway.engine.encoder import CPU_LOGITS, EncoderInfo, Window, max_batch_tokens, pad
-from gateway.engine.gated_layers import MIN_FUSED_THREADS, keep_apart
 from gateway.engine.int8 import is_int8
 from gateway.engine.latency_network import LENGTHS, BucketedNetwork, LatencyNetwork, build_bucketed, refuse_other_rows
 from gateway.engine.mapped_weights import MappedWeights
@@ -30,6 +29,7 @@ ALONE_TOKENS = 128  # padded, of several rows; a larger batch is one of many, or
 PACKED_TOKENS = 128  # of several rows: from 64 on, OpenVINO packs some weights in float32 a second time
 ALONE_THREADS = 4  # more threads wait for each other longer than they compute: a layer of a short text takes 20 microseconds
 HINTS = {"float32": "f32", "bfloat16": "bf16"}
+AMX = "amx_bf16"  # the CPU multiplies bfloat16 matrices in tiles
 SHORT_TOKENS = 512  # up to it, attention as separate nodes is faster where the CPU has AMX, and its scores are small
 
 
@@ -47,9 +47,6 @@ def load(  # noqa: PLR0913 - the last is for a single stream
     """
     weights = MappedWeights(path / artifact.WEIGHTS)
     model = core().read_model((path / artifact.NETWORK).read_bytes(), weights.tensor)  # once: all networks share the file's memory
-    threads_per_stream = max(1, (threads or num_cpus()) // streams)
-    if threads_per_stream < MIN_FUSED_THREADS:
-        keep_apart(model)
     compiled = core().compile_model(model, "CPU", options(manifest) | stream_options(threads=threads, streams=streams))
     info = EncoderInfo(
         network=manifest.network,
@@ -74,7 +71,7 @@ def load(  # noqa: PLR0913 - the last is for a single stream
         refuse_other_rows(network, Network(compiled.create_infer_request(), weights), manifest, shapes)
         return network
 
-    has_more_together = threads_per_stream < num_threads
+    has_more_together = max(1, (threads or num_cpus()) // streams) < num_threads
     latency = LatencyNetwork(of_all_cores if has_more_together else None, name=name, afterwards=weights.release)
     return [OpenVINOEncoder(Network(compiled.create_infer_request(), weights), latency, info) for _ in range(encoders or streams)]
 
@@ -86,7 +83,7 @@ def options(manifest: Manifest) -> dict[str, str]:
     node, which on AMX takes twice the time of its parts for lengths that are no multiple of 16.
     """
     precision = native_precision() if is_int8(manifest.precision) else manifest.precision
-    takes_apart = precision == "bfloat16" and manifest.network.max_tokens <= SHORT_TOKENS and has_amx()
+    takes_apart = precision == "bfloat16" and manifest.network.max_tokens <= SHORT_TOKENS and AMX in cpu_flags()
     return {
         "INFERENCE_PRECISION_HINT": HINTS[precision],
         "CPU_RUNTIME_CACHE_CAPACITY": RUNTIME_CACHE_ENTRIES,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cpus import has_amx, num_cpus, num_visible, quota_cpus, read_cpus
+from gateway.cpus import cpu_flags, num_cpus, num_visible, quota_cpus, read_cpus
 
 V1 = Path("/sys/fs/cgroup/cpu")
 
@@ -78,17 +78,18 @@ def test_this_machine_s_nodes_have_each_cpu_once():
 @pytest.mark.parametrize(
     ("cpuinfo", "expected"),
     [
-        ("processor\t: 0\nflags\t\t: fpu amx_bf16 amx_tile\nbugs\t\t: spectre_v1\n", True),
-        ("processor\t: 0\nflags\t\t: fpu avx512_bf16\nbugs\t\t: amx_bf16\n", False),
-        ("Features\t: bf16 sve\n", False),
-        (None, False),
+        ("processor\t: 0\nflags\t\t: fpu amx_bf16\nbugs\t\t: spectre_v1\n\nprocessor\t: 1\nflags\t\t: fpu\n", {"fpu", "amx_bf16"}),
+        ("processor\t: 0\nvmx flags\t: vnmi\n", set()),
+        ("processor\t: 0\nFeatures\t: bf16 sve\n", {"bf16", "sve"}),
+        ("", set()),
+        (None, set()),
     ],
 )
-def test_amx_is_one_of_the_flags(tmp_path, cpuinfo, expected):
+def test_the_cpu_s_flags_are_those_of_its_first_core(tmp_path, cpuinfo, expected):
     if cpuinfo is not None:
         (tmp_path / "proc").mkdir()
         (tmp_path / "proc/cpuinfo").write_text(cpuinfo)
-    assert has_amx(tmp_path) is expected
+    assert cpu_flags(tmp_path) == expected
 
 
 def test_a_quota_of_4_cpus_of_64_is_4(tmp_path):

@@ -66,18 +66,25 @@ def test_alone_and_in_company_the_vectors_are_the_same(place):
 def test_attention_that_is_taken_apart_gives_the_same_vectors(place, monkeypatch):
     manifest = structs.replace(artifact.read(place), precision="bfloat16")
     found = []
-    for has_amx in (False, True):
-        monkeypatch.setattr(openvino_encoder, "has_amx", lambda has_amx=has_amx: has_amx)
-        assert ("SNIPPETS_MODE" in openvino_encoder.options(manifest)) is has_amx
+    for flags in ({"avx512_bf16"}, {"avx512_bf16", "amx_bf16"}):
+        monkeypatch.setattr(openvino_encoder, "cpu_flags", lambda flags=flags: flags)
         [encoder] = openvino_encoder.load("m", place, manifest, threads=1, streams=1)
         found.append(encoder.embed(SHORT))
     assert (found[0] * found[1]).sum(axis=1).min() > 0.999
+    layers = [node.get_rt_info()["layerType"].astype(str) for node in running(encoder).get_runtime_model().get_ops()]
+    assert "Softmax" in layers
+    assert "Subgraph" not in layers  # of snippets
+
+
+def running(encoder):
+    return encoder.network.request.get_compiled_model()
 
 
 def test_attention_over_long_texts_is_not_taken_apart(place, monkeypatch):
     """Its scores would be whole in memory."""
-    monkeypatch.setattr(openvino_encoder, "has_amx", lambda: True)
+    monkeypatch.setattr(openvino_encoder, "cpu_flags", lambda: {"amx_bf16"})
     manifest = structs.replace(artifact.read(place), precision="bfloat16")
+    assert "SNIPPETS_MODE" in openvino_encoder.options(manifest)
     network = structs.replace(manifest.network, max_tokens=openvino_encoder.SHORT_TOKENS + 1)
     assert "SNIPPETS_MODE" not in openvino_encoder.options(structs.replace(manifest, network=network))
 
