@@ -32,10 +32,17 @@ class LingeringConnections:
         self.max_seconds = max_seconds
         self.silence_seconds = silence_seconds
         self.connections: dict[_LingeringConnection, None] = {}
+        self.is_closed = False
         metrics.http.open_connections.labels("lingering").set_function(lambda: len(self.connections))
 
     def add(self, transport: asyncio.Transport) -> None:
-        """Half-closes a connection. All that was written must have been sent. Its former protocol gets no more callbacks."""
+        """Half-closes a connection. All that was written must have been sent. Its former protocol gets no more callbacks.
+
+        At the server's end it is closed at once: requests that were cancelled there end after `close`.
+        """
+        if self.is_closed:
+            transport.abort()
+            return
         while len(self.connections) >= self.max_connections:
             next(iter(self.connections)).close()
         connection = _LingeringConnection(transport, self)
@@ -48,7 +55,8 @@ class LingeringConnections:
             connection.close()
 
     def close(self) -> None:
-        """Closes all at the server's end, which waits for none of them."""
+        """Closes all at the server's end, which waits for none of them, and those that come later."""
+        self.is_closed = True
         for connection in list(self.connections):
             connection.close()
 

@@ -299,6 +299,23 @@ def peers(lingering):
     return [each.transport.get_extra_info("peername") for each in lingering.connections]
 
 
+def test_who_comes_after_the_end_is_closed_at_once():
+    """As the request does that was cancelled at the end: its connection would stay open for as long as the process lives."""
+    with lingering_server() as (address, lingering, run_until), socket.create_connection(address) as client:
+        lingering.close()
+        client.setblocking(False)
+        run_until(lambda: lingering.connections or is_reset(client))
+        assert not lingering.connections
+
+
+def is_reset(client):
+    try:
+        client.send(b"x")
+    except ConnectionError:
+        return True
+    return False
+
+
 def test_who_lingers_holds_up_no_stop(tmp_path):
     gateway = gateway_of(tmp_path, server=ServerSettings(port=0))
     with ExitStack() as clients:
